@@ -1,0 +1,136 @@
+"""Payloads of the streams between units. Field order is bit order, first field in the least significant bits."""
+
+from amaranth.hdl import ShapeLike, signed
+from amaranth.lib import data
+
+from golden.parameters import EXPONENT_WIDTH, SCALE_WIDTH, Parameters
+
+__all__ = [
+    "address_width",
+    "aligned_product",
+    "channel_scale_input",
+    "delta_group",
+    "exact_product",
+    "memory_word",
+    "multiplier_group_input",
+    "near_memory_input",
+    "outlier",
+    "quantizer_input",
+    "quantizer_output",
+    "state_element",
+    "sum_with_poison",
+    "weight",
+]
+
+address_width = 32
+"""Bits of a state address: a vector's number, or a memory word's."""
+
+
+def outlier(parameters: Parameters) -> data.StructLayout:
+    """One outlier slot."""
+    return data.StructLayout({"valid": 1, "lane": parameters.lane_width, "value": 16})
+
+
+def delta_group(parameters: Parameters) -> data.StructLayout:
+    """A delta group; `replay` only where the policy knows it, `outliers` only if m > 0."""
+    fields: dict[str, ShapeLike] = {"exponent": EXPONENT_WIDTH}
+    if parameters.replays:
+        fields["replay"] = 1
+    fields["digits"] = data.ArrayLayout(signed(parameters.digit_width), parameters.lanes)
+    if parameters.outliers:
+        fields["outliers"] = data.ArrayLayout(outlier(parameters), parameters.outliers)
+    return data.StructLayout(fields)
+
+
+def weight(parameters: Parameters) -> ShapeLike:
+    """One weight: a 16-bit float pattern, or a signed aligned integer."""
+    return signed(parameters.weight_width) if parameters.weight_form == "aligned" else 16
+
+
+def quantizer_input(parameters: Parameters) -> data.StructLayout:
+    """Vector into `delta_quantizer`."""
+    return data.StructLayout(
+        {
+            "by_group": 1,
+            "first_pass": 1,
+            "exponent": EXPONENT_WIDTH,
+            "floor": EXPONENT_WIDTH,
+            "values": data.ArrayLayout(16, parameters.lanes),
+        }
+    )
+
+
+def quantizer_output(parameters: Parameters) -> data.StructLayout:
+    """Group out of `delta_quantizer`, with what the next pass needs."""
+    return data.StructLayout(
+        {
+            "group": delta_group(parameters),
+            "last": 1,
+            "next_exponent": EXPONENT_WIDTH,
+            "overflow": parameters.lanes,
+            "residual": data.ArrayLayout(16, parameters.lanes),
+        }
+    )
+
+
+def exact_product(magnitude_width: int, exponent_width: int) -> data.StructLayout:
+    """Exact product of floats: sign, exponent and integer magnitude."""
+    return data.StructLayout({"negative": 1, "exponent": exponent_width, "magnitude": magnitude_width})
+
+
+def aligned_product(parameters: Parameters) -> data.StructLayout:
+    """Exact product of an FP16 value and an aligned weight."""
+    return data.StructLayout({"exponent": 5, "significand": signed(11 + parameters.weight_width)})
+
+
+def sum_with_poison(parameters: Parameters) -> data.StructLayout:
+    """An accumulator's value as it leaves a multiplier group."""
+    return data.StructLayout({"sum": signed(parameters.accumulator_width), "poisoned": 1})
+
+
+def channel_scale_input(parameters: Parameters) -> data.StructLayout:
+    """Vector into `channel_scale`."""
+    n = parameters.lanes
+    return data.StructLayout(
+        {
+            "sums": data.ArrayLayout(sum_with_poison(parameters), n),
+            "scale": data.ArrayLayout(16, n),
+            "lsb": data.ArrayLayout(signed(SCALE_WIDTH), n),
+        }
+    )
+
+
+def multiplier_group_input(parameters: Parameters) -> data.StructLayout:
+    """Group and weights into `multiplier_group`."""
+    return data.StructLayout(
+        {
+            "first": 1,
+            "last": 1,
+            "scale": signed(SCALE_WIDTH),
+            "group": delta_group(parameters),
+            "weights": data.ArrayLayout(weight(parameters), parameters.lanes),
+        }
+    )
+
+
+def state_element(parameters: Parameters) -> ShapeLike:
+    """One element of state: signed fixed point, or an FP16 pattern."""
+    return signed(parameters.state_width) if parameters.state_format == "fixed" else 16
+
+
+def memory_word(parameters: Parameters) -> data.ArrayLayout:
+    """`memory_lanes` state elements."""
+    return data.ArrayLayout(state_element(parameters), parameters.memory_lanes)
+
+
+def near_memory_input(parameters: Parameters) -> data.StructLayout:
+    """Group into `near_memory_engine`; `address` counts vectors, `bias` is in the state's format."""
+    return data.StructLayout(
+        {
+            "last": 1,
+            "refresh": 1,
+            "address": address_width,
+            "group": delta_group(parameters),
+            "bias": data.ArrayLayout(state_element(parameters), parameters.lanes),
+        }
+    )

@@ -1,0 +1,59 @@
+"""What every unit of the machine has in common."""
+
+from amaranth.lib import wiring
+
+from golden.parameters import Parameters
+
+__all__ = ["Unit"]
+
+
+class Unit(wiring.Component):
+    """A unit of the machine: a component with a name, made from `Parameters`.
+
+    Parameters
+    ----------
+    parameters : Parameters
+        The machine's parameters.
+    signature : dict
+        The unit's members.
+
+    Attributes
+    ----------
+    name : str
+        Class attribute: name of the unit on every floor of the code and of its emitted module.
+    summary : str
+        Class attribute: what it does, one line.
+    latency : int
+        Clocks from an accepted input to the output it causes, without back-pressure.
+    throughput : str
+        Payloads per clock in words, for example ``"one group per clock"``.
+
+    Raises
+    ------
+    TypeError
+        If `parameters` is no `Parameters`.
+    """
+
+    name: str
+    summary: str
+
+    def __init__(self, parameters: Parameters, signature: dict):
+        if not isinstance(parameters, Parameters):
+            raise TypeError(f"parameters must be Parameters, not {parameters!r}")
+        self._parameters = parameters
+        super().__init__(signature)
+
+    @property
+    def parameters(self) -> Parameters:
+        """The machine's parameters."""
+        return self._parameters
+
+    @property
+    def latency(self) -> int:
+        """Clocks from an accepted input to the output it causes, without back-pressure."""
+        raise NotImplementedError(f"{type(self).__name__} must define latency")
+
+    @property
+    def throughput(self) -> str:
+        """Payloads per clock, in words."""
+        raise NotImplementedError(f"{type(self).__name__} must define throughput")
