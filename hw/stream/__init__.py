@@ -1,5 +1,6 @@
 """Valid/ready plumbing that knows nothing of the accelerator."""
 
 from hw.stream.pipeline import Pipeline, enabled_cuts
+from hw.stream.skid_buffer import SkidBuffer
 
-__all__ = ["Pipeline", "enabled_cuts"]
+__all__ = ["Pipeline", "SkidBuffer", "enabled_cuts"]
