@@ -1,1 +1,4 @@
-"""TBD."""
+"""Simulation of the emitted Verilog: benches for every unit, faults that they must find, and runs of a real layer.
+
+``python -m sim --help`` is the way in; ``docs/simulation.md`` explains how it works.
+"""

@@ -1,1 +1,1 @@
-"""TBD."""
+"""A bench per unit: ``bench(request)`` makes its vectors, ``variants(parameters)`` the other parameters worth a run."""

@@ -1,0 +1,160 @@
+"""The player: a simulation top that plays files of vectors through a unit at the speed of the simulator.
+
+Python only starts a run and reads its outcome, so that it need not wake up every clock. The unit's streams are found from
+its signature: a `stream_source` feeds each input, a `stream_sink` checks each output; every other input is a setting,
+every other output a status bit.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from amaranth.hdl import Shape, ShapeLike
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import Out
+
+__all__ = ["FOLDER", "Interface", "Port", "Stream", "interface", "top"]
+
+FOLDER = Path(__file__).parent
+"""Where the player's SystemVerilog is."""
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A stream of a unit, or a plain port (`Port`)."""
+
+    name: str
+    shape: ShapeLike
+
+    @property
+    def width(self) -> int:
+        """Bits of the payload."""
+        return Shape.cast(self.shape).width
+
+
+Port = Stream
+
+
+@dataclass(frozen=True)
+class Interface:
+    """What a unit has at its boundary.
+
+    Members
+    -------
+    inputs, outputs : tuple of Stream
+        Streams.
+    settings, status : tuple of Port
+        Other inputs and outputs.
+    """
+
+    inputs: tuple[Stream, ...]
+    outputs: tuple[Stream, ...]
+    settings: tuple[Port, ...]
+    status: tuple[Port, ...]
+
+
+def interface(signature: wiring.Signature) -> Interface:
+    """Sort the members of a signature (as the unit sees them).
+
+    Raises
+    ------
+    ValueError
+        If a member is an array of ports.
+    """
+    found: dict[str, list[Stream]] = {"inputs": [], "outputs": [], "settings": [], "status": []}
+
+    def walk(signature: wiring.Signature, prefix: str) -> None:
+        for name, member in signature.members.items():
+            if member.dimensions:
+                raise ValueError(f"Members of a unit must be single ports, not an array as {prefix}{name} is")
+            out = member.flow == Out
+            if member.is_port:
+                found["status" if out else "settings"].append(Port(prefix + name, member.shape))
+            elif isinstance(member.signature, stream.Signature):
+                # The flow of a stream member is that of its payload.
+                payload = member.signature.members["payload"].shape
+                found["outputs" if out else "inputs"].append(Stream(prefix + name, payload))
+            else:
+                # The signature of an input member comes flipped, its flows are those of the whole unit.
+                walk(member.signature, f"{prefix}{name}__")
+
+    walk(signature, "")
+    return Interface(**{kind: tuple(streams) for kind, streams in found.items()})
+
+
+def top(unit: str, ports: Interface, *, clocked: bool = True) -> str:
+    """SystemVerilog of the module ``player`` around the module `unit`.
+
+    Parameters
+    ----------
+    unit : str
+        Name of the emitted module.
+    ports : Interface
+        Its boundary.
+    clocked : bool
+        Whether the module has ``clk`` and ``rst``.
+    """
+    lines = []
+    declare = [
+        "  input  logic        clk, rst, start, idle, stall",
+        "  input  logic [31:0] seed, patience",
+        "  output logic        done, hung",
+        "  output logic [31:0] cycle",
+    ]
+    connect = [".clk(clk), .rst(rst)"] if clocked else []
+    active, finished = [], []
+    for salt, (port, source) in enumerate(
+        [(port, True) for port in ports.inputs] + [(port, False) for port in ports.outputs], start=1
+    ):
+        name, width = port.name, port.width
+        declare.append(f"  input  logic [31:0] {name}__first, {name}__count")
+        declare.append(f"  output logic [31:0] {name}__taken, {name}__first_cycle, {name}__last_cycle")
+        lines.append(f"  logic {name}__valid, {name}__ready, {name}__active, {name}__finished;")
+        lines.append(f"  logic [{width - 1}:0] {name}__payload;")
+        common = ["valid", "payload", "ready", "active", "finished", "first", "count"]
+        common += ["taken", "first_cycle", "last_cycle"]
+        if not source:
+            declare.append(f"  output logic [31:0] {name}__wrong, {name}__wrong_index, {name}__wrong_cycle")
+            declare.append(f"  output logic [{width - 1}:0] {name}__wrong_got, {name}__wrong_expected")
+            declare.append(f"  output logic {name}__extra, {name}__unstable")
+            common += ["wrong", "wrong_index", "wrong_cycle", "wrong_got", "wrong_expected", "extra", "unstable"]
+        kind, pauses = ("stream_source", "idle") if source else ("stream_sink", "stall")
+        wires = ", ".join(f".{member}({name}__{member})" for member in common)
+        lines.append(f'  {kind} #(.WIDTH({width}), .FILE("{name}.bin"), .SALT({salt})) {name}__{kind} (')
+        lines.append(f"    .clk, .start, .seed, .cycle, .pauses({pauses}), {wires});")
+        connect += [f".{name}__{member}({name}__{member})" for member in ("valid", "payload", "ready")]
+        # A sink that has all it expects does not count as active, or an endless stream would never end the run.
+        active.append(f"{name}__active" if source else f"({name}__active && !{name}__finished)")
+        finished.append(f"{name}__finished")
+    for port in ports.settings:
+        declare.append(f"  input  logic [{port.width - 1}:0] {port.name}")
+        connect.append(f".{port.name}({port.name})")
+    for port in ports.status:
+        declare.append(f"  output logic [{port.width - 1}:0] {port.name}")
+        connect.append(f".{port.name}({port.name})")
+    return "\n".join(
+        [
+            f"// Plays vectors through {unit}. Written by sim/player.",
+            "module player (",
+            ",\n".join(declare),
+            ");",
+            *lines,
+            "",
+            f"  {unit} unit (",
+            ",\n".join(f"    {wire}" for wire in connect),
+            "  );",
+            "",
+            "  // The run is over when every stream has what it expects and nothing more came for a while, or when nothing",
+            "  // at all moved for `patience` clocks.",
+            "  logic [31:0] quiet;",
+            "  logic        complete;",
+            f"  assign complete = {' && '.join(finished)};",
+            "  assign done = !start && (complete && quiet >= 32'd64 || quiet >= patience);",
+            "  assign hung = done && !complete;",
+            "  always_ff @(posedge clk) begin",
+            "    cycle <= start ? 32'd0 : cycle + 32'd1;",
+            f"    quiet <= start || {' || '.join(active)} ? 32'd0 : quiet + 32'd1;",
+            "  end",
+            "endmodule",
+            "",
+        ]
+    )

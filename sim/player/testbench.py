@@ -1,0 +1,83 @@
+"""The cocotb test that runs inside the simulator: starts each run of the player and writes down how it ended.
+
+The plan is ``plan.json`` in the working folder: ``{"settings": [...], "status": [...], "clear": bool, "inputs": [...],
+"outputs": [...], "runs": [{"settings": {...}, "streams": {name: [first, count]}, "status": {...}, ...}]}``.
+The outcome of every run is appended to ``outcome.json``; the reader of that file decodes it.
+"""
+
+import json
+from pathlib import Path
+
+import cocotb
+from cocotb.clock import Clock
+from cocotb.triggers import RisingEdge
+
+_COUNTERS = ("taken", "first_cycle", "last_cycle")
+_CHECKS = ("wrong", "wrong_index", "wrong_cycle", "wrong_got", "wrong_expected", "extra", "unstable")
+
+
+def _read(dut: object, name: str) -> int:
+    return int(getattr(dut, name).value)
+
+
+def _outcome(dut: object, plan: dict) -> dict:
+    return {
+        "cycles": _read(dut, "cycle"),
+        "hung": _read(dut, "hung"),
+        "inputs": {name: {key: _read(dut, f"{name}__{key}") for key in _COUNTERS} for name in plan["inputs"]},
+        "outputs": {
+            name: {key: _read(dut, f"{name}__{key}") for key in _COUNTERS + _CHECKS} for name in plan["outputs"]
+        },
+        "status": {name: _read(dut, name) for name in plan["status"]},
+    }
+
+
+@cocotb.test()
+async def play(dut: object) -> None:
+    """Run the plan."""
+    plan = json.loads(Path("plan.json").read_text(encoding="utf-8"))
+    outcomes = []
+    for name in ("rst", "start", "idle", "stall", *plan["settings"]):
+        getattr(dut, name).value = 0
+    dut.patience.value = plan["patience"]
+    Clock(dut.clk, 2, unit="ns", impl="gpi").start()
+    for run in plan["runs"]:
+        dut.seed.value = run["seed"]
+        dut.idle.value = run["idle"]
+        dut.stall.value = run["stall"]
+        for name, value in run["settings"].items():
+            getattr(dut, name).value = value
+        for name, (first, count) in run["streams"].items():
+            getattr(dut, f"{name}__first").value = first
+            getattr(dut, f"{name}__count").value = count
+        dut.rst.value = 1
+        dut.start.value = 1
+        for _ in range(3):
+            await RisingEdge(dut.clk)
+        dut.rst.value = 0
+        dut.start.value = 0
+        await RisingEdge(dut.done)
+        outcome = _outcome(dut, plan)
+        if plan["clear"]:
+            dut.clear.value = 1
+            await RisingEdge(dut.clk)
+            dut.clear.value = 0
+            await RisingEdge(dut.clk)
+            outcome["cleared"] = {name: _read(dut, name) for name in plan["status"]}
+        outcomes.append(outcome)
+        Path("outcome.json").write_text(json.dumps(outcomes), encoding="utf-8")
+        # A fault makes most runs fail; the first failure is all that is reported.
+        if plan["stop"] and _failed(outcome, run):
+            break
+    failed = sum(_failed(outcome, run) for outcome, run in zip(outcomes, plan["runs"], strict=False))
+    assert not failed, f"{failed} of {len(outcomes)} runs differ from the golden model"
+
+
+def _failed(outcome: dict, run: dict) -> bool:
+    outputs = outcome["outputs"].values()
+    return bool(
+        outcome["hung"]
+        or outcome["status"] != run["status"]
+        or any(outcome.get("cleared", {}).values())
+        or any(output[key] for output in outputs for key in ("wrong", "extra", "unstable"))
+    )
