@@ -1,0 +1,84 @@
+"""The one memory of the project: written and read by clock, in the form that open tools turn into block RAM."""
+
+from amaranth.hdl import Module, Shape, ShapeLike
+from amaranth.lib import memory, wiring
+from amaranth.lib.wiring import In, Out
+
+__all__ = ["Ram"]
+
+
+class Ram(wiring.Component):
+    """One write port and one read port on one clock.
+
+    Reading the row that is being written in the same clock is outside the contract: block RAMs of ECP5 and iCE40 return
+    anything then, and any promise would cost a register and a multiplexer per bit (`no_rw_check` tells yosys that none is
+    made).
+
+    Latency: 1 clock from address to data. Throughput: one write and one read per clock.
+
+    Parameters
+    ----------
+    shape : ShapeLike
+        Shape of a row.
+    depth : int
+        Rows; at least 1.
+
+    Members
+    -------
+    write_enable, write_address, write_data : In
+        Row to write at this clock edge.
+    read_enable, read_address : In
+        Row to read at this clock edge; without `read_enable` the data of the last read stays.
+    read_data : Out(shape)
+        The row.
+
+    Raises
+    ------
+    TypeError
+        If `depth` is no integer.
+    ValueError
+        If `depth` is below 1.
+    """
+
+    latency = 1
+
+    def __init__(self, shape: ShapeLike, depth: int):
+        if not isinstance(depth, int):
+            raise TypeError(f"Depth of a memory must be an integer, not {depth!r}")
+        if depth < 1:
+            raise ValueError(f"Depth of a memory must be at least 1, not {depth}")
+        Shape.cast(shape)
+        self._shape = shape
+        self._depth = depth
+        address_width = (depth - 1).bit_length()
+        super().__init__(
+            {
+                "write_enable": In(1),
+                "write_address": In(address_width),
+                "write_data": In(shape),
+                "read_enable": In(1),
+                "read_address": In(address_width),
+                "read_data": Out(shape),
+            }
+        )
+
+    @property
+    def depth(self) -> int:
+        """Rows."""
+        return self._depth
+
+    def elaborate(self, platform: object) -> Module:  # noqa: D102
+        m = Module()
+        m.submodules.rows = rows = memory.Memory(
+            shape=self._shape, depth=self._depth, init=[], attrs={"no_rw_check": 1}
+        )
+        write, read = rows.write_port(), rows.read_port(domain="sync")
+        m.d.comb += [
+            write.en.eq(self.write_enable),
+            write.addr.eq(self.write_address),
+            write.data.eq(self.write_data),
+            read.en.eq(self.read_enable),
+            read.addr.eq(self.read_address),
+            self.read_data.eq(read.data),
+        ]
+        return m

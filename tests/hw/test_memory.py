@@ -1,0 +1,55 @@
+import re
+
+import pytest
+from amaranth.sim import Simulator
+
+from hw.memory import Ram
+from tests.hw.streams import inspect
+
+pytestmark = pytest.mark.unit
+
+
+@pytest.mark.parametrize("depth", [1, 5, 8])
+def test_reads_what_was_written_and_keeps_it(depth):
+    dut = Ram(8, depth)
+
+    async def run(ctx):
+        ctx.set(dut.write_enable, 1)
+        for row in range(depth):
+            ctx.set(dut.write_address, row)
+            ctx.set(dut.write_data, 7 * row + 1)
+            await ctx.tick()
+        ctx.set(dut.write_enable, 0)
+        ctx.set(dut.write_data, 255)
+        await ctx.tick()
+        for row in range(depth):
+            ctx.set(dut.read_enable, 1)
+            ctx.set(dut.read_address, row)
+            await ctx.tick()
+            assert ctx.get(dut.read_data) == 7 * row + 1
+            ctx.set(dut.read_enable, 0)
+            ctx.set(dut.read_address, (row + 1) % depth)
+            await ctx.tick()
+            assert ctx.get(dut.read_data) == 7 * row + 1
+
+    simulator = Simulator(dut)
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(run)
+    simulator.run()
+
+
+def test_depth():
+    assert inspect(Ram(8, 5)).depth == 5
+
+
+@pytest.mark.filterwarnings("ignore:.*created but never used")
+@pytest.mark.parametrize(
+    ("depth", "error", "message"),
+    [
+        (0, ValueError, "Depth of a memory must be at least 1, not 0"),
+        ("8", TypeError, "Depth of a memory must be an integer, not '8'"),
+    ],
+)
+def test_rejects(depth, error, message):
+    with pytest.raises(error, match=f"^{re.escape(message)}$"):
+        Ram(8, depth)
