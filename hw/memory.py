@@ -10,9 +10,9 @@ __all__ = ["Ram"]
 class Ram(wiring.Component):
     """One write port and one read port on one clock.
 
-    Reading the row that is being written in the same clock is outside the contract: block RAMs of ECP5 and iCE40 return
-    anything then, and any promise would cost a register and a multiplexer per bit (`no_rw_check` tells yosys that none is
-    made).
+    Reading the row that is being written in the same clock is outside the contract: block RAMs of ECP5 and iCE40
+    return anything then, and any promise would cost a register and a multiplexer per bit (`no_rw_check` tells yosys
+    that none is made).
 
     Latency: 1 clock from address to data. Throughput: one write and one read per clock.
 

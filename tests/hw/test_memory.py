@@ -1,3 +1,4 @@
+import gc
 import re
 
 import pytest
@@ -53,3 +54,4 @@ def test_depth():
 def test_rejects(depth, error, message):
     with pytest.raises(error, match=f"^{re.escape(message)}$"):
         Ram(8, depth)
+    gc.collect()  # the refused component must go while its warning is ignored

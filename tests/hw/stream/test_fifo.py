@@ -1,3 +1,4 @@
+import gc
 import random
 import re
 
@@ -40,3 +41,4 @@ def test_depth():
 def test_rejects(depth, error, message):
     with pytest.raises(error, match=f"^{re.escape(message)}$"):
         Fifo(8, depth)
+    gc.collect()  # the refused component must go while its warning is ignored
