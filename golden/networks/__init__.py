@@ -1,1 +1,24 @@
-"""TBD."""
+"""Networks in numpy: layers, the graph that names and runs them, builders, and the DDIM sampler."""
+
+from golden.networks.graph import Executor, Network, Record, Recorder, dense
+from golden.networks.models import ClassifierConfig, UNetConfig, classifier, initial, stored, unet
+from golden.networks.sampler import Schedule, Step, ddim, noise, sample
+
+__all__ = [
+    "ClassifierConfig",
+    "Executor",
+    "Network",
+    "Record",
+    "Recorder",
+    "Schedule",
+    "Step",
+    "UNetConfig",
+    "classifier",
+    "ddim",
+    "dense",
+    "initial",
+    "noise",
+    "sample",
+    "stored",
+    "unet",
+]

@@ -30,8 +30,9 @@ def initial(seed: int) -> Source:
             return np.zeros(shape, np.float32)
         if role.startswith("norm"):
             return np.ones(shape, np.float32)
-        fan_in = shape[1] if role == "embedding" else math.prod(shape[1:])
-        return (rng.standard_normal(shape) * math.sqrt(2 / fan_in)).astype(np.float32)
+        # an embedding is as large as what it is added to; smaller, the label is learnt thousands of iterations later
+        deviation = 1.0 if role == "embedding" else math.sqrt(2 / math.prod(shape[1:]))
+        return (rng.standard_normal(shape) * deviation).astype(np.float32)
 
     return source
 
@@ -216,7 +217,7 @@ class ClassifierConfig:
     side, channels, classes : int
         As in `UNetConfig`.
     widths : tuple of int
-        Channels after each convolution; all but the first halve height and width.
+        Channels of each stage (convolution, norm, ReLU); all but the first halve height and width.
     groups : int
         Groups of every GroupNorm; divides every width.
     """
@@ -249,9 +250,9 @@ def classifier(config: ClassifierConfig, source: Source, name: str = "classifier
     b = _Builder(source, config.groups)
     h, width_in = "image", config.channels
     for index, width in enumerate(config.widths):
-        h = b.convolution(f"conv{index}", h, width_in, width, stride=1 if index == 0 else 2)
-        h = b.norm(f"norm{index}", h, width)
-        h = b.add(kinds.ReLU, f"relu{index}", h)
+        h = b.convolution(f"stage{index}.conv", h, width_in, width, stride=1 if index == 0 else 2)
+        h = b.norm(f"stage{index}.norm", h, width)
+        h = b.add(kinds.ReLU, f"stage{index}.relu", h)
         width_in = width
     h = b.add(kinds.Mean, "features", h)
     b.linear("logits", h, width_in, config.classes)
