@@ -1,1 +1,102 @@
-"""TBD."""
+"""Trained networks that ship with the package, and values recorded from them.
+
+``load("unet")`` is a class-conditional U-Net that draws digits of 16 x 16 pixels, ``load("classifier")`` tells digits
+apart; both were trained by `golden.zoo.train` on the real digits of scikit-learn. ``recorded()`` are inputs and outputs
+of one convolution of the U-Net over a whole sampling.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from golden import names
+from golden.networks import ClassifierConfig, Network, UNetConfig, classifier, stored, unet
+from golden.zoo.recording import Recording, capture
+
+__all__ = ["DATA", "NETWORKS", "Recording", "capture", "load", "record_set", "recorded", "reference", "store"]
+
+DATA = Path(__file__).parent / "data"
+"""Folder of the shipped files."""
+
+NETWORKS = {"unet": (UNetConfig, unet), "classifier": (ClassifierConfig, classifier)}
+"""Configuration and builder of every network of the zoo, by name."""
+
+RECORDED_LAYER = "down1.block.conv1"
+"""Layer of the shipped recording: 3 x 3, 64 to 64 channels on 8 x 8 pixels, followed by time shift, norm and ReLU."""
+
+
+def load(name: str, folder: Path | None = None) -> Network:
+    """Network of the zoo with its trained weights (stored as FP16, used as float32).
+
+    Parameters
+    ----------
+    name : str
+        ``"unet"`` or ``"classifier"``.
+    folder : Path
+        Where ``<name>.safetensors`` is; the default is the package.
+
+    Raises
+    ------
+    ValueError
+        If there is no such network or the file is not one of its weights.
+    OSError
+        If the file cannot be read.
+    """
+    config_class, build = names.lookup("Network", name, NETWORKS)
+    path = Path(folder or DATA) / f"{name}.safetensors"
+    try:
+        with safetensors.safe_open(path, "np") as file:
+            metadata = file.metadata() or {}
+            parameters = {key: file.get_tensor(key) for key in file.keys()}
+    except safetensors.SafetensorError as error:
+        raise ValueError(f"Weights must be a safetensors file, not {path}: {error}") from error
+    if metadata.get("network") != name:
+        raise ValueError(f"Weights in {path} must be of network {name!r}, not {metadata.get('network')!r}")
+    network = build(config_class(**json.loads(metadata["config"])), stored(parameters), name)
+    extra = sorted(set(parameters) - set(network.parameters()))
+    if extra:
+        raise ValueError(f"Weights in {path} must be parameters of network {name!r}, not {extra[0]!r}")
+    return network
+
+
+def store(path: Path, network: Network, parameters: Mapping[str, np.ndarray]) -> None:
+    """Write weights for `load`.
+
+    Parameters
+    ----------
+    path : Path
+        File to write, ``<name>.safetensors``.
+    network : Network
+        Gives name and configuration.
+    parameters : mapping of str to array
+        Parameters under the names of `Network.parameters`, in the type to be stored.
+    """
+    metadata = {"network": network.name, "config": json.dumps(network.config)}
+    tensors = {name: np.ascontiguousarray(value) for name, value in parameters.items()}
+    Path(path).write_bytes(safetensors.numpy.save(tensors, metadata))
+
+
+def recorded() -> Recording:
+    """Shipped recording of one convolution of the U-Net: one image, all 50 steps of a sampling. See `Recording`."""
+    return Recording.load(DATA / "recorded.npz")
+
+
+def record_set(network: Network) -> Recording:
+    """Make what `recorded` reads: one image of the digit 3, 50 steps."""
+    return capture(network, RECORDED_LAYER, [3], steps=50, seed=0, half=True)
+
+
+def reference() -> dict[str, np.ndarray]:
+    """What torch computed for every layer of the shipped U-Net in one call.
+
+    Returns
+    -------
+    dict
+        The inputs ``image``, ``timestep`` and ``label`` (batch 1), and under every layer's name its output, float32.
+    """
+    with np.load(DATA / "reference.npz") as file:
+        return dict(file)
