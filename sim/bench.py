@@ -1,4 +1,4 @@
-"""What a bench is, and running one: vectors with the golden model's answers, played through a unit's emitted Verilog."""
+"""What a bench is, and running one: vectors with golden answers, played through a unit's emitted Verilog."""
 
 import dataclasses
 import importlib
@@ -13,6 +13,7 @@ from amaranth.lib import wiring
 
 from golden import names
 from golden.parameters import Parameters
+from rtl_gen import emission
 from sim import player, simulator, vectors
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "Mismatch",
     "Request",
     "Result",
+    "carry_out",
     "load",
     "run",
     "variants",
@@ -248,13 +250,6 @@ def variants(name: str, parameters: Parameters) -> dict[str, Parameters]:
     return {label: other for label, other in found.items() if other != parameters}
 
 
-def emitted(component: wiring.Component, name: str) -> str:
-    """Verilog of a component, as the generator writes it."""
-    from amaranth.back import verilog
-
-    return verilog.convert(component, name=name, emit_src=False)
-
-
 def run(
     bench: Bench,
     *,
@@ -287,12 +282,17 @@ def run(
         If the simulation cannot be built or breaks down.
     """
     began = time.monotonic()
-    text = emitted(bench.component, bench.name)
+    unit = emission.emit(bench.component, name=bench.name)
     play = Play(bench, seed=seed, modes=modes, stop=stop)
-    model = simulator.build({f"{bench.name}.v": text, "player.sv": play.top(text)}, waves=waves)
+    model = simulator.build({f"{bench.name}.v": unit.text, "player.sv": play.top(unit)}, waves=waves)
     folder = folder or simulator.BUILD / "runs" / f"{bench.name}-{model.folder.name}"
     outcomes = model.run(play.plan, play.files, folder)
     return play.judge(outcomes, seconds=time.monotonic() - began, waves=folder / "dump.vcd" if waves else None)
+
+
+def carry_out(name: str, request: Request, waves: bool = False) -> Result:
+    """`load` a bench and `run` it."""
+    return run(load(name, request), seed=request.seed, waves=waves)
 
 
 class Play:
@@ -357,10 +357,10 @@ class Play:
                 if name not in known:
                     raise ValueError(names.unknown(f"{what} of case {case.name!r}", name, known))
 
-    def top(self, text: str) -> str:
-        """SystemVerilog of the player around the emitted `text`."""
-        clocked = "input clk;" in text.rsplit(f"module {self.bench.name}(", 1)[1]
-        return player.top(self.bench.name, self.ports, clocked=clocked)
+    def top(self, unit: emission.Emitted) -> str:
+        """SystemVerilog of the player around the emitted unit."""
+        clocked = any(port.name == "clk" for port in unit.ports)
+        return player.top(unit.name, self.ports, clocked=clocked)
 
     def judge(
         self, outcomes: Sequence[Mapping[str, Any]], *, seconds: float = 0.0, waves: Path | None = None

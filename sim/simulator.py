@@ -38,9 +38,9 @@ class SimulationError(tools.ToolError):
 class _Verilator(runner.Verilator):
     """cocotb's runner with three changes.
 
-    Only the player's own ports are visible to the test (cocotb makes every signal so, at a third of the speed); the objects
-    of Verilator's run-time library, most of a small model's compile time, are shared; and the environment is that of
-    `rtl_gen.tools`.
+    Only the player's own ports are visible to the test (cocotb makes every signal so, at a third of the speed); the
+    objects of Verilator's run-time library, most of a small model's compile time, are shared; and the environment is
+    that of `rtl_gen.tools`.
     """
 
     def __init__(self, runtime: Path):

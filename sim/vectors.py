@@ -71,7 +71,8 @@ def pack(shape: ShapeLike, values: Any) -> np.ndarray:
         Layout of the payload.
     values : array or mapping
         For a number an integer array (N,) or its bits, bool (N, width); for a structure a mapping from field name to
-        values; for an array of numbers an array (N, length), of structures a mapping whose arrays have that second axis.
+        values; for an array of numbers an array (N, length), of structures a mapping whose arrays have that second
+        axis.
 
     Returns
     -------

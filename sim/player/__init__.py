@@ -1,8 +1,8 @@
 """The player: a simulation top that plays files of vectors through a unit at the speed of the simulator.
 
-Python only starts a run and reads its outcome, so that it need not wake up every clock. The unit's streams are found from
-its signature: a `stream_source` feeds each input, a `stream_sink` checks each output; every other input is a setting,
-every other output a status bit.
+Python only starts a run and reads its outcome, so that it need not wake up every clock. The unit's streams are found
+from its signature: a `stream_source` feeds each input, a `stream_sink` checks each output; every other input is a
+setting, every other output a status bit.
 """
 
 from dataclasses import dataclass
@@ -143,8 +143,8 @@ def top(unit: str, ports: Interface, *, clocked: bool = True) -> str:
             ",\n".join(f"    {wire}" for wire in connect),
             "  );",
             "",
-            "  // The run is over when every stream has what it expects and nothing more came for a while, or when nothing",
-            "  // at all moved for `patience` clocks.",
+            "  // The run is over when every stream has what it expects and nothing more came for a while, or when",
+            "  // nothing at all moved for `patience` clocks.",
             "  logic [31:0] quiet;",
             "  logic        complete;",
             f"  assign complete = {' && '.join(finished)};",
