@@ -8,7 +8,7 @@ from golden import zoo
 from golden.parameters import Parameters
 from golden.units.delta_group import DeltaGroups
 
-__all__ = ["CORNERS", "delta_groups", "halves", "poisoned", "recorded_deltas", "vectors"]
+__all__ = ["CORNERS", "all_weights", "delta_groups", "halves", "poisoned", "recorded_deltas", "vectors", "weights"]
 
 CORNERS = np.array(
     [
@@ -109,3 +109,31 @@ def delta_groups(random: np.random.Generator, count: int, parameters: Parameters
     nothing = ~digits.any(axis=1) & (used == 0) & ~replay & ~poison
     exponent = np.where(nothing, 62, np.where(poison, 63, exponent)).astype(np.uint8)
     return DeltaGroups(exponent, replay, digits.astype(np.int8), valid, lane, value)
+
+
+def weights(random: np.random.Generator, shape: tuple[int, ...] | int, parameters: Parameters) -> np.ndarray:
+    """Weights as they enter a multiplier: aligned integers, or patterns of the declared range."""
+    extreme = random.uniform(size=shape) < 0.1
+    if parameters.weight_form == "aligned":
+        limit = (1 << parameters.fraction_bits + 1) - 1
+        small = random.integers(-limit, limit + 1, shape) >> random.integers(0, parameters.fraction_bits, shape)
+        return np.where(extreme, random.choice([-limit, limit, 0, 1, -1], shape), small)
+    bias, fraction = parameters.weight_bias, parameters.weight_mantissa_width - 1
+    low, high = parameters.weight_exponent_min + bias, parameters.weight_exponent_max + bias
+    low = 0 if low == 1 else low  # subnormals count as the least exponent
+    field = random.integers(low, high + 1, shape)
+    mantissa = random.integers(0, 1 << fraction, shape)
+    mantissa = np.where(extreme, random.choice([0, 1, (1 << fraction) - 1], shape), mantissa)
+    patterns = random.integers(0, 2, shape) << 15 | field << fraction | mantissa
+    zero = random.uniform(size=shape) < 0.1
+    return np.where(zero, random.choice([0, 0x8000], shape), patterns).astype(np.uint16)
+
+
+def all_weights(parameters: Parameters) -> np.ndarray:
+    """Every weight a multiplier can meet: all finite patterns of the format, or all aligned integers."""
+    if parameters.weight_form == "aligned":
+        limit = (1 << parameters.fraction_bits + 1) - 1
+        return np.arange(-limit, limit + 1)
+    patterns = np.arange(1 << 16)
+    infinite = ((1 << parameters.weight_exponent_width) - 1) << parameters.weight_mantissa_width - 1
+    return patterns[patterns & infinite != infinite].astype(np.uint16)
