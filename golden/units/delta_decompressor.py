@@ -1,0 +1,220 @@
+"""Decompressor of the packed stream, malformed ones included. Source: ``docs/formats.md``, delta stream, version 1."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from golden.parameters import EXPONENT_BIAS, EXPONENT_WIDTH, POISONED_GROUP, ZERO_GROUP, Parameters
+from golden.units.delta_compressor import HEADER_BITS, MARKER, Layout
+from golden.units.delta_group import DeltaGroups
+
+__all__ = ["Decoded", "delta_decompressor"]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Decoded:
+    """What a stream decodes to.
+
+    Members
+    -------
+    groups : DeltaGroups
+        In stream order; the last one is the one marked last. Groups of a malformed block from the first bad one on
+        are poisoned.
+    error : bool
+        The sticky status: something was refused.
+    """
+
+    groups: DeltaGroups
+    error: bool
+
+    @property
+    def status(self) -> dict[str, bool]:
+        """Sticky ``error``."""
+        return {"error": self.error}
+
+
+class _Refused(Exception):
+    """A group is malformed or goes past the end of its block."""
+
+
+class _Block:
+    """The payload of one block, read bit by bit."""
+
+    def __init__(self, bits: np.ndarray, length: int, parameters: Parameters, layout: Layout, passes: int):
+        self.bits = bits
+        self.length = length  # bits there are to read, never more than len(bits)
+        self.position = 0
+        self.parameters = parameters
+        self.layout = layout
+        self.predictors = [EXPONENT_BIAS] * passes
+        self.counted = 0
+        self.before: int | None = None  # code of the group before, if a replay group may follow it with 1110
+
+    def take(self, count: int) -> np.ndarray:
+        """The next bits."""
+        end = self.position + count
+        if end > self.length:
+            raise _Refused
+        bits = self.bits[self.position : end]
+        self.position = end
+        return bits
+
+    def bit(self) -> bool:
+        """The next bit."""
+        return bool(self.take(1)[0])
+
+    def number(self, width: int) -> int:
+        """The next `width` bits as a number, bit 0 first."""
+        return sum(int(bit) << place for place, bit in enumerate(self.take(width)))
+
+    def exponent(self) -> tuple[int, bool]:
+        """Exponent code of the next group and whether it is a replay group."""
+        largest = 42 - self.parameters.digit_width
+        group_pass = self.counted % len(self.predictors)
+        predictor = self.predictors[group_pass]
+        replay = False
+        if not self.bit():
+            code = predictor
+        elif not self.bit():
+            code = predictor + 1 if self.bit() else ZERO_GROUP
+        elif not self.bit():
+            code = predictor - 1
+        elif not self.bit():
+            replay = True
+            if self.before is None:
+                raise _Refused
+            code = self.before
+        else:
+            code = self.number(EXPONENT_WIDTH)
+            if code == ZERO_GROUP:
+                replay = True
+                code = self.number(EXPONENT_WIDTH)
+                if code > largest:
+                    raise _Refused
+            if largest < code < ZERO_GROUP:
+                raise _Refused
+        if replay and not self.parameters.replays:
+            raise _Refused
+        if not 0 <= code <= largest and code not in (ZERO_GROUP, POISONED_GROUP):
+            raise _Refused
+        return code, replay
+
+    def group(self) -> tuple[int, bool, np.ndarray, list[tuple[int, int]]]:
+        """The next group: exponent code, replay, digits, outliers as (lane, value)."""
+        parameters, layout, n = self.parameters, self.layout, self.parameters.lanes
+        code, replay = self.exponent()
+        digits = np.zeros(n, np.int64)
+        outliers: list[tuple[int, int]] = []
+        if code < ZERO_GROUP:
+            count = self.number(layout.count)
+            if count > parameters.outliers:
+                raise _Refused
+            if not replay:
+                # Each plane asks the lanes that are still as large as it: ones so far.
+                asking = np.arange(n)
+                for _ in range(layout.planes):
+                    asking = asking[self.take(len(asking))]
+                    digits[asking] += 1
+                low = self.take(layout.rest * n).reshape(n, layout.rest)
+                digits = (digits << layout.rest) + (low << np.arange(layout.rest)).sum(axis=1)
+                used = np.flatnonzero(digits)
+                negative = used[self.take(len(used))]
+                digits[negative] = -digits[negative]
+            for _ in range(count):
+                lane, value = self.number(layout.lane), self.number(16)
+                if lane >= n or (outliers and lane <= outliers[-1][0]):
+                    raise _Refused
+                outliers.append((lane, value))
+            if not replay:
+                self.predictors[self.counted % len(self.predictors)] = code
+        self.counted += not replay
+        self.before = code if code < ZERO_GROUP else None
+        return code, replay, digits, outliers
+
+
+def delta_decompressor(words: Sequence[int], parameters: Parameters) -> Decoded:
+    """Unpack one stream, whatever is in it.
+
+    Numerics: a malformed block sets `error`; its groups from the first bad one on arrive as poisoned groups, up to the
+    number its header announced. Decoding resumes after the block if marker and length were sound, else at the next
+    word whose low byte is the marker. A stream ends with a group marked last: the final one of the block that holds
+    its last word, or an extra poisoned group where that word is in no block with a sound header.
+
+    Parameters
+    ----------
+    words : sequence of int
+        Words of `link_width` bits, from the first of a stream to the one marked last.
+    parameters : Parameters
+        Of the machine.
+
+    Raises
+    ------
+    ValueError
+        If a word does not fit `link_width` bits.
+    """
+    width, layout = parameters.link_width, Layout.of(parameters)
+    size = width // 8
+    words = [int(word) for word in words]
+    for word in words:
+        if not 0 <= word < 2**width:
+            raise ValueError(f"Words must be in 0..2^{width} - 1, not {word}")
+    data = np.frombuffer(b"".join(word.to_bytes(size, "little") for word in words), np.uint8)
+    stream = np.unpackbits(data, bitorder="little").astype(np.bool_)
+    exponents, replays, digits, slots = [], [], [], []
+    error, position, closed = False, 0, True
+    while position < len(words):
+        header = words[position] % 2**HEADER_BITS
+        announced, passes, length = (header >> 8) % 64 + 1, (header >> 14) % 4 + 1, header >> 16
+        if header % 256 != MARKER or not announced <= length <= announced * layout.longest:
+            error, closed = True, False
+            position += 1
+            while position < len(words) and words[position] % 256 != MARKER:
+                position += 1
+            continue
+        end = position + -(-(HEADER_BITS + length) // width)
+        bits = stream[position * width + HEADER_BITS : end * width]
+        block = _Block(bits, min(length, len(bits)), parameters, layout, passes)
+        good = 0
+        try:
+            while good < announced:
+                code, replay, lanes, outliers = block.group()
+                exponents.append(code)
+                replays.append(replay)
+                digits.append(lanes)
+                slots.append(outliers)
+                good += 1
+        except _Refused:
+            error = True
+        if good == announced and block.position != length:
+            error = True
+        if end > len(words) or bits[length:].any():
+            error = True
+        for _ in range(announced - good):
+            exponents.append(POISONED_GROUP)
+            replays.append(False)
+            digits.append(np.zeros(parameters.lanes, np.int64))
+            slots.append([])
+        position, closed = end, True
+    if not closed:
+        exponents.append(POISONED_GROUP)
+        replays.append(False)
+        digits.append(np.zeros(parameters.lanes, np.int64))
+        slots.append([])
+    return Decoded(_assemble(exponents, replays, digits, slots, parameters), error)
+
+
+def _assemble(exponents: list, replays: list, digits: list, slots: list, parameters: Parameters) -> DeltaGroups:
+    groups = DeltaGroups.zeros(len(exponents), parameters)
+    for row, outliers in enumerate(slots):
+        for slot, (lane, value) in enumerate(outliers):
+            groups.outlier_valid[row, slot] = True
+            groups.outlier_lane[row, slot] = lane
+            groups.outlier_value[row, slot] = value
+    if not exponents:
+        return groups
+    return groups.replace(
+        exponent=np.array(exponents, np.uint8),
+        replay=np.array(replays, np.bool_),
+        digits=np.array(digits).astype(np.int8),
+    )
