@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from amaranth.lib import wiring
+from amaranth.hdl import ShapeLike
+from amaranth.lib import data, wiring
 
 from golden import names
 from golden.parameters import Parameters
@@ -93,6 +94,10 @@ class Case:
         Values of the inputs that are no streams.
     status : mapping of str to bool
         Sticky bits expected at the end; one left out must stay low.
+    memory : Memory or None
+        Content of the memory, for a unit that has one.
+    rate : float or None
+        Throughput promised for these vectors, if not that of the bench.
     """
 
     name: str
@@ -100,6 +105,25 @@ class Case:
     outputs: Mapping[str, Any]
     settings: Mapping[str, int] = field(default_factory=dict)
     status: Mapping[str, bool] = field(default_factory=dict)
+    memory: "Memory | None" = None
+    rate: float | None = None
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Content of a unit's memory.
+
+    Members
+    -------
+    address : uint32 (N,)
+        Every word that the unit may touch.
+    before, after : values
+        Words at the start and, by the golden model, at the end; as `sim.vectors.pack` takes them.
+    """
+
+    address: np.ndarray
+    before: Any
+    after: Any
 
 
 @dataclass(frozen=True)
@@ -115,16 +139,16 @@ class Bench:
     cases : sequence of Case
         Vectors.
     groups_per_clock : float
-        Throughput the unit promises: transfers of the busier stream, per clock, in mode none. 0 for no promise.
-    memory : str
-        Name of the interface that a memory model serves; empty if there is none.
+        Throughput the unit promises: transfers of the busiest stream, per clock, in mode none. 0 for no promise.
+    memory : MemoryPorts or None
+        Streams that a memory serves.
     """
 
     name: str
     component: wiring.Component
     cases: Sequence[Case]
     groups_per_clock: float = 1.0
-    memory: str = ""
+    memory: player.MemoryPorts | None = None
 
 
 @dataclass(frozen=True)
@@ -136,7 +160,8 @@ class Mismatch:
     unit, case, mode : str
         Where.
     what : str
-        ``value``, ``missing``, ``extra``, ``unstable``, ``status``, ``clear``, ``memory`` or ``throughput``.
+        ``value``, ``missing``, ``stuck``, ``extra``, ``unstable``, ``status``, ``clear``, ``memory``, ``stray`` or
+        ``throughput``.
     stream, where : str
         Stream and field.
     index : int
@@ -171,6 +196,7 @@ class Mismatch:
             "unstable": f"payload of stream {self.stream} dropped or changed before it was taken",
             "status": f"sticky bit {self.where} at the end",
             "clear": f"sticky bit {self.where} after clear",
+            "stray": "accesses to memory words that belong to nobody",
             "memory": f"{self.where} of memory word {self.index} at the end",
             "throughput": "transfers per clock",
         }[self.what]
@@ -300,12 +326,14 @@ class Play:
 
     def __init__(self, bench: Bench, *, seed: int = 0, modes: Sequence[str] = tuple(MODES), stop: bool = False):
         self.bench = bench
-        self.ports = player.interface(bench.component.signature)
+        self.ports = player.interface(bench.component.signature, bench.memory)
         self.streams = {port.name: port for port in (*self.ports.inputs, *self.ports.outputs)}
         clear = any(port.name == "clear" for port in self.ports.settings)
         settings = [port.name for port in self.ports.settings]
         status = [port.name for port in self.ports.status]
         rows: dict[str, list[np.ndarray]] = {name: [] for name in self.streams}
+        if bench.memory is not None:
+            rows |= {"memory_before": [], "memory_after": []}
         self.runs: list[tuple[Case, str]] = []
         runs = []
         for number, case in enumerate(bench.cases):
@@ -315,6 +343,12 @@ class Play:
                 packed = vectors.pack(port.shape, values)
                 slices[port.name] = [sum(map(len, rows[port.name])), len(packed)]
                 rows[port.name].append(packed)
+            if self.ports.word is not None:
+                layout = data.StructLayout({"address": 32, "data": self.ports.word.shape})
+                for name, words in (("memory_before", case.memory.before), ("memory_after", case.memory.after)):
+                    packed = vectors.pack(layout, {"address": case.memory.address, "data": words})
+                    slices["memory"] = [sum(map(len, rows[name])), len(packed)]
+                    rows[name].append(packed)
             for mode in modes:
                 idle, stall = MODES[mode]
                 self.runs.append((case, mode))
@@ -335,6 +369,7 @@ class Play:
             "clear": clear,
             "inputs": [port.name for port in self.ports.inputs],
             "outputs": [port.name for port in self.ports.outputs],
+            "memory": bench.memory is not None,
             "patience": _PATIENCE,
             "stop": stop,
             "runs": runs,
@@ -373,11 +408,11 @@ class Play:
             rate = self._rate(outcome)
             if mode == "none" and rate:
                 slowest = min(slowest, rate)
-                if rate < 0.999 * self.bench.groups_per_clock and not found:
-                    found.append(
-                        self._mismatch(case, mode, "throughput", got=rate, expected=self.bench.groups_per_clock)
-                    )
+                promised = self.bench.groups_per_clock if case.rate is None else case.rate
+                if rate < 0.999 * promised and not found:
+                    found.append(self._mismatch(case, mode, "throughput", got=rate, expected=promised))
             mismatches += len(found) + sum(max(output["wrong"] - 1, 0) for output in outcome["outputs"].values())
+            mismatches += max(outcome["memory"].get("wrong", 0) - 1, 0)
             first = first or (found[0] if found else None)
         return Result(
             unit=self.bench.name,
@@ -395,8 +430,8 @@ class Play:
         # Transfers per clock of the busier stream; short runs say nothing.
         rates = [
             counters["taken"] / (counters["last_cycle"] - counters["first_cycle"] + 1)
-            for counters in (*outcome["inputs"].values(), *outcome["outputs"].values())
-            if counters["taken"] >= 64
+            for counters in (*outcome["inputs"].values(), *outcome["outputs"].values(), outcome["memory"])
+            if counters and counters["taken"] >= 64
         ]
         return max(rates, default=0.0)
 
@@ -409,7 +444,8 @@ class Play:
             (output["wrong_cycle"], name, output) for name, output in outcome["outputs"].items() if output["wrong"]
         ]
         for cycle, name, output in sorted(wrong, key=lambda entry: entry[0]):
-            where, lane, got, expected = self._difference(name, output["wrong_got"], output["wrong_expected"])
+            shape = self.streams[name].shape
+            where, lane, got, expected = self._difference(shape, output["wrong_got"], output["wrong_expected"])
             yield self._mismatch(
                 case,
                 mode,
@@ -430,6 +466,26 @@ class Play:
                 yield self._mismatch(
                     case, mode, "extra", stream=name, got=output["taken"] + 1, expected=output["taken"], **common
                 )
+        memory = outcome["memory"]
+        if memory.get("unstable"):
+            yield self._mismatch(case, mode, "unstable", stream="of the memory", got=1, **common)
+        if memory.get("stray"):
+            yield self._mismatch(case, mode, "stray", got=1, **common)
+        if memory.get("wrong"):
+            where, lane, got, expected = self._difference(
+                self.ports.word.shape, memory["wrong_got"], memory["wrong_expected"]
+            )
+            yield self._mismatch(
+                case,
+                mode,
+                "memory",
+                where=where,
+                lane=lane,
+                index=memory["wrong_address"],
+                got=got,
+                expected=expected,
+                **common,
+            )
         if outcome["hung"]:
             for what, kind, given in (("missing", "outputs", case.outputs), ("stuck", "inputs", case.inputs)):
                 for name, counters in outcome[kind].items():
@@ -446,8 +502,7 @@ class Play:
             if value:
                 yield self._mismatch(case, mode, "clear", where=name, got=value, **common)
 
-    def _difference(self, stream: str, got: int, expected: int) -> tuple[str, int | None, int, int]:
-        shape = self.streams[stream].shape
+    def _difference(self, shape: ShapeLike, got: int, expected: int) -> tuple[str, int | None, int, int]:
         theirs, ours = vectors.decode(shape, got), vectors.decode(shape, expected)
         n = getattr(getattr(self.bench.component, "parameters", None), "lanes", 0)
         for leaf in vectors.leaves(shape):

@@ -21,7 +21,7 @@ from sim.vectors import group_values
 
 
 def variants(parameters: Parameters) -> dict[str, Parameters]:
-    """Both weight forms and formats, no outlier and many, the least and widest digit, a narrow and a wide accumulator."""
+    """Weight forms and formats, no outlier and many, the least and widest digit, narrow and wide accumulators."""
     floats = dataclasses.replace(parameters, weight_form="float", weight_exponent_min=-14, weight_exponent_max=15)
     aligned = dataclasses.replace(parameters, weight_form="aligned")
     return {

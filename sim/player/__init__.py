@@ -12,7 +12,7 @@ from amaranth.hdl import Shape, ShapeLike
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import Out
 
-__all__ = ["FOLDER", "Interface", "Port", "Stream", "interface", "top"]
+__all__ = ["FOLDER", "Interface", "MemoryPorts", "Port", "Stream", "interface", "top"]
 
 FOLDER = Path(__file__).parent
 """Where the player's SystemVerilog is."""
@@ -35,6 +35,21 @@ Port = Stream
 
 
 @dataclass(frozen=True)
+class MemoryPorts:
+    """Which streams of a unit belong to a memory; `memory.sv` serves them in place of sources and sinks.
+
+    Members
+    -------
+    request, response, write : str
+        Names of the streams: ``{address}``, a word, and ``{address, data}``.
+    """
+
+    request: str
+    response: str
+    write: str
+
+
+@dataclass(frozen=True)
 class Interface:
     """What a unit has at its boundary.
 
@@ -44,15 +59,21 @@ class Interface:
         Streams.
     settings, status : tuple of Port
         Other inputs and outputs.
+    memory : MemoryPorts or None
+        The streams of its memory, which are not among the others.
+    word : Stream or None
+        A word of that memory.
     """
 
     inputs: tuple[Stream, ...]
     outputs: tuple[Stream, ...]
     settings: tuple[Port, ...]
     status: tuple[Port, ...]
+    memory: MemoryPorts | None = None
+    word: Stream | None = None
 
 
-def interface(signature: wiring.Signature) -> Interface:
+def interface(signature: wiring.Signature, memory: MemoryPorts | None = None) -> Interface:
     """Sort the members of a signature (as the unit sees them).
 
     Raises
@@ -78,7 +99,13 @@ def interface(signature: wiring.Signature) -> Interface:
                 walk(member.signature, f"{prefix}{name}__")
 
     walk(signature, "")
-    return Interface(**{kind: tuple(streams) for kind, streams in found.items()})
+    word = None
+    if memory is not None:
+        word = next(port for port in found["inputs"] if port.name == memory.response)
+        for kind in ("inputs", "outputs"):
+            theirs = (memory.request, memory.response, memory.write)
+            found[kind] = [port for port in found[kind] if port.name not in theirs]
+    return Interface(**{kind: tuple(streams) for kind, streams in found.items()}, memory=memory, word=word)
 
 
 def top(unit: str, ports: Interface, *, clocked: bool = True) -> str:
@@ -125,6 +152,30 @@ def top(unit: str, ports: Interface, *, clocked: bool = True) -> str:
         # A sink that has all it expects does not count as active, or an endless stream would never end the run.
         active.append(f"{name}__active" if source else f"({name}__active && !{name}__finished)")
         finished.append(f"{name}__finished")
+    if ports.memory is not None:
+        width = ports.word.width
+        outputs = [("taken", 32), ("first_cycle", 32), ("last_cycle", 32), ("wrong", 32), ("wrong_address", 32)]
+        outputs += [("wrong_got", width), ("wrong_expected", width), ("stray", 1), ("unstable", 1)]
+        declare.append("  input  logic [31:0] memory__first, memory__count")
+        declare += [f"  output logic [{bits - 1}:0] memory__{name}" for name, bits in outputs]
+        wires = [".clk, .start, .seed, .idle, .stall, .cycle, .settled(settled && !done)"]
+        wires += [f".{name}(memory__{name})" for name in ("first", "count", "active", "finished")]
+        wires += [f".{name}(memory__{name})" for name, _ in outputs]
+        lines.append("  logic memory__active, memory__finished;")
+        for role in ("request", "response", "write"):
+            name = getattr(ports.memory, role)
+            lines.append(f"  logic {role}__valid, {role}__ready;")
+            wires += [f".{role}_valid({role}__valid)", f".{role}_ready({role}__ready)"]
+            connect += [f".{name}__valid({role}__valid)", f".{name}__ready({role}__ready)"]
+        lines.append(f"  logic [31:0] request__payload;\n  logic [{width - 1}:0] response__payload;")
+        lines.append(f"  logic [{width + 31}:0] write__payload;")
+        wires += [".request_address(request__payload)", ".response_data(response__payload)"]
+        wires += [".write_address(write__payload[31:0])", f".write_data(write__payload[32+:{width}])"]
+        for role in ("request", "response", "write"):
+            connect.append(f".{getattr(ports.memory, role)}__payload({role}__payload)")
+        lines.append(f"  memory #(.WIDTH({width})) memory (\n    {', '.join(wires)});")
+        active.append("memory__active")
+        finished.append("memory__finished")
     for port in ports.settings:
         declare.append(f"  input  logic [{port.width - 1}:0] {port.name}")
         connect.append(f".{port.name}({port.name})")
@@ -146,11 +197,12 @@ def top(unit: str, ports: Interface, *, clocked: bool = True) -> str:
             "  // The run is over when every stream has what it expects and nothing more came for a while, or when",
             "  // nothing at all moved for `patience` clocks.",
             "  logic [31:0] quiet;",
-            "  logic        complete;",
+            "  logic        complete, settled;",
             f"  assign complete = {' && '.join(finished)};",
-            "  assign done = !start && (complete && quiet >= 32'd64 || quiet >= patience);",
+            "  assign settled = complete && quiet >= 32'd64 || quiet >= patience;",
             "  assign hung = done && !complete;",
             "  always_ff @(posedge clk) begin",
+            "    done <= !start && settled;",
             "    cycle <= start ? 32'd0 : cycle + 32'd1;",
             f"    quiet <= start || {' || '.join(active)} ? 32'd0 : quiet + 32'd1;",
             "  end",

@@ -1,8 +1,8 @@
 """The cocotb test that runs inside the simulator: starts each run of the player and writes down how it ended.
 
-The plan is ``plan.json`` in the working folder: ``{"settings": [...], "status": [...], "clear": bool, "inputs": [...],
-"outputs": [...], "runs": [{"settings": {...}, "streams": {name: [first, count]}, "status": {...}, ...}]}``.
-The outcome of every run is appended to ``outcome.json``; the reader of that file decodes it.
+The plan is ``plan.json`` in the working folder: the names of the player's ports, and for each run its seed, its pauses,
+the values of the settings, where each stream's vectors are in its file, and the sticky bits expected. The outcome of
+every run goes to ``outcome.json``; `sim.bench` makes the plan and decodes the outcome.
 """
 
 import json
@@ -14,6 +14,9 @@ from cocotb.triggers import RisingEdge
 
 _COUNTERS = ("taken", "first_cycle", "last_cycle")
 _CHECKS = ("wrong", "wrong_index", "wrong_cycle", "wrong_got", "wrong_expected", "extra", "unstable")
+
+
+_MEMORY = ("wrong", "wrong_address", "wrong_got", "wrong_expected", "stray", "unstable")
 
 
 def _read(dut: object, name: str) -> int:
@@ -28,6 +31,7 @@ def _outcome(dut: object, plan: dict) -> dict:
         "outputs": {
             name: {key: _read(dut, f"{name}__{key}") for key in _COUNTERS + _CHECKS} for name in plan["outputs"]
         },
+        "memory": {key: _read(dut, f"memory__{key}") for key in _COUNTERS + _MEMORY} if plan["memory"] else {},
         "status": {name: _read(dut, name) for name in plan["status"]},
     }
 
@@ -79,5 +83,6 @@ def _failed(outcome: dict, run: dict) -> bool:
         outcome["hung"]
         or outcome["status"] != run["status"]
         or any(outcome.get("cleared", {}).values())
+        or any(outcome["memory"].get(key) for key in ("wrong", "stray", "unstable"))
         or any(output[key] for output in outputs for key in ("wrong", "extra", "unstable"))
     )
