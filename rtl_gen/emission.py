@@ -292,6 +292,8 @@ def _verilog(text: str) -> str:
 
 def _split_modules(text: str) -> list[list[str]]:
     modules: list[list[str]] = []
+    # Long lists of ports are wrapped.
+    text = re.sub(r"^module [^;]*;", lambda head: head[0].replace("\n", " "), text, flags=re.MULTILINE)
     for line in text.splitlines():
         if line.startswith(("module ", "(* top")):
             if not modules or modules[-1][-1] == "endmodule":

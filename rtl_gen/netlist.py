@@ -43,7 +43,7 @@ _OUTPUTS = ("Y", "Q", "DATA")
 # Cells whose low result bits depend on the same low bits of their operands only.
 _LOW_BITS = {
     **dict.fromkeys(("$add", "$sub", "$mul", "$and", "$or", "$xor", "$mux"), "AB"),
-    **dict.fromkeys(("$neg", "$not"), "A"),
+    **dict.fromkeys(("$neg", "$not", "$shl"), "A"),
 }
 
 _BITWISE = ("$and", "$or", "$xor", "$not", "$mux")
