@@ -11,13 +11,21 @@ __all__ = [
     "channel_scale_input",
     "delta_group",
     "exact_product",
+    "link_word",
     "memory_word",
     "multiplier_group_input",
     "near_memory_input",
+    "near_memory_mask",
+    "near_memory_repair",
+    "near_memory_request",
+    "near_memory_write",
     "outlier",
     "quantizer_input",
     "quantizer_output",
+    "selector_input",
+    "selector_output",
     "state_element",
+    "stream_group",
     "sum_with_poison",
     "weight",
 ]
@@ -39,6 +47,21 @@ def delta_group(parameters: Parameters) -> data.StructLayout:
     fields["digits"] = data.ArrayLayout(signed(parameters.digit_width), parameters.lanes)
     if parameters.outliers:
         fields["outliers"] = data.ArrayLayout(outlier(parameters), parameters.outliers)
+    return data.StructLayout(fields)
+
+
+def selector_input(parameters: Parameters) -> data.StructLayout:
+    """Flags and values into `outlier_selector`."""
+    n = parameters.lanes
+    return data.StructLayout({"flags": n, "values": data.ArrayLayout(16, n)})
+
+
+def selector_output(parameters: Parameters) -> data.StructLayout:
+    """Slots and left-over flags out of `outlier_selector`; `outliers` only if m > 0."""
+    fields: dict[str, ShapeLike] = {}
+    if parameters.outliers:
+        fields["outliers"] = data.ArrayLayout(outlier(parameters), parameters.outliers)
+    fields["rest"] = parameters.lanes
     return data.StructLayout(fields)
 
 
@@ -134,3 +157,34 @@ def near_memory_input(parameters: Parameters) -> data.StructLayout:
             "bias": data.ArrayLayout(state_element(parameters), parameters.lanes),
         }
     )
+
+
+def near_memory_request(parameters: Parameters) -> data.StructLayout:
+    """Number of a memory word to read: the vector's number times `words_per_vector`, plus the word's place in it."""
+    return data.StructLayout({"address": address_width})
+
+
+def near_memory_write(parameters: Parameters) -> data.StructLayout:
+    """A memory word to write."""
+    return data.StructLayout({"address": address_width, "data": memory_word(parameters)})
+
+
+def near_memory_mask(parameters: Parameters) -> data.StructLayout:
+    """The new sign or segment mask of a vector."""
+    mask = data.ArrayLayout(parameters.mask_width, parameters.lanes)
+    return data.StructLayout({"address": address_width, "mask": mask})
+
+
+def near_memory_repair(parameters: Parameters) -> data.StructLayout:
+    """Exact correction of an element whose mask changed."""
+    return data.StructLayout({"address": address_width, "lane": parameters.lane_width, "value": 16})
+
+
+def stream_group(parameters: Parameters) -> data.StructLayout:
+    """A delta group of a compressed stream; `last` marks the stream's final one."""
+    return data.StructLayout({"group": delta_group(parameters), "last": 1})
+
+
+def link_word(parameters: Parameters) -> data.StructLayout:
+    """A word of a compressed stream; `last` marks the stream's final one."""
+    return data.StructLayout({"data": parameters.link_width, "last": 1})
