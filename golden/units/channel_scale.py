@@ -1,0 +1,66 @@
+"""Per-channel scale of the array's sums, back to FP16. Source: ``docs/numerics.md``, section 8."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from golden import formats
+from golden.parameters import SCALE_WIDTH, Parameters
+
+__all__ = ["Scaled", "channel_scale"]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Scaled:
+    """FP16 values and what happened to them.
+
+    Members
+    -------
+    values : uint16 array
+        FP16 patterns.
+    status : dict
+        Sticky ``overflow`` and ``poisoned``.
+    """
+
+    values: np.ndarray
+    status: dict[str, bool]
+
+
+def channel_scale(sums: Any, poisoned: Any, scale: Any, lsb: Any, parameters: Parameters) -> Scaled:
+    """``RNE16(sum * 2^lsb * scale)`` of every lane: one rounding, clamped to +-65504.
+
+    Parameters
+    ----------
+    sums : int array (V, n)
+        Accumulators, int64 or Python integers of W bits.
+    poisoned : bool (V, n)
+        Their flags.
+    scale : uint16 (n,) or (V, n)
+        FP16 patterns.
+    lsb : int, or int (n,) or (V, n)
+        ``L``: signed, 9 bits.
+    parameters : Parameters
+        Gives W.
+
+    Raises
+    ------
+    ValueError
+        If a sum does not fit W bits or `lsb` is outside -256..255.
+    """
+    sums, width = np.asarray(sums), parameters.accumulator_width
+    if sums.size and not -(2 ** (width - 1)) <= int(sums.min()) <= int(sums.max()) < 2 ** (width - 1):
+        raise ValueError(f"sums must fit accumulator_width = {width} bits, not {int(sums.min())}..{int(sums.max())}")
+    lsb, limit = np.asarray(lsb, np.int64), 2 ** (SCALE_WIDTH - 1)
+    if ((lsb < -limit) | (lsb >= limit)).any():
+        raise ValueError(f"lsb must be in {-limit}..{limit - 1}, not {int(lsb[(lsb < -limit) | (lsb >= limit)][0])}")
+    sums, poisoned, scale, lsb = np.broadcast_arrays(sums, np.asarray(poisoned, np.bool_), np.asarray(scale), lsb)
+    bad = poisoned | ~formats.is_finite(scale)
+    negative, exponent, significand = formats.FLOAT16.fields(scale)
+    factor = np.where(bad, 0, np.where(negative, -significand, significand))
+    dtype = np.int64 if formats.fits(sums, 51) else object
+    values, overflow = formats.encode_half(sums.astype(dtype) * factor.astype(dtype), lsb + exponent - 25)
+    return Scaled(
+        np.where(bad, formats.HALF_NAN, values).astype(np.uint16),
+        {"overflow": bool(overflow.any()), "poisoned": bool(bad.any())},
+    )
