@@ -30,6 +30,8 @@ write_verilog -norename
 
 _ODD_DOLLAR = re.compile(r"\$(?!(signed|unsigned|display|write|error|fatal|time|finish)\b)")
 
+_DECLARATION = re.compile(r"  (wire|reg|integer) ")
+
 _LICENCE = """\
 SPDX-License-Identifier: BSD-2-Clause
 Copyright the Driftless authors. Redistribution and use in source and binary forms, with or without modification, are
@@ -374,15 +376,23 @@ def _blocks(lines: list[str]) -> Iterator[list[str]]:
     """Split a module's lines into items of its top level."""
     position = 0
     while position < len(lines):
-        end = position + 1
-        if lines[position].startswith("  always") or lines[position].startswith("  initial"):
-            if lines[position].endswith("begin"):
-                end = lines.index("  end", position) + 1
-            else:
-                while end < len(lines) and lines[end].startswith("    "):
-                    end += 1
-        yield lines[position:end]
-        position = end
+        first = position
+        while lines[position].startswith("  (*") and position + 1 < len(lines):
+            position += 1
+        line = lines[position]
+        position += 1
+        if re.match(r"  (always|initial)\b.* begin$|  initial begin$", line):
+            position = lines.index("  end", position) + 1
+        elif line.startswith("  ") and not line.endswith(";"):
+            # A statement or an instance: to the line that is no deeper, which closes an instance.
+            while position < len(lines) and lines[position].startswith("    "):
+                position += 1
+            if position < len(lines) and re.match(r"  \)", lines[position]):
+                return_to = position
+                while not lines[return_to].endswith(";"):
+                    return_to += 1
+                position = return_to + 1
+        yield lines[first:position]
 
 
 def _merged_blocks(lines: list[str]) -> list[str]:
@@ -516,14 +526,46 @@ def _ansi(lines: list[str]) -> list[str]:
         kind = "reg" if name in variables else "wire"
         result.append(f"  {direction} {kind} {bits}{name}" + ("" if name == order[-1] else ","))
     result.append(");")
-    declarations = [line for line in body if re.match(r"  (wire|reg) |  \(\*", line)]
-    rest = [line for line in body if not re.match(r"  (wire|reg) |  \(\*", line)]
-    result += declarations
+    items = list(_blocks(body))
+    declarations = [item for item in items if _DECLARATION.match(item[-1])]
+    fills = [item for item in items if item[0].startswith("  initial")]
     if initials:
-        result += ["", "  initial begin", *initials, "  end"]
-    if declarations or initials:
-        result.append("")
-    return [*result, *rest, "endmodule"]
+        fills.insert(0, ["  initial begin", *initials, "  end"])
+    rest = [item for item in items if not _DECLARATION.match(item[-1]) and not item[0].startswith("  initial")]
+    for section in (declarations, fills, _in_order(rest)):
+        if section:
+            result += ["", *(line for item in section for line in (*item, *([""] if len(item) > 1 else [])))]
+            if not result[-1]:
+                result.pop()
+    return [*result, "endmodule"]
+
+
+def _in_order(items: list[list[str]]) -> list[list[str]]:
+    """Put what computes a value before what uses it: the logic of a register or an instance directly in front of it."""
+    makers: dict[str, int] = {}
+    for number, item in enumerate(items):
+        made = re.match(r"  assign (\w+)", item[0])
+        if made:
+            makers[made[1]] = number
+        elif item[0] == "  always @* begin":
+            makers[_target(item[1:-1])] = number
+    result: list[list[str]] = []
+    done: set[int] = set()
+    own = set(makers.values())
+    for root in [number for number in range(len(items)) if number not in own] + sorted(own):
+        stack = [(root, False)]
+        while stack:
+            number, ready = stack.pop()
+            if ready:
+                result.append(items[number])
+                continue
+            if number in done:
+                continue
+            done.add(number)
+            stack.append((number, True))
+            words = dict.fromkeys(word for line in items[number] for word in re.findall(r"\w+", line))
+            stack += [(makers[word], False) for word in reversed(words) if word in makers and makers[word] not in done]
+    return result
 
 
 def _repeat(found: re.Match) -> str:
