@@ -11,7 +11,7 @@ from amaranth.lib import data
 from golden.parameters import Parameters
 from golden.units.delta_group import DeltaGroups
 
-__all__ = ["Leaf", "decode", "flags_of", "group_values", "leaves", "pack", "width"]
+__all__ = ["Leaf", "decode", "flags_of", "group_values", "leaves", "number", "pack", "width"]
 
 _CHUNK = 1 << 15  # vectors packed at a time: bounds the matrix of bits
 
@@ -136,6 +136,17 @@ def _bits(column: np.ndarray, leaf: Leaf) -> np.ndarray:
     raw = b"".join((int(value) & mask).to_bytes(n_bytes, "little") for value in column)
     rows = np.frombuffer(raw, np.uint8).reshape(len(column), n_bytes)
     return np.unpackbits(rows, axis=1, bitorder="little")[:, : leaf.width]
+
+
+def number(shape: ShapeLike, values: Any) -> int:
+    """One payload as a number; `values` as in `pack` without the first axis."""
+    return int.from_bytes(pack(shape, _batch_of_one(values)).tobytes(), "big")
+
+
+def _batch_of_one(values: Any) -> Any:
+    if isinstance(values, Mapping):
+        return {key: _batch_of_one(value) for key, value in values.items()}
+    return np.asarray(values)[None]
 
 
 def decode(shape: ShapeLike, number: int) -> dict[str, int]:
