@@ -1,12 +1,16 @@
 """Command line of the generator: ``python -m rtl_gen``."""
 
 import dataclasses
+import functools
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
+from amaranth.hdl import Shape
 
-from golden import console
+from golden import console, cost
 from golden.parameters import DEFAULT_PRESET, PRESETS
 from hw.arith.leaves import LEAF_TARGETS
 from hw.units.catalogue import UNITS, unit
@@ -101,6 +105,85 @@ def list_command(as_json: bool) -> None:
         title="Presets (--preset)",
     )
     console.show(units, title="Units (--unit)")
+
+
+def _shape(command: Callable[..., Any]) -> Callable[..., Any]:
+    # The options that describe a layer, handed on as one object.
+    @click.option("--in-channels", default=64, show_default=True, help="Input channels of the example layer.")
+    @click.option("--out-channels", default=64, show_default=True, help="Its output channels.")
+    @click.option("--kernel", default=3, show_default=True, help="Its kernel; 1 for a pointwise layer.")
+    @click.option("--stride", default=1, show_default=True, help="Its stride.")
+    @click.option("--size", default=16, show_default=True, help="Its height and width in pixels.")
+    @click.option("--batch", default=1, show_default=True, help="Images that share one load of the weights.")
+    @functools.wraps(command)
+    def wrapped(
+        *args: Any, in_channels: int, out_channels: int, kernel: int, stride: int, size: int, batch: int, **others: Any
+    ) -> Any:
+        shape = cost.LayerShape(
+            in_channels=in_channels,
+            out_channels=out_channels,
+            kernel=kernel,
+            stride=stride,
+            height=size,
+            width=size,
+            batch=batch,
+        )
+        return command(*args, shape=shape, **others)
+
+    return wrapped
+
+
+@main.command("explain")
+@options.machine
+@_shape
+@options.as_json
+def explain_command(machine: options.Machine, shape: cost.LayerShape, as_json: bool) -> None:
+    """Say what follows from the parameters, before anything is built: widths, units, cycles and storage."""
+    parameters = machine.parameters
+    units = []
+    for name in UNITS:
+        component = unit(name)(parameters)
+        bits = sum(Shape.cast(member.shape).width for _, member, _ in component.signature.flatten(component))
+        units.append(
+            {"unit": name, "latency": component.latency, "throughput": component.throughput, "port_bits": bits}
+        )
+    derived = cost.machine(parameters)
+    predictions = [prediction.to_dict() for prediction in cost.compare(shape, parameters)]
+    if as_json:
+        result = {
+            "machine": machine.name,
+            "parameters": parameters.to_dict(),
+            "derived": derived,
+            "units": units,
+            "layer": dataclasses.asdict(shape),
+            "predictions": predictions,
+        }
+        click.echo(json.dumps(result, indent=2))
+        return
+    console.show(
+        [
+            {"parameter": field.name, "value": str(getattr(parameters, field.name)), "meaning": field.metadata["help"]}
+            for field in dataclasses.fields(parameters)
+        ],
+        title=f"Machine {machine.name}",
+    )
+    console.show(
+        [{"derived": name.replace("_", " "), "value": value} for name, value in derived.items()],
+        title="What follows from them",
+    )
+    console.show(units, title="Units")
+    # One column per flow: there are more figures than flows.
+    console.show(
+        [
+            {"predicted": figure.replace("_", " "), **{row["flow"]: row[figure] for row in predictions}}
+            for figure in predictions[0]
+            if figure != "flow"
+        ],
+        title=(
+            f"One step of a {shape.kernel} x {shape.kernel} convolution, {shape.in_channels} to {shape.out_channels} "
+            f"channels, {shape.height} x {shape.width} pixels, batch {shape.batch}; no group zero, nothing compressed"
+        ),
+    )
 
 
 @main.command("doctor")

