@@ -1,0 +1,340 @@
+"""One PE of the array: a delta group times n weights, summed exactly, rounded once into an accumulator.
+
+The *frame* is the fixed-point format all products of a group share: LSB ``2^-24`` times that of the weights. The
+*window* is what the accumulator sees of the sum once it is shifted to its own LSB.
+"""
+
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value, signed
+from amaranth.lib import stream
+from amaranth.lib.wiring import In, Out
+
+from golden.parameters import POISONED_GROUP, SCALE_WIDTH, Parameters
+from hw import payloads
+from hw.arith.leaves import fused_add, leaf_target
+from hw.arith.path import Path, parallel, run, wait
+from hw.arith.shift import Window, saturate_amount, shift_left
+from hw.arith.sums import Term, add_terms, levels, plane_product, product_levels, reference
+from hw.stream import Pipeline
+from hw.units.float_multiplier import split_value
+from hw.units.int_float_multiplier import split_digit, split_weight
+from hw.units.unit import Unit
+
+__all__ = ["MultiplierGroup"]
+
+_FRAME_LSB = -24
+_FINE = (1, 2, 4)  # weights shifted by in the first half of a shifter
+
+
+class MultiplierGroup(Unit):
+    """Sums the products of a delta group and n weights, and accumulates the sums (``docs/numerics.md`` section 7).
+
+    ::
+
+        digits, weights --> gate and add --> tree --.
+                                                    +--> frame --> shift by scale --> round and accumulate --> o
+        outliers --> pick weight --> multiply ------'
+
+    Without outliers the frame is skipped: group exponent and scale make one shift. Signs are flips on the adders'
+    inputs (see `hw.arith.sums`), the last of them at the accumulator.
+
+    Latency: one clock per stage, see `latency`. Throughput: one group per clock.
+
+    Numerics: the sum of a group is exact; it is rounded once, ties to even, to the accumulator's LSB and added exactly.
+
+    Parameters
+    ----------
+    parameters : Parameters
+        Uses all that shape a delta group or a weight, ``accumulator_width`` and ``pipeline_depth``.
+
+    Members
+    -------
+    i : In(stream)
+        ``payloads.multiplier_group_input``.
+    o : Out(stream)
+        ``payloads.sum_with_poison``, one for each group marked ``last``.
+    clear : In(1)
+        Clears `overflow` and `poisoned`, unless their event happens in the same clock.
+    overflow : Out(1)
+        Sticky: the accumulator was clamped.
+    poisoned : Out(1)
+        Sticky: a poisoned group came.
+    """
+
+    name = "multiplier_group"
+    summary = "delta group x n weights, exact sum, rounded into an accumulator"
+
+    def __init__(self, parameters: Parameters):
+        super().__init__(
+            parameters,
+            {
+                "i": In(stream.Signature(payloads.multiplier_group_input(parameters))),
+                "o": Out(stream.Signature(payloads.sum_with_poison(parameters))),
+                "clear": In(1),
+                "overflow": Out(1),
+                "poisoned": Out(1),
+            },
+        )
+
+    @property
+    def latency(self) -> int:
+        """Clocks from an accepted group to the sum it causes."""
+        return min(self._cuts, self.parameters.pipeline_depth)
+
+    @property
+    def throughput(self) -> str:
+        """Payloads per clock, in words."""
+        return "one group per clock"
+
+    @property
+    def _cuts(self) -> int:
+        p = self.parameters
+        inliers = product_levels(p.digit_width - 1) + levels(p.lanes)
+        if p.weight_form == "float":
+            inliers += 2
+        if not p.outliers:
+            return inliers + 4
+        outliers = (5 if p.weight_form == "float" else 4) + levels(p.outliers)
+        return max(inliers + 2, outliers) + 1 + 4
+
+    # The exact sum --------------------------------------------------------------------------------------------------
+
+    @property
+    def _weight_limit(self) -> int:
+        """Largest magnitude of a weight's integer."""
+        p = self.parameters
+        if p.weight_form == "aligned":
+            return (1 << p.fraction_bits + 1) - 1
+        return ((1 << p.weight_mantissa_width) - 1) << p.weight_exponent_max - p.weight_exponent_min
+
+    @property
+    def _weight_shift_width(self) -> int:
+        p = self.parameters
+        return (p.weight_exponent_max - p.weight_exponent_min).bit_length()
+
+    def _weight_shift(self, exponent: Value) -> Value:
+        """How far a float weight's significand stands above the declared LSB; free for a weight of 0."""
+        p = self.parameters
+        return (exponent - (p.weight_bias + p.weight_exponent_min))[: self._weight_shift_width]
+
+    def _inliers(self, m: Module, platform: object, payload) -> Path:
+        p = self.parameters
+        n = p.lanes
+        digits = [split_digit(payload.group.digits[lane]) for lane in range(n)]
+        if p.weight_form == "aligned":
+            inverted = leaf_target(platform) == "generic" or p.digit_width == 2
+            signs = [sign for sign, _ in digits]
+        else:
+            inverted = False
+            weights = [split_weight(payload.weights[lane], p) for lane in range(n)]
+            signs = [sign ^ weight_sign for (sign, _), (weight_sign, _, _) in zip(digits, weights, strict=True)]
+        flips = [signs[0]] + [signs[lane] ^ signs[reference(lane, inverted=inverted)] for lane in range(1, n)]
+        paths = {}
+        for lane, (_, planes) in enumerate(digits):
+            name = f"lane{lane}"
+            if p.weight_form == "aligned":
+                paths[name] = plane_product(
+                    m,
+                    platform,
+                    name,
+                    payload.weights[lane],
+                    self._weight_limit,
+                    planes,
+                    flips[lane] if lane else Const(0, 1),
+                    inverted=inverted,
+                )
+            else:
+                paths[name] = self._shifted_product(m, platform, name, weights[lane], planes, flips[lane])
+        products = yield from parallel(sign=wait(0, flip=flips[0]), **paths)
+        terms = [
+            Term(product["value"], self._weight_limit * p.digit_max, product["flip"], inverted)
+            for product in (products[f"lane{lane}"] for lane in range(n))
+        ]
+        total = yield from parallel(sign=wait(0, **products["sign"]), total=add_terms(m, platform, "tree", terms))
+        return {"value": total["total"]["value"], "flip": total["sign"]["flip"]}
+
+    def _shifted_product(self, m, platform, name, weight, planes, flip) -> Path:
+        p = self.parameters
+        _, exponent, significand = weight
+        shift = self._weight_shift(exponent)
+        limit = (1 << p.weight_mantissa_width) - 1
+        products = yield from parallel(
+            shift=wait(0, amount=shift, flip=flip),
+            product=plane_product(m, platform, name, significand, limit, planes, Const(0, 1), inverted=False),
+        )
+        width = (self._weight_limit * p.digit_max).bit_length() + 1
+        result = yield from _shift_in_two(
+            products["product"]["value"], products["shift"]["amount"], width, flip=products["shift"]["flip"]
+        )
+        return result
+
+    def _outlier(self, payload, index: int) -> Path:
+        p = self.parameters
+        slot = payload.group.outliers[index]
+        sign, exponent, significand = split_value(slot.value)
+        weights = Array(payload.weights[lane] for lane in range(p.lanes))
+        s = yield {"sign": sign, "exponent": exponent, "x": significand, "weight": weights[slot.lane]}
+        s["weight"] = s["weight"].as_signed() if p.weight_form == "aligned" else s["weight"]
+        if p.weight_form == "aligned":
+            weight, flip, shift = s["weight"], s["sign"], s["exponent"] - 1
+            shift = shift[:5]
+        else:
+            weight_sign, weight_exponent, weight = split_weight(s["weight"], p)
+            flip = s["sign"] ^ weight_sign
+            shift = s["exponent"] - 1 + self._weight_shift(weight_exponent)
+            shift = shift[: (29 + p.weight_exponent_max - p.weight_exponent_min).bit_length()]
+            s = yield {"flip": flip, "shift": shift, "x": s["x"], "weight": weight}
+            flip, shift, weight = s["flip"], s["shift"], s["weight"]
+        product = s["x"] * weight
+        if p.weight_form == "float":
+            product = Cat(product, Const(0, 1)).as_signed()
+        s = yield {"flip": flip, "shift": shift, "product": product}
+        width = self._outlier_limit.bit_length() + 1
+        return (yield from _shift_in_two(s["product"], s["shift"], width, flip=s["flip"]))
+
+    @property
+    def _outlier_limit(self) -> int:
+        return 2047 * self._weight_limit << 29
+
+    @property
+    def _inlier_limit(self) -> int:
+        return self._weight_limit * self.parameters.digit_max * self.parameters.lanes
+
+    def _outliers(self, m: Module, platform: object, payload) -> Path:
+        count = self.parameters.outliers
+        found = yield from parallel(**{f"outlier{index}": self._outlier(payload, index) for index in range(count)})
+        terms = []
+        for index in range(count):
+            flip = found[f"outlier{index}"]["flip"]
+            if index:
+                flip = flip ^ found[f"outlier{reference(index, inverted=False)}"]["flip"]
+            terms.append(Term(found[f"outlier{index}"]["value"], self._outlier_limit, flip))
+        return (yield from add_terms(m, platform, "outliers", terms))
+
+    def _framed_inliers(self, m: Module, platform: object, payload) -> Path:
+        p = self.parameters
+        found = yield from parallel(
+            code=wait(0, exponent=payload.group.exponent), total=self._inliers(m, platform, payload)
+        )
+        # Codes past the largest exponent belong to groups whose sum is 0.
+        width = (self._inlier_limit << p.exponent_max - _FRAME_LSB).bit_length() + 1
+        total = found["total"]
+        return (yield from _shift_in_two(total["value"], found["code"]["exponent"], width, flip=total["flip"]))
+
+    def _sum(self, m: Module, platform: object, payload) -> Path:
+        """The exact sum: ``value * 2^(amount - offset)`` in accumulator LSBs, up to its sign ``flip``."""
+        p = self.parameters
+        offset, amount_width = self._amount
+        raw = Signal(signed(SCALE_WIDTH + 8), name="raw_amount")
+        if not p.outliers:
+            constant = _FRAME_LSB + offset
+            m.d.comb += raw.eq(payload.group.exponent + payload.scale + constant)
+            found = yield from parallel(amount=wait(1, raw=raw), total=self._inliers(m, platform, payload))
+            amount = saturate_amount(m, "amount", found["amount"]["raw"], amount_width)
+            return {"amount": amount, **found["total"]}
+        m.d.comb += raw.eq(payload.scale + (_FRAME_LSB + offset))
+        amount = saturate_amount(m, "amount", raw, amount_width)
+        found = yield from parallel(
+            amount=wait(0, value=amount),
+            inliers=self._framed_inliers(m, platform, payload),
+            outliers=self._outliers(m, platform, payload),
+        )
+        inliers, outliers = found["inliers"], found["outliers"]
+        frame_limit = self._inlier_limit << p.exponent_max - _FRAME_LSB
+        terms = [
+            Term(inliers["value"], frame_limit, inliers["flip"]),
+            Term(outliers["value"], self._outlier_limit * p.outliers, outliers["flip"] ^ inliers["flip"]),
+        ]
+        total = yield from parallel(amount=wait(0, **found["amount"]), total=add_terms(m, platform, "frame", terms))
+        return {"amount": total["amount"]["value"], **total["total"]}
+
+    @property
+    def _sum_width(self) -> int:
+        p = self.parameters
+        limit = self._inlier_limit
+        if p.outliers:
+            limit = (limit << p.exponent_max - _FRAME_LSB) + self._outlier_limit * p.outliers
+        return limit.bit_length() + 1
+
+    @property
+    def _amount(self) -> tuple[int, int]:
+        """Offset and width of the shift amount: from "all bits below the half" to "all bits above the accumulator"."""
+        width, window = self._sum_width, self.parameters.accumulator_width
+        offset = max(width, -_FRAME_LSB) if not self.parameters.outliers else width
+        return offset, (offset + window).bit_length()
+
+    # Rounding and accumulating --------------------------------------------------------------------------------------
+
+    def elaborate(self, platform: object) -> Module:
+        """Sum, shift, round and accumulate."""
+        m = Module()
+        p = self.parameters
+        pipe = Pipeline(m, self.i, self.o, cuts=self._cuts, depth=p.pipeline_depth)
+        payload = self.i.p
+        flags = wait(0, first=payload.first, last=payload.last, poison=payload.group.exponent == POISONED_GROUP)
+        state = run(pipe, parallel(flags=flags, sum=self._sum(m, platform, payload)))
+        flags, total = state["flags"], state["sum"]
+
+        offset, amount_width = self._amount
+        window = Window.of(total["value"], offset=offset, width=p.accumulator_width + 1, amount_width=amount_width)
+        amount = total["amount"]
+        fine = [position for position in range(amount_width) if position < 4]
+        coarse = [position for position in range(amount_width) if position >= 4]
+        window = window.shift({1 << position: amount[position] for position in fine})
+        s = pipe.cut(
+            **flags, flip=total["flip"], amount=Cat(amount[position] for position in coarse), **window.registers()
+        )
+        window = window.resume(s).shift({1 << position: s.amount[index] for index, position in enumerate(coarse)})
+        s = pipe.cut(
+            first=s.first,
+            last=s.last,
+            poison=s.poison,
+            flip=s.flip,
+            floor=window.floor,
+            increment=window.increment,
+            huge=window.overflow,
+            negative=window.sign ^ s.flip,
+        )
+
+        # The sum and whether it had to be clamped. A sum clamped upwards is held as 0 with `ceiling` set, so that no
+        # multiplexer stands in the loop.
+        width = p.accumulator_width
+        accumulator = Signal(signed(width + 1))
+        previous = Mux(s.first, 0, accumulator)
+        total = fused_add(
+            m,
+            platform,
+            "sum",
+            width + 2,
+            "plain",
+            previous.as_signed(),
+            Const(0, 1),
+            "xor",
+            s.floor,
+            s.flip,
+            s.increment ^ s.flip,
+        )
+        fits = (total[width - 1 :] == total[-1].replicate(3)) & ~s.huge
+        negative = Mux(s.huge, s.negative, total[-1])
+        clamped = Signal(signed(width))
+        m.d.comb += clamped.eq(Mux(fits, total, Mux(negative, -(1 << width - 1), (1 << width - 1) - 1)))
+        poisoned = Signal()
+        now_poisoned = s.poison | (poisoned & ~s.first)
+        with m.If(self.clear):
+            m.d.sync += [self.overflow.eq(0), self.poisoned.eq(0)]
+        with m.If(pipe.advance & pipe.valid):
+            m.d.sync += [accumulator.eq(clamped), poisoned.eq(now_poisoned)]
+            with m.If(~fits):
+                m.d.sync += self.overflow.eq(1)
+            with m.If(s.poison):
+                m.d.sync += self.poisoned.eq(1)
+        s = pipe.cut(last=s.last, sum=Mux(now_poisoned, 0, clamped), poisoned=now_poisoned)
+        pipe.finish(Cat(s.sum[:width], s.poisoned), valid=s.last)
+        return m
+
+
+def _shift_in_two(value: Value, amount: Value, width: int, **carried: Value) -> Path:
+    """``value << amount``, `width` bits signed, with a cut in the middle and one at the end."""
+    half = (len(amount) + 1) // 2
+    s = yield {**carried, "value": shift_left(value, amount[:half], width), "amount": amount[half:]}
+    carried = {name: s[name] for name in carried}
+    return (yield {**carried, "value": shift_left(s["value"], s["amount"], width, first=half)})
