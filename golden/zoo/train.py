@@ -23,7 +23,11 @@ try:
     import torch.nn.functional as F
     from sklearn.datasets import load_digits
 except ImportError as error:
-    raise ImportError(f"Training needs the extra 'train' (pip install 'driftless[train]'): {error}") from error
+    _MISSING = f"Training needs the extra 'train' (pip install 'driftless[train]'), which lacks: {error}"
+    if __name__ == "__main__":
+        click.echo(f"Error: {_MISSING}", err=True)
+        raise SystemExit(2) from None
+    raise ImportError(_MISSING) from error
 
 from golden import console, zoo
 from golden.networks import ClassifierConfig, Network, Schedule, UNetConfig, classifier, initial, unet
@@ -190,10 +194,10 @@ def reference(network: Network, seed: int = 0) -> dict[str, np.ndarray]:
 @click.option("--threads", default=1, show_default=True, type=click.IntRange(1), help="Cores used by torch.")
 @click.option(
     "--out",
-    default=zoo.DATA,
-    show_default="the package",
+    default="build/zoo",
+    show_default=True,
     type=click.Path(file_okay=False, path_type=Path),
-    help="Folder for weights, reference and recorded set.",
+    help="Folder for weights, reference and recorded set; golden/zoo/data is what ships.",
 )
 def train(seed: int, iterations: int, threads: int, out: Path) -> None:
     """Train U-Net and classifier, and write weights, torch's reference outputs and the recorded set."""
@@ -213,4 +217,4 @@ def train(seed: int, iterations: int, threads: int, out: Path) -> None:
 
 
 if __name__ == "__main__":
-    train()
+    train(prog_name="python -m golden.zoo.train")

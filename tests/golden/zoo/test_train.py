@@ -9,6 +9,9 @@ from golden.networks import ClassifierConfig, Recorder, UNetConfig, classifier, 
 from golden.zoo import train  # noqa: E402
 
 
+torch.set_num_threads(1)  # threads of several test processes would only wait for each other
+
+
 @pytest.mark.parametrize("build, config", [(unet, UNetConfig()), (classifier, ClassifierConfig())])
 def test_numpy_and_torch_agree_on_every_layer(build, config):
     rng = np.random.default_rng(3)
