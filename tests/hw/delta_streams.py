@@ -1,0 +1,141 @@
+"""An oracle of the delta stream written from docs/formats.md with strings of bits, and random groups to feed it."""
+
+import math
+import random
+
+MARKER = 0xD7
+ZERO, POISONED = 62, 63
+
+
+def little(value, width):
+    """Bits of a number, least significant first."""
+    assert 0 <= value < 1 << width, (value, width)
+    return "".join(str(value >> position & 1) for position in range(width))
+
+
+def number(bits):
+    return int(bits[::-1], 2) if bits else 0
+
+
+def longest(p):
+    """G of docs/formats.md."""
+    k, n, m = p.digit_width, p.lanes, p.outliers
+    planes = 1 + (2 if k >= 3 else 0) + max(k - 3, 0) + 1
+    return 10 + math.ceil(math.log2(m + 1)) + n * planes + m * (math.ceil(math.log2(n)) + 16)
+
+
+def encode_group(p, group, predictor, before):
+    k, n, m = p.digit_width, p.lanes, p.outliers
+    exponent, replay = group["exponent"], group.get("replay", 0)
+    if exponent == ZERO:
+        return "100"
+    if exponent == POISONED:
+        return "1111" + little(POISONED, 6)
+    if replay:
+        bits = "1110" if exponent == before else "1111" + little(62, 6) + little(exponent, 6)
+    elif exponent == predictor:
+        bits = "0"
+    elif exponent == predictor + 1:
+        bits = "101"
+    elif exponent == predictor - 1:
+        bits = "110"
+    else:
+        bits = "1111" + little(exponent, 6)
+    slots = [slot for slot in group.get("outliers", []) if slot["valid"]]
+    if m:
+        bits += little(len(slots), math.ceil(math.log2(m + 1)))
+    if not replay:
+        r = max(k - 3, 0)
+        magnitudes = [abs(digit) for digit in group["digits"]]
+        heights = [magnitude >> r for magnitude in magnitudes]
+        bits += "".join("1" if height > 0 else "0" for height in heights)
+        if k >= 3:
+            bits += "".join("1" if height > 1 else "0" for height in heights if height > 0)
+            bits += "".join("1" if height > 2 else "0" for height in heights if height > 1)
+        bits += "".join(little(magnitude % (1 << r), r) for magnitude in magnitudes)
+        bits += "".join("1" if digit < 0 else "0" for digit in group["digits"] if digit)
+    for slot in slots:
+        bits += little(slot["lane"], math.ceil(math.log2(n))) + little(slot["value"], 16)
+    return bits
+
+
+def header(groups, passes, length, marker=MARKER):
+    return little(marker, 8) + little(groups - 1, 6) + little(passes - 1, 2) + little(length, 16)
+
+
+def to_words(p, bits):
+    """Whole words, padded with zeros."""
+    width = p.link_width
+    bits += "0" * (-len(bits) % width)
+    return [number(bits[start : start + width]) for start in range(0, len(bits), width)]
+
+
+def encode_block(p, groups, passes):
+    """Header and payload as bits, without padding, and the length of each group."""
+    payload, lengths, predictors, before, place = "", [], {}, None, 0
+    for group in groups:
+        bits = encode_group(p, group, predictors.get(place, 24), before)
+        if not group.get("replay", 0):
+            if group["exponent"] < ZERO:
+                predictors[place] = group["exponent"]
+            place = (place + 1) % passes
+        before = group["exponent"]
+        payload += bits
+        lengths.append(len(bits))
+    return header(len(groups), passes, len(payload)) + payload, lengths
+
+
+def encode(p, groups, passes):
+    """Words of a stream."""
+    words = []
+    for start in range(0, len(groups), 64):
+        bits, _ = encode_block(p, groups[start : start + 64], passes)
+        words += to_words(p, bits)
+    return words
+
+
+def empty_group(p, exponent):
+    group = {"exponent": exponent, "digits": [0] * p.lanes}
+    if p.replays:
+        group["replay"] = 0
+    if p.outliers:
+        group["outliers"] = [{"valid": 0, "lane": 0, "value": 0} for _ in range(p.outliers)]
+    return group
+
+
+def random_group(p, r, *, exponents=None, density=None, replay=False):
+    """A group as the quantiser makes them: special ones, sparse ones, dense ones, jumps of the exponent."""
+    top = 42 - p.digit_width
+    choice = r.random()
+    if not replay and choice < 0.08:
+        return empty_group(p, ZERO)
+    if not replay and choice < 0.12:
+        return empty_group(p, POISONED)
+    if exponents is None:
+        exponents = r.choice([(24, 25), (22, 26), (0, top)])
+    group = empty_group(p, r.randint(*exponents))
+    slots = sorted(r.sample(range(p.lanes), r.choice([0, r.randint(0, p.outliers), p.outliers])))
+    if p.outliers:
+        for index, lane in enumerate(slots):
+            group["outliers"][index] = {"valid": 1, "lane": lane, "value": r.getrandbits(16)}
+    if replay:
+        group["replay"] = 1
+        return group
+    density = r.choice([0.0, 0.1, 0.5, 1.0]) if density is None else density
+    largest = r.choice([1, p.digit_max])
+    for lane in range(p.lanes):
+        if lane not in slots and r.random() < density:
+            group["digits"][lane] = r.choice([-1, 1]) * r.randint(1, largest)
+    return group
+
+
+def random_groups(p, count, seed=1, **settings):
+    r = random.Random(seed)
+    groups = []
+    for _ in range(count):
+        replay = p.replays and bool(groups) and r.random() < 0.3
+        group = random_group(p, r, replay=replay, **settings)
+        if replay and r.random() < 0.7 and groups[-1]["exponent"] < ZERO:
+            group["exponent"] = groups[-1]["exponent"]
+        groups.append(group)
+    return groups
