@@ -93,7 +93,7 @@ class Case:
     settings : mapping of str to int
         Values of the inputs that are no streams.
     status : mapping of str to bool
-        Sticky bits expected at the end; one left out must stay low.
+        Sticky bits expected at the end; one left out must stay low, and the unit need not have one that does.
     memory : Memory or None
         Content of the memory, for a unit that has one.
     rate : float or None
@@ -387,7 +387,8 @@ class Play:
         ):
             if sorted(given) != sorted(known):
                 raise ValueError(f"{what} of case {case.name!r} must be {known}, not {sorted(given)}")
-        for what, given, known in (("settings", case.settings, settings), ("status", case.status, status)):
+        raised = {name for name, value in case.status.items() if value}
+        for what, given, known in (("settings", case.settings, settings), ("status", raised, status)):
             for name in given:
                 if name not in known:
                     raise ValueError(names.unknown(f"{what} of case {case.name!r}", name, known))

@@ -1,4 +1,4 @@
-"""Bench of `near_memory_engine`: state in a memory with pauses, clamping, poison, refresh, hazards and recorded deltas."""
+"""Bench of `near_memory_engine`: a memory with pauses, clamping, poison, refresh, hazards and recorded deltas."""
 
 import dataclasses
 from typing import Any
