@@ -265,8 +265,8 @@ def machine(parameters: Parameters) -> dict[str, int | float]:
     """Figures that follow from the parameters alone, for `rtl_gen explain`.
 
     `dense_lanes` is the number of FP16 by FP16 multipliers that cost as much as one group's:
-    ``0.239 * (k - 1) / 2 * n + m``, at least 1: an int-by-float multiplier is a row of AND gates and an adder for each bit
-    of the magnitude, 0.239 of a float multiplier at k = 3 (published).
+    ``0.239 * (k - 1) / 2 * n + m``, at least 1: an int-by-float multiplier is a row of AND gates and an adder for each
+    bit of the magnitude, 0.239 of a float multiplier at k = 3 (published).
     """
     p = parameters
     groups = p.rows * p.columns
