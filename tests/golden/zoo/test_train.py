@@ -8,7 +8,6 @@ torch = pytest.importorskip("torch", reason="needs the extra 'train'")
 from golden.networks import ClassifierConfig, Recorder, UNetConfig, classifier, initial, stored, unet  # noqa: E402
 from golden.zoo import train  # noqa: E402
 
-
 torch.set_num_threads(1)  # threads of several test processes would only wait for each other
 
 
