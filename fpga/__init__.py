@@ -1,1 +1,1 @@
-"""TBD."""
+"""Boards, open-tool flows and area reports: ``python -m fpga``."""

@@ -33,10 +33,27 @@ class Machine:
     parameters: Parameters
 
 
-def machine(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add ``--preset``, ``--config`` and ``--set`` to a command, which receives them as one ``machine: Machine``."""
+def machine(
+    command: Callable[..., Any] | None = None,
+    *,
+    default: Callable[[dict[str, Any]], str] = lambda others: DEFAULT_PRESET,
+    shown: str = DEFAULT_PRESET,
+) -> Callable[..., Any]:
+    """Add ``--preset``, ``--config`` and ``--set`` to a command, which receives them as one ``machine: Machine``.
 
-    @click.option("--preset", "preset_name", metavar="NAME", help=f"Named machine.  [default: {DEFAULT_PRESET}]")
+    Parameters
+    ----------
+    command : function, optional
+        The command; without it, a decorator is returned.
+    default : function
+        Name of the default preset, from the command's other options.
+    shown : str
+        What ``--help`` says of it.
+    """
+    if command is None:
+        return functools.partial(machine, default=default, shown=shown)
+
+    @click.option("--preset", "preset_name", metavar="NAME", help=f"Named machine.  [default: {shown}]")
     @click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="Machine as a JSON file.")
     @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a parameter (repeatable).")
     @functools.wraps(command)
@@ -46,7 +63,7 @@ def machine(command: Callable[..., Any]) -> Callable[..., Any]:
         if preset_name is not None and config is not None:
             raise ValueError(f"A machine must come from --preset or --config, not both ({preset_name} and {config})")
         if config is None:
-            name = preset_name or DEFAULT_PRESET
+            name = preset_name or default(others)
             parameters = preset(name)
         else:
             parameters = Parameters.from_file(config)

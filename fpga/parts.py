@@ -1,0 +1,140 @@
+"""The parts and boards that `fpga` builds for: what they hold, and how their tools are called."""
+
+import dataclasses
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+from golden import names
+
+__all__ = ["BOARDS", "ECP5_85F", "PARTS", "UP5K", "Board", "Part", "board"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Part:
+    """An FPGA.
+
+    Parameters
+    ----------
+    name : str
+        Name in reports, with package and speed grade.
+    family : str
+        ``"ecp5"`` or ``"ice40"``.
+    synthesis : str
+        Yosys command that maps to it.
+    place : tuple of str
+        Options of nextpnr that choose it.
+    pins : int
+        Pins a design can use.
+    capacity : mapping of str to int
+        What it holds, by the names of `fpga.netlist.Cells`.
+    leaf_target : str
+        Leaves of `hw.arith` that fit it.
+    """
+
+    name: str
+    family: str
+    synthesis: str
+    place: tuple[str, ...]
+    pins: int
+    capacity: Mapping[str, int]
+    leaf_target: str = "generic"
+
+
+ECP5_85F = Part(
+    name="LFE5U-85F-6BG381",
+    family="ecp5",
+    # No pads: nextpnr adds them where a design has pins, and a design out of context must have none.
+    synthesis="synth_ecp5 -noiopad",
+    place=("--85k", "--package", "CABGA381", "--speed", "6"),
+    pins=197,
+    capacity={"luts": 83640, "ff": 83640, "dsp": 156, "bram": 208},
+    leaf_target="ecp5",
+)
+
+UP5K = Part(
+    name="iCE40UP5K-SG48",
+    family="ice40",
+    synthesis="synth_ice40 -device u -dsp",
+    place=("--up5k", "--package", "sg48"),
+    pins=39,
+    capacity={"luts": 5280, "ff": 5280, "dsp": 8, "bram": 30},
+)
+
+PARTS = {part.name: part for part in (ECP5_85F, UP5K)}
+"""The parts by name."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Board:
+    """A board of amaranth-boards.
+
+    Parameters
+    ----------
+    name : str
+        Name on the command line.
+    part : Part
+        Its FPGA.
+    clock_mhz : float
+        Its oscillator, the default clock target.
+    preset : str
+        Default preset.
+    platform : str
+        Module and class of its Amaranth platform.
+    leds : tuple of (str, int)
+        LEDs of the demo: pass, fail, heartbeat.
+    extras : str
+        Attribute of the platform with resources that are not part of it until they are added.
+    """
+
+    name: str
+    part: Part
+    clock_mhz: float
+    preset: str
+    platform: str
+    leds: tuple[tuple[str, int], tuple[str, int], tuple[str, int]]
+    extras: str = ""
+
+    def make_platform(self) -> Any:
+        """Make the Amaranth platform; one platform serves one design."""
+        module, _, name = self.platform.partition(":")
+        platform = getattr(importlib.import_module(module), name)()
+        if self.extras:
+            platform.add_resources(getattr(platform, self.extras))
+        return platform
+
+
+BOARDS: dict[str, Board] = {
+    board.name: board
+    for board in (
+        Board(
+            name="ulx3s-85f",
+            part=ECP5_85F,
+            clock_mhz=25.0,
+            preset="edge",
+            platform="amaranth_boards.ulx3s:ULX3S_85F_Platform",
+            leds=(("led", 0), ("led", 1), ("led", 2)),
+        ),
+        Board(
+            name="icebreaker",
+            part=UP5K,
+            clock_mhz=12.0,
+            preset="tiny",
+            platform="amaranth_boards.icebreaker:ICEBreakerPlatform",
+            leds=(("led_g", 0), ("led_r", 0), ("led_g", 1)),
+            extras="break_off_pmod",  # the heartbeat is there; the board itself has two LEDs
+        ),
+    )
+}
+"""The boards by name."""
+
+
+def board(name: str) -> Board:
+    """Board of that name.
+
+    Raises
+    ------
+    ValueError
+        If there is no such board.
+    """
+    return names.lookup("Board", name, BOARDS)
