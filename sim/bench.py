@@ -282,7 +282,6 @@ def run(
     seed: int = 0,
     modes: Sequence[str] = tuple(MODES),
     waves: bool = False,
-    stop: bool = False,
     folder: Path | None = None,
 ) -> Result:
     """Run a bench.
@@ -297,8 +296,6 @@ def run(
         Patterns of pauses, of `MODES`.
     waves : bool
         Keep waveforms.
-    stop : bool
-        End with the first run that fails.
     folder : Path, optional
         Working folder; default below `simulator.BUILD`.
 
@@ -309,7 +306,7 @@ def run(
     """
     began = time.monotonic()
     unit = emission.emit(bench.component, name=bench.name)
-    play = Play(bench, seed=seed, modes=modes, stop=stop)
+    play = Play(bench, seed=seed, modes=modes)
     model = simulator.build({f"{bench.name}.v": unit.text, "player.sv": play.top(unit)}, waves=waves)
     folder = folder or simulator.BUILD / "runs" / f"{bench.name}-{model.folder.name}"
     outcomes = model.run(play.plan, play.files, folder)
@@ -324,7 +321,7 @@ def carry_out(name: str, request: Request, waves: bool = False) -> Result:
 class Play:
     """A bench turned into files and a plan for the player, and the player's outcomes back into words."""
 
-    def __init__(self, bench: Bench, *, seed: int = 0, modes: Sequence[str] = tuple(MODES), stop: bool = False):
+    def __init__(self, bench: Bench, *, seed: int = 0, modes: Sequence[str] = tuple(MODES)):
         self.bench = bench
         self.ports = player.interface(bench.component.signature, bench.memory)
         self.streams = {port.name: port for port in (*self.ports.inputs, *self.ports.outputs)}
@@ -371,7 +368,6 @@ class Play:
             "outputs": [port.name for port in self.ports.outputs],
             "memory": bench.memory is not None,
             "patience": _PATIENCE,
-            "stop": stop,
             "runs": runs,
         }
 
@@ -393,10 +389,10 @@ class Play:
                 if name not in known:
                     raise ValueError(names.unknown(f"{what} of case {case.name!r}", name, known))
 
-    def top(self, unit: emission.Emitted) -> str:
+    def top(self, unit: emission.Emitted, *, faults: bool = False) -> str:
         """SystemVerilog of the player around the emitted unit."""
         clocked = any(port.name == "clk" for port in unit.ports)
-        return player.top(unit.name, self.ports, clocked=clocked)
+        return player.top(unit.name, self.ports, clocked=clocked, faults=faults)
 
     def judge(
         self, outcomes: Sequence[Mapping[str, Any]], *, seconds: float = 0.0, waves: Path | None = None

@@ -126,12 +126,10 @@ class Model:
         except (subprocess.CalledProcessError, SystemExit, RuntimeError) as problem:
             error = str(problem)
         outcomes = json.loads(outcome.read_text(encoding="utf-8")) if outcome.exists() else []
-        if len(outcomes) != len(plan["runs"]) and not plan["stop"] or not outcomes:
+        if not outcomes:
             last = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() if log.exists() else []
             reason = error or (last[-1] if last else "no output")
-            raise SimulationError(
-                f"Simulation ended after {len(outcomes)} of {len(plan['runs'])} runs: {reason} ({log})"
-            )
+            raise SimulationError(f"Simulation broke down: {reason} ({log})")
         for name in files:
             (folder / f"{name}.bin").unlink()
         return outcomes

@@ -1,11 +1,11 @@
 """Bench of `delta_decompressor`: what the compressor's bench packs, and streams damaged in every way."""
 
 import numpy as np
-from hw.units.delta_decompressor import DeltaDecompressor
 
 from golden.parameters import Parameters
 from golden.units.delta_compressor import delta_compressor
 from golden.units.delta_decompressor import delta_decompressor
+from hw.units.delta_decompressor import DeltaDecompressor
 from sim import stimuli
 from sim.bench import Bench, Case, Request
 from sim.benches import delta_compressor as packing

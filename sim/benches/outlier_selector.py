@@ -22,7 +22,10 @@ def bench(request: Request) -> Bench:
     parameters, random = request.parameters, request.generator()
     n = parameters.lanes
     if n <= 16 and (request.full or n <= 10):
-        flags = flags_of(np.arange(1 << n), n)
+        patterns = np.arange(1 << n)
+        # A few patterns are repeated in any order, so that pauses meet all of them.
+        again = random.integers(0, 1 << n, max(2_000 - len(patterns), 0))
+        flags = flags_of(np.concatenate([patterns, again]), n)
     else:
         count = request.count(6_000, 100_000)
         share = random.uniform(0, 1, count) ** 3  # mostly few flags, as real vectors have

@@ -108,7 +108,7 @@ def interface(signature: wiring.Signature, memory: MemoryPorts | None = None) ->
     return Interface(**{kind: tuple(streams) for kind, streams in found.items()}, memory=memory, word=word)
 
 
-def top(unit: str, ports: Interface, *, clocked: bool = True) -> str:
+def top(unit: str, ports: Interface, *, clocked: bool = True, faults: bool = False) -> str:
     """SystemVerilog of the module ``player`` around the module `unit`.
 
     Parameters
@@ -119,14 +119,18 @@ def top(unit: str, ports: Interface, *, clocked: bool = True) -> str:
         Its boundary.
     clocked : bool
         Whether the module has ``clk`` and ``rst``.
+    faults : bool
+        Whether it has faults (`sim.faults`) to switch on.
     """
-    lines = []
+    lines = ["  always_comb faults::active = fault;"] if faults else []
     declare = [
         "  input  logic        clk, rst, start, idle, stall",
         "  input  logic [31:0] seed, patience",
         "  output logic        done, hung",
         "  output logic [31:0] cycle",
     ]
+    if faults:
+        declare.append("  input  logic [31:0] fault")
     connect = [".clk(clk), .rst(rst)"] if clocked else []
     active, finished = [], []
     for salt, (port, source) in enumerate(
