@@ -1,29 +1,51 @@
 """The bit-exact model of every unit: integer patterns in, integer patterns out, numpy only, vectorised.
 
-Written from ``docs/numerics.md`` and ``docs/formats.md``. One function per unit, in the file of the unit's name. The first
-axis of every array counts transactions in stream order.
+Written from ``docs/numerics.md`` and ``docs/formats.md``. One function per unit, in the file of the unit's name. The
+first axis of every array counts transactions in stream order; G groups, V vectors, n lanes, m outlier slots.
 
-======================================================================================================================
-``delta_group.DeltaGroups``  frozen dataclass: ``exponent`` uint8[G] (codes), ``replay`` bool[G], ``digits`` int8[G, n],
-                             ``outlier_valid`` bool[G, m], ``outlier_lane`` uint8[G, m], ``outlier_value`` uint16[G, m];
-                             ``.dequantise() -> float64[G, n]`` (exact), ``.poisoned``, ``.zero``, ``[...]``, ``concatenate``
-``outlier_selector(flags, values, parameters) -> Selection(valid, lane, value, rest)``
-``delta_quantizer(values, parameters, *, by_group, first_pass, exponent, floor) -> Quantised(groups, vector, last,
-                             next_exponent, overflow, residual, status)``; ``vector`` int[G]: which input made the group
-``delta_quantizer.quantise_passes(values, parameters, passes, *, floor) -> DeltaGroups`` pass after pass, vector by vector
-``int_float_multiplier(digits, weights, parameters) -> Product(negative, exponent, magnitude)`` or int array (aligned)
-``float_multiplier(values, weights, parameters) -> Product`` or ``AlignedProduct(exponent, significand)``
-``multiplier_group(groups, weights, parameters, *, scale, first, last) -> Sums(sum, poisoned, status)``; one row per ``last``
-``multiplier_group.align_weights(weights, parameters) -> (int16[..., n], exponent int[...])``
-``multiplier_group.channel_exponents(...)``, ``check_window(...)``: the compiler's proof that nothing overflows
-``channel_scale(sums, poisoned, scale, lsb, parameters) -> Scaled(values, status)``
-``sign_mask(groups, mask, parameters) -> DeltaGroups``; ``mask_values(values, mask)``, ``segment_mask(values, codes, slopes)``
-``delta_compressor(groups, parameters, *, passes) -> words`` (list of int), ``delta_compressor.cost(groups, ...)`` bits by field
-``delta_decompressor(words, parameters) -> Decoded(groups, error)``
-``near_memory_engine(state, groups, parameters, *, address, last, refresh, bias, state_exponent, thresholds)
-                             -> Update(state, address, mask, repairs, status)``; ``state`` int32[vectors, n]
-``closed_loop.ClosedLoop`` the closed-loop update: norms, activations, Xhat
-======================================================================================================================
+``delta_group``
+    ``DeltaGroups`` frozen dataclass: ``exponent`` uint8[G] (codes), ``replay`` bool[G], ``digits`` int8[G, n],
+    ``outlier_valid`` bool[G, m], ``outlier_lane`` uint8[G, m], ``outlier_value`` uint16[G, m]; ``.zeros``, ``.poison``,
+    ``.concatenate`` (constructors), ``[...]``, ``.replace``, ``.equals(other) -> bool[G]``, ``.check(parameters)``,
+    ``.dequantise() -> float64[G, n]`` (exact), ``.fixed() -> int64[G, n]`` in units of 2^-24, ``.poisoned``, ``.zero``
+``outlier_selector``
+    ``outlier_selector(flags, values, parameters) -> Selection(valid, lane, value, rest)``
+``delta_quantizer``
+    ``delta_quantizer(values, parameters, *, by_group=True, first_pass=True, exponent=0, floor=0) -> Quantised(groups,
+    vector, last, next_exponent, overflow, residual, status)``; ``vector`` int[G]: which input made the group;
+    ``quantise_passes(values, parameters, passes, *, floor, by_group, exponent) -> DeltaGroups``: vector by vector, its
+    passes in order; ``quantise_all(...) -> Passes(groups, vector, last, status)``: the same with what belongs to it
+``int_float_multiplier``
+    ``int_float_multiplier(digits, weights, parameters) -> Product(negative, exponent, magnitude)``, int64 if aligned
+``float_multiplier``
+    ``float_multiplier(values, weights, parameters) -> Product``, or ``AlignedProduct(exponent, significand)``
+``multiplier_group``
+    ``multiplier_group(groups, weights, parameters, *, scale, first=True, last=True) -> Sums(sum, poisoned, status)``:
+    one row per ``last``; ``align_weights(weights, parameters) -> (int32[..., n], exponent int64[...])``;
+    ``compile_weights(weights[channels, groups, n], parameters, *, largest, passes, floor, lsb=None) -> Compiled(weights,
+    scale, lsb, width, exact)``: aligns or checks, chooses ``L`` and proves the window; its parts ``check_weights``,
+    ``channel_exponents``, ``window_widths``, ``check_window``, ``largest_dequantised``
+``channel_scale``
+    ``channel_scale(sums, poisoned, scale, lsb, parameters) -> Scaled(values, status)``
+``sign_mask``
+    ``sign_mask(groups, mask, parameters) -> DeltaGroups``; ``mask_values(values, mask) -> Masked(values, status)``;
+    ``segment_mask(values, codes, slopes) -> Masked``; ``mask_codes(state, parameters, *, thresholds)``;
+    ``segments("silu" | "gelu", s) -> Segments(thresholds, slopes)``, ``.of(parameters, state_exponent)`` thresholds
+``delta_compressor``
+    ``delta_compressor(groups, parameters, *, passes=1) -> words`` (list of int); ``cost(groups, parameters, *, passes,
+    elements) -> Cost``: bits by field, ``.bits``, ``.per_element``; rivals in bits: ``list_bitmap_bits``,
+    ``marker_bits``, ``entropy_bits``
+``delta_decompressor``
+    ``delta_decompressor(words, parameters) -> Decoded(groups, error, status)``: one stream, malformed or not
+``near_memory_engine``
+    ``near_memory_engine(state, groups, parameters, *, address, last, refresh, bias, state_exponent, thresholds)
+    -> Update(state, address, mask, repairs(address, lane, value), status)``; ``state`` int32[vectors, n]
+``activations``
+    ``activation("silu" | "gelu" | "exp", values) -> Activated(values, status)``; ``table(name)``: its numbers
+``closed_loop``
+    ``ClosedLoop(parameters, vectors, *, state_exponent, function, norm)``: ``.update(groups, ...)``, ``.activate()``,
+    ``.emit(passes, ...) -> Emitted(groups, vector, last, x, status)``; ``Norm(sets, gamma, beta, epsilon)``
 
-``status`` is a dict of sticky bits by name. ``sum`` is a numpy int64, or an object array of Python integers above 63 bits.
+``status`` is a dict of sticky bits by name. ``sum`` is int64, or an object array of Python integers where the
+accumulator has more than 63 bits.
 """

@@ -9,7 +9,7 @@ from golden import formats
 from golden.parameters import POISONED_GROUP, ZERO_GROUP, Parameters
 from golden.units.delta_group import DeltaGroups
 
-__all__ = ["Quantised", "delta_quantizer", "quantise_passes"]
+__all__ = ["Passes", "Quantised", "delta_quantizer", "quantise_all", "quantise_passes"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -173,13 +173,35 @@ def quantise_passes(
     DeltaGroups
         Vector by vector, its passes in order; replay groups follow the pass they belong to.
     """
-    return quantise_passes_by_vector(values, parameters, passes, floor=floor, by_group=by_group, exponent=exponent)[0]
+    return quantise_all(values, parameters, passes, floor=floor, by_group=by_group, exponent=exponent).groups
 
 
-def quantise_passes_by_vector(
+@dataclasses.dataclass(frozen=True, eq=False)
+class Passes:
+    """All passes of V vectors.
+
+    Members
+    -------
+    groups : DeltaGroups
+        Vector by vector, its passes in order; replay groups follow the pass they belong to.
+    vector : int64 (G,)
+        The input vector each group was made of.
+    last : bool (G,)
+        Set on the last group of each vector.
+    status : dict
+        Sticky ``saturated``.
+    """
+
+    groups: DeltaGroups
+    vector: np.ndarray
+    last: np.ndarray
+    status: dict[str, bool]
+
+
+def quantise_all(
     values: Any, parameters: Parameters, passes: int, *, floor: Any = 0, by_group: bool | None = None, exponent: Any = 0
-) -> tuple[DeltaGroups, np.ndarray]:
-    """`quantise_passes`, and which vector each group belongs to, int64 (G,)."""
+) -> Passes:
+    """`quantise_passes` with what belongs to its groups."""
     if not isinstance(passes, int | np.integer) or passes < 1:
         raise ValueError(f"passes must be a positive integer, not {passes!r}")
     policy = parameters.exponent_policy == "group" if by_group is None else by_group
@@ -193,4 +215,10 @@ def quantise_passes_by_vector(
     groups = DeltaGroups.concatenate(result.groups for result in results)
     vector = np.concatenate([result.vector for result in results])
     order = np.argsort(vector, kind="stable")  # pass after pass stays in order within a vector
-    return groups[order], vector[order]
+    vector = vector[order]
+    return Passes(
+        groups=groups[order],
+        vector=vector,
+        last=np.diff(vector, append=-1) != 0,
+        status={"saturated": any(result.status["saturated"] for result in results)},
+    )
