@@ -17,9 +17,7 @@ def main(traceback: bool) -> None:
 
 
 _network = click.option("--network", default="unet", show_default=True, help="Network of the zoo.")
-_seed = click.option(
-    "--seed", default=0, show_default=True, type=click.IntRange(0), help="Seed of the starting noise."
-)
+_seed = click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Seed of the starting noise.")
 _labels = click.option("--labels", help="Digits to draw, comma separated and repeated as needed.  [default: 0,1,...,9]")
 
 
