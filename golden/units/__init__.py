@@ -22,9 +22,9 @@ first axis of every array counts transactions in stream order; G groups, V vecto
 ``multiplier_group``
     ``multiplier_group(groups, weights, parameters, *, scale, first=True, last=True) -> Sums(sum, poisoned, status)``:
     one row per ``last``; ``align_weights(weights, parameters) -> (int32[..., n], exponent int64[...])``;
-    ``compile_weights(weights[channels, groups, n], parameters, *, largest, passes, floor, lsb=None) -> Compiled(weights,
-    scale, lsb, width, exact)``: aligns or checks, chooses ``L`` and proves the window; its parts ``check_weights``,
-    ``channel_exponents``, ``window_widths``, ``check_window``, ``largest_dequantised``
+    ``compile_weights(weights[channels, groups, n], parameters, *, largest, passes, floor, lsb=None) ->
+    Compiled(weights, scale, lsb, width, exact)``: aligns or checks, chooses ``L`` and proves the window; its parts
+    ``check_weights``, ``channel_exponents``, ``window_widths``, ``check_window``, ``largest_dequantised``
 ``channel_scale``
     ``channel_scale(sums, poisoned, scale, lsb, parameters) -> Scaled(values, status)``
 ``sign_mask``

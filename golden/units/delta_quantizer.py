@@ -114,10 +114,11 @@ def delta_quantizer(
     carried = overflow & first_pass[:, None] & (replays[:, None] | (rank < m))  # in an outlier slot of some group
     stuck = overflow & ~carried
     inlier = ~overflow
-    digits = np.where(inlier, formats.round_shift(np.where(inlier, fixed, 0), code[:, None]), 0)
+    # Exact in binary64: 41 bits, scaled by a power of two; rint rounds ties to even.
+    digits = np.rint(np.where(inlier, fixed, 0) * np.exp2(-code.astype(np.float64))[:, None]).astype(np.int64)
     residual = np.where(inlier, fixed - (digits << code[:, None]), 0)
     digits = np.where(stuck, np.where(fixed < 0, -parameters.digit_max, parameters.digit_max), digits)
-    residual = formats.fixed_to_half(residual)
+    residual = formats.exact_half(residual)
     residual[poisoned] = formats.HALF_NAN
     following = np.where(poisoned, floor, np.maximum(code - (k - 1), floor))
 

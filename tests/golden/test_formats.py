@@ -54,8 +54,8 @@ def test_half_to_fixed_and_back():
     fixed = formats.half_to_fixed(ALL)
     assert np.array_equal(fixed[finite] * 2.0**-24, HALVES[finite].astype(np.float64))
     assert not fixed[~finite].any()
-    back = formats.fixed_to_half(fixed[finite])
-    assert np.array_equal(back, np.where(ALL[finite] == 0x8000, 0, ALL[finite]))
+    for back in (formats.fixed_to_half(fixed[finite]), formats.exact_half(fixed[finite])):
+        assert np.array_equal(back, np.where(ALL[finite] == 0x8000, 0, ALL[finite]))
 
 
 @given(st.lists(st.tuples(st.integers(-(2**62), 2**62), st.integers(-70, 130)), min_size=1, max_size=20))
