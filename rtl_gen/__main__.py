@@ -3,15 +3,16 @@
 import dataclasses
 import functools
 import json
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
-from amaranth.hdl import Shape
+from amaranth.hdl import Shape, UnusedElaboratable
 
 from golden import console, cost
-from golden.parameters import DEFAULT_PRESET, PRESETS
+from golden.parameters import DEFAULT_PRESET, PRESETS, Parameters
 from hw.arith.leaves import LEAF_TARGETS
 from hw.units.catalogue import UNITS, unit
 from rtl_gen import builder, lint, options, tools
@@ -133,6 +134,17 @@ def _shape(command: Callable[..., Any]) -> Callable[..., Any]:
     return wrapped
 
 
+def _facts(name: str, parameters: Parameters) -> dict[str, Any]:
+    with warnings.catch_warnings():
+        # Amaranth expects that what is made is elaborated; here only its facts are wanted.
+        warnings.simplefilter("ignore", UnusedElaboratable)
+        component = unit(name)(parameters)
+        bits = sum(Shape.cast(member.shape).width for _, member, _ in component.signature.flatten(component))
+        facts = {"unit": name, "latency": component.latency, "throughput": component.throughput, "port_bits": bits}
+        del component
+    return facts
+
+
 @main.command("explain")
 @options.machine
 @_shape
@@ -140,13 +152,7 @@ def _shape(command: Callable[..., Any]) -> Callable[..., Any]:
 def explain_command(machine: options.Machine, shape: cost.LayerShape, as_json: bool) -> None:
     """Say what follows from the parameters, before anything is built: widths, units, cycles and storage."""
     parameters = machine.parameters
-    units = []
-    for name in UNITS:
-        component = unit(name)(parameters)
-        bits = sum(Shape.cast(member.shape).width for _, member, _ in component.signature.flatten(component))
-        units.append(
-            {"unit": name, "latency": component.latency, "throughput": component.throughput, "port_bits": bits}
-        )
+    units = [_facts(name, parameters) for name in UNITS]
     derived = cost.machine(parameters)
     predictions = [prediction.to_dict() for prediction in cost.compare(shape, parameters)]
     if as_json:

@@ -15,10 +15,7 @@ from amaranth.lib import data, wiring
 from rtl_gen.netlist import Netlist
 from rtl_gen.tools import ToolError
 
-__all__ = ["TARGETS", "Emitted", "Field", "Port", "TargetPlatform", "emit"]
-
-TARGETS = ("generic", "ecp5")
-"""Which leaves a design is made of: those every tool reads, or those of a family of FPGAs."""
+__all__ = ["Emitted", "Field", "Port", "emit"]
 
 _YOSYS_SCRIPT = """\
 read_rtlil <<rtlil
@@ -34,35 +31,12 @@ _DECLARATION = re.compile(r"  (wire|reg|integer) ")
 
 _LICENCE = """\
 SPDX-License-Identifier: BSD-2-Clause
-Copyright the Driftless authors. Redistribution and use in source and binary forms, with or without modification, are
-permitted provided that redistributions of source code retain this notice and the following disclaimer, and
+Copyright the Driftless authors. Redistribution and use in source and binary forms, with or without modification,
+are permitted provided that redistributions of source code retain this notice and the following disclaimer, and
 redistributions in binary form reproduce them in their documentation. THIS SOFTWARE IS PROVIDED BY THE COPYRIGHT
-HOLDERS "AS IS" AND ANY EXPRESS OR IMPLIED WARRANTIES, INCLUDING THE IMPLIED WARRANTIES OF MERCHANTABILITY AND FITNESS
-FOR A PARTICULAR PURPOSE, ARE DISCLAIMED. IN NO EVENT SHALL THE COPYRIGHT HOLDERS BE LIABLE FOR ANY DAMAGES ARISING IN
-ANY WAY OUT OF THE USE OF THIS SOFTWARE, EVEN IF ADVISED OF THE POSSIBILITY OF SUCH DAMAGE."""
-
-
-@dataclasses.dataclass(frozen=True)
-class TargetPlatform:
-    """What `elaborate` receives as its platform when Verilog is emitted for a family of FPGAs.
-
-    Parameters
-    ----------
-    leaf_target : str
-        One of `TARGETS`.
-
-    Raises
-    ------
-    ValueError
-        If there is no such target.
-    """
-
-    leaf_target: str
-
-    def __post_init__(self) -> None:
-        """Check the name."""
-        if self.leaf_target not in TARGETS:
-            raise ValueError(f"leaf_target must be {' or '.join(TARGETS)}, not {self.leaf_target!r}")
+HOLDERS "AS IS" AND ANY EXPRESS OR IMPLIED WARRANTIES, INCLUDING THE IMPLIED WARRANTIES OF MERCHANTABILITY AND
+FITNESS FOR A PARTICULAR PURPOSE, ARE DISCLAIMED. IN NO EVENT SHALL THE COPYRIGHT HOLDERS BE LIABLE FOR ANY DAMAGES
+ARISING IN ANY WAY OUT OF THE USE OF THIS SOFTWARE, EVEN IF ADVISED OF THE POSSIBILITY OF SUCH DAMAGE."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,7 +152,7 @@ def emit(component: wiring.Component, *, name: str | None = None, platform: Any 
     name : str, optional
         Name of the top module; default: the unit's name.
     platform : optional
-        Handed to `elaborate`; see `TargetPlatform`.
+        Handed to `elaborate`, for example a `hw.arith.leaves.LeafTarget`.
 
     Raises
     ------

@@ -205,6 +205,17 @@ class Module:
                     process.body[number] = ("switch", change(step[1]))
         self.connections = [(target, change(value)) for target, value in self.connections]
 
+    def map_targets(self, change) -> None:
+        """Replace everything that is driven by ``change(target)``."""
+        for cell in self.cells:
+            for output in cell.outputs:
+                cell.ports[output] = change(cell.ports[output])
+        for process in self.processes:
+            process.body = [
+                ("assign", change(step[1]), step[2]) if step[0] == "assign" else step for step in process.body
+            ]
+        self.connections = [(change(target), value) for target, value in self.connections]
+
 
 # Reading ------------------------------------------------------------------------------------------------------------
 
@@ -408,6 +419,7 @@ class Netlist:
         aliases = {name: _split_aliases(module) for name, module in self.modules.items()}
         self._drop_dead()
         for name, module in self.modules.items():
+            _join_outputs(module, aliases[name])
             _use_fields(module, aliases[name])
         names: dict[str, _Names] = {}
         for name in reversed(self.modules):  # children come after their parents
@@ -695,6 +707,40 @@ def _shift_down(module: Module) -> bool:
     return bool(shifted)
 
 
+def _join_outputs(module: Module, aliases: list[tuple[str, Bits]]) -> None:
+    """Let what computes an output drive it, where Amaranth had no name for one of the two."""
+    joined: dict[str, str] = {}
+    kept = []
+    for target, value in module.connections:
+        port, source = module.wires[target[0].wire], value[0]
+        whole = len(value) == 1 and isinstance(source, Slice) and source.width == module.wires[source.wire].width
+        if not whole or module.wires[source.wire].port or source.wire in joined:
+            kept.append((target, value))
+        elif source.wire.startswith("$") or _is_unnamed_port(port.name):
+            joined[source.wire] = port.name
+            port.attributes.update(module.wires.pop(source.wire).attributes)
+            if source.wire.startswith("\\"):
+                aliases.insert(0, (source.wire, target))
+        else:
+            kept.append((target, value))
+    module.connections = kept
+
+    def change(value: Bits) -> Bits:
+        return tuple(
+            Slice(joined.get(piece.wire, piece.wire), piece.high, piece.low) if isinstance(piece, Slice) else piece
+            for piece in value
+        )
+
+    if joined:
+        module.map_reads(change)
+        module.map_targets(change)
+        aliases[:] = [(name, change(value)) for name, value in aliases]
+
+
+def _is_unnamed_port(name: str) -> bool:
+    return name.startswith("\\port$")
+
+
 def _use_fields(module: Module, aliases: list[tuple[str, Bits]]) -> None:
     """Read parts of payloads through aliases named after the fields."""
     fields: dict[str, list[tuple[int, int, str]]] = {}
@@ -748,6 +794,7 @@ def plain_name(name: str) -> str:
     name = re.sub(r"\$\d+$", "", name)
     name = name.replace(".", "__").replace("[", "_").replace("]", "")
     name = re.sub(r"\W", "_", name)
+    name = name.lstrip("_") if re.match(r"_+[A-Za-z]", name) else name
     if not name or name[0].isdigit():
         name = "_" + name
     return name + "_" if name in _KEYWORDS else name
@@ -777,17 +824,20 @@ class _Names:
                 if plain_name(name) != name[1:]:
                     raise ValueError(f"Port name must be a Verilog identifier, not {name[1:]!r}")
         for name in ports:
-            if not re.match(r"\\port\$", name):
+            if not _is_unnamed_port(name):
                 self._give(name, plain_name(name))
-        self._by_alias(aliases)
+        # Names that Amaranth made up itself come last.
+        aliases = sorted(aliases, key=lambda alias: (alias[0].startswith("\\_"), "$" in alias[0]))
+        self._give_same(aliases)
         for cell in module.cells:
             if cell.is_instance:
                 self._give_instance(cell, children.get(cell.kind))
         for name in wires:
-            if name.startswith("\\") and not re.match(r"\\port\$", name):
+            if name.startswith("\\") and not _is_unnamed_port(name):
                 self._give(name, plain_name(name))
         for memory in module.memories:
             self._give(memory, plain_name(memory))
+        self._give_part(aliases)
         self._give_next()
         self._number = 0
         for cell in module.cells:
@@ -814,22 +864,26 @@ class _Names:
                 self._number += 1
                 self._give(piece.wire, f"{kind}_{self._number}")
 
-    def _by_alias(self, aliases: Sequence[tuple[str, Bits]]) -> None:
-        """An unnamed wire takes the name of a signal that is the same; an unnamed port that of the bits it feeds."""
+    def _is_unnamed(self, piece: Constant | Slice) -> bool:
         wires = self._module.wires
+        if not isinstance(piece, Slice) or piece.wire not in wires or piece.width != wires[piece.wire].width:
+            return False
+        return piece.wire.startswith("$") or _is_unnamed_port(piece.wire)
+
+    def _give_same(self, aliases: Sequence[tuple[str, Bits]]) -> None:
+        """What has no name takes that of a signal that is the same."""
         for name, value in aliases:
-            if len(value) == 1 and isinstance(value[0], Slice) and value[0].wire in wires:
-                piece = value[0]
-                if piece.wire.startswith("$") and piece.width == wires[piece.wire].width:
-                    self._give(piece.wire, plain_name(name))
+            if len(value) == 1 and self._is_unnamed(value[0]):
+                self._give(value[0].wire, plain_name(name))
+
+    def _give_part(self, aliases: Sequence[tuple[str, Bits]]) -> None:
+        """What still has no name takes that of the bits of a signal that it feeds."""
         for name, value in aliases:
             low = 0
             for piece in reversed(value):
-                if isinstance(piece, Slice) and re.match(r"\\port\$", piece.wire) and piece.wire in wires:
-                    if piece.width == wires[piece.wire].width:
-                        whole = piece.width == _width(value)
-                        bits = f"_{low + piece.width - 1}_{low}" if piece.width > 1 else f"_{low}"
-                        self._give(piece.wire, plain_name(name) + ("" if whole else bits))
+                if self._is_unnamed(piece):
+                    bits = f"_{low + piece.width - 1}_{low}" if piece.width > 1 else f"_{low}"
+                    self._give(piece.wire, plain_name(name) + bits)
                 low += piece.width
 
     def _give_instance(self, cell: Cell, child: "_Names | None") -> None:
@@ -857,14 +911,8 @@ class _Names:
             )
 
         module.map_reads(change)
-        module.connections = [(change(target), value) for target, value in module.connections]
-        for process in module.processes:
-            process.body = [
-                ("assign", change(step[1]), step[2]) if step[0] == "assign" else step for step in process.body
-            ]
+        module.map_targets(change)
         for cell in module.cells:
-            for output in cell.outputs:
-                cell.ports[output] = change(cell.ports[output])
             if cell.is_instance:
                 cell.name = "\\" + self.instances[cell.name]
             if "\\MEMID" in cell.parameters:
