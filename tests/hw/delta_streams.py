@@ -94,6 +94,115 @@ def encode(p, groups, passes):
     return words
 
 
+class Refused(Exception):
+    """Bits that are no group."""
+
+
+class Bits:
+    """A cursor over a string of bits that refuses to run past the end."""
+
+    def __init__(self, bits):
+        self.bits, self.position = bits, 0
+
+    def take(self, count):
+        if self.position + count > len(self.bits):
+            raise Refused("beyond the end")
+        self.position += count
+        return self.bits[self.position - count : self.position]
+
+    def take_number(self, count):
+        return number(self.take(count))
+
+
+def decode_group(p, bits, predictor, before):
+    """A group, or `Refused`."""
+    k, n, m = p.digit_width, p.lanes, p.outliers
+    group = empty_group(p, predictor)
+    if bits.take(1) == "1":
+        second = bits.take(2)
+        if second == "00":
+            return empty_group(p, ZERO)
+        if second == "01":
+            group["exponent"] = predictor + 1
+        elif second == "10":
+            group["exponent"] = predictor - 1
+        elif bits.take(1) == "0":
+            group["exponent"], group["replay"] = before, 1
+        else:
+            group["exponent"] = bits.take_number(6)
+            if group["exponent"] == POISONED:
+                return empty_group(p, POISONED)
+            if group["exponent"] == 62:
+                group["exponent"], group["replay"] = bits.take_number(6), 1
+    if group.get("replay") and not p.replays:
+        raise Refused("a replay group")
+    if group["exponent"] is None or not 0 <= group["exponent"] <= 42 - k:
+        raise Refused("exponent")
+    count = bits.take_number(math.ceil(math.log2(m + 1)))
+    if count > m:
+        raise Refused("count")
+    if not group.get("replay"):
+        r = max(k - 3, 0)
+        heights = [int(bit) for bit in bits.take(n)]
+        for least in (1, 2) if k >= 3 else ():
+            more = iter(bits.take(sum(height >= least for height in heights)))
+            heights = [height + int(next(more)) if height >= least else height for height in heights]
+        digits = [(height << r) + bits.take_number(r) for height in heights]
+        signs = iter(bits.take(sum(digit != 0 for digit in digits)))
+        group["digits"] = [-digit if digit and next(signs) == "1" else digit for digit in digits]
+    lanes = [-1]
+    for index in range(count):
+        lane, value = bits.take_number(math.ceil(math.log2(n))), bits.take_number(16)
+        if lane >= n or lane <= lanes[-1]:
+            raise Refused("lane")
+        lanes.append(lane)
+        group["outliers"][index] = {"valid": 1, "lane": lane, "value": value}
+    return group
+
+
+def decode(p, words):
+    """Groups of ``(word, last)`` pairs, each with its mark `last`, and whether an error was seen."""
+    width, groups, error = p.link_width, [], False
+    words = list(words)
+    while words:
+        count = next((index for index, (_, last) in enumerate(words) if last), len(words) - 1) + 1
+        current, words = [word for word, _ in words[:count]], words[count:]
+        position, delivered = 0, False
+        while position < len(current):
+            first = little(current[position], width)[:32]
+            announced, passes, length = number(first[8:14]) + 1, number(first[14:16]) + 1, number(first[16:])
+            if number(first[:8]) != MARKER or not announced <= length <= announced * longest(p):
+                error, delivered, position = True, False, position + 1
+                continue
+            size = -(-(32 + length) // width)
+            held = current[position : position + size]
+            position += size
+            bits = "".join(little(word, width) for word in held)
+            error |= len(held) < size or "1" in bits[32 + length :]
+            payload = Bits(bits[32 : 32 + length])
+            predictors, before, place, refused = {}, None, 0, False
+            for _ in range(announced):
+                group = empty_group(p, POISONED)
+                try:
+                    if not refused:
+                        group = decode_group(p, payload, predictors.get(place, 24), before)
+                except Refused:
+                    refused = error = True
+                if not group.get("replay"):
+                    if group["exponent"] < ZERO:
+                        predictors[place] = group["exponent"]
+                    place = (place + 1) % passes
+                before = group["exponent"] if group["exponent"] < ZERO else None
+                groups.append([group, 0])
+            error |= not refused and payload.position != len(payload.bits)
+            delivered = True
+        if delivered:
+            groups[-1][1] = 1
+        else:
+            groups.append([empty_group(p, POISONED), 1])
+    return [{"group": group, "last": last} for group, last in groups], error
+
+
 def empty_group(p, exponent):
     group = {"exponent": exponent, "digits": [0] * p.lanes}
     if p.replays:
