@@ -24,6 +24,8 @@ __all__ = [
     "quantizer_output",
     "selector_input",
     "selector_output",
+    "sign_mask_input",
+    "sign_mask_output",
     "state_element",
     "stream_group",
     "sum_with_poison",
@@ -134,6 +136,24 @@ def multiplier_group_input(parameters: Parameters) -> data.StructLayout:
             "weights": data.ArrayLayout(weight(parameters), parameters.lanes),
         }
     )
+
+
+def sign_mask_input(parameters: Parameters) -> data.StructLayout:
+    """Group or vector into `sign_mask`, with the mask bits, or segment codes, of its lanes."""
+    n = parameters.lanes
+    if parameters.mask_operand == "digits":
+        return data.StructLayout({"group": delta_group(parameters), "mask": n})
+    values = data.ArrayLayout(16, n)
+    if parameters.mask_width == 1:
+        return data.StructLayout({"values": values, "mask": n})
+    return data.StructLayout({"values": values, "codes": data.ArrayLayout(parameters.mask_width, n)})
+
+
+def sign_mask_output(parameters: Parameters) -> data.Layout:
+    """Group or vector out of `sign_mask`."""
+    if parameters.mask_operand == "digits":
+        return delta_group(parameters)
+    return data.ArrayLayout(16, parameters.lanes)
 
 
 def state_element(parameters: Parameters) -> ShapeLike:
