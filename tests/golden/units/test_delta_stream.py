@@ -366,3 +366,17 @@ def test_the_longest_group_is_as_the_format_says():
         expected = 10 + int(np.ceil(np.log2(m + 1))) + n * (1 + (2 if k >= 3 else 0) + max(k - 3, 0) + 1)
         expected += m * (int(np.ceil(np.log2(n))) + 16)
         assert compressor.Layout.of(parameters).longest == expected
+
+
+def test_the_worked_example_of_the_document():
+    text = (Path(__file__).parents[3] / "docs" / "formats.md").read_text()
+    example = text[text.index("### Worked example") :]
+    words = [int(word, 16) for word in re.findall(r"`0x([0-9a-f]{8})`", example)]
+    parameters = Parameters(digit_width=3, lanes=4, outliers=1, link_width=32, memory_lanes=1)
+    decoded = delta_decompressor(words, parameters)
+    assert not decoded.error and decoded.groups.exponent.tolist() == [25, 62]
+    assert decoded.groups.digits.tolist() == [[1, 0, -3, 0], [0] * 4]
+    assert decoded.groups.dequantise()[0].tolist() == [2.0, 0.0, -6.0, 100.0]
+    assert delta_compressor(decoded.groups, parameters) == words
+    bits = "".join(re.sub("[^01]", "", row.split("|")[1]) for row in re.findall(r"^\| `[01` ]+\|", example, re.M))
+    assert bits == "".join(binary(word, 32) for word in words[1:])[:34]
