@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import hashlib
 import json
+import logging
 import os
 import shutil
 import subprocess
@@ -137,11 +138,9 @@ class Model:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    # The runner announces each command on its logger.
-    import logging
-
+    # The runner announces each command, and each failed test, on its logger.
     previous = logging.root.manager.disable
-    logging.disable(logging.INFO)
+    logging.disable(logging.CRITICAL)
     try:
         yield
     finally:

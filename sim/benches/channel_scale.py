@@ -1,0 +1,69 @@
+"""Bench of `channel_scale`: sums of every size, scales that round, clamp and vanish, poison."""
+
+import dataclasses
+
+import numpy as np
+from hw.units.channel_scale import ChannelScale
+
+from golden.parameters import SCALE_WIDTH, Parameters
+from golden.units.channel_scale import channel_scale
+from sim import stimuli
+from sim.bench import Bench, Case, Request
+
+
+def variants(parameters: Parameters) -> dict[str, Parameters]:
+    """The narrowest accumulator, one that needs Python's integers, and few lanes."""
+    return {
+        "W=16": dataclasses.replace(parameters, accumulator_width=16),
+        "W=128": dataclasses.replace(parameters, accumulator_width=128),
+        "n=5": dataclasses.replace(parameters, lanes=5, memory_lanes=1, outliers=min(parameters.outliers, 5)),
+    }
+
+
+def _case(name: str, parameters: Parameters, sums: np.ndarray, poisoned: np.ndarray, *factors: np.ndarray) -> Case:
+    scale, lsb = factors
+    found = channel_scale(sums, poisoned, scale, lsb, parameters)
+    inputs = {"sums": {"sum": sums, "poisoned": poisoned}, "scale": scale, "lsb": lsb}
+    return Case(name, {"i": inputs}, {"o": found.values}, status=found.status)
+
+
+def bench(request: Request) -> Bench:
+    """Results about FP16's range, beyond it, ties, and poisoned sums and scales."""
+    parameters, random = request.parameters, request.generator()
+    n, width = parameters.lanes, parameters.accumulator_width
+    count = request.count(600, 20_000)
+    shape = (count, n)
+    top = (1 << width - 1) - 1
+    bits = random.integers(1, width, shape)
+    sums = _sums(random, bits, width)
+    scale = stimuli.halves(random, shape)
+    # Aim the product at FP16's exponents, -26 to 15, and for the second case a little past them.
+    exponent = np.where(scale & 0x7C00, (scale >> 10 & 31).astype(np.int64), 1) - 15
+    aim = random.integers(-26, 15, shape) - bits - exponent
+    limit = 1 << SCALE_WIDTH - 1
+    nothing = np.zeros(shape, bool)
+    # Scales with few bits make ties.
+    simple = np.where(random.uniform(size=shape) < 0.3, scale & 0xFC00, scale).astype(np.uint16)
+    inside = np.clip(aim - 1, -limit, limit - 1)
+    cases = [_case("results that fit", parameters, sums, nothing, simple, inside)]
+    beyond = np.clip(aim + random.integers(-8, 9, shape), -limit, limit - 1)
+    cases.append(_case("results past the range", parameters, sums, nothing, scale, beyond))
+    extreme = np.where(random.uniform(size=shape) < 0.2, random.choice([top, -top - 1, 0], shape), sums)
+    anywhere = random.integers(-limit, limit, shape)
+    poisoned = random.uniform(size=shape) < 0.05
+    cases.append(
+        _case("anything", parameters, extreme, poisoned, stimuli.poisoned(random, scale, 0.2), anywhere),
+    )
+    return Bench("channel_scale", ChannelScale(parameters), cases)
+
+
+def _sums(random: np.random.Generator, bits: np.ndarray, width: int) -> np.ndarray:
+    """Integers of so many bits, some with nothing but their leading ones (so that products tie)."""
+    dtype = object if width > 62 else np.int64
+    magnitude = random.integers(0, 1 << 62, bits.shape).astype(dtype)
+    for _ in range(62, width, 31):
+        magnitude = (magnitude << 31) + random.integers(0, 1 << 31, bits.shape).astype(dtype)
+    magnitude = magnitude & (np.ones(bits.shape, dtype) << bits.astype(dtype)) - 1
+    coarse = np.maximum(bits - 8, 0).astype(dtype)
+    magnitude = np.where(random.uniform(size=bits.shape) < 0.3, magnitude >> coarse << coarse, magnitude)
+    return np.where(random.integers(0, 2, bits.shape) > 0, -magnitude, magnitude)
