@@ -3,13 +3,12 @@
 import dataclasses
 import functools
 import json
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
-from amaranth.hdl import Shape, UnusedElaboratable
+from amaranth.hdl import Shape
 
 from golden import console, cost
 from golden.parameters import DEFAULT_PRESET, PRESETS, Parameters
@@ -71,7 +70,8 @@ def build_command(
         ],
         title=f"Machine {machine.name}, {target} leaves",
     )
-    click.echo(f"{folder}: {len(manifest['units'])} units, {len(manifest['files']) + 1} files")
+    count = len(manifest["units"])
+    click.echo(f"{folder}: {count} {'unit' if count == 1 else 'units'}, {len(manifest['files']) + 1} files")
 
 
 @main.command("list")
@@ -135,14 +135,9 @@ def _shape(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _facts(name: str, parameters: Parameters) -> dict[str, Any]:
-    with warnings.catch_warnings():
-        # Amaranth expects that what is made is elaborated; here only its facts are wanted.
-        warnings.simplefilter("ignore", UnusedElaboratable)
-        component = unit(name)(parameters)
-        bits = sum(Shape.cast(member.shape).width for _, member, _ in component.signature.flatten(component))
-        facts = {"unit": name, "latency": component.latency, "throughput": component.throughput, "port_bits": bits}
-        del component
-    return facts
+    component = unit(name)(parameters)
+    bits = sum(Shape.cast(member.shape).width for _, member, _ in component.signature.flatten(component))
+    return {"unit": name, "latency": component.latency, "throughput": component.throughput, "port_bits": bits}
 
 
 @main.command("explain")

@@ -1,6 +1,7 @@
 """A folder of Verilog and collateral for a machine: written whole or not at all."""
 
 import concurrent.futures
+import functools
 import hashlib
 import importlib.metadata
 import json
@@ -9,14 +10,18 @@ import os
 import shutil
 import tempfile
 import tomllib
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+from amaranth.hdl import UnusedElaboratable
 
 from golden.parameters import Parameters
 from hw.arith.leaves import LeafTarget
 from hw.units.catalogue import unit
 from rtl_gen.emission import Emitted, emit
+from rtl_gen.lint import WAIVERS
 
 __all__ = ["MANIFEST", "SCHEMA", "build", "emit_units", "tool_versions", "version"]
 
@@ -72,6 +77,7 @@ def build(
     files = {f"{name}.v": emitted.text for name, (emitted, _) in found.items()}
     files["filelist.f"] = "".join(f"{name}.v\n" for name in found)
     files[f"driftless_{machine}.core"] = _core(machine, list(found))
+    files[WAIVERS.name] = WAIVERS.read_text(encoding="utf-8")
     tools = tool_versions()
     manifest = {
         "schema": SCHEMA,
@@ -113,7 +119,9 @@ def emit_units(
         return
     # Not forked: a progress bar runs in a thread of its own.
     context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(min(jobs, len(tasks)), mp_context=context) as pool:
+    quiet = functools.partial(warnings.simplefilter, "ignore", UnusedElaboratable)
+    workers = min(jobs, len(tasks))
+    with concurrent.futures.ProcessPoolExecutor(workers, mp_context=context, initializer=quiet) as pool:
         try:
             yield from pool.map(_emit_unit, tasks)
         except BaseException:
@@ -156,13 +164,17 @@ def _core(machine: str, units: Sequence[str]) -> str:
         "    files:",
         *(f"      - {name}.v" for name in units),
         "    file_type: verilogSource-2005",
+        "  waivers:",
+        "    files:",
+        f"      - {WAIVERS.name}",
+        "    file_type: vlt",
         "",
         "targets:",
         "  default:",
         "    filesets: [rtl]",
     ]
     for name in units:
-        lines += [f"  {name}:", "    filesets: [rtl]", f"    toplevel: {name}"]
+        lines += [f"  {name}:", '    filesets: [rtl, "tool_verilator ? (waivers)"]', f"    toplevel: {name}"]
     return "\n".join(lines) + "\n"
 
 

@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 import os
 import re
 import subprocess
@@ -254,7 +255,6 @@ def test_what_is_no_component_is_refused():
         emit(3, name="x")
 
 
-@pytest.mark.filterwarnings("ignore::amaranth.hdl.UnusedElaboratable")
 @pytest.mark.parametrize("name", [None, "a-b", "1st", ""])
 def test_what_is_no_identifier_is_refused(name):
     with pytest.raises(ValueError, match=f"^name must be a plain identifier, not {name!r}$"):
