@@ -136,7 +136,7 @@ def delta_quantizer(
         valid[rows, slots], lane[rows, slots], value[rows, slots] = True, lanes, values[vectors, lanes]
     digits = np.where(number[:, None] == 0, digits[vector], 0).astype(np.int8)
     codes = code[vector]
-    codes[(number == 0) & ~digits.any(axis=1) & ~valid.any(axis=1)] = ZERO_GROUP
+    codes[~digits.any(axis=1) & ~valid.any(axis=1)] = ZERO_GROUP  # never a replay group: it has an outlier
     codes[poisoned[vector]] = POISONED_GROUP
 
     groups = DeltaGroups(codes.astype(np.uint8), number > 0, digits, valid, lane, value)

@@ -60,7 +60,10 @@ def test_reciprocal_root(numerator, denominator):
 
 
 def test_reciprocal_root_of_squares():
-    for root in (Fraction(1), Fraction(3, 8), Fraction(2**24 + 1, 2**20), Fraction(2**24 + 3), Fraction(1, 2**30)):
+    roots = [Fraction(1), Fraction(3, 8), Fraction(2**24 + 1, 2**20), Fraction(2**24 + 3), Fraction(1, 2**30)]
+    # Next to a tie, by far less than the bits of the integer root.
+    roots += [Fraction(2**24 + odd, 2**24) + side * Fraction(1, 2**90) for odd in (1, 3) for side in (1, -1)]
+    for root in roots:
         assert Fraction(float(reciprocal_root_single(1 / root**2))) == single(root)
 
 

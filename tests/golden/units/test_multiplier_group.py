@@ -285,6 +285,22 @@ def test_the_width_is_tight():
         assert multiplier_group(groups, aligned, machine, scale=scale).status["overflow"] == overflow
 
 
+def test_rounding_counts_in_the_width():
+    """Eight groups of 3/4 each round to 1: 8 needs a bit more than their true sum of 6."""
+    parameters = Parameters(lanes=4, outliers=0, memory_lanes=1)
+    weights = np.zeros((1, 8, 4), np.uint16)
+    weights[:, :, 0] = 0x3A00  # 0.75
+    values = np.tile(np.array([1, 0, 0, 0], np.float16).view(np.uint16), (8, 1))
+    groups = delta_quantizer(values, parameters).groups
+    aligned, exponent = align_weights(weights[0], parameters)
+    last = np.arange(8) == 7
+    got = multiplier_group(
+        groups, aligned, parameters, scale=exponent - parameters.fraction_bits, first=last[::-1], last=last
+    )
+    assert got.sum.tolist() == [8]
+    assert unit.window_widths(weights, parameters, largest=1.0, lsb=0)[0] >= 5
+
+
 def test_window_names_the_width_it_takes():
     parameters = Parameters(lanes=4, accumulator_width=16, memory_lanes=1)
     weights = np.full((2, 3, 4), 0x3C00, np.uint16)

@@ -215,6 +215,21 @@ def test_clamp_and_poison_of_fixed_state():
     assert not poisoned.mask.any()
 
 
+def test_poisoned_half_elements_raise_no_overflow():
+    parameters = Parameters(lanes=4, outliers=1, state_format="float16", memory_lanes=1)
+    big = DeltaGroups.zeros(1, parameters).replace(
+        exponent=np.array([24]), outlier_valid=[[True]], outlier_lane=[[1]], outlier_value=[[0x7BFF]]
+    )
+    state = np.array([[0, 0x7BFF, 0, 0]])
+    for first, status in (
+        (big[:0], {"overflow": True, "poisoned": False}),
+        (DeltaGroups.poison(1, parameters), {"overflow": False, "poisoned": True}),
+    ):
+        groups = DeltaGroups.concatenate([first, big])
+        got = near_memory_engine(state, groups, parameters, address=0, last=np.arange(len(groups)) == len(groups) - 1)
+        assert got.status == status
+
+
 def test_half_state_keeps_plus_zero():
     parameters = Parameters(lanes=4, outliers=0, state_format="float16", memory_lanes=1)
     state = np.array([[0x8000, 0x3C00, 0xBC00, 0x0001]])
