@@ -10,7 +10,7 @@ from amaranth.hdl import Value
 
 from hw.stream import Pipeline
 
-__all__ = ["Path", "parallel", "run", "wait"]
+__all__ = ["Path", "parallel", "run", "settle", "wait"]
 
 Path = Generator[dict[str, Value], dict[str, Value], dict[str, Value]]
 
@@ -61,3 +61,13 @@ def run(pipe: Pipeline, path: Path) -> dict[str, Value]:
         except StopIteration as stop:
             return stop.value
         values = vars(pipe.cut(**request))
+
+
+def settle(path: Path) -> dict[str, Value]:
+    """The result of a path without any register."""
+    values = None
+    while True:
+        try:
+            values = next(path) if values is None else path.send(values)
+        except StopIteration as stop:
+            return stop.value

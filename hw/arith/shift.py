@@ -1,38 +1,78 @@
 """Barrel shifters that keep what a later rounding needs to know.
 
 The *window* of a shifter is the run of bit positions it delivers; bits that fall out below are remembered in one
-*sticky* bit, bits that fall out above in one *huge* bit.
+*sticky* bit, bits that fall out above in one *huge* bit. Every row of multiplexers gets a signal of its own: the
+simulators evaluate an expression as often as it is used.
 """
 
 import dataclasses
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, ValueLike
 
-__all__ = ["Window", "saturate_amount", "shift_left"]
+__all__ = ["Window", "leading_zeros", "named", "saturate_amount", "shift_left"]
 
 
-def shift_left(value: Value, amount: Value, width: int, *, first: int = 0) -> Value:
+def named(m: Module, name: str, value: ValueLike) -> Signal:
+    """A signal of that name, driven by `value`."""
+    value = Value.cast(value)
+    signal = Signal(value.shape(), name=name)
+    m.d.comb += signal.eq(value)
+    return signal
+
+
+def leading_zeros(m: Module, name: str, value: Value) -> Value:
+    """Zeros above the highest one; all of them if there is none.
+
+    A tree: where the upper half is zero, the count is the half's width more than that of the lower half.
+    Latency: none (combinational).
+    """
+    width = len(value)
+    size = 1 << (width - 1).bit_length()
+    if width < size:
+        # Ones below change no count, except that of zero, which becomes `width` as it must.
+        value = Cat(Const(-1, size - width), value)
+
+    def count(low: int, size: int) -> tuple[Value, Value]:
+        """Zeros above the highest one, short of one bit, and whether there is none."""
+        if size == 1:
+            return Const(0, 0), ~value[low]
+        half = size // 2
+        (below, below_empty), (above, above_empty) = count(low, half), count(low + half, half)
+        zeros = Cat(Mux(above_empty, below, above)[: len(below)], above_empty)
+        return (
+            named(m, f"{name}_zeros{low + size - 1}_{low}", zeros),
+            named(m, f"{name}_empty{low + size - 1}_{low}", above_empty & below_empty),
+        )
+
+    zeros, empty = count(0, size)
+    return zeros if width < size else Cat(Mux(empty, 0, zeros)[: len(zeros)], empty)
+
+
+def shift_left(m: Module, name: str, value: Value, amount: Value, width: int, *, first: int = 0) -> Value:
     """``value << (amount << first)`` cut to `width` bits, one row of multiplexers per bit of `amount`.
 
     Signed in, signed out. Latency: none (combinational).
     """
     for position in range(len(amount)):
-        shifted = value << (1 << first + position)
+        shifted = (value << (1 << first + position))[:width]
         if value.shape().signed:
-            value = Mux(amount[position], shifted[:width].as_signed(), value)
-        else:
-            value = Mux(amount[position], shifted[:width], value)
+            shifted = shifted.as_signed()
+        value = named(m, f"{name}_by{1 << first + position}", Mux(amount[position], shifted, value))
     return value
 
 
 def saturate_amount(m: Module, name: str, amount: Value, width: int) -> Signal:
-    """Signed `amount` as `width` unsigned bits: 0 for negative ones, the largest code for those too large."""
-    result = Signal(width, name=name)
+    """Signed `amount` as `width` unsigned bits: 0 for negative ones, the largest code for those too large.
+
+    Raises
+    ------
+    ValueError
+        If `amount` is no wider than `width`.
+    """
     if len(amount) <= width:
         raise ValueError(f"width must be less than the {len(amount)} bits of the amount, not {width}")
     high = amount[width:-1]
-    m.d.comb += result.eq(Mux(amount[-1], 0, amount[:width] | high.any().replicate(width)))
-    return result
+    return named(m, name, Mux(amount[-1], 0, amount[:width] | high.any().replicate(width))[:width])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +84,10 @@ class Window:
 
     Attributes
     ----------
+    m : Module
+        Module to add to.
+    name : str
+        Prefix of its signals.
     bits : Value, signed
         The bits kept.
     low : int
@@ -60,6 +104,8 @@ class Window:
         Largest shift still to come.
     """
 
+    m: Module
+    name: str
     bits: Value
     low: int
     sticky: Value
@@ -69,9 +115,9 @@ class Window:
     remaining: int
 
     @classmethod
-    def of(cls, value: Value, *, offset: int, width: int, amount_width: int) -> "Window":
+    def of(cls, m: Module, name: str, value: Value, *, offset: int, width: int, amount_width: int) -> "Window":
         """Begin ``value * 2^(amount - offset)`` with an amount of `amount_width` bits."""
-        return cls(value, -offset, Const(0, 1), value[-1], Const(0, 1), width, (1 << amount_width) - 1)
+        return cls(m, name, value, -offset, Const(0, 1), value[-1], Const(0, 1), width, (1 << amount_width) - 1)
 
     def shift(self, selects: dict[int, ValueLike]) -> "Window":
         """Shift left by the sum of those weights (powers of two) whose bit is set."""
@@ -80,7 +126,7 @@ class Window:
         low = self.low
         for weight, select in selects.items():
             remaining -= weight
-            bits = Mux(select, bits << weight, bits)
+            bits = named(self.m, f"{self.name}_by{weight}", Mux(select, bits << weight, bits))
             below = -1 - remaining - low  # bits that cannot reach the guard position any more
             if below > 0:
                 below = min(below, len(bits) - 1)
@@ -96,11 +142,9 @@ class Window:
         """What a pipeline must carry between two `shift` calls; see `resume`."""
         return {"bits": self.bits, "sticky": self.sticky, "sign": self.sign, "huge": self.huge}
 
-    def resume(self, registers: object) -> "Window":
+    def resume(self, registers: dict[str, Value]) -> "Window":
         """The same window, read from registers that carry what `registers` returned."""
-        return dataclasses.replace(
-            self, bits=registers.bits, sticky=registers.sticky, sign=registers.sign, huge=registers.huge
-        )
+        return dataclasses.replace(self, **{name: registers[name] for name in ("bits", "sticky", "sign", "huge")})
 
     @property
     def floor(self) -> Value:

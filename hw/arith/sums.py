@@ -2,8 +2,8 @@
 
 A *plane* is one bit of a small magnitude, with the weight of its position. A *flip* is a sign, relative to another
 term's: ``value ^ flip + flip`` is the value or its negative. Every adder of the tree has a carry input, and it takes
-exactly the one ``+ flip`` that its right operand needs; so signs cost no adder and no count of corrections. The sign all
-flips are relative to is left to the end, where an accumulator can take it in the same way.
+exactly the one ``+ flip`` that its right operand needs; so signs cost no adder and no count of corrections. The sign
+all flips are relative to is left to the end, where an accumulator can take it in the same way.
 """
 
 import dataclasses

@@ -163,11 +163,16 @@ class MultiplierGroup(Unit):
         )
         width = (self._weight_limit * p.digit_max).bit_length() + 1
         result = yield from _shift_in_two(
-            products["product"]["value"], products["shift"]["amount"], width, flip=products["shift"]["flip"]
+            m,
+            f"{name}_placed",
+            products["product"]["value"],
+            products["shift"]["amount"],
+            width,
+            flip=products["shift"]["flip"],
         )
         return result
 
-    def _outlier(self, payload, index: int) -> Path:
+    def _outlier(self, m: Module, payload, index: int) -> Path:
         p = self.parameters
         slot = payload.group.outliers[index]
         sign, exponent, significand = split_value(slot.value)
@@ -189,7 +194,7 @@ class MultiplierGroup(Unit):
             product = Cat(product, Const(0, 1)).as_signed()
         s = yield {"flip": flip, "shift": shift, "product": product}
         width = self._outlier_limit.bit_length() + 1
-        return (yield from _shift_in_two(s["product"], s["shift"], width, flip=s["flip"]))
+        return (yield from _shift_in_two(m, f"outlier{index}_placed", s["product"], s["shift"], width, flip=s["flip"]))
 
     @property
     def _outlier_limit(self) -> int:
@@ -201,7 +206,7 @@ class MultiplierGroup(Unit):
 
     def _outliers(self, m: Module, platform: object, payload) -> Path:
         count = self.parameters.outliers
-        found = yield from parallel(**{f"outlier{index}": self._outlier(payload, index) for index in range(count)})
+        found = yield from parallel(**{f"outlier{index}": self._outlier(m, payload, index) for index in range(count)})
         terms = []
         for index in range(count):
             flip = found[f"outlier{index}"]["flip"]
@@ -218,7 +223,11 @@ class MultiplierGroup(Unit):
         # Codes past the largest exponent belong to groups whose sum is 0.
         width = (self._inlier_limit << p.exponent_max - _FRAME_LSB).bit_length() + 1
         total = found["total"]
-        return (yield from _shift_in_two(total["value"], found["code"]["exponent"], width, flip=total["flip"]))
+        return (
+            yield from _shift_in_two(
+                m, "inliers_placed", total["value"], found["code"]["exponent"], width, flip=total["flip"]
+            )
+        )
 
     def _sum(self, m: Module, platform: object, payload) -> Path:
         """The exact sum: ``value * 2^(amount - offset)`` in accumulator LSBs, up to its sign ``flip``."""
@@ -275,7 +284,9 @@ class MultiplierGroup(Unit):
         flags, total = state["flags"], state["sum"]
 
         offset, amount_width = self._amount
-        window = Window.of(total["value"], offset=offset, width=p.accumulator_width + 1, amount_width=amount_width)
+        window = Window.of(
+            m, "window", total["value"], offset=offset, width=p.accumulator_width + 1, amount_width=amount_width
+        )
         amount = total["amount"]
         fine = [position for position in range(amount_width) if position < 4]
         coarse = [position for position in range(amount_width) if position >= 4]
@@ -283,7 +294,7 @@ class MultiplierGroup(Unit):
         s = pipe.cut(
             **flags, flip=total["flip"], amount=Cat(amount[position] for position in coarse), **window.registers()
         )
-        window = window.resume(s).shift({1 << position: s.amount[index] for index, position in enumerate(coarse)})
+        window = window.resume(vars(s)).shift({1 << position: s.amount[index] for index, position in enumerate(coarse)})
         s = pipe.cut(
             first=s.first,
             last=s.last,
@@ -332,9 +343,9 @@ class MultiplierGroup(Unit):
         return m
 
 
-def _shift_in_two(value: Value, amount: Value, width: int, **carried: Value) -> Path:
+def _shift_in_two(m: Module, name: str, value: Value, amount: Value, width: int, **carried: Value) -> Path:
     """``value << amount``, `width` bits signed, with a cut in the middle and one at the end."""
     half = (len(amount) + 1) // 2
-    s = yield {**carried, "value": shift_left(value, amount[:half], width), "amount": amount[half:]}
+    s = yield {**carried, "value": shift_left(m, name, value, amount[:half], width), "amount": amount[half:]}
     carried = {name: s[name] for name in carried}
-    return (yield {**carried, "value": shift_left(s["value"], s["amount"], width, first=half)})
+    return (yield {**carried, "value": shift_left(m, name, s["value"], s["amount"], width, first=half)})

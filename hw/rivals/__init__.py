@@ -1,0 +1,1 @@
+"""What the units are measured against, built from the same parts."""
