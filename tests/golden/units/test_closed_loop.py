@@ -213,6 +213,10 @@ def test_overflow_is_not_hidden():
     machine, _ = loop("exp", s=-10)
     machine.y[0, 0] = 12 << 10
     assert machine.activate()[1]["overflow"]  # beyond FP16
+    machine, _ = loop("silu", s=-3)
+    machine.y[0, :2] = 2**22, -(2**22)  # z = +-524288 is clamped to 65504 on its way into the table
+    x, status = machine.activate()
+    assert x[0, :2].tolist() == [65504 * 8, 0] and status == {"overflow": True, "poisoned": False}
     layer, parameters = loop("identity", exponent_policy="layer", output_passes=1)
     layer.y[0, 0] = 100
     emitted = layer.emit(exponent=14)

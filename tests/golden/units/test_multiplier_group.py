@@ -155,6 +155,20 @@ def test_clamping_in_order(data):
     assert got.status["overflow"] == overflow
 
 
+def test_products_past_64_bits():
+    """An outlier times a float weight in units of 2^-24 times 2^-24: 66 bits and more, beside a small neighbour."""
+    parameters = Parameters(lanes=4, weight_form="float", accumulator_width=128, memory_lanes=1)
+    groups = DeltaGroups.zeros(3, parameters).replace(
+        exponent=np.full(3, 24),
+        digits=np.array([[0, 1, 0, 0]] * 3),
+        outlier_valid=np.ones((3, 1)),
+        outlier_value=np.array([[0x6400], [0x7BFF], [0x0001]]),
+    )
+    weights = np.array([0x5C00, 0x0001, 0, 0], np.uint16)  # 256 and 2^-24
+    got = multiplier_group(groups, weights, parameters, scale=24)
+    assert got.sum.tolist() == [(2**66 + 2**24), 65504 * 2**56 + 2**24, 2**32 + 2**24]
+
+
 def test_poison_lasts_until_first():
     parameters = Parameters(lanes=4, outliers=0, memory_lanes=1)
     good = DeltaGroups.zeros(1, parameters).replace(exponent=np.array([24]), digits=np.array([[1, 0, 0, 0]]))

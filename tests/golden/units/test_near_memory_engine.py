@@ -230,6 +230,14 @@ def test_poisoned_half_elements_raise_no_overflow():
         assert got.status == status
 
 
+def test_a_bias_that_is_not_finite_is_not_hidden():
+    parameters = Parameters(lanes=4, outliers=0, state_format="float16", memory_lanes=1)
+    bias = np.array([[0, 0x7C00, 0xFE01, 0x3C00]])
+    got = near_memory_engine(np.zeros((1, 4)), DeltaGroups.zeros(1, parameters), parameters, address=0, bias=bias)
+    assert got.state.tolist() == [[0, 0x7E00, 0x7E00, 0x3C00]]
+    assert got.status == {"overflow": False, "poisoned": True}
+
+
 def test_half_state_keeps_plus_zero():
     parameters = Parameters(lanes=4, outliers=0, state_format="float16", memory_lanes=1)
     state = np.array([[0x8000, 0x3C00, 0xBC00, 0x0001]])
