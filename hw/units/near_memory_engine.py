@@ -6,6 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from golden.parameters import EXPONENT_WIDTH, POISONED_GROUP, ZERO_GROUP, Parameters
 from hw import payloads
+from hw.arith.float import FLOAT16, FloatAdd
 from hw.memory import Ram
 from hw.stream import Fifo, Pipeline
 from hw.units.unit import Unit
@@ -47,6 +48,32 @@ def _slot(address: Value) -> Value:
     return folded[:width]
 
 
+def _ordered(pattern: Value) -> Value:
+    """A signed integer ordered like the finite numbers of FP16, both zeros alike."""
+    return Mux(pattern[15], -pattern[:15], pattern[:15])
+
+
+def _digit_to_half(m: Module, name: str, digit: Value, code: Value) -> tuple[Value, Value]:
+    """FP16 pattern of ``digit * 2^(code - 24)``, clamped, and whether it was."""
+    width = len(digit) - 1
+    negative = digit < 0
+    magnitude = Signal(width, name=f"{name}_magnitude")
+    m.d.comb += magnitude.eq(Mux(negative, -digit, digit))
+    # Left-justified; `place` is where its leading one stands, counted from FP16's least subnormal.
+    top, place = Signal(width, name=f"{name}_top"), Signal(EXPONENT_WIDTH + 1, name=f"{name}_place")
+    for zeros in reversed(range(width)):  # the last assignment, that of the highest bit, counts
+        with m.If(magnitude[width - 1 - zeros]):
+            m.d.comb += [top.eq(magnitude << zeros), place.eq(code + (width - 1 - zeros))]
+    fraction = Cat(Const(0, 11 - width), top[:-1])
+    # Below 2^10 of the least subnormal the integer itself is the pattern.
+    small = Signal(10, name=f"{name}_small")
+    m.d.comb += small.eq(magnitude << code)
+    beyond = magnitude.any() & (place > 39)
+    field = (place - 9)[:5]
+    pattern = Mux(beyond, FLOAT16.largest, Mux(place < 10, small, Cat(fraction, field)))
+    return Cat(pattern[:15], negative), beyond
+
+
 class NearMemoryEngine(Unit):
     """Adds delta groups to the state in memory and sends back the new masks and, if asked, the exact repairs.
 
@@ -64,10 +91,12 @@ class NearMemoryEngine(Unit):
     tells; the bit falls when the memory accepts the vector's last word. So a memory in which a read sees the writes
     accepted before it needs no further rule, and the same address may follow itself at once (it waits).
 
-    Latency: 10 clocks from the last group of a vector to its mask, with a memory that answers a request in the next
-    clock and `pipeline_depth` at its default; the unit adds memory latency beyond that.
+    FP16 state is read with a vector's first group and passes an adder once per group, then one for the bias.
+
+    Latency: 10 clocks (FP16 state: 19) from the last group of a vector to its mask, with a memory that answers a
+    request in the next clock and `pipeline_depth` at its default; the unit adds memory latency beyond that.
     Throughput: one word read and one word written per clock, so one group per `words_per_vector` clocks when every
-    vector is one group.
+    vector is one group. Further groups take as long; in FP16 state at least 8 clocks each, the way through the adder.
     Numerics: ``docs/numerics.md`` section 11.
 
     Parameters
@@ -126,7 +155,10 @@ class NearMemoryEngine(Unit):
     @property
     def latency(self) -> int:
         """Clocks from the last group of a vector to its mask, with a memory that answers in the next clock."""
-        return min(3, self.parameters.pipeline_depth) + 1 + Fifo.latency + min(3, self.parameters.pipeline_depth) + 1
+        depth = self.parameters.pipeline_depth
+        if self.parameters.state_format == "fixed":
+            return min(3, depth) + 1 + Fifo.latency + min(3, depth) + 1
+        return min(3, depth) + Fifo.latency + 1 + 2 * min(FloatAdd._cuts, depth) + 1
 
     @property
     def throughput(self) -> str:
@@ -137,16 +169,17 @@ class NearMemoryEngine(Unit):
     def elaborate(self, platform: object) -> Module:  # noqa: D102
         m = Module()
         self._status = {"overflow": [], "poisoned": []}
+        fixed = self.parameters.state_format == "fixed"
         words = self._select(m)
-        waiting = self._fixed_delta(m, words)
+        waiting = self._fixed_delta(m, words) if fixed else self._half_delta(m, words)
         m.submodules.waiting = queue = Fifo(waiting.payload.shape(), _WAITING)
         m.d.comb += [
             queue.i.valid.eq(waiting.valid),
             queue.i.payload.eq(waiting.payload),
             waiting.ready.eq(queue.i.ready),
         ]
-        results = self._fixed_update(m, self._join(m, queue.o))
-        self._emit(m, results)
+        joined = self._join(m, queue.o)
+        self._emit(m, self._fixed_update(m, joined) if fixed else self._half_update(m, joined))
         for name, events in self._status.items():
             port = getattr(self, name)
             with m.If(self.clear):
@@ -245,6 +278,28 @@ class NearMemoryEngine(Unit):
                     m.d.comb += [words.p.values[lane].eq(chosen), words.p.hits[lane].eq(matches[lane].any() << lane)]
         return words
 
+    def _kept(self, m: Module, name: str, step: Signal, store: Value, row: Signal) -> Value:
+        """What the last `store` kept for the word at hand; `step` moves on to the next word of the vector."""
+        n_words = self.parameters.words_per_vector
+        if n_words == 1:
+            kept = Signal.like(row, name=f"{name}_kept")
+            with m.If(store):
+                m.d.sync += kept.eq(row)
+            return kept
+        m.submodules[name] = rows = Ram(row.shape(), n_words)
+        index, following = Signal(range(n_words), name=f"{name}_word"), Signal(range(n_words), name=f"{name}_next")
+        m.d.comb += following.eq(Mux(step, Mux(index == n_words - 1, 0, index + 1), index))
+        m.d.sync += index.eq(following)
+        m.d.comb += [
+            rows.write_enable.eq(store),
+            rows.write_address.eq(index),
+            rows.write_data.eq(row),
+            # A step reads the row after the one it writes; with two rows or more they never meet.
+            rows.read_enable.eq(1),
+            rows.read_address.eq(following),
+        ]
+        return rows.read_data
+
     # Fixed-point state ----------------------------------------------------------------------------------------------
 
     def _fixed_delta(self, m: Module, words: object) -> object:
@@ -337,29 +392,13 @@ class NearMemoryEngine(Unit):
     def _fixed_sum(self, m: Module, terms: object) -> object:
         """Running sums over the groups of a vector."""
         p = self.parameters
-        lanes, n_words, width = p.memory_lanes, p.words_per_vector, p.state_width
+        lanes, width = p.memory_lanes, p.state_width
         running = data.ArrayLayout(data.StructLayout({"value": signed(_SUM_WIDTH), "poisoned": 1}), lanes)
         before, after = Signal(running, name="sum_before"), Signal(running, name="sum_after")
         step = Signal(name="sum_step")
         store = Signal(name="sum_store")
         m.d.comb += store.eq(step & ~terms.p.final)
-        if n_words == 1:
-            with m.If(store):
-                m.d.sync += before.eq(after)
-        else:
-            m.submodules.sums = sums = Ram(running, n_words)
-            index, following = Signal(range(n_words), name="sum_word"), Signal(range(n_words), name="sum_next")
-            m.d.comb += following.eq(Mux(step, Mux(index == n_words - 1, 0, index + 1), index))
-            m.d.sync += index.eq(following)
-            m.d.comb += [
-                sums.write_enable.eq(store),
-                sums.write_address.eq(index),
-                sums.write_data.eq(after),
-                # A step reads the row after the one it writes; with two rows or more they never meet.
-                sums.read_enable.eq(1),
-                sums.read_address.eq(following),
-                before.eq(sums.read_data),
-            ]
+        m.d.comb += before.eq(self._kept(m, "sums", step, store, after))
         for lane in range(lanes):
             term = terms.p.terms[lane]
             start = Mux(terms.p.first, terms.p.bias[lane], before[lane].value)
@@ -413,13 +452,14 @@ class NearMemoryEngine(Unit):
     def _join(self, m: Module, waiting: object) -> object:
         """Pair a waiting delta with its state."""
         layout = dict(waiting.payload.shape().members)
+        reads = ~waiting.p.refresh if self.parameters.state_format == "fixed" else waiting.p.first & ~waiting.p.refresh
         joined = _create(data.StructLayout({**layout, "state": payloads.memory_word(self.parameters)}), "joined")
         here = Signal(name="state_here")
         m.d.comb += [
-            here.eq(waiting.p.refresh | self.read_data.valid),
+            here.eq(~reads | self.read_data.valid),
             joined.valid.eq(waiting.valid & here),
             waiting.ready.eq(joined.ready & here),
-            self.read_data.ready.eq(joined.ready & waiting.valid & ~waiting.p.refresh),
+            self.read_data.ready.eq(joined.ready & waiting.valid & reads),
         ]
         m.d.comb += [joined.p[name].eq(waiting.p[name]) for name in layout]
         m.d.comb += joined.p.state.eq(self.read_data.payload)
@@ -475,6 +515,219 @@ class NearMemoryEngine(Unit):
         m.d.comb += result.overflow.eq(Cat(overflows).any())
         pipe.finish(result)
         return results
+
+    # FP16 state -----------------------------------------------------------------------------------------------------
+
+    def _half_delta(self, m: Module, words: object) -> object:
+        """Each word as FP16 values to add, with the bias of its vector."""
+        p = self.parameters
+        lanes, sources = p.memory_lanes, self._sources
+        flags = {"first": 1, "final": 1, "refresh": 1, "address": payloads.address_width}
+        values = data.ArrayLayout(16, lanes)
+        layout = {**flags, "bias": values, "values": values, "clamped": lanes, "poisoned": lanes}
+        valued = _create(data.StructLayout(layout), "valued")
+        pipe = Pipeline(m, words, valued, cuts=3, depth=p.pipeline_depth)
+        w = words.p
+        keep = [*flags, "poisoned", "bias"]
+        s = pipe.cut(
+            **{name: getattr(w, name) for name in keep},
+            exponent=w.exponent,
+            digits=w.digits,
+            values=w.values,
+            hits=w.hits,
+        )
+        patterns, clamped = [], []
+        for lane in range(lanes):
+            pattern, beyond = _digit_to_half(m, f"digit{lane}", s.digits[lane], s.exponent)
+            empty = s.exponent >= ZERO_GROUP
+            patterns.append(Mux(empty, 0, pattern))
+            clamped.append(~empty & beyond)
+        s = pipe.cut(
+            **{name: getattr(s, name) for name in keep},
+            patterns=Cat(patterns),
+            clamped=Cat(clamped),
+            values=s.values,
+            hits=s.hits,
+        )
+        result = Signal(valued.payload.shape(), name="valued_result")
+        m.d.comb += [getattr(result, name).eq(getattr(s, name)) for name in keep if name != "poisoned"]
+        for lane in range(lanes):
+            hits, chosen = s.hits[lane], Const(0, 16)
+            for j in range(sources):
+                chosen = chosen | Mux(hits[j], s.values[j], 0)
+            pattern = s.patterns.word_select(lane, 16)
+            pattern = Mux(hits.any(), chosen, pattern) if sources else pattern
+            hit = hits.any() if sources else Const(0, 1)
+            bad_bias = s.first & ~FLOAT16.is_finite(s.bias[lane])
+            poisoned = s.poisoned | ~FLOAT16.is_finite(pattern)
+            m.d.comb += [
+                result.values[lane].eq(Mux(s.poisoned, FLOAT16.nan, pattern)),
+                result.clamped[lane].eq(s.clamped[lane] & ~hit & ~s.poisoned),
+                result.poisoned[lane].eq(poisoned | bad_bias),
+            ]
+        pipe.finish(result)
+
+        waiting = _create(data.StructLayout({**flags, "bias": values, "values": values, "clamped": lanes}), "waiting")
+        v, step = valued.p, Signal(name="valued_step")
+        m.d.comb += step.eq(valued.valid & valued.ready)
+        bias = Signal(values, name="bias_first")
+        m.d.comb += bias.eq(v.bias)
+        kept = self._kept(m, "biases", step, step & v.first, bias)
+        m.d.comb += [getattr(waiting.p, name).eq(getattr(v, name)) for name in (*flags, "values", "clamped")]
+        m.d.comb += [
+            waiting.valid.eq(valued.valid),
+            valued.ready.eq(waiting.ready),
+            waiting.p.bias.eq(Mux(v.first, v.bias, kept)),
+        ]
+        self._status["poisoned"].append(step & v.poisoned.any())
+        return waiting
+
+    def _half_update(self, m: Module, joined: object) -> object:
+        """Add group after group, then the bias; find the masks."""
+        p = self.parameters
+        lanes, n_words = p.memory_lanes, p.words_per_vector
+        values = data.ArrayLayout(16, lanes)
+        # What travels beside the adders: the old state's sign and whether a flip against it means anything.
+        beside = data.StructLayout(
+            {
+                "final": 1,
+                "address": payloads.address_width,
+                "bias": values,
+                "clamped": lanes,
+                "old_negative": lanes,
+                "incomparable": lanes,
+            }
+        )
+        running = data.StructLayout({"values": values, "old_negative": lanes, "incomparable": lanes})
+
+        # A group's word may only start when the word of the group before has been kept: fewer words than a vector's
+        # are then between start and keeping.
+        between = Signal(range(4 * FloatAdd._cuts + 4), name="between")
+        start, finish = Signal(name="add_start"), Signal(name="add_finish")
+        fetched = _create(joined.payload.shape(), "fetched")
+        free = Signal(name="fetch_free")
+        m.d.comb += [
+            free.eq((~fetched.valid | fetched.ready) & (joined.p.first | (between < n_words))),
+            joined.ready.eq(free),
+            start.eq(joined.valid & free),
+        ]
+        m.d.sync += between.eq(between + start - finish)
+        with m.If(fetched.ready):
+            m.d.sync += fetched.valid.eq(0)
+        with m.If(start):
+            m.d.sync += [fetched.valid.eq(1), fetched.payload.eq(joined.payload)]
+
+        f = fetched.p
+        side = _create(beside, "beside")
+        kept = Signal(running, name="running")
+        first = _create(data.StructLayout({"values": values, "overflow": lanes}), "group_sums")
+        starts = Signal(values, name="starts_from")
+        for lane in range(lanes):
+            state = f.state[lane]
+            m.d.comb += [
+                starts[lane].eq(Mux(f.first, Mux(f.refresh, 0, state), kept.values[lane])),
+                side.p.old_negative[lane].eq(Mux(f.first, state[15] & state[:15].any(), kept.old_negative[lane])),
+                side.p.incomparable[lane].eq(
+                    Mux(f.first, f.refresh | ~FLOAT16.is_finite(state), kept.incomparable[lane])
+                ),
+            ]
+        m.d.comb += [getattr(side.p, name).eq(getattr(f, name)) for name in ("final", "address", "bias", "clamped")]
+        sums, beside_sums = self._adders(m, "group", fetched, starts, f.values, side)
+        b = beside_sums.p
+        biased = _create(beside, "beside_sum")
+        m.d.comb += [
+            first.valid.eq(sums.valid & b.final),
+            biased.payload.eq(beside_sums.payload),
+            sums.ready.eq(first.ready | ~b.final),
+            first.payload.eq(sums.payload),
+            finish.eq(sums.valid & sums.ready),
+        ]
+        events = sums.p.overflow | (b.clamped & Cat(FLOAT16.is_finite(sums.p.values[lane]) for lane in range(lanes)))
+        self._status["overflow"].append(finish & events.any())
+        row = Signal(running, name="running_next")
+        m.d.comb += [
+            row.values.eq(sums.p.values),
+            row.old_negative.eq(b.old_negative),
+            row.incomparable.eq(b.incomparable),
+        ]
+        m.d.comb += kept.eq(self._running(m, start, fetched, finish, b.final, row))
+        totals, beside_totals = self._adders(m, "bias", first, sums.p.values, b.bias, biased)
+
+        results, layout = self._results()
+        t, b = totals.p, beside_totals.p
+        m.d.comb += [
+            results.valid.eq(totals.valid),
+            totals.ready.eq(results.ready),
+            results.p.address.eq(b.address),
+            results.p.overflow.eq(t.overflow.any()),
+        ]
+        for lane in range(lanes):
+            value = t.values[lane]
+            poisoned = ~FLOAT16.is_finite(value)
+            if p.mask_width == 1:
+                mask = ~value[15] & ~poisoned
+            else:
+                mask = sum((_ordered(value) >= _ordered(threshold)) & ~poisoned for threshold in self.thresholds)
+            m.d.comb += [results.p.data[lane].eq(value), results.p.mask[lane].eq(mask)]
+            if p.flip_repair:
+                flip = (value[15] != b.old_negative[lane]) & ~poisoned & ~b.incomparable[lane]
+                m.d.comb += results.p.flips[lane].eq(flip)
+        return results
+
+    def _running(self, m: Module, start: Signal, fetched: object, finish: Signal, final: Value, row: Signal) -> Value:
+        """What the group before left for the word in `fetched`."""
+        n_words = self.parameters.words_per_vector
+        if n_words == 1:
+            kept = Signal.like(row, name="running_kept")
+            with m.If(finish & ~final):
+                m.d.sync += kept.eq(row)
+            return kept
+        m.submodules.running = rows = Ram(row.shape(), n_words)
+        read, write = Signal(range(n_words), name="running_read"), Signal(range(n_words), name="running_write")
+        m.d.comb += [
+            rows.read_enable.eq(start),
+            rows.read_address.eq(read),
+            rows.write_enable.eq(finish & ~final),
+            rows.write_address.eq(write),
+            rows.write_data.eq(row),
+        ]
+        with m.If(start):
+            m.d.sync += read.eq(Mux(read == n_words - 1, 0, read + 1))
+        with m.If(finish):
+            m.d.sync += write.eq(Mux(write == n_words - 1, 0, write + 1))
+        return rows.read_data
+
+    def _adders(self, m: Module, name: str, i: object, a: Value, b: Value, side: object) -> tuple[object, object]:
+        """An adder per lane, fed from stream `i`, and the payload of `side` delayed as much; all in step."""
+        lanes = self.parameters.memory_lanes
+        sums = _create(data.StructLayout({"values": data.ArrayLayout(16, lanes), "overflow": lanes}), f"{name}_sums")
+        delayed = _create(side.payload.shape(), f"{name}_delayed")
+        for lane in range(lanes):
+            m.submodules[f"{name}_add{lane}"] = add = FloatAdd(
+                FLOAT16, overflow="clamp", zero="positive", non_finite="nan", depth=self.parameters.pipeline_depth
+            )
+            m.d.comb += [
+                add.i.valid.eq(i.valid),
+                add.i.p.a.eq(a[lane]),
+                add.i.p.b.eq(b[lane]),
+                add.o.ready.eq(sums.ready),
+                sums.p.values[lane].eq(add.o.p.value),
+                sums.p.overflow[lane].eq(add.o.p.overflow),
+            ]
+        # Equal pipelines with equal valid and ready hold the same words, so any lane speaks for all.
+        m.d.comb += [
+            i.ready.eq(add.i.ready),
+            sums.valid.eq(add.o.valid),
+            side.valid.eq(i.valid),
+            delayed.ready.eq(sums.ready),
+        ]
+        pipe = Pipeline(m, side, delayed, cuts=add.latency, depth=add.latency)
+        payload = side.payload
+        for _ in range(add.latency - 1):
+            payload = pipe.cut(**{f"{name}_side": payload})
+            payload = getattr(payload, f"{name}_side")
+        pipe.finish(payload)
+        return sums, delayed
 
     # Results to the ports -------------------------------------------------------------------------------------------
 

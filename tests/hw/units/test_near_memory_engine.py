@@ -355,6 +355,60 @@ def test_fixed_state(settings, state_exponent, pattern):
     assert not model.poisoned
 
 
+HALF = {"state_format": "float16"}
+HALVES = [
+    SMALL | HALF | {"flip_repair": True},
+    {"lanes": 16, "memory_lanes": 1, "outliers": 1, "flip_repair": True} | HALF,
+    {"lanes": 12, "memory_lanes": 12, "outliers": 8, "digit_width": 8, "pipeline_depth": 2} | REPLAY | HALF,
+    {"lanes": 7, "memory_lanes": 7, "outliers": 0, "digit_width": 2} | HALF,
+    {"lanes": 8, "memory_lanes": 2, "outliers": 2, "digit_width": 5, "mask_width": 3} | SEGMENT | HALF,
+]
+
+
+@pytest.mark.parametrize(
+    ("settings", "pattern"),
+    [(HALVES[0], pattern) for pattern in PATTERNS] + [(settings, "both") for settings in HALVES[1:]],
+)
+def test_half_state(settings, pattern):
+    p = Parameters(**settings)
+    r = random.Random(f"{settings}{pattern}")
+    model = random_model(p, r, 10)
+    vectors = [random_vector(p, r, 10, spread=40) for _ in range(25)]
+    stalls = 0.3 if pattern == "both" else 0.0
+    compare(p, vectors, model, pattern=pattern, memory_latency=r.choice([1, 3, 9]), stalls=stalls)
+    assert not model.poisoned
+
+
+def test_half_poison():
+    p = Parameters(**HALVES[0])
+    r = random.Random(7)
+    model = random_model(p, r, 10, poison=0.2)
+    vectors = [random_vector(p, r, 10, poison=0.15, refresh=0.2) for _ in range(40)]
+    vectors[3][0]["bias"][1] = 0x7C00
+    compare(p, vectors, model)
+    assert model.poisoned
+
+
+def test_every_digit_at_every_exponent_as_half():
+    p = Parameters(lanes=4, memory_lanes=4, outliers=0, digit_width=4, state_format="float16", pipeline_depth=1)
+    digits = [list(range(-7, 1)), list(range(0, 8))]
+    vectors = []
+    for exponent in range(42 - 4 + 1):
+        for start in range(0, 16, 4):
+            group = {"exponent": exponent, "digits": sum(digits, [])[start : start + 4]}
+            vectors.append([{"refresh": 1, "address": exponent, "group": group, "bias": [0] * 4}])
+    compare(p, vectors, Model(p, 0, [], {}))
+
+
+@pytest.mark.parametrize("exponent", [37, 38])
+def test_half_clamps_with_status(exponent):
+    p = Parameters(lanes=4, memory_lanes=4, outliers=0, digit_width=4, state_format="float16")
+    group = {"exponent": exponent, "digits": [7, -7, 0, 1]}
+    model = Model(p, 0, [], {})
+    compare(p, [[{"refresh": 1, "address": 0, "group": group, "bias": [0] * 4}]], model)
+    assert model.overflow is (exponent == 38)
+
+
 @pytest.mark.parametrize("state_exponent", [0, 11, 24, 39])
 def test_outliers_round_to_the_state(state_exponent):
     p = Parameters(lanes=4, memory_lanes=4, outliers=4)
@@ -468,7 +522,12 @@ def test_status_is_cleared():
 @pytest.mark.parametrize("memory_latency", [1, 20, 50])
 @pytest.mark.parametrize(
     "settings",
-    [SMALL, {"lanes": 4, "memory_lanes": 4, "outliers": 0}, {"lanes": 16, "memory_lanes": 4, "outliers": 1}],
+    [
+        SMALL,
+        {"lanes": 4, "memory_lanes": 4, "outliers": 0},
+        {"lanes": 16, "memory_lanes": 4, "outliers": 1},
+        {"lanes": 4, "memory_lanes": 2, "outliers": 0, "state_format": "float16"},
+    ],
 )
 def test_a_word_every_clock(settings, memory_latency):
     """Single-pass vectors: from the first word read to the last, and written, no clock is lost."""
@@ -493,8 +552,9 @@ def test_a_refresh_reads_nothing():
 
 
 @pytest.mark.parametrize("depth", [1, 2, 16])
-def test_pipeline_depth_and_latency(depth):
-    p = Parameters(lanes=4, memory_lanes=4, outliers=1, pipeline_depth=depth)
+@pytest.mark.parametrize("state_format", ["fixed", "float16"])
+def test_pipeline_depth_and_latency(depth, state_format):
+    p = Parameters(lanes=4, memory_lanes=4, outliers=1, pipeline_depth=depth, state_format=state_format)
     r = random.Random(6)
     model = random_model(p, r, 10)
     vectors = [random_vector(p, r, 10, groups=1, refresh=0)]
