@@ -10,7 +10,7 @@ from amaranth.hdl import Value
 
 from hw.stream import Pipeline
 
-__all__ = ["Path", "parallel", "run", "settle", "wait"]
+__all__ = ["Path", "carry", "parallel", "run", "settle", "wait"]
 
 Path = Generator[dict[str, Value], dict[str, Value], dict[str, Value]]
 
@@ -20,6 +20,19 @@ def wait(steps: int, **values: Value) -> Path:
     for _ in range(steps):
         values = yield values
     return values
+
+
+def carry(path: Path, **values: Value) -> Path:
+    """Run a path; `values` travel beside it and join its result."""
+    received = None
+    while True:
+        try:
+            request = next(path) if received is None else path.send(received)
+        except StopIteration as stop:
+            return stop.value | values
+        registered = yield request | values
+        values = {name: registered[name] for name in values}
+        received = {name: registered[name] for name in request}
 
 
 def parallel(**paths: Path) -> Generator[dict[str, Value], dict[str, Value], dict[str, dict[str, Value]]]:

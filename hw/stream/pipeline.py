@@ -56,6 +56,8 @@ class Pipeline:
         Input (as seen inside the component) and output.
     cuts, depth : int
         See `enabled_cuts`.
+    name : str
+        Starts the names of the registers; needed where a module holds several pipelines.
 
     Attributes
     ----------
@@ -65,12 +67,13 @@ class Pipeline:
         The stage the next `cut` reads from holds a payload.
     """
 
-    def __init__(self, m: Module, i: object, o: object, *, cuts: int, depth: int):
+    def __init__(self, m: Module, i: object, o: object, *, cuts: int, depth: int, name: str = ""):
         self._m = m
+        self._name = name
         self._o = o
         self._enabled = list(enabled_cuts(cuts, depth))
         self._stage = 0
-        self.advance = Signal(name="advance")
+        self.advance = Signal(name=f"{name}advance")
         self.valid = i.valid
         m.d.comb += [self.advance.eq(~o.valid | o.ready), i.ready.eq(self.advance)]
 
@@ -83,13 +86,14 @@ class Pipeline:
         self._stage += 1
         if not enabled:
             return SimpleNamespace(**values)
-        valid = Signal(name=f"stage{self._stage}_valid")
+        valid = Signal(name=f"{self._name}stage{self._stage}_valid")
         outputs = {}
         with self._m.If(self.advance):
             self._m.d.sync += valid.eq(self.valid)
             for name, value in values.items():
                 shape = value.shape() if hasattr(value, "shape") else None
-                register = Signal(shape, name=f"stage{self._stage}_{name}", reset_less=True)
+                full_name = f"{self._name}stage{self._stage}_{name}"
+                register = Signal(shape, name=full_name, reset_less=True)
                 self._m.d.sync += register.eq(value)
                 outputs[name] = register
         self.valid = valid

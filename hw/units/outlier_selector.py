@@ -5,20 +5,28 @@ thermometer counts the flags of lanes 0..i. Slot j belongs to the lane where bit
 """
 
 import itertools
-from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, ValueLike
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import In, Out
 
 from golden.parameters import Parameters
 from hw import payloads
+from hw.arith.path import Path, carry, run
+from hw.arith.shift import named
 from hw.stream import Pipeline, enabled_cuts
 from hw.units.unit import Unit
 
-__all__ = ["OutlierSelector", "add_thermometers", "or_tree", "select_outliers", "selection_cuts"]
+__all__ = [
+    "OutlierSelector",
+    "add_thermometers",
+    "multiplex_cuts",
+    "multiplex_slots",
+    "or_tree",
+    "select_outliers",
+    "selection_cuts",
+]
 
 _TABLES_PER_CUT = 4
 """Look-up tables in a row that the prefix count may take between two cuts."""
@@ -72,21 +80,13 @@ def _levels_before_cuts(lanes: int, outliers: int) -> list[int]:
 
 def selection_cuts(lanes: int, outliers: int) -> int:
     """Inner cuts that `select_outliers` uses for so many lanes and outliers."""
-    return len(_levels_before_cuts(lanes, outliers)) + 1 + (lanes > 2 * _TERMS_PER_CUT)
+    return len(_levels_before_cuts(lanes, outliers)) + 1 + multiplex_cuts(lanes)
 
 
-def select_outliers(
-    m: Module,
-    cut: Callable[..., SimpleNamespace],
-    flags: ValueLike,
-    values: data.View,
-    *,
-    outliers: int,
-    **carried: ValueLike,
-) -> SimpleNamespace:
+def select_outliers(m: Module, flags: Value, values: data.View, *, outliers: int) -> Path:
     """Select the first `outliers` flagged lanes.
 
-    Latency: `selection_cuts` calls of `cut`; between them at most about five look-up tables in a row.
+    Latency: `selection_cuts`, between them about five look-up tables in a row.
 
     ::
 
@@ -100,25 +100,19 @@ def select_outliers(
     ----------
     m : Module
         Module to add to.
-    cut : function
-        Passes named values through the next place for registers, like `Pipeline.cut`.
     flags : value
         n flags.
     values : view
         Array of n values.
     outliers : int
         m, at least 1.
-    **carried : value
-        Values that travel beside the selection.
 
     Returns
     -------
-    namespace
-        ``slots`` (list of `valid`, `lane`, `value`), ``selected`` and ``rest`` (n bits each), and `carried`.
+    dict
+        ``slots`` (view of m of `valid`, `lane`, `value`), ``selected`` and ``rest`` (n bits each).
     """
-    shape = values.shape()
-    n, width = shape.length, values[0].shape().width
-    flags = Value.cast(flags)
+    n = len(flags)
     counts: list[list[Value]] = [[flags[lane]] for lane in range(n)]
     cut_after = _levels_before_cuts(n, outliers)
     for level in range((n - 1).bit_length()):
@@ -128,60 +122,83 @@ def select_outliers(
         for lane in range(n):
             if lane & half:
                 total = Cat(add_thermometers(counts[(lane & -half) - 1], counts[lane], outliers))
-                # A signal of its own: the simulator would otherwise evaluate the shared terms again for each use.
-                count = Signal(len(total), name=f"count{2 * half}_{lane}")
-                m.d.comb += count.eq(total)
-                sums[lane] = list(count)
+                sums[lane] = list(named(m, f"count{2 * half}_{lane}", total))
         counts = [sums.get(lane, count) for lane, count in enumerate(counts)]
         if level in cut_after:
             lengths = [len(count) for count in counts]
-            packed = Signal(sum(lengths), name=f"counts{2 * half}")
-            m.d.comb += packed.eq(Cat(Cat(*count) for count in counts))
-            s = cut(flags=flags, values=values, counts=packed, **carried)
-            flags, values = s.flags, s.values
-            carried = {name: getattr(s, name) for name in carried}
+            packed = named(m, f"counts{2 * half}", Cat(Cat(*count) for count in counts))
+            s = yield {"flags": flags, "values": values, "counts": packed}
+            flags, values, packed = s["flags"], s["values"], s["counts"]
             starts = itertools.accumulate(lengths, initial=0)
-            counts = [list(s.counts[start : start + length]) for start, length in zip(starts, lengths, strict=False)]
+            counts = [list(packed[start : start + length]) for start, length in zip(starts, lengths, strict=False)]
 
     def above(lane: int, slot: int) -> Value:
         return counts[lane][slot] if lane >= 0 and slot < len(counts[lane]) else Const(0, 1)
 
-    # Lanes go by pairs: bit j rises in the pair (`here`), and the first lane's bit tells in which one of the two
-    # (`first`). So a term of four inputs serves two lanes.
-    pairs = [(lane, min(lane + 1, n - 1)) for lane in range(0, n, 2)]
-    here = Signal(data.ArrayLayout(len(pairs), outliers), name="here")
-    first = Signal(data.ArrayLayout(len(pairs), outliers), name="first")
-    full = Signal(n, name="full")
-    found = Signal(outliers, name="found")
+    full = named(m, "full", Cat(above(lane - 1, outliers - 1) for lane in range(n)))
+    selected, rest = named(m, "selected", flags & ~full), named(m, "rest", flags & full)
+    # Bit j rises in a pair of lanes (`here`), and the left lane's bit tells in which one of the two (`left`).
+    pairs = range(0, n, 2)
+    here, left = Signal(data.ArrayLayout(len(pairs), outliers)), Signal(data.ArrayLayout(len(pairs), outliers))
     for slot in range(outliers):
-        m.d.comb += [
-            here[slot].eq(Cat(above(right, slot) & ~above(left - 1, slot) for left, right in pairs)),
-            first[slot].eq(Cat(above(left, slot) for left, _ in pairs)),
-            found[slot].eq(above(n - 1, slot)),
-        ]
-    m.d.comb += full.eq(Cat(above(lane - 1, outliers - 1) for lane in range(n)))
-    s = cut(rest=flags & full, selected=flags & ~full, values=values, here=here, first=first, found=found, **carried)
+        rises = (above(min(lane + 1, n - 1), slot) & ~above(lane - 1, slot) for lane in pairs)
+        m.d.comb += [here[slot].eq(Cat(rises)), left[slot].eq(Cat(above(lane, slot) for lane in pairs))]
+    found = named(m, "found", Cat(above(n - 1, slot) for slot in range(outliers)))
+    s = yield {"selected": selected, "rest": rest, "values": values, "here": here, "left": left, "found": found}
+    slots = multiplex_slots(m, s["values"], s["here"], s["left"], s["found"])
+    s = yield from carry(slots, selected=s["selected"], rest=s["rest"])
+    return s
 
-    quarters = data.ArrayLayout(width + (n - 1).bit_length(), -(-len(pairs) // _TERMS_PER_CUT))
-    partial = Signal(data.ArrayLayout(quarters, outliers), name="partial")
+
+def multiplex_cuts(lanes: int) -> int:
+    """Inner cuts that `multiplex_slots` uses for so many lanes."""
+    return int(lanes > 2 * _TERMS_PER_CUT)
+
+
+def multiplex_slots(m: Module, values: data.View, here: data.View, left: data.View, found: Value) -> Path:
+    """Fill outlier slots.
+
+    Lanes go by pairs: a term of four inputs serves two lanes.
+
+    Parameters
+    ----------
+    m : Module
+        Module to add to.
+    values : view
+        Array of n values.
+    here, left : view
+        For each slot one bit per pair of lanes: the slot's lane is one of the pair; it is the left one.
+    found : value
+        Which slots are filled.
+
+    Returns
+    -------
+    dict
+        ``slots``.
+    """
+    n, width = values.shape().length, len(Value.cast(values[0]))
+    lane_width = (n - 1).bit_length()
+    outliers = len(found)
+    pairs = [(lane, min(lane + 1, n - 1)) for lane in range(0, n, 2)]
+    parts = -(-len(pairs) // _TERMS_PER_CUT) if multiplex_cuts(n) else 1
+    size = -(-len(pairs) // parts)
+    partial = Signal(data.ArrayLayout(data.ArrayLayout(lane_width + width, parts), outliers), name="partial")
     for slot in range(outliers):
         terms = []
-        for index, (left, right) in enumerate(pairs):
-            fields = [Cat(s.values[lane], Const(lane, (n - 1).bit_length())) for lane in (left, right)]
-            terms.append(Mux(s.here[slot][index], Mux(s.first[slot][index], fields[0], fields[1]), 0))
-        for part in range(quarters.length):
-            start = part * _TERMS_PER_CUT
-            m.d.comb += partial[slot][part].eq(or_tree(terms[start : start + _TERMS_PER_CUT]))
-    carried = {name: getattr(s, name) for name in carried} | {"rest": s.rest, "selected": s.selected}
-    if quarters.length > 1:
-        s = cut(partial=partial, found=s.found, **carried)
-        carried = {name: getattr(s, name) for name in carried}
-        partial = s.partial
-    slots = []
+        for index, pair in enumerate(pairs):
+            fields = [Cat(Const(lane, lane_width), values[lane]) for lane in pair]
+            terms.append(Mux(here[slot][index], Mux(left[slot][index], *fields), 0))
+        for part in range(parts):
+            m.d.comb += partial[slot][part].eq(or_tree(terms[part * size : (part + 1) * size]))
+    if parts > 1:
+        s = yield {"partial": partial, "found": found}
+        partial, found = s["partial"], s["found"]
+    layout = data.StructLayout({"valid": 1, "lane": lane_width, "value": width})
+    slots = Signal(data.ArrayLayout(layout, outliers), name="slots")
     for slot in range(outliers):
-        fields = or_tree([partial[slot][part] for part in range(quarters.length)])
-        slots.append(SimpleNamespace(valid=s.found[slot], value=fields[:width], lane=fields[width:]))
-    return SimpleNamespace(slots=slots, **carried)
+        fields = or_tree([partial[slot][part] for part in range(parts)])
+        m.d.comb += slots[slot].eq(Cat(found[slot], fields))
+    return {"slots": slots}
 
 
 class OutlierSelector(Unit):
@@ -237,10 +254,10 @@ class OutlierSelector(Unit):
         m = Module()
         parameters = self.parameters
         pipe = Pipeline(m, self.i, self.o, cuts=self._cuts, depth=parameters.pipeline_depth)
-        if not parameters.outliers:
-            pipe.finish(Cat(self.i.p.flags))
-            return m
-        found = select_outliers(m, pipe.cut, self.i.p.flags, self.i.p.values, outliers=parameters.outliers)
-        slots = Cat(Cat(slot.valid, slot.lane, slot.value) for slot in found.slots)
-        pipe.finish(Cat(slots, found.rest))
+        flags, values = self.i.p.flags, self.i.p.values
+        if parameters.outliers:
+            selection = run(pipe, select_outliers(m, flags, values, outliers=parameters.outliers))
+            pipe.finish(Cat(selection["slots"], selection["rest"]))
+        else:
+            pipe.finish(flags)
         return m

@@ -4,9 +4,10 @@ Values are plain Python everywhere: a struct is a dict, an array a list, anythin
 """
 
 import dataclasses
+import gc
 import random
+import warnings
 from collections.abc import Callable, Iterable, Mapping
-from types import SimpleNamespace
 from typing import Any
 
 from amaranth.hdl import Const, Shape
@@ -46,15 +47,23 @@ def unpack(shape: Any, bits: int) -> Any:
     return Const(bits, Shape.cast(shape)).value
 
 
-def no_cut(**values: Any) -> SimpleNamespace:
-    """In place of `Pipeline.cut`: a computation without registers."""
-    return SimpleNamespace(**values)
-
-
 def inspect(elaboratable: Any) -> Any:
     """Mark as used what a test only looks at; Amaranth warns of components that were made and never elaborated."""
     elaboratable._MustUse__used = True
     return elaboratable
+
+
+def refusal(kind: Callable[..., Any], *arguments: Any) -> Exception:
+    """What a constructor raises, free of the half-made component (which Amaranth would warn of, whenever it goes)."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        result: Exception = AssertionError(f"{kind.__name__} took {arguments}")
+        try:
+            inspect(kind(*arguments))
+        except (TypeError, ValueError) as error:
+            result = type(error)(*error.args)
+        gc.collect()
+    return result
 
 
 def shape_of(stream: Any) -> Any:

@@ -1,0 +1,104 @@
+"""Decompressor after compressor is the identity on a group, for every group, predictor and whatever bits follow it."""
+
+import pytest
+from amaranth.hdl import Assert, Assume, Cat, Module, Signal, Value
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In
+
+from golden.parameters import POISONED_GROUP, ZERO_GROUP, Parameters, preset
+from hw import payloads
+from hw.delta_code import Code, wires
+from rtl_gen.proof import prove
+
+pytestmark = pytest.mark.formal
+
+REPLAY = {"exponent_policy": "layer", "overflow_policy": "replay"}
+
+
+class Identity(wiring.Component):
+    """A group encoded, followed by free bits, decoded; optionally with one wire of the code inverted."""
+
+    def __init__(self, parameters, fault=None):
+        self.parameters, self.fault = parameters, fault
+        self.code = Code(parameters)
+        super().__init__(
+            {
+                "group": In(payloads.delta_group(parameters)),
+                "predictor": In(6),
+                "before": In(6),
+                "following": In(self.code.longest),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        p, code, group = self.parameters, self.code, self.group
+        largest = 42 - p.digit_width
+        ordinary = group.exponent <= largest
+        special = (group.exponent == ZERO_GROUP) | (group.exponent == POISONED_GROUP)
+        digits = [group.digits[lane] for lane in range(p.lanes)]
+        slots = [group.outliers[index] for index in range(p.outliers)]
+        replay = group.replay if p.replays else Value.cast(0)
+        m.d.comb += [
+            Assume(ordinary | special),
+            Assume(self.predictor <= largest),
+            Assume((self.before <= largest) | (self.before >= ZERO_GROUP)),
+        ]
+        for lane, digit in enumerate(digits):
+            taken = Cat(slot.valid & (slot.lane == lane) for slot in slots).any()
+            m.d.comb += Assume(digit != -(1 << p.digit_width - 1))
+            with m.If(special | replay | taken):
+                m.d.comb += Assume(digit == 0)
+        with m.If(special):
+            m.d.comb += Assume(~replay)
+        for index, slot in enumerate(slots):
+            with m.If(~slot.valid):
+                m.d.comb += Assume(slot.as_value() == 0)
+            with m.If(special):
+                m.d.comb += Assume(~slot.valid)
+            m.d.comb += Assume(slot.lane < p.lanes)
+            if index:
+                m.d.comb += Assume(~slot.valid | (slots[index - 1].valid & (slot.lane > slots[index - 1].lane)))
+
+        prefix, prefix_length = code.prefix(m, group.exponent, replay, self.predictor, self.before)
+        bits, length, _ = code.encode(m, wires, group, prefix, prefix_length, {})
+        stream = Signal(code.longest)
+        m.d.comb += stream.eq(bits | (self.following << length))
+        if self.fault is not None:
+            damaged = Signal(code.longest)
+            m.d.comb += damaged.eq(stream ^ (1 << self.fault))
+            stream = damaged
+        measured = code.measure(m, stream)
+        exponent, is_replay, refused = code.exponent(m, stream[:16], self.predictor, self.before)
+        decoded, _ = code.decode(m, wires, measured, {})
+        m.d.comb += [
+            Assert(measured.length == length),
+            Assert(~measured.bad & ~refused & ~decoded.bad),
+            Assert(exponent == group.exponent),
+            Assert(is_replay == replay),
+            Assert(decoded.digits == group.digits.as_value()),
+        ]
+        if p.outliers:
+            m.d.comb += Assert(decoded.outliers == group.outliers.as_value())
+        return m
+
+
+CONFIGURATIONS = {
+    "tiny": preset("tiny"),
+    "replay": Parameters(lanes=5, memory_lanes=1, outliers=2, digit_width=2, **REPLAY),
+    "wide": Parameters(lanes=4, memory_lanes=1, outliers=1, digit_width=5),
+    "edge": preset("edge"),
+}
+
+
+@pytest.mark.parametrize("name", CONFIGURATIONS)
+def test_identity(name):
+    proof = prove(Identity(CONFIGURATIONS[name]), f"delta_code_{name}", timeout=300)
+    assert proof, proof.output
+
+
+@pytest.mark.parametrize("fault", [0, 3, 9])
+def test_a_fault_breaks_it(fault, tmp_path):
+    proof = prove(Identity(preset("tiny"), fault=fault), "delta_code_fault", folder=tmp_path)
+    assert not proof
+    assert proof.trace.exists()
