@@ -14,6 +14,7 @@ from fpga.flow import Flow, Measurement
 from fpga.netlist import Cells
 from fpga.parts import ECP5_85F
 from golden.parameters import PRESETS, Parameters
+from hw.arith.float import FLOAT16, FloatAdd, FloatMultiply
 from hw.arith.leaves import LeafTarget
 from hw.units.catalogue import unit
 
@@ -91,15 +92,11 @@ def _selector() -> Elaboratable:
 
 
 def _multiply() -> Elaboratable:
-    from hw.arith.float import FloatMultiply
-
-    return FloatMultiply()
+    return FloatMultiply(FLOAT16)
 
 
 def _add() -> Elaboratable:
-    from hw.arith.float import FloatAdd
-
-    return FloatAdd()
+    return FloatAdd(FLOAT16)
 
 
 def _dense() -> Elaboratable:

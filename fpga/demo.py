@@ -98,7 +98,7 @@ class Demo(wiring.Component):
     content : Content
         Groups, weights and sums.
     title : str
-        Printed in the line; ASCII.
+        Printed in the line; ASCII without braces.
     bit_clocks : int
         Clocks of a bit on the UART.
     pause_clocks : int
@@ -117,15 +117,15 @@ class Demo(wiring.Component):
     Raises
     ------
     ValueError
-        If a number of clocks is below 1 or `title` is not printable ASCII.
+        If a number of clocks is below 1 or `title` is not printable ASCII without braces.
     """
 
     def __init__(self, content: Content, *, title: str, bit_clocks: int, pause_clocks: int, beat_clocks: int):
         for name, value in (("bit_clocks", bit_clocks), ("pause_clocks", pause_clocks), ("beat_clocks", beat_clocks)):
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, not {value}")
-        if not (title.isascii() and title.isprintable()):
-            raise ValueError(f"title must be printable ASCII, not {title!r}")
+        if not (title.isascii() and title.isprintable()) or "{" in title or "}" in title:
+            raise ValueError(f"title must be printable ASCII without braces, not {title!r}")
         self._content = content
         self._title = title
         self._bit_clocks = bit_clocks
@@ -178,10 +178,11 @@ class Demo(wiring.Component):
         m = Module()
         total = len(self._content.groups)
         m.submodules.multiplier_group = unit = MultiplierGroup(self._content.parameters)
-        groups, weights, sums = Signal(range(total)), Signal(range(self._content.chain)), Signal(range(total))
-        group = _rom(m, "groups", *self._group_rows(), address=groups)
-        weight = _rom(m, "weights", *self._weight_rows(), address=weights)
-        expected = _rom(m, "sums", *self._sum_rows(), address=sums)
+        next_group, next_weight = Signal(range(total)), Signal(range(self._content.chain))
+        next_sum = Signal(range(total))
+        group = _rom(m, "groups", *self._group_rows(), address=next_group)
+        weight = _rom(m, "weights", *self._weight_rows(), address=next_weight)
+        expected = _rom(m, "sums", *self._sum_rows(), address=next_sum)
 
         start, run, end = Signal(), Signal(), Signal()
         noise = Signal(16, init=1)
@@ -201,16 +202,16 @@ class Demo(wiring.Component):
             unit.i.p.scale.eq(weight.scale),
             unit.i.p.weights.eq(weight.weights),
             taken.eq(unit.i.valid & unit.i.ready),
-            groups.eq(sent),
-            weights.eq(weight_row),
+            next_group.eq(sent),
+            next_weight.eq(weight_row),
         ]
         with m.If(start):
-            m.d.comb += [groups.eq(0), weights.eq(0)]
+            m.d.comb += [next_group.eq(0), next_weight.eq(0)]
             m.d.sync += [sent.eq(0), weight_row.eq(0), held.eq(0)]
         with m.Else():
             with m.If(taken):
-                m.d.comb += [groups.eq(sent + 1), weights.eq(Mux(group.rewind, 0, weight_row + 1))]
-                m.d.sync += [sent.eq(sent + 1), weight_row.eq(weights)]
+                m.d.comb += [next_group.eq(sent + 1), next_weight.eq(Mux(group.rewind, 0, weight_row + 1))]
+                m.d.sync += [sent.eq(sent + 1), weight_row.eq(next_weight)]
             # Only between groups: a group once offered stays.
             with m.If(taken | held):
                 m.d.sync += held.eq(hold_up & noise[3])
@@ -223,13 +224,13 @@ class Demo(wiring.Component):
             unit.o.ready.eq(run & ~(hold_up & noise[7])),
             arrived.eq(unit.o.valid & unit.o.ready),
             right.eq(unit.o.p.as_value() == expected.as_value()),
-            sums.eq(received),
+            next_sum.eq(received),
         ]
         with m.If(start):
-            m.d.comb += sums.eq(0)
+            m.d.comb += next_sum.eq(0)
             m.d.sync += [received.eq(0), wrong.eq(0), good.reset(), place.reset()]
         with m.Elif(arrived):
-            m.d.comb += sums.eq(received + 1)
+            m.d.comb += next_sum.eq(received + 1)
             m.d.sync += [received.eq(received + 1), place.increment()]
             with m.If(right):
                 m.d.sync += good.increment()
@@ -287,7 +288,7 @@ class Demo(wiring.Component):
         m.submodules.uart = uart = UartTransmitter(self._bit_clocks)
         position = Signal(range(len(text)))
         next_position = Signal.like(position)
-        byte = _rom(m, "text", unsigned(8), list(text), address=next_position)
+        byte = _rom(m, "text", unsigned(8), list(text), address=next_position, style="logic")
         digits = Array([*good.digits_first_to_last, *first_wrong.digits_first_to_last])
         ready = Signal()
         m.d.comb += [
@@ -346,9 +347,10 @@ def group_fields(groups: DeltaGroups, index: int, *, replays: bool) -> dict[str,
     return fields
 
 
-def _rom(m: Module, name: str, shape: Any, rows: list, *, address: Signal) -> Any:
+def _rom(m: Module, name: str, shape: Any, rows: list, *, address: Signal, style: str = "block") -> Any:
     """Rows read by clock: the row at `address`, a clock later."""
-    m.submodules[name] = rom = memory.Memory(shape=shape, depth=len(rows), init=rows)
+    # Yosys would spend more look-up tables on a shallow ROM than on the unit under test.
+    m.submodules[name] = rom = memory.Memory(shape=shape, depth=len(rows), init=rows, attrs={"rom_style": style})
     port = rom.read_port(domain="sync")
     m.d.comb += [port.addr.eq(address), port.en.eq(1)]
     return port.data

@@ -125,7 +125,7 @@ def test_refusals():
     content = _content("tiny", 160)
     with pytest.raises(ValueError, match=r"^bit_clocks must be at least 1, not 0$"):
         Demo(content, title="x", bit_clocks=0, pause_clocks=1, beat_clocks=1)
-    with pytest.raises(ValueError, match=r"^title must be printable ASCII, not 'ü'$"):
+    with pytest.raises(ValueError, match=r"^title must be printable ASCII without braces, not 'ü'$"):
         Demo(content, title="ü", bit_clocks=1, pause_clocks=1, beat_clocks=1)
     with pytest.raises(ValueError, match=r"^bit_clocks must be at least 1, not 0$"):
         UartTransmitter(0)
