@@ -1,5 +1,6 @@
 """A unit of whatever the emitter must cope with, and the proof that its text means what Amaranth wrote."""
 
+import re
 from pathlib import Path
 
 from amaranth.back import rtlil
@@ -109,9 +110,17 @@ class Everything(Unit):
 def prove_same(component, text: str, name: str, folder: Path) -> None:
     """Have yosys prove that Verilog `text` and what Amaranth itself makes of `component` are the same circuit.
 
-    Raises `tools.ToolError` if they are not, or the proof is not found.
+    Registers are paired by name. Raises `tools.ToolError` if the circuits differ, or the proof is not found.
     """
-    (folder / "gold.il").write_text(rtlil.convert(component, name=name, emit_src=False), encoding="utf-8")
+    numbers: dict[str, dict[str, int]] = {}
+
+    def renumber(found: re.Match) -> str:
+        # Amaranth counts all names, `plain_name` those that share a base: `poisoned$12` is `poisoned_2`.
+        base = numbers.setdefault(found[1], {})
+        return f"\\{found[1]}_{base.setdefault(found[2], len(base) + 2)}"
+
+    gold = re.sub(r"\\(\w+)\$(\d+)", renumber, rtlil.convert(component, name=name, emit_src=False))
+    (folder / "gold.il").write_text(gold, encoding="utf-8")
     (folder / "gate.v").write_text(text, encoding="utf-8")
     lower = "proc; flatten; memory; opt_clean"
     script = f"""\
