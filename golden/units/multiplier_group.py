@@ -393,15 +393,16 @@ def channel_exponents(
     finest = _finest(unit, parameters, floor)
     lsb = finest.copy()
     widths = _widths(unit, totals, lsb, worst, passes, np.ones(len(unit), np.bool_))
+    rounding = passes * unit.shape[1] // 2  # what the roundings alone can add up to, however coarse the unit
     while (missing := widths > parameters.accumulator_width).any():
+        if rounding.bit_length() + 1 > parameters.accumulator_width:
+            raise ValueError(
+                f"accumulator_width must be at least {rounding.bit_length() + 1} for the roundings of "
+                f"{passes * unit.shape[1]} groups, not {parameters.accumulator_width}"
+            )
         # One step at least; the rounding term may need a second one.
         lsb = np.where(missing, lsb + np.maximum(widths - parameters.accumulator_width, 1), lsb)
         widths = _widths(unit, totals, lsb, worst, passes, lsb <= finest)
-        if (lsb > 512).any():
-            raise ValueError(
-                f"accumulator_width must hold the rounding of {passes * unit.shape[1]} groups, "
-                f"not {parameters.accumulator_width}"
-            )
     return lsb
 
 

@@ -332,6 +332,17 @@ def test_window_names_the_width_it_takes():
         unit.check_window(weights, parameters, largest=1.0, lsb=lsb - 1)
 
 
+def test_more_groups_than_a_narrow_accumulator_can_round():
+    parameters = Parameters(lanes=4, accumulator_width=16, memory_lanes=1)
+    weights = np.full((1, 2**14, 4), 0x3C00, np.uint16)
+    with pytest.raises(
+        ValueError, match="^accumulator_width must be at least 17 for the roundings of 65536 groups, not 16$"
+    ):
+        unit.channel_exponents(weights, parameters, largest=1.0, passes=4)
+    lsb = unit.channel_exponents(weights[:, :100], parameters, largest=1.0, passes=4)
+    assert unit.window_widths(weights[:, :100], parameters, largest=1.0, lsb=lsb, passes=4)[0] == 16
+
+
 def test_bad_weights():
     floats = Parameters(lanes=4, weight_form="float", weight_exponent_min=-5, weight_exponent_max=1, memory_lanes=1)
     good = np.full(4, 0x3C00, np.uint16)
