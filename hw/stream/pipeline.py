@@ -84,20 +84,23 @@ class Pipeline:
         """
         enabled = self._enabled.pop(0)
         self._stage += 1
+        prefix = f"{self._name}stage{self._stage}_"
+        # Without registers the values are named all the same: as expressions they would be written out again for each
+        # use, so that a chain of stages would grow exponentially.
+        outputs = {name: self._signal(prefix + name, value, enabled) for name, value in values.items()}
         if not enabled:
-            return SimpleNamespace(**values)
-        valid = Signal(name=f"{self._name}stage{self._stage}_valid")
-        outputs = {}
+            self._m.d.comb += [outputs[name].eq(value) for name, value in values.items()]
+            return SimpleNamespace(**outputs)
+        valid = Signal(name=f"{prefix}valid")
         with self._m.If(self.advance):
-            self._m.d.sync += valid.eq(self.valid)
-            for name, value in values.items():
-                shape = value.shape() if hasattr(value, "shape") else None
-                full_name = f"{self._name}stage{self._stage}_{name}"
-                register = Signal(shape, name=full_name, reset_less=True)
-                self._m.d.sync += register.eq(value)
-                outputs[name] = register
+            self._m.d.sync += [valid.eq(self.valid), *(outputs[name].eq(value) for name, value in values.items())]
         self.valid = valid
         return SimpleNamespace(**outputs)
+
+    @staticmethod
+    def _signal(name: str, value: ValueLike, register: bool) -> Signal:
+        shape = value.shape() if hasattr(value, "shape") else None
+        return Signal(shape, name=name, reset_less=register)
 
     def finish(self, payload: ValueLike, *, valid: ValueLike | None = None) -> None:
         """Drive the output register.
