@@ -1,18 +1,19 @@
 """Command line of the simulations: ``python -m sim``."""
 
 import concurrent.futures
-import functools
+import dataclasses
+import json
 import multiprocessing
-import os
-from collections.abc import Callable
+import re
 from pathlib import Path
 from typing import Any
 
 import click
 
 from golden import console
-from golden.parameters import DEFAULT_PRESET, Parameters, preset
-from sim import bench
+from rtl_gen import options
+from sim import bench, faults
+from sim import layer as layers
 
 
 @console.group("Simulations of the emitted Verilog against the golden model (cocotb on Verilator).")
@@ -20,35 +21,20 @@ def main(traceback: bool) -> None:
     """Root of the command line."""
 
 
-def _machine(command: Callable[..., Any]) -> Callable[..., Any]:
-    # The three options that choose a machine, handed on as one object.
-    @click.option("--preset", "name", help=f"Named machine.  [default: {DEFAULT_PRESET}]")
-    @click.option("--config", type=click.Path(path_type=Path), help="Machine as a JSON file.")
-    @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a parameter (repeatable).")
-    @functools.wraps(command)
-    def wrapped(*args: Any, name: str | None, config: Path | None, settings: tuple[str, ...], **others: Any) -> Any:
-        if name is not None and config is not None:
-            raise ValueError(f"A machine must come from --preset or --config, not both ({name} and {config})")
-        parameters = Parameters.from_file(config) if config is not None else preset(name or DEFAULT_PRESET)
-        return command(*args, parameters=parameters.with_settings(settings), **others)
-
-    return wrapped
-
-
 @main.command()
 @click.argument("unit", default="all")
-@_machine
+@options.machine
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Seed of vectors and pauses.")
 @click.option("--waves", is_flag=True, help="Write waveforms (VCD); quick vectors unless asked otherwise.")
 @click.option("--vectors", type=click.Choice(["quick", "full"]), help="How many.  [default: full]")
 @click.option("--only", is_flag=True, help="These parameters only, without each unit's further variants.")
-@click.option("--jobs", default=os.cpu_count() or 1, type=click.IntRange(1), help="Benches at a time.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@options.jobs
+@options.as_json
 @click.pass_context
 def run(
     context: click.Context,
     unit: str,
-    parameters: Parameters,
+    machine: options.Machine,
     seed: int,
     waves: bool,
     vectors: str | None,
@@ -65,10 +51,10 @@ def run(
     names = list(bench.BENCHES) if unit == "all" else [unit]
     work = []
     for name in names:
-        machines = {"": parameters}
+        machines = {"": machine.parameters}
         if full and not only:
-            machines |= bench.variants(name, parameters)
-        work += [(name, label, bench.Request(machine, full, seed), waves) for label, machine in machines.items()]
+            machines |= bench.variants(name, machine.parameters)
+        work += [(name, label, bench.Request(other, full, seed), waves) for label, other in machines.items()]
     results = _in_parallel(work, jobs)
     console.show([_row(label, result) for label, result in results], title="Benches", as_json=as_json)
     for label, result in results:
@@ -110,6 +96,113 @@ def _row(label: str, result: bench.Result) -> dict[str, Any]:
         "mismatches": result.mismatches,
         "seconds": round(result.seconds, 1),
     }
+
+
+@main.command(name="faults")
+@click.argument("unit", default="all")
+@options.machine
+@click.option("--per-kind", default=3, show_default=True, type=click.IntRange(1), help="Faults of each kind.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Seed of vectors and pauses.")
+@options.as_json
+@click.pass_context
+def inject(
+    context: click.Context, unit: str, machine: options.Machine, per_kind: int, seed: int, as_json: bool
+) -> None:
+    """Put faults into the Verilog of UNIT (or all) and see whether its bench finds them.
+
+    Ends with code 1 if a bench finds none. A fault that stays hidden is listed: it may change nothing that a sound
+    input can show.
+    """
+    rows, hidden = [], []
+    for name in console.progress(list(bench.BENCHES) if unit == "all" else [unit], "Faults"):
+        findings = faults.run(bench.load(name, bench.Request(machine.parameters, seed=seed)), per_kind=per_kind)
+        found = [finding for finding in findings if finding.mismatch]
+        rows.append({"unit": name, "faults": len(findings), "found": len(found)})
+        rows[-1]["first"] = str(found[0].mismatch) if found else ""
+        hidden += [(name, finding.fault) for finding in findings if not finding.mismatch]
+    console.show(rows, title="Faults", as_json=as_json)
+    for name, fault in hidden:
+        click.echo(f"hidden: unit {name}, line {fault.line}, {fault.kind}: {fault.before}", err=True)
+    if any(not row["found"] for row in rows):
+        context.exit(1)
+
+
+@main.command()
+@click.option("--layer", metavar="NAME", help="Convolution of the network, see `golden layers`.  [default: recorded]")
+@click.option(
+    "--steps", default="1:6", show_default=True, metavar="A:B", help="Steps, half-open, in order of execution."
+)
+@options.machine
+@click.option(
+    "--positions", type=click.IntRange(1), help="Only so many output positions, evenly spread.  [default: all]"
+)
+@click.option("--mode", default="none", show_default=True, type=click.Choice(list(bench.MODES)), help="Pauses.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Seed of the pauses.")
+@click.option("--plot", type=click.Path(path_type=Path, dir_okay=False), help="Picture to save, .png.")
+@options.as_json
+@click.pass_context
+def layer(
+    context: click.Context,
+    layer: str | None,
+    steps: str,
+    machine: options.Machine,
+    positions: int | None,
+    mode: str,
+    seed: int,
+    plot: Path | None,
+    as_json: bool,
+) -> None:
+    """Stream a real convolution with its norm and ReLU through the units, step by step, in RTL.
+
+    Deltas of the trained network are quantised, multiplied, scaled, masked, compressed, decompressed and added to the
+    state near memory; every value is compared with the golden model. State before the first step is the network's own.
+    """
+    match = re.fullmatch(r"(\d{1,6}):(\d{1,6})", steps)
+    if not match:
+        raise ValueError(f"Steps must be a half-open range A:B, not {steps!r}")
+    if plot is not None and (plot.suffix != ".png" or not plot.parent.is_dir()):
+        raise ValueError(f"Picture must be a .png in a folder that exists, not {str(plot)!r}")
+    first, last = map(int, match.groups())
+    found = layers.recording(layer, first, last)
+    made = layers.prepare(found, machine.parameters, first, last, positions=positions, seed=seed)
+    results = made.run(modes=[mode], seed=seed, track=lambda units: console.progress(units, "Units"))
+    rates = next(result.rates for result in results if result.unit == "multiplier_group")
+    rows = []
+    for step in made.steps:
+        rate = rates.get(f"step {step.step}")
+        rows.append({"step": step.step, "cycles per group": 1 / rate if rate else None})
+        rows[-1] |= {field: value for field, value in dataclasses.asdict(step).items() if field != "step"}
+    units = [_row("", result) for result in results]
+    if as_json:
+        click.echo(
+            json.dumps({"layer": made.name, "positions": made.positions, "steps": rows, "units": units}, indent=2)
+        )
+    else:
+        what = " -> ".join([found.kind, *(kind for kind in made.followed_by if kind != "convolution")])
+        click.echo(f"{made.name} ({what}): {made.positions} of {made.all_positions} positions, {machine.name}")
+        console.show([_rounded(row) for row in rows], title="Steps")
+        console.show(units, title="Units")
+    if plot is not None:
+        layers.plot(made, plot)
+        click.echo(f"Picture: {plot}", err=as_json)
+    for result in results:
+        if result.first:
+            click.echo(f"FAIL {result.first}", err=True)
+    if any(result.first for result in results):
+        context.exit(1)
+
+
+def _rounded(row: dict[str, Any]) -> dict[str, Any]:
+    # Short heads, so that the table fits a line.
+    short = {"elements": None, "list_bitmap": "list+bitmap", "_": " "}
+    result = {}
+    for field, value in row.items():
+        if field != "elements":
+            name = field
+            for old, new in short.items():
+                name = name.replace(old, new) if new else name
+            result[name] = round(value, 4) if isinstance(value, float) else value
+    return result
 
 
 if __name__ == "__main__":

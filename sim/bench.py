@@ -228,6 +228,8 @@ class Result:
         Clocks of all runs.
     groups_per_clock : float
         Worst case of mode none.
+    rates : mapping of str to float
+        Transfers of the busiest stream per clock in mode none, by case; without the short ones.
     mismatches : int
         Values that differed and whatever else was wrong.
     first : Mismatch or None
@@ -243,6 +245,7 @@ class Result:
     runs: int
     cycles: int
     groups_per_clock: float
+    rates: Mapping[str, float]
     mismatches: int
     first: Mismatch | None
     seconds: float
@@ -399,12 +402,12 @@ class Play:
     ) -> Result:
         """Say what the outcomes mean."""
         mismatches, first = 0, None
-        slowest = float("inf")
+        rates = {}
         for (case, mode), outcome in zip(self.runs, outcomes, strict=False):
             found = list(self._mismatches(case, mode, outcome))
             rate = self._rate(outcome)
             if mode == "none" and rate:
-                slowest = min(slowest, rate)
+                rates[case.name] = rate
                 promised = self.bench.groups_per_clock if case.rate is None else case.rate
                 if rate < 0.999 * promised and not found:
                     found.append(self._mismatch(case, mode, "throughput", got=rate, expected=promised))
@@ -416,7 +419,8 @@ class Play:
             vectors=sum(len(self.files[port.name]) for port in self.ports.outputs),
             runs=len(outcomes),
             cycles=sum(outcome["cycles"] for outcome in outcomes),
-            groups_per_clock=slowest if slowest != float("inf") else 0.0,
+            groups_per_clock=min(rates.values(), default=0.0),
+            rates=rates,
             mismatches=mismatches,
             first=first,
             seconds=seconds,

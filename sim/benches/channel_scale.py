@@ -3,10 +3,10 @@
 import dataclasses
 
 import numpy as np
-from hw.units.channel_scale import ChannelScale
 
 from golden.parameters import SCALE_WIDTH, Parameters
 from golden.units.channel_scale import channel_scale
+from hw.units.channel_scale import ChannelScale
 from sim import stimuli
 from sim.bench import Bench, Case, Request
 
@@ -20,7 +20,8 @@ def variants(parameters: Parameters) -> dict[str, Parameters]:
     }
 
 
-def _case(name: str, parameters: Parameters, sums: np.ndarray, poisoned: np.ndarray, *factors: np.ndarray) -> Case:
+def case(name: str, parameters: Parameters, sums: np.ndarray, poisoned: np.ndarray, *factors: np.ndarray) -> Case:
+    """Sums with their scales and least bits, answered by the golden model."""
     scale, lsb = factors
     found = channel_scale(sums, poisoned, scale, lsb, parameters)
     inputs = {"sums": {"sum": sums, "poisoned": poisoned}, "scale": scale, "lsb": lsb}
@@ -45,14 +46,14 @@ def bench(request: Request) -> Bench:
     # Scales with few bits make ties.
     simple = np.where(random.uniform(size=shape) < 0.3, scale & 0xFC00, scale).astype(np.uint16)
     inside = np.clip(aim - 1, -limit, limit - 1)
-    cases = [_case("results that fit", parameters, sums, nothing, simple, inside)]
+    cases = [case("results that fit", parameters, sums, nothing, simple, inside)]
     beyond = np.clip(aim + random.integers(-8, 9, shape), -limit, limit - 1)
-    cases.append(_case("results past the range", parameters, sums, nothing, scale, beyond))
+    cases.append(case("results past the range", parameters, sums, nothing, scale, beyond))
     extreme = np.where(random.uniform(size=shape) < 0.2, random.choice([top, -top - 1, 0], shape), sums)
     anywhere = random.integers(-limit, limit, shape)
     poisoned = random.uniform(size=shape) < 0.05
     cases.append(
-        _case("anything", parameters, extreme, poisoned, stimuli.poisoned(random, scale, 0.2), anywhere),
+        case("anything", parameters, extreme, poisoned, stimuli.poisoned(random, scale, 0.2), anywhere),
     )
     return Bench("channel_scale", ChannelScale(parameters), cases)
 

@@ -70,26 +70,42 @@ def bench(request: Request) -> Bench:
         case("later passes", parameters, values, first_pass=False, exponent=anything),
         case("all mixed", parameters, stimuli.poisoned(random, values, 0.1), **mixed),
         case("recorded deltas", parameters, real, floor=8),
-        _passes(parameters, real[: count // 4], 4),
+        passes_case("4 passes of recorded deltas", parameters, real[: count // 4], 4),
     ]
     return Bench("delta_quantizer", DeltaQuantizer(parameters), cases)
 
 
-def _passes(parameters: Parameters, values: np.ndarray, passes: int) -> Case:
-    # Each pass gets the residual and the exponent that the golden model says the one before handed on; the unit's own
-    # are compared with these, so this is the loop a machine runs.
+def passes_case(
+    name: str,
+    parameters: Parameters,
+    values: np.ndarray,
+    passes: int,
+    *,
+    by_group: bool = True,
+    exponent: int = 0,
+    floor: int = 0,
+) -> Case:
+    """Vectors in so many passes, all vectors of a pass together.
+
+    Each pass gets the residual and the exponent that the golden model says the one before handed on; the unit's own are
+    compared with these, so this is the loop a machine runs.
+    """
     parts, exponents, first = [], [], []
-    exponent = np.zeros(len(values), np.int64)
+    code: np.ndarray | int = exponent
     for number in range(passes):
         parts.append(values)
-        exponents.append(exponent)
+        exponents.append(np.broadcast_to(code, (len(values),)))
         first.append(np.full(len(values), number == 0))
-        found = delta_quantizer(values, parameters, by_group=True, first_pass=number == 0, exponent=exponent)
-        values, exponent = found.residual[found.last], found.next_exponent[found.last].astype(np.int64)
+        found = delta_quantizer(
+            values, parameters, by_group=by_group, first_pass=number == 0, exponent=code, floor=floor
+        )
+        values, code = found.residual[found.last], found.next_exponent[found.last].astype(np.int64)
     return case(
-        f"{passes} passes of recorded deltas",
+        name,
         parameters,
         np.concatenate(parts),
+        by_group=by_group,
         first_pass=np.concatenate(first),
         exponent=np.concatenate(exponents),
+        floor=floor,
     )

@@ -153,11 +153,13 @@ def _trained(request: Request) -> Case:
 
 
 def layer_exponent(deltas: np.ndarray, parameters: Parameters) -> int:
-    """Code of the exponent at which about 2 % of a layer's deltas overflow: what calibration would choose."""
-    magnitude = np.abs(deltas.astype(np.float64))
-    limit = np.quantile(magnitude[magnitude > 0], 0.98) if magnitude.any() else 1.0
-    exponent = int(np.ceil(np.log2(limit / (parameters.digit_max + 0.5))))
-    return int(np.clip(exponent + 24, 0, 42 - parameters.digit_width))
+    """Code of the exponent at which the share of a layer's deltas that overflow is nearest to the published 1.86 %."""
+    magnitude = np.abs(deltas.astype(np.float64)).reshape(-1)
+    # The rule of numerics 2.2: digits overflow from (2^k - 1) * 2^(e-1) on.
+    codes = np.arange(43 - parameters.digit_width)
+    limits = (2**parameters.digit_width - 1) * np.exp2(codes - 25.0)
+    shares = 1 - np.searchsorted(np.sort(magnitude), limits) / max(len(magnitude), 1)
+    return int(codes[np.argmin(np.abs(np.log(np.maximum(shares, 1e-6) / 0.0186)))])
 
 
 def weight_patterns(weights: np.ndarray, parameters: Parameters) -> np.ndarray:

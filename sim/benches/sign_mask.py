@@ -6,6 +6,7 @@ import numpy as np
 from amaranth.lib import data
 
 from golden.parameters import Parameters
+from golden.units.delta_group import DeltaGroups
 from golden.units.delta_quantizer import quantise_passes
 from golden.units.sign_mask import Masked, mask_values, segment_mask, segments, sign_mask
 from hw.units.sign_mask import SignMask
@@ -44,7 +45,8 @@ def bench(request: Request) -> Bench:
     return Bench("sign_mask", SignMask(parameters), cases)
 
 
-def _group_case(name: str, groups: object, mask: np.ndarray, parameters: Parameters) -> Case:
+def group_case(name: str, groups: DeltaGroups, mask: np.ndarray, parameters: Parameters) -> Case:
+    """Groups and masks, answered by the golden model."""
     found = sign_mask(groups, mask, parameters)
     values = {"group": group_values(groups, parameters), "mask": mask}
     return Case(name, {"i": values}, {"o": group_values(found, parameters)})
@@ -59,7 +61,7 @@ def _made_up_groups(request: Request) -> Case:
     else:
         count = request.count(2_500, 60_000)
         mask = random.uniform(size=(count, n)) < random.choice([0.0, 0.2, 0.5, 0.9, 1.0], (count, 1))
-    return _group_case("every mask", stimuli.delta_groups(random, len(mask), parameters), mask, parameters)
+    return group_case("every mask", stimuli.delta_groups(random, len(mask), parameters), mask, parameters)
 
 
 def _recorded_groups(request: Request) -> Case:
@@ -69,7 +71,7 @@ def _recorded_groups(request: Request) -> Case:
     code = 0 if by_group else layer_exponent(deltas.view(np.float16), parameters)
     groups = quantise_passes(deltas, parameters, 1, exponent=code)
     mask = random.uniform(size=groups.digits.shape) < 0.5
-    return _group_case("recorded deltas", groups, mask, parameters)
+    return group_case("recorded deltas", groups, mask, parameters)
 
 
 def _every_value(request: Request, codes: int) -> tuple[np.ndarray, np.ndarray]:
