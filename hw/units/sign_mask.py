@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out
 from golden.parameters import ZERO_GROUP, Parameters
 from hw import payloads
 from hw.arith.float import FLOAT16, Rules, float_multiply
-from hw.arith.path import Path, parallel, run, wait
+from hw.arith.path import Path, carry, parallel, run, wait
 from hw.stream import Pipeline
 from hw.units.outlier_selector import or_tree, select_outliers, selection_cuts
 from hw.units.unit import Unit
@@ -105,29 +105,32 @@ class SignMask(Unit):
             kept = Cat(
                 slot.valid & mask.bit_select(slot.lane, 1) for slot in (group.outliers[j] for j in range(p.outliers))
             )
-            s = pipe.cut(kept=kept, outliers=group.outliers, **found)
-            # Moving up is the selection of the kept ones among the slots.
-            fields = data.ArrayLayout(p.lane_width + 16, p.outliers)
-            bodies = Signal(fields, name="slot_bodies")
-            m.d.comb += [bodies[j].eq(Cat(s.outliers[j].lane, s.outliers[j].value)) for j in range(p.outliers)]
-            s = select_outliers(
-                m,
-                pipe.cut,
-                s.kept,
-                bodies,
-                outliers=p.outliers,
-                **{name: getattr(s, name) for name in found},
-            )
-            found = {name: getattr(s, name) for name in found}
-            slots = Cat(Cat(slot.valid, slot.value) for slot in s.slots)
+            s = run(pipe, carry(self._move_up(m, kept, group.outliers), **found))
+            found = {name: s[name] for name in found}
+            slots = s["slots"].as_value()
             # Slots fill from the first on, so an empty first one means that there are none.
-            something = found["digits"].any() | s.slots[0].valid
+            something = found["digits"].any() | s["slots"][0].valid
         else:
             something = found["digits"].any()
         # A poisoned group has no digits and no outliers to begin with, but is no zero group.
         keeps = something | found["replay"] | found["exponent"].all()
         exponent = Mux(keeps, found["exponent"], ZERO_GROUP)
         pipe.finish(Cat(exponent, found["replay"] if p.replays else Value.cast(0)[:0], found["digits"], slots))
+
+    def _move_up(self, m: Module, kept: Value, slots: data.View) -> Path:
+        """Slots that are kept, without gaps: the selection of the kept ones among them, by their places."""
+        p = self.parameters
+        s = yield {"kept": kept, "slots": slots}
+        bodies = Signal(data.ArrayLayout(p.lane_width + 16, p.outliers), name="slot_bodies")
+        m.d.comb += [bodies[j].eq(Cat(s["slots"][j].lane, s["slots"][j].value)) for j in range(p.outliers)]
+        s = yield from select_outliers(m, s["kept"], bodies, outliers=p.outliers)
+        moved = Signal(data.ArrayLayout(payloads.outlier(p), p.outliers), name="moved_slots")
+        for place, slot in enumerate(s["slots"]):
+            m.d.comb += [
+                moved[place].valid.eq(slot.valid),
+                Cat(moved[place].lane, moved[place].value).eq(slot.value),
+            ]
+        return {"slots": moved}
 
     def _status(self, m: Module, events: dict[str, Value]) -> None:
         for name, event in events.items():
