@@ -26,7 +26,6 @@ def test_unit_stands_on_every_floor_under_one_name(name):
         f"golden/units/{name}.py",
         f"hw/units/{name}.py",
         f"sim/benches/{name}.py",
-        f"tests/golden/units/test_{name}.py",
         f"tests/hw/units/test_{name}.py",
     ):
         assert (ROOT / path).is_file(), path
