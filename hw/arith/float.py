@@ -15,7 +15,16 @@ from hw.arith.path import Path, run
 from hw.arith.shift import Window, leading_zeros, named, shift_left
 from hw.stream import Pipeline
 
-__all__ = ["BFLOAT16", "FLOAT16", "FloatAdd", "FloatFormat", "FloatMultiply", "float_add", "float_multiply"]
+__all__ = [
+    "BFLOAT16",
+    "FLOAT16",
+    "FloatAdd",
+    "FloatFormat",
+    "FloatMultiply",
+    "float_add",
+    "float_multiply",
+    "round_and_pack",
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,7 +152,7 @@ class Rules:
                 raise ValueError(f"{name} must be {' or '.join(choices)}, not {getattr(self, name)!r}")
 
 
-def _pack(
+def round_and_pack(
     m: Module, format: FloatFormat, rules: Rules, *, sign, above, significand, increment, nan, infinite
 ) -> dict[str, Value]:
     """Round and pack. `above` is the field minus 1 if the significand's top bit is set, and 0 otherwise.
@@ -221,7 +230,9 @@ def float_multiply(m: Module, format: FloatFormat, rules: Rules, a: Value, b: Va
         offset=2 * f + 4,
         width=f + 2,
         amount_width=amount_width,
-    ).shift({1 << position: s["amount"][position] for position in reversed(range(amount_width))})
+    )
+    for position in reversed(range(amount_width)):
+        window = window.shift(s["amount"][position : position + 1], 1 << position)
     flags = {name: s[name] for name in ("sign", "nan", "infinite")}
     s = yield {
         "significand": window.floor[: f + 1],
@@ -229,7 +240,7 @@ def float_multiply(m: Module, format: FloatFormat, rules: Rules, a: Value, b: Va
         "above": s["above"],
         **flags,
     }
-    return _pack(m, format, rules, **s)
+    return round_and_pack(m, format, rules, **s)
 
 
 def float_add(m: Module, format: FloatFormat, rules: Rules, a: Value, b: Value) -> Path:
@@ -317,7 +328,7 @@ def float_add(m: Module, format: FloatFormat, rules: Rules, a: Value, b: Value) 
         "nan": s["nan"],
         "infinite": s["infinite"],
     }
-    return _pack(m, format, rules, **s)
+    return round_and_pack(m, format, rules, **s)
 
 
 class _FloatUnit(wiring.Component):

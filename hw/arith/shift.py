@@ -30,7 +30,7 @@ def leading_zeros(m: Module, name: str, value: Value) -> Value:
     size = 1 << (width - 1).bit_length()
     if width < size:
         # Ones below change no count, except that of zero, which becomes `width` as it must.
-        value = Cat(Const(-1, size - width), value)
+        value = Cat(Const(1).replicate(size - width), value)
 
     def count(low: int, size: int) -> tuple[Value, Value]:
         """Zeros above the highest one, short of one bit, and whether there is none."""
@@ -97,7 +97,7 @@ class Window:
     sign : Value
         Sign of the number.
     huge : Value
-        Whether the number does not fit `width` bits for certain.
+        Whether the number does not fit `width` bits.
     width : int
         Bits of the result (two's complement).
     remaining : int
@@ -119,23 +119,52 @@ class Window:
         """Begin ``value * 2^(amount - offset)`` with an amount of `amount_width` bits."""
         return cls(m, name, value, -offset, Const(0, 1), value[-1], Const(0, 1), width, (1 << amount_width) - 1)
 
-    def shift(self, selects: dict[int, ValueLike]) -> "Window":
-        """Shift left by the sum of those weights (powers of two) whose bit is set."""
-        bits, remaining = self.bits, self.remaining
-        sticky, huge = self.sticky, self.huge
-        low = self.low
-        for weight, select in selects.items():
-            remaining -= weight
-            bits = named(self.m, f"{self.name}_by{weight}", Mux(select, bits << weight, bits))
-            below = -1 - remaining - low  # bits that cannot reach the guard position any more
-            if below > 0:
-                below = min(below, len(bits) - 1)
-                sticky = sticky | bits[:below].any()
-                bits, low = bits[below:].as_signed(), low + below
-            above = low + len(bits) - self.width  # bits beyond the sign position of the result
-            if above > 0:
-                huge = huge | (bits[len(bits) - above :] ^ self.sign.replicate(above)).any()
-                bits = bits[: len(bits) - above].as_signed()
+    def shift(self, amount: Value, unit: int = 1) -> "Window":
+        """Shift left by ``amount * unit``."""
+        steps = (1 << len(amount)) - 1
+        remaining = self.remaining - steps * unit
+        top = self.low + len(self.bits)
+
+        def bits_in(start: int, stop: int) -> Value:
+            return self.bits[max(start - self.low, 0) : max(stop - self.low, 0)]
+
+        # A bit is lost below unless this shift brings it to `floor` or higher, lost above where it would reach the
+        # sign. Both are told from the bits before the shift, by segments that matter from the same amount on.
+        floor, ceiling = -1 - remaining, self.width - 1
+        sticky, huge = self.sticky | bits_in(self.low, floor - steps * unit).any(), self.huge
+        for step in range(steps):
+            lost = bits_in(floor - (step + 1) * unit, floor - step * unit)
+            if len(lost):
+                sticky = sticky | (lost.any() & (amount <= step))
+        for step in range(steps + 1):
+            lost = bits_in(ceiling - step * unit, ceiling - (step - 1) * unit if step else top)
+            if len(lost):
+                huge = huge | ((lost ^ self.sign.replicate(len(lost))).any() & (amount >= step))
+
+        low = max(self.low, floor)
+        above = Cat(self.sign.replicate(max(ceiling - low, 0)))
+
+        def cut(bits: Value, start: int) -> Value:
+            """Of bits that begin at `start`, those from `low` on, and the sign in place of those that equal it."""
+            extended = Cat(Const(0, max(start - low, 0)), bits[max(low - start, 0) :])
+            extended = Cat(extended, above)[: max(ceiling - low, 1)] if len(extended) < ceiling - low else extended
+            return Cat(extended[: max(ceiling - low, 1)], self.sign)
+
+        if low > self.low:
+            # Few of the amounts bring any bit to one place: a single multiplexer is smallest.
+            choices = [cut(self.bits, self.low + step * unit) for step in range(steps + 1)]
+            for position in range(len(amount)):
+                choices = [
+                    Mux(amount[position], choices[index + 1], choices[index]) for index in range(0, len(choices), 2)
+                ]
+            bits = named(self.m, f"{self.name}_by{unit}_{unit * steps}", choices[0])
+        else:
+            bits = self.bits
+            for position in range(len(amount)):
+                weight = unit << position
+                bits = named(self.m, f"{self.name}_by{weight}", Mux(amount[position], bits << weight, bits))
+            bits = cut(bits, low) if low + len(bits) > ceiling else bits
+        bits = bits.as_signed()
         return dataclasses.replace(self, bits=bits, low=low, sticky=sticky, huge=huge, remaining=remaining)
 
     def registers(self) -> dict[str, Value]:
@@ -156,11 +185,6 @@ class Window:
         if len(floor) < self.width:
             floor = Cat(floor, self.sign.replicate(self.width - len(floor))).as_signed()
         return floor
-
-    @property
-    def overflow(self) -> Value:
-        """Whether the number, shifted and rounded down, does not fit `width` bits."""
-        return self.huge | (self.floor[-1] ^ self.sign)
 
     @property
     def increment(self) -> Value:

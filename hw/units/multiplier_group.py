@@ -4,15 +4,16 @@ The *frame* is the fixed-point format all products of a group share: LSB ``2^-24
 *window* is what the accumulator sees of the sum once it is shifted to its own LSB.
 """
 
-from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Array, Cat, Const, Module, Value
 from amaranth.lib import stream
 from amaranth.lib.wiring import In, Out
 
-from golden.parameters import POISONED_GROUP, SCALE_WIDTH, Parameters
+from golden.parameters import POISONED_GROUP, Parameters
 from hw import payloads
-from hw.arith.leaves import fused_add, leaf_target
+from hw.arith.accumulate import ACCUMULATE_CUTS, round_and_accumulate
+from hw.arith.leaves import leaf_target
 from hw.arith.path import Path, parallel, run, wait
-from hw.arith.shift import Window, saturate_amount, shift_left
+from hw.arith.shift import named, saturate_amount, shift_left
 from hw.arith.sums import Term, add_terms, levels, plane_product, product_levels, reference
 from hw.stream import Pipeline
 from hw.units.float_multiplier import split_value
@@ -92,9 +93,9 @@ class MultiplierGroup(Unit):
         if p.weight_form == "float":
             inliers += 2
         if not p.outliers:
-            return inliers + 4
+            return inliers + ACCUMULATE_CUTS
         outliers = (5 if p.weight_form == "float" else 4) + levels(p.outliers)
-        return max(inliers + 2, outliers) + 1 + 4
+        return max(inliers + 2, outliers) + 1 + ACCUMULATE_CUTS
 
     # The exact sum --------------------------------------------------------------------------------------------------
 
@@ -233,17 +234,18 @@ class MultiplierGroup(Unit):
         """The exact sum: ``value * 2^(amount - offset)`` in accumulator LSBs, up to its sign ``flip``."""
         p = self.parameters
         offset, amount_width = self._amount
-        raw = Signal(signed(SCALE_WIDTH + 8), name="raw_amount")
         if not p.outliers:
-            constant = _FRAME_LSB + offset
-            m.d.comb += raw.eq(payload.group.exponent + payload.scale + constant)
-            found = yield from parallel(amount=wait(1, raw=raw), total=self._inliers(m, platform, payload))
-            amount = saturate_amount(m, "amount", found["amount"]["raw"], amount_width)
-            return {"amount": amount, **found["total"]}
-        m.d.comb += raw.eq(payload.scale + (_FRAME_LSB + offset))
-        amount = saturate_amount(m, "amount", raw, amount_width)
+            # The group's exponent code is biased by 24, and so is the amount if the offset is as much.
+            raw = named(m, "raw_amount", payload.group.exponent + payload.scale)
+            if offset != -_FRAME_LSB:
+                raw = named(m, "biased_amount", raw + (_FRAME_LSB + offset))
+            found = yield from parallel(
+                amount=_saturated(m, raw, amount_width), total=self._inliers(m, platform, payload)
+            )
+            return {**found["amount"], **found["total"]}
+        raw = named(m, "raw_amount", payload.scale + (_FRAME_LSB + offset))
         found = yield from parallel(
-            amount=wait(0, value=amount),
+            amount=_saturated(m, raw, amount_width),
             inliers=self._framed_inliers(m, platform, payload),
             outliers=self._outliers(m, platform, payload),
         )
@@ -254,7 +256,7 @@ class MultiplierGroup(Unit):
             Term(outliers["value"], self._outlier_limit * p.outliers, outliers["flip"] ^ inliers["flip"]),
         ]
         total = yield from parallel(amount=wait(0, **found["amount"]), total=add_terms(m, platform, "frame", terms))
-        return {"amount": total["amount"]["value"], **total["total"]}
+        return {**total["amount"], **total["total"]}
 
     @property
     def _sum_width(self) -> int:
@@ -281,66 +283,24 @@ class MultiplierGroup(Unit):
         payload = self.i.p
         flags = wait(0, first=payload.first, last=payload.last, poison=payload.group.exponent == POISONED_GROUP)
         state = run(pipe, parallel(flags=flags, sum=self._sum(m, platform, payload)))
-        flags, total = state["flags"], state["sum"]
-
-        offset, amount_width = self._amount
-        window = Window.of(
-            m, "window", total["value"], offset=offset, width=p.accumulator_width + 1, amount_width=amount_width
+        total = state["sum"]
+        offset, _ = self._amount
+        events = round_and_accumulate(
+            m, platform, pipe, **total, offset=offset, width=p.accumulator_width, **state["flags"]
         )
-        amount = total["amount"]
-        fine = [position for position in range(amount_width) if position < 4]
-        coarse = [position for position in range(amount_width) if position >= 4]
-        window = window.shift({1 << position: amount[position] for position in fine})
-        s = pipe.cut(
-            **flags, flip=total["flip"], amount=Cat(amount[position] for position in coarse), **window.registers()
-        )
-        window = window.resume(vars(s)).shift({1 << position: s.amount[index] for index, position in enumerate(coarse)})
-        s = pipe.cut(
-            first=s.first,
-            last=s.last,
-            poison=s.poison,
-            flip=s.flip,
-            floor=window.floor,
-            increment=window.increment,
-            huge=window.overflow,
-            negative=window.sign ^ s.flip,
-        )
-
-        # The sum and whether it had to be clamped. A sum clamped upwards is held as 0 with `ceiling` set, so that no
-        # multiplexer stands in the loop.
-        width = p.accumulator_width
-        accumulator = Signal(signed(width + 1))
-        previous = Mux(s.first, 0, accumulator)
-        total = fused_add(
-            m,
-            platform,
-            "sum",
-            width + 2,
-            "plain",
-            previous.as_signed(),
-            Const(0, 1),
-            "xor",
-            s.floor,
-            s.flip,
-            s.increment ^ s.flip,
-        )
-        fits = (total[width - 1 :] == total[-1].replicate(3)) & ~s.huge
-        negative = Mux(s.huge, s.negative, total[-1])
-        clamped = Signal(signed(width))
-        m.d.comb += clamped.eq(Mux(fits, total, Mux(negative, -(1 << width - 1), (1 << width - 1) - 1)))
-        poisoned = Signal()
-        now_poisoned = s.poison | (poisoned & ~s.first)
         with m.If(self.clear):
             m.d.sync += [self.overflow.eq(0), self.poisoned.eq(0)]
-        with m.If(pipe.advance & pipe.valid):
-            m.d.sync += [accumulator.eq(clamped), poisoned.eq(now_poisoned)]
-            with m.If(~fits):
-                m.d.sync += self.overflow.eq(1)
-            with m.If(s.poison):
-                m.d.sync += self.poisoned.eq(1)
-        s = pipe.cut(last=s.last, sum=Mux(now_poisoned, 0, clamped), poisoned=now_poisoned)
-        pipe.finish(Cat(s.sum[:width], s.poisoned), valid=s.last)
+        with m.If(events.clamped):
+            m.d.sync += self.overflow.eq(1)
+        with m.If(events.poison):
+            m.d.sync += self.poisoned.eq(1)
         return m
+
+
+def _saturated(m: Module, raw: Value, width: int) -> Path:
+    """A shift amount, added and saturated in clocks of their own."""
+    s = yield {"raw": raw}
+    return (yield {"amount": saturate_amount(m, "amount", s["raw"], width)})
 
 
 def _shift_in_two(m: Module, name: str, value: Value, amount: Value, width: int, **carried: Value) -> Path:
