@@ -1,3 +1,5 @@
+# amaranth: UnusedElaboratable=no
+# `explain` makes units for their facts alone.
 """Command line of the generator: ``python -m rtl_gen``."""
 
 import dataclasses
@@ -163,7 +165,11 @@ def explain_command(machine: options.Machine, shape: cost.LayerShape, as_json: b
         return
     console.show(
         [
-            {"parameter": field.name, "value": str(getattr(parameters, field.name)), "meaning": field.metadata["help"]}
+            {
+                "parameter": field.name,
+                "value": str(getattr(parameters, field.name)).replace("False", "false").replace("True", "true"),
+                "meaning": field.metadata["help"],
+            }
             for field in dataclasses.fields(parameters)
         ],
         title=f"Machine {machine.name}",

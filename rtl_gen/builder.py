@@ -1,7 +1,8 @@
+# amaranth: UnusedElaboratable=no
+# A unit whose constructor refuses the parameters is never elaborated.
 """A folder of Verilog and collateral for a machine: written whole or not at all."""
 
 import concurrent.futures
-import functools
 import hashlib
 import importlib.metadata
 import json
@@ -10,12 +11,9 @@ import os
 import shutil
 import tempfile
 import tomllib
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
-
-from amaranth.hdl import UnusedElaboratable
 
 from golden.parameters import Parameters
 from hw.arith.leaves import LeafTarget
@@ -119,9 +117,7 @@ def emit_units(
         return
     # Not forked: a progress bar runs in a thread of its own.
     context = multiprocessing.get_context("spawn")
-    quiet = functools.partial(warnings.simplefilter, "ignore", UnusedElaboratable)
-    workers = min(jobs, len(tasks))
-    with concurrent.futures.ProcessPoolExecutor(workers, mp_context=context, initializer=quiet) as pool:
+    with concurrent.futures.ProcessPoolExecutor(min(jobs, len(tasks)), mp_context=context) as pool:
         try:
             yield from pool.map(_emit_unit, tasks)
         except BaseException:

@@ -4,13 +4,11 @@ import dataclasses
 import functools
 import os
 import re
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
-from amaranth.hdl import UnusedElaboratable
 
 from golden import names
 from golden.parameters import DEFAULT_PRESET, Parameters, preset
@@ -62,8 +60,6 @@ def machine(
     def wrapped(
         *args: Any, preset_name: str | None, config: Path | None, settings: tuple[str, ...], **others: Any
     ) -> Any:
-        # Amaranth warns of each component that is made and not elaborated, also when its constructor refuses.
-        warnings.simplefilter("ignore", UnusedElaboratable)
         if preset_name is not None and config is not None:
             raise ValueError(f"A machine must come from --preset or --config, not both ({preset_name} and {config})")
         if config is None:
