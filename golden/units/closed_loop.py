@@ -308,9 +308,9 @@ class ClosedLoop:
             last=result.last,
             x=x,
             status={
+                **result.status,
                 "overflow": status["overflow"] or overflow,
                 "poisoned": bool(lost.any()),
-                **result.status,
             },
         )
 

@@ -31,7 +31,7 @@ class Quantised:
     residual : uint16 (G, n)
         What the next pass gets, the same on all groups of a vector.
     status : dict
-        Sticky ``saturated``.
+        Sticky ``saturated`` and ``poisoned``.
     """
 
     groups: DeltaGroups
@@ -147,7 +147,7 @@ def delta_quantizer(
         next_exponent=following[vector].astype(np.uint8),
         overflow=overflow[vector],
         residual=residual[vector],
-        status={"saturated": bool(stuck.any())},
+        status={"saturated": bool(stuck.any()), "poisoned": bool(poisoned.any())},
     )
 
 
@@ -190,7 +190,7 @@ class Passes:
     last : bool (G,)
         Set on the last group of each vector.
     status : dict
-        Sticky ``saturated``.
+        Sticky ``saturated`` and ``poisoned``.
     """
 
     groups: DeltaGroups
@@ -221,5 +221,5 @@ def quantise_all(
         groups=groups[order],
         vector=vector,
         last=np.diff(vector, append=-1) != 0,
-        status={"saturated": any(result.status["saturated"] for result in results)},
+        status={name: any(result.status[name] for result in results) for name in results[0].status},
     )

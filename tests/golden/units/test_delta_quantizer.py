@@ -114,7 +114,8 @@ def compare(values, parameters, by_group, first_pass, exponent, floor):
             assert got.next_exponent[index] == following
             index += 1
     assert index == len(groups)
-    assert got.status == {"saturated": saturated}
+    poisoned = bool((values & 0x7C00 == 0x7C00).any())
+    assert got.status == {"saturated": saturated, "poisoned": poisoned}
     got.groups.check(parameters)
 
 
@@ -227,7 +228,7 @@ def test_passes_are_each_the_quantiser():
 
 def test_no_vectors():
     got = delta_quantizer(np.zeros((0, 16), np.uint16), Parameters())
-    assert len(got.groups) == 0 and got.status == {"saturated": False}
+    assert len(got.groups) == 0 and got.status == {"saturated": False, "poisoned": False}
 
 
 def test_bad_arguments():
