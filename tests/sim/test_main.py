@@ -1,0 +1,79 @@
+"""The command line, as a user types it."""
+
+import json
+
+import pytest
+
+from sim import bench
+from sim.__main__ import main
+
+
+def run(capsys, *arguments: str) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as ending:
+        main(list(arguments))
+    captured = capsys.readouterr()
+    return int(ending.value.code or 0), captured.out, captured.err
+
+
+@pytest.mark.unit
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["run", "sign_musk"], "Error: Unit must be one of the known names, not 'sign_musk'; did you mean sign_mask"),
+        (["rum"], "Error: Command must be one of the known names, not 'rum'; did you mean run?"),
+        (
+            ["run", "all", "--preset", "tinny"],
+            "Error: Preset must be one of the known names, not 'tinny'; did you mean",
+        ),
+        (["run", "--set", "lanes=3"], "Error: lanes must be in 4..64, not 3"),
+        (
+            ["layer", "--steps", "0:5"],
+            "Error: Steps must be a half-open range within 1:50 (step 0 is sent raw), not 0:5",
+        ),
+        (["layer", "--steps", "5"], "Error: Steps must be a half-open range A:B, not '5'"),
+        (["layer", "--plot", "x.pdf"], "Error: Picture must be a .png in a folder that exists, not 'x.pdf'"),
+        (["layer", "--layer", "down1.block.norm1"], "Error: Layer must be a convolution, not the group_norm "),
+        (
+            ["layer", "--set", "mask_operand=values"],
+            "Error: mask_operand must be digits for a layer run, not values",
+        ),
+    ],
+)
+def test_bad_input_is_one_sentence_and_code_2(capsys, arguments, message):
+    code, out, err = run(capsys, *arguments)
+    assert code == 2 and out == ""
+    assert err.startswith(message) and err.count("\n") == 1
+
+
+@pytest.mark.cocotb
+def test_run_prints_a_table_as_json(capsys):
+    code, out, _ = run(capsys, "run", "outlier_selector", "--preset", "tiny", "--vectors", "quick", "--json")
+    assert code == 0
+    (row,) = json.loads(out)
+    assert row["unit"] == "outlier_selector" and row["mismatches"] == 0
+    assert row["runs"] == row["modes"] == 4 and row["groups/clock"] == 1
+
+
+@pytest.mark.cocotb
+def test_waves_are_written(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, out, _ = run(capsys, "run", "int_float_multiplier", "--preset", "tiny", "--waves")
+    assert code == 0
+    path = tmp_path / out.split("waveforms in ")[1].strip()
+    assert path.suffix == ".vcd" and "$var" in path.read_text(encoding="utf-8")[:20_000]
+
+
+@pytest.mark.cocotb
+def test_a_mismatch_ends_with_code_1_and_names_the_unit(capsys, monkeypatch):
+    load = bench.load
+
+    def lie(name, request):
+        made = load(name, request)
+        made.cases[0].outputs["o"]["rest"][5] ^= True
+        return made
+
+    monkeypatch.setattr(bench, "load", lie)
+    code, _, err = run(capsys, "run", "outlier_selector", "--preset", "tiny", "--vectors", "quick")
+    assert code == 1
+    assert "FAIL unit outlier_selector, lane 0, cycle " in err
+    assert "rest of output 5 of stream o: got " in err and "expected " in err
