@@ -28,7 +28,7 @@ class Goal:
     Parameters
     ----------
     share : float
-        Largest share of the dense group's LUTs.
+        Largest share of the LUTs of a dense group of as many lanes.
     luts, luts_per_lane, dsp : int
         Largest numbers of cells.
     mhz : float
@@ -169,9 +169,9 @@ class Outcome:
     measurement: Measurement | None
 
     @property
-    def share(self) -> float:
-        """LUTs over those of the dense group."""
-        return self.cells.luts / self.dense.luts
+    def share(self) -> float | None:
+        """LUTs over those of the dense group; None for a piece with another number of lanes."""
+        return self.cells.luts / self.dense.luts if self.row.lanes == DENSE.lanes else None
 
     @property
     def mhz(self) -> float | None:
@@ -182,7 +182,7 @@ class Outcome:
     def missed(self) -> list[str]:
         """What of the goal is not reached, in words; what was not measured is left out."""
         goal, missed = self.row.goal, []
-        if goal.share is not None and self.share > goal.share:
+        if goal.share is not None and self.share is not None and self.share > goal.share:
             missed.append(f"{self.share:.3f} of dense")
         if goal.luts is not None and self.cells.luts > goal.luts:
             missed.append(f"{self.cells.luts} LUTs")
@@ -204,7 +204,7 @@ class Outcome:
             "DSP": self.cells.dsp,
             "FF": self.cells.ff,
             "MHz": None if self.mhz is None else round(self.mhz, 1),
-            "of dense": round(self.share, 3),
+            "of dense": None if self.share is None else round(self.share, 3),
             "a lane": round(self.cells.luts / self.row.lanes, 1) if self.row.lanes else None,
             "goal": str(self.row.goal),
             "reached": reached,
@@ -217,7 +217,7 @@ class Outcome:
             "leaves": self.row.leaves,
             "lanes": self.row.lanes,
             "cells": dataclasses.asdict(self.cells),
-            "share_of_dense": round(self.share, 4),
+            "share_of_dense": None if self.share is None else round(self.share, 4),
             "goal": dataclasses.asdict(self.row.goal),
             "missed": self.missed,
             "measurement": self.measurement.to_dict() if self.measurement else None,

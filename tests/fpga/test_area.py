@@ -40,6 +40,11 @@ def test_goals(goal, cells, mhz, missed):
     assert outcome.to_dict()["missed"] == missed
 
 
+def test_only_as_many_lanes_are_compared():
+    line = _outcome(Goal(luts=10), Cells(luts=10), lanes=32).to_row()
+    assert line["of dense"] is None and line["reached"] == "yes" and line["a lane"] == 0.3
+
+
 def test_goals_in_words():
     assert str(Goal(share=0.29, dsp=2, mhz=140)) == "<= 0.29 of dense, <= 2 DSP, >= 140 MHz"
     assert str(Goal(luts=376, luts_per_lane=46, dsp=0)) == "<= 376 LUTs, <= 46 LUTs a lane, no DSP"
