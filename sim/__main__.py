@@ -89,7 +89,6 @@ def _row(label: str, result: bench.Result) -> dict[str, Any]:
         "unit": result.unit,
         "variant": label,
         "vectors": result.vectors,
-        "modes": len(bench.MODES),
         "runs": result.runs,
         "cycles": result.cycles,
         "groups/clock": round(result.groups_per_clock, 4) or None,
@@ -172,7 +171,7 @@ def layer(
         rate = rates.get(f"step {step.step}")
         rows.append({"step": step.step, "cycles per group": 1 / rate if rate else None})
         rows[-1] |= {field: value for field, value in dataclasses.asdict(step).items() if field != "step"}
-    units = [_row("", result) for result in results]
+    units = [{key: value for key, value in _row("", result).items() if key != "variant"} for result in results]
     if as_json:
         click.echo(
             json.dumps({"layer": made.name, "positions": made.positions, "steps": rows, "units": units}, indent=2)
@@ -180,7 +179,11 @@ def layer(
     else:
         what = " -> ".join([found.kind, *(kind for kind in made.followed_by if kind != "convolution")])
         click.echo(f"{made.name} ({what}): {made.positions} of {made.all_positions} positions, {machine.name}")
-        console.show([_rounded(row) for row in rows], title="Steps")
+        console.show([_short(row) for row in rows], title="Steps")
+        click.echo(
+            "Bits per element of the compressed deltas, in: of the input in one pass, out: of the output in "
+            f"{machine.parameters.output_passes}; list: the published list and bitmap, H0: order-0 entropy of the digits."
+        )
         console.show(units, title="Units")
     if plot is not None:
         layers.plot(made, plot)
@@ -192,17 +195,22 @@ def layer(
         context.exit(1)
 
 
-def _rounded(row: dict[str, Any]) -> dict[str, Any]:
-    # Short heads, so that the table fits a line.
-    short = {"elements": None, "list_bitmap": "list+bitmap", "_": " "}
-    result = {}
-    for field, value in row.items():
-        if field != "elements":
-            name = field
-            for old, new in short.items():
-                name = name.replace(old, new) if new else name
-            result[name] = round(value, 4) if isinstance(value, float) else value
-    return result
+def _short(row: dict[str, Any]) -> dict[str, Any]:
+    # Heads and figures that fit a line; bits are per element, beside the published form and the order-0 entropy.
+    return {
+        "step": row["step"],
+        "zero %": round(100 * row["zero"], 1),
+        "inlier %": round(100 * row["inlier"], 1),
+        "outlier %": round(100 * row["outlier"], 2),
+        "cycles/group": row["cycles per group"] and round(row["cycles per group"], 3),
+        **{
+            f"{short} {name}": round(row[f"{side}_{field}"], 2)
+            for short, side in (("in", "input"), ("out", "output"))
+            for name, field in (("bits", "bits"), ("list", "list_bitmap"), ("H0", "entropy"))
+        },
+        "flips": row["flips"],
+        "PSNR dB": round(row["psnr"], 1),
+    }
 
 
 if __name__ == "__main__":
