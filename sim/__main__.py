@@ -182,7 +182,7 @@ def layer(
         console.show([_short(row) for row in rows], title="Steps")
         click.echo(
             "Bits per element of the compressed deltas, in: of the input in one pass, out: of the output in "
-            f"{machine.parameters.output_passes}; list: the published list and bitmap, H0: order-0 entropy of the digits."
+            f"{machine.parameters.output_passes}; list: the published list and bitmap, H0: order-0 entropy of digits."
         )
         console.show(units, title="Units")
     if plot is not None:
