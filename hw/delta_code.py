@@ -355,6 +355,30 @@ class Code:
         m.d.comb += length.eq(early + late)
         return Measured(length, bad, body, plain, listed, count, above0, above1, nonzero)
 
+    def exponent(self, m: Module, prefix: Value, predictor: Value, before: Value) -> tuple[Value, Value, Value]:
+        """Exponent code of a prefix, whether its group is a replay, and whether it is refused; inverse of `prefix`."""
+        exponent = Signal(EXPONENT_WIDTH, name="exponent")
+        replay, refused = Signal(name="replay"), Signal(name="refused")
+        code, own = prefix[4:10], prefix[10:16]
+        largest = 42 - self.parameters.digit_width
+        with m.If(~prefix[0]):
+            m.d.comb += exponent.eq(predictor)
+        with m.Elif(prefix[:3] == 0b001):
+            m.d.comb += exponent.eq(ZERO_GROUP)
+        with m.Elif(prefix[:3] == 0b101):
+            m.d.comb += [exponent.eq(predictor + 1), refused.eq(predictor == largest)]
+        with m.Elif(prefix[:3] == 0b011):
+            m.d.comb += [exponent.eq(predictor - 1), refused.eq(predictor == 0)]
+        with m.Elif(~prefix[3]):
+            m.d.comb += [exponent.eq(before), replay.eq(1), refused.eq(before >= ZERO_GROUP)]
+        with m.Elif(code == POISONED_GROUP):
+            m.d.comb += exponent.eq(POISONED_GROUP)
+        with m.Elif(code == ZERO_GROUP):
+            m.d.comb += [exponent.eq(own), replay.eq(1), refused.eq(own > largest)]
+        with m.Else():
+            m.d.comb += [exponent.eq(code), refused.eq(code > largest)]
+        return exponent, replay, refused
+
     def decode(
         self, m: Module, cut: Cut, measured: Measured, keep: dict[str, Value]
     ) -> tuple[Decoded, dict[str, Value]]:

@@ -302,7 +302,6 @@ class DeltaDecompressor(Unit):
 
     def _exponent(self, m: Module, pipe: Pipeline, s: object) -> tuple[Value, Value, Value]:
         """Exponent code, whether the group is a replay, and whether it is refused; follows the predictors."""
-        p = self.parameters
         predictors = [Signal(EXPONENT_WIDTH, init=START, name=f"predictor{index}") for index in range(4)]
         saved, saved_place = Signal(EXPONENT_WIDTH, name="before"), Signal(2, name="place")
         place, before = Signal(2, name="place_now"), Signal(EXPONENT_WIDTH, name="before_now")
@@ -315,29 +314,7 @@ class DeltaDecompressor(Unit):
             for index in range(4):
                 with m.Case(index):
                     m.d.comb += predictor.eq(Mux(s.starts, START, predictors[index]))
-        exponent, replay, refused = (
-            Signal(EXPONENT_WIDTH, name="exponent"),
-            Signal(name="replay"),
-            Signal(name="refused"),
-        )
-        prefix, code, own = s.prefix, s.prefix[4:10], s.prefix[10:16]
-        largest = 42 - p.digit_width
-        with m.If(~prefix[0]):
-            m.d.comb += exponent.eq(predictor)
-        with m.Elif(prefix[:3] == 0b001):
-            m.d.comb += exponent.eq(ZERO_GROUP)
-        with m.Elif(prefix[:3] == 0b101):
-            m.d.comb += [exponent.eq(predictor + 1), refused.eq(predictor == largest)]
-        with m.Elif(prefix[:3] == 0b011):
-            m.d.comb += [exponent.eq(predictor - 1), refused.eq(predictor == 0)]
-        with m.Elif(~prefix[3]):
-            m.d.comb += [exponent.eq(before), replay.eq(1), refused.eq(before >= ZERO_GROUP)]
-        with m.Elif(code == POISONED_GROUP):
-            m.d.comb += exponent.eq(POISONED_GROUP)
-        with m.Elif(code == ZERO_GROUP):
-            m.d.comb += [exponent.eq(own), replay.eq(1), refused.eq(own > largest)]
-        with m.Else():
-            m.d.comb += [exponent.eq(code), refused.eq(code > largest)]
+        exponent, replay, refused = self._code.exponent(m, s.prefix, predictor, before)
         with m.If(pipe.valid & pipe.advance):
             m.d.sync += saved.eq(exponent)
             with m.If(~replay):

@@ -19,7 +19,7 @@ SHAPES = [
     {"digit_width": 2, "lanes": 5, "outliers": 0, "memory_lanes": 1, "link_width": 32},
     {"digit_width": 2, "lanes": 16, "outliers": 2, "link_width": 512} | REPLAY,
     {"digit_width": 4, "lanes": 12, "outliers": 5, "link_width": 128} | REPLAY,
-    {"digit_width": 8, "lanes": 8, "outliers": 3, "link_width": 32},
+    {"digit_width": 8, "lanes": 4, "outliers": 3, "memory_lanes": 1, "link_width": 32},
     {"digit_width": 5, "lanes": 7, "outliers": 7, "memory_lanes": 7, "link_width": 256},
 ]
 
@@ -295,13 +295,13 @@ def test_a_group_every_clock(settings):
     [
         {"lanes": 16, "outliers": 1, "link_width": 32},
         {"lanes": 32, "outliers": 0, "link_width": 64, "memory_lanes": 32},
-        {"lanes": 8, "outliers": 8, "link_width": 32, "digit_width": 8},
+        {"lanes": 4, "outliers": 3, "link_width": 32, "digit_width": 6, "memory_lanes": 1},
     ],
 )
 def test_a_word_every_clock(settings):
     """Groups longer than a word: words are taken without a gap."""
     p = Parameters(**settings)
-    groups = delta_streams.random_groups(p, 64 * 3, seed=4, density=1.0)
+    groups = delta_streams.random_groups(p, 64 * 2, seed=4, density=1.0)
     groups = [group for group in groups if group["exponent"] < delta_streams.ZERO]
     run = receive(p, marked(delta_streams.encode(p, groups, 1)), error=False)
     assert run.taken[-1] - run.taken[0] == len(run.taken) - 1
