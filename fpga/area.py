@@ -16,6 +16,7 @@ from fpga.parts import ECP5_85F
 from golden.parameters import PRESETS, Parameters
 from hw.arith.float import FLOAT16, FloatAdd, FloatMultiply
 from hw.arith.leaves import LeafTarget
+from hw.rivals.dense_group import DenseGroup
 from hw.units.catalogue import unit
 
 __all__ = ["DENSE", "ROWS", "Goal", "Outcome", "Row", "area"]
@@ -100,8 +101,6 @@ def _add() -> Elaboratable:
 
 
 def _dense() -> Elaboratable:
-    from hw.rivals.dense_group import DenseGroup
-
     return DenseGroup(lanes=16)
 
 
