@@ -300,7 +300,7 @@ def run(
     waves : bool
         Keep waveforms.
     folder : Path, optional
-        Working folder; default below `simulator.BUILD`.
+        Working folder; default one of its own below `simulator.BUILD`, which goes unless waveforms are in it.
 
     Raises
     ------
@@ -311,9 +311,11 @@ def run(
     unit = emission.emit(bench.component, name=bench.name)
     play = Play(bench, seed=seed, modes=modes)
     model = simulator.build({f"{bench.name}.v": unit.text, "player.sv": play.top(unit)}, waves=waves)
-    folder = folder or simulator.BUILD / "runs" / f"{bench.name}-{model.folder.name}"
-    outcomes = model.run(play.plan, play.files, folder)
-    return play.judge(outcomes, seconds=time.monotonic() - began, waves=folder / "dump.vcd" if waves else None)
+    with simulator.workspace(bench.name, folder) as space:
+        outcomes = model.run(play.plan, play.files, space.folder)
+        space.keep = waves
+    found = space.folder / "dump.vcd" if waves else None
+    return play.judge(outcomes, seconds=time.monotonic() - began, waves=found)
 
 
 def carry_out(name: str, request: Request, waves: bool = False) -> Result:

@@ -172,8 +172,9 @@ def run(
     play = Play(bench, seed=seed, modes=modes)
     sources = {"faults.sv": PACKAGE, f"{bench.name}.v": text, "player.sv": play.top(unit, faults=True)}
     model = simulator.build(sources)
-    folder = folder or simulator.BUILD / "runs" / f"{bench.name}-faults-{model.folder.name}"
-    outcomes = model.run(play.plan | {"faults": [0, *(fault.number for fault in faults)]}, play.files, folder)
+    plan = play.plan | {"faults": [0, *(fault.number for fault in faults)]}
+    with simulator.workspace(f"{bench.name}-faults", folder) as space:
+        outcomes = model.run(plan, play.files, space.folder)
     per_fault: dict[int, list] = {number: [] for number in range(len(faults) + 1)}
     for outcome in outcomes:
         per_fault[outcome["fault"]].append(outcome)

@@ -21,7 +21,7 @@ from cocotb_tools import runner
 from rtl_gen import tools
 from sim import player
 
-__all__ = ["BUILD", "Model", "SimulationError", "build"]
+__all__ = ["BUILD", "Model", "SimulationError", "Workspace", "build", "workspace"]
 
 BUILD = Path("build/sim")
 """Where models and runs are kept, below the working folder."""
@@ -134,6 +134,27 @@ class Model:
         for name in files:
             (folder / f"{name}.bin").unlink()
         return outcomes
+
+
+@dataclass
+class Workspace:
+    """A working folder, and whether it is to stay."""
+
+    folder: Path
+    keep: bool = False
+
+
+@contextlib.contextmanager
+def workspace(name: str, folder: Path | None = None) -> Iterator[Workspace]:
+    """A working folder for one run: `folder`, or one that no other run has and that goes when the run has gone well."""
+    if folder is not None:
+        yield Workspace(folder, keep=True)
+        return
+    (BUILD / "runs").mkdir(parents=True, exist_ok=True)
+    space = Workspace(Path(tempfile.mkdtemp(prefix=f"{name}-", dir=BUILD / "runs")))
+    yield space
+    if not space.keep:
+        shutil.rmtree(space.folder, ignore_errors=True)
 
 
 @contextlib.contextmanager
