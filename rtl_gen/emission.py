@@ -292,7 +292,7 @@ def _polish(lines: list[str]) -> str:
     lines = _named_reads(lines)
     lines = _short_initials(lines)
     lines = _merged_blocks(lines)
-    lines = _with_defaults(lines)
+    lines = _without_bare_blocks(_with_defaults(lines))
     lines = _ansi(lines)
     return "\n".join(re.sub(r"\{ [^{}]* \}", _repeat, line) for line in lines)
 
@@ -442,6 +442,21 @@ def _with_defaults(lines: list[str]) -> list[str]:
         elif text == "endcase" and not complete.pop():
             result.append(line.replace("endcase", "  default: ;"))
         result.append(line.replace("/* empty */;", ";"))
+    return result
+
+
+def _without_bare_blocks(lines: list[str]) -> list[str]:
+    """Undo ``begin ... end`` around nothing but statements, which yosys writes for assignments after a decision."""
+    result = []
+    open_blocks: list[str] = []
+    for line in lines:
+        indent, text = line[: len(line) - len(line.lstrip())], line.strip()
+        if text == "begin":
+            open_blocks.append(indent)
+        elif text == "end" and open_blocks and open_blocks[-1] == indent:
+            open_blocks.pop()
+        else:
+            result.append(line[2 * len(open_blocks) :])
     return result
 
 

@@ -9,7 +9,7 @@ prove it.
 
 import dataclasses
 import re
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 
 __all__ = ["Cell", "Constant", "Module", "Netlist", "Process", "Slice", "Wire", "plain_name"]
 
@@ -162,7 +162,7 @@ class Process:
 
 @dataclasses.dataclass
 class Module:
-    """A module as Amaranth writes it."""
+    """A module as Amaranth writes it; `aliases` are set apart from the other connections by `Netlist.tidy`."""
 
     name: str
     wires: dict[str, Wire] = dataclasses.field(default_factory=dict)
@@ -170,6 +170,7 @@ class Module:
     cells: list[Cell] = dataclasses.field(default_factory=list)
     processes: list[Process] = dataclasses.field(default_factory=list)
     connections: list[tuple[Bits, Bits]] = dataclasses.field(default_factory=list)
+    aliases: list[tuple[str, Bits]] = dataclasses.field(default_factory=list)
 
     @property
     def ports(self) -> list[Wire]:
@@ -191,7 +192,7 @@ class Module:
         for _target, value in self.connections:
             yield value
 
-    def map_reads(self, change) -> None:
+    def map_reads(self, change: Callable[[Bits], Bits]) -> None:
         """Replace every value that is read by ``change(value)``."""
         for cell in self.cells:
             for port, value in cell.ports.items():
@@ -205,7 +206,15 @@ class Module:
                     process.body[number] = ("switch", change(step[1]))
         self.connections = [(target, change(value)) for target, value in self.connections]
 
-    def map_targets(self, change) -> None:
+    def keep_aliases(self, condition: Callable[[Slice], bool]) -> None:
+        """Drop aliases of bits that are no longer there."""
+        self.aliases = [
+            (name, value)
+            for name, value in self.aliases
+            if all(isinstance(piece, Constant) or condition(piece) for piece in value)
+        ]
+
+    def map_targets(self, change: Callable[[Bits], Bits]) -> None:
         """Replace everything that is driven by ``change(target)``."""
         for cell in self.cells:
             for output in cell.outputs:
@@ -348,6 +357,10 @@ class Netlist:
                     bare.append(port)
         # Amaranth writes reads with an explicit slice and driven wires without: that is all there is to tell the
         # outputs of a primitive. Outputs of a submodule are set once its ports are known.
+        if kind == "$reduce_and" and not ports["\\A"]:
+            # All of no bits is true, but yosys writes an operand of no bits as 0 unless it has folded it before.
+            ports["\\A"] = (Constant("1"),)
+            parameters["\\A_WIDTH"] = "1"
         outputs = tuple(bare) if not kind.startswith("$") else tuple(p for p in bare if p[1:] in _OUTPUTS)
         return Cell(kind, name, parameters, ports, outputs, attributes)
 
@@ -416,14 +429,15 @@ class Netlist:
 
     def tidy(self) -> None:
         """Make the design readable; see the module's text."""
-        aliases = {name: _split_aliases(module) for name, module in self.modules.items()}
+        for module in self.modules.values():
+            _split_aliases(module)
         self._drop_dead()
-        for name, module in self.modules.items():
-            _join_outputs(module, aliases[name])
-            _use_fields(module, aliases[name])
+        for module in self.modules.values():
+            _join_outputs(module)
+            _use_fields(module)
         names: dict[str, _Names] = {}
         for name in reversed(self.modules):  # children come after their parents
-            names[name] = _Names(self.modules[name], aliases[name], names, name == self.top)
+            names[name] = _Names(self.modules[name], names, name == self.top)
         for module in self.modules.values():
             for cell in module.cells:
                 if cell.kind in names:
@@ -516,19 +530,17 @@ class Netlist:
         self.modules = {module.name: module for module in kept}
 
 
-def _split_aliases(module: Module) -> list[tuple[str, Bits]]:
-    """Take the connections that drive no port out of the module, with their wires."""
-    aliases = []
+def _split_aliases(module: Module) -> None:
+    """Set the connections that drive no port apart, without their wires."""
     kept = []
     for target, value in module.connections:
         wire = module.wires[target[0].wire]
         if wire.port or "keep" in wire.attributes:
             kept.append((target, value))
         else:
-            aliases.append((wire.name, value))
+            module.aliases.append((wire.name, value))
             del module.wires[wire.name]
     module.connections = kept
-    return aliases
 
 
 def _read_wires(module: Module) -> dict[str, int]:
@@ -635,6 +647,7 @@ def _merge_equal(module: Module) -> bool:
 
     if same:
         module.map_reads(change)
+        module.aliases = [(name, change(value)) for name, value in module.aliases]
     return bool(same)
 
 
@@ -663,6 +676,8 @@ def _shrink(module: Module) -> bool:
                 cell.ports[f"\\{operand}"] = _low(cell.ports[f"\\{operand}"], width)
                 if cell.kind != "$mux":
                     cell.parameters[f"\\{operand}_WIDTH"] = str(width)
+    if changed:
+        module.keep_aliases(lambda piece: piece.wire not in module.wires or piece.high < module.wires[piece.wire].width)
     return changed
 
 
@@ -704,10 +719,12 @@ def _shift_down(module: Module) -> bool:
 
     if shifted:
         module.map_reads(change)
+        module.keep_aliases(lambda piece: piece.low >= shifted.get(piece.wire, 0))
+        module.aliases = [(name, change(value)) for name, value in module.aliases]
     return bool(shifted)
 
 
-def _join_outputs(module: Module, aliases: list[tuple[str, Bits]]) -> None:
+def _join_outputs(module: Module) -> None:
     """Let what computes an output drive it, where Amaranth had no name for one of the two."""
     joined: dict[str, str] = {}
     kept = []
@@ -720,7 +737,7 @@ def _join_outputs(module: Module, aliases: list[tuple[str, Bits]]) -> None:
             joined[source.wire] = port.name
             port.attributes.update(module.wires.pop(source.wire).attributes)
             if source.wire.startswith("\\"):
-                aliases.insert(0, (source.wire, target))
+                module.aliases.insert(0, (source.wire, target))
         else:
             kept.append((target, value))
     module.connections = kept
@@ -734,17 +751,17 @@ def _join_outputs(module: Module, aliases: list[tuple[str, Bits]]) -> None:
     if joined:
         module.map_reads(change)
         module.map_targets(change)
-        aliases[:] = [(name, change(value)) for name, value in aliases]
+        module.aliases = [(name, change(value)) for name, value in module.aliases]
 
 
 def _is_unnamed_port(name: str) -> bool:
     return name.startswith("\\port$")
 
 
-def _use_fields(module: Module, aliases: list[tuple[str, Bits]]) -> None:
+def _use_fields(module: Module) -> None:
     """Read parts of payloads through aliases named after the fields."""
     fields: dict[str, list[tuple[int, int, str]]] = {}
-    for name, value in aliases:
+    for name, value in module.aliases:
         if re.search(r"[.\[]", name) and len(value) == 1 and isinstance(value[0], Slice):
             piece = value[0]
             if piece.wire in module.wires and piece.width < module.wires[piece.wire].width:
@@ -813,7 +830,7 @@ def _unique(name: str, taken: set[str]) -> str:
 class _Names:
     """Final names of a module's wires, memories and instances."""
 
-    def __init__(self, module: Module, aliases: Sequence[tuple[str, Bits]], children: dict, is_top: bool):
+    def __init__(self, module: Module, children: dict, is_top: bool):
         self.table: dict[str, str] = {}
         self._taken: set[str] = set()
         self._module = module
@@ -827,7 +844,7 @@ class _Names:
             if not _is_unnamed_port(name):
                 self._give(name, plain_name(name))
         # Names that Amaranth made up itself come last.
-        aliases = sorted(aliases, key=lambda alias: (alias[0].startswith("\\_"), "$" in alias[0]))
+        aliases = sorted(module.aliases, key=lambda alias: (alias[0].startswith("\\_"), "$" in alias[0]))
         self._give_same(aliases)
         for cell in module.cells:
             if cell.is_instance:

@@ -81,7 +81,7 @@ class Everything(Unit):
                 with m.If(self.i.valid):
                     m.next = "Busy"
             with m.State("Busy"):
-                m.d.comb += self.status.busy.eq(1)
+                m.d.comb += self.status.busy.eq(view.exponent[0:0].all())
                 with m.Switch(self.i.p.exponent):
                     with m.Case("00--01", 3):
                         m.d.sync += self.status.overflow.eq(1)
@@ -103,7 +103,11 @@ class Everything(Unit):
         m.d.sync += rows[case[0:2]].eq(read.data[4:])
         with m.If(case[2:4].bit_select(case[0], 1)):
             m.d.sync += rows[0].eq(rows[1].rotate_left(1) + rows[2])
-        m.d.comb += self.level.eq(rows[0] - 1)
+        with m.If(self.clear):
+            m.d.comb += self.level.eq(7)
+        # An assignment after a decision, and one that overrides a part of it.
+        m.d.comb += self.level[:3].eq(rows[0] - 1)
+        m.d.comb += self.level[0].eq(rows[1].any() & ~rows[2][0:0].any())
         return m
 
 
