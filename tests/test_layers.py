@@ -35,7 +35,7 @@ def test_unit_stands_on_every_floor_under_one_name(name):
 
 def test_test_plan_names_tests_that_exist():
     plan = (ROOT / "docs/test-plan.md").read_text()
-    rows = [line for line in plan.splitlines() if line.startswith("| ") and "::" in line]
+    rows = [line for line in plan.splitlines() if "::" in line]
     assert len(rows) > 30
     for path, name in re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", plan):
         text = (ROOT / path).read_text()
