@@ -7,12 +7,13 @@ the top, with the *candidates*: the lanes whose fit agrees with it so far.
 
 from typing import Any
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import In, Out
 
 from golden.parameters import EXPONENT_WIDTH, POISONED_GROUP, ZERO_GROUP, Parameters
 from hw import payloads
+from hw.arith.float import FLOAT16
 from hw.arith.path import Path, carry, parallel, run, settle
 from hw.arith.shift import leading_zeros, named, shift_left
 from hw.stream import Pipeline, enabled_cuts
@@ -135,7 +136,7 @@ class DeltaQuantizer(Unit):
             s = run(pipe, digits)
             slots, selected = None, Const(0, n)
         lost = named(m, "lost", s["overflow"] & ~selected)
-        cleared = Signal(data.ArrayLayout(signed(self.parameters.digit_width), n), name="cleared")
+        cleared = Signal(data.ArrayLayout(self.parameters.digit_width, n), name="cleared")
         for lane in range(n):
             m.d.comb += cleared[lane].eq(Mux(selected[lane], 0, s["digits"][lane]))
         group = {"exponent": s["code"], "digits": cleared}
@@ -169,7 +170,7 @@ class DeltaQuantizer(Unit):
         layout = data.StructLayout(
             {
                 "code": EXPONENT_WIDTH,
-                "digits": data.ArrayLayout(signed(self.parameters.digit_width), n),
+                "digits": data.ArrayLayout(self.parameters.digit_width, n),
                 "next_exponent": EXPONENT_WIDTH,
                 "overflow": n,
                 "residual": data.ArrayLayout(16, n),
@@ -354,16 +355,18 @@ class DeltaQuantizer(Unit):
         s = yield {name: s[name] for name in ("first_pass", "floor", "values", "fits", "poison")} | {"code": exponent}
 
         code = s["code"]
+        after = named(m, "after", code + 1)
         overflow = Signal(n, name="flags")
         shifts = Signal(data.ArrayLayout(4, n), name="shifts")
         for lane in range(n):
-            field = s["values"][lane][10:15]
-            # Right shift of the significand: c - (max(field, 1) - 1). It is not negative where the lane fits, and
-            # from 12 on nothing is left.
-            distance = named(m, f"distance{lane}", (code - field + field.any()).as_signed())
+            # Right shift of the significand: c + 1 - max(field, 1). It is not negative where the lane fits, and from 12
+            # on nothing is left.
+            field = FLOAT16.field(s["values"][lane])
+            distance = named(m, f"distance{lane}", (after - field)[: EXPONENT_WIDTH + 1])
+            far = named(m, f"far{lane}", _any(distance[4:]) | distance[2:4].all())
             m.d.comb += [
                 overflow[lane].eq((s["fits"][lane] > code) & ~s["poison"]),
-                shifts[lane].eq(Mux(distance >= 12, 12, distance[:4])),
+                shifts[lane].eq(Mux(far, 12, distance[:4])),
             ]
         lower = named(m, "lower", code - (k - 1))
         follows = Mux(s["poison"] | (lower < s["floor"]), s["floor"], lower[:EXPONENT_WIDTH])
@@ -382,50 +385,55 @@ class DeltaQuantizer(Unit):
         whole = Signal(data.ArrayLayout(k - 1, n), name="whole")
         rounds_up, nonzero = Signal(n, name="rounds_up"), Signal(n, name="nonzero")
         lower = Signal(data.ArrayLayout(11, n), name="lower")
+        below = Signal(data.ArrayLayout(11, n), name="below")
+        signs = Signal(n, name="signs")
+        fields = Signal(data.ArrayLayout(5, n), name="fields")
         for lane in range(n):
             value, shift = s["values"][lane], s["shifts"][lane]
-            significand = named(m, f"significand{lane}", Cat(value[:10], value[10:15].any()))
+            significand = named(m, f"significand{lane}", FLOAT16.significand(value))
             shifted = named(m, f"shifted{lane}", (Cat(Const(0, 1), significand) >> shift)[:k])
-            below = named(m, f"below{lane}", Cat(bit < shift for bit in range(11)))
-            half, sticky = shifted[0], _any(significand & Cat(below[1:], 0) & below)
-            odd = shifted[1]
+            half, odd = shifted[0], shifted[1]
+            # Tables of one bit per shift: comparators would become carry chains.
+            m.d.comb += below[lane].eq(Cat((Const(-2 << bit, 16) >> shift)[0] for bit in range(11)))
+            sticky = _any(significand[:10] & below[lane][1:])
             m.d.comb += [
                 whole[lane].eq(shifted[1:]),
                 rounds_up[lane].eq(half & (sticky | odd)),
-                lower[lane].eq(significand & below),
+                lower[lane].eq(significand & below[lane] & ~s["overflow"][lane].replicate(11)),
+                signs[lane].eq(FLOAT16.sign(value)),
+                fields[lane].eq(FLOAT16.field(value)),
             ]
         kept = {name: s[name] for name in ("first_pass", "poison", "code", "next_exponent", "overflow")}
-        signs = named(m, "signs", Cat(s["values"][lane][15] for lane in range(n)))
-        fields = Signal(data.ArrayLayout(5, n), name="fields")
-        m.d.comb += [fields[lane].eq(s["values"][lane][10:15]) for lane in range(n)]
         s = yield kept | {
             "whole": whole,
             "rounds_up": rounds_up,
             "lower": lower,
+            "below": below,
             "signs": signs,
-            "shifts": s["shifts"],
             "fields": fields,
         }
 
-        digits = Signal(data.ArrayLayout(signed(k), n), name="digits")
+        digits = Signal(data.ArrayLayout(k, n), name="digits")
         rest = Signal(data.ArrayLayout(11, n), name="rest_of")
         down = Signal(n, name="rest_negative")
         for lane in range(n):
-            up, flagged, shift = s["rounds_up"][lane], s["overflow"][lane], s["shifts"][lane]
-            magnitude = named(m, f"magnitude{lane}", (s["whole"][lane] + up)[: k - 1])
+            up, flagged, negative = s["rounds_up"][lane], s["overflow"][lane], s["signs"][lane]
+            magnitude = s["whole"][lane]
+            magnitude = Cat(bit ^ (up & magnitude[:index].all()) for index, bit in enumerate(magnitude))
             if self.parameters.replays:
                 limited = Mux(flagged, Mux(s["first_pass"], 0, largest), magnitude)
             else:
                 limited = Mux(flagged, largest, magnitude)
-            limited = named(m, f"limited{lane}", Mux(s["poison"], 0, limited))
-            below = Cat(bit < shift for bit in range(11))
-            # Rounded up, the residual is what was missing: 2^shift - lower, within the bits below the digit.
-            inverted = (s["lower"][lane] ^ below) & below
+            limited = named(m, f"limited{lane}", Mux(s["poison"], 0, limited)[: k - 1])
+            # Rounded up, the residual is what was missing: 2^shift - lower, the negative within the bits below the
+            # digit. A negative number keeps its lowest one and inverts what is above.
+            lower, below = s["lower"][lane], s["below"][lane]
+            ones = named(m, f"ones{lane}", Cat(_any(lower[:index]) for index in range(11)))
             m.d.comb += [
-                digits[lane].eq(Mux(s["signs"][lane], -limited, limited)),
+                digits[lane].eq(Cat(_negated_bit(limited, index, negative) for index in range(k))),
                 nonzero[lane].eq(_any(limited) | flagged),
-                rest[lane].eq(Mux(flagged, 0, Mux(up, inverted + 1, s["lower"][lane]))),
-                down[lane].eq(s["signs"][lane] ^ up),
+                rest[lane].eq(Cat(lower[index] ^ (up & below[index] & ones[index]) for index in range(11))),
+                down[lane].eq(negative ^ up),
             ]
         kept = {name: s[name] for name in ("first_pass", "poison", "code", "next_exponent", "overflow", "fields")}
         s = yield kept | {"digits": digits, "rest": rest, "down": down, "nonzero": nonzero}
@@ -434,12 +442,14 @@ class DeltaQuantizer(Unit):
         exponents = Signal(data.ArrayLayout(5, n), name="residual_fields")
         for lane in range(n):
             count = named(m, f"zeros{lane}", leading_zeros(m, f"rest{lane}", s["rest"][lane]))
-            # The largest left shift is the exponent above the least one: below it lie the subnormals.
-            room = named(m, f"room{lane}", s["fields"][lane] - s["fields"][lane].any())
-            short = named(m, f"short{lane}", room < count)
+            # The field after a left shift by all leading zeros; if it is not positive, the result is subnormal and the
+            # field alone bounds the shift.
+            field = s["fields"][lane]
+            left = named(m, f"left{lane}", (field - count)[:6])
+            short = named(m, f"short{lane}", left[5] | ~_any(left))
             m.d.comb += [
-                zeros[lane].eq(Mux(short, room, count)),
-                exponents[lane].eq(Mux(short, 0, (room - count + 1))[:5]),
+                zeros[lane].eq(Mux(short, field[:4] - 1, count)),
+                exponents[lane].eq(left[:5]),
             ]
         empty = named(m, "empty", ~_any(s["nonzero"]))
         code = Mux(s["poison"], POISONED_GROUP, Mux(empty, ZERO_GROUP, s["code"]))
@@ -459,11 +469,19 @@ class DeltaQuantizer(Unit):
         return kept | {"residual": residual}
 
 
+def _negated_bit(magnitude: Value, index: int, negative: Value) -> Value:
+    """Bit of ``-magnitude`` if `negative`, else of `magnitude`; in look-up tables, for a few bits."""
+    bit = magnitude[index] if index < len(magnitude) else Const(0, 1)
+    return bit ^ (negative & _any(magnitude[:index]))
+
+
 def _fit(m: Module, k: int, lane: int, value: Value) -> Value:
     """Least exponent code at which a finite value fits a digit of k bits."""
     fraction, field = value[:10], value[10:15]
     # A normal value 1.f x 2^(field - 15) overflows once more when it is at least Q + 1/2 = 1.1..1 (k ones) x 2^(k - 2).
-    normal = named(m, f"fit_normal{lane}", (field + fraction[11 - k :].all() + (11 - k))[:EXPONENT_WIDTH])
+    more = fraction[11 - k :].all()
+    grown = named(m, f"grown{lane}", Cat(bit ^ (more & field[:index].all()) for index, bit in enumerate(field)))
+    normal = named(m, f"fit_normal{lane}", (grown + (11 - k))[:EXPONENT_WIDTH])
     # A subnormal overflows at code c when 2 f >= (2^k - 1) << c: some bit above, or k ones in a row.
     overflows = []
     for code in range(12 - k):
