@@ -18,7 +18,7 @@ from amaranth.lib import data
 
 from golden.parameters import EXPONENT_WIDTH, POISONED_GROUP, ZERO_GROUP, Parameters
 
-__all__ = ["Code", "Decoded", "Measured", "ones", "pack", "unpack", "wires"]
+__all__ = ["Code", "Decoded", "Measured", "ones", "pack", "take", "unpack", "wires"]
 
 Cut = Callable[..., Any]
 
@@ -48,6 +48,19 @@ def ones(m: Module, name: str, bits: Value | list[Value]) -> Value:
         values = sums + ([values[-1]] if len(values) % 2 else [])
         level += 1
     return values[0]
+
+
+def take(m: Module, name: str, bits: Value, amount: Value, width: int) -> Value:
+    """`width` bits from place `amount` on.
+
+    The largest steps come first, and each row keeps only what the steps after it can still reach.
+    """
+    for position in reversed(range(len(amount))):
+        reach = width + (1 << position) - 1
+        row = Signal(min(len(bits), reach), name=f"{name}_by{1 << position}")
+        m.d.comb += row.eq(Mux(amount[position], bits[1 << position :], bits))
+        bits = row
+    return bits[:width]
 
 
 def pack(m: Module, name: str, bits: list[Value], mask: list[Value]) -> tuple[Value, Value]:
@@ -304,18 +317,16 @@ class Code:
         long_replay = explicit & (code == ZERO_GROUP)
         short_replay = first == 0b0111
         replay = long_replay | short_replay
+        # Prefix lengths, each with the case it stands for; exactly one case holds.
+        prefixes = {
+            1: ~bits[0],
+            3: bits[0] & ~(bits[1] & bits[2]),
+            4: short_replay,
+            10: explicit & ~long_replay,
+            16: long_replay,
+        }
         body = Signal(self.body_width, name="body")
-        # Bits beyond `longest` can only be wanted by a replay group's outliers that do not exist.
-        with m.If(~bits[0]):
-            m.d.comb += body.eq(bits[1:])
-        with m.Elif(long_replay):
-            m.d.comb += body.eq(bits[16:])
-        with m.Elif(explicit):
-            m.d.comb += body.eq(bits[10:])
-        with m.Elif(short_replay):
-            m.d.comb += body.eq(bits[4:])
-        with m.Else():
-            m.d.comb += body.eq(bits[3:])
+        m.d.comb += body.eq(_one_of([(case, bits[length:]) for length, case in prefixes.items()]))
         listed, plain = Signal(name="measured_listed"), Signal(name="measured_plain")
         m.d.comb += [listed.eq(~zero & ~poisoned), plain.eq(listed & ~replay)]
         bad = Const(0, 1) if p.replays else replay
@@ -328,7 +339,13 @@ class Code:
             m.d.comb += count.eq(Mux(listed & ~too_many, field, 0))
         plane0 = body[self.count_width :][:n] & plain.replicate(n)
         rest = body[self.count_width + n :]
-        above0 = ones(m, "above0", plane0)
+        # Plane 0 is counted at each place where it may stand while the prefix is still being told.
+        above0 = Signal(range(n + 1), name="above0")
+        places = [
+            (prefixes[length] & plain, ones(m, f"above0_at{length}", bits[length + self.count_width :][:n]))
+            for length in (1, 3, 10)
+        ]
+        m.d.comb += above0.eq(_one_of(places))
         above1 = nonzero = above0
         if self.planes == 3:
             # The number of ones among the first j bits of plane 1, for every j, is ready when `above0` chooses.
@@ -337,17 +354,22 @@ class Code:
             m.d.comb += above1.eq(_choose(m, "above1_choice", above0, counts))
         if r:
             rests = Signal(n * r, name="measured_rests")
-            m.d.comb += rests.eq(rest >> (above0 + above1))
+            m.d.comb += rests.eq(take(m, "rests", rest, above0 + above1, n * r))
             nonzero = ones(m, "nonzero", [plane0[lane] | rests[lane * r : lane * r + r].any() for lane in range(n)])
             nonzero = Mux(plain, nonzero, 0)
-        length = Signal(range(self.longest + 1), name="measured_length")
-        # What the prefix and the count give is early; the planes' counts come late and meet one sum.
-        early = Signal(range(self.longest + 1), name="early_length")
-        prefix_length = Mux(bits[0], Mux(long_replay, 16, Mux(explicit, 10, Mux(short_replay, 4, 3))), 1)
-        fixed = n * (1 + r)
-        m.d.comb += early.eq(
-            prefix_length + Mux(listed, self.count_width, 0) + Mux(plain, fixed, 0) + count * self.slot_width
-        )
+        # What the prefix gives is early; the planes' counts come late.
+        fixed = self.count_width + n * (1 + r)
+        cases = [
+            (prefixes[1], 1 + fixed),
+            (prefixes[3] & ~zero, 3 + fixed),
+            (zero, 3),
+            (prefixes[4], 4 + self.count_width),
+            (prefixes[10] & ~poisoned, 10 + fixed),
+            (poisoned, 10),
+            (prefixes[16], 16 + self.count_width),
+        ]
+        early, length = (Signal(range(self.longest + 1), name=name) for name in ("early_length", "measured_length"))
+        m.d.comb += early.eq(_one_of([(case, Const(amount)) for case, amount in cases]) + count * self.slot_width)
         if self.planes == 3:
             late = above0 + above1 + nonzero if r else (above0 << 1) + above1
         else:
@@ -434,7 +456,7 @@ class Code:
         slots, bad = [], []
         if p.outliers:
             tail = Signal(p.outliers * self.slot_width, name="slots")
-            m.d.comb += tail.eq(s.after >> s.nonzero)
+            m.d.comb += tail.eq(take(m, "slots", s.after, s.nonzero, len(tail)))
             previous = None
             for index in range(p.outliers):
                 valid = s.count > index
@@ -447,6 +469,14 @@ class Code:
                 previous = lane
                 slots.append(Cat(valid, slot))
         return Decoded(Cat(digits), Cat(slots), Cat(bad).any()), {name: getattr(s, name) for name in keep}
+
+
+def _one_of(cases: list[tuple[Value, Value]]) -> Value:
+    """The value whose case holds: cheaper than a chain of multiplexers where one case excludes the others."""
+    result = Const(0, 1)
+    for case, value in cases:
+        result = result | (value & case.replicate(len(value)))
+    return result
 
 
 def _prefix_ones(m: Module, name: str, bits: Value) -> list[Value]:

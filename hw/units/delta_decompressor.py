@@ -8,7 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 from golden.parameters import EXPONENT_WIDTH, POISONED_GROUP, ZERO_GROUP, Parameters
 from hw import payloads
-from hw.delta_code import PREFIX_WIDTH, START, Code
+from hw.delta_code import PREFIX_WIDTH, START, Code, take
 from hw.stream import Pipeline
 from hw.units.delta_compressor import HEADER_WIDTH, MARKER
 from hw.units.unit import Unit
@@ -179,7 +179,7 @@ class DeltaDecompressor(Unit):
         m.d.comb += final.eq(block.left == 0)
 
         bits = Signal(code.longest, name="group_bits")
-        m.d.comb += bits.eq(Cat(word.data for word in window[:needed]) >> offset)
+        m.d.comb += bits.eq(take(m, "group", Cat(word.data for word in window[:needed]), offset, code.longest))
         measured = code.measure(m, bits)
         over, ends = Signal(name="over"), Signal(name="ends")
         m.d.comb += [
