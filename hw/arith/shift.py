@@ -187,7 +187,11 @@ class Window:
         return floor
 
     @property
+    def guard(self) -> Value:
+        """The bit below the result."""
+        return self.bits[-1 - self.low] if self.low <= -1 else Const(0, 1)
+
+    @property
     def increment(self) -> Value:
         """What must be added to `floor` to round to nearest, ties to even."""
-        guard = self.bits[-1 - self.low] if self.low <= -1 else Const(0, 1)
-        return guard & (self.sticky | self.floor[0])
+        return self.guard & (self.sticky | self.floor[0])
