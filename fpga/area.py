@@ -248,13 +248,10 @@ def area(
     """
     if DENSE not in rows:
         raise ValueError("rows must hold the dense group, which every share is taken of")
-    designs = [(f"piece{index}", row.make(), LeafTarget(row.leaves)) for index, row in enumerate(rows)]
+    designs = [(f"{row.name}, {row.leaves} leaves", row.make(), LeafTarget(row.leaves)) for row in rows]
     measurements: list[Measurement | None] = [None] * len(rows)
     if place:
         measurements = list(flow.measure(designs, ECP5_85F, seeds=seeds, mode="out of context"))
-        measurements = [
-            dataclasses.replace(measurement, name=row.name) for measurement, row in zip(measurements, rows, strict=True)
-        ]
         cells = [measurement.cells for measurement in measurements]
     else:
         cells = flow.count(designs, ECP5_85F)

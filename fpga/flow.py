@@ -11,6 +11,7 @@ import hashlib
 import importlib.metadata
 import json
 import os
+import re
 import statistics
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
@@ -427,11 +428,19 @@ class Flow:
 
     def _map(self, designs: Sequence[tuple[str, Elaboratable, Any]], part: Part) -> list[Netlist]:
         # Elaboration is Python, which gains nothing from threads.
-        sources = [
-            (name, rtlil.convert(design, name=name, platform=platform, emit_src=False))
-            for name, design, platform in designs
-        ]
-        return self._parallel(lambda source: self.synthesise(source[1], source[0], part), sources, "Synthesis")
+        sources = []
+        for name, design, platform in designs:
+            top = re.sub(r"\W+", "_", name).strip("_")
+            sources.append((name, top, rtlil.convert(design, name=top, platform=platform, emit_src=False)))
+
+        def synthesise(source: tuple[str, str, str]) -> Netlist:
+            name, top, text = source
+            try:
+                return self.synthesise(text, top, part)
+            except tools.ToolError as error:
+                raise tools.ToolError(f"{name}: {error.message}") from None
+
+        return self._parallel(synthesise, sources, "Synthesis")
 
     def _mode(self, netlist: Netlist, part: Part) -> Mode:
         # clock and reset need a pin each

@@ -97,6 +97,15 @@ def test_a_failing_tool_is_a_sentence(folder):
         Flow(folder).synthesise("module \\other\nend\n", "top", UP5K)
 
 
+def test_a_failing_design_is_named(folder, monkeypatch):
+    def run(*args, **options):
+        raise tools.ToolError("yosys failed: ERROR: no")
+
+    monkeypatch.setattr(tools, "run", run)
+    with pytest.raises(tools.ToolError, match=r"^sum of 9 bits: yosys failed: ERROR: no$"):
+        Flow(folder).count([("sum of 9 bits", Accumulate(9), None)], UP5K)
+
+
 def test_refusals(folder):
     with pytest.raises(ValueError, match=r"^jobs must be at least 1, not -1$"):
         Flow(folder, jobs=-1)
