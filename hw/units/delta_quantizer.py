@@ -29,8 +29,6 @@ from hw.units.unit import Unit
 
 __all__ = ["DeltaQuantizer"]
 
-_NAN = 0x7E00
-
 _DIGIT_CUTS = 3
 
 
@@ -126,7 +124,7 @@ class DeltaQuantizer(Unit):
         s = run(pipe, self._flagged(m))
         digits = self._digits(m, s)
         if outliers:
-            flags = named(m, "selectable", s["overflow"] & s["first_pass"].replicate(n))
+            flags = named(m, "selectable", Mux(s["first_pass"], s["overflow"], 0))
             both = run(
                 pipe, parallel(digits=digits, selection=select_outliers(m, flags, s["values"], outliers=outliers))
             )
@@ -189,7 +187,7 @@ class DeltaQuantizer(Unit):
             s = run(pipe, s)
         else:
             s = settle(s)
-        flags = named(m, "selectable", s["overflow"] & s["first_pass"].replicate(n))
+        flags = named(m, "selectable", Mux(s["first_pass"], s["overflow"], 0))
         values = s["values"]
         both = parallel(digits=self._digits(m, s), ranks=self._ranks(m, flags, values, group_width, slot_width))
         both = run(pipe, both) if self._vector_depth else settle(both)
@@ -399,7 +397,7 @@ class DeltaQuantizer(Unit):
             m.d.comb += [
                 whole[lane].eq(shifted[1:]),
                 rounds_up[lane].eq(half & (sticky | odd)),
-                lower[lane].eq(significand & below[lane] & ~s["overflow"][lane].replicate(11)),
+                lower[lane].eq(Mux(s["overflow"][lane] | s["poison"], 0, significand & below[lane])),
                 signs[lane].eq(FLOAT16.sign(value)),
                 fields[lane].eq(FLOAT16.field(value)),
             ]
@@ -440,8 +438,11 @@ class DeltaQuantizer(Unit):
 
         zeros = Signal(data.ArrayLayout(4, n), name="zeros")
         exponents = Signal(data.ArrayLayout(5, n), name="residual_fields")
+        rests, negative = Signal(data.ArrayLayout(11, n), name="rests"), Signal(n, name="residual_negative")
         for lane in range(n):
-            count = named(m, f"zeros{lane}", leading_zeros(m, f"rest{lane}", s["rest"][lane]))
+            # A poisoned lane has rest 0 so far; with two ones on top and the field of all ones it is packed as NaN.
+            rest = named(m, f"rest{lane}", s["rest"][lane] | Mux(s["poison"], 0x600, 0))
+            count = named(m, f"zeros{lane}", leading_zeros(m, f"rest{lane}", rest))
             # The field after a left shift by all leading zeros; if it is not positive, the result is subnormal and the
             # field alone bounds the shift.
             field = s["fields"][lane]
@@ -449,22 +450,27 @@ class DeltaQuantizer(Unit):
             short = named(m, f"short{lane}", left[5] | ~_any(left))
             m.d.comb += [
                 zeros[lane].eq(Mux(short, field[:4] - 1, count)),
-                exponents[lane].eq(left[:5]),
+                exponents[lane].eq(left[:5] | Mux(s["poison"], 31, 0)),
+                rests[lane].eq(rest),
+                negative[lane].eq(s["down"][lane] & _any(s["rest"][lane])),
             ]
         empty = named(m, "empty", ~_any(s["nonzero"]))
         code = Mux(s["poison"], POISONED_GROUP, Mux(empty, ZERO_GROUP, s["code"]))
-        kept = {
-            name: s[name] for name in ("first_pass", "poison", "next_exponent", "overflow", "digits", "rest", "down")
+        kept = {name: s[name] for name in ("first_pass", "poison", "next_exponent", "overflow", "digits")}
+        s = yield kept | {
+            "code": named(m, "group_code", code),
+            "zeros": zeros,
+            "exponents": exponents,
+            "rests": rests,
+            "negative": negative,
         }
-        s = yield kept | {"code": named(m, "group_code", code), "zeros": zeros, "exponents": exponents}
 
         residual = Signal(data.ArrayLayout(16, n), name="residual")
         for lane in range(n):
-            fraction = shift_left(m, f"residual{lane}", s["rest"][lane], s["zeros"][lane], 11)
+            fraction = shift_left(m, f"residual{lane}", s["rests"][lane], s["zeros"][lane], 11)
             # A subnormal has no hidden one: its field is 0.
-            number = Cat(fraction[:10], Mux(fraction[10], s["exponents"][lane], 0)[:5], s["down"][lane])
-            finite = Mux(_any(s["rest"][lane]), number, 0)
-            m.d.comb += residual[lane].eq(Mux(s["poison"], _NAN, finite))
+            field = Mux(fraction[10], s["exponents"][lane], 0)[:5]
+            m.d.comb += residual[lane].eq(Cat(fraction[:10], field, s["negative"][lane]))
         kept = {name: s[name] for name in ("first_pass", "poison", "code", "next_exponent", "overflow", "digits")}
         return kept | {"residual": residual}
 

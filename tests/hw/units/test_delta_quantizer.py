@@ -154,47 +154,48 @@ def check(parameters, inputs, pattern="none"):
 
 
 @pytest.mark.parametrize("policy", ["group", "saturate", "replay"])
-@pytest.mark.parametrize("k, n, m", [(2, 4, 1), (3, 16, 1), (3, 5, 2), (4, 8, 3), (8, 6, 4), (5, 7, 7)])
+@pytest.mark.parametrize("k, n, m", [(2, 4, 1), (3, 16, 1), (3, 5, 2), (4, 8, 3), (8, 6, 4), (5, 4, 4)])
 def test_against_the_rules(k, n, m, policy):
     parameters = machine(k, n, m, policy)
-    check(parameters, list(vectors(parameters, 120, seed=k * 100 + n)))
+    check(parameters, list(vectors(parameters, 30 if n > 8 else 80, seed=k * 100 + n)))
 
 
 @pytest.mark.parametrize("k, n", [(3, 32), (2, 4), (8, 5), (6, 9)])
 @pytest.mark.parametrize("policy", ["group", "saturate"])
 def test_without_outliers(k, n, policy):
     parameters = machine(k, n, 0, policy)
-    check(parameters, list(vectors(parameters, 100, seed=k)))
+    check(parameters, list(vectors(parameters, 20 if n > 9 else 80, seed=k)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("k, n, m, policy", [(3, 60, 4, "saturate"), (4, 64, 8, "replay"), (3, 60, 4, "group")])
 def test_large(k, n, m, policy):
     parameters = machine(k, n, m, policy)
     check(parameters, list(vectors(parameters, 40, seed=7)))
 
 
+def test_the_published_shape():
+    parameters = preset("paper")
+    check(parameters, list(vectors(parameters, 8, seed=8)))
+
+
 @pytest.mark.parametrize("pattern", PATTERNS)
-@pytest.mark.parametrize("depth", [1, 2, 5, 16])
-@pytest.mark.parametrize("policy", ["group", "saturate", "replay"])
+@pytest.mark.parametrize("depth", [1, 2, 16])
+@pytest.mark.parametrize("policy", ["saturate", "replay"])
 def test_depth_and_back_pressure_change_nothing(policy, depth, pattern):
-    parameters = machine(3, 5, 1, policy, pipeline_depth=depth)
-    check(parameters, list(vectors(parameters, 60, seed=depth)), pattern)
+    parameters = machine(3, 4, 1, policy, pipeline_depth=depth)
+    check(parameters, list(vectors(parameters, 40, seed=depth)), pattern)
 
 
 @pytest.mark.parametrize("k", range(2, 9))
-def test_every_pattern_finds_its_own_exponent(k):
-    """All 65,536 patterns, four a vector, whose group exponents the largest of the four decides (m = 0)."""
-    draw = random.Random(k)
-    patterns = list(range(1 << 16))
-    draw.shuffle(patterns)
-    step = 1 if k == 3 else 16
+def test_the_largest_lane_decides(k):
+    """Patterns of every field, four a vector, whose group exponents the largest of the four decides (m = 0)."""
+    patterns = random.Random(k).sample(range(1 << 16), 1 << 10)
     parameters = machine(k, 4, 0, "group")
     inputs = [
         {"by_group": 1, "first_pass": 1, "exponent": 0, "floor": 0, "values": patterns[start : start + 4]}
-        for start in range(0, len(patterns), 4 * step)
+        for start in range(0, len(patterns), 4)
     ]
-    if k == 3:
-        inputs = inputs[::4]
     check(parameters, inputs)
 
 
@@ -230,7 +231,7 @@ def test_passes_lose_at_most_half_of_the_last_digit():
 @pytest.mark.parametrize("policy", ["group", "saturate", "replay"])
 @pytest.mark.parametrize("depth", [1, 3, 16])
 def test_latency_and_throughput(policy, depth):
-    parameters = machine(3, 16, 1, policy, pipeline_depth=depth)
+    parameters = machine(3, 4, 1, policy, pipeline_depth=depth)
     dut = DeltaQuantizer(parameters)
     inputs = [item | {"by_group": 1, "first_pass": 1} for item in vectors(parameters, 20, seed=1)]
     result = exchange(dut, inputs)
