@@ -173,7 +173,7 @@ def round_and_pack(
 
 
 def float_multiply(m: Module, format: FloatFormat, rules: Rules, a: Value, b: Value) -> Path:
-    """``a * b``; four places for registers, the second and third right around the multiplier of the significands.
+    """``a * b``; six places for registers, the second and third right around the multiplier of the significands.
 
     Returns ``value`` and ``overflow``.
     """
@@ -214,15 +214,16 @@ def float_multiply(m: Module, format: FloatFormat, rules: Rules, a: Value, b: Va
         "nan": s["nan"],
         "infinite": s["infinite"],
     }
+    flags = ("sign", "nan", "infinite")
     zeros = leading_zeros(m, "product", s["product"])
-    above = s["above"]
+    s = yield {"zeros": zeros, **{name: s[name] for name in ("product", "above", *flags)}}
+    zeros, above = s["zeros"], s["above"]
     zeros_first = zeros < above
     shift = Mux(zeros_first, zeros, above)
     amount_width = (2 * f + 1 - lowest).bit_length()
     amount = (shift - lowest)[:amount_width]
     left = Mux(zeros_first, above - zeros, 0)[:wide]
-    flags = {name: s[name] for name in ("sign", "nan", "infinite")}
-    s = yield {"product": s["product"], "amount": amount, "above": left, **flags}
+    s = yield {"amount": amount, "above": left, **{name: s[name] for name in ("product", *flags)}}
     window = Window.of(
         m,
         "product",
@@ -232,13 +233,16 @@ def float_multiply(m: Module, format: FloatFormat, rules: Rules, a: Value, b: Va
         amount_width=amount_width,
     )
     for position in reversed(range(amount_width)):
+        if position == amount_width // 2 - 1:
+            kept = {f"kept_{name}": s[name] for name in ("above", "amount", *flags)}
+            registered = yield {**kept, **window.registers()}
+            window = window.resume(registered)
+            s = {name: registered[f"kept_{name}"] for name in ("above", "amount", *flags)}
         window = window.shift(s["amount"][position : position + 1], 1 << position)
-    flags = {name: s[name] for name in ("sign", "nan", "infinite")}
     s = yield {
         "significand": window.floor[: f + 1],
         "increment": window.increment,
-        "above": s["above"],
-        **flags,
+        **{name: s[name] for name in ("above", *flags)},
     }
     return round_and_pack(m, format, rules, **s)
 
@@ -384,7 +388,7 @@ class FloatMultiply(_FloatUnit):
         significands --> multiply --> count leading zeros --> shift --> round and pack
         exponents ----> add ----------------^
 
-    Latency: 5 clocks (at most `depth`). Throughput: one product per clock.
+    Latency: 7 clocks (at most `depth`). Throughput: one product per clock.
 
     Numerics: IEEE 754 with subnormals; NaN results are ``format.nan``. See `Rules` for the choices.
 
@@ -417,7 +421,7 @@ class FloatMultiply(_FloatUnit):
     """
 
     _path = staticmethod(float_multiply)
-    _cuts = 5
+    _cuts = 7
 
 
 class FloatAdd(_FloatUnit):
