@@ -255,7 +255,9 @@ class Flow:
         ToolError
             If yosys fails.
         """
-        script = f"read_rtlil {top}.il\n{part.synthesis} -top {top}\nwrite_json {top}.json\n"
+        # Amaranth names the elements of an array `x[0]`, `x[1]`; abc9 (yosys 0.70) then takes them for bits of one wire
+        # `x` and, in some designs, stops at an assertion on widths. Hidden names are not taken apart.
+        script = f"read_rtlil {top}.il\nrename -hide w:*]\n{part.synthesis} -top {top}\nwrite_json {top}.json\n"
 
         def make(folder: Path) -> str:
             (folder / f"{top}.il").write_text(text, encoding="utf-8")

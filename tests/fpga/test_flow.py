@@ -5,8 +5,9 @@ import dataclasses
 import json
 
 import pytest
+from amaranth.back import rtlil
 from amaranth.hdl import Module, Signal
-from amaranth.lib import wiring
+from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from fpga import flow as flows
@@ -95,6 +96,28 @@ def test_what_does_not_fit_is_not_placed(folder, monkeypatch):
 def test_a_failing_tool_is_a_sentence(folder):
     with pytest.raises(tools.ToolError, match=r"^yosys failed: .*ERROR"):
         Flow(folder).synthesise("module \\other\nend\n", "top", UP5K)
+
+
+class Elements(wiring.Component):
+    """Registered elements of an array, each a wire whose name looks like a bit's."""
+
+    def __init__(self):
+        super().__init__({"a": In(data.ArrayLayout(5, 2)), "b": Out(data.ArrayLayout(5, 2))})
+
+    def elaborate(self, platform):
+        m = Module()
+        held = Signal(data.ArrayLayout(5, 2))
+        m.d.sync += [held.eq(self.a), self.b.eq(held)]
+        return m
+
+
+def test_elements_of_arrays_are_not_taken_for_bits(folder):
+    text = rtlil.convert(Elements(), name="elements", emit_src=False)
+    assert "\\held[1]\n" in text
+    netlist = Flow(folder).synthesise(text, "elements", ECP5_85F)
+    assert netlist.cells.ff == 20
+    names = json.loads(netlist.text())["modules"]["elements"]["netnames"]
+    assert "held" in names and not [name for name in names if name.endswith("]")]
 
 
 def test_a_failing_design_is_named(folder, monkeypatch):
