@@ -534,9 +534,9 @@ def plot(layer: Layer, path: Path) -> None:
             values = [getattr(step, f"{side}_{field}") for step in layer.steps]
             bits.plot(steps, values, style, color=colour, label=f"{side}, {field.replace('_', ' + ')}")
     bits.set(title="compressed deltas", xlabel="step", ylabel="bits per element", ylim=(0, None))
-    bits.legend(fontsize="small")
+    bits.legend(fontsize="small", ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.15))
     quality.plot(steps, [step.psnr for step in layer.steps], "-o", color="#52616b")
-    quality.set(title="output against binary64, and flips", xlabel="step", ylabel="PSNR, dB")
+    quality.set(title="output against the network, and flips", xlabel="step", ylabel="PSNR, dB")
     flips = quality.twinx()
     flips.bar(steps, [100 * step.flips / step.elements for step in layer.steps], color="#d1495b", alpha=0.3)
     flips.set(ylabel="flipped masks, %")
