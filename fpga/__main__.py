@@ -162,7 +162,7 @@ def area_command(seeds: range, quick: bool, out: Path, jobs: int, as_json: bool)
     if as_json:
         click.echo(json.dumps(report, indent=2))
         return
-    clocks = "without clocks" if quick else f"out of context, MHz: median of {len(seeds)} seeds"
+    clocks = "without clocks" if quick else f"out of context, MHz: median of {len(seeds)} seed(s)"
     console.show(
         [outcome.to_row() for outcome in outcomes],
         title=f"Area on ECP5 (speed grade 6), LUTs = LUT4 + 2 x CCU2C, {clocks}",
