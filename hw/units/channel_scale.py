@@ -53,17 +53,14 @@ class ChannelScale(Unit):
     name = "channel_scale"
     summary = "accumulator sums x per-channel scale, rounded once to FP16"
 
-    def __init__(self, parameters: Parameters):
-        super().__init__(
-            parameters,
-            {
-                "i": In(stream.Signature(payloads.channel_scale_input(parameters))),
-                "o": Out(stream.Signature(data.ArrayLayout(16, parameters.lanes))),
-                "clear": In(1),
-                "overflow": Out(1),
-                "poisoned": Out(1),
-            },
-        )
+    def _members(self, parameters: Parameters) -> dict:
+        return {
+            "i": In(stream.Signature(payloads.channel_scale_input(parameters))),
+            "o": Out(stream.Signature(data.ArrayLayout(16, parameters.lanes))),
+            "clear": In(1),
+            "overflow": Out(1),
+            "poisoned": Out(1),
+        }
 
     @property
     def latency(self) -> int:

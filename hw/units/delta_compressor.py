@@ -62,17 +62,15 @@ class DeltaCompressor(Unit):
     summary = "packs delta groups into a compressed stream, without loss"
 
     def __init__(self, parameters: Parameters):
-        if not isinstance(parameters, Parameters):
-            raise TypeError(f"parameters must be Parameters, not {parameters!r}")
-        super().__init__(
-            parameters,
-            {
-                "i": In(stream.Signature(payloads.stream_group(parameters))),
-                "passes": In(2),
-                "o": Out(stream.Signature(payloads.link_word(parameters))),
-            },
-        )
+        super().__init__(parameters)
         self._code = Code(parameters)
+
+    def _members(self, parameters: Parameters) -> dict:
+        return {
+            "i": In(stream.Signature(payloads.stream_group(parameters))),
+            "passes": In(2),
+            "o": Out(stream.Signature(payloads.link_word(parameters))),
+        }
 
     @property
     def latency(self) -> int:

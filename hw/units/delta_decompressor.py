@@ -58,18 +58,16 @@ class DeltaDecompressor(Unit):
     summary = "unpacks a compressed stream into delta groups, and resynchronises after errors"
 
     def __init__(self, parameters: Parameters):
-        if not isinstance(parameters, Parameters):
-            raise TypeError(f"parameters must be Parameters, not {parameters!r}")
-        super().__init__(
-            parameters,
-            {
-                "i": In(stream.Signature(payloads.link_word(parameters))),
-                "o": Out(stream.Signature(payloads.stream_group(parameters))),
-                "clear": In(1),
-                "error": Out(1),
-            },
-        )
+        super().__init__(parameters)
         self._code = Code(parameters)
+
+    def _members(self, parameters: Parameters) -> dict:
+        return {
+            "i": In(stream.Signature(payloads.link_word(parameters))),
+            "o": Out(stream.Signature(payloads.stream_group(parameters))),
+            "clear": In(1),
+            "error": Out(1),
+        }
 
     @property
     def latency(self) -> int:

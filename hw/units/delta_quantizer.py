@@ -71,18 +71,7 @@ class DeltaQuantizer(Unit):
     summary = "FP16 deltas to exponent, digits, outliers and residual"
 
     def __init__(self, parameters: Parameters):
-        if not isinstance(parameters, Parameters):
-            raise TypeError(f"parameters must be Parameters, not {parameters!r}")
-        super().__init__(
-            parameters,
-            {
-                "i": In(stream.Signature(payloads.quantizer_input(parameters))),
-                "o": Out(stream.Signature(payloads.quantizer_output(parameters))),
-                "clear": In(1),
-                "saturated": Out(1),
-                "poisoned": Out(1),
-            },
-        )
+        super().__init__(parameters)
         lanes, outliers = parameters.lanes, parameters.outliers
         # Fits, six steps, exponent, flags; then digits and residuals beside the selection; then the output register.
         shared = 1 + EXPONENT_WIDTH + 1 + 1
@@ -96,6 +85,15 @@ class DeltaQuantizer(Unit):
         total = self._vector_cuts + self._group_cuts
         self._group_depth = max(1, min(depth, total) * self._group_cuts // total) if parameters.replays else 0
         self._vector_depth = min(self._vector_cuts, depth - self._group_depth)
+
+    def _members(self, parameters: Parameters) -> dict:
+        return {
+            "i": In(stream.Signature(payloads.quantizer_input(parameters))),
+            "o": Out(stream.Signature(payloads.quantizer_output(parameters))),
+            "clear": In(1),
+            "saturated": Out(1),
+            "poisoned": Out(1),
+        }
 
     @property
     def latency(self) -> int:

@@ -45,7 +45,7 @@ class FloatMultiplier(Unit):
     name = "float_multiplier"
     summary = "FP16 value x weight, exact"
 
-    def __init__(self, parameters: Parameters):
+    def _members(self, parameters: Parameters) -> dict:
         shape_i = data.StructLayout({"value": 16, "weight": payloads.weight(parameters)})
         if parameters.weight_form == "aligned":
             shape_o = payloads.aligned_product(parameters)
@@ -54,7 +54,7 @@ class FloatMultiplier(Unit):
             shape_o = payloads.exact_product(
                 11 + parameters.weight_mantissa_width, max(5, parameters.weight_exponent_width) + 1
             )
-        super().__init__(parameters, {"i": In(stream.Signature(shape_i)), "o": Out(stream.Signature(shape_o))})
+        return {"i": In(stream.Signature(shape_i)), "o": Out(stream.Signature(shape_o))}
 
     @property
     def latency(self) -> int:

@@ -50,14 +50,14 @@ class IntFloatMultiplier(Unit):
     name = "int_float_multiplier"
     summary = "digit x weight, exact"
 
-    def __init__(self, parameters: Parameters):
+    def _members(self, parameters: Parameters) -> dict:
         k = parameters.digit_width
         shape_i = data.StructLayout({"digit": signed(k), "weight": payloads.weight(parameters)})
         if parameters.weight_form == "aligned":
             shape_o = signed(k + parameters.weight_width)
         else:
             shape_o = payloads.exact_product(k - 1 + parameters.weight_mantissa_width, parameters.weight_exponent_width)
-        super().__init__(parameters, {"i": In(stream.Signature(shape_i)), "o": Out(stream.Signature(shape_o))})
+        return {"i": In(stream.Signature(shape_i)), "o": Out(stream.Signature(shape_o))}
 
     @property
     def latency(self) -> int:

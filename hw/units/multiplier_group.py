@@ -64,17 +64,14 @@ class MultiplierGroup(Unit):
     name = "multiplier_group"
     summary = "delta group x n weights, exact sum, rounded into an accumulator"
 
-    def __init__(self, parameters: Parameters):
-        super().__init__(
-            parameters,
-            {
-                "i": In(stream.Signature(payloads.multiplier_group_input(parameters))),
-                "o": Out(stream.Signature(payloads.sum_with_poison(parameters))),
-                "clear": In(1),
-                "overflow": Out(1),
-                "poisoned": Out(1),
-            },
-        )
+    def _members(self, parameters: Parameters) -> dict:
+        return {
+            "i": In(stream.Signature(payloads.multiplier_group_input(parameters))),
+            "o": Out(stream.Signature(payloads.sum_with_poison(parameters))),
+            "clear": In(1),
+            "overflow": Out(1),
+            "poisoned": Out(1),
+        }
 
     @property
     def latency(self) -> int:

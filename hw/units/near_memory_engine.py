@@ -131,9 +131,7 @@ class NearMemoryEngine(Unit):
     name = "near_memory_engine"
     summary = "adds delta groups to the state in memory; emits sign masks and repairs"
 
-    def __init__(self, parameters: Parameters):
-        if not isinstance(parameters, Parameters):
-            raise TypeError(f"parameters must be Parameters, not {parameters!r}")
+    def _members(self, parameters: Parameters) -> dict:
         members = {
             "i": In(stream.Signature(payloads.near_memory_input(parameters))),
             "read_request": Out(stream.Signature(payloads.near_memory_request(parameters))),
@@ -150,7 +148,7 @@ class NearMemoryEngine(Unit):
         if parameters.mask_width > 1:
             thresholds = data.ArrayLayout(payloads.state_element(parameters), 2**parameters.mask_width - 1)
             members["thresholds"] = In(thresholds)
-        super().__init__(parameters, members)
+        return members
 
     @property
     def latency(self) -> int:

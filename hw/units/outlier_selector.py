@@ -224,16 +224,11 @@ class OutlierSelector(Unit):
     name = "outlier_selector"
     summary = "leftmost-outlier selection: the first m of n flagged lanes"
 
-    def __init__(self, parameters: Parameters):
-        if not isinstance(parameters, Parameters):
-            raise TypeError(f"parameters must be Parameters, not {parameters!r}")
-        super().__init__(
-            parameters,
-            {
-                "i": In(stream.Signature(payloads.selector_input(parameters))),
-                "o": Out(stream.Signature(payloads.selector_output(parameters))),
-            },
-        )
+    def _members(self, parameters: Parameters) -> dict:
+        return {
+            "i": In(stream.Signature(payloads.selector_input(parameters))),
+            "o": Out(stream.Signature(payloads.selector_output(parameters))),
+        }
 
     @property
     def _cuts(self) -> int:

@@ -55,7 +55,7 @@ class SignMask(Unit):
     name = "sign_mask"
     summary = "activation in delta form: mask or slope by the old output's sign or segment"
 
-    def __init__(self, parameters: Parameters):
+    def _members(self, parameters: Parameters) -> dict:
         signature = {
             "i": In(stream.Signature(payloads.sign_mask_input(parameters))),
             "o": Out(stream.Signature(payloads.sign_mask_output(parameters))),
@@ -64,7 +64,7 @@ class SignMask(Unit):
             signature |= {"clear": In(1), "poisoned": Out(1)}
         if parameters.mask_width > 1:
             signature |= {"slopes": In(data.ArrayLayout(16, 2**parameters.mask_width)), "overflow": Out(1)}
-        super().__init__(parameters, signature)
+        return signature
 
     @property
     def latency(self) -> int:

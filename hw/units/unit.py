@@ -14,8 +14,6 @@ class Unit(wiring.Component):
     ----------
     parameters : Parameters
         The machine's parameters.
-    signature : dict
-        The unit's members.
 
     Attributes
     ----------
@@ -37,11 +35,15 @@ class Unit(wiring.Component):
     name: str
     summary: str
 
-    def __init__(self, parameters: Parameters, signature: dict):
+    def __init__(self, parameters: Parameters):
         if not isinstance(parameters, Parameters):
             raise TypeError(f"parameters must be Parameters, not {parameters!r}")
         self._parameters = parameters
-        super().__init__(signature)
+        super().__init__(self._members(parameters))
+
+    def _members(self, parameters: Parameters) -> dict:
+        """The unit's ports: members of its signature by name."""
+        raise NotImplementedError(f"{type(self).__name__} must define _members")
 
     @property
     def parameters(self) -> Parameters:

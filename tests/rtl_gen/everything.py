@@ -34,18 +34,15 @@ class Everything(Unit):
     latency = 3
     throughput = "one group per clock"
 
-    def __init__(self, parameters: Parameters):
+    def _members(self, parameters: Parameters) -> dict:
         group = payloads.delta_group(parameters)
-        super().__init__(
-            parameters,
-            {
-                "i": In(stream.Signature(group)),
-                "o": Out(stream.Signature(group)),
-                "status": Out(data.StructLayout({"busy": 1, "overflow": 1})),
-                "level": Out(signed(4)),
-                "clear": In(1),
-            },
-        )
+        return {
+            "i": In(stream.Signature(group)),
+            "o": Out(stream.Signature(group)),
+            "status": Out(data.StructLayout({"busy": 1, "overflow": 1})),
+            "level": Out(signed(4)),
+            "clear": In(1),
+        }
 
     def elaborate(self, platform):
         m = Module()
