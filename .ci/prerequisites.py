@@ -25,7 +25,7 @@ def _libpython() -> bool:
 def main() -> int:
     """Return 0 if everything is there, else 2."""
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    if sys.version_info < (3, 11):
+    if sys.version_info < (3, 11):  # noqa: UP036 (an older interpreter can still run this file)
         print(f"Driftless needs Python 3.11 or newer, not {version}: make build PYTHON=python3.11", file=sys.stderr)
         return 2
     missing = {}
