@@ -4,10 +4,10 @@ import dataclasses
 from typing import Any
 
 import numpy as np
-from hw.units.delta_quantizer import DeltaQuantizer
 
 from golden.parameters import Parameters
 from golden.units.delta_quantizer import delta_quantizer
+from hw.units.delta_quantizer import DeltaQuantizer
 from sim import stimuli
 from sim.bench import Bench, Case, Request
 from sim.vectors import group_values
@@ -48,7 +48,7 @@ def bench(request: Request) -> Bench:
     """Each policy apart, then all mixed; the status bit must stay low where nothing saturates."""
     parameters, random = request.parameters, request.generator()
     n, codes = parameters.lanes, 43 - parameters.digit_width
-    count = request.count(1_500, 60_000)
+    count = request.count(1_500, 20_000)
     values = stimuli.vectors(random, count, n)
     real = stimuli.recorded_deltas(random, count, n)
     floor = np.where(np.arange(count) % 3 == 0, random.integers(0, codes, count), 0)

@@ -137,7 +137,7 @@ def _raise_exponents(groups: DeltaGroups, least: int, parameters: Parameters) ->
 def bench(request: Request) -> Bench:
     """Sums that fit and that clamp, poison, refresh, vectors that follow themselves, and a stream at full speed."""
     parameters, random = request.parameters, request.generator()
-    count = request.count(700, 20_000)
+    count = request.count(700, 8_000)
     s = -12
     cases = []
     for name, vectors, longest, least, most, reach, poison, refreshes in (
@@ -182,7 +182,7 @@ def bench(request: Request) -> Bench:
 def _at_full_speed(request: Request, state_exponent: int) -> Case:
     # One group for each vector, one after the other, as a layer's outputs come: every clock reads and writes a word.
     parameters, random = request.parameters, request.generator(1)
-    count = request.count(600, 20_000)
+    count = request.count(600, 8_000)
     deltas = stimuli.recorded_deltas(random, count, parameters.lanes)
     code = max(layer_exponent(deltas.view(np.float16), parameters), state_exponent + 24)
     found = delta_quantizer(
