@@ -72,7 +72,8 @@ class Ram(wiring.Component):
         m.submodules.rows = rows = memory.Memory(
             shape=self._shape, depth=self._depth, init=[], attrs={"no_rw_check": 1}
         )
-        write, read = rows.write_port(), rows.read_port(domain="sync")
+        write = rows.write_port()
+        read = rows.read_port(domain="sync")
         m.d.comb += [
             write.en.eq(self.write_enable),
             write.addr.eq(self.write_address),

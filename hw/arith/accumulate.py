@@ -131,7 +131,8 @@ def round_and_accumulate(
         m, platform, "sum", width + 2, "or", held, ones.replicate(width - 1), "xor", s.floor, s.flip, s.carry
     )
     # The three top bits agree if the sum fits.
-    same, above = Signal(), Signal()
+    same = Signal()
+    above = Signal()
     m.d.comb += [
         same.eq(total[width - 1 :].all() | ~total[width - 1 :].any()),
         above.eq(~total[-1] & (total[width] | total[width - 1])),

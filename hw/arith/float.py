@@ -16,11 +16,13 @@ from hw.arith.shift import Window, leading_zeros, named, shift_left
 from hw.stream import Pipeline
 
 __all__ = [
+    "ADD_CUTS",
     "BFLOAT16",
     "FLOAT16",
     "FloatAdd",
     "FloatFormat",
     "FloatMultiply",
+    "MULTIPLY_CUTS",
     "float_add",
     "float_multiply",
     "round_and_pack",
@@ -170,6 +172,13 @@ def round_and_pack(
         value = Mux(infinite, format.infinity, value)
     value = Mux(nan, format.nan, Cat(value[:magnitude], sign))
     return {"value": value[: format.width], "overflow": too_large & ~nan & ~infinite}
+
+
+MULTIPLY_CUTS = 6
+"""Places for registers inside `float_multiply`."""
+
+ADD_CUTS = 5
+"""Places for registers inside `float_add`."""
 
 
 def float_multiply(m: Module, format: FloatFormat, rules: Rules, a: Value, b: Value) -> Path:
@@ -421,7 +430,7 @@ class FloatMultiply(_FloatUnit):
     """
 
     _path = staticmethod(float_multiply)
-    _cuts = 7
+    _cuts = MULTIPLY_CUTS + 1
 
 
 class FloatAdd(_FloatUnit):
@@ -462,4 +471,4 @@ class FloatAdd(_FloatUnit):
     """
 
     _path = staticmethod(float_add)
-    _cuts = 6
+    _cuts = ADD_CUTS + 1

@@ -59,7 +59,9 @@ class Fifo(wiring.Component):
         read = Signal(range(self._depth))
         # Kept in a register so that neither side waits for a subtraction.
         level = Signal(range(self._depth + 1))
-        put, get = Signal(), Signal()
+        # One a line: how Amaranth names what stands in one assignment depends on the version of Python.
+        put = Signal()
+        get = Signal()
         m.d.comb += [
             self.i.ready.eq(level != self._depth),
             put.eq(self.i.valid & self.i.ready),

@@ -253,7 +253,8 @@ class DeltaQuantizer(Unit):
             m.d.sync += number.eq(Mux(last, 0, number + 1))
         pairs = range(0, n, 2)
         taken = Signal(n, name="taken")
-        here, left = Signal(data.ArrayLayout(len(pairs), outliers)), Signal(data.ArrayLayout(len(pairs), outliers))
+        here = Signal(data.ArrayLayout(len(pairs), outliers))
+        left = Signal(data.ArrayLayout(len(pairs), outliers))
         m.d.comb += taken.eq(Cat(p.flags[lane] & (p.group[lane] == number) for lane in range(n)))
         for slot in range(outliers):
             at = [taken[lane] & (p.slot[lane] == slot) for lane in range(n)]

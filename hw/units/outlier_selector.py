@@ -139,7 +139,8 @@ def select_outliers(m: Module, flags: Value, values: data.View, *, outliers: int
     selected, rest = named(m, "selected", flags & ~full), named(m, "rest", flags & full)
     # Bit j rises in a pair of lanes (`here`), and the left lane's bit tells in which one of the two (`left`).
     pairs = range(0, n, 2)
-    here, left = Signal(data.ArrayLayout(len(pairs), outliers)), Signal(data.ArrayLayout(len(pairs), outliers))
+    here = Signal(data.ArrayLayout(len(pairs), outliers))
+    left = Signal(data.ArrayLayout(len(pairs), outliers))
     for slot in range(outliers):
         rises = (above(min(lane + 1, n - 1), slot) & ~above(lane - 1, slot) for lane in pairs)
         m.d.comb += [here[slot].eq(Cat(rises)), left[slot].eq(Cat(above(lane, slot) for lane in pairs))]

@@ -6,7 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from golden.parameters import ZERO_GROUP, Parameters
 from hw import payloads
-from hw.arith.float import FLOAT16, Rules, float_multiply
+from hw.arith.float import FLOAT16, MULTIPLY_CUTS, Rules, float_multiply
 from hw.arith.path import Path, carry, parallel, run, wait
 from hw.stream import Pipeline
 from hw.units.outlier_selector import or_tree, select_outliers, selection_cuts
@@ -15,7 +15,6 @@ from hw.units.unit import Unit
 __all__ = ["SignMask"]
 
 _RULES = Rules(overflow="clamp", zero="positive", non_finite="nan")
-_MULTIPLY_CUTS = 4
 
 
 class SignMask(Unit):
@@ -81,7 +80,7 @@ class SignMask(Unit):
         p = self.parameters
         if p.mask_operand == "digits":
             return 1 + (1 + selection_cuts(p.outliers, p.outliers) if p.outliers else 0)
-        return 2 + _MULTIPLY_CUTS if p.mask_width > 1 else 1
+        return 2 + MULTIPLY_CUTS if p.mask_width > 1 else 1
 
     def elaborate(self, platform: object) -> Module:  # noqa: D102
         m = Module()
@@ -163,7 +162,7 @@ class SignMask(Unit):
         def lane_path(lane: int) -> Path:
             return float_multiply(m, FLOAT16, _RULES, s.values[lane], getattr(s, f"slope{lane}"))
 
-        flags = wait(_MULTIPLY_CUTS, wrong=wrong)
+        flags = wait(MULTIPLY_CUTS, wrong=wrong)
         results = run(pipe, parallel(flags=flags, **{f"lane{lane}": lane_path(lane) for lane in range(p.lanes)}))
         lanes = [results[f"lane{lane}"] for lane in range(p.lanes)]
         pipe.finish(Cat(lane["value"] for lane in lanes))
