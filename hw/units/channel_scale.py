@@ -83,8 +83,10 @@ class ChannelScale(Unit):
         results = run(pipe, parallel(**paths)).values()
         pipe.finish(Cat(result["value"] for result in results))
         leaves = pipe.valid & pipe.advance
-        for status, name in ((self.overflow, "overflow"), (self.poisoned, "poisoned")):
-            m.d.sync += status.eq((status & ~self.clear) | (leaves & or_tree([result[name] for result in results])))
+        self._stick(
+            m,
+            **{name: leaves & or_tree([result[name] for result in results]) for name in ("overflow", "poisoned")},
+        )
         return m
 
 

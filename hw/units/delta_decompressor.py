@@ -85,10 +85,7 @@ class DeltaDecompressor(Unit):
         words = self._sort(m)
         measured = self._measure(m, words)
         self._decode(m, measured)
-        with m.If(self.clear):
-            m.d.sync += self.error.eq(0)
-        with m.If(Cat(*self._errors).any()):
-            m.d.sync += self.error.eq(1)
+        self._stick(m, error=Cat(*self._errors).any())
         return m
 
     def _sort(self, m: Module) -> object:

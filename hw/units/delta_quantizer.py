@@ -148,14 +148,7 @@ class DeltaQuantizer(Unit):
         ]
         leaves = named(m, "leaves", pipe.valid & pipe.advance)
         pipe.finish(output)
-        self._sticky(m, leaves, saturates=_any(lost), poisons=s["poison"])
-
-    def _sticky(self, m: Module, leaves: Value, *, saturates: Value, poisons: Value) -> None:
-        for port, event in ((self.saturated, saturates), (self.poisoned, poisons)):
-            with m.If(leaves & event):
-                m.d.sync += port.eq(1)
-            with m.Elif(self.clear):
-                m.d.sync += port.eq(0)
+        self._stick(m, saturated=leaves & _any(lost), poisoned=leaves & s["poison"])
 
     # With replays: vectors, a loop over their groups, outlier slots ---------------------------------------------------
 
@@ -201,7 +194,7 @@ class DeltaQuantizer(Unit):
             m.d.comb += [vector.payload.eq(payload), vector.valid.eq(self.i.valid), self.i.ready.eq(vector.ready)]
             m.d.comb += leaves.eq(vector.valid & vector.ready)
         m.d.comb += [saturates.eq(_any(s["overflow"] & ~ranks["flags"])), poisons.eq(s["poison"])]
-        self._sticky(m, leaves, saturates=saturates, poisons=poisons)
+        self._stick(m, saturated=leaves & saturates, poisoned=leaves & poisons)
         self._groups(m, vector)
 
     def _ranks(self, m: Module, flags: Value, values: data.View, group_width: int, slot_width: int) -> Path:

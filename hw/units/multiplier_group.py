@@ -285,12 +285,7 @@ class MultiplierGroup(Unit):
         events = round_and_accumulate(
             m, platform, pipe, **total, offset=offset, width=p.accumulator_width, **state["flags"]
         )
-        with m.If(self.clear):
-            m.d.sync += [self.overflow.eq(0), self.poisoned.eq(0)]
-        with m.If(events.clamped):
-            m.d.sync += self.overflow.eq(1)
-        with m.If(events.poison):
-            m.d.sync += self.poisoned.eq(1)
+        self._stick(m, overflow=events.clamped, poisoned=events.poison)
         return m
 
 

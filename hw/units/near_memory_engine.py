@@ -178,12 +178,7 @@ class NearMemoryEngine(Unit):
         ]
         joined = self._join(m, queue.o)
         self._emit(m, self._fixed_update(m, joined) if fixed else self._half_update(m, joined))
-        for name, events in self._status.items():
-            port = getattr(self, name)
-            with m.If(self.clear):
-                m.d.sync += port.eq(0)
-            with m.If(Cat(*events).any()):
-                m.d.sync += port.eq(1)
+        self._stick(m, **{name: Cat(*events).any() for name, events in self._status.items()})
         return m
 
     # Groups to words ------------------------------------------------------------------------------------------------

@@ -131,11 +131,6 @@ class SignMask(Unit):
             ]
         return {"slots": moved}
 
-    def _status(self, m: Module, events: dict[str, Value]) -> None:
-        for name, event in events.items():
-            status = getattr(self, name)
-            m.d.sync += status.eq((status & ~self.clear) | event)
-
     def _mask_values(self, m: Module, pipe: Pipeline) -> None:
         values = [self.i.p.values[lane] for lane in range(self.parameters.lanes)]
         wrong = [~FLOAT16.is_finite(value) for value in values]
@@ -144,7 +139,7 @@ class SignMask(Unit):
             for lane, (value, bad) in enumerate(zip(values, wrong, strict=True))
         ]
         pipe.finish(Cat(value[:16] for value in masked))
-        self._status(m, {"poisoned": self.i.valid & self.i.ready & or_tree(wrong)})
+        self._stick(m, poisoned=self.i.valid & self.i.ready & or_tree(wrong))
 
     def _multiply_slopes(self, m: Module, pipe: Pipeline) -> None:
         p = self.parameters
@@ -167,10 +162,8 @@ class SignMask(Unit):
         lanes = [results[f"lane{lane}"] for lane in range(p.lanes)]
         pipe.finish(Cat(lane["value"] for lane in lanes))
         leaves = pipe.valid & pipe.advance
-        self._status(
+        self._stick(
             m,
-            {
-                "overflow": leaves & or_tree([lane["overflow"] for lane in lanes]),
-                "poisoned": leaves & results["flags"]["wrong"],
-            },
+            overflow=leaves & or_tree([lane["overflow"] for lane in lanes]),
+            poisoned=leaves & results["flags"]["wrong"],
         )

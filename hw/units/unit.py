@@ -1,5 +1,6 @@
 """What every unit of the machine has in common."""
 
+from amaranth.hdl import Module, Value
 from amaranth.lib import wiring
 
 from golden.parameters import Parameters
@@ -44,6 +45,12 @@ class Unit(wiring.Component):
     def _members(self, parameters: Parameters) -> dict:
         """The unit's ports: members of its signature by name."""
         raise NotImplementedError(f"{type(self).__name__} must define _members")
+
+    def _stick(self, m: Module, **events: Value) -> None:
+        """Raise each sticky status output while its event holds; `clear` lowers it unless the event holds as well."""
+        for name, event in events.items():
+            status = getattr(self, name)
+            m.d.sync += status.eq((status & ~self.clear) | event)
 
     @property
     def parameters(self) -> Parameters:
