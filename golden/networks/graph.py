@@ -5,6 +5,7 @@ them, so a differential or a bit-exact execution is another executor over the sa
 `Layer.name` and reads the parameters of the layer. `dense` calls the layer itself.
 """
 
+import abc
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +16,48 @@ from golden.networks.layers import Layer, Shape
 
 Executor = Callable[[Layer, Sequence[np.ndarray]], np.ndarray]
 """Evaluates one layer: takes the layer and the values of its inputs, returns its value."""
+
+
+class StatefulExecutor(abc.ABC):
+    """Executor that remembers the steps before: of the values it passes from layer to layer it may make what it likes.
+
+    A sampler calls `begin_step` before each evaluation of the network; `Network` calls the executor itself for each
+    layer, and `result` for the last one.
+    """
+
+    def begin_step(self, index: int, steps: int, reference: np.ndarray | None = None) -> None:  # noqa: B027
+        """A step begins.
+
+        Parameters
+        ----------
+        index, steps : int
+            Number of the step in order of execution, from 0, and how many there are.
+        reference : int (batch,), optional
+            For each item of the batch, the item whose state of the step before is its reference; -1: none, it starts
+            anew. The default is each item its own.
+        """
+
+    @abc.abstractmethod
+    def __call__(self, layer: Layer, values: Sequence[Any]) -> Any:
+        """Evaluate `layer` for the values of its inputs: inputs of the network arrive as arrays."""
+
+    def result(self, value: Any) -> np.ndarray:
+        """Raw value as an array, of a value that the executor returned."""
+        return value
+
+    def held(self, value: Any) -> Any:
+        """A value of an earlier step, as layers are to read it in a step that does not compute it anew."""
+        return value
+
+
+def _raw(executor: Executor, value: Any) -> np.ndarray:
+    return executor.result(value) if isinstance(executor, StatefulExecutor) else value
+
+
+def begin_step(executor: Executor, index: int, steps: int, reference: np.ndarray | None = None) -> None:
+    """Tell an executor that a step begins, if it is one that keeps state. See `StatefulExecutor.begin_step`."""
+    if isinstance(executor, StatefulExecutor):
+        executor.begin_step(index, steps, reference)
 
 
 def dense(layer: Layer, values: Sequence[np.ndarray]) -> np.ndarray:
@@ -114,7 +157,7 @@ class Network:
             value = values[layer.name] = executor(layer, [values[source] for source in layer.inputs])
             for source in dead:
                 del values[source]
-        return value
+        return _raw(executor, value)
 
     def _check(self, inputs: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
         if len(inputs) != len(self._inputs):
@@ -170,7 +213,7 @@ class Record:
 
 
 @dataclass
-class Recorder:
+class Recorder(StatefulExecutor):
     """Executor that keeps what the named layers saw in the last call, and leaves the work to another executor.
 
     Parameters
@@ -194,9 +237,22 @@ class Recorder:
         """Names become a set."""
         self.names = None if self.names is None else frozenset(self.names)
 
+    def begin_step(self, index: int, steps: int, reference: np.ndarray | None = None) -> None:
+        """Tell the executor that does the work."""
+        begin_step(self.executor, index, steps, reference)
+
+    def result(self, value: Any) -> np.ndarray:
+        """As the executor that does the work says."""
+        return _raw(self.executor, value)
+
+    def held(self, value: Any) -> Any:
+        """As the executor that does the work says."""
+        return self.executor.held(value) if isinstance(self.executor, StatefulExecutor) else value
+
     def __call__(self, layer: Layer, values: Sequence[np.ndarray]) -> np.ndarray:
         """Evaluate `layer` and keep the record."""
         output = self.executor(layer, values)
         if self.names is None or layer.name in self.names:
-            self.records[layer.name] = Record(tuple(values), output)
+            raw = [_raw(self.executor, value) for value in (*values, output)]
+            self.records[layer.name] = Record(tuple(raw[:-1]), raw[-1])
         return output

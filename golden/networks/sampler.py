@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from golden.networks.graph import Executor, Network, dense
+from golden.networks.graph import Executor, Network, begin_step, dense
 
 
 @dataclass(frozen=True)
@@ -124,6 +124,7 @@ def ddim(
         raise ValueError(f"Labels must be integers from 0 to {classes - 1}, not {wrong}")
     x = np.asarray(start, np.float32)
     for index, timestep in enumerate(timesteps):
+        begin_step(executor, index, steps)
         predicted = network(x, np.full(len(x), timestep), labels, executor=executor)
         here = signal[timestep]
         there = signal[timesteps[index + 1]] if index + 1 < steps else 1.0

@@ -140,20 +140,84 @@ def test_embedding(rng):
 
 
 def test_linear_layers_are_linear_in_their_first_input(rng):
-    weight, bias, square = values(rng, 3, 3, 3, 3), values(rng, 3), values(rng, 2, 3, 4, 4)
+    image, tokens = (2, 3, 4, 4), (2, 4, 8)
+    weight, bias, square = values(rng, 3, 3, 3, 3), values(rng, 3), values(rng, *image)
     others = {"matmul": (values(rng, 2, 3, 4, 4),), "add": (square,), "concat": (square,)}
-    others["add_channel"] = (values(rng, 2, 3),)
-    tested = set()
+    others |= {"add_channel": (values(rng, 2, 3),), "gate": (values(rng, 2, 4),)}
+    arguments = {
+        "convolution": {"weight": weight, "bias": bias},
+        "linear": {"weight": values(rng, 3, 4), "bias": bias},
+        "add_constant": {"table": values(rng, 4)},
+        "heads": {"heads": 2},
+        "part": {"index": 1, "parts": 2},
+    }
     for kind in layers.KINDS:
-        arguments = {}
-        if kind in (layers.Convolution, layers.Linear):
-            arguments = {"weight": weight if kind is layers.Convolution else values(rng, 3, 4), "bias": bias}
-        if not kind.linear or kind is layers.Image:
+        if not kind.linear:
             continue
-        layer = kind("x", ("a", "b"), **arguments)
-        a, b = values(rng, 2, 3, 4, 4), values(rng, 2, 3, 4, 4)
+        layer = kind("x", ("a", "b"), **arguments.get(kind.kind, {}))
+        shape = tokens if kind in (layers.Unpatch, layers.Heads, layers.Image) else image
+        a, b = values(rng, *shape), values(rng, *shape)
         rest = others.get(kind.kind, ())
         whole, change = layer(a + b, *rest), layer(b, *rest) - layer(np.zeros_like(b), *rest)
         np.testing.assert_allclose(whole, layer(a, *rest) + change, rtol=1e-4, atol=1e-4)
-        tested.add(kind.kind)
-    assert {"convolution", "linear", "matmul", "add", "add_channel", "concat", "upsample", "mean", "tokens"} == tested
+        assert whole.shape == layer.shape(shape, *(x.shape for x in rest)), kind
+
+
+def test_layer_norm(rng):
+    x = values(rng, 2, 5, 6) * 3 + 1
+    expected = [[(row - row.mean()) / math.sqrt(row.astype(float).var() + 1e-6) for row in item] for item in x]
+    layer = layers.LayerNorm("n", ("x",))
+    agree(layer, layer(x), expected, x)
+
+
+def test_silu_and_gelu(rng):
+    x = np.concatenate([values(rng, 50) * 4, np.array([0, -200, 200], np.float32)])
+    silu = [float(v) / (1 + math.exp(min(-float(v), 700))) for v in x]
+    agree(layers.SiLU("s", ("x",)), layers.SiLU("s", ("x",))(x), silu, x)
+    gelu = [0.5 * v * (1 + math.tanh(math.sqrt(2 / math.pi) * (v + 0.044715 * v**3))) for v in map(float, x)]
+    agree(layers.GELU("g", ("x",)), layers.GELU("g", ("x",))(x), gelu, x)
+
+
+@pytest.mark.parametrize("axis", [-1, 1])
+def test_modulate_and_gate(rng, axis):
+    x, shift, scale = values(rng, 2, 3, 4, 3), values(rng, 2, 3), values(rng, 2, 3)
+    expected, gated = np.empty(x.shape), np.empty(x.shape)
+    for n, *rest in np.ndindex(x.shape):
+        channel = rest[axis] if axis == -1 else rest[0]
+        expected[n, *rest] = x[n, *rest] * (1 + scale[n, channel]) + shift[n, channel]
+        gated[n, *rest] = x[n, *rest] * scale[n, channel]
+    layer = layers.Modulate("m", ("x", "shift", "scale"), axis=axis)
+    agree(layer, layer(x, shift, scale), expected, x, shift, scale)
+    layer = layers.Gate("g", ("x", "scale"), axis=axis)
+    agree(layer, layer(x, scale), gated, x, scale)
+
+
+def test_patches_and_unpatch(rng):
+    x = values(rng, 2, 3, 4, 6)
+    layer = layers.Patches("p", ("x",), size=2)
+    expected = [[x[n, :, i : i + 2, j : j + 2].ravel() for i in (0, 2) for j in (0, 2, 4)] for n in range(2)]
+    agree(layer, layer(x), expected, x)
+    tokens = values(rng, 2, 4, 12)
+    layer = layers.Unpatch("u", ("x",), size=2)
+    expected = np.empty((2, 3, 4, 4))
+    for n, c, i, j in np.ndindex(expected.shape):
+        expected[n, c, i, j] = tokens[n, i // 2 * 2 + j // 2, (i % 2 * 2 + j % 2) * 3 + c]
+    agree(layer, layer(tokens), expected, tokens)
+
+
+def test_heads_joined_and_part(rng):
+    x = values(rng, 2, 5, 6)
+    heads = layers.Heads("h", ("x",), heads=3)
+    agree(heads, heads(x), np.stack([x[..., 0:2], x[..., 2:4], x[..., 4:6]], axis=1), x)
+    joined = layers.Joined("j", ("h",))
+    agree(joined, joined(heads(x)), x, heads(x))
+    part = layers.Part("p", ("x",), index=2, parts=3)
+    agree(part, part(x), x[..., 4:], x)
+
+
+def test_contracted_axes(rng):
+    assert layers.Convolution("c", ("x",), values(rng, 3, 3, 3, 3), values(rng, 3)).contracted == (1,)
+    assert layers.Linear("l", ("x",), values(rng, 3, 4), values(rng, 3)).contracted == (-1,)
+    assert layers.MatMul("m", ("a", "b")).contracted == (-1, -2)
+    assert layers.MatMul("m", ("a", "b"), transposed=True).contracted == (-1, -1)
+    assert layers.ReLU("r", ("x",)).contracted == ()

@@ -1,0 +1,51 @@
+"""The layers of a network: frozen objects that own their parameters and can be evaluated, in float32, by numpy alone.
+
+A layer says what it is (`Layer.kind`), where it stands (`Layer.name`, and in `Layer.inputs` the names of what it
+reads), and what it computes when called. Whoever wants another execution of the same network, a differential one for
+instance, reads the parameters and does not call the layer.
+
+Images are ``(batch, channels, height, width)``, tokens ``(batch, tokens, channels)``. Groups along a contracted
+dimension run along `Layer.contracted`, for a convolution over its input channels.
+"""
+
+from collections.abc import Sequence
+
+from golden.networks.layers.base import Layer, Shape
+from golden.networks.layers.combine import Add, AddChannel, AddConstant, Concat, Gate, Modulate
+from golden.networks.layers.conditioning import Embedding, TimeEncoding
+from golden.networks.layers.contraction import Convolution, Linear, MatMul
+from golden.networks.layers.norm import GroupNorm, LayerNorm
+from golden.networks.layers.pointwise import GELU, ReLU, SiLU, Softmax
+from golden.networks.layers.shape import Heads, Image, Joined, Mean, Part, Patches, Tokens, Unpatch, Upsample
+
+KINDS: Sequence[type[Layer]] = (
+    Convolution,
+    Linear,
+    MatMul,
+    GroupNorm,
+    LayerNorm,
+    ReLU,
+    SiLU,
+    GELU,
+    Softmax,
+    Add,
+    AddChannel,
+    AddConstant,
+    Concat,
+    Gate,
+    Modulate,
+    Upsample,
+    Mean,
+    Tokens,
+    Image,
+    Patches,
+    Unpatch,
+    Heads,
+    Joined,
+    Part,
+    TimeEncoding,
+    Embedding,
+)
+"""Every class of layer."""
+
+__all__ = ["KINDS", "Layer", "Shape", *sorted(kind.__name__ for kind in KINDS)]
