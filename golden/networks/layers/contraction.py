@@ -33,10 +33,14 @@ class Convolution(Weighted):
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """Convolve images ``(batch, in, height, width)``."""
+        return self.product(x, self.weight, self.bias)
+
+    def product(self, x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None = None) -> np.ndarray:
+        """Convolve with other weights of the same shape, and add no bias unless one is given."""
         batch, _, height, width = self.shape(x.shape)
-        rows = self.columns(x)
-        y = self.weight.reshape(len(self.weight), -1) @ rows
-        y += self.bias[:, None]
+        y = weight.reshape(len(weight), -1) @ self.columns(x)
+        if bias is not None:
+            y += bias[:, None]
         return np.ascontiguousarray(y.reshape(-1, batch, height, width).transpose(1, 0, 2, 3))
 
     def columns(self, x: np.ndarray) -> np.ndarray:
@@ -89,7 +93,11 @@ class Linear(Weighted):
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """Multiply ``(..., in)``."""
-        return x @ self.weight.T + self.bias
+        return self.product(x, self.weight) + self.bias
+
+    def product(self, x: np.ndarray, weight: np.ndarray) -> np.ndarray:
+        """Multiply by other weights of the same shape, without bias."""
+        return x @ weight.T
 
     def shape(self, *shapes: Shape) -> Shape:
         """``(..., out)``."""

@@ -28,7 +28,10 @@ class GroupNorm(Weighted):
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """Normalise images ``(batch, channels, height, width)`` with their own statistics."""
-        mean, deviation = self.statistics(x)
+        return self.normalised(x, *self.statistics(x))
+
+    def normalised(self, x: np.ndarray, mean: np.ndarray, deviation: np.ndarray) -> np.ndarray:
+        """Normalise with the given statistics."""
         scale = self.weight.reshape(self.groups, -1) / deviation[:, :, None]
         shift = self.bias.reshape(self.groups, -1) - mean[:, :, None] * scale
         return x * scale.reshape(len(x), -1, 1, 1) + shift.reshape(len(x), -1, 1, 1)
@@ -56,7 +59,10 @@ class LayerNorm(Layer):
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """Normalise ``(..., channels)`` with its own statistics."""
-        mean, deviation = self.statistics(x)
+        return self.normalised(x, *self.statistics(x))
+
+    def normalised(self, x: np.ndarray, mean: np.ndarray, deviation: np.ndarray) -> np.ndarray:
+        """Normalise with the given statistics."""
         return (x - mean[..., None]) / deviation[..., None]
 
     def statistics(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

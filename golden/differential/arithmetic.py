@@ -1,0 +1,161 @@
+"""What computes: the primitives of a differential execution, in floating point."""
+
+import abc
+from collections.abc import Sequence
+
+import numpy as np
+
+from golden.differential.configuration import Configuration
+from golden.differential.quantise import Grouping, Passes, half, quantise
+from golden.networks.layers import Layer
+
+__all__ = ["Arithmetic", "FloatArithmetic", "align"]
+
+
+def align(weights: np.ndarray, axis: int, lanes: int, fraction_bits: int, segments: tuple[int, ...] = ()) -> np.ndarray:
+    """FP16 weights rounded to what aligned weights can hold (numerics, section 6), as float32.
+
+    Parameters
+    ----------
+    weights : float32
+        Any finite values; they are rounded to FP16 first.
+    axis : int
+        The contracted axis.
+    lanes : int
+        n.
+    fraction_bits : int
+        F.
+    segments : tuple of int
+        Lengths that are padded to groups separately; the default is the whole axis.
+    """
+    axis = axis if axis < 0 else axis - weights.ndim
+    weights = half(weights)
+    grouping = Grouping(axis, segments or (weights.shape[axis],), lanes)
+    parts = grouping.split(weights)
+    exponent = np.frexp(np.abs(parts).max(axis=parts.ndim + axis, keepdims=True))[1] - 1
+    lsb = np.maximum(exponent, -14) - fraction_bits
+    one = np.float32(1)
+    rounded = np.rint(parts * np.ldexp(one, -lsb)) * np.ldexp(one, lsb)
+    return grouping.join(rounded)
+
+
+class Arithmetic(abc.ABC):
+    pass
+
+
+class FloatArithmetic(Arithmetic):
+    """Binary32 with the roundings of the machine: only products and norms differ from its bits, by their own rounding."""
+
+    def __init__(self, configuration: Configuration):
+        self._configuration = configuration
+        self._machine = configuration.machine
+        self._half_state = configuration.flow == "diffy" or configuration.machine.state_format == "float16"
+        self._weights: dict[str, np.ndarray] = {}
+
+    def grid(self, value: np.ndarray, s: int) -> np.ndarray:
+        """Round to the state's format."""
+        if self._half_state:
+            return half(np.asarray(value, np.float32))
+        result = value * np.float32(2.0**-s)
+        np.rint(result, out=result)
+        result *= np.float32(2.0**s)
+        return result
+
+    def difference(self, x: np.ndarray, held: np.ndarray) -> np.ndarray:
+        """``x - held`` in full."""
+        return x - held
+
+    def add(self, held: np.ndarray, delta: np.ndarray, s: int) -> np.ndarray:
+        """New state."""
+        total = held + delta
+        return half(total) if self._half_state else total
+
+    def predict(self, held: np.ndarray, before: np.ndarray, beta: np.float32, s: int) -> np.ndarray:
+        """``held + beta (held - before)`` in the state's format."""
+        return self.grid(held + beta * (held - before), s)
+
+    def quantise(
+        self,
+        difference: np.ndarray,
+        grouping: Grouping,
+        *,
+        digit_width: int,
+        passes: int | np.ndarray,
+        floor: int,
+        exponent: int | None = None,
+        tensor_scale: bool = False,
+    ) -> Passes:
+        """Delta groups of FP16 differences."""
+        if tensor_scale:
+            top = np.abs(difference).max(axis=tuple(range(1, difference.ndim)), keepdims=True)
+            scale = np.maximum(top, np.float32(2.0**-24)) / np.float32(2 ** (digit_width - 1) - 1)
+            values = np.rint(difference / scale) * scale
+            none = np.zeros((1,) * (difference.ndim + 1), np.int32)
+            return Passes(values, grouping.split(difference), none, none, None, 0)
+        if isinstance(passes, np.ndarray):
+            passes = passes[..., None]
+        return quantise(
+            half(difference),
+            grouping,
+            self._machine,
+            digit_width=digit_width,
+            passes=passes,
+            floor=-24 if self._half_state else floor,
+            exponent=exponent,
+        )
+
+    def residual(self, x, total, sent: Passes, grouping: Grouping, bits: int, s: int) -> np.ndarray:  # noqa: ANN001
+        """What the engine takes for Xhat if it keeps ``x - Xhat`` in so many bits."""
+        unit = np.ldexp(np.float32(1), sent.last - bits)
+        kept = np.rint(grouping.split(x - total) / unit)
+        limit = 2 ** (bits - 1)
+        return self.grid(x - grouping.join(np.clip(kept, -limit, limit - 1) * unit), s)
+
+    def product(self, layer: Layer, delta: np.ndarray, segments: tuple[int, ...] = ()) -> np.ndarray:
+        """Weights times deltas, without bias."""
+        if layer.name not in self._weights:
+            weight, machine = half(layer.weight), self._machine
+            if machine.weight_form == "aligned":
+                weight = align(layer.weight, 1, machine.lanes, machine.fraction_bits, segments)
+            self._weights[layer.name] = weight
+        return layer.product(delta, self._weights[layer.name])
+
+    def matmul(self, layer: Layer, a: np.ndarray, b: np.ndarray, *, right: bool = False) -> np.ndarray:
+        """Product of two activations; the one that is not a delta (`right`: the left one) enters as weights."""
+        machine = self._machine
+        raw, axis = (a, layer.contracted[0]) if right else (b, layer.contracted[1])
+        if machine.weight_form == "aligned":
+            raw = align(raw, axis, machine.lanes, machine.fraction_bits)
+        else:
+            raw = half(raw)
+        return layer(raw, b) if right else layer(a, raw)
+
+    def outputs(self, change: np.ndarray, layer: Layer, s: int, floor: int) -> tuple[np.ndarray, Passes | None, Grouping]:
+        """Output deltas as they reach the state."""
+        change = half(change)
+        axis = -3 if layer.kind == "convolution" else -1
+        grouping = Grouping(axis, (change.shape[axis],), self._machine.lanes)
+        if self._configuration.exact_outputs or self._configuration.flow in ("raw", "diffy"):
+            return (change if self._half_state else self.grid(change, s)), None, grouping
+        result = quantise(
+            change,
+            grouping,
+            self._machine,
+            passes=self._machine.output_passes,
+            floor=-24 if self._half_state else floor,
+            outliers=0,
+            digit_width=int(__import__('os').environ.get('KO','0')) or None,
+        )
+        return result.values, result, grouping
+
+    def biased(self, layer: Layer, total: np.ndarray, s: int) -> np.ndarray:
+        """State with bias."""
+        bias = getattr(layer, "bias", None)
+        if bias is None:
+            return total
+        bias = self.grid(bias, s)
+        return total + (bias[:, None, None] if layer.kind == "convolution" else bias)
+
+    def near(self, layer: Layer, values: Sequence[np.ndarray]) -> np.ndarray:
+        """A layer near memory."""
+        return layer(*values)

@@ -1,0 +1,242 @@
+"""How a network is executed: one frozen object, validated once, and the named ones."""
+
+import dataclasses
+import fnmatch
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from golden import names
+from golden.parameters import Parameters
+
+__all__ = ["CONFIGURATIONS", "Configuration", "configuration"]
+
+SCHEMA = 1
+
+Flow = Literal["dense", "raw", "diffy", "sign_mask", "closed_loop"]
+
+FLOWS: dict[str, str] = {
+    "dense": "every step from scratch in binary32: the reference",
+    "raw": "every step from scratch, activations as digits: no state at all",
+    "diffy": "deltas against the raw input of the step before; activations and norms exact",
+    "sign_mask": "deltas from layer to layer, ReLU by the sign of the step before (published open loop)",
+    "closed_loop": "deltas against what the consumers have summed so far",
+}
+"""Every flow and what it does."""
+
+
+def _field(default: Any, help: str) -> Any:
+    if isinstance(default, dict):
+        return dataclasses.field(default_factory=dict, metadata={"help": help})
+    return dataclasses.field(default=default, metadata={"help": help})
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Configuration:
+    """A flow on a machine; ``metadata["help"]`` explains each member in a line.
+
+    Raises
+    ------
+    TypeError
+        If a value has the wrong type.
+    ValueError
+        If a value is outside its range, or two exclude each other.
+    """
+
+    flow: Flow = _field("closed_loop", "how activations travel, see FLOWS")
+    machine: Parameters = dataclasses.field(default_factory=Parameters, metadata={"help": "parameters of the machine"})
+    passes: int = _field(1, "passes of an input delta")
+    first_passes: int = _field(3, "passes of the first step and of every refresh, which send raw values")
+    last_passes: int = _field(2, "passes of the last step")
+    input_passes: int = _field(3, "passes of the network's own input")
+    raw_passes: int = _field(3, "passes of an operand that is sent raw in every step (raw attention, chosen layers)")
+    step_passes: Mapping[int, int] = _field({}, "passes of single steps, by number")
+    layer_passes: Mapping[str, int] = _field({}, "passes of what layers read, by pattern of their names")
+    layer_digits: Mapping[str, int] = _field({}, "k of what layers read, by pattern of their names")
+    output_bits: int = _field(0, "output deltas are never finer than the largest state over 2^bits; 0: as fine as state")
+    exact_outputs: bool = _field(False, "output deltas reach the state without being quantised (a study)")
+    tensor_scale: bool = _field(False, "flow raw: one real scale for a whole tensor, instead of group exponents")
+    refresh: int = _field(0, "send raw values every so many steps; 0: only in the first")
+    prediction: bool = _field(False, "closed loop: deltas against a prediction from the last two steps")
+    residual_bits: int = _field(0, "closed loop: keep what was not sent in so many bits; 0: exactly")
+    norm: Literal["current", "previous", "calibrated"] = _field("current", "whose deviation norms divide by")
+    attention: Literal["delta", "raw"] = _field("delta", "products of two activations on deltas, or from raw values")
+    choice: Literal["delta", "ditto", "cost"] = _field(
+        "delta", "per tensor: always deltas, or raw values where two measured steps, or the cost model, find them cheaper"
+    )
+
+    def __post_init__(self) -> None:
+        """Check every rule, once."""
+        if not isinstance(self.machine, Parameters):
+            raise TypeError(f"machine must be Parameters, not {type(self.machine).__name__}")
+        for field in dataclasses.fields(self):
+            value, choices = getattr(self, field.name), get_args(field.type)
+            if choices and not isinstance(field.type, type) and all(isinstance(one, str) for one in choices):
+                if value not in choices:
+                    raise ValueError(f"{field.name} must be {' or '.join(choices)}, not {value!r}")
+            elif field.type is bool and not isinstance(value, bool):
+                raise TypeError(f"{field.name} must be true or false, not {value!r}")
+        for name, low, high in (
+            ("passes", 1, 4),
+            ("first_passes", 1, 8),
+            ("last_passes", 1, 4),
+            ("input_passes", 1, 8),
+            ("raw_passes", 1, 8),
+            ("output_bits", 0, 24),
+            ("refresh", 0, 1000),
+            ("residual_bits", 0, 16),
+        ):
+            _integer(name, getattr(self, name), low, high)
+        for name, low, high in (("step_passes", 1, 8), ("layer_passes", 1, 8), ("layer_digits", 2, 8)):
+            table = getattr(self, name)
+            if not isinstance(table, Mapping):
+                raise TypeError(f"{name} must be a mapping, not {table!r}")
+            for key, value in table.items():
+                _integer(f"{name}[{key!r}]", value, low, high)
+        closed = self.flow == "closed_loop"
+        for name in ("prediction", "residual_bits"):
+            if getattr(self, name) and not closed:
+                raise ValueError(f"{name} must be off with flow {self.flow}, not {getattr(self, name)!r}")
+        if self.prediction and self.residual_bits:
+            raise ValueError(f"residual_bits must be 0 with prediction, not {self.residual_bits}")
+        if self.tensor_scale and self.flow != "raw":
+            raise ValueError(f"tensor_scale must be false with flow {self.flow}, not true")
+        if self.machine.flip_repair and self.flow != "sign_mask":
+            raise ValueError(f"flip_repair must be false with flow {self.flow}, not true")
+        saturates = self.machine.exponent_policy == "layer" and self.machine.overflow_policy == "saturate"
+        if saturates and (self.passes > 1 or self.last_passes > 1):
+            raise ValueError(
+                "passes and last_passes must be 1 with overflow_policy saturate (a saturated lane leaves no residual), "
+                f"not {self.passes} and {self.last_passes}"
+            )
+
+    # What applies where ---------------------------------------------------------------------------------------------
+
+    def digits_of(self, consumers: tuple[str, ...]) -> int:
+        """k of a tensor that these layers read."""
+        found = [k for pattern, k in self.layer_digits.items() if _matches(pattern, consumers)]
+        return max(found, default=self.machine.digit_width)
+
+    def passes_of(self, step: int, steps: int, consumers: tuple[str, ...], *, first_layer: bool) -> int:
+        """Passes of a delta that these layers read in a step: the most that any rule asks for."""
+        found = [self.passes, self.step_passes.get(step, 1)]
+        found += [passes for pattern, passes in self.layer_passes.items() if _matches(pattern, consumers)]
+        if step == steps - 1:
+            found.append(self.last_passes)
+        if first_layer:
+            found.append(self.input_passes)
+        return max(found)
+
+    def refreshes(self, step: int) -> bool:
+        """Whether a step sends raw values."""
+        return step == 0 or self.flow == "raw" or bool(self.refresh and step % self.refresh == 0)
+
+    # JSON -----------------------------------------------------------------------------------------------------------
+
+    def to_dict(self) -> dict[str, Any]:
+        """The configuration as a mapping with ``schema``, ready for JSON."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        values["machine"] = self.machine.to_dict()
+        for name in ("step_passes", "layer_passes", "layer_digits"):
+            values[name] = {str(key): value for key, value in values[name].items()}
+        return {"schema": SCHEMA, **values}
+
+    @classmethod
+    def from_dict(cls, mapping: Any) -> "Configuration":
+        """Read a mapping; keys left out keep their defaults.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If it is no mapping of schema 1, a key is unknown, or a rule is broken.
+        """
+        if not isinstance(mapping, dict):
+            raise TypeError(f"A method must be a JSON object, not {type(mapping).__name__}")
+        values = dict(mapping)
+        if (schema := values.pop("schema", None)) != SCHEMA:
+            raise ValueError(f"schema of a method must be {SCHEMA}, not {schema!r}")
+        known = [field.name for field in dataclasses.fields(cls)]
+        for key in values:
+            if key not in known:
+                raise ValueError(names.unknown("Key of a method", key, known))
+        if "machine" in values:
+            values["machine"] = Parameters.from_dict(values["machine"])
+        if isinstance(values.get("step_passes"), dict):
+            values["step_passes"] = {int(key): value for key, value in values["step_passes"].items()}
+        return cls(**values)
+
+    @classmethod
+    def from_file(cls, path: Path | str) -> "Configuration":
+        """Read a JSON file written from `to_dict`.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be read.
+        TypeError, ValueError
+            If it is not JSON or breaks a rule.
+        """
+        try:
+            return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise ValueError(f"A method file must be JSON, not {str(path)!r}: {error}") from error
+
+
+def _integer(name: str, value: Any, low: int, high: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{name} must be an integer, not {value!r}")
+    if not low <= value <= high:
+        raise ValueError(f"{name} must be in {low}..{high}, not {value}")
+
+
+def _matches(pattern: str, consumers: tuple[str, ...]) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for name in consumers)
+
+
+def _loop(k: int, outputs: int, **machine: Any) -> Parameters:
+    return Parameters(
+        digit_width=k, lanes=32, outliers=0, fraction_bits=10, output_passes=outputs, memory_lanes=4, **machine
+    )
+
+
+_PAPER = Parameters(
+    digit_width=3,
+    lanes=60,
+    outliers=4,
+    exponent_policy="layer",
+    overflow_policy="saturate",
+    weight_form="float",
+    accumulator_width=48,
+    output_passes=1,
+    memory_lanes=12,
+    link_width=256,
+)
+_ONCE = {"passes": 1, "last_passes": 1}
+
+CONFIGURATIONS: dict[str, tuple[str, Configuration]] = {
+    "dense": ("binary32, every step from scratch: the reference", Configuration(flow="dense")),
+    "paper": ("published: open loop, sign mask, k = 3, layer exponent, saturation", Configuration(
+        flow="sign_mask", machine=_PAPER, norm="calibrated", attention="raw", **_ONCE)),
+    "closed-int3": ("closed loop, k = 3, n = 32, no float multiplier", Configuration(machine=_loop(3, 4))),
+    "closed-int4": ("closed loop, k = 4, n = 32, no float multiplier", Configuration(
+        machine=_loop(4, 3), first_passes=3, input_passes=2)),
+    "raw-int8": ("raw activations of 8 bits under group exponents, no state", Configuration(
+        flow="raw", machine=_loop(8, 2), first_passes=1, input_passes=1, last_passes=1)),
+    "raw-int8-tensor": ("raw activations of 8 bits, one scale a tensor, no state", Configuration(
+        flow="raw", machine=_loop(8, 2), first_passes=1, input_passes=1, last_passes=1, tensor_scale=True)),
+}
+"""Named configurations: a line about each, and the configuration."""
+
+
+def configuration(name: str) -> Configuration:
+    """Named configuration, or the one of a file whose name ends in ``.json``.
+
+    Raises
+    ------
+    ValueError
+        If there is no such name.
+    """
+    if name.endswith(".json"):
+        return Configuration.from_file(name)
+    return names.lookup("Method", name, {key: value for key, (_, value) in CONFIGURATIONS.items()})

@@ -1,0 +1,186 @@
+"""Notes of what an execution sends: digits, groups, and bits on the link.
+
+Bits are counted by the rules of the delta stream, version 1 (``docs/formats.md``), everything included, for a stream in
+which vectors follow one another position by position, groups of one position side by side, and the passes of a vector
+inside. `joint` counts the proposal of decision 005: one pass-0 digit coded as now, all finer bits plain behind it.
+"""
+
+import dataclasses
+from collections import defaultdict
+from typing import Any
+
+import numpy as np
+
+from golden.differential.quantise import Grouping, Passes
+from golden.parameters import Parameters
+from golden.units.delta_compressor import BLOCK_GROUPS, HEADER_BITS
+
+__all__ = ["Measure", "Row", "count"]
+
+
+@dataclasses.dataclass
+class Row:
+    """Totals over tensors or steps; rows can be added.
+
+    Members
+    -------
+    elements : int
+        Values that are not padding.
+    digits : int
+        Digits of all passes, `elements` times passes.
+    zeros, outliers, saturated : int
+        Digits that are 0; lanes that travel as FP16; lanes that were cut off.
+    crowded : int
+        Vectors of which more than m lanes overflow at the exponent used (layer policy), or would at the exponent that
+        the m-th largest lane alone asks for.
+    vectors, groups, zero_groups : int
+        Groups of pass 0; groups of all passes, and those of them that are zero groups.
+    bits, joint, entropy : float
+        On the link; in the joint form; order-0 entropy of the digits, pass by pass, plus outliers.
+    """
+
+    elements: int = 0
+    digits: int = 0
+    zeros: int = 0
+    outliers: int = 0
+    saturated: int = 0
+    crowded: int = 0
+    vectors: int = 0
+    groups: int = 0
+    zero_groups: int = 0
+    bits: float = 0.0
+    joint: float = 0.0
+    entropy: float = 0.0
+
+    def __add__(self, other: "Row") -> "Row":
+        pairs = zip(dataclasses.astuple(self), dataclasses.astuple(other), strict=True)
+        return Row(*(a + b for a, b in pairs))
+
+
+def _in_order(groups: np.ndarray, axis: int) -> np.ndarray:
+    """Groups (one lane each) in stream order: positions, then groups of a position."""
+    return np.moveaxis(np.squeeze(groups, axis=axis), axis - 1, -1).ravel()
+
+
+def _exponent_bits(codes: np.ndarray, zero: np.ndarray, passes: int, number: int) -> int:
+    """Bits of the exponent fields of one pass of a stream."""
+    vectors = max(BLOCK_GROUPS // passes, 1)
+    index = np.arange(len(codes))
+    latest = np.maximum.accumulate(np.where(zero, -1, index))
+    before = np.concatenate([[-1], latest[:-1]])
+    known = before >= index // vectors * vectors
+    step = codes - np.where(known, codes[np.maximum(before, 0)], 0)  # code 24 is exponent 0
+    bits = np.where(step == 0, 1, np.where(np.abs(step) == 1, 3, 10))
+    return int(np.where(zero, 3, bits).sum())
+
+
+def _plane_bits(magnitude: np.ndarray, k: int, padded: int) -> int:
+    """Bits of the digits of groups that are not zero groups; `padded` lanes, those of the padding included."""
+    rest = max(k - 3, 0)
+    signs = int(np.count_nonzero(magnitude))
+    if k == 2:
+        return padded + signs
+    high = magnitude >> rest if rest else magnitude
+    planes = int(np.count_nonzero(high)) + int(np.count_nonzero(high > 1)) if rest else signs + int(
+        np.count_nonzero(magnitude > 1)
+    )
+    return padded * (1 + rest) + planes + signs
+
+
+def _entropy(values: np.ndarray, low: int, high: int) -> float:
+    counts = np.bincount((values - low).ravel().astype(np.int64), minlength=high - low + 1)
+    counts = counts[counts > 0]
+    return float(-(counts * np.log2(counts / counts.sum())).sum()) if counts.sum() else 0.0
+
+
+def count(sent: Passes, grouping: Grouping, parameters: Parameters, k: int, m: int) -> Row:
+    """Figures of one quantised tensor."""
+    lanes = sent.lanes
+    axis = lanes.ndim + grouping.axis
+    elements = int(np.prod(sent.values.shape))
+    n = parameters.lanes
+    vectors = sent.exponent.size
+    most = int(np.max((sent.exponent - sent.last + k - 2) // (k - 1), initial=0)) + 1
+    row = Row(elements=elements, vectors=vectors, saturated=sent.saturated)
+    rest = lanes
+    exact = sent.exact if sent.exact is not None and sent.exact.any() else None
+    if exact is not None:
+        row.outliers = int(exact.sum())
+        rest = np.where(exact, np.float32(0), lanes)
+    lane_bits = parameters.lane_width + 16
+    top = 2 ** (k - 1) - 1
+    row.bits += row.outliers * lane_bits
+    row.joint += row.outliers * lane_bits
+    row.entropy += row.outliers * lane_bits
+    for number in range(most):
+        e = np.maximum(sent.exponent - number * (k - 1), sent.last)
+        if number and (sent.exponent - (number - 1) * (k - 1) <= sent.last).all():
+            break
+        q = np.rint(rest * np.ldexp(np.float32(1), -e))
+        np.clip(q, -top, top, out=q)
+        rest = rest - q * np.ldexp(np.float32(1), e)
+        magnitude = np.abs(q).astype(np.int16)
+        used = magnitude.any(axis=axis, keepdims=True)
+        if number == 0 and exact is not None:
+            used |= exact.any(axis=axis, keepdims=True)
+        zero = ~used
+        row.groups += vectors
+        row.zero_groups += int(zero.sum())
+        row.digits += elements
+        row.zeros += elements - int(np.count_nonzero(magnitude)) - (row.outliers if number == 0 else 0)
+        fields = _exponent_bits(_in_order(e, axis), _in_order(zero, axis), most, number)
+        fields += int(used.sum()) * m.bit_length() if m else 0
+        planes = _plane_bits(magnitude, k, int(used.sum()) * n)
+        row.bits += fields + planes
+        row.entropy += _entropy(q, -top, top) * (elements / q.size)
+        if number == 0:
+            first = fields, planes
+    row.bits += _frame(row.groups, row.bits, parameters)
+    # Joint: pass 0 as it is, and behind it the finer bits of every lane of a group in which anything is left.
+    fields, planes = first
+    row.joint += fields + planes
+    if most > 1:
+        left = np.abs(lanes if exact is None else np.where(exact, np.float32(0), lanes))
+        left = (left >= np.ldexp(np.float32(0.5), sent.last)).any(axis=axis, keepdims=True)
+        row.joint += int(((sent.exponent - sent.last) * left).sum()) * n
+    row.joint += _frame(vectors, row.joint, parameters)
+    return row
+
+
+def _frame(groups: int, bits: float, parameters: Parameters) -> float:
+    """Headers and padding of the blocks: half a word is lost at the end of each, on average."""
+    blocks = -(-groups // BLOCK_GROUPS)
+    return blocks * (HEADER_BITS + parameters.link_width / 2)
+
+
+class Measure:
+    """Collects a `Row` for each tensor that is sent and for each output, step by step.
+
+    Members
+    -------
+    inputs : dict
+        By (step, name of the value); what layers are sent.
+    outputs : dict
+        By (step, layer); what leaves a product.
+    work : dict
+        By (step, layer): steps of the array, groups of inputs that are not zero times output channels, and the dense
+        number of groups.
+    """
+
+    def __init__(self, parameters: Parameters):
+        self._parameters = parameters
+        self.inputs: dict[tuple[int, str], Row] = defaultdict(Row)
+        self.outputs: dict[tuple[int, str], Row] = defaultdict(Row)
+        self.flips: dict[tuple[int, str], tuple[int, int]] = {}
+
+    def sent(self, step: int, name: str, sent: Passes, grouping: Grouping, k: int) -> None:
+        """An operand went to its readers."""
+        self.inputs[step, name] += count(sent, grouping, self._parameters, k, self._parameters.outliers)
+
+    def output(self, step: int, name: str, sent: Passes, grouping: Grouping) -> None:
+        """Output deltas left a product."""
+        self.outputs[step, name] += count(sent, grouping, self._parameters, self._parameters.digit_width, 0)
+
+    def total(self, rows: dict[tuple[int, str], Row], steps: Any = None) -> Row:
+        """Sum over tensors, and over the given steps (default: all)."""
+        return sum((row for (step, _), row in rows.items() if steps is None or step in steps), Row())

@@ -1,0 +1,279 @@
+"""Execution with state near memory: raw, Diffy-like and closed-loop flows over any network.
+
+Words: what depends on the network's first input is the *main* part, the rest is *conditioning* and runs densely. Every
+operand of a product is *sent* to it as delta groups against what the consumers hold (``Xhat``), once for all its readers.
+The product adds to a state ``Y``; everything between two products is evaluated from states, near memory, in raw form.
+
+::
+
+      Y --> norm, activation, sums (raw) --> x --> x - Xhat --> quantise --+--> product --> quantise --> Y += ...
+                                                      ^                    |
+                                                      +---- Xhat += -------+
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from golden.differential.arithmetic import Arithmetic, FloatArithmetic
+from golden.differential.configuration import Configuration
+from golden.differential.measure import Measure
+from golden.differential.profile import Profile, main_values
+from golden.differential.quantise import Grouping
+from golden.networks.graph import Network, StatefulExecutor
+from golden.networks.layers import Layer
+
+__all__ = ["NearMemory", "Sent"]
+
+STORED = ("add", "add_channel", "add_constant")
+"""Kinds whose value is state of its own: rounded to its LSB when it is made."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Sent:
+    """What consumers get of one operand in a step.
+
+    Members
+    -------
+    delta : array
+        Dequantised groups.
+    held : array
+        What the consumers hold afterwards: the sum of all they were sent, predictions included.
+    before : array or None
+        What they held before; None if they start anew.
+    fresh : bool, or bool (batch, 1, ...)
+        Which items start anew.
+    """
+
+    delta: np.ndarray
+    held: np.ndarray
+    before: np.ndarray | None
+    fresh: bool | np.ndarray
+
+
+class NearMemory(StatefulExecutor):
+    """Executor of the flows raw, diffy and closed_loop.
+
+    Parameters
+    ----------
+    network : Network
+        To run.
+    configuration : Configuration
+        How.
+    profile : Profile
+        Of the network and the number of steps.
+    arithmetic : Arithmetic
+        What computes; the default is floating point.
+    measure : Measure
+        Takes notes of what is sent, if given.
+
+    Raises
+    ------
+    ValueError
+        If the configuration has another flow.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        configuration: Configuration,
+        profile: Profile,
+        arithmetic: Arithmetic | None = None,
+        measure: Measure | None = None,
+    ):
+        if configuration.flow not in ("raw", "diffy", "closed_loop"):
+            raise ValueError(f"flow must be raw, diffy or closed_loop near memory, not {configuration.flow}")
+        self._network = network
+        self._configuration = configuration
+        self._profile = profile
+        self._arithmetic = arithmetic or FloatArithmetic(configuration)
+        self._measure = measure
+        self._main = main_values(network)
+        self._input = next(iter(network.inputs))
+        self._sums: dict[str, np.ndarray] = {}  # Y without bias, by layer
+        self._sums_before: dict[str, np.ndarray] = {}
+        self._held: dict[tuple[str, int], np.ndarray] = {}  # Xhat, by tensor and contracted axis
+        self._held_before: dict[tuple[str, int], np.ndarray] = {}
+        self._deviation: dict[str, np.ndarray] = {}
+        self._sent: dict[tuple[str, int], Sent] = {}
+        self._raw: set[tuple[str, int]] = set()  # tensors that were found cheaper in raw form
+        self._costs: dict[tuple[str, int], list[tuple[float, float]]] = {}
+        self._index, self._steps = -1, profile.steps
+        self._anew: np.ndarray | None = None
+
+    def begin_step(self, index: int, steps: int, reference: np.ndarray | None = None) -> None:
+        """A step begins: nothing is sent yet."""
+        self._index, self._steps = index, steps
+        self._sent.clear()
+        self._anew = None
+        if reference is None or index == 0:
+            return
+        for states in (self._sums, self._sums_before, self._held, self._held_before, self._deviation):
+            for name, value in states.items():
+                states[name] = value[np.maximum(reference, 0)]
+        if (reference < 0).any():
+            self._anew = reference < 0
+
+    def __call__(self, layer: Layer, values: Sequence[np.ndarray]) -> np.ndarray:
+        """Evaluate a layer."""
+        if layer.name not in self._main:
+            return layer(*values)
+        if layer.contracted:
+            return self._product(layer, values)
+        if layer.kind in ("group_norm", "layer_norm"):
+            return self._norm(layer, values[0])
+        if layer.kind in STORED:
+            s = self._exponent(layer.name)
+            conditioned = [
+                value if source in self._main else self._arithmetic.grid(value, s)
+                for source, value in zip(layer.inputs, values, strict=True)
+            ]
+            return self._arithmetic.grid(self._arithmetic.near(layer, conditioned), s)
+        return self._arithmetic.near(layer, values)
+
+    # What is sent ---------------------------------------------------------------------------------------------------
+
+    def _exponent(self, name: str) -> int:
+        return self._profile.state_exponent(name, self._configuration.machine.state_width)
+
+    def _grouping(self, source: str, axis: int, shape: tuple[int, ...]) -> Grouping:
+        axis = axis if axis < 0 else axis - len(shape)
+        segments = (shape[axis],)
+        layer = self._network.by_name.get(source)
+        if layer is not None and layer.kind == "concat" and axis == -3:
+            shapes = self._shapes
+            segments = tuple(shapes[part][1] for part in layer.inputs)
+        return Grouping(axis, segments, self._configuration.machine.lanes)
+
+    @property
+    def _shapes(self) -> dict[str, tuple[int, ...]]:
+        if not hasattr(self, "_known_shapes"):
+            self._known_shapes = self._network.shapes()
+        return self._known_shapes
+
+    def _send(self, source: str, axis: int, value: np.ndarray, *, raw: bool = False) -> Sent:
+        key = (source, axis)
+        if key in self._sent:
+            return self._sent[key]
+        c, a = self._configuration, self._arithmetic
+        readers = tuple(layer.name for layer in self._network.consumers(source))
+        s = self._exponent(source)
+        x = a.grid(value, s)
+        fresh = raw or c.refreshes(self._index) or key not in self._held or key in self._raw
+        held = None if fresh else self._held[key]
+        passes = c.passes_of(self._index, self._steps, readers, first_layer=source == self._input)
+        if fresh:
+            passes = max(passes, c.raw_passes if c.refreshes(self._index) is False else c.first_passes)
+        predicted = held
+        if held is not None and c.prediction and key in self._held_before:
+            predicted = a.predict(held, self._held_before[key], self._beta(source), s)
+        if held is not None and self._anew is not None:
+            fresh = self._anew.reshape(-1, *[1] * (x.ndim - 1))
+            predicted = np.where(fresh, np.zeros_like(x), predicted)
+            passes = np.where(fresh, max(passes, c.first_passes), passes)
+        grouping = self._grouping(source, axis, x.shape)
+        layer_policy = c.machine.exponent_policy == "layer" and c.flow != "raw" and fresh is False
+        sent = a.quantise(
+            x if predicted is None else a.difference(x, predicted),
+            grouping,
+            digit_width=c.digits_of(readers),
+            passes=passes,
+            floor=s,
+            exponent=self._profile.layer_exponent(source, c.machine.digit_width) if layer_policy else None,
+            tensor_scale=c.tensor_scale,
+        )
+        delta = sent.values
+        total = delta if predicted is None else a.add(predicted, delta, s)
+        if c.flow == "diffy":
+            total = x
+        elif c.residual_bits:
+            total = a.residual(x, total, sent, grouping, c.residual_bits, s)
+        if c.prediction and held is not None:
+            self._held_before[key] = held
+        self._held[key] = total
+        result = Sent(delta, total, predicted, fresh)
+        if self._measure is not None:
+            self._measure.sent(self._index, source, sent, grouping, c.digits_of(readers))
+        if c.choice != "delta" and self._index in (1, 2) and not raw:
+            self._choose(key, source, x, sent, grouping, passes)
+        self._sent[key] = result
+        return result
+
+    def _beta(self, source: str) -> np.float32:
+        trend = self._profile.trend.get(source)
+        return np.float32(0) if trend is None or self._index >= len(trend) else np.float32(trend[self._index])
+
+    def _choose(self, key, source, x, sent, grouping, passes) -> None:  # noqa: ANN001
+        pass
+
+    # Products -------------------------------------------------------------------------------------------------------
+
+    def _product(self, layer: Layer, values: Sequence[np.ndarray]) -> np.ndarray:
+        main = [source in self._main for source in layer.inputs]
+        if layer.kind == "matmul":
+            change, fresh = self._matmul(layer, values, main)
+        else:
+            sent = self._send(layer.inputs[0], layer.contracted[0], values[0])
+            change, fresh = self._arithmetic.product(layer, sent.delta, self._segments(layer)), sent.fresh
+        s = self._exponent(layer.name)
+        floor = self._profile.output_floor(layer.name, self._configuration.output_bits, s)
+        change, passes, grouping = self._arithmetic.outputs(change, layer, s, floor)
+        if self._measure is not None and passes is not None:
+            self._measure.output(self._index, layer.name, passes, grouping)
+        before = self._predicted_sum(layer, fresh, s)
+        total = change if before is None else self._arithmetic.add(before, change, s)
+        if self._configuration.prediction and layer.kind != "matmul" and layer.name in self._sums:
+            self._sums_before[layer.name] = self._sums[layer.name]
+        self._sums[layer.name] = total
+        return self._arithmetic.biased(layer, total, s)
+
+    def _segments(self, layer: Layer) -> tuple[int, ...]:
+        source = self._network.by_name.get(layer.inputs[0])
+        if source is not None and source.kind == "concat" and layer.kind == "convolution":
+            return tuple(self._shapes[part][1] for part in source.inputs)
+        return ()
+
+    def _predicted_sum(self, layer: Layer, fresh: bool | np.ndarray, s: int) -> np.ndarray | None:
+        if fresh is True or layer.name not in self._sums:
+            return None
+        total = self._sums[layer.name]
+        if self._configuration.prediction and layer.kind != "matmul" and layer.name in self._sums_before:
+            total = self._arithmetic.predict(total, self._sums_before[layer.name], self._beta(layer.inputs[0]), s)
+        if fresh is not False:
+            total = np.where(fresh.reshape(-1, *[1] * (total.ndim - 1)), np.zeros_like(total), total)
+        return total
+
+    def _matmul(
+        self, layer: Layer, values: Sequence[np.ndarray], main: Sequence[bool]
+    ) -> tuple[np.ndarray, bool | np.ndarray]:
+        """``A(t) dB + dA B(t-1)``; from raw values if attention is raw; ``dA B`` if one operand is conditioning."""
+        raw = self._configuration.attention == "raw"
+        a = self._arithmetic
+        if not main[1]:
+            sent = self._send(layer.inputs[0], layer.contracted[0], values[0], raw=raw)
+            return a.matmul(layer, sent.delta, values[1]), sent.fresh
+        if not main[0]:
+            sent = self._send(layer.inputs[1], layer.contracted[1], values[1], raw=raw)
+            return a.matmul(layer, values[0], sent.delta, right=True), sent.fresh
+        left = self._send(layer.inputs[0], layer.contracted[0], values[0], raw=raw)
+        right = self._send(layer.inputs[1], layer.contracted[1], values[1], raw=raw)
+        if right.before is None or left.before is None:
+            return a.matmul(layer, left.held, right.held), True
+        change = a.matmul(layer, left.held, right.delta, right=True)
+        change += a.matmul(layer, left.delta, right.before)
+        return change, left.fresh
+
+    # Norms ----------------------------------------------------------------------------------------------------------
+
+    def _norm(self, layer: Layer, value: np.ndarray) -> np.ndarray:
+        form = self._configuration.norm
+        if form == "current":
+            return self._arithmetic.near(layer, [value])
+        mean, deviation = layer.statistics(value)
+        if form == "calibrated":
+            used = np.broadcast_to(self._profile.deviation[layer.name][self._index], deviation.shape)
+        else:
+            used = self._deviation.get(layer.name, deviation)
+            self._deviation[layer.name] = deviation
+        return layer.normalised(value, mean, used)

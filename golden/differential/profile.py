@@ -1,0 +1,160 @@
+"""What is measured once, on images of its own, before a network runs differentially: ranges, deviations, exponents.
+
+Words: *calibration* runs the dense network over a whole sampling; the *profile* is what it leaves.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from golden.networks.graph import Network, StatefulExecutor
+from golden.networks.layers import Layer
+
+__all__ = ["Calibration", "Profile", "calibrate", "main_values"]
+
+
+def main_values(network: Network) -> frozenset[str]:
+    """Names of the values that depend on the network's first input; the rest is conditioning, computed apart."""
+    found = {next(iter(network.inputs))}
+    for layer in network.layers:
+        if found.intersection(layer.inputs):
+            found.add(layer.name)
+    return frozenset(found)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Profile:
+    """Figures of a network over a sampling.
+
+    Members
+    -------
+    steps : int
+        Steps of the sampling.
+    largest : mapping of str to float
+        Largest magnitude of every value on the way from the first input.
+    deviation : mapping of str to float32 (steps, sets)
+        Mean over the images of the deviation a norm divides by, of each set: groups of a GroupNorm, tokens of a LayerNorm.
+    overflow : mapping of str to float
+        Magnitude that `quantile` of a value's deltas do not exceed, over all steps but the first and the last.
+    trend : mapping of str to float32 (steps,)
+        Factor ``beta`` of the best prediction ``x(t-1) + beta (x(t-1) - x(t-2))`` of each value.
+    """
+
+    steps: int
+    largest: Mapping[str, float]
+    deviation: Mapping[str, np.ndarray]
+    overflow: Mapping[str, float]
+    trend: Mapping[str, np.ndarray]
+
+    def state_exponent(self, name: str, width: int, margin: int = 1) -> int:
+        """``s`` of a tensor: `width` bits hold 2^`margin` times its largest magnitude; -24 at the least."""
+        largest = max(self.largest.get(name, 1.0), 2.0**-20)
+        return max(int(np.frexp(largest)[1]) + margin - (width - 1), -24)
+
+    def output_floor(self, name: str, bits: int, s: int) -> int:
+        """Least exponent of a tensor's output deltas: `bits` under its largest magnitude; ``s`` if `bits` is 0."""
+        if not bits:
+            return s
+        return max(int(np.frexp(max(self.largest.get(name, 1.0), 2.0**-20))[1]) - bits, s)
+
+    def layer_exponent(self, name: str, digit_width: int) -> int:
+        """Static exponent of a tensor's deltas under the layer policy: the least that `overflow` fits."""
+        bound = max(self.overflow.get(name, 0.0), 2.0**-24)
+        return int(np.clip(np.frexp(2 * bound / (2**digit_width - 1))[1], -24, 18 - digit_width))
+
+
+class Calibration(StatefulExecutor):
+    """Executor that runs a network densely and keeps what a `Profile` is made of.
+
+    Parameters
+    ----------
+    network : Network
+        To calibrate.
+    quantile : float
+        Share of deltas that a static exponent has to fit; 0.98 leaves about the published share of outliers.
+    """
+
+    def __init__(self, network: Network, quantile: float = 0.98):
+        self._main = main_values(network)
+        self._quantile = quantile
+        self._read = {source for layer in network.layers if layer.contracted for source in layer.inputs} & self._main
+        self._largest: dict[str, float] = dict.fromkeys(self._main, 0.0)
+        self._deviation: dict[str, list[np.ndarray]] = {}
+        self._history: dict[str, list[np.ndarray]] = {}
+        self._overflow: dict[str, list[float]] = {}
+        self._trend: dict[str, list[float]] = {}
+        self._input = next(iter(network.inputs))
+        self._noted = False
+
+    def begin_step(self, index: int, steps: int, reference: np.ndarray | None = None) -> None:
+        """The network's input is to be noted once in a step."""
+        self._noted = False
+
+    def __call__(self, layer: Layer, values: Sequence[np.ndarray]) -> np.ndarray:
+        """Evaluate `layer` densely."""
+        output = layer(*values)
+        if not self._noted and self._input in layer.inputs:
+            self._noted = True
+            self._note(self._input, values[layer.inputs.index(self._input)])
+        if layer.name in self._main:
+            self._note(layer.name, output)
+            if layer.kind in ("group_norm", "layer_norm"):
+                deviation = layer.statistics(values[0])[1].mean(axis=0)
+                self._deviation.setdefault(layer.name, []).append(deviation.astype(np.float32))
+        return output
+
+    def _note(self, name: str, value: np.ndarray) -> None:
+        self._largest[name] = max(self._largest[name], float(np.abs(value).max()))
+        if name not in self._read:
+            return
+        history = self._history.setdefault(name, [])
+        beta = 0.0
+        if history:
+            delta = value - history[-1]
+            self._overflow.setdefault(name, []).append(float(np.quantile(np.abs(delta), self._quantile)))
+            if len(history) > 1:
+                before = history[-1] - history[-2]
+                power = float(np.vdot(before, before))
+                beta = float(np.vdot(delta, before)) / power if power else 0.0
+        self._trend.setdefault(name, []).append(beta)
+        history.append(value)
+        del history[:-2]
+
+    def profile(self, steps: int) -> Profile:
+        """What was found in a sampling of `steps` steps."""
+        overflow = {name: float(np.median(found[:-1] or found)) for name, found in self._overflow.items()}
+        return Profile(
+            steps=steps,
+            largest=self._largest,
+            deviation={name: np.stack(found) for name, found in self._deviation.items()},
+            overflow=overflow,
+            trend={name: np.array(found, np.float32) for name, found in self._trend.items()},
+        )
+
+
+@functools.lru_cache(maxsize=32)
+def _profile(network: Network, steps: int, images: int, seed: int) -> Profile:
+    from golden.networks import ddim, noise
+
+    executor = Calibration(network)
+    labels = np.arange(images) % network.config["classes"]
+    for _ in ddim(network, noise(network, seed, images), labels, steps, executor=executor):
+        pass
+    return executor.profile(steps)
+
+
+def calibrate(network: Network, steps: int, *, images: int = 10, seed: int = 1_000_003) -> Profile:
+    """Profile of a network over a DDIM sampling; kept for the next call.
+
+    Parameters
+    ----------
+    network : Network
+        That `ddim` can sample.
+    steps : int
+        Of the sampling.
+    images, seed : int
+        What is drawn meanwhile: other images than anybody compares, whose seeds are small.
+    """
+    return _profile(network, steps, images, seed)

@@ -1,0 +1,187 @@
+"""The quantiser of whole tensors in floating point: the same digits as ``golden.units.delta_quantizer``, fast.
+
+Words: the *axis* is the contracted one; *segments* are the lengths of the pieces it is a concatenation of, each cut into
+groups of its own. Values are FP16 numbers held as float32, so every step here is exact but for the rounding it is for.
+Source: ``docs/numerics.md``, section 3.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from golden.parameters import EXPONENT_BIAS, Parameters
+
+__all__ = ["Grouping", "Passes", "half", "quantise"]
+
+HALF_MAX = np.float32(65504)
+
+
+def half(values: np.ndarray) -> np.ndarray:
+    """Nearest FP16 numbers (ties to even, clamped to +-65504) as float32."""
+    with np.errstate(over="ignore"):
+        result = values.astype(np.float16).astype(np.float32)
+    return np.clip(result, -HALF_MAX, HALF_MAX) if np.isinf(result).any() else result
+
+
+@dataclasses.dataclass(frozen=True)
+class Grouping:
+    """How an axis is cut into groups.
+
+    Parameters
+    ----------
+    axis : int
+        The contracted axis, counted from the end (negative).
+    segments : tuple of int
+        Lengths that are padded to whole groups separately; they add up to the axis.
+    lanes : int
+        n.
+    """
+
+    axis: int
+    segments: tuple[int, ...]
+    lanes: int
+
+    @property
+    def starts(self) -> np.ndarray:
+        """First index of each group on the axis, int64."""
+        edges = np.cumsum((0, *self.segments[:-1]))
+        return np.concatenate(
+            [edge + np.arange(0, length, self.lanes) for edge, length in zip(edges, self.segments, strict=True)]
+        )
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Elements of each group, int64."""
+        return np.diff(self.starts, append=sum(self.segments))
+
+    @property
+    def even(self) -> bool:
+        """Whether every group is full, or there is only one."""
+        lengths = self.lengths
+        return bool((lengths == lengths[0]).all())
+
+    def split(self, values: np.ndarray) -> np.ndarray:
+        """The axis as two, groups and lanes; padded with zeros unless it is `even`."""
+        axis = values.ndim + self.axis
+        if not self.even:
+            values = self._padded(values)
+        lanes = self.lanes if not self.even else int(self.lengths[0])
+        return values.reshape(*values.shape[:axis], -1, lanes, *values.shape[axis + 1 :])
+
+    def join(self, groups: np.ndarray) -> np.ndarray:
+        """The inverse of `split`."""
+        axis = groups.ndim - 1 + self.axis
+        joined = groups.reshape(*groups.shape[:axis], -1, *groups.shape[axis + 2 :])
+        if self.even:
+            return joined
+        lanes = np.arange(self.lanes)
+        kept = (lanes < self.lengths[:, None]).ravel()
+        return np.compress(kept, joined, axis=axis)
+
+    def _padded(self, values: np.ndarray) -> np.ndarray:
+        axis = values.ndim + self.axis
+        shape = list(values.shape)
+        shape[axis] = len(self.lengths) * self.lanes
+        kept = (np.arange(self.lanes) < self.lengths[:, None]).ravel()
+        padded = np.zeros(shape, values.dtype)
+        padded[(slice(None),) * axis + (kept,)] = values
+        return padded
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Passes:
+    """A quantised tensor.
+
+    Members
+    -------
+    values : float32
+        Dequantised sum of all passes.
+    lanes : float32
+        What was quantised, `Grouping.split`.
+    exponent : int32, an axis of one where the lanes are
+        ``e`` of pass 0, shape of `Grouping.split` with one lane.
+    last : int32, as `exponent`
+        Of the last pass.
+    exact : bool, or None
+        Lanes that travel as outliers, shape of `Grouping.split`; None if there is no outlier.
+    saturated : int
+        Lanes that overflowed and were not carried.
+    """
+
+    values: np.ndarray
+    lanes: np.ndarray
+    exponent: np.ndarray
+    last: np.ndarray
+    exact: np.ndarray | None
+    saturated: int
+
+
+def quantise(
+    values: np.ndarray,
+    grouping: Grouping,
+    parameters: Parameters,
+    *,
+    passes: int | np.ndarray = 1,
+    floor: int = -EXPONENT_BIAS,
+    exponent: int | None = None,
+    outliers: int | None = None,
+    digit_width: int | None = None,
+) -> Passes:
+    """Quantise in several passes; their sum is one rounding to the last pass's step (each step is a multiple of the next).
+
+    Parameters
+    ----------
+    values : float32
+        FP16 numbers.
+    grouping : Grouping
+        Of the axis.
+    parameters : Parameters
+        Gives k, m and the overflow policy.
+    passes : int, or int array broadcast against `Passes.exponent`
+        1 or more.
+    floor : int
+        Least exponent (not its code).
+    exponent : int, optional
+        Exponent of pass 0 under the layer policy; the default is the group policy.
+    outliers : int, optional
+        m; the default is that of `parameters`.
+    digit_width : int, optional
+        k; the default is that of `parameters`.
+    """
+    k = parameters.digit_width if digit_width is None else digit_width
+    m = parameters.outliers if outliers is None else outliers
+    lanes = grouping.split(values)
+    axis = lanes.ndim + grouping.axis
+    magnitude = np.abs(lanes)
+    # An exponent e fits |x| < (2^k - 1) 2^(e-1); frexp gives the least power of two above.
+    scale = np.float32(2 / (2**k - 1))
+    if exponent is None:
+        if m == 0 or m >= lanes.shape[axis]:
+            decisive = magnitude.max(axis=axis, keepdims=True) if m == 0 else np.zeros_like(lanes.take([0], axis))
+        else:
+            place = lanes.shape[axis] - 1 - m
+            decisive = np.partition(magnitude, place, axis=axis).take([place], axis)
+        e = np.frexp(decisive * scale)[1]
+        np.maximum(e, floor, out=e)
+        e[decisive == 0] = floor
+        exact = magnitude >= np.ldexp(np.float32((2**k - 1) / 2), e) if m else None
+        stuck = None
+    else:
+        e = np.full_like(lanes.take([0], axis), exponent, np.int32)
+        over = magnitude >= np.ldexp(np.float32((2**k - 1) / 2), exponent)
+        exact = over if parameters.replays else over & (np.cumsum(over, axis=axis, dtype=np.int16) <= m)
+        stuck = over & ~exact
+    last = np.maximum(e - (np.asarray(passes) - 1) * (k - 1), floor)
+    one = np.float32(1)
+    result = lanes * np.ldexp(one, -last)
+    np.rint(result, out=result)
+    result *= np.ldexp(one, last)
+    saturated = 0
+    if stuck is not None:
+        top = np.float32((2 ** (k - 1) - 1) * 2.0**exponent)
+        np.copyto(result, np.copysign(top, lanes), where=stuck)
+        saturated = int(stuck.sum())
+    if exact is not None:
+        np.copyto(result, lanes, where=exact)
+    return Passes(grouping.join(result), lanes, e, last, exact, saturated)
