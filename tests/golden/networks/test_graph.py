@@ -4,7 +4,8 @@ import weakref
 import numpy as np
 import pytest
 
-from golden.networks import Network, Recorder, UNetConfig, dense, initial, layers, noise, stored, unet
+from golden.networks import Network, Recorder, UNetConfig, dense, initial, layers, stored, unet
+from golden.sampling import noise
 
 pytestmark = pytest.mark.golden
 
