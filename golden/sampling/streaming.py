@@ -105,7 +105,7 @@ class Stream:
     reference : str
         State that each item's delta is against: ``"frames"``, its own of the call before; ``"timesteps"``, that of the
         slot before it (the same frame at the noise level before; slot 0 starts anew); ``"measured"``, whichever of the
-        two is nearer.
+        two is nearer (slot 0: its own).
     measure : callable
         Distance for ``"measured"``, called with the images of the call now and before; an executor may offer a better
         one than `distance`.
