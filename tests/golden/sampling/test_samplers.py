@@ -88,6 +88,12 @@ def test_fresh_noise_is_unit_noise_of_each_step_and_image():
     np.testing.assert_allclose(np.corrcoef(fresh), np.eye(16), atol=0.15)
 
 
+def test_fresh_noise_is_not_the_starting_noise():
+    start = noise(random_unet(), 0, 4)
+    first = next(Sampler(eta=1.0, clip=False).run(lambda image, *_: image * 0, np.zeros_like(start), 5)).image
+    assert abs(np.corrcoef(first.ravel(), start.ravel())[0, 1]) < 0.2
+
+
 def test_a_velocity_is_another_way_to_say_the_noise():
     network, schedule = random_unet(), Schedule()
     noisy = Denoiser(network, [1, 2])
