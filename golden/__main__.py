@@ -7,7 +7,7 @@ import click
 import numpy as np
 
 from golden import console, zoo
-from golden.networks import sample as draw
+from golden.sampling import sample as draw
 from golden.zoo.pictures import grid, write_png
 
 

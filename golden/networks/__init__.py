@@ -1,8 +1,7 @@
-"""Networks in numpy: layers, the graph that names and runs them, builders, and the DDIM sampler."""
+"""Networks in numpy: layers, the graph that names and runs them, and builders."""
 
 from golden.networks.graph import Executor, Network, Record, Recorder, StatefulExecutor, begin_step, dense
 from golden.networks.models import ClassifierConfig, UNetConfig, classifier, initial, stored, unet
-from golden.networks.sampler import Schedule, Step, ddim, noise, sample
 
 __all__ = [
     "ClassifierConfig",
@@ -10,17 +9,12 @@ __all__ = [
     "Network",
     "Record",
     "Recorder",
-    "Schedule",
     "StatefulExecutor",
-    "Step",
     "UNetConfig",
     "begin_step",
     "classifier",
-    "ddim",
     "dense",
     "initial",
-    "noise",
-    "sample",
     "stored",
     "unet",
 ]

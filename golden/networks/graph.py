@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from golden import names
 from golden.networks.layers import Layer, Shape
 
 Executor = Callable[[Layer, Sequence[np.ndarray]], np.ndarray]
@@ -101,10 +102,7 @@ class Network:
         self._layers = tuple(layers)
         self._config = dict(config)
         self._by_name = {layer.name: layer for layer in layers}
-        last_use = {source: index for index, layer in enumerate(layers) for source in layer.inputs}
-        self._dead: list[list[str]] = [[] for _ in layers]
-        for source, index in last_use.items():
-            self._dead[index].append(source)
+        self._plans: dict[tuple[frozenset[str], frozenset[str]], list[tuple[Layer, list[str]]]] = {}
 
     @property
     def name(self) -> str:
@@ -131,8 +129,14 @@ class Network:
         """Layers by name."""
         return self._by_name
 
-    def __call__(self, *inputs: np.ndarray, executor: Executor = dense) -> np.ndarray:
-        """Evaluate the network.
+    def __call__(
+        self,
+        *inputs: np.ndarray,
+        executor: Executor = dense,
+        given: Mapping[str, Any] | None = None,
+        keep: Iterable[str] = (),
+    ) -> Any:
+        """Evaluate the network, or what is left of it where some values are known: what the output needs, no more.
 
         Parameters
         ----------
@@ -140,24 +144,51 @@ class Network:
             One for each name in `inputs`. Images are taken as float32, timesteps and labels as they are.
         executor : Executor
             Evaluates each layer.
+        given : mapping of str to value
+            Values of layers that are known, as the executor takes them (see `StatefulExecutor.held`). They are not
+            evaluated, nor is what only they need.
+        keep : iterable of str
+            Layers whose values are returned beside the output.
 
         Returns
         -------
         array
-            Value of the last layer.
+            Value of the last layer; with `keep`, the pair of it and a dict of the values kept, as the executor returned
+            them.
 
         Raises
         ------
         TypeError, ValueError
-            If the number of inputs or the shape of one is wrong.
+            If the number of inputs or the shape of one is wrong, or `given` or `keep` names no layer.
         """
-        values = self._check(inputs)
-        value = None
-        for layer, dead in zip(self._layers, self._dead, strict=True):
-            value = values[layer.name] = executor(layer, [values[source] for source in layer.inputs])
+        given, keep = dict(given or {}), tuple(keep)
+        plan = self._plan(frozenset(given), frozenset(keep))
+        values: dict[str, Any] = self._check(inputs) | given
+        for layer, dead in plan:
+            values[layer.name] = executor(layer, [values[source] for source in layer.inputs])
             for source in dead:
                 del values[source]
-        return _raw(executor, value)
+        output = _raw(executor, values[self._layers[-1].name])
+        return (output, {name: values[name] for name in keep}) if keep else output
+
+    def evaluated(self, given: Iterable[str] = (), keep: Iterable[str] = ()) -> tuple[Layer, ...]:
+        """Layers that a call with these names `given` and to `keep` evaluates, in order."""
+        return tuple(layer for layer, _ in self._plan(frozenset(given), frozenset(keep)))
+
+    def _plan(self, given: frozenset[str], keep: frozenset[str]) -> list[tuple[Layer, list[str]]]:
+        """Layers to evaluate, each with the values that nothing needs after it."""
+        if (given, keep) not in self._plans:
+            for name in sorted(given | keep):
+                names.lookup("Layer", name, self._by_name)
+            wanted = {self._layers[-1].name, *keep}
+            backwards = []
+            for layer in reversed(self._layers):
+                if layer.name in wanted and layer.name not in given:
+                    dead = [source for source in dict.fromkeys(layer.inputs) if source not in wanted]
+                    backwards.append((layer, dead))
+                    wanted.update(layer.inputs)
+            self._plans[given, keep] = backwards[::-1]
+        return self._plans[given, keep]
 
     def _check(self, inputs: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
         if len(inputs) != len(self._inputs):

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from golden import names
-from golden.networks import Network, Recorder, Step, ddim, noise
+from golden.networks import Network, Recorder
+from golden.sampling import Step, ddim, noise
 
 _FORMAT = 1
 
@@ -194,7 +195,7 @@ def capture(
     Parameters
     ----------
     network : Network
-        Predicts the noise, see `golden.networks.ddim`.
+        Predicts the noise, see `golden.sampling.ddim`.
     layer : str
         Name of the layer.
     labels : sequence of int

@@ -30,8 +30,9 @@ except ImportError as error:
     raise ImportError(_MISSING) from error
 
 from golden import console, zoo
-from golden.networks import ClassifierConfig, Network, Schedule, UNetConfig, classifier, initial, unet
+from golden.networks import ClassifierConfig, Network, UNetConfig, classifier, initial, unet
 from golden.networks.layers import Layer
+from golden.sampling import Schedule
 
 
 def digits(side: int = 16) -> tuple[np.ndarray, np.ndarray]:

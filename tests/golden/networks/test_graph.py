@@ -1,9 +1,11 @@
 import re
+import weakref
 
 import numpy as np
 import pytest
 
-from golden.networks import Network, Recorder, UNetConfig, dense, initial, layers, noise, stored, unet
+from golden.networks import Network, Recorder, UNetConfig, dense, initial, layers, stored, unet
+from golden.sampling import noise
 
 pytestmark = pytest.mark.golden
 
@@ -85,6 +87,38 @@ def test_an_executor_may_run_the_network_on_deltas(network):
         got = network(x, timestep, label, executor=differential)
         np.testing.assert_allclose(got, network(x, timestep, label), rtol=1e-3, atol=1e-4)
         x = x - 0.1 * got
+
+
+def test_given_values_leave_out_what_only_they_need(network):
+    x, timestep, label = noise(network, 3, 2), np.array([10, 900]), np.array([1, 7])
+    output, kept = network(x, timestep, label, keep=["up1.enlarge", "down0.block.add"])
+    np.testing.assert_array_equal(output, network(x, timestep, label))
+    recorder = Recorder()
+    again = network(x, timestep, label, executor=recorder, given={"up1.enlarge": kept["up1.enlarge"]})
+    np.testing.assert_array_equal(again, output)
+    assert tuple(recorder.records) == tuple(layer.name for layer in network.evaluated(["up1.enlarge"]))
+    assert not any(name.startswith(("down1", "middle", "up1", "down0.reduce")) for name in recorder.records)
+    np.testing.assert_array_equal(recorder.records["down0.block.add"].output, kept["down0.block.add"])
+    # a layer that is kept is evaluated even where the output does not need it
+    _, more = network(x, timestep, label, given=kept, keep=["middle.block.add", "up1.enlarge"])
+    assert more["up1.enlarge"] is kept["up1.enlarge"] and more["middle.block.add"].shape == (2, 16, 4, 4)
+    with pytest.raises(ValueError, match=r"^Layer must be one of the known names, not 'up1.enlarg'; did you mean up1"):
+        network(x, timestep, label, given={"up1.enlarg": x})
+
+
+def test_values_are_dropped_after_their_last_reader(network):
+    """At no time are more values alive than are still to be read."""
+    alive = set()
+    order = [layer.name for layer in network.layers]
+
+    def executor(layer, values):
+        assert alive <= {source for other in network.layers[order.index(layer.name) :] for source in other.inputs}
+        value = layer(*values).copy()
+        alive.add(layer.name)
+        weakref.finalize(value, alive.remove, layer.name)
+        return value
+
+    call(network, executor=executor)
 
 
 def test_macs(network):

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from golden import zoo
-from golden.networks import Recorder, noise, sample
+from golden.networks import Recorder
+from golden.sampling import noise, sample
 
 pytestmark = pytest.mark.golden
 

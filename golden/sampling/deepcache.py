@@ -1,0 +1,212 @@
+"""DeepCache: most steps of a sampling reuse the deep part of a U-Net (Ma et al., *DeepCache*, CVPR 2024).
+
+A *cache step* runs the whole network and keeps the value that the up path brings to one skip connection, the *branch*.
+A *retrieval step* evaluates only what lies outside that branch, with the value kept. Which steps are cache steps is a
+list of step numbers, from 0: `uniform` or `centred` (and `rising`) as the authors' code computes them.
+
+Layers that a retrieval step leaves out see nothing of it: their next delta is against the last step in which they ran.
+An executor gets that right if it keeps what each layer read last, by layer. One that hands deltas from layer to layer
+must add up those of the steps between where a layer outside the branch feeds one inside.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+
+import numpy as np
+
+from golden.networks.graph import Executor, Network, StatefulExecutor, dense
+from golden.sampling.samplers import Denoiser, Sampler, Step
+from golden.sampling.samplers import sample as _sample
+
+
+def _check(steps: int, interval: int) -> None:
+    for name, value in (("Steps", steps), ("Interval", interval)):
+        if not isinstance(value, int | np.integer) or value < 1:
+            raise ValueError(f"{name} must be a positive integer, not {value!r}")
+
+
+def uniform(steps: int, interval: int) -> tuple[int, ...]:
+    """Cache steps 0, interval, 2 interval, ..."""
+    _check(steps, interval)
+    return tuple(range(0, steps, interval))
+
+
+def centred(steps: int, interval: int, centre: int, power: float = 1.4) -> tuple[int, ...]:
+    """As many cache steps as `uniform`, denser around one step, as the authors' code places them.
+
+    Numbers from ``-centre`` to ``steps - centre``, evenly spaced in their root of degree `power`, are raised to it, cut
+    to integers and counted from `centre`. In the authors' code the root of the negative end is its principal complex
+    root, and what is cut is the real part; a real root would give other schedules than the published ones. If fewer
+    distinct steps come out, the power is lowered by 0.02 at a time.
+
+    Parameters
+    ----------
+    steps, interval : int
+        Steps of the sampling; mean distance of cache steps.
+    centre : int
+        Step around which cache steps are dense, between 0 and `steps`.
+    power : float
+        More than 1; the authors use 1.4 with centre 15 for 50 steps of Stable Diffusion.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of range, or no power above 1 gives as many steps.
+    """
+    _check(steps, interval)
+    if not 0 < centre < steps:
+        raise ValueError(f"Centre must lie between 0 and the number of steps, {steps}, not be {centre!r}")
+    count, tried = -(-steps // interval), power
+    while tried > 1:
+        ends = complex(-centre) ** (1 / tried), (steps - centre) ** (1 / tried)
+        around = np.unique((np.linspace(*ends, count + 1) ** tried).real.astype(np.int32))
+        found = (0, *(int(step) + centre for step in around[1:-1]))
+        if len(found) == count:
+            return found
+        tried -= 0.02
+    raise ValueError(f"Power must be above 1 and give {count} cache steps around {centre}, not be {power!r}")
+
+
+def rising(steps: int, interval: int, power: float = 1.5) -> tuple[int, ...]:
+    """Cache steps ever farther apart: evenly spaced in their root of degree `power` (the authors' code for LDM).
+
+    At most as many as `uniform`: steps that fall together count once.
+    """
+    _check(steps, interval)
+    if power <= 0:
+        raise ValueError(f"Power must be positive, not {power!r}")
+    spaced = np.linspace(0, steps ** (1 / power), -(-steps // interval) + 1) ** power
+    return tuple(np.unique(spaced.astype(np.int32))[:-1].tolist())
+
+
+def branches(network: Network) -> tuple[str, ...]:
+    """Values that can be kept: what the up path brings to each skip connection, from the output inwards.
+
+    Branch 0 leaves the least to a retrieval step. In the U-Net of the zoo branch i is what enters ``up<i>.concat``.
+    """
+    return tuple(layer.inputs[0] for layer in reversed(network.layers) if layer.kind == "concat")
+
+
+def value(network: Network, branch: int | str) -> str:
+    """Name of the value to keep: that of a branch by number, or of any layer by name.
+
+    Raises
+    ------
+    ValueError
+        If there is no such branch or layer.
+    """
+    if isinstance(branch, str):
+        network.evaluated([branch])
+        return branch
+    known = branches(network)
+    if not 0 <= branch < len(known):
+        raise ValueError(f"Branch must be the name of a layer or below {len(known)} in {network.name!r}, not {branch}")
+    return known[branch]
+
+
+def macs(network: Network, branch: int | str = 0) -> tuple[int, int]:
+    """Multiply-accumulates of a cache step and of a retrieval step, for one image."""
+    work = network.macs()
+    left = sum(work[layer.name] for layer in network.evaluated([value(network, branch)]))
+    return sum(work[layer.name] for layer in network.evaluated()), left
+
+
+def share(network: Network, steps: int, cached: Iterable[int], branch: int | str = 0) -> float:
+    """Share of the multiply-accumulates of a whole sampling that is left with these cache steps."""
+    full, left = macs(network, branch)
+    count = len(set(cached))
+    return (count * full + (steps - count) * left) / (steps * full)
+
+
+class CachedDenoiser(Denoiser):
+    """Denoiser that runs the whole network in cache steps only.
+
+    Parameters
+    ----------
+    network, labels, guidance, executor
+        As for `Denoiser`.
+    cached : iterable of int
+        Cache steps by their number; step 0 must be one.
+    branch : int or str
+        What is kept, see `value`.
+
+    Raises
+    ------
+    ValueError
+        As `Denoiser`, and if step 0 is no cache step or there is no such branch.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        labels: Sequence[int] | np.ndarray,
+        *,
+        cached: Iterable[int],
+        branch: int | str = 0,
+        guidance: float | None = None,
+        executor: Executor = dense,
+    ):
+        super().__init__(network, labels, guidance=guidance, executor=executor)
+        self.cached = frozenset(cached)
+        if 0 not in self.cached:
+            raise ValueError(f"Cache steps must contain step 0, not only {sorted(self.cached)}")
+        self.branch = value(network, branch)
+        self._kept = None
+
+    def evaluate(self, index: int, *inputs: np.ndarray) -> np.ndarray:
+        """Call the network, or what is left of it."""
+        if index in self.cached:
+            output, kept = self.network(*inputs, executor=self.executor, keep=[self.branch])
+            self._kept = kept[self.branch]
+            return output
+        held = self.executor.held(self._kept) if isinstance(self.executor, StatefulExecutor) else self._kept
+        return self.network(*inputs, executor=self.executor, given={self.branch: held})
+
+
+def sample(
+    network: Network,
+    labels: Sequence[int] | np.ndarray,
+    steps: int,
+    seed: int = 0,
+    batch: int = 25,
+    track: Callable[[Iterable[Step]], Iterable[Step]] = iter,
+    *,
+    interval: int = 3,
+    cached: Iterable[int] | None = None,
+    branch: int | str = 0,
+    sampler: Sampler | None = None,
+    guidance: float | None = None,
+    executor: Executor = dense,
+) -> np.ndarray:
+    """Sample an image for each label, the deep part of the network in cache steps only.
+
+    Parameters
+    ----------
+    network, labels, steps, seed, batch, track, sampler, guidance, executor
+        As for `golden.sampling.sample`.
+    interval : int
+        Distance of cache steps, if they are not named.
+    cached : iterable of int
+        Cache steps; the default is `uniform` with `interval`.
+    branch : int or str
+        What is kept, see `value`.
+
+    Returns
+    -------
+    float32 (len(labels), channels, side, side)
+        Images in -1..1.
+    """
+    cached = uniform(steps, interval) if cached is None else tuple(cached)
+    denoiser = partial(CachedDenoiser, cached=cached, branch=branch)
+    return _sample(
+        network,
+        labels,
+        steps,
+        seed,
+        batch,
+        track,
+        sampler=sampler,
+        guidance=guidance,
+        executor=executor,
+        denoiser=denoiser,
+    )

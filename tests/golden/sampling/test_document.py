@@ -1,0 +1,17 @@
+import re
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.golden
+
+PAGE = Path(__file__).resolve().parents[3] / "docs/sampling.md"
+
+
+def test_examples_of_the_page_run():
+    blocks = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.M | re.S)
+    assert len(blocks) == 3
+    found = {}
+    for block in blocks:
+        exec(block, found)
+    assert found["others"].shape == (2, 1, 16, 16) and found["stream"].calls == 8
