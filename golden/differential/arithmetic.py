@@ -130,21 +130,26 @@ class FloatArithmetic(Arithmetic):
             raw = half(raw)
         return layer(raw, b) if right else layer(a, raw)
 
-    def outputs(self, change: np.ndarray, layer: Layer, s: int, floor: int) -> tuple[np.ndarray, Passes | None, Grouping]:
+    def outputs(
+        self, change: np.ndarray, layer: Layer, s: int, floor: int
+    ) -> tuple[np.ndarray, Passes | None, Grouping]:
         """Output deltas as they reach the state."""
+        configuration = self._configuration
         change = half(change)
         axis = -3 if layer.kind == "convolution" else -1
         grouping = Grouping(axis, (change.shape[axis],), self._machine.lanes)
-        if self._configuration.exact_outputs or self._configuration.flow in ("raw", "diffy"):
+        if configuration.exact_outputs or configuration.flow in ("raw", "diffy"):
             return (change if self._half_state else self.grid(change, s)), None, grouping
         result = quantise(
             change,
             grouping,
             self._machine,
             passes=self._machine.output_passes,
+            finer=configuration.output_width - self._machine.digit_width
+            if configuration.output_form == "joint"
+            else None,
             floor=-24 if self._half_state else floor,
             outliers=0,
-            digit_width=int(__import__('os').environ.get('KO','0')) or None,
         )
         return result.values, result, grouping
 

@@ -48,13 +48,23 @@ class Configuration:
     machine: Parameters = dataclasses.field(default_factory=Parameters, metadata={"help": "parameters of the machine"})
     passes: int = _field(1, "passes of an input delta")
     first_passes: int = _field(3, "passes of the first step and of every refresh, which send raw values")
-    last_passes: int = _field(2, "passes of the last step")
+    last_passes: int = _field(2, "passes of the last steps")
     input_passes: int = _field(3, "passes of the network's own input")
     raw_passes: int = _field(3, "passes of an operand that is sent raw in every step (raw attention, chosen layers)")
+    early_steps: int = _field(4, "how many steps after the first take `early_passes`")
+    early_passes: int = _field(1, "passes of the steps after the first: what goes wrong early, the sampler carries on")
+    late_steps: int = _field(1, "how many steps at the end take `last_passes`")
     step_passes: Mapping[int, int] = _field({}, "passes of single steps, by number")
     layer_passes: Mapping[str, int] = _field({}, "passes of what layers read, by pattern of their names")
     layer_digits: Mapping[str, int] = _field({}, "k of what layers read, by pattern of their names")
-    output_bits: int = _field(0, "output deltas are never finer than the largest state over 2^bits; 0: as fine as state")
+    output_form: Literal["passes", "joint"] = _field(
+        "joint",
+        "output deltas: `output_passes` passes of the machine, or one integer of up to `output_width` bits a lane",
+    )
+    output_width: int = _field(13, "bits of a joint output delta at most")
+    output_bits: int = _field(
+        12, "output deltas are never finer than the largest state over 2^bits; 0: as fine as state"
+    )
     exact_outputs: bool = _field(False, "output deltas reach the state without being quantised (a study)")
     tensor_scale: bool = _field(False, "flow raw: one real scale for a whole tensor, instead of group exponents")
     refresh: int = _field(0, "send raw values every so many steps; 0: only in the first")
@@ -63,7 +73,8 @@ class Configuration:
     norm: Literal["current", "previous", "calibrated"] = _field("current", "whose deviation norms divide by")
     attention: Literal["delta", "raw"] = _field("delta", "products of two activations on deltas, or from raw values")
     choice: Literal["delta", "ditto", "cost"] = _field(
-        "delta", "per tensor: always deltas, or raw values where two measured steps, or the cost model, find them cheaper"
+        "delta",
+        "per tensor: always deltas, or raw values where two measured steps, or the cost model, find them cheaper",
     )
 
     def __post_init__(self) -> None:
@@ -80,10 +91,14 @@ class Configuration:
         for name, low, high in (
             ("passes", 1, 4),
             ("first_passes", 1, 8),
+            ("early_steps", 0, 1000),
+            ("early_passes", 1, 4),
+            ("late_steps", 0, 1000),
             ("last_passes", 1, 4),
             ("input_passes", 1, 8),
             ("raw_passes", 1, 8),
             ("output_bits", 0, 24),
+            ("output_width", 2, 16),
             ("refresh", 0, 1000),
             ("residual_bits", 0, 16),
         ):
@@ -100,16 +115,21 @@ class Configuration:
                 raise ValueError(f"{name} must be off with flow {self.flow}, not {getattr(self, name)!r}")
         if self.prediction and self.residual_bits:
             raise ValueError(f"residual_bits must be 0 with prediction, not {self.residual_bits}")
+        if self.output_width < self.machine.digit_width:
+            raise ValueError(
+                f"output_width must be at least digit_width = {self.machine.digit_width}, not {self.output_width}"
+            )
         if self.tensor_scale and self.flow != "raw":
             raise ValueError(f"tensor_scale must be false with flow {self.flow}, not true")
         if self.machine.flip_repair and self.flow != "sign_mask":
             raise ValueError(f"flip_repair must be false with flow {self.flow}, not true")
         saturates = self.machine.exponent_policy == "layer" and self.machine.overflow_policy == "saturate"
-        if saturates and (self.passes > 1 or self.last_passes > 1):
-            raise ValueError(
-                "passes and last_passes must be 1 with overflow_policy saturate (a saturated lane leaves no residual), "
-                f"not {self.passes} and {self.last_passes}"
-            )
+        for name in ("passes", "early_passes", "last_passes"):
+            if saturates and getattr(self, name) > 1:
+                raise ValueError(
+                    f"{name} must be 1 with overflow_policy saturate (a saturated lane leaves no residual), "
+                    f"not {getattr(self, name)}"
+                )
 
     # What applies where ---------------------------------------------------------------------------------------------
 
@@ -122,7 +142,9 @@ class Configuration:
         """Passes of a delta that these layers read in a step: the most that any rule asks for."""
         found = [self.passes, self.step_passes.get(step, 1)]
         found += [passes for pattern, passes in self.layer_passes.items() if _matches(pattern, consumers)]
-        if step == steps - 1:
+        if 0 < step <= self.early_steps:
+            found.append(self.early_passes)
+        if step >= steps - self.late_steps:
             found.append(self.last_passes)
         if first_layer:
             found.append(self.input_passes)
@@ -212,19 +234,33 @@ _PAPER = Parameters(
     memory_lanes=12,
     link_width=256,
 )
+_EARLY: dict[str, Any] = {"early_passes": 2, "late_steps": 2, "last_passes": 2, "layer_passes": {"*.mix": 2}}
 _ONCE = {"passes": 1, "last_passes": 1}
 
 CONFIGURATIONS: dict[str, tuple[str, Configuration]] = {
     "dense": ("binary32, every step from scratch: the reference", Configuration(flow="dense")),
-    "paper": ("published: open loop, sign mask, k = 3, layer exponent, saturation", Configuration(
-        flow="sign_mask", machine=_PAPER, norm="calibrated", attention="raw", **_ONCE)),
-    "closed-int3": ("closed loop, k = 3, n = 32, no float multiplier", Configuration(machine=_loop(3, 4))),
-    "closed-int4": ("closed loop, k = 4, n = 32, no float multiplier", Configuration(
-        machine=_loop(4, 3), first_passes=3, input_passes=2)),
-    "raw-int8": ("raw activations of 8 bits under group exponents, no state", Configuration(
-        flow="raw", machine=_loop(8, 2), first_passes=1, input_passes=1, last_passes=1)),
-    "raw-int8-tensor": ("raw activations of 8 bits, one scale a tensor, no state", Configuration(
-        flow="raw", machine=_loop(8, 2), first_passes=1, input_passes=1, last_passes=1, tensor_scale=True)),
+    "paper": (
+        "published: open loop, sign mask, k = 3, layer exponent, saturation",
+        Configuration(flow="sign_mask", machine=_PAPER, norm="calibrated", attention="raw", **_ONCE),
+    ),
+    "closed-int3": (
+        "closed loop, k = 3, n = 32, no float multiplier",
+        Configuration(machine=_loop(3, 4), first_passes=4, input_passes=3, output_bits=12, **_EARLY),
+    ),
+    "closed-int4": (
+        "closed loop, k = 4, n = 32, no float multiplier",
+        Configuration(machine=_loop(4, 4), first_passes=3, input_passes=2, output_bits=14, **_EARLY),
+    ),
+    "raw-int8": (
+        "raw activations of 8 bits under group exponents, no state",
+        Configuration(flow="raw", machine=_loop(8, 1), first_passes=1, input_passes=1, last_passes=1),
+    ),
+    "raw-int8-tensor": (
+        "raw activations of 8 bits, one scale a tensor, no state",
+        Configuration(
+            flow="raw", machine=_loop(8, 1), first_passes=1, input_passes=1, last_passes=1, tensor_scale=True
+        ),
+    ),
 }
 """Named configurations: a line about each, and the configuration."""
 

@@ -81,8 +81,10 @@ def _plane_bits(magnitude: np.ndarray, k: int, padded: int) -> int:
     if k == 2:
         return padded + signs
     high = magnitude >> rest if rest else magnitude
-    planes = int(np.count_nonzero(high)) + int(np.count_nonzero(high > 1)) if rest else signs + int(
-        np.count_nonzero(magnitude > 1)
+    planes = (
+        int(np.count_nonzero(high)) + int(np.count_nonzero(high > 1))
+        if rest
+        else signs + int(np.count_nonzero(magnitude > 1))
     )
     return padded * (1 + rest) + planes + signs
 

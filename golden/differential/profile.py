@@ -12,7 +12,11 @@ import numpy as np
 from golden.networks.graph import Network, StatefulExecutor
 from golden.networks.layers import Layer
 
-__all__ = ["Calibration", "Profile", "calibrate", "main_values"]
+__all__ = ["ACTIVATIONS", "Calibration", "Profile", "calibrate", "main_values"]
+
+
+ACTIVATIONS = ("relu", "silu", "gelu")
+"""Kinds that a mask can stand for."""
 
 
 def main_values(network: Network) -> frozenset[str]:
@@ -79,7 +83,8 @@ class Calibration(StatefulExecutor):
     def __init__(self, network: Network, quantile: float = 0.98):
         self._main = main_values(network)
         self._quantile = quantile
-        self._read = {source for layer in network.layers if layer.contracted for source in layer.inputs} & self._main
+        reads = (layer for layer in network.layers if layer.contracted or layer.kind in ACTIVATIONS)
+        self._read = {source for layer in reads for source in layer.inputs} & self._main
         self._largest: dict[str, float] = dict.fromkeys(self._main, 0.0)
         self._deviation: dict[str, list[np.ndarray]] = {}
         self._history: dict[str, list[np.ndarray]] = {}
@@ -136,7 +141,7 @@ class Calibration(StatefulExecutor):
 
 @functools.lru_cache(maxsize=32)
 def _profile(network: Network, steps: int, images: int, seed: int) -> Profile:
-    from golden.networks import ddim, noise
+    from golden.sampling import ddim, noise
 
     executor = Calibration(network)
     labels = np.arange(images) % network.config["classes"]

@@ -6,7 +6,6 @@ Source: ``docs/numerics.md``, section 3.
 """
 
 import dataclasses
-from collections.abc import Sequence
 
 import numpy as np
 
@@ -127,8 +126,9 @@ def quantise(
     exponent: int | None = None,
     outliers: int | None = None,
     digit_width: int | None = None,
+    finer: int | None = None,
 ) -> Passes:
-    """Quantise in several passes; their sum is one rounding to the last pass's step (each step is a multiple of the next).
+    """Quantise in several passes; their sum is one rounding to the last step, since each step is a multiple of the next.
 
     Parameters
     ----------
@@ -148,6 +148,8 @@ def quantise(
         m; the default is that of `parameters`.
     digit_width : int, optional
         k; the default is that of `parameters`.
+    finer : int, optional
+        Bits behind the first digit, instead of `passes`.
     """
     k = parameters.digit_width if digit_width is None else digit_width
     m = parameters.outliers if outliers is None else outliers
@@ -172,7 +174,7 @@ def quantise(
         over = magnitude >= np.ldexp(np.float32((2**k - 1) / 2), exponent)
         exact = over if parameters.replays else over & (np.cumsum(over, axis=axis, dtype=np.int16) <= m)
         stuck = over & ~exact
-    last = np.maximum(e - (np.asarray(passes) - 1) * (k - 1), floor)
+    last = np.maximum(e - ((np.asarray(passes) - 1) * (k - 1) if finer is None else finer), floor)
     one = np.float32(1)
     result = lanes * np.ldexp(one, -last)
     np.rint(result, out=result)
