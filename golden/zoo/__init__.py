@@ -14,7 +14,7 @@ import safetensors
 import safetensors.numpy
 
 from golden import names
-from golden.networks import ClassifierConfig, Network, UNetConfig, classifier, stored, unet
+from golden.networks import ClassifierConfig, DiTConfig, Network, UNetConfig, classifier, dit, stored, unet
 from golden.zoo.recording import Recording, capture
 
 __all__ = ["DATA", "NETWORKS", "Recording", "capture", "load", "record_set", "recorded", "reference", "store"]
@@ -22,7 +22,12 @@ __all__ = ["DATA", "NETWORKS", "Recording", "capture", "load", "record_set", "re
 DATA = Path(__file__).parent / "data"
 """Folder of the shipped files."""
 
-NETWORKS = {"unet": (UNetConfig, unet), "classifier": (ClassifierConfig, classifier)}
+NETWORKS = {
+    "unet": (UNetConfig, unet),
+    "unet-silu": (UNetConfig, unet),
+    "dit": (DiTConfig, dit),
+    "classifier": (ClassifierConfig, classifier),
+}
 """Configuration and builder of every network of the zoo, by name."""
 
 RECORDED_LAYER = "down1.block.conv1"
