@@ -2,9 +2,10 @@
 
 The data are the 1,797 real handwritten digits of scikit-learn (8 x 8 pixels, 17 grey levels), enlarged once to 16 x 16
 by bicubic interpolation and scaled to -1..1. U-Nets and transformer learn to predict the noise (Ho et al., 2020) at
-1000 levels of the cosine schedule; what is kept is the exponential moving average of their weights. Networks with a null
-label see it in place of one label in ten, so they can be guided (Ho and Salimans, *Classifier-free diffusion guidance*,
-2022). The classifier sees real images only, and not the held-out fifth of them on which its accuracy is measured.
+1000 levels of the cosine schedule; what is kept is the exponential moving average of their weights. Networks with a
+null label see it in place of one label in ten, so that they can be guided (Ho and Salimans, *Classifier-free diffusion
+guidance*, 2022). The classifier sees real images only, and not the held-out fifth of them on which its accuracy is
+measured.
 
 torch runs the same graph as numpy (`golden.networks`), one torch function for each kind of layer, so names and wiring
 cannot differ; the arithmetic does, and the shipped references record what torch computes for every layer.
@@ -305,9 +306,9 @@ def write_companions(network: Network, out: Path) -> None:
     if network.name == "classifier":
         zoo.statistics(digits(network.inputs["image"][1])[0], network).save(out / "digits.npz")
         return
-    # FP16 would do for "unet" too, but its file is older than the others
-    kind = np.float32 if network.name == "unet" else np.float16
-    values = {name: value.astype(kind) if value.dtype.kind == "f" else value for name, value in reference(network).items()}
+    values = reference(network)
+    if network.name != "unet":  # the file of "unet" is full float32, and the only one of that precision
+        values |= {layer.name: values[layer.name].astype(np.float16) for layer in network.layers}
     np.savez_compressed(out / zoo.reference_file(network.name), **values)
     if network.name == "unet":
         zoo.record_set(network).save(out / "recorded.npz")
