@@ -160,6 +160,11 @@ def features(images: np.ndarray, network: Network | None = None) -> np.ndarray:
     -------
     float32 (count, 64)
         Features.
+
+    Raises
+    ------
+    ValueError
+        If there is no image.
     """
     return _examine(images, network, "features")
 
@@ -170,11 +175,12 @@ def classify(images: np.ndarray, network: Network | None = None) -> np.ndarray:
 
 
 def _examine(images: np.ndarray, network: Network | None, layer: str) -> np.ndarray:
+    if not len(images):
+        raise ValueError("Images must be at least one, not 0")
     network = network or load("classifier")
     recorder = Recorder([layer])
     parts = []
-    # batches, because an image takes about 0.2 MB while it is examined; one even if there is no image
-    for first in range(0, max(1, len(images)), 256):
+    for first in range(0, len(images), 256):  # in batches, because an image takes about 0.2 MB while it is examined
         network(images[first : first + 256], executor=recorder)
         parts.append(recorder.records[layer].output)
     return np.concatenate(parts)

@@ -65,7 +65,7 @@ class Recipe:
 
 RECIPES = {
     "unet": Recipe(UNetConfig()),
-    "unet-silu": Recipe(UNetConfig(activation="silu", null_label=True)),
+    "unet-silu": Recipe(UNetConfig(activation="silu", null_label=True), iterations=1400),
     "dit": Recipe(DiTConfig(null_label=True), iterations=3800, rate=1e-3, batch=32),
 }
 """Recipe of every network that draws, by name."""
