@@ -65,8 +65,8 @@ class Recipe:
 
 RECIPES = {
     "unet": Recipe(UNetConfig()),
-    "unet-silu": Recipe(UNetConfig(activation="silu", null_label=True), iterations=1400),
-    "dit": Recipe(DiTConfig(null_label=True), iterations=3800, rate=1e-3, batch=32),
+    "unet-silu": Recipe(UNetConfig(activation="silu", null_label=True), iterations=1500, batch=32),
+    "dit": Recipe(DiTConfig(null_label=True), iterations=2800, rate=1e-3, batch=16),
 }
 """Recipe of every network that draws, by name."""
 
