@@ -4,8 +4,9 @@ import dataclasses
 from dataclasses import dataclass
 
 from golden.networks import layers as kinds
-from golden.networks.builder import Builder, Source, check_positive
+from golden.networks.builder import Builder, check_counts
 from golden.networks.graph import Network
+from golden.networks.sources import Source
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,8 @@ class ClassifierConfig:
     def __post_init__(self) -> None:
         """Check every rule above."""
         object.__setattr__(self, "widths", tuple(self.widths))
-        check_positive("Classifier", self, ("side", "channels", "classes", "groups"))
+        counts = ("side", "channels", "classes", "groups")
+        check_counts("Classifier", {name: getattr(self, name) for name in counts})
         if not self.widths:
             raise ValueError("Classifier widths must name at least one convolution, not ()")
         for width in self.widths:
@@ -49,7 +51,7 @@ def classifier(config: ClassifierConfig, source: Source, name: str = "classifier
     h, width_in = "image", config.channels
     for index, width in enumerate(config.widths):
         h = b.convolution(f"stage{index}.conv", h, width_in, width, stride=1 if index == 0 else 2)
-        h = b.norm(f"stage{index}.norm", h, width, config.groups)
+        h = b.group_norm(f"stage{index}.norm", h, width, config.groups)
         h = b.add(kinds.ReLU, f"stage{index}.relu", h)
         width_in = width
     h = b.add(kinds.Mean, "features", h)

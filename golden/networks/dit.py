@@ -5,8 +5,9 @@ import math
 from dataclasses import dataclass
 
 from golden.networks import layers as kinds
-from golden.networks.builder import Builder, Source, check_flag, check_positive
+from golden.networks.builder import Builder, check_counts, check_flag
 from golden.networks.graph import Network
+from golden.networks.sources import Source
 
 
 @dataclass(frozen=True)
@@ -46,9 +47,9 @@ class DiTConfig:
 
     def __post_init__(self) -> None:
         """Check every rule above."""
-        fields = ("side", "channels", "classes", "patch", "width", "blocks", "heads", "ratio", "encoding")
-        check_positive("DiT", self, fields)
-        check_flag("DiT", self, "null_label")
+        counts = ("side", "channels", "classes", "patch", "width", "blocks", "heads", "ratio", "encoding")
+        check_counts("DiT", {name: getattr(self, name) for name in counts})
+        check_flag("DiT", "null_label", self.null_label)
         if self.side % self.patch:
             raise ValueError(f"DiT patch must divide side ({self.side}), not {self.patch}")
         if self.width % 4:
@@ -64,25 +65,23 @@ class _Builder(Builder):
         super().__init__(source)
         self.config = config
 
-    def split(self, x: str, names: list[str]) -> list[str]:
-        return [self.add(kinds.Part, name, x, index=index, parts=len(names)) for index, name in enumerate(names)]
-
     def normal(self, name: str, x: str, shift: str, scale: str) -> str:
         h = self.add(kinds.LayerNorm, f"{name}.norm", x)
         return self.add(kinds.Modulate, f"{name}.modulate", h, shift, scale)
 
     def block(self, name: str, x: str, condition: str) -> str:
         modulation = self.linear(f"{name}.modulation", condition, self.config.width, 6 * self.config.width)
-        branches = [f"{name}.{branch}" for branch in ("attention", "mlp")]
-        parts = self.split(
-            modulation, [f"{branch}.{part}" for branch in branches for part in ("shift", "scale", "gate")]
-        )
-        for branch, inside in zip(branches, (self.attention, self.mlp), strict=True):
-            shift, scale, gate, *parts = parts
-            h = inside(branch, self.normal(branch, x, shift, scale))
-            h = self.add(kinds.Gate, f"{branch}.gated", h, gate)
-            x = self.add(kinds.Add, f"{branch}.add", x, h)
-        return x
+        attention, mlp = f"{name}.attention", f"{name}.mlp"
+        words = [f"{branch}.{part}" for branch in ("attention", "mlp") for part in ("shift", "scale", "gate")]
+        shift1, scale1, gate1, shift2, scale2, gate2 = self.parts(name, modulation, words)
+        h = self.attention(attention, self.normal(attention, x, shift1, scale1))
+        x = self.gated(attention, x, h, gate1)
+        h = self.mlp(mlp, self.normal(mlp, x, shift2, scale2))
+        return self.gated(mlp, x, h, gate2)
+
+    def gated(self, name: str, x: str, branch: str, gate: str) -> str:
+        h = self.add(kinds.Gate, f"{name}.gated", branch, gate)
+        return self.add(kinds.Add, f"{name}.add", x, h)
 
     def attention(self, name: str, x: str) -> str:
         width, heads = self.config.width, self.config.heads
@@ -119,7 +118,7 @@ def dit(config: DiTConfig, source: Source, name: str = "dit") -> Network:
     for index in range(config.blocks):
         h = b.block(f"block{index}", h, condition)
     modulation = b.linear("head.modulation", condition, width, 2 * width)
-    h = b.normal("head", h, *b.split(modulation, ["head.shift", "head.scale"]))
+    h = b.normal("head", h, *b.parts("head", modulation, ("shift", "scale")))
     h = b.linear("head.linear", h, width, pixels)
     b.add(kinds.Unpatch, "head.image", h, size=config.patch)
     image = (config.channels, config.side, config.side)

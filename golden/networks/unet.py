@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from golden import names
 from golden.networks import layers as kinds
-from golden.networks.builder import ACTIVATIONS, Builder, Source, check_flag, check_positive
+from golden.networks.builder import ACTIVATIONS, Builder, check_counts, check_flag
 from golden.networks.graph import Network
+from golden.networks.sources import Source
 
 
 @dataclass(frozen=True)
@@ -51,8 +52,9 @@ class UNetConfig:
         """Check every rule above."""
         object.__setattr__(self, "widths", tuple(self.widths))
         object.__setattr__(self, "attention", tuple(self.attention))
-        check_positive("U-Net", self, ("side", "channels", "classes", "groups", "encoding", "embedding"))
-        check_flag("U-Net", self, "null_label")
+        counts = ("side", "channels", "classes", "groups", "encoding", "embedding")
+        check_counts("U-Net", {name: getattr(self, name) for name in counts})
+        check_flag("U-Net", "null_label", self.null_label)
         names.lookup("U-Net activation", self.activation, ACTIVATIONS)
         if not self.widths:
             raise ValueError("U-Net widths must name at least one level, not ()")
@@ -74,20 +76,20 @@ class _Builder(Builder):
 
     def block(self, name: str, x: str, time: str, width_in: int, width_out: int) -> str:
         activation, groups = self.config.activation, self.config.groups
-        h = self.norm(f"{name}.norm1", x, width_in, groups)
-        h = self.activation(activation, name, h, "1")
+        h = self.group_norm(f"{name}.norm1", x, width_in, groups)
+        h = self.activation(f"{name}.{activation}1", h, activation)
         h = self.convolution(f"{name}.conv1", h, width_in, width_out)
         shift = self.linear(f"{name}.time", time, self.config.embedding, width_out)
         h = self.add(kinds.AddChannel, f"{name}.shift", h, shift)
-        h = self.norm(f"{name}.norm2", h, width_out, groups)
-        h = self.activation(activation, name, h, "2")
+        h = self.group_norm(f"{name}.norm2", h, width_out, groups)
+        h = self.activation(f"{name}.{activation}2", h, activation)
         h = self.convolution(f"{name}.conv2", h, width_out, width_out)
         if width_in != width_out:
             x = self.convolution(f"{name}.skip", x, width_in, width_out, size=1)
         return self.add(kinds.Add, f"{name}.add", x, h)
 
     def attention(self, name: str, x: str, width: int) -> str:
-        h = self.norm(f"{name}.norm", x, width, self.config.groups)
+        h = self.group_norm(f"{name}.norm", x, width, self.config.groups)
         h = self.add(kinds.Tokens, f"{name}.tokens", h)
         query, key, value = (self.linear(f"{name}.{part}", h, width, width) for part in ("query", "key", "value"))
         scale = 1 / math.sqrt(width)
@@ -130,8 +132,8 @@ def unet(config: UNetConfig, source: Source, name: str = "unet") -> Network:
         if level:
             h = b.add(kinds.Upsample, f"up{level}.upsample", h)
             h = b.convolution(f"up{level}.enlarge", h, width, widths[level - 1])
-    h = b.norm("head.norm", h, widths[0], config.groups)
-    h = b.activation(config.activation, "head", h)
+    h = b.group_norm("head.norm", h, widths[0], config.groups)
+    h = b.activation(f"head.{config.activation}", h, config.activation)
     b.convolution("head.conv", h, widths[0], config.channels)
 
     image = (config.channels, config.side, config.side)
