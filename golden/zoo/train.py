@@ -4,8 +4,8 @@ The data are the 1,797 real handwritten digits of scikit-learn (8 x 8 pixels, 17
 by bicubic interpolation and scaled to -1..1. U-Nets and transformer learn to predict the noise (Ho et al., 2020) at
 1000 levels of the cosine schedule; what is kept is the exponential moving average of their weights. Networks with a
 null label see it in place of one label in ten, so that they can be guided (Ho and Salimans, *Classifier-free diffusion
-guidance*, 2022). The classifier sees real images only, and not the held-out fifth of them on which its accuracy is
-measured.
+guidance*, 2022). The U-Net with SiLU goes on from the shipped weights of the one with ReLU. The classifier sees real
+images only, and not the held-out fifth of them on which its accuracy is measured.
 
 torch runs the same graph as numpy (`golden.networks`), one torch function for each kind of layer, so names and wiring
 cannot differ; the arithmetic does, and the shipped references record what torch computes for every layer.
@@ -33,8 +33,9 @@ except ImportError as error:
     raise ImportError(_MISSING) from error
 
 from golden import console, names, zoo
-from golden.networks import ClassifierConfig, DiTConfig, Network, UNetConfig, classifier, initial
-from golden.networks.layers import Layer
+from golden.networks import ClassifierConfig, DiTConfig, Network, UNetConfig, classifier, initial, stored
+from golden.networks.layers import Layer, Shape
+from golden.networks.sources import Source
 from golden.sampling import Schedule
 
 
@@ -54,6 +55,8 @@ class Recipe:
         Images in a step.
     keep : float
         Share of the moving average that a step leaves.
+    start : str or None
+        Shipped network whose weights training starts from, see `grown`; None starts from random ones.
     """
 
     config: UNetConfig | DiTConfig
@@ -61,11 +64,14 @@ class Recipe:
     rate: float = 2e-3
     batch: int = 64
     keep: float = 0.998
+    start: str | None = None
 
 
 RECIPES = {
     "unet": Recipe(UNetConfig()),
-    "unet-silu": Recipe(UNetConfig(activation="silu", null_label=True), iterations=1500, batch=32),
+    "unet-silu": Recipe(
+        UNetConfig(activation="silu", null_label=True), iterations=600, rate=1e-3, batch=32, start="unet"
+    ),
     "dit": Recipe(DiTConfig(null_label=True), iterations=2800, rate=1e-3, batch=16),
 }
 """Recipe of every network that draws, by name."""
@@ -185,7 +191,8 @@ def train_denoiser(name: str, recipe: Recipe, seed: int) -> TorchNetwork:
     images, labels = (torch.tensor(value) for value in digits(config.side))
     signal = torch.tensor(Schedule().signal, dtype=torch.float32)
     _, build = zoo.NETWORKS[name]
-    model = TorchNetwork(build(config, initial(seed), name))
+    source = initial(seed) if recipe.start is None else grown(zoo.load(recipe.start))
+    model = TorchNetwork(build(config, source, name))
     average = copy.deepcopy(model).requires_grad_(False)
     optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.rate, weight_decay=1e-4)
     iterations, batch = recipe.iterations, recipe.batch
@@ -219,6 +226,18 @@ def train_denoiser(name: str, recipe: Recipe, seed: int) -> TorchNetwork:
             spent = time.monotonic() - began
             click.echo(f"{name}: iteration {iteration + 1}, loss {recent:.4f}, {spent:.0f} s", err=True)
     return average
+
+
+def grown(network: Network) -> Source:
+    """Parameters of a network, for one that has the same; a null label it lacks starts as the mean of the others."""
+
+    def source(name: str, shape: Shape) -> np.ndarray:
+        value = network.parameters()[name]
+        if name == "label.embedding.weight" and len(value) < shape[0]:
+            value = np.concatenate([value, value.mean(axis=0, keepdims=True)])
+        return stored({name: value})(name, shape)
+
+    return source
 
 
 def drop(labels: torch.Tensor, null: int) -> torch.Tensor:

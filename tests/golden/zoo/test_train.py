@@ -9,7 +9,7 @@ pytestmark = pytest.mark.golden
 torch = pytest.importorskip("torch", reason="needs the extra 'train'")
 
 from golden import zoo  # noqa: E402
-from golden.networks import ClassifierConfig, DiTConfig, Recorder, UNetConfig, initial, stored  # noqa: E402
+from golden.networks import ClassifierConfig, DiTConfig, Recorder, UNetConfig, initial, stored, unet  # noqa: E402
 from golden.zoo import train  # noqa: E402
 
 torch.set_num_threads(1)  # threads of several test processes would only wait for each other
@@ -62,7 +62,7 @@ def test_one_label_in_ten_is_dropped():
 
 @pytest.mark.parametrize("name", train.RECIPES)
 def test_training_is_repeatable(name):
-    recipe = dataclasses.replace(train.RECIPES[name], config=SMALL[name], iterations=3, batch=16)
+    recipe = dataclasses.replace(train.RECIPES[name], config=SMALL[name], iterations=3, batch=16, start=None)
     first, again = (train.train_denoiser(name, recipe, seed=1).parameters_float16() for _ in range(2))
     assert all(np.array_equal(first[name], again[name]) for name in first)
     assert np.any(first["head.linear.weight" if name == "dit" else "head.conv.weight"])
@@ -72,9 +72,20 @@ def test_training_is_repeatable(name):
 def test_labels_are_dropped_where_there_is_a_null_label(monkeypatch, name):
     given = []
     monkeypatch.setattr(train, "drop", lambda labels, null: given.append(null) or labels)
-    recipe = dataclasses.replace(train.RECIPES[name], config=SMALL[name], iterations=2, batch=16)
+    recipe = dataclasses.replace(train.RECIPES[name], config=SMALL[name], iterations=2, batch=16, start=None)
     train.train_denoiser(name, recipe, seed=1)
     assert given == ([] if name == "unet" else [10, 10])
+
+
+def test_the_twin_goes_on_from_the_shipped_weights():
+    shipped = zoo.load("unet")
+    recipe = train.RECIPES["unet-silu"]
+    source = train.grown(zoo.load(recipe.start))
+    for name, value in unet(recipe.config, source, "unet-silu").parameters().items():
+        if name == "label.embedding.weight":
+            np.testing.assert_allclose(value[10], value[:10].sum(axis=0) / 10, rtol=1e-5, atol=1e-6)
+            value = value[:10]
+        assert np.array_equal(value, shipped.parameters()[name]), name
 
 
 def test_the_script_writes_what_the_zoo_loads(tmp_path):
