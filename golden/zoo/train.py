@@ -47,10 +47,10 @@ class Recipe:
     ----------
     config : UNetConfig or DiTConfig
         What is built.
-    iterations : int
-        Steps of the optimiser.
+    iterations : tuple of int
+        Steps of the optimiser in each of several runs; each but the first goes on from the weights of the one before.
     rate : float
-        Largest learning rate: reached after a twentieth of the iterations, then falling as a cosine.
+        Largest learning rate of a run: reached after a twentieth of its iterations, then falling as a cosine.
     batch : int
         Images in a step.
     keep : float
@@ -60,7 +60,7 @@ class Recipe:
     """
 
     config: UNetConfig | DiTConfig
-    iterations: int = 2600
+    iterations: tuple[int, ...] = (2600,)
     rate: float = 2e-3
     batch: int = 64
     keep: float = 0.998
@@ -70,9 +70,9 @@ class Recipe:
 RECIPES = {
     "unet": Recipe(UNetConfig()),
     "unet-silu": Recipe(
-        UNetConfig(activation="silu", null_label=True), iterations=600, rate=1e-3, batch=32, start="unet"
+        UNetConfig(activation="silu", null_label=True), iterations=(600,), rate=1e-3, batch=32, start="unet"
     ),
-    "dit": Recipe(DiTConfig(null_label=True), iterations=2800, rate=1e-3, batch=16),
+    "dit": Recipe(DiTConfig(null_label=True), iterations=(2800, 1200), rate=1e-3, batch=16),
 }
 """Recipe of every network that draws, by name."""
 
@@ -185,17 +185,25 @@ class TorchNetwork(torch.nn.Module):
 
 
 def train_denoiser(name: str, recipe: Recipe, seed: int) -> TorchNetwork:
-    """Train a network of `RECIPES` to predict noise; returns the moving average of its weights."""
+    """Train a network of `RECIPES` to predict noise; returns the moving average of its weights, of the last run."""
+    source = initial(seed) if recipe.start is None else grown(zoo.load(recipe.start))
+    for run, iterations in enumerate(recipe.iterations):
+        average = train_run(name, recipe, source, seed + run, iterations)
+        source = stored(average.parameters_float16())
+    return average
+
+
+def train_run(name: str, recipe: Recipe, source: Source, seed: int, iterations: int) -> TorchNetwork:
+    """Train for so many iterations; returns the moving average of the weights."""
     torch.manual_seed(seed)
     config = recipe.config
     images, labels = (torch.tensor(value) for value in digits(config.side))
     signal = torch.tensor(Schedule().signal, dtype=torch.float32)
     _, build = zoo.NETWORKS[name]
-    source = initial(seed) if recipe.start is None else grown(zoo.load(recipe.start))
     model = TorchNetwork(build(config, source, name))
     average = copy.deepcopy(model).requires_grad_(False)
     optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.rate, weight_decay=1e-4)
-    iterations, batch = recipe.iterations, recipe.batch
+    batch = recipe.batch
     warm = max(1, iterations // 20)
     recent, began = 0.0, time.monotonic()
     for iteration in console.progress(range(iterations), f"Training {name}"):
@@ -314,7 +322,9 @@ def train(networks: tuple[str, ...], seed: int, iterations: int | None, threads:
             click.echo(f"classifier: {accuracy:.1%} of the held-out real digits", err=True)
         else:
             recipe = RECIPES[name]
-            model = train_denoiser(name, recipe if iterations is None else replace(recipe, iterations=iterations), seed)
+            model = train_denoiser(
+                name, recipe if iterations is None else replace(recipe, iterations=(iterations,)), seed
+            )
         zoo.store(out / f"{name}.safetensors", model.network, model.parameters_float16())
         click.echo(f"{name}: trained in {time.monotonic() - began:.0f} s", err=True)
         write_companions(zoo.load(name, out), out)

@@ -5,8 +5,9 @@ import re
 import numpy as np
 import pytest
 
-from golden.networks import ClassifierConfig, DiTConfig, Recorder, UNetConfig, dit, initial, noise, stored, unet
+from golden.networks import ClassifierConfig, DiTConfig, Recorder, UNetConfig, dit, initial, stored, unet
 from golden.networks.sources import positions
+from golden.sampling import noise
 
 pytestmark = pytest.mark.golden
 

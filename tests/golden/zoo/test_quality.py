@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from golden import zoo
-from golden.networks import sample
+from golden.sampling import sample
 from golden.zoo.quality import Statistics, agreement, frechet, psnr, ssim
 
 pytestmark = pytest.mark.golden

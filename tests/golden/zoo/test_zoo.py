@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from golden import zoo
-from golden.networks import Recorder, Schedule, noise, sample
+from golden.networks import Recorder
+from golden.sampling import Schedule, noise, sample
 from golden.zoo.quality import agreement
 
 pytestmark = pytest.mark.golden
