@@ -1,8 +1,9 @@
 """Trained networks that ship with the package, and values recorded from them.
 
-``load("unet")`` is a class-conditional U-Net that draws digits of 16 x 16 pixels, ``load("classifier")`` tells digits
-apart; both were trained by `golden.zoo.train` on the real digits of scikit-learn. ``recorded()`` are inputs and outputs
-of one convolution of the U-Net over a whole sampling.
+``load("unet")`` is a class-conditional U-Net that draws digits of 16 x 16 pixels, ``load("unet-silu")`` its twin with
+SiLU, ``load("dit")`` a transformer; both also take the label 10, which stands for none. ``load("classifier")``
+tells digits apart. All were trained by `golden.zoo.train` on the real digits of scikit-learn. ``recorded()`` are inputs
+and outputs of one convolution of the U-Net over a whole sampling; `golden.zoo.quality` measures images.
 """
 
 import json
@@ -14,15 +15,47 @@ import safetensors
 import safetensors.numpy
 
 from golden import names
-from golden.networks import ClassifierConfig, Network, UNetConfig, classifier, stored, unet
+from golden.networks import (
+    ClassifierConfig,
+    DiTConfig,
+    Network,
+    Recorder,
+    UNetConfig,
+    classifier,
+    dit,
+    stored,
+    unet,
+)
+from golden.zoo.quality import Statistics
 from golden.zoo.recording import Recording, capture
 
-__all__ = ["DATA", "NETWORKS", "Recording", "capture", "load", "record_set", "recorded", "reference", "store"]
+__all__ = [
+    "DATA",
+    "NETWORKS",
+    "Recording",
+    "Statistics",
+    "capture",
+    "classify",
+    "digits",
+    "features",
+    "load",
+    "record_set",
+    "recorded",
+    "reference",
+    "reference_file",
+    "statistics",
+    "store",
+]
 
 DATA = Path(__file__).parent / "data"
 """Folder of the shipped files."""
 
-NETWORKS = {"unet": (UNetConfig, unet), "classifier": (ClassifierConfig, classifier)}
+NETWORKS = {
+    "unet": (UNetConfig, unet),
+    "unet-silu": (UNetConfig, unet),
+    "dit": (DiTConfig, dit),
+    "classifier": (ClassifierConfig, classifier),
+}
 """Configuration and builder of every network of the zoo, by name."""
 
 RECORDED_LAYER = "down1.block.conv1"
@@ -35,7 +68,7 @@ def load(name: str, folder: Path | None = None) -> Network:
     Parameters
     ----------
     name : str
-        ``"unet"`` or ``"classifier"``.
+        One of `NETWORKS`.
     folder : Path
         Where ``<name>.safetensors`` is; the default is the package.
 
@@ -90,13 +123,74 @@ def record_set(network: Network) -> Recording:
     return capture(network, RECORDED_LAYER, [3], steps=50, seed=0, half=True)
 
 
-def reference() -> dict[str, np.ndarray]:
-    """What torch computed for every layer of the shipped U-Net in one call.
+def reference_file(name: str) -> str:
+    """File name of what torch computed for the network of this name."""
+    return "reference.npz" if name == "unet" else f"reference-{name}.npz"
+
+
+def reference(name: str = "unet") -> dict[str, np.ndarray]:
+    """What torch computed for every layer of a shipped network in one call.
+
+    Parameters
+    ----------
+    name : str
+        Name of a network that draws.
 
     Returns
     -------
     dict
-        The inputs ``image``, ``timestep`` and ``label`` (batch 1), and under every layer's name its output, float32.
+        The inputs ``image``, ``timestep`` and ``label`` (batch 1), and under every layer's name its output: float32,
+        but rounded to FP16 in the files of all networks other than "unet", except for the inputs.
     """
-    with np.load(DATA / "reference.npz") as file:
-        return dict(file)
+    with np.load(DATA / reference_file(name)) as file:
+        return {key: value.astype(np.float32) if value.dtype.kind == "f" else value for key, value in file.items()}
+
+
+def features(images: np.ndarray, network: Network | None = None) -> np.ndarray:
+    """Features that a classifier finds in images: the value of its layer ``features``.
+
+    Parameters
+    ----------
+    images : float (count, 1, 16, 16)
+        Images in -1..1.
+    network : Network
+        Classifier; the default is the shipped one.
+
+    Returns
+    -------
+    float32 (count, 64)
+        Features.
+
+    Raises
+    ------
+    ValueError
+        If there is no image.
+    """
+    return _examine(images, network, "features")
+
+
+def classify(images: np.ndarray, network: Network | None = None) -> np.ndarray:
+    """Digit that a classifier finds in each image, int64 ``(count,)``; parameters as of `features`."""
+    return _examine(images, network, "logits").argmax(axis=1)
+
+
+def _examine(images: np.ndarray, network: Network | None, layer: str) -> np.ndarray:
+    if not len(images):
+        raise ValueError("Images must be at least one, not 0")
+    network = network or load("classifier")
+    recorder = Recorder([layer])
+    parts = []
+    for first in range(0, len(images), 256):  # in batches, because an image takes about 0.2 MB while it is examined
+        network(images[first : first + 256], executor=recorder)
+        parts.append(recorder.records[layer].output)
+    return np.concatenate(parts)
+
+
+def statistics(images: np.ndarray, network: Network | None = None) -> Statistics:
+    """Statistics of the features of images, for `golden.zoo.quality.frechet`; parameters as of `features`."""
+    return Statistics.of(features(images, network))
+
+
+def digits() -> Statistics:
+    """Statistics of the shipped classifier's features over the 1,797 real digits that the networks were trained on."""
+    return Statistics.load(DATA / "digits.npz")

@@ -1,18 +1,21 @@
 """Train the networks of the zoo on scikit-learn's digits: ``python -m golden.zoo.train`` (extra ``train``).
 
 The data are the 1,797 real handwritten digits of scikit-learn (8 x 8 pixels, 17 grey levels), enlarged once to 16 x 16
-by bicubic interpolation and scaled to -1..1. The U-Net learns to predict the noise (Ho et al., 2020) at 1000 levels
-of the cosine schedule; what is kept is the exponential moving average of its weights. The classifier sees real images
-only, and not the held-out fifth of them on which its accuracy is measured.
+by bicubic interpolation and scaled to -1..1. U-Nets and transformer learn to predict the noise (Ho et al., 2020) at
+1000 levels of the cosine schedule; what is kept is the exponential moving average of their weights. Networks with a
+null label see it in place of one label in ten, so that they can be guided (Ho and Salimans, *Classifier-free diffusion
+guidance*, 2022). The U-Net with SiLU goes on from the shipped weights of the one with ReLU. The classifier sees real
+images only, and not the held-out fifth of them on which its accuracy is measured.
 
 torch runs the same graph as numpy (`golden.networks`), one torch function for each kind of layer, so names and wiring
-cannot differ; the arithmetic does, and ``reference.npz`` records what torch computes for every layer.
+cannot differ; the arithmetic does, and the shipped references record what torch computes for every layer.
 """
 
 import copy
 import math
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
@@ -29,10 +32,52 @@ except ImportError as error:
         raise SystemExit(2) from None
     raise ImportError(_MISSING) from error
 
-from golden import console, zoo
-from golden.networks import ClassifierConfig, Network, UNetConfig, classifier, initial, unet
-from golden.networks.layers import Layer
+from golden import console, names, zoo
+from golden.networks import ClassifierConfig, DiTConfig, Network, UNetConfig, classifier, initial, stored
+from golden.networks.layers import Layer, Shape
+from golden.networks.sources import Source
 from golden.sampling import Schedule
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network that predicts noise is trained.
+
+    Parameters
+    ----------
+    config : UNetConfig or DiTConfig
+        What is built.
+    iterations : tuple of int
+        Steps of the optimiser in each of several runs; each but the first goes on from the weights of the one before.
+    rate : float
+        Largest learning rate of a run: reached after a twentieth of its iterations, then falling as a cosine.
+    batch : int
+        Images in a step.
+    keep : float
+        Share of the moving average that a step leaves.
+    start : str or None
+        Shipped network whose weights training starts from, see `grown`; None starts from random ones.
+    """
+
+    config: UNetConfig | DiTConfig
+    iterations: tuple[int, ...] = (2600,)
+    rate: float = 2e-3
+    batch: int = 64
+    keep: float = 0.998
+    start: str | None = None
+
+
+RECIPES = {
+    "unet": Recipe(UNetConfig()),
+    "unet-silu": Recipe(
+        UNetConfig(activation="silu", null_label=True), iterations=(600,), rate=1e-3, batch=32, start="unet"
+    ),
+    "dit": Recipe(DiTConfig(null_label=True), iterations=(2800, 1200), rate=1e-3, batch=16),
+}
+"""Recipe of every network that draws, by name."""
+
+DROPPED = 0.1
+"""Share of labels that become the null label, in networks that have one."""
 
 
 def digits(side: int = 16) -> tuple[np.ndarray, np.ndarray]:
@@ -56,15 +101,28 @@ def _evaluate(layer: Layer, parameters: Mapping[str, torch.Tensor], values: list
             return F.group_norm(x, layer.groups, parameters["weight"], parameters["bias"], layer.epsilon)
         case "relu":
             return F.relu(x)
+        case "silu":
+            return F.silu(x)
+        case "gelu":
+            return F.gelu(x, approximate="tanh")
+        case "layer_norm":
+            return F.layer_norm(x, x.shape[-1:], eps=layer.epsilon)
         case "softmax":
             return F.softmax(x, dim=-1)
         case "matmul":
-            other = values[1].transpose(1, 2) if layer.transposed else values[1]
-            return torch.bmm(x, other) * layer.scale
+            other = values[1].transpose(-1, -2) if layer.transposed else values[1]
+            return torch.matmul(x, other) * layer.scale
         case "add":
             return x + values[1]
         case "add_channel":
             return x + values[1][:, :, None, None]
+        case "add_constant":
+            return x + parameters["table"]
+        case "modulate":
+            shift, scale = (value[:, None] for value in values[1:])
+            return torch.addcmul(x + shift, x, scale)
+        case "gate":
+            return x * values[1][:, None]
         case "concat":
             return torch.cat(values, dim=1)
         case "upsample":
@@ -76,6 +134,18 @@ def _evaluate(layer: Layer, parameters: Mapping[str, torch.Tensor], values: list
         case "image":
             side = math.isqrt(x.shape[1])
             return x.transpose(1, 2).unflatten(2, (side, side))
+        case "patches":
+            return F.unfold(x, layer.size, stride=layer.size).transpose(1, 2)
+        case "unpatch":
+            side = math.isqrt(x.shape[1])
+            planes = x.unflatten(2, (layer.size**2, -1)).permute(0, 3, 2, 1)
+            return F.pixel_shuffle(planes.flatten(1, 2).unflatten(2, (side, side)), layer.size)
+        case "heads":
+            return x.unflatten(2, (layer.heads, -1)).transpose(1, 2)
+        case "joined":
+            return x.transpose(1, 2).flatten(2)
+        case "part":
+            return x.chunk(layer.parts, dim=-1)[layer.index]
         case "time_encoding":
             half = layer.channels // 2
             angle = x.double()[:, None] * torch.exp(-math.log(layer.period) * torch.arange(half).double() / half)
@@ -114,41 +184,73 @@ class TorchNetwork(torch.nn.Module):
         }
 
 
-def train_unet(config: UNetConfig, seed: int, iterations: int, batch: int = 64) -> TorchNetwork:
-    """Train the U-Net; returns the moving average of its weights."""
+def train_denoiser(name: str, recipe: Recipe, seed: int) -> TorchNetwork:
+    """Train a network of `RECIPES` to predict noise; returns the moving average of its weights, of the last run."""
+    source = initial(seed) if recipe.start is None else grown(zoo.load(recipe.start))
+    for run, iterations in enumerate(recipe.iterations):
+        average = train_run(name, recipe, source, seed + run, iterations)
+        source = stored(average.parameters_float16())
+    return average
+
+
+def train_run(name: str, recipe: Recipe, source: Source, seed: int, iterations: int) -> TorchNetwork:
+    """Train for so many iterations; returns the moving average of the weights."""
     torch.manual_seed(seed)
+    config = recipe.config
     images, labels = (torch.tensor(value) for value in digits(config.side))
     signal = torch.tensor(Schedule().signal, dtype=torch.float32)
-    model = TorchNetwork(unet(config, initial(seed)))
+    _, build = zoo.NETWORKS[name]
+    model = TorchNetwork(build(config, source, name))
     average = copy.deepcopy(model).requires_grad_(False)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=1e-4)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.rate, weight_decay=1e-4)
+    batch = recipe.batch
     warm = max(1, iterations // 20)
     recent, began = 0.0, time.monotonic()
-    for iteration in console.progress(range(iterations), "Training the U-Net"):
+    for iteration in console.progress(range(iterations), f"Training {name}"):
         for group in optimizer.param_groups:
             done = iteration / iterations
-            group["lr"] = 2e-3 * min((iteration + 1) / warm, 0.5 * (1 + math.cos(math.pi * done)) + 0.01)
+            group["lr"] = recipe.rate * min((iteration + 1) / warm, 0.5 * (1 + math.cos(math.pi * done)) + 0.01)
         chosen = torch.randint(len(images), (batch,))
         # one noise level in each of `batch` equal intervals: less variance than independent draws
         level = ((torch.arange(batch) + torch.rand(batch)) / batch * len(signal)).long().clamp(max=len(signal) - 1)
         added = torch.randn(batch, *images.shape[1:])
         share = signal[level][:, None, None, None]
         noisy = share.sqrt() * images[chosen] + (1 - share).sqrt() * added
-        loss = F.mse_loss(model(noisy, level, labels[chosen]), added)
+        given = labels[chosen]
+        if config.null_label:
+            given = drop(given, config.classes)
+        loss = F.mse_loss(model(noisy, level, given), added)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         with torch.no_grad():
-            # the average forgets the random start first, then keeps about the last 500 iterations
-            keep = min(0.998, (1 + iteration) / (10 + iteration))
+            # the average forgets the random start first, then keeps about the last 1 / (1 - keep) iterations
+            keep = min(recipe.keep, (1 + iteration) / (10 + iteration))
             for mean, value in zip(average.parameters(), model.parameters(), strict=True):
                 mean.lerp_(value, 1 - keep)
         recent = loss.item() if iteration == 0 else 0.99 * recent + 0.01 * loss.item()
         if (iteration + 1) % 200 == 0:
             spent = time.monotonic() - began
-            click.echo(f"U-Net: iteration {iteration + 1}, loss {recent:.4f}, {spent:.0f} s", err=True)
+            click.echo(f"{name}: iteration {iteration + 1}, loss {recent:.4f}, {spent:.0f} s", err=True)
     return average
+
+
+def grown(network: Network) -> Source:
+    """Parameters of a network, for one that has the same; a null label it lacks starts as the mean of the others."""
+
+    def source(name: str, shape: Shape) -> np.ndarray:
+        value = network.parameters()[name]
+        if name == "label.embedding.weight" and len(value) < shape[0]:
+            value = np.concatenate([value, value.mean(axis=0, keepdims=True)])
+        return stored({name: value})(name, shape)
+
+    return source
+
+
+def drop(labels: torch.Tensor, null: int) -> torch.Tensor:
+    """Labels of which the share `DROPPED`, chosen at random, is replaced by the null label."""
+    return torch.where(torch.rand(len(labels)) < DROPPED, null, labels)
 
 
 def train_classifier(config: ClassifierConfig, seed: int, epochs: int = 80) -> tuple[TorchNetwork, float]:
@@ -190,31 +292,55 @@ def reference(network: Network, seed: int = 0) -> dict[str, np.ndarray]:
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--network", "networks", multiple=True, metavar="NAME", help=f"One of {', '.join(zoo.NETWORKS)}.  [default: all]"
+)
 @click.option("--seed", default=0, show_default=True, help="Seed of start, order and noise.")
-@click.option("--iterations", default=2600, show_default=True, type=click.IntRange(1), help="U-Net training steps.")
+@click.option("--iterations", type=click.IntRange(1), help="Training steps of networks that draw.  [default: recipe]")
 @click.option("--threads", default=1, show_default=True, type=click.IntRange(1), help="Cores used by torch.")
 @click.option(
     "--out",
     default="build/zoo",
     show_default=True,
     type=click.Path(file_okay=False, path_type=Path),
-    help="Folder for weights, reference and recorded set; golden/zoo/data is what ships.",
+    help="Folder for weights, references, statistics and recorded set; golden/zoo/data is what ships.",
 )
-def train(seed: int, iterations: int, threads: int, out: Path) -> None:
-    """Train U-Net and classifier, and write weights, torch's reference outputs and the recorded set."""
+def train(networks: tuple[str, ...], seed: int, iterations: int | None, threads: int, out: Path) -> None:
+    """Train networks, and write their weights and what else of them ships.
+
+    That is torch's reference output of every layer of a network that draws, the recorded set of the network "unet", and
+    with the classifier the statistics of its features over the real digits.
+    """
+    for name in networks:
+        names.lookup("Network", name, zoo.NETWORKS)
     torch.set_num_threads(threads)
     out.mkdir(parents=True, exist_ok=True)
-    began = time.monotonic()
-    model, accuracy = train_classifier(ClassifierConfig(), seed)
-    zoo.store(out / "classifier.safetensors", model.network, model.parameters_float16())
-    click.echo(f"Classifier: {accuracy:.1%} of the held-out real digits, {time.monotonic() - began:.0f} s", err=True)
-    began = time.monotonic()
-    model = train_unet(UNetConfig(), seed, iterations)
-    zoo.store(out / "unet.safetensors", model.network, model.parameters_float16())
-    click.echo(f"U-Net: trained in {time.monotonic() - began:.0f} s", err=True)
-    network = zoo.load("unet", out)
-    np.savez_compressed(out / "reference.npz", **reference(network))
-    zoo.record_set(network).save(out / "recorded.npz")
+    for name in dict.fromkeys(networks or zoo.NETWORKS):
+        began = time.monotonic()
+        if name == "classifier":
+            model, accuracy = train_classifier(ClassifierConfig(), seed)
+            click.echo(f"classifier: {accuracy:.1%} of the held-out real digits", err=True)
+        else:
+            recipe = RECIPES[name]
+            model = train_denoiser(
+                name, recipe if iterations is None else replace(recipe, iterations=(iterations,)), seed
+            )
+        zoo.store(out / f"{name}.safetensors", model.network, model.parameters_float16())
+        click.echo(f"{name}: trained in {time.monotonic() - began:.0f} s", err=True)
+        write_companions(zoo.load(name, out), out)
+
+
+def write_companions(network: Network, out: Path) -> None:
+    """Write what ships beside the weights of a network, see `train`."""
+    if network.name == "classifier":
+        zoo.statistics(digits(network.inputs["image"][1])[0], network).save(out / "digits.npz")
+        return
+    values = reference(network)
+    if network.name != "unet":  # the file of "unet" is full float32, and the only one of that precision
+        values |= {layer.name: values[layer.name].astype(np.float16) for layer in network.layers}
+    np.savez_compressed(out / zoo.reference_file(network.name), **values)
+    if network.name == "unet":
+        zoo.record_set(network).save(out / "recorded.npz")
 
 
 if __name__ == "__main__":

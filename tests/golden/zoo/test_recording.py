@@ -76,9 +76,11 @@ def test_bad_groups(recorded, n):
         recorded.groups(n)
 
 
-def test_every_kind_of_layer_can_be_captured(unet):
-    for layer in {layer.kind: layer for layer in unet.layers}.values():
-        recording = capture(unet, layer.name, [3], steps=4, first=0, last=1)
+@pytest.mark.parametrize("name", ["unet", "unet-silu", "dit"])
+def test_every_kind_of_layer_can_be_captured(name):
+    network = zoo.load(name)
+    for layer in {layer.kind: layer for layer in network.layers}.values():
+        recording = capture(network, layer.name, [3], steps=4, first=0, last=1)
         assert recording.kind == layer.kind and recording.output.shape[0] == 1
         assert len(recording.inputs) == len(layer.inputs) == len(recording.before)
         np.testing.assert_array_equal(layer(*(value[0] for value in recording.inputs)), recording.output[0])
