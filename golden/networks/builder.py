@@ -46,7 +46,7 @@ def line(width: int, positions: np.ndarray) -> np.ndarray:
     return np.concatenate([np.sin(angle), np.cos(angle)], axis=1)
 
 
-def grid(width: int, rows: int, columns: int, unit: float = 1.0) -> np.ndarray:
+def grid(width: int, rows: int, columns: int, units: tuple[float, float] = (1.0, 1.0)) -> np.ndarray:
     """Sinusoidal table of a grid, row by row: half of the channels for the column, then half for the row, float32.
 
     Parameters
@@ -55,10 +55,10 @@ def grid(width: int, rows: int, columns: int, unit: float = 1.0) -> np.ndarray:
         Channels; a multiple of 4.
     rows, columns : int
         Size of the grid.
-    unit : float
-        Distance between neighbours.
+    units : two floats
+        Distance between rows, and between columns.
     """
-    row, column = np.meshgrid(np.arange(rows) * unit, np.arange(columns) * unit, indexing="ij")
+    row, column = np.meshgrid(np.arange(rows) * units[0], np.arange(columns) * units[1], indexing="ij")
     return np.concatenate([line(width // 2, column), line(width // 2, row)], axis=1).astype(np.float32)
 
 

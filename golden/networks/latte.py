@@ -92,7 +92,8 @@ def latte(config: LatteConfig, source: Source, name: str = "latte") -> Network:
 
     h = b.patch_embedding("pos_embed.proj", "video", config.channels_in, width, config.patch, frames=True)
     # from 64 pixels on, positions lie closer the larger the image is
-    table = grid(width, rows, rows, 1 / max(config.side // 64, 1))
+    unit = 1 / max(config.side // 64, 1)
+    table = grid(width, rows, rows, (unit, unit))
     h = b.add(kinds.AddConstant, "pos_embed", h, table=table)
     time = b.time_embedding("adaln_single.emb", "timestep", width)
     vectors = b.add(kinds.SiLU, "adaln_single.silu", time)
