@@ -16,14 +16,15 @@ import numpy as np
 import safetensors
 
 from golden import names
-from golden.networks.builder import ACTIVATIONS
+from golden.networks.builder import ACTIVATIONS, unallocated
 from golden.networks.dit2d import DiT2DConfig, dit2d
 from golden.networks.graph import Network
 from golden.networks.latte import LatteConfig, latte
 from golden.networks.layers import Shape
+from golden.networks.models import Source
 from golden.networks.unet2d import UNet2DConfig, unet2d
 
-__all__ = ["CLASSES", "Options", "build", "convert", "load", "read"]
+__all__ = ["CLASSES", "Options", "build", "convert", "load", "outline", "read"]
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 """File of the weights; ``<it>.index.json`` instead, where they are spread over several files."""
@@ -455,25 +456,35 @@ def build(
     ValueError
         Naming the option, layer or parameter that is not supported, missing, misshapen or left over.
     """
-    kind = config.get("_class_name")
-    options = names.lookup("Model class", str(kind), CLASSES).values(kind, config)
     parameters = _renamed(parameters)
+    copies = _copies(parameters)
     checkpoint = _Checkpoint(parameters)
-    copies: set[str] = set()
-    if side is not None and not kind.startswith("UNet2D"):
-        raise ValueError(f"Side of {kind} must be its sample_size, for the table of positions, not {side}")
-    if kind in ("UNet2DModel", "UNet2DConditionModel"):
-        network = unet2d(_unet(options, kind == "UNet2DConditionModel", side, tokens), checkpoint, kind)
-    elif kind == "LatteTransformer3DModel":
-        network = latte(_latte(options, tokens), checkpoint, kind)
-    else:
-        if kind == "Transformer2DModel" and _side(options["sample_size"]) >= 128:
-            raise ValueError(f"Option 'sample_size' of {kind} must be below 128, not {options['sample_size']}")
-        copies = _copies(parameters)
-        network = dit2d(_dit(options, bool(copies) or options["num_layers"] == 1), checkpoint, kind)
+    network = _network(config, checkpoint, bool(copies), side, tokens)
     _check_tables(network, parameters, checkpoint)
     _check_left(network, sorted(set(parameters) - checkpoint.taken - copies))
     return network
+
+
+def outline(config: Mapping[str, Any], *, side: int | None = None, tokens: int | None = None) -> Network:
+    """Network of a configuration for `Network.shapes` and `Network.macs`: weights are not allocated.
+
+    Arguments and errors as `build`; a DiT embeds time and label once.
+    """
+    return _network(config, unallocated, True, side, tokens)
+
+
+def _network(config: Mapping[str, Any], source: Source, shared: bool, side: int | None, tokens: int | None) -> Network:
+    kind = config.get("_class_name")
+    options = names.lookup("Model class", str(kind), CLASSES).values(kind, config)
+    if side is not None and not kind.startswith("UNet2D"):
+        raise ValueError(f"Side of {kind} must be its sample_size, for the table of positions, not {side}")
+    if kind in ("UNet2DModel", "UNet2DConditionModel"):
+        return unet2d(_unet(options, kind == "UNet2DConditionModel", side, tokens), source, kind)
+    if kind == "LatteTransformer3DModel":
+        return latte(_latte(options, tokens), source, kind)
+    if kind == "Transformer2DModel" and _side(options["sample_size"]) >= 128:
+        raise ValueError(f"Option 'sample_size' of {kind} must be below 128, not {options['sample_size']}")
+    return dit2d(_dit(options, shared or options["num_layers"] == 1), source, kind)
 
 
 def _check_tables(network: Network, parameters: Mapping[str, np.ndarray], checkpoint: _Checkpoint) -> None:

@@ -1,11 +1,13 @@
 import json
+import re
 import shutil
 
 import numpy as np
 import pytest
 import safetensors.numpy
 
-from golden.networks import Recorder
+from golden.networks import Recorder, published
+from golden.networks.builder import unallocated
 from golden.zoo import importer
 from tests.golden.zoo import diffusers_cases as cases
 
@@ -206,6 +208,66 @@ def test_an_option_left_out_has_the_default_of_diffusers(torch):
             assert signature[option].default == default, (kind, option)
         for option, (default, *_) in options.fixed.items():
             assert default is ... or signature[option].default == default, (kind, option)
+
+
+GUIDED = {
+    "in_channels": 3,
+    "out_channels": 6,
+    "sample_size": 256,
+    "block_out_channels": (256, 256, 512, 512, 1024, 1024),
+    "down_block_types": ("ResnetDownsampleBlock2D",) * 3 + ("AttnDownBlock2D",) * 3,
+    "up_block_types": ("AttnUpBlock2D",) * 3 + ("ResnetUpsampleBlock2D",) * 3,
+    "downsample_type": "resnet",
+    "upsample_type": "resnet",
+    "attention_head_dim": 64,
+    "attn_norm_num_groups": 32,
+    "resnet_time_scale_shift": "scale_shift",
+    "num_class_embeds": 1000,
+}
+FULL = {
+    "sd15": ("UNet2DConditionModel", {"sample_size": 64, "cross_attention_dim": 768}),
+    "guided-diffusion-256": ("UNet2DModel", GUIDED),
+    "dit-xl-2": ("DiTTransformer2DModel", {"out_channels": 8}),
+    "ldm-4": (
+        "UNet2DConditionModel",
+        {
+            "sample_size": 64,
+            "in_channels": 3,
+            "out_channels": 3,
+            "block_out_channels": (192, 384, 576, 960),
+            "down_block_types": ("DownBlock2D",) + ("CrossAttnDownBlock2D",) * 3,
+            "up_block_types": ("CrossAttnUpBlock2D",) * 3 + ("UpBlock2D",),
+            "cross_attention_dim": 512,
+            "attention_head_dim": 1,
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FULL)
+def test_published_networks_are_those_of_diffusers(torch, name):
+    import diffusers
+
+    kind, config = FULL[name]
+    with torch.device("meta"):
+        found = getattr(diffusers, kind)(**config)
+    expected = {parameter: tuple(value.shape) for parameter, value in found.state_dict().items()}
+    network = importer.outline({**config, "_class_name": kind}, tokens=1 if name == "ldm-4" else None)
+    twin = published.network(name)
+    assert network.config == twin.config
+    assert network.macs() == twin.macs()
+    asked = {}
+
+    def source(parameter, shape):
+        asked[parameter] = shape
+        return unallocated(parameter, shape)
+
+    found = published.PUBLISHED[name]
+    found.build(found.config, source)
+    copies = {parameter for parameter in expected if re.match(r"transformer_blocks\.[1-9]\d*\.norm1\.emb\.", parameter)}
+    assert asked.keys() == expected.keys() - copies
+    for parameter, shape in asked.items():
+        assert np.prod(shape) == np.prod(expected[parameter]) and shape[0] == expected[parameter][0], parameter
 
 
 def test_copies_of_the_embedder_are_read_once(tmp_path):
