@@ -6,7 +6,7 @@ Layers are called as the modules of diffusers are (``down_blocks.0.resnets.1.con
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from golden.networks import layers as kinds
 from golden.networks.builder import ACTIVATIONS, Builder, check_counts
@@ -15,6 +15,7 @@ from golden.networks.models import Source
 
 Attention = Literal["none", "self", "text"]
 Resample = Literal["convolution", "residual"]
+TimeNorm = Literal["default", "scale_shift"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +97,7 @@ class UNet2DConfig:
     epsilon: float = 1e-5
     activation: str = "silu"
     outer_activation: str = "silu"
-    time_norm: Literal["default", "scale_shift"] = "default"
+    time_norm: TimeNorm = "default"
     time_width: int = 128
     frequency_shift: float = 0.0
     sines_first: bool = False
@@ -114,6 +115,13 @@ class UNet2DConfig:
                 raise ValueError(f"U-Net {name} must have {len(self.widths)} values, one for each level, not {found}")
         for name in ("widths", "blocks", "heads", "depth"):
             check_counts("U-Net", {f"{name}[{index}]": value for index, value in enumerate(getattr(self, name))})
+        choices = dict.fromkeys(("down", "up"), Attention) | dict.fromkeys(("shrink", "enlarge"), Resample)
+        found = [(name, value, kind) for name, kind in choices.items() for value in getattr(self, name)]
+        found.append(("middle", self.middle or "none", Attention))
+        found.append(("time_norm", self.time_norm, TimeNorm))
+        for name, value, kind in found:
+            if value not in get_args(kind):
+                raise ValueError(f"U-Net {name} must be of {', '.join(get_args(kind))}, not {value!r}")
         if self.side % 2 ** (len(self.widths) - 1):
             raise ValueError(f"U-Net side must be divisible by {2 ** (len(self.widths) - 1)}, not {self.side}")
         for index, (width, heads) in enumerate(zip(self.widths, self.heads, strict=True)):

@@ -8,7 +8,7 @@ option of the configuration, a layer by the path of its module, a parameter that
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -45,11 +45,14 @@ class Options:
         Options that must have one of these values; the first one is diffusers' default.
     ignored : frozenset of str
         Options that do not change what a trained network computes in float32.
+    former : mapping of str to tuple
+        As `fixed`, of options that only configurations of older releases hold.
     """
 
     read: Mapping[str, Any]
     fixed: Mapping[str, tuple]
     ignored: frozenset[str]
+    former: Mapping[str, tuple] = field(default_factory=dict)
 
     def values(self, name: str, config: Mapping[str, Any]) -> dict[str, Any]:
         """Every option that is read.
@@ -59,11 +62,12 @@ class Options:
         ValueError
             If an option is unknown or has a value that is not supported.
         """
+        fixed = {**self.former, **self.fixed}
         for option, value in config.items():
-            if option in self.fixed and value not in self.fixed[option]:
-                allowed = " or ".join(repr(one) for one in self.fixed[option])
+            if option in fixed and value not in fixed[option]:
+                allowed = " or ".join(repr(one) for one in fixed[option] if one is not ...)
                 raise ValueError(f"Option {option!r} of {name} must be {allowed}, not {value!r}")
-            known = option in self.read or option in self.fixed or option in self.ignored
+            known = option in self.read or option in fixed or option in self.ignored
             if not known and not option.startswith("_"):
                 raise ValueError(f"Option {option!r} of {name} is not supported, whatever its value; it is {value!r}")
         for option, allowed in self.fixed.items():
@@ -147,6 +151,14 @@ _CONDITIONAL = Options(
     },
     ignored=frozenset({"dropout", "upcast_attention", "addition_embed_type_num_heads"}),
 )
+# Latte and DiT were once written as Transformer2DModel.
+_FORMER = {
+    "attention_type": ("default",),
+    "double_self_attention": (False,),
+    "num_vector_embeds": (None,),
+    "only_cross_attention": (False,),
+    "use_linear_projection": (False,),
+}
 _DIT = Options(
     read={
         "num_attention_heads": 16,
@@ -164,6 +176,7 @@ _DIT = Options(
     },
     fixed={"norm_type": ("ada_norm_zero",)},
     ignored=frozenset({"dropout", "norm_num_groups", "upcast_attention"}),
+    former={**_FORMER, "cross_attention_dim": (None,), "caption_channels": (None,)},
 )
 _OLD_DIT = Options(
     read={
@@ -179,13 +192,9 @@ _OLD_DIT = Options(
         "norm_elementwise_affine": True,
     },
     fixed={
+        **_FORMER,
         "norm_type": (..., "ada_norm_zero"),
         "cross_attention_dim": (None,),
-        "num_vector_embeds": (None,),
-        "use_linear_projection": (False,),
-        "only_cross_attention": (False,),
-        "double_self_attention": (False,),
-        "attention_type": ("default",),
         "caption_channels": (None,),
         "interpolation_scale": (None, 1, 1.0),
         "use_additional_conditions": (None, False),
@@ -211,6 +220,7 @@ _LATTE = Options(
     },
     fixed={"norm_type": (..., "ada_norm_single")},
     ignored=frozenset({"dropout", "num_embeds_ada_norm"}),
+    former={**_FORMER, "norm_num_groups": (32, None), "upcast_attention": (False, True)},
 )
 
 # What follows each residual block, and how the level is left; None: as the configuration says.

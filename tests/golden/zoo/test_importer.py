@@ -270,6 +270,19 @@ def test_published_networks_are_those_of_diffusers(torch, name):
         assert np.prod(shape) == np.prod(expected[parameter]) and shape[0] == expected[parameter][0], parameter
 
 
+def test_configurations_of_older_releases(tmp_path):
+    former = {"attention_type": "default", "num_vector_embeds": None, "norm_num_groups": 32, "upcast_attention": False}
+    importer.load(changed(cases.RECORDED / "latte", tmp_path / "latte", **former), tokens=7)
+    importer.load(changed(cases.RECORDED / "dit", tmp_path / "dit", **former))
+    folder = changed(cases.RECORDED / "dit", tmp_path / "other", num_vector_embeds=5)
+    with pytest.raises(ValueError, match=r"^Option 'num_vector_embeds' of DiTTransformer2DModel must be None, not 5$"):
+        importer.load(folder)
+    config = json.loads((cases.RECORDED / "latte" / "config.json").read_text())
+    del config["norm_type"]
+    with pytest.raises(ValueError, match=r"^Option 'norm_type' of Latte\w+ must be 'ada_norm_single', not left out$"):
+        importer.outline(config)
+
+
 def test_copies_of_the_embedder_are_read_once(tmp_path):
     def copy(parameters):
         for name in list(parameters):
