@@ -56,6 +56,21 @@ def test_recorded_outputs_of_torch(name):
         near(recorder.records[path].output, expected.reshape(recorder.records[path].output.shape), path)
 
 
+@pytest.mark.parametrize("name", cases.SHIPPED)
+def test_a_weight_half_a_percent_off_is_seen(name, tmp_path):
+    def damage(parameters):
+        weight = next(key for key in sorted(parameters) if key.endswith("to_v.weight"))
+        parameters[weight] = (parameters[weight] * 1.005).astype(np.float32)
+
+    kind, _ = cases.CASES[name]
+    network = importer.load(rewritten(cases.RECORDED / name, tmp_path / "case", damage), tokens=cases.tokens(kind))
+    with np.load(cases.RECORDED / name / "expected.npz") as file:
+        value = network(*(file[f"inputs/{given}"] for given in network.inputs))
+        expected = file[f"outputs/{network.layers[-1].name}"]
+    with pytest.raises(AssertionError, match=r"^output\b"):
+        near(value, expected, "output")
+
+
 @pytest.mark.parametrize("name", cases.CASES)
 def test_numpy_and_torch_agree_on_every_module(torch, name):
     kind, _ = cases.CASES[name]
