@@ -246,7 +246,7 @@ def layer_shape(layer: Layer, shape: Shape) -> LayerShape | None:
         height = int(np.prod(shape[1:-1], dtype=np.int64))
         sizes = {"in_channels": in_channels, "out_channels": out_channels}
         return LayerShape(kind="linear", height=height, batch=shape[0], **sizes)
-    if layer.kind in ("convolution", "corner_convolution"):
+    if layer.kind == "convolution":
         out_channels, in_channels, kernel, _ = layer.weight.shape
         sizes = {"in_channels": in_channels, "out_channels": out_channels, "kernel": kernel}
         return LayerShape(stride=layer.stride, height=shape[2], width=shape[3], batch=shape[0], **sizes)

@@ -39,10 +39,9 @@ class AveragePool(Layer):
 class CornerConvolution(Convolution):
     """Convolution with stride whose zero padding stands below and to the right only, one pixel (as in Ho et al., 2020).
 
-    Output ``[i, j]`` reads the kernel's pixels from ``[stride * i, stride * j]`` on.
+    Output ``[i, j]`` reads from ``[stride * i, stride * j]`` on. Its kind is that of any convolution:
+    an executor that multiplies by `product` or `columns` need not know.
     """
-
-    kind: ClassVar[str] = "corner_convolution"
 
     def columns(self, x: np.ndarray) -> np.ndarray:
         """As for `Convolution`."""

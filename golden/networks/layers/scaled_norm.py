@@ -25,7 +25,10 @@ class AffineLayerNorm(Weighted):
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """Normalise ``(..., channels)`` with its own statistics."""
-        mean, deviation = self.statistics(x)
+        return self.normalised(x, *self.statistics(x))
+
+    def normalised(self, x: np.ndarray, mean: np.ndarray, deviation: np.ndarray) -> np.ndarray:
+        """Normalise with the given statistics."""
         return (x - mean[..., None]) / deviation[..., None] * self.weight + self.bias
 
     def statistics(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -153,7 +153,6 @@ def test_linear_layers_are_linear_in_their_first_input(rng):
     video, frames = (2, 3, 2, 4, 4), (2, 3, 4, 8)
     arguments = {
         "convolution": {"weight": weight, "bias": bias},
-        "corner_convolution": {"weight": weight, "bias": bias, "stride": 2},
         "linear": {"weight": values(rng, 3, 4), "bias": bias},
         "add_constant": {"table": values(rng, 4)},
         "heads": {"heads": 2},
