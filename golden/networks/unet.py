@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from golden import names
 from golden.networks import layers as kinds
-from golden.networks.builder import ACTIVATIONS, Builder, check_counts, check_flag
+from golden.networks.builder import Builder, check_counts, check_flag
 from golden.networks.graph import Network
 from golden.networks.sources import Source
 
@@ -55,7 +55,7 @@ class UNetConfig:
         counts = ("side", "channels", "classes", "groups", "encoding", "embedding")
         check_counts("U-Net", {name: getattr(self, name) for name in counts})
         check_flag("U-Net", "null_label", self.null_label)
-        names.lookup("U-Net activation", self.activation, ACTIVATIONS)
+        names.lookup("U-Net activation", self.activation, dict.fromkeys(("relu", "silu")))
         if not self.widths:
             raise ValueError("U-Net widths must name at least one level, not ()")
         if len(self.attention) != len(self.widths):

@@ -4,7 +4,8 @@ A layer says what it is (`Layer.kind`), where it stands (`Layer.name`, and in `L
 reads), and what it computes when called. Whoever wants another execution of the same network, a differential one for
 instance, reads the parameters and does not call the layer.
 
-Images are ``(batch, channels, height, width)``, tokens ``(batch, tokens, channels)``. Groups along a contracted
+Images are ``(batch, channels, height, width)``, tokens ``(batch, tokens, channels)``, those of a video
+``(batch, frames, tokens, channels)``. Groups along a contracted
 dimension run along `Layer.contracted`, for a convolution over its input channels.
 """
 
@@ -14,19 +15,27 @@ from golden.networks.layers.base import Layer, Shape
 from golden.networks.layers.combine import Add, AddChannel, AddConstant, Concat, Gate, Modulate
 from golden.networks.layers.conditioning import Embedding, TimeEncoding
 from golden.networks.layers.contraction import Convolution, Linear, MatMul
+from golden.networks.layers.gated import ErfGELU, Multiply
 from golden.networks.layers.norm import GroupNorm, LayerNorm
 from golden.networks.layers.pointwise import GELU, ReLU, SiLU, Softmax
+from golden.networks.layers.resample import AveragePool, CornerConvolution
+from golden.networks.layers.scaled_norm import AffineLayerNorm, RMSNorm
 from golden.networks.layers.shape import Heads, Image, Joined, Mean, Part, Patches, Tokens, Unpatch, Upsample
+from golden.networks.layers.video import Framed, FramePatches, FrameUnpatch, Merged, Permuted, Rotary
 
 KINDS: Sequence[type[Layer]] = (
     Convolution,
+    CornerConvolution,
     Linear,
     MatMul,
     GroupNorm,
     LayerNorm,
+    AffineLayerNorm,
+    RMSNorm,
     ReLU,
     SiLU,
     GELU,
+    ErfGELU,
     Softmax,
     Add,
     AddChannel,
@@ -34,7 +43,9 @@ KINDS: Sequence[type[Layer]] = (
     Concat,
     Gate,
     Modulate,
+    Multiply,
     Upsample,
+    AveragePool,
     Mean,
     Tokens,
     Image,
@@ -43,6 +54,12 @@ KINDS: Sequence[type[Layer]] = (
     Heads,
     Joined,
     Part,
+    FramePatches,
+    FrameUnpatch,
+    Permuted,
+    Merged,
+    Framed,
+    Rotary,
     TimeEncoding,
     Embedding,
 )

@@ -18,18 +18,25 @@ class TimeEncoding(Layer):
         Even length of the encoding: first the cosines, then the sines.
     period : float
         Longest wavelength over 2 pi, in timesteps.
+    shift : float
+        Of ``n`` wavelengths number i is ``period ** (i / (n - shift))``: with 1 the longest is `period` itself.
+    sines_first : bool
+        First the sines, then the cosines.
     """
 
     channels: int = 32
     period: float = 10_000.0
+    shift: float = 0.0
+    sines_first: bool = False
     kind: ClassVar[str] = "time_encoding"
 
     def __call__(self, timestep: np.ndarray) -> np.ndarray:
         """Encode ``(batch,)`` timesteps as float32 ``(batch, channels)``."""
         half = self.channels // 2
         # float64 inside: an angle near 1000 has no more than 13 good fraction bits in float32
-        angle = np.asarray(timestep, np.float64)[:, None] * self.period ** (-np.arange(half) / half)
-        return np.concatenate([np.cos(angle), np.sin(angle)], axis=1).astype(np.float32)
+        angle = np.asarray(timestep, np.float64)[:, None] * self.period ** (-np.arange(half) / (half - self.shift))
+        waves = (np.sin, np.cos) if self.sines_first else (np.cos, np.sin)
+        return np.concatenate([wave(angle) for wave in waves], axis=1).astype(np.float32)
 
     def shape(self, *shapes: Shape) -> Shape:
         """``(batch, channels)``."""

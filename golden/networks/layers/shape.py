@@ -145,13 +145,13 @@ class Heads(Layer):
     linear: ClassVar[bool] = True
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
-        """Turn ``(batch, tokens, channels)`` into ``(batch, heads, tokens, channels / heads)``."""
-        return x.reshape(*x.shape[:2], self.heads, -1).transpose(0, 2, 1, 3)
+        """Turn ``(batch, ..., tokens, channels)`` into ``(batch, ..., heads, tokens, channels / heads)``."""
+        return x.reshape(*x.shape[:-1], self.heads, -1).swapaxes(-2, -3)
 
     def shape(self, *shapes: Shape) -> Shape:
-        """``(batch, heads, tokens, channels / heads)``."""
-        batch, tokens, channels = shapes[0]
-        return (batch, self.heads, tokens, channels // self.heads)
+        """``(batch, ..., heads, tokens, channels / heads)``."""
+        *outer, tokens, channels = shapes[0]
+        return (*outer, self.heads, tokens, channels // self.heads)
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,13 +162,13 @@ class Joined(Layer):
     linear: ClassVar[bool] = True
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
-        """Turn ``(batch, heads, tokens, width)`` into ``(batch, tokens, heads * width)``."""
-        return x.transpose(0, 2, 1, 3).reshape(self.shape(x.shape))
+        """Turn ``(batch, ..., heads, tokens, width)`` into ``(batch, ..., tokens, heads * width)``."""
+        return x.swapaxes(-2, -3).reshape(self.shape(x.shape))
 
     def shape(self, *shapes: Shape) -> Shape:
-        """``(batch, tokens, heads * width)``."""
-        batch, heads, tokens, width = shapes[0]
-        return (batch, tokens, heads * width)
+        """``(batch, ..., tokens, heads * width)``."""
+        *outer, heads, tokens, width = shapes[0]
+        return (*outer, tokens, heads * width)
 
 
 @dataclass(frozen=True, eq=False)

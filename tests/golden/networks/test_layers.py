@@ -132,6 +132,12 @@ def test_time_encoding():
     agree(layer, layer(t), expected, t)
 
 
+def test_time_encoding_with_the_sines_first_and_the_longest_wave_at_the_period():
+    layer = layers.TimeEncoding("e", ("t",), channels=4, period=100.0, shift=1.0, sines_first=True)
+    t = np.array([7])
+    agree(layer, layer(t), [[math.sin(7), math.sin(0.07), math.cos(7), math.cos(0.07)]], t)
+
+
 def test_embedding(rng):
     table = values(rng, 3, 4)
     layer = layers.Embedding("e", ("label",), table)
@@ -143,19 +149,25 @@ def test_linear_layers_are_linear_in_their_first_input(rng):
     image, tokens = (2, 3, 4, 4), (2, 4, 8)
     weight, bias, square = values(rng, 3, 3, 3, 3), values(rng, 3), values(rng, *image)
     others = {"matmul": (values(rng, 2, 3, 4, 4),), "add": (square,), "concat": (square,)}
-    others |= {"add_channel": (values(rng, 2, 3),), "gate": (values(rng, 2, 4),)}
+    others |= {"add_channel": (values(rng, 2, 3),), "gate": (values(rng, 2, 4),), "multiply": (square,)}
+    video, frames = (2, 3, 2, 4, 4), (2, 3, 4, 8)
     arguments = {
         "convolution": {"weight": weight, "bias": bias},
         "linear": {"weight": values(rng, 3, 4), "bias": bias},
         "add_constant": {"table": values(rng, 4)},
         "heads": {"heads": 2},
         "part": {"index": 1, "parts": 2},
+        "frame_unpatch": {"rows": 2},
+        "framed": {"frames": 2},
     }
+    of_tokens = (layers.Unpatch, layers.Heads, layers.Image, layers.Framed)
+    of_frames = (layers.FrameUnpatch, layers.Merged, layers.Permuted, layers.Rotary)
+    shapes = {layers.FramePatches: video} | dict.fromkeys(of_tokens, tokens) | dict.fromkeys(of_frames, frames)
     for kind in layers.KINDS:
         if not kind.linear:
             continue
         layer = kind("x", ("a", "b"), **arguments.get(kind.kind, {}))
-        shape = tokens if kind in (layers.Unpatch, layers.Heads, layers.Image) else image
+        shape = shapes.get(kind, image)
         a, b = values(rng, *shape), values(rng, *shape)
         rest = others.get(kind.kind, ())
         whole, change = layer(a + b, *rest), layer(b, *rest) - layer(np.zeros_like(b), *rest)
@@ -211,6 +223,9 @@ def test_heads_joined_and_part(rng):
     agree(heads, heads(x), np.stack([x[..., 0:2], x[..., 2:4], x[..., 4:6]], axis=1), x)
     joined = layers.Joined("j", ("h",))
     agree(joined, joined(heads(x)), x, heads(x))
+    frames = values(rng, 2, 4, 5, 6)
+    agree(heads, heads(frames), np.stack([heads(item) for item in frames]), frames)
+    agree(joined, joined(heads(frames)), frames, heads(frames))
     part = layers.Part("p", ("x",), index=2, parts=3)
     agree(part, part(x), x[..., 4:], x)
 
