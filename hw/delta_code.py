@@ -171,6 +171,10 @@ class Code:
         self.longest = 10 + self.count_width + p.lanes * per_lane + p.outliers * self.slot_width
         self.body_width = self.longest - 1
 
+    def row_width(self, link_width: int) -> int:
+        """Bits of a row of words, in which no group is longer than a row: a power of two, at least 64."""
+        return max(link_width, 64, 1 << (self.longest - 1).bit_length())
+
     # Group to bits --------------------------------------------------------------------------------------------------
 
     def prefix(self, m: Module, exponent: Value, replay: Value, predictor: Value, before: Value) -> tuple[Value, Value]:
