@@ -26,7 +26,7 @@ _HEADERS = 8
 
 _HEADER = {"groups": 6, "passes": 2, "length": 16, "last": 1}
 
-_CUTS = 4
+_CUTS = 5
 
 
 class DeltaCompressor(Unit):
@@ -42,7 +42,7 @@ class DeltaCompressor(Unit):
                                                               |                       |
                                                               +-> headers ------------+
 
-    Latency: 8 clocks from the only group of a stream to its word, with `pipeline_depth` at least 4.
+    Latency: 9 clocks from the only group of a stream to its word, with `pipeline_depth` at least 5.
     Throughput: one group per clock, or `link_width` / group bits, whichever is lower.
     Numerics: lossless; ``docs/formats.md``, delta stream.
 
