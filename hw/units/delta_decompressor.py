@@ -10,7 +10,7 @@ from golden.parameters import EXPONENT_WIDTH, POISONED_GROUP, ZERO_GROUP, Parame
 from hw import payloads
 from hw.delta_code import PREFIX_WIDTH, START, Code, take
 from hw.delta_scan import Scan
-from hw.stream import Pipeline
+from hw.stream import Pipeline, SkidBuffer
 from hw.units.delta_compressor import HEADER_WIDTH, MARKER
 from hw.units.unit import Unit
 
@@ -40,8 +40,8 @@ class DeltaDecompressor(Unit):
                                ^       |
                                +- end -+
 
-    Latency: 13 clocks from the only word of a stream to its group, with `pipeline_depth` at least 4, ``k <= 3`` and a
-    link word no shorter than what the scan looks ahead; 9 with ``k > 3``.
+    Latency: 15 clocks from the only word of a stream to its group, with `pipeline_depth` at least 4, ``k <= 3`` and a
+    link word no shorter than what the scan looks ahead; 10 with ``k > 3``.
     Throughput: one group per clock, or `link_width` / group bits, whichever is lower; a block whose final group reaches
     into another row takes a clock more.
     Numerics: lossless; ``docs/formats.md``, delta stream, with its list of what is refused.
@@ -95,8 +95,8 @@ class DeltaDecompressor(Unit):
     def latency(self) -> int:
         """Clocks from the only word of a stream to its group."""
         depth = self.parameters.pipeline_depth
-        scanned = self._n_ahead + min(Scan.cuts + 1, depth) if self._scanner else 0
-        return 1 + scanned + _ROWS + 1 + min(_CUTS, depth)
+        scanned = self._n_ahead + min(Scan.cuts + 1, depth) + SkidBuffer.latency if self._scanner else 0
+        return 1 + scanned + _ROWS + 1 + SkidBuffer.latency + min(_CUTS, depth)
 
     @property
     def throughput(self) -> str:
@@ -108,10 +108,21 @@ class DeltaDecompressor(Unit):
         self._errors = []
         words = self._sort(m)
         if self._scanner:
-            words = self._scan(m, words)
-        self._decode(m, self._locate(m, words))
+            words = self._buffered(m, "scan_buffer", self._scan(m, words))
+        self._decode(m, self._buffered(m, "located_buffer", self._locate(m, words)))
         self._stick(m, error=Cat(*self._errors).any())
         return m
+
+    @staticmethod
+    def _buffered(m: Module, name: str, source: object) -> object:
+        """`source` after a buffer, so that whether the loop moves on is told within the loop alone."""
+        m.submodules[name] = buffer = SkidBuffer(source.payload.shape())
+        m.d.comb += [
+            buffer.i.valid.eq(source.valid),
+            buffer.i.payload.eq(source.payload),
+            source.ready.eq(buffer.i.ready),
+        ]
+        return buffer.o
 
     def _sort(self, m: Module) -> object:
         """Pass the words of sound blocks on, each with what is known of its end."""
