@@ -171,6 +171,10 @@ class Code:
         self.longest = 10 + self.count_width + p.lanes * per_lane + p.outliers * self.slot_width
         self.body_width = self.longest - 1
 
+    def row_width(self, link_width: int) -> int:
+        """Bits of a row of words, in which no group is longer than a row: a power of two, at least 64."""
+        return max(link_width, 64, 1 << (self.longest - 1).bit_length())
+
     # Group to bits --------------------------------------------------------------------------------------------------
 
     def prefix(self, m: Module, exponent: Value, replay: Value, predictor: Value, before: Value) -> tuple[Value, Value]:
@@ -208,7 +212,7 @@ class Code:
     def encode(
         self, m: Module, cut: Cut, group: data.View, prefix: Value, prefix_length: Value, keep: dict[str, Value]
     ) -> tuple[Value, Value, dict[str, Value]]:
-        """Bits of a group, their number, and `keep` delayed as much; three cuts."""
+        """Bits of a group, their number, and `keep` delayed as much; four cuts."""
         p, n = self.parameters, self.parameters.lanes
         listed, plain = Signal(name="listed"), Signal(name="plain")
         m.d.comb += [
@@ -271,13 +275,15 @@ class Code:
         if r:
             bits = join("with_rests", s.rests, Mux(s.plain, n * r, 0), bits)
         keep = {name: getattr(s, name) for name in keep}
+        counts = Signal(range(2 * n + 1), name="counts")
+        m.d.comb += counts.eq(s.count0 + s.count1)
         length = Signal(range(self.longest + 1), name="group_length")
         plain_length = n * (1 + r)
         m.d.comb += length.eq(
             s.prefix_length
             + Mux(s.listed, self.count_width, 0)
             + Mux(s.plain, plain_length, 0)
-            + (s.count0 + s.count1)
+            + counts
             + s.n_signs
             + s.count * self.slot_width
         )
@@ -292,14 +298,28 @@ class Code:
             plane1=s.plane1,
             plane2=s.plane2,
             count0=s.count0,
-            count1=s.count1,
+            counts=counts,
             bits=bits,
             length=length,
         )
         bits = s.bits
         if self.planes == 3:
-            bits = join("with_plane1", s.plane1, s.count0, join("with_plane2", s.plane2, s.count1, bits))
-        bits = join("with_plane0", s.plane0, Mux(s.plain, n, 0), bits)
+            # The planes are joined while the bits after them already move by both counts.
+            planes = join("planes_1_2", s.plane1, s.count0, s.plane2)
+            bits = join("with_planes", planes, s.counts, bits)
+        keep = {name: getattr(s, name) for name in keep}
+        s = cut(
+            **keep,
+            prefix=s.prefix,
+            prefix_length=s.prefix_length,
+            listed=s.listed,
+            plain=s.plain,
+            count=s.count,
+            plane0=s.plane0,
+            bits=bits,
+            length=s.length,
+        )
+        bits = join("with_plane0", s.plane0, Mux(s.plain, n, 0), s.bits)
         if self.count_width:
             bits = join("with_count", s.count, Mux(s.listed, self.count_width, 0), bits)
         bits = join("with_prefix", s.prefix, s.prefix_length, bits)

@@ -24,22 +24,25 @@ BLOCK_GROUPS = 64
 _HEADERS = 8
 """Headers of finished blocks that can wait for their payload to leave."""
 
-_CUTS = 4
+_HEADER = {"groups": 6, "passes": 2, "length": 16, "last": 1}
+
+_CUTS = 5
 
 
 class DeltaCompressor(Unit):
     """Packs delta groups, without loss, into blocks of a header and up to 64 groups.
 
-    The header holds the payload's length, so a block waits in a memory until it is finished. Its first word goes there
-    with room for the header, which is filled in on the way out; the next block fills the memory meanwhile.
+    Groups are gathered into *rows* of whole words, wide enough that a group never fills two. The header holds the
+    payload's length, so a block waits in a memory until it is finished. Its first row goes there with room for the
+    header, which is filled in on the way out; the next block fills the memory meanwhile.
 
     ::
 
-        i -> prefix -> planes -> joins -> gather words -> memory -> header | word -> o
-                                              |                       |
-                                              +-> headers ------------+
+        i -> prefix -> planes -> joins -> place in row -> gather rows -> memory -> header | word -> o
+                                                              |                       |
+                                                              +-> headers ------------+
 
-    Latency: 8 clocks from the only group of a stream to its word, with `pipeline_depth` at least 4.
+    Latency: 9 clocks from the only group of a stream to its word, with `pipeline_depth` at least 5.
     Throughput: one group per clock, or `link_width` / group bits, whichever is lower.
     Numerics: lossless; ``docs/formats.md``, delta stream.
 
@@ -95,12 +98,13 @@ class DeltaCompressor(Unit):
         )
         coded = stream.Signature(layout).create(path=("coded",))
         self._encode(m, coded)
-        header_layout = data.StructLayout({"groups": 6, "passes": 2, "length": 16, "last": 1})
-        m.submodules.headers = headers = Fifo(header_layout, _HEADERS)
+        m.submodules.headers = headers = Fifo(data.StructLayout(_HEADER), _HEADERS)
         # The memory must hold the longest block: its header is only known when all of it is in.
-        m.submodules.words = words = Fifo(p.link_width, 1 << (self.block_words + 2 - 1).bit_length())
-        self._gather(m, coded, words, headers)
-        self._send(m, words, headers)
+        row = code.row_width(p.link_width)
+        block_rows = -(-self.block_words * p.link_width // row)
+        m.submodules.rows = rows = Fifo(row, 1 << (block_rows + 2 - 1).bit_length())
+        self._gather(m, self._place(m, coded), rows, headers)
+        self._send(m, rows, headers)
         return m
 
     def _encode(self, m: Module, coded: object) -> None:
@@ -142,59 +146,91 @@ class DeltaCompressor(Unit):
         ]
         pipe.finish(result)
 
-    def _gather(self, m: Module, coded: object, words: Fifo, headers: Fifo) -> None:
-        """Cut the bits of the groups into words; leave room for a header at the start of each block."""
-        width, longest = self.parameters.link_width, self._code.longest
-        # A group may be put after up to a word and a header's room, so that closing a block costs no clock.
-        highest = width + HEADER_WIDTH
-        bits = Signal(highest + longest, name="gathered")
-        top = -(-(highest + longest) // width) * width + HEADER_WIDTH
-        level = Signal(range(top + 1), init=HEADER_WIDTH, name="level")
-        left, added, end = (Signal(range(top + 1), name=name) for name in ("level_left", "level_added", "level_end"))
-        kept = Signal.like(bits, name="kept")
-        length = Signal(16, name="block_length")
-        following = Signal(16, name="block_length_next")
-        emit, accept = Signal(name="emit"), Signal(name="accept")
-        c = coded.p
+    def _place(self, m: Module, coded: object) -> object:
+        """Move the bits of each group to the place in a row where the group before it ended."""
+        row = self._code.row_width(self.parameters.link_width)
+        shape = {"bits": 2 * row, "fills": 1, "spills": 1, "closes": 1}
+        placed = stream.Signature(data.StructLayout(shape | _HEADER)).create(path=("placed",))
+        offset, end = Signal(range(row), init=HEADER_WIDTH, name="offset"), Signal(range(2 * row), name="group_end")
+        length, following = Signal(16, name="block_length"), Signal(16, name="block_length_next")
+        c, p = coded.p, placed.p
         m.d.comb += [
-            words.i.valid.eq(level >= width),
-            words.i.payload.eq(bits[:width]),
-            emit.eq(words.i.valid & words.i.ready),
-            left.eq(Mux(emit, level - width, level)),
-            kept.eq(Mux(emit, bits >> width, bits)),
-            coded.ready.eq((left <= highest) & (~c.closes | headers.i.ready)),
-            accept.eq(coded.valid & coded.ready),
-            added.eq(left + c.length),
-            # A closed block is padded to whole words; the next one starts with room for its header.
-            end.eq((((added + (width - 1)) >> (width - 1).bit_length()) << (width - 1).bit_length()) + HEADER_WIDTH),
+            coded.ready.eq(~placed.valid | placed.ready),
+            end.eq(offset + c.length),
             following.eq(length + c.length),
-            headers.i.valid.eq(coded.valid & (left <= highest) & c.closes),
-            headers.i.p.groups.eq(c.groups),
-            headers.i.p.passes.eq(c.passes),
-            headers.i.p.length.eq(following),
-            headers.i.p.last.eq(c.last),
         ]
-        m.d.sync += [level.eq(left), bits.eq(kept)]
-        with m.If(accept):
+        with m.If(coded.ready):
             m.d.sync += [
-                level.eq(Mux(c.closes, end, added)),
-                length.eq(Mux(c.closes, 0, following)),
-                bits.eq(kept | (c.bits << left[: highest.bit_length()])),
+                placed.valid.eq(coded.valid),
+                p.bits.eq(c.bits << offset),
+                p.fills.eq(end[-1]),
+                p.spills.eq(end[:-1].any()),
+                p.closes.eq(c.closes),
+                p.groups.eq(c.groups),
+                p.passes.eq(c.passes),
+                p.length.eq(following),
+                p.last.eq(c.last),
             ]
+            with m.If(coded.valid):
+                # Every block starts a row, with room for its header.
+                m.d.sync += [
+                    offset.eq(Mux(c.closes, HEADER_WIDTH, end[:-1])),
+                    length.eq(Mux(c.closes, 0, following)),
+                ]
+        return placed
 
-    def _send(self, m: Module, words: Fifo, headers: Fifo) -> None:
-        """Fill in the headers; count words to find the end of each block."""
+    def _gather(self, m: Module, placed: object, rows: Fifo, headers: Fifo) -> None:
+        """Join what shares a row; a row leaves when it is full or its block closes."""
+        p, header = placed.p, headers.i.p
+        row = len(rows.i.payload)
+        kept, joined = Signal(row, name="kept"), Signal(row, name="joined")
+        # A block that closes in a row it has just begun leaves two rows. The second, `kept`, goes a clock later; groups
+        # of the next block pass it unless they fill a row themselves.
+        closed, leaves = Signal(name="closed"), Signal(name="leaves")
+        with m.If(~closed):
+            m.d.comb += [
+                joined.eq(p.bits[:row] | kept),
+                rows.i.payload.eq(joined),
+                rows.i.valid.eq(placed.valid & leaves & (headers.i.ready | ~p.closes)),
+                headers.i.valid.eq(placed.valid & p.closes & rows.i.ready),
+                placed.ready.eq((rows.i.ready & (headers.i.ready | ~p.closes)) | ~leaves),
+            ]
+        with m.Else():
+            m.d.comb += [
+                joined.eq(p.bits[:row]),
+                rows.i.payload.eq(kept),
+                rows.i.valid.eq(1),
+                placed.ready.eq(rows.i.ready & ~leaves),
+            ]
+        m.d.comb += [
+            leaves.eq(p.fills | p.closes),
+            header.groups.eq(p.groups),
+            header.passes.eq(p.passes),
+            header.length.eq(p.length),
+            header.last.eq(p.last),
+        ]
+        with m.If(placed.valid & placed.ready):
+            m.d.sync += [
+                kept.eq(Mux(p.fills, p.bits[row:], Mux(p.closes, 0, joined))),
+                closed.eq(p.fills & p.spills & p.closes),
+            ]
+        with m.Elif(closed & rows.i.ready):
+            m.d.sync += [kept.eq(0), closed.eq(0)]
+
+    def _send(self, m: Module, rows: Fifo, headers: Fifo) -> None:
+        """Cut the rows into words and fill in the headers; count words to find the end of each block."""
         width, o = self.parameters.link_width, self.o
-        header = headers.o.p
-        first = Signal(init=1, name="first")
+        header, row = headers.o.p, rows.o.payload
+        n_words = len(row) // width
+        first, at = Signal(init=1, name="first"), Signal(range(n_words), name="word_of_row")
         left = Signal(17, name="bits_left")
         now, final, step = Signal(17, name="bits_now"), Signal(name="final"), Signal(name="send_step")
         filled = Cat(Const(MARKER, 8), header.groups, header.passes, header.length)
         m.d.comb += [
             now.eq(Mux(first, header.length + HEADER_WIDTH, left)),
             final.eq(now <= width),
-            step.eq(words.o.valid & headers.o.valid & (~o.valid | o.ready)),
-            words.o.ready.eq(step),
+            step.eq(rows.o.valid & headers.o.valid & (~o.valid | o.ready)),
+            rows.o.ready.eq(step & (final | (at == n_words - 1))),
             headers.o.ready.eq(step & final),
         ]
         with m.If(o.ready):
@@ -202,8 +238,9 @@ class DeltaCompressor(Unit):
         with m.If(step):
             m.d.sync += [
                 o.valid.eq(1),
-                o.p.data.eq(words.o.payload | Mux(first, filled, 0)),
+                o.p.data.eq(row.word_select(at, width) | Mux(first, filled, 0)),
                 o.p.last.eq(final & header.last),
                 first.eq(final),
+                at.eq(Mux(final, 0, at + 1)),
                 left.eq(now - width),
             ]

@@ -9,7 +9,8 @@ from amaranth.lib.wiring import In, Out
 from golden.parameters import EXPONENT_WIDTH, POISONED_GROUP, ZERO_GROUP, Parameters
 from hw import payloads
 from hw.delta_code import PREFIX_WIDTH, START, Code, take
-from hw.stream import Pipeline
+from hw.delta_scan import Scan
+from hw.stream import Pipeline, SkidBuffer
 from hw.units.delta_compressor import HEADER_WIDTH, MARKER
 from hw.units.unit import Unit
 
@@ -17,24 +18,32 @@ __all__ = ["DeltaDecompressor"]
 
 _CUTS = 4
 
+_ROWS = 3
+"""Rows of words that wait: two that hold a group, and one that is being filled."""
+
 
 class DeltaDecompressor(Unit):
     """Unpacks the stream of `DeltaCompressor`; whatever else comes in ends in `error` and poisoned groups.
 
-    Words are sorted first: those of a block with a sound header pass, others are dropped. The *window* is the row of
-    the next words; a group starts at the *offset* in its first word. One loop measures the group there and moves on by
-    its length; it is the only part that must finish within a clock, and only the length is found in it. What is in the
-    group is decoded behind the loop. If it is refused there, the loop goes on, wherever that leads, and all groups up
-    to the end of the block come out poisoned. The loop never leaves the block, whose last word is marked.
+    Words are sorted first: those of a block with a sound header pass, others are dropped. The *scan* finds, for every
+    bit of a word, where a group that starts there would end (`hw.delta_scan`). Words of a block are gathered into
+    *rows*, in which no group is longer than a row, so the oldest two hold the group that starts at the *offset* in the
+    older. One loop looks up its end, which is the next offset; it is the only part that must finish within a clock.
+    What is in the group is decoded behind the loop. If it is refused there, the loop goes on, wherever that leads, and
+    all groups up to the end of the block come out poisoned. The loop never leaves the block, whose last word is marked.
+
+    With ``k > 3`` a scan would cost too much: the loop measures the group itself, and its clock is slow.
 
     ::
 
-        i -> sort -> window -> measure -> prefix -> planes -> signs, outliers -> o
-                        ^         |
-                        +- length-+
+        i -> sort -> scan -> rows -> locate -> prefix -> planes -> signs, outliers -> o
+                               ^       |
+                               +- end -+
 
-    Latency: 6 clocks from the only word of a stream to its group, with `pipeline_depth` at least 4.
-    Throughput: one group per clock, or `link_width` / group bits, whichever is lower.
+    Latency: 15 clocks from the only word of a stream to its group, with `pipeline_depth` at least 4, ``k <= 3`` and a
+    link word no shorter than what the scan looks ahead; 10 with ``k > 3``.
+    Throughput: one group per clock, or `link_width` / group bits, whichever is lower; a block whose final group reaches
+    into another row takes a clock more.
     Numerics: lossless; ``docs/formats.md``, delta stream, with its list of what is refused.
 
     Parameters
@@ -59,7 +68,20 @@ class DeltaDecompressor(Unit):
 
     def __init__(self, parameters: Parameters):
         super().__init__(parameters)
-        self._code = Code(parameters)
+        self._code = code = Code(parameters)
+        width = parameters.link_width
+        self._row_width = code.row_width(width)
+        # With rests the scan would cost too much: the loop measures, and its clock is slow.
+        self._scanner = None if code.rest_width else Scan(code, width)
+        self._n_ahead = -(-self._scanner.ahead // width) if self._scanner else 0
+        word = {"data": width, "final": 1, "last": 1, "end": range(width + 1)}
+        row = {"data": self._row_width, "final": 1, "last": 1, "end": range(self._row_width + 1)}
+        self._word, self._ends = data.StructLayout(word), None
+        if self._scanner:
+            planes = self._scanner.end_width
+            self._ends = data.StructLayout(word | {"ends": data.ArrayLayout(width, planes)})
+            row["ends"] = data.ArrayLayout(self._row_width, planes)
+        self._row = data.StructLayout(row)
 
     def _members(self, parameters: Parameters) -> dict:
         return {
@@ -72,7 +94,9 @@ class DeltaDecompressor(Unit):
     @property
     def latency(self) -> int:
         """Clocks from the only word of a stream to its group."""
-        return 2 + min(_CUTS, self.parameters.pipeline_depth)
+        depth = self.parameters.pipeline_depth
+        scanned = self._n_ahead + min(Scan.cuts + 1, depth) + SkidBuffer.latency if self._scanner else 0
+        return 1 + scanned + _ROWS + 1 + SkidBuffer.latency + min(_CUTS, depth)
 
     @property
     def throughput(self) -> str:
@@ -83,15 +107,26 @@ class DeltaDecompressor(Unit):
         m = Module()
         self._errors = []
         words = self._sort(m)
-        measured = self._measure(m, words)
-        self._decode(m, measured)
+        if self._scanner:
+            words = self._buffered(m, "scan_buffer", self._scan(m, words))
+        self._decode(m, self._buffered(m, "located_buffer", self._locate(m, words)))
         self._stick(m, error=Cat(*self._errors).any())
         return m
+
+    @staticmethod
+    def _buffered(m: Module, name: str, source: object) -> object:
+        """`source` after a buffer, so that whether the loop moves on is told within the loop alone."""
+        m.submodules[name] = buffer = SkidBuffer(source.payload.shape())
+        m.d.comb += [
+            buffer.i.valid.eq(source.valid),
+            buffer.i.payload.eq(source.payload),
+            source.ready.eq(buffer.i.ready),
+        ]
+        return buffer.o
 
     def _sort(self, m: Module) -> object:
         """Pass the words of sound blocks on, each with what is known of its end."""
         width, longest = self.parameters.link_width, self._code.longest
-        self._word = data.StructLayout({"data": width, "final": 1, "last": 1, "end": range(width + 1)})
         words = stream.Signature(self._word).create(path=("words",))
 
         # The header's tests are made on the way into the first register.
@@ -139,130 +174,162 @@ class DeltaDecompressor(Unit):
             ]
         return words
 
-    def _measure(self, m: Module, words: object) -> object:
-        """The window and the loop: find where each group ends."""
-        code, width = self._code, self.parameters.link_width
-        furthest = max(width - 1, HEADER_WIDTH)
-        needed = -(-(furthest + code.longest) // width)
-        # One word more covers the clock in which the window is full and takes none, and one the padding of a block.
-        slots = needed + 2
-        window = [Signal(self._word, name=f"window{index}") for index in range(slots)]
-        filled = Signal(range(slots + 1), name="filled")
-        offset = Signal(range(furthest + 1), init=HEADER_WIDTH, name="offset")
-        starts, broken = Signal(init=1, name="starts"), Signal(name="broken")
+    def _scan(self, m: Module, words: object) -> object:
+        """Find for each bit of a word where a group that starts there would end."""
+        scan, width = self._scanner, self.parameters.link_width
+        row = [Signal(self._word, name=f"scanned{index}") for index in range(self._n_ahead)]
+        # What follows a block's last word is of no account, so none need follow.
+        ended, shift = Signal(init=1, name="scan_ended"), Signal(name="scan_shift")
+        valids = Signal(self._n_ahead, name="scan_valids")
+        now = stream.Signature(self._word).create(path=("scanned",))
+        ends = stream.Signature(self._ends).create(path=("ends",))
+        m.d.comb += [
+            now.valid.eq(valids[0] & (words.valid | ended)),
+            now.payload.eq(row[0]),
+            words.ready.eq(now.ready | ~valids[0]),
+            shift.eq(words.ready & (words.valid | ended)),
+        ]
+        with m.If(shift):
+            m.d.sync += [word.eq(following) for word, following in zip(row, [*row[1:], words.payload], strict=True)]
+            m.d.sync += valids.eq(Cat(valids[1:], words.valid))
+            with m.If(words.valid):
+                m.d.sync += ended.eq(words.p.final)
+        pipe = Pipeline(m, now, ends, cuts=Scan.cuts + 1, depth=self.parameters.pipeline_depth, name="scan_")
+        bits = Cat(*(word.data for word in row), words.p.data)[: width + scan.ahead]
+        planes, keep = scan.ends(m, lambda **values: pipe.cut(**values), bits, {"word": now.payload.as_value()})
+        pipe.finish(Cat(keep["word"], *planes))
+        return ends
+
+    def _rows(self, m: Module, words: object, pop: Value) -> tuple[list[data.View], list[Value]]:
+        """Gather the words of a block into rows; returns the oldest two and whether they are there."""
+        width, p = self.parameters.link_width, words.p
+        rows = [Signal(self._row, name=f"row{index}", reset_less=True) for index in range(_ROWS)]
+        valids = [Signal(name=f"row{index}_valid") for index in range(_ROWS)]
+        n_words = self._row_width // width
+        at = Signal(range(n_words), name="word_of_row")
+        moves = [Signal(name=f"row{index}_moves") for index in range(_ROWS)]
+        m.d.comb += moves[0].eq(pop)
+        for index in range(1, _ROWS):
+            m.d.comb += moves[index].eq(valids[index] & (~valids[index - 1] | moves[index - 1]))
+        for index in range(_ROWS - 1):
+            with m.If(moves[index + 1]):
+                m.d.sync += [rows[index].eq(rows[index + 1]), valids[index].eq(1)]
+            with m.Elif(moves[index]):
+                m.d.sync += valids[index].eq(0)
+        row, complete = rows[-1], Signal(name="row_complete")
+
+        def part(value: Value) -> Value:
+            """The bits of a row that the word brings; a part chosen by no bits would be lost in Verilog."""
+            return value.word_select(at, width) if n_words > 1 else value
+
+        m.d.comb += [
+            words.ready.eq(~valids[-1] | moves[-1]),
+            complete.eq(p.final | (at == n_words - 1)),
+        ]
+        with m.If(words.ready):
+            m.d.sync += valids[-1].eq(words.valid & complete)
+            with m.If(words.valid):
+                m.d.sync += [
+                    at.eq(Mux(p.final, 0, at + 1)),
+                    part(row.data).eq(p.data),
+                    row.final.eq(p.final),
+                    row.last.eq(p.last),
+                    row.end.eq(at * width + p.end),
+                ]
+                if self._scanner:
+                    for digit in range(self._scanner.end_width):
+                        m.d.sync += part(row.ends[digit]).eq(p.ends[digit])
+        return rows[:2], valids[:2]
+
+    def _end(self, m: Module, rows: list[data.View], offset: Value, bits: Value) -> Value:
+        """Where the group at `offset` of the older row ends."""
+        end = Signal(range(2 * self._row_width), name="end")
+        if self._scanner:
+            shift = (self.parameters.link_width - 1).bit_length()
+            here = Cat(plane.bit_select(offset, 1) for plane in rows[0].ends)
+            m.d.comb += end.eq(here + (offset[shift:] << shift))
+        else:
+            m.submodules.length = inner = Module()
+            m.d.comb += end.eq(offset + self._code.measure(inner, bits).length)
+        return end
+
+    def _locate(self, m: Module, words: object) -> object:
+        """The loop: find where each group ends, which is where the next one starts."""
+        code, width = self._code, self._row_width
+        layout = {"bits": code.longest, "starts": 1, "passes": 2, "bad": 1, "early": 1, "last": 1}
+        groups = stream.Signature(data.StructLayout(layout)).create(path=("located",))
+        g = groups.p
+        pop = Signal(name="row_pop")
+        rows, valids = self._rows(m, words, pop)
+        offset = Signal(range(width), init=HEADER_WIDTH, name="offset")
+        starts, broken, seeking = Signal(init=1, name="starts"), Signal(name="broken"), Signal(name="seeking")
         saved = Signal(data.StructLayout({"left": 6, "passes": 2}), name="block")
         block = Signal(saved.shape(), name="block_now")
         with m.If(starts):
-            m.d.comb += [block.left.eq(window[0].data[8:14]), block.passes.eq(window[0].data[14:16])]
+            m.d.comb += [block.left.eq(rows[0].data[8:14]), block.passes.eq(rows[0].data[14:16])]
         with m.Else():
             m.d.comb += block.eq(saved)
 
-        # The block's last word, if the window holds it.
-        complete, last = Signal(name="complete"), Signal(name="block_last")
-        position, end = Signal(range(slots), name="final_word"), Signal(range(slots * width + 1), name="block_end")
-        for index in reversed(range(slots)):
-            with m.If(window[index].final & (filled > index)):
-                m.d.comb += [
-                    complete.eq(1),
-                    last.eq(window[index].last),
-                    position.eq(index),
-                    end.eq(index * width + window[index].end),
-                ]
-        available = Signal(range(slots * width + 1), name="available")
-        m.d.comb += available.eq(end - offset)
-        final = Signal(name="final_group")
-        m.d.comb += final.eq(block.left == 0)
-
+        # No group is longer than a row, so two hold it.
         bits = Signal(code.longest, name="group_bits")
-        m.d.comb += bits.eq(take(m, "group", Cat(word.data for word in window[:needed]), offset, code.longest))
-        measured = code.measure(m, bits)
-        over, ends = Signal(name="over"), Signal(name="ends")
-        m.d.comb += [
-            over.eq(complete & (measured.length > available)),
-            ends.eq(complete & (measured.length >= available)),
-        ]
-        layout = data.StructLayout(
-            {
-                "prefix": PREFIX_WIDTH,
-                "body": code.body_width,
-                "plain": 1,
-                "listed": 1,
-                "count": len(Value.cast(measured.count)),
-                "above0": len(measured.above0),
-                "above1": len(measured.above1),
-                "nonzero": len(measured.nonzero),
-                "starts": 1,
-                "passes": 2,
-                "bad": 1,
-                "early": 1,
-                "last": 1,
-            }
-        )
-        groups = stream.Signature(layout).create(path=("measured",))
-        g = groups.p
-        m.d.comb += [
-            groups.valid.eq((filled != 0) & (complete | ((filled >= needed) & ~final))),
-            g.prefix.eq(bits[:PREFIX_WIDTH]),
-            g.starts.eq(starts),
-            g.passes.eq(block.passes),
-            g.bad.eq(measured.bad | over | broken),
-            g.early.eq(final & ~ends),
-            g.last.eq(final & last),
-        ]
-        m.d.comb += [
-            getattr(g, name).eq(getattr(measured, name))
-            for name in ("body", "plain", "listed", "count", "above0", "above1", "nonzero")
-        ]
+        m.d.comb += bits.eq(take(m, "group", Cat(row.data for row in rows), offset, code.longest))
+        end = self._end(m, rows, offset, bits)
 
-        step = Signal(name="measure_step")
-        drop = Signal(range(slots + 1), name="drop")
-        following = Signal(range(furthest + code.longest + 1), name="offset_next")
-        shift = (width - 1).bit_length()
-        m.d.comb += [step.eq(groups.valid & groups.ready), following.eq(offset + measured.length)]
+        block_end = Signal(range(2 * width + 1), name="block_end")
+        known, empty = Signal(name="end_known"), Signal(name="empty")
+        over, ends, final = Signal(name="over"), Signal(name="block_ends"), Signal(name="final_group")
+        m.d.comb += [
+            block_end.eq(Mux(rows[0].final, rows[0].end, rows[1].end + width)),
+            known.eq(rows[0].final | rows[1].final),
+            # Made up by `_sort` for a stream that ends outside a block.
+            empty.eq(starts & rows[0].final & (rows[0].end <= HEADER_WIDTH)),
+            over.eq((known & (end > block_end)) | empty),
+            ends.eq((known & (end >= block_end)) | empty),
+            final.eq(block.left == 0),
+        ]
+        step = Signal(name="locate_step")
+        m.d.comb += step.eq(valids[0] & (rows[0].final | valids[1]) & ~seeking & (~groups.valid | groups.ready))
+        with m.If(groups.ready):
+            m.d.sync += groups.valid.eq(0)
         with m.If(step):
-            m.d.sync += [saved.left.eq(block.left - 1), saved.passes.eq(block.passes), starts.eq(final)]
-            with m.If(final):
-                m.d.comb += drop.eq(position + 1)
-                m.d.sync += [offset.eq(HEADER_WIDTH), broken.eq(0)]
-            with m.Elif(broken | ends):
-                # No bit is left for the groups that follow; the final word stays until they have been delivered.
-                m.d.sync += broken.eq(1)
-            with m.Else():
-                m.d.comb += drop.eq(following >> shift)
-                m.d.sync += offset.eq(following[:shift])
-
-        put, full, surplus = Signal(name="window_put"), Signal(name="window_full"), Signal(name="surplus")
-        m.d.comb += [
-            full.eq(filled == slots),
-            # The final group waits for its block's end; words that find the window full hold nothing announced.
-            surplus.eq(full & final & ~complete),
-            words.ready.eq(~full | surplus),
-            put.eq(words.valid & words.ready),
-        ]
-        m.d.sync += filled.eq(filled + (put & ~full) - drop)
-        joined = [Signal(self._word, name=f"window_in{index}") for index in range(slots)]
-        for index in range(slots):
-            here = filled == index
-            if index == slots - 1:
-                here = here | (put & full)
-            m.d.comb += joined[index].eq(Mux(here, words.payload, window[index]))
-        moved = [word.as_value() for word in joined]
-        for bit in range(len(drop)):
-            moved = [
-                Mux(drop[bit], moved[index + (1 << bit)], word) if index + (1 << bit) < slots else word
-                for index, word in enumerate(moved)
+            m.d.comb += pop.eq(final | (end[-1] & ~rows[0].final & ~broken))
+            m.d.sync += [
+                # A stream always ends with a group marked last, so a block's final group waits for its final word.
+                groups.valid.eq(~final | rows[0].final),
+                seeking.eq(final & ~rows[0].final),
+                g.bits.eq(bits),
+                g.starts.eq(starts),
+                g.passes.eq(block.passes),
+                g.bad.eq(over | broken),
+                g.early.eq(final & ~ends),
+                g.last.eq(final & rows[0].last),
+                saved.left.eq(block.left - 1),
+                saved.passes.eq(block.passes),
+                starts.eq(final),
+                # No bit is left for the groups that follow; the final row stays until they have been delivered.
+                broken.eq((broken | ends) & ~final),
+                offset.eq(Mux(final, HEADER_WIDTH, end[:-1])),
             ]
-            rows = [Signal(len(word), name=f"window_moved{bit}_{index}") for index, word in enumerate(moved)]
-            m.d.comb += [row.eq(word) for row, word in zip(rows, moved, strict=True)]
-            moved = rows
-        m.d.sync += [word.eq(row) for word, row in zip(window, moved, strict=True)]
+        with m.If(seeking):
+            m.d.comb += pop.eq(valids[0])
+            with m.If(valids[0] & rows[0].final):
+                m.d.sync += [seeking.eq(0), groups.valid.eq(1), g.last.eq(rows[0].last)]
         return groups
 
-    def _decode(self, m: Module, measured: object) -> None:
+    def _decode(self, m: Module, located: object) -> None:
         """Find exponent, digits and outliers; poison what was refused."""
-        p, code = self.parameters, self._code
-        pipe = Pipeline(m, measured, self.o, cuts=_CUTS, depth=p.pipeline_depth)
-        s = pipe.cut(**{name: getattr(measured.p, name) for name in measured.payload.shape().members})
+        p, code, g = self.parameters, self._code, located.p
+        pipe = Pipeline(m, located, self.o, cuts=_CUTS, depth=p.pipeline_depth)
+        measured = code.measure(m, g.bits)
+        s = pipe.cut(
+            prefix=g.bits[:PREFIX_WIDTH],
+            starts=g.starts,
+            passes=g.passes,
+            bad=g.bad | measured.bad,
+            early=g.early,
+            last=g.last,
+            **{name: getattr(measured, name) for name in ("body", "plain", "count", "above0", "above1", "nonzero")},
+        )
         exponent, replay, refused = self._exponent(m, pipe, s)
         keep = {
             "exponent": exponent,

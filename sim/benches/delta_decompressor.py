@@ -17,11 +17,8 @@ variants = packing.variants
 def bench(request: Request) -> Bench:
     """Sound streams, then damaged ones: the first of these leave the error bit low."""
     parameters = request.parameters
-    # Digits of more than 4 bits make groups of one to two words in turn, at which the decoder loses clocks: 0.79 of the
-    # link's words were measured at k = 8, m = 4.
-    promised = 0.9 if parameters.digit_width <= 4 else 0.75
     cases = [
-        _case(made, parameters, rate=promised if made.name.startswith("recorded") else 0.0)
+        _case(made, parameters, rate=0.9 if made.name.startswith("recorded") else 0.0)
         for made in packing.streams(request)
     ]
     cases += [_case(made, parameters, error=True) for made in damaged(request)]

@@ -8,6 +8,7 @@ from amaranth.lib.wiring import In
 from golden.parameters import POISONED_GROUP, ZERO_GROUP, Parameters, preset
 from hw import payloads
 from hw.delta_code import Code, pack, unpack, wires
+from hw.delta_scan import Scan
 from rtl_gen.proof import prove
 
 pytestmark = pytest.mark.formal
@@ -91,6 +92,25 @@ CONFIGURATIONS = {
 }
 
 
+class Ends(wiring.Component):
+    """The scan of a few places, each against the length that the decoder measures there."""
+
+    def __init__(self, parameters, width, fault=0):
+        self.code, self.fault = Code(parameters), fault
+        self.scan = Scan(self.code, width)
+        super().__init__({"bits": In(width + self.code.longest)})
+
+    def elaborate(self, platform):
+        m = Module()
+        planes, _ = self.scan.ends(m, wires, self.bits[: self.scan.width + self.scan.ahead], {})
+        for place in range(self.scan.width):
+            m.submodules[f"place{place}"] = inner = Module()
+            measured = self.code.measure(inner, self.bits[place:][: self.code.longest])
+            end = Cat(plane[place] for plane in planes)
+            m.d.comb += Assert(measured.bad | ((end ^ self.fault) == place + measured.length))
+        return m
+
+
 class Planes(wiring.Component):
     """`unpack` after `pack`, whatever follows the packed bits."""
 
@@ -119,6 +139,28 @@ def test_planes(lanes):
 def test_identity(name):
     proof = prove(Identity(CONFIGURATIONS[name]), f"delta_code_{name}", timeout=100)
     assert proof, proof.output
+
+
+SCANNED = {name: CONFIGURATIONS[name] for name in ("tiny", "replay", "middle")} | {
+    "edge": preset("edge"),
+    "odd": Parameters(lanes=13, memory_lanes=1, outliers=4),
+}
+
+
+@pytest.mark.parametrize("name", SCANNED)
+def test_scan(name):
+    """A scan of three places says where the group that the decoder measures there ends, unless it is refused."""
+    proof = prove(Ends(SCANNED[name], 3), f"delta_scan_{name}", timeout=100)
+    assert proof, proof.output
+
+
+def test_a_fault_breaks_the_scan(tmp_path):
+    assert not prove(Ends(preset("tiny"), 3, fault=1), "delta_scan_fault", folder=tmp_path)
+
+
+def test_scan_rejects():
+    with pytest.raises(ValueError, match=r"^digit_width must be at most 3 for a scan, not 5$"):
+        Scan(Code(CONFIGURATIONS["wide"]), 8)
 
 
 @pytest.mark.parametrize("fault", [0, 3, 9])

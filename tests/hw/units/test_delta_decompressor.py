@@ -284,10 +284,12 @@ def test_error_is_cleared():
 
 @pytest.mark.parametrize("settings", [{"lanes": 16, "outliers": 0}, {"lanes": 4, "memory_lanes": 1, "link_width": 128}])
 def test_a_group_every_clock(settings):
-    """Groups well below a word."""
+    """Groups well below a word; a block whose final group reaches into another row takes a clock more."""
     p = Parameters(**settings)
     run = receive(p, stream_of(p, 64 * 5, seed=4, exponents=(24, 25), density=0.1), error=False)
-    assert run.left[-1] - run.left[0] == 64 * 5 - 1
+    gaps = [index for index in range(64 * 5 - 1) if run.left[index + 1] - run.left[index] != 1]
+    assert all(index % 64 in (62, 63) for index in gaps)
+    assert run.left[-1] - run.left[0] <= 64 * 5 - 1 + 5
 
 
 @pytest.mark.parametrize(
