@@ -40,11 +40,69 @@ def align(weights: np.ndarray, axis: int, lanes: int, fraction_bits: int, segmen
 
 
 class Arithmetic(abc.ABC):
-    pass
+    """Primitives that `golden.differential.near_memory` is written in; values are arrays of real numbers."""
+
+    @abc.abstractmethod
+    def grid(self, value: np.ndarray, s: int) -> np.ndarray:
+        """Round to a multiple of ``2^s``, or to FP16 where the state is FP16."""
+
+    @abc.abstractmethod
+    def difference(self, x: np.ndarray, held: np.ndarray) -> np.ndarray:
+        """``x - held`` in full."""
+
+    @abc.abstractmethod
+    def add(self, held: np.ndarray, delta: np.ndarray, s: int) -> np.ndarray:
+        """New state."""
+
+    @abc.abstractmethod
+    def predict(self, held: np.ndarray, before: np.ndarray, beta: np.float32, s: int) -> np.ndarray:
+        """``held + beta (held - before)``, rounded like `grid`."""
+
+    @abc.abstractmethod
+    def quantise(
+        self,
+        difference: np.ndarray,
+        grouping: Grouping,
+        *,
+        digit_width: int,
+        passes: int | np.ndarray,
+        floor: int,
+        exponent: int | None = None,
+        tensor_scale: bool = False,
+    ) -> Passes:
+        """Delta groups of differences, which are rounded to FP16 first; exponents are at least `floor`."""
+
+    @abc.abstractmethod
+    def residual(
+        self, x: np.ndarray, total: np.ndarray, sent: Passes, grouping: Grouping, bits: int, s: int
+    ) -> np.ndarray:
+        """What the engine takes for Xhat if it keeps ``x - Xhat`` in so many bits."""
+
+    @abc.abstractmethod
+    def product(self, layer: Layer, delta: np.ndarray, segments: tuple[int, ...] = ()) -> np.ndarray:
+        """Weights times deltas, without bias."""
+
+    @abc.abstractmethod
+    def matmul(self, layer: Layer, a: np.ndarray, b: np.ndarray, *, right: bool = False) -> np.ndarray:
+        """Product of two activations; the one that is not a delta (`right`: the left one) enters as weights."""
+
+    @abc.abstractmethod
+    def outputs(
+        self, change: np.ndarray, layer: Layer, s: int, floor: int
+    ) -> tuple[np.ndarray, Passes | None, Grouping]:
+        """Output deltas as they reach the state, and the groups they travelled in; exponents are at least `floor`."""
+
+    @abc.abstractmethod
+    def biased(self, layer: Layer, total: np.ndarray, s: int) -> np.ndarray:
+        """State with bias."""
+
+    @abc.abstractmethod
+    def near(self, layer: Layer, values: Sequence[np.ndarray]) -> np.ndarray:
+        """A layer near memory, from raw values."""
 
 
 class FloatArithmetic(Arithmetic):
-    """Binary32 with the roundings of the machine: only products and norms differ from its bits, by their own rounding."""
+    """Binary32 with the machine's roundings: only products and norms differ from its bits, by their own rounding."""
 
     def __init__(self, configuration: Configuration):
         self._configuration = configuration
@@ -104,7 +162,9 @@ class FloatArithmetic(Arithmetic):
             exponent=exponent,
         )
 
-    def residual(self, x, total, sent: Passes, grouping: Grouping, bits: int, s: int) -> np.ndarray:  # noqa: ANN001
+    def residual(
+        self, x: np.ndarray, total: np.ndarray, sent: Passes, grouping: Grouping, bits: int, s: int
+    ) -> np.ndarray:
         """What the engine takes for Xhat if it keeps ``x - Xhat`` in so many bits."""
         unit = np.ldexp(np.float32(1), sent.last - bits)
         kept = np.rint(grouping.split(x - total) / unit)

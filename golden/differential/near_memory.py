@@ -1,7 +1,7 @@
 """Execution with state near memory: raw, Diffy-like and closed-loop flows over any network.
 
 Words: what depends on the network's first input is the *main* part, the rest is *conditioning* and runs densely. Every
-operand of a product is *sent* to it as delta groups against what the consumers hold (``Xhat``), once for all its readers.
+operand of a product is *sent* to it as delta groups against what the consumers hold (``Xhat``), once for all readers.
 The product adds to a state ``Y``; everything between two products is evaluated from states, near memory, in raw form.
 
 ::
@@ -20,7 +20,7 @@ from golden.differential.arithmetic import Arithmetic, FloatArithmetic
 from golden.differential.configuration import Configuration
 from golden.differential.measure import Measure
 from golden.differential.profile import Profile, main_values
-from golden.differential.quantise import Grouping
+from golden.differential.quantise import Grouping, Passes
 from golden.networks.graph import Network, StatefulExecutor
 from golden.networks.layers import Layer
 
@@ -195,8 +195,8 @@ class NearMemory(StatefulExecutor):
         result = Sent(delta, total, predicted, fresh)
         if self._measure is not None:
             self._measure.sent(self._index, source, sent, grouping, c.digits_of(readers))
-        if c.choice != "delta" and self._index in (1, 2) and not raw:
-            self._choose(key, source, x, sent, grouping, passes)
+        if c.choice != "delta" and self._index in (1, 2) and not raw and fresh is False:
+            self._choose(key, readers, x, sent, grouping)
         self._sent[key] = result
         return result
 
@@ -204,8 +204,39 @@ class NearMemory(StatefulExecutor):
         trend = self._profile.trend.get(source)
         return np.float32(0) if trend is None or self._index >= len(trend) else np.float32(trend[self._index])
 
-    def _choose(self, key, source, x, sent, grouping, passes) -> None:  # noqa: ANN001
-        pass
+    def _choose(
+        self, key: tuple[str, int], readers: tuple[str, ...], x: np.ndarray, sent: Passes, grouping: Grouping
+    ) -> None:
+        """After steps 1 and 2, see whether raw values of `raw_passes` passes would have been cheaper for a tensor.
+
+        ``ditto`` counts steps of the array: groups that are not zero, of every pass. ``cost`` takes the larger of
+        those and of the link's clocks, with the state that only deltas need (Xhat, and Y of the readers, read and
+        written) charged to the memory side.
+        """
+        c = self._configuration
+        axis = sent.lanes.ndim + grouping.axis
+        used = [np.count_nonzero(values.any(axis=axis)) for values in (sent.lanes, grouping.split(x))]
+        work = float(used[0]), float(used[1] * c.raw_passes)
+        if c.choice == "cost":
+            work = self._cycles(readers, x, work)
+        self._costs.setdefault(key, []).append(work)
+        if self._index == 2:
+            delta, raw = np.sum(self._costs[key], axis=0)
+            if raw < delta:
+                self._raw.add(key)
+
+    def _cycles(self, readers: tuple[str, ...], x: np.ndarray, groups: tuple[float, float]) -> tuple[float, float]:
+        """Clocks for deltas and for raw values: the largest of array, link and memory side."""
+        machine, c = self._configuration.machine, self._configuration
+        outputs = sum(float(np.prod(self._shapes[name][1:])) for name in readers) * len(x)
+        macs = sum(float(self._network.macs()[name]) for name in readers) * len(x)
+        per_group = macs / x.size / (machine.rows * machine.columns)
+        result = []
+        for count, passes, state in ((groups[0], 1, True), (groups[1], c.raw_passes, False)):
+            link = (passes * machine.digit_width * x.size + 16 * outputs) / machine.link_width
+            memory = (2 * x.size + 2 * outputs if state else outputs) / machine.memory_lanes
+            result.append(max(count * per_group, link, memory))
+        return result[0], result[1]
 
     # Products -------------------------------------------------------------------------------------------------------
 

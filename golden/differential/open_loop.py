@@ -1,7 +1,7 @@
 """Execution on deltas alone: the published dataflow, in which the sign bits of the step before stand for an activation.
 
-Words: a `Flow` is a value on its way: its *delta* of this step, which is all the core sees, and its *raw* value, the sum
-near memory of what was sent. Deltas are quantised where they enter an activation or a product; an activation masks the
+Words: a `Flow` is a value on its way: its *delta* of this step, all the core sees, and its *raw* value, the sum near
+memory of what was sent. Deltas are quantised where they enter an activation or a product; an activation masks the very
 groups that the near-memory engine gets too.
 
 ::

@@ -39,7 +39,7 @@ class Profile:
     largest : mapping of str to float
         Largest magnitude of every value on the way from the first input.
     deviation : mapping of str to float32 (steps, sets)
-        Mean over the images of the deviation a norm divides by, of each set: groups of a GroupNorm, tokens of a LayerNorm.
+        Mean over the images of what a norm divides by, for each set: groups of a GroupNorm, tokens of a LayerNorm.
     overflow : mapping of str to float
         Magnitude that `quantile` of a value's deltas do not exceed, over all steps but the first and the last.
     trend : mapping of str to float32 (steps,)

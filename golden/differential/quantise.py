@@ -1,7 +1,7 @@
 """The quantiser of whole tensors in floating point: the same digits as ``golden.units.delta_quantizer``, fast.
 
-Words: the *axis* is the contracted one; *segments* are the lengths of the pieces it is a concatenation of, each cut into
-groups of its own. Values are FP16 numbers held as float32, so every step here is exact but for the rounding it is for.
+Words: the *axis* is the contracted one; *segments* are the lengths of the pieces it is a concatenation of, each cut
+into groups of its own. Values are FP16 numbers held as float32, so every step here is exact but for its rounding.
 Source: ``docs/numerics.md``, section 3.
 """
 
@@ -128,7 +128,7 @@ def quantise(
     digit_width: int | None = None,
     finer: int | None = None,
 ) -> Passes:
-    """Quantise in several passes; their sum is one rounding to the last step, since each step is a multiple of the next.
+    """Quantise in passes; their sum is one rounding to the last step, since each step is a multiple of the next.
 
     Parameters
     ----------

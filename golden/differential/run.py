@@ -1,0 +1,108 @@
+"""A whole sampling under a configuration: the executor that fits it, the images, and what was measured on the way."""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+
+from golden.differential.arithmetic import Arithmetic
+from golden.differential.configuration import Configuration
+from golden.differential.measure import Measure
+from golden.differential.near_memory import NearMemory
+from golden.differential.open_loop import OpenLoop
+from golden.differential.profile import Profile, calibrate
+from golden.networks.graph import Executor, Network, dense
+from golden.sampling import Step, ddim, noise
+
+__all__ = ["Run", "executor", "run"]
+
+
+def executor(
+    network: Network,
+    configuration: Configuration,
+    profile: Profile | None = None,
+    *,
+    arithmetic: Arithmetic | None = None,
+    measure: Measure | None = None,
+) -> Executor:
+    """Executor of a configuration.
+
+    Parameters
+    ----------
+    network : Network
+        To run.
+    configuration : Configuration
+        How.
+    profile : Profile
+        Of the network; needed by every flow but dense.
+    arithmetic : Arithmetic
+        For the flows near memory; the default is floating point.
+    measure : Measure
+        Takes notes, if given.
+
+    Raises
+    ------
+    ValueError
+        If the profile is missing, or the flow has no such arithmetic.
+    """
+    if configuration.flow == "dense":
+        return dense
+    if profile is None:
+        raise ValueError(f"profile must be given for flow {configuration.flow}, not None")
+    if configuration.flow == "sign_mask":
+        if arithmetic is not None:
+            raise ValueError(f"arithmetic must be left out with flow sign_mask, not {type(arithmetic).__name__}")
+        return OpenLoop(network, configuration, profile, measure)
+    return NearMemory(network, configuration, profile, arithmetic, measure)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Run:
+    """What a sampling gave.
+
+    Members
+    -------
+    images : float32 (images, channels, side, side)
+        In -1..1.
+    trajectory : float32 (steps, images, channels, side, side)
+        The sample after each step.
+    measure : Measure or None
+        Notes, if they were asked for.
+    """
+
+    images: np.ndarray
+    trajectory: np.ndarray
+    measure: Measure | None
+
+
+def run(
+    network: Network,
+    configuration: Configuration,
+    labels: Sequence[int] | np.ndarray,
+    steps: int,
+    *,
+    seed: int = 0,
+    measured: bool = False,
+    track: Callable[[Iterable[Step]], Iterable[Step]] = iter,
+) -> Run:
+    """Sample with DDIM under a configuration.
+
+    Parameters
+    ----------
+    network, labels, steps :
+        As for `golden.sampling.ddim`.
+    configuration : Configuration
+        How the network is executed.
+    seed : int
+        Of the starting noise.
+    measured : bool
+        Whether to take notes; that takes longer than the execution.
+    track : callable
+        Wraps the iteration over the steps, to show progress.
+    """
+    profile = None if configuration.flow == "dense" else calibrate(network, steps)
+    measure = Measure(configuration.machine) if measured and configuration.flow != "dense" else None
+    how = executor(network, configuration, profile, measure=measure)
+    start = noise(network, seed, len(labels))
+    trajectory = [step.image for step in track(ddim(network, start, labels, steps, executor=how))]
+    return Run(trajectory[-1], np.stack(trajectory), measure)
