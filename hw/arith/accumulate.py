@@ -151,13 +151,16 @@ def round_and_accumulate(
         top=emitted[-1] & ~s.poisoned,
         ceiling=above & ~s.poisoned,
     )
-    s = pipe.cut(
-        last=s.last,
-        poisoned=s.poisoned,
-        low=Mux(s.ceiling, ~0, s.low)[: width - 1],
-        top=s.top,
-    )
-    pipe.finish(Cat(s.low, s.top, s.poisoned), valid=s.last)
+    low = Mux(s.ceiling, ~0, s.low)[: width - 1]
+    before = pipe.valid
+    s = pipe.cut(last=s.last, poisoned=s.poisoned, top=s.top)
+    if pipe.valid is not before:
+        # Flip-flops that are set must begin so in most FPGAs; before the first valid sum no one looks.
+        ceiled = Signal(width - 1, init=-1, reset_less=True)
+        with m.If(pipe.advance):
+            m.d.sync += ceiled.eq(low)
+        low = ceiled
+    pipe.finish(Cat(low, s.top, s.poisoned), valid=s.last)
     return events
 
 
