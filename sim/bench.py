@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +15,8 @@ from amaranth.lib import data, wiring
 
 from golden import names
 from golden.parameters import Parameters
-from rtl_gen import emission
+from hw.arith.leaves import LeafTarget
+from rtl_gen import emission, tools
 from sim import player, simulator, vectors
 
 __all__ = [
@@ -50,6 +52,7 @@ BENCHES = (
 MODES = {"none": (0, 0), "idle": (1, 0), "back-pressure": (0, 1), "both": (1, 1)}
 """Whether the inputs pause and whether the outputs stall, by name."""
 
+_ECP5_CELLS = ("CCU2C", "LUT4", "LUT2")  # what leaves instantiate, and what the models of those instantiate
 _PATIENCE = 8192  # clocks without any transfer until a run counts as hung: far beyond the longest draw of pauses
 
 
@@ -286,6 +289,7 @@ def run(
     modes: Sequence[str] = tuple(MODES),
     waves: bool = False,
     folder: Path | None = None,
+    leaves: str = "generic",
 ) -> Result:
     """Run a bench.
 
@@ -301,6 +305,8 @@ def run(
         Keep waveforms.
     folder : Path, optional
         Working folder; default one of its own below `simulator.BUILD`, which goes unless waveforms are in it.
+    leaves : str
+        Form of the unit's leaves: ``"ecp5"`` is simulated with the models of its cells that come with yosys.
 
     Raises
     ------
@@ -308,14 +314,30 @@ def run(
         If the simulation cannot be built or breaks down.
     """
     began = time.monotonic()
-    unit = emission.emit(bench.component, name=bench.name)
+    unit = emission.emit(bench.component, name=bench.name, platform=LeafTarget(leaves))
     play = Play(bench, seed=seed, modes=modes)
-    model = simulator.build({f"{bench.name}.v": unit.text, "player.sv": play.top(unit)}, waves=waves)
+    sources = {f"{bench.name}.v": unit.text, "player.sv": play.top(unit)}
+    if leaves == "ecp5":
+        sources["cells.v"] = _ecp5_cells()
+    model = simulator.build(sources, waves=waves)
     with simulator.workspace(bench.name, folder) as space:
         outcomes = model.run(play.plan, play.files, space.folder)
         space.keep = waves
     found = space.folder / "dump.vcd" if waves else None
     return play.judge(outcomes, seconds=time.monotonic() - began, waves=found)
+
+
+def _ecp5_cells() -> str:
+    """Models of the cells that leaves instantiate, without their delays."""
+    share = tools.yosys_share() / "ecp5"
+    text = "".join((share / name).read_text(encoding="utf-8") for name in ("ccu2c_sim.vh", "common_sim.vh"))
+    found = {name: re.search(rf"^module {name}\(.*?^endmodule\n", text, re.M | re.S) for name in _ECP5_CELLS}
+    missing = [name for name, match in found.items() if match is None]
+    if missing:
+        raise tools.ToolError(
+            f"Yosys' models of ECP5 cells must hold {' and '.join(missing)}; another version is needed"
+        )
+    return "".join(re.sub(r"^\s*specify.*?endspecify\n", "", match[0], flags=re.M | re.S) for match in found.values())
 
 
 def carry_out(name: str, request: Request, waves: bool = False) -> Result:

@@ -10,7 +10,7 @@ from hw.stream import Pipeline
 
 __all__ = ["ACCUMULATE_CUTS", "round_and_accumulate"]
 
-ACCUMULATE_CUTS = 7
+ACCUMULATE_CUTS = 8
 """Cuts of `round_and_accumulate`, the output register included."""
 
 
@@ -41,27 +41,29 @@ def round_and_accumulate(
     last: Value,
     poison: Value,
 ) -> SimpleNamespace:
-    """``A = clamp(RNE(+-value * 2^(amount - offset)) + (0 if first else A))``, emitted on `last`.
+    """``A = clamp(RNE((value + flip) * 2^(amount - offset)) + (0 if first else A))``, emitted on `last`.
 
     Drives the output of the pipeline.
 
     ::
 
-        value --> shift | shift | shift | what to round by | add and test | clamp
+        value --> shift | shift | shift | what to round by | add | clear | set |
+                                                              ^-clamp-'
 
-    Rounding costs no adder of its own: it is the carry into the accumulator's. Neither does the sign: a negative number
-    is added inverted, and the carry inverted too (``-(x + r) = ~x + 1 - r``). A sum clamped upwards is held as 0 with
-    `ceiling` set, which the adder reads as ones; so clamping, and forgetting a finished sum, are resets of registers
-    and no multiplexer stands in the loop.
+    Rounding costs no adder of its own: it is the carry into the accumulator's. Neither does the flip: ``value`` is
+    ``x ^ flip`` for the number ``x`` it negates, is shifted in that form, and the carry is inverted
+    (``-(x + r) = ~x + 1 - r``). A total is held as it comes from the adder, with the bits that tell whether it fits;
+    what they make of it, all zeros or all ones, is a gate on the adder's input, and so is forgetting a finished sum.
+    What is emitted is clamped by resets and sets of registers.
 
     Latency: `ACCUMULATE_CUTS` of the pipeline. Throughput: one value per clock.
 
     Parameters
     ----------
     value : Value, signed
-        What to add, exact.
+        What to add, exact; short of `flip`.
     flip : Value
-        Subtract it instead.
+        See `value`.
     amount : Value
         Unsigned shift.
     offset : int
@@ -78,7 +80,7 @@ def round_and_accumulate(
     SimpleNamespace
         ``clamped`` and ``poison``: whether these events happen in this clock.
     """
-    window = Window.of(m, "window", value, offset=offset, width=width + 1, amount_width=len(amount))
+    window = Window.of(m, "window", value, offset=offset, width=width + 1, amount_width=len(amount), fill=flip)
     groups = _groups(len(value), width + 1, len(amount))
     s = SimpleNamespace(first=first, last=last, poison=poison, flip=flip, amount=amount)
     for index in range(3):
@@ -88,9 +90,7 @@ def round_and_accumulate(
             s = pipe.cut(
                 first=s.first, last=s.last, poison=s.poison, flip=s.flip, amount=s.amount, **window.registers()
             )
-            window = window.resume(vars(s))
-    valids = [pipe.valid]
-    behind = s.first & pipe.valid
+            window = window.resume(vars(s), fill=s.flip)
     s = pipe.cut(
         first=s.first,
         last=s.last,
@@ -100,76 +100,71 @@ def round_and_accumulate(
         guard=window.guard,
         sticky=window.sticky,
         huge=window.huge,
-        negative=window.sign ^ s.flip,
+        negative=window.sign,
     )
-    valids.append(pipe.valid)
+    # A number too large is replaced by one that makes the sum too large whatever the accumulator holds: its three top
+    # bits are 010 or 101.
+    top = [Mux(s.huge, s.negative ^ inverted, s.floor[bit]) for bit, inverted in ((-2, 0), (-1, 1), (-1, 0))]
     s = pipe.cut(
         first=s.first,
+        follows=~s.first,
         last=s.last,
         poison=s.poison,
-        flip=s.flip,
-        floor=s.floor,
-        carry=(s.guard & (s.sticky | s.floor[0])) ^ s.flip,
-        huge=s.huge,
-        negative=s.negative,
-        forced=s.huge | behind,
-        forced_up=s.huge & ~s.negative & ~behind,
-        forced_down=s.huge & s.negative & ~behind,
-        begins=behind,
+        addend=Cat(s.floor[: width - 1], *top),
+        carry=((s.guard ^ s.flip) & (s.sticky | (s.floor[0] ^ s.flip))) ^ s.flip,
     )
-    valids.append(pipe.valid)
-    # With registers at both cuts, what was just behind the value now sits behind it: a sum is forgotten in the clock
-    # before the next one begins.
-    ahead = len({id(valid) for valid in valids}) == len(valids)
 
-    accumulator = Signal(signed(width))
-    ceiling = Signal()
+    # The adder's result, `width` bits and two above: the three top ones agree if the sum fits.
+    held = Signal(signed(width + 2))
+    fits, above = _tell(held, width)
     poisoned = Signal()
-    held = accumulator if ahead else Mux(s.first, 0, accumulator).as_signed()
-    ones = ceiling if ahead else ceiling & ~s.first
     total = fused_add(
-        m, platform, "sum", width + 2, "or", held, ones.replicate(width - 1), "xor", s.floor, s.flip, s.carry
+        m,
+        platform,
+        "sum",
+        width + 2,
+        "plain",
+        s.addend.as_signed(),
+        Cat(held[: width - 1], held[-1].replicate(3)),
+        "and or",
+        Cat((fits & s.follows).replicate(width - 1), s.follows.replicate(3)),
+        Cat((above & s.follows).replicate(width - 1), Const(0, 3)),
+        s.carry,
     )
-    # The three top bits agree if the sum fits.
-    same = Signal()
-    above = Signal()
-    m.d.comb += [
-        same.eq(total[width - 1 :].all() | ~total[width - 1 :].any()),
-        above.eq(~total[-1] & (total[width] | total[width - 1])),
-    ]
-    up, down = s.huge & ~s.negative, s.huge & s.negative
     now_poisoned = s.poison | (poisoned & ~s.first)
-    takes = pipe.advance & pipe.valid
-    fits = same & ~s.huge
-    # What is kept for the next value, and what is emitted: the first forgets when the next value begins a sum.
-    begins, forced, forced_up, forced_down = (
-        (s.begins, s.forced, s.forced_up, s.forced_down) if ahead else (Const(0, 1), s.huge, up, down)
-    )
-    with m.If(pipe.advance & (pipe.valid | begins)):
-        m.d.sync += [
-            accumulator.eq(
-                Cat(Mux(forced | ~same, 0, total[: width - 1])[: width - 1], Mux(forced, forced_down, total[-1]))
-            ),
-            ceiling.eq(forced_up | (~forced & above)),
-        ]
-    with m.If(takes):
-        m.d.sync += poisoned.eq(now_poisoned)
+    with m.If(pipe.advance & pipe.valid):
+        m.d.sync += [held.eq(total), poisoned.eq(now_poisoned)]
 
-    # What is emitted takes its clamping a clock later, where one lookup table for a bit has time for it.
+    before = pipe.valid
+    request = {"last": s.last, "poisoned": now_poisoned, "poison": s.poison}
+    s = pipe.cut(**request)
+    if pipe.valid is not before:
+        emitted = held
+    else:
+        emitted, (fits, above) = total, _tell(total, width)
+    moves = pipe.advance & pipe.valid
+    events = SimpleNamespace(clamped=moves & ~fits, poison=moves & s.poison)
     s = pipe.cut(
         last=s.last,
-        poisoned=now_poisoned,
-        low=total[: width - 1],
-        top=Mux(s.huge, down, total[-1]),
-        ceiling=up | (~s.huge & above),
-        zero=~fits | now_poisoned,
-        clamped=~fits,
-        poison=s.poison,
+        poisoned=s.poisoned,
+        low=Mux(~fits | s.poisoned, 0, emitted[: width - 1])[: width - 1],
+        top=emitted[-1] & ~s.poisoned,
+        ceiling=above & ~s.poisoned,
     )
-    moves = pipe.advance & pipe.valid
-    events = SimpleNamespace(clamped=moves & s.clamped, poison=moves & s.poison)
-    ones = (s.ceiling & ~s.poisoned).replicate(width - 1)
-    low = Mux(s.zero, 0, s.low) | ones
-    s = pipe.cut(last=s.last, poisoned=s.poisoned, sum=Cat(low, s.top & ~s.poisoned))
-    pipe.finish(Cat(s.sum, s.poisoned), valid=s.last)
+    low = Mux(s.ceiling, ~0, s.low)[: width - 1]
+    before = pipe.valid
+    s = pipe.cut(last=s.last, poisoned=s.poisoned, top=s.top)
+    if pipe.valid is not before:
+        # Flip-flops that are set must begin so in most FPGAs; before the first valid sum no one looks.
+        ceiled = Signal(width - 1, init=-1, reset_less=True)
+        with m.If(pipe.advance):
+            m.d.sync += ceiled.eq(low)
+        low = ceiled
+    pipe.finish(Cat(low, s.top, s.poisoned), valid=s.last)
     return events
+
+
+def _tell(total: Value, width: int) -> tuple[Value, Value]:
+    """Whether a total fits `width` bits, and whether it is above them."""
+    top = total[width - 1 :]
+    return top.all() | ~top.any(), ~top[-1] & top[:-1].any()

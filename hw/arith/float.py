@@ -227,11 +227,12 @@ def float_multiply(m: Module, format: FloatFormat, rules: Rules, a: Value, b: Va
     zeros = leading_zeros(m, "product", s["product"])
     s = yield {"zeros": zeros, **{name: s[name] for name in ("product", "above", *flags)}}
     zeros, above = s["zeros"], s["above"]
-    zeros_first = zeros < above
-    shift = Mux(zeros_first, zeros, above)
+    # The lesser of both counts. Everything it may come to is computed beside the subtraction whose sign decides.
+    excess = named(m, "excess", above - zeros)
+    subnormal = excess[-1]
     amount_width = (2 * f + 1 - lowest).bit_length()
-    amount = (shift - lowest)[:amount_width]
-    left = Mux(zeros_first, above - zeros, 0)[:wide]
+    amount = Mux(subnormal, (above - lowest)[:amount_width], (zeros - lowest)[:amount_width])
+    left = Mux(subnormal, 0, excess)[:wide]
     s = yield {"amount": amount, "above": left, **{name: s[name] for name in ("product", *flags)}}
     window = Window.of(
         m,

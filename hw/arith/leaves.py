@@ -11,11 +11,18 @@ __all__ = ["LEAF_TARGETS", "LeafTarget", "fused_add", "leaf_target"]
 LEAF_TARGETS = ("generic", "ecp5")
 """Targets that leaves know."""
 
-_FUNCTIONS = {
-    "plain": lambda x, y: x,
-    "and": lambda x, y: x & y,
-    "or": lambda x, y: x | y,
-    "xor": lambda x, y: x ^ y,
+_FIRST = {
+    "plain": lambda a, b: a,
+    "and": lambda a, b: a & b,
+    "or": lambda a, b: a | b,
+    "xor": lambda a, b: a ^ b,
+}
+
+_SECOND = {
+    "plain": lambda b, c, d: c,
+    "and": lambda b, c, d: c & d,
+    "xor": lambda b, c, d: c ^ d,
+    "and or": lambda b, c, d: b & c | d,
 }
 
 
@@ -60,11 +67,11 @@ def fused_add(
     d: ValueLike,
     carry: ValueLike | None = None,
 ) -> Signal:
-    """``first(a, b) + second(c, d) + carry``, modulo ``2^width``.
+    """``first(a, b) + second(b, c, d) + carry``, modulo ``2^width``.
 
     On ECP5 each pair of bits takes one CCU2C and nothing else. Its lookup table holds the propagate bit
-    ``first(a, b) ^ second(c, d)``, and the same table read at ``c = d = 0`` is what it generates as carry where nothing
-    propagates; that is ``first(a, b)``, as it must be, because every `second` is 0 there.
+    ``first(a, b) ^ second(b, c, d)``, and the same table read at ``c = d = 0`` is what it generates as carry where
+    nothing propagates; that is ``first(a, b)``, as it must be, because every `second` is 0 there.
 
     Latency: none (combinational).
 
@@ -77,15 +84,13 @@ def fused_add(
     name : str
         Name of the sum, and of the cells.
     width : int
-        Bits of the sum; `a` and `c` are sign-extended or cut to it.
+        Bits of the sum; operands are sign-extended or cut to it.
     first : "plain" | "and" | "or" | "xor"
         Function of `a` and `b`, bit by bit.
-    second : "plain" | "and" | "xor"
-        Function of `c` and `d`, bit by bit; 0 at 0.
-    a, c : value
-        Numbers.
-    b, d : value
-        Control bits: a single bit acts on every bit of the number.
+    second : "plain" | "and" | "xor" | "and or"
+        Function of `c` and `d`, bit by bit, or ``b & c | d``; 0 where those two are.
+    a, b, c, d : value
+        Numbers, or control bits: a single bit acts on every bit.
     carry : value, optional
         Carry into the least bit.
 
@@ -98,16 +103,16 @@ def fused_add(
     ValueError
         If a function is unknown.
     """
-    if first not in _FUNCTIONS:
-        raise ValueError(f"first must be one of {', '.join(_FUNCTIONS)}, not {first!r}")
-    if second not in _FUNCTIONS or second == "or":
-        raise ValueError(f"second must be plain, and or xor, not {second!r}")
+    if first not in _FIRST:
+        raise ValueError(f"first must be one of {', '.join(_FIRST)}, not {first!r}")
+    if second not in _SECOND:
+        raise ValueError(f"second must be one of {', '.join(_SECOND)}, not {second!r}")
     total = Signal(signed(width), name=name)
     a, b, c, d = (_extend(value, width) for value in (a, b, c, d))
     if leaf_target(platform) == "ecp5":
         _ccu2c_chain(m, name, total, first, a, b, second, c, d, carry)
         return total
-    x, y = _FUNCTIONS[first](a, b), _FUNCTIONS[second](c, d)
+    x, y = _FIRST[first](a, b), _SECOND[second](b, c, d)
     if carry is None:
         m.d.comb += total.eq(x + y)
     else:
@@ -129,8 +134,8 @@ def _extend(value: ValueLike, width: int) -> Value:
 def _ccu2c_chain(m, name, total, first, a, b, second, c, d, carry):
     table = 0
     for index in range(16):
-        bits = [index >> position & 1 for position in range(4)]
-        table |= (_FUNCTIONS[first](*bits[:2]) ^ _FUNCTIONS[second](*bits[2:])) << index
+        a_bit, b_bit, c_bit, d_bit = (index >> position & 1 for position in range(4))
+        table |= (_FIRST[first](a_bit, b_bit) ^ _SECOND[second](b_bit, c_bit, d_bit)) << index
     chain = Const(0, 1) if carry is None else carry
     zero = Const(0, 1)
     for low in range(0, len(total), 2):

@@ -48,16 +48,19 @@ def leading_zeros(m: Module, name: str, value: Value) -> Value:
     return zeros if width < size else Cat(Mux(empty, 0, zeros)[: len(zeros)], empty)
 
 
-def shift_left(m: Module, name: str, value: Value, amount: Value, width: int, *, first: int = 0) -> Value:
+def shift_left(
+    m: Module, name: str, value: Value, amount: Value, width: int, *, first: int = 0, fill: Value | None = None
+) -> Value:
     """``value << (amount << first)`` cut to `width` bits, one row of multiplexers per bit of `amount`.
 
-    Signed in, signed out. Latency: none (combinational).
+    Bits that come in below are `fill`, default 0. Signed in, signed out. Latency: none (combinational).
     """
     for position in range(len(amount)):
-        shifted = (value << (1 << first + position))[:width]
+        step = 1 << first + position
+        shifted = (value << step if fill is None else Cat(fill.replicate(step), value))[:width]
         if value.shape().signed:
             shifted = shifted.as_signed()
-        value = named(m, f"{name}_by{1 << first + position}", Mux(amount[position], shifted, value))
+        value = named(m, f"{name}_by{step}", Mux(amount[position], shifted, value))
     return value
 
 
@@ -102,6 +105,9 @@ class Window:
         Bits of the result (two's complement).
     remaining : int
         Largest shift still to come.
+    fill : Value
+        What comes in below. With 1 it is ``~value`` that is shifted, rounded down and watched for lost bits, and `bits`
+        and the results are inverted; see `increment`.
     """
 
     m: Module
@@ -113,11 +119,23 @@ class Window:
     huge: Value
     width: int
     remaining: int
+    fill: Value
 
     @classmethod
-    def of(cls, m: Module, name: str, value: Value, *, offset: int, width: int, amount_width: int) -> "Window":
+    def of(
+        cls,
+        m: Module,
+        name: str,
+        value: Value,
+        *,
+        offset: int,
+        width: int,
+        amount_width: int,
+        fill: Value | None = None,
+    ) -> "Window":
         """Begin ``value * 2^(amount - offset)`` with an amount of `amount_width` bits."""
-        return cls(m, name, value, -offset, Const(0, 1), value[-1], Const(0, 1), width, (1 << amount_width) - 1)
+        fill = Const(0, 1) if fill is None else fill
+        return cls(m, name, value, -offset, Const(0, 1), value[-1], Const(0, 1), width, (1 << amount_width) - 1, fill)
 
     def shift(self, amount: Value, unit: int = 1) -> "Window":
         """Shift left by ``amount * unit``."""
@@ -128,14 +146,17 @@ class Window:
         def bits_in(start: int, stop: int) -> Value:
             return self.bits[max(start - self.low, 0) : max(stop - self.low, 0)]
 
+        def any_of(bits: Value) -> Value:
+            return (bits ^ self.fill.replicate(len(bits))).any()
+
         # A bit is lost below unless this shift brings it to `floor` or higher, lost above where it would reach the
         # sign. Both are told from the bits before the shift, by segments that matter from the same amount on.
         floor, ceiling = -1 - remaining, self.width - 1
-        sticky, huge = self.sticky | bits_in(self.low, floor - steps * unit).any(), self.huge
+        sticky, huge = self.sticky | any_of(bits_in(self.low, floor - steps * unit)), self.huge
         for step in range(steps):
             lost = bits_in(floor - (step + 1) * unit, floor - step * unit)
             if len(lost):
-                sticky = sticky | (lost.any() & (amount <= step))
+                sticky = sticky | (any_of(lost) & (amount <= step))
         for step in range(steps + 1):
             lost = bits_in(ceiling - step * unit, ceiling - (step - 1) * unit if step else top)
             if len(lost):
@@ -146,7 +167,7 @@ class Window:
 
         def cut(bits: Value, start: int) -> Value:
             """Of bits that begin at `start`, those from `low` on, and the sign in place of those that equal it."""
-            extended = Cat(Const(0, max(start - low, 0)), bits[max(low - start, 0) :])
+            extended = Cat(self.fill.replicate(max(start - low, 0)), bits[max(low - start, 0) :])
             extended = Cat(extended, above)[: max(ceiling - low, 1)] if len(extended) < ceiling - low else extended
             return Cat(extended[: max(ceiling - low, 1)], self.sign)
 
@@ -162,25 +183,27 @@ class Window:
             bits = self.bits
             for position in range(len(amount)):
                 weight = unit << position
-                bits = named(self.m, f"{self.name}_by{weight}", Mux(amount[position], bits << weight, bits))
+                shifted = Cat(self.fill.replicate(weight), bits).as_signed()
+                bits = named(self.m, f"{self.name}_by{weight}", Mux(amount[position], shifted, bits))
             bits = cut(bits, low) if low + len(bits) > ceiling else bits
         bits = bits.as_signed()
         return dataclasses.replace(self, bits=bits, low=low, sticky=sticky, huge=huge, remaining=remaining)
 
     def registers(self) -> dict[str, Value]:
-        """What a pipeline must carry between two `shift` calls; see `resume`."""
+        """What a pipeline must carry between two `shift` calls, beside `fill`; see `resume`."""
         return {"bits": self.bits, "sticky": self.sticky, "sign": self.sign, "huge": self.huge}
 
-    def resume(self, registers: dict[str, Value]) -> "Window":
-        """The same window, read from registers that carry what `registers` returned."""
-        return dataclasses.replace(self, **{name: registers[name] for name in ("bits", "sticky", "sign", "huge")})
+    def resume(self, registers: dict[str, Value], *, fill: Value | None = None) -> "Window":
+        """The same window, read from registers that carry what `registers` returned, and `fill` unless it is 0."""
+        registers = {name: registers[name] for name in ("bits", "sticky", "sign", "huge")}
+        return dataclasses.replace(self, **registers, fill=Const(0, 1) if fill is None else fill)
 
     @property
     def floor(self) -> Value:
         """The result rounded down, `width` bits signed; only if ``huge`` is 0."""
         bits, low = self.bits, self.low
         if low > -1:
-            bits, low = Cat(Const(0, low + 1), bits).as_signed(), -1
+            bits, low = Cat(self.fill.replicate(low + 1), bits).as_signed(), -1
         floor = bits[-low:].as_signed()
         if len(floor) < self.width:
             floor = Cat(floor, self.sign.replicate(self.width - len(floor))).as_signed()
@@ -189,9 +212,9 @@ class Window:
     @property
     def guard(self) -> Value:
         """The bit below the result."""
-        return self.bits[-1 - self.low] if self.low <= -1 else Const(0, 1)
+        return self.bits[-1 - self.low] if self.low <= -1 else self.fill
 
     @property
     def increment(self) -> Value:
-        """What must be added to `floor` to round to nearest, ties to even."""
+        """What must be added to `floor` to round to nearest, ties to even; only if `fill` is 0."""
         return self.guard & (self.sticky | self.floor[0])

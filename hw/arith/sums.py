@@ -1,9 +1,9 @@
 """Products by a few bits, and sums of signed terms without a negation anywhere.
 
-A *plane* is one bit of a small magnitude, with the weight of its position. A *flip* is a sign, relative to another
-term's: ``value ^ flip + flip`` is the value or its negative. Every adder of the tree has a carry input, and it takes
-exactly the one ``+ flip`` that its right operand needs; so signs cost no adder and no count of corrections. The sign
-all flips are relative to is left to the end, where an accumulator can take it in the same way.
+A *plane* is one bit of a small magnitude, with the weight of its position. A *flip* is a sign: ``value ^ flip + flip``
+is the value or its negative. Every adder of the tree has a carry input, and it takes exactly the one ``+ flip`` that
+its right operand needs; so signs cost no adder and no count of corrections. The first term's ``+ flip`` is left to the
+end, where an accumulator can take it in the same way. A number that still lacks it is *inverted*.
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ from amaranth.hdl import Const, Module, Signal, Value, signed
 from hw.arith.leaves import fused_add, leaf_target
 from hw.arith.path import Path
 
-__all__ = ["Term", "add_terms", "levels", "plane_product", "product_levels", "reference"]
+__all__ = ["Term", "add_terms", "levels", "plane_product", "product_levels"]
 
 
 def levels(count: int) -> int:
@@ -25,14 +25,6 @@ def levels(count: int) -> int:
 def product_levels(planes: int) -> int:
     """Cuts `plane_product` makes for so many planes."""
     return 1 + levels((planes + 1) // 2)
-
-
-def reference(index: int, *, inverted: bool) -> int:
-    """The term that the flip of term `index` > 0 is relative to.
-
-    Terms that arrive inverted must all agree on term 0; the others refer to the term they are added to.
-    """
-    return 0 if inverted else index & (index - 1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,9 +38,9 @@ class Term:
     limit : int
         Largest magnitude of the number.
     flip : Value
-        Whether it counts negative, relative to term `reference`.
+        Whether it counts negative.
     inverted : bool
-        See `value`; the same for all terms of a sum.
+        See `value`.
     """
 
     value: Value
@@ -156,9 +148,10 @@ def _two(value: Value) -> tuple[Value, Value]:
 
 
 def add_terms(m: Module, platform: object, name: str, terms: Sequence[Term]) -> Path:
-    """Sum of signed terms, up to the sign of term 0: ``sum`` of them if that is positive, minus it if negative.
+    """Sum of signed terms, short of the flip of term 0: ``value + flip`` is the sum.
 
-    Yields once per level of the tree (`levels`), and returns ``value`` and ``flip``, the flip of term 0.
+    Yields once per level of the tree (`levels`), and returns ``value`` and ``flip``. The sum of at least two terms is
+    inverted; a single term is returned as it is.
     """
     terms = list(terms)
     for level in range(levels(len(terms))):
@@ -175,14 +168,11 @@ def add_terms(m: Module, platform: object, name: str, terms: Sequence[Term]) -> 
                 platform,
                 f"{name}_level{level + 1}_{index // 2}",
                 limit.bit_length() + 1,
-                "plain",
-                *_two(left.value),
-                "plain" if right.inverted else "xor",
-                right.value,
-                Const(0, 1) if right.inverted else right.flip,
+                *_flipped(left),
+                *_flipped(right),
                 right.flip,
             )
-            sums.append(dataclasses.replace(left, value=total, limit=limit))
+            sums.append(Term(total, limit, left.flip, inverted=True))
         request = {}
         for index, term in enumerate(sums):
             request |= {f"value{index}": term.value, f"flip{index}": term.flip}
@@ -192,3 +182,8 @@ def add_terms(m: Module, platform: object, name: str, terms: Sequence[Term]) -> 
             for index, term in enumerate(sums)
         ]
     return {"value": terms[0].value, "flip": terms[0].flip}
+
+
+def _flipped(term: Term) -> tuple[str, Value, Value]:
+    """Function and operands of an adder's input that inverts a term unless it is inverted already."""
+    return ("plain", *_two(term.value)) if term.inverted else ("xor", term.value, term.flip)

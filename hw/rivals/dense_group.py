@@ -12,7 +12,7 @@ from hw.arith.accumulate import ACCUMULATE_CUTS, round_and_accumulate
 from hw.arith.float import FLOAT16
 from hw.arith.path import Path, parallel, run, wait
 from hw.arith.shift import named, saturate_amount
-from hw.arith.sums import Term, add_terms, levels, reference
+from hw.arith.sums import Term, add_terms, levels
 from hw.stream import Pipeline
 
 __all__ = ["DenseGroup"]
@@ -141,12 +141,11 @@ class DenseGroup(wiring.Component):
         signs = [a[-1] ^ b[-1] for a, b in pairs]
         request = {"scale": payload.scale}
         for lane, (a, b) in enumerate(pairs):
-            flip = signs[lane] ^ signs[reference(lane, inverted=False)] if lane else signs[0]
             request |= {
                 f"x{lane}": FLOAT16.significand(a),
                 f"w{lane}": FLOAT16.significand(b),
                 f"exponent{lane}": FLOAT16.field(a) + FLOAT16.field(b),
-                f"flip{lane}": flip,
+                f"flip{lane}": signs[lane],
             }
         s = yield request
         exponents = [s[f"exponent{lane}"] for lane in range(n)]

@@ -14,7 +14,7 @@ from hw.arith.accumulate import ACCUMULATE_CUTS, round_and_accumulate
 from hw.arith.leaves import leaf_target
 from hw.arith.path import Path, parallel, run, wait
 from hw.arith.shift import named, saturate_amount, shift_left
-from hw.arith.sums import Term, add_terms, levels, plane_product, product_levels, reference
+from hw.arith.sums import Term, add_terms, levels, plane_product, product_levels
 from hw.stream import Pipeline
 from hw.units.float_multiplier import split_value
 from hw.units.int_float_multiplier import split_digit, split_weight
@@ -125,7 +125,6 @@ class MultiplierGroup(Unit):
             inverted = False
             weights = [split_weight(payload.weights[lane], p) for lane in range(n)]
             signs = [sign ^ weight_sign for (sign, _), (weight_sign, _, _) in zip(digits, weights, strict=True)]
-        flips = [signs[0]] + [signs[lane] ^ signs[reference(lane, inverted=inverted)] for lane in range(1, n)]
         paths = {}
         for lane, (_, planes) in enumerate(digits):
             name = f"lane{lane}"
@@ -137,18 +136,17 @@ class MultiplierGroup(Unit):
                     payload.weights[lane],
                     self._weight_limit,
                     planes,
-                    flips[lane] if lane else Const(0, 1),
+                    signs[lane],
                     inverted=inverted,
                 )
             else:
-                paths[name] = self._shifted_product(m, platform, name, weights[lane], planes, flips[lane])
-        products = yield from parallel(sign=wait(0, flip=flips[0]), **paths)
+                paths[name] = self._shifted_product(m, platform, name, weights[lane], planes, signs[lane])
+        products = yield from parallel(**paths)
         terms = [
             Term(product["value"], self._weight_limit * p.digit_max, product["flip"], inverted)
             for product in (products[f"lane{lane}"] for lane in range(n))
         ]
-        total = yield from parallel(sign=wait(0, **products["sign"]), total=add_terms(m, platform, "tree", terms))
-        return {"value": total["total"]["value"], "flip": total["sign"]["flip"]}
+        return (yield from add_terms(m, platform, "tree", terms))
 
     def _shifted_product(self, m, platform, name, weight, planes, flip) -> Path:
         p = self.parameters
@@ -166,11 +164,11 @@ class MultiplierGroup(Unit):
             products["product"]["value"],
             products["shift"]["amount"],
             width,
-            flip=products["shift"]["flip"],
+            products["shift"]["flip"],
         )
         return result
 
-    def _outlier(self, m: Module, payload, index: int) -> Path:
+    def _outlier(self, m: Module, payload, index: int, *, inverted: bool) -> Path:
         p = self.parameters
         slot = payload.group.outliers[index]
         sign, exponent, significand = split_value(slot.value)
@@ -191,8 +189,13 @@ class MultiplierGroup(Unit):
         if p.weight_form == "float":
             product = Cat(product, Const(0, 1)).as_signed()
         s = yield {"flip": flip, "shift": shift, "product": product}
+        flip, product = s["flip"], s["product"]
+        if inverted:
+            product = (product.as_unsigned() ^ flip.replicate(len(product))).as_signed()
         width = self._outlier_limit.bit_length() + 1
-        return (yield from _shift_in_two(m, f"outlier{index}_placed", s["product"], s["shift"], width, flip=s["flip"]))
+        return (
+            yield from _shift_in_two(m, f"outlier{index}_placed", product, s["shift"], width, flip, inverted=inverted)
+        )
 
     @property
     def _outlier_limit(self) -> int:
@@ -204,13 +207,15 @@ class MultiplierGroup(Unit):
 
     def _outliers(self, m: Module, platform: object, payload) -> Path:
         count = self.parameters.outliers
-        found = yield from parallel(**{f"outlier{index}": self._outlier(m, payload, index) for index in range(count)})
-        terms = []
-        for index in range(count):
-            flip = found[f"outlier{index}"]["flip"]
-            if index:
-                flip = flip ^ found[f"outlier{reference(index, inverted=False)}"]["flip"]
-            terms.append(Term(found[f"outlier{index}"]["value"], self._outlier_limit, flip))
+        # Inverting costs least on the product, unless it is free in the adders.
+        inverted = leaf_target(platform) == "generic"
+        found = yield from parallel(
+            **{f"outlier{index}": self._outlier(m, payload, index, inverted=inverted) for index in range(count)}
+        )
+        terms = [
+            Term(placed["value"], self._outlier_limit, placed["flip"], inverted)
+            for placed in (found[f"outlier{index}"] for index in range(count))
+        ]
         return (yield from add_terms(m, platform, "outliers", terms))
 
     def _framed_inliers(self, m: Module, platform: object, payload) -> Path:
@@ -223,12 +228,12 @@ class MultiplierGroup(Unit):
         total = found["total"]
         return (
             yield from _shift_in_two(
-                m, "inliers_placed", total["value"], found["code"]["exponent"], width, flip=total["flip"]
+                m, "inliers_placed", total["value"], found["code"]["exponent"], width, total["flip"], inverted=True
             )
         )
 
     def _sum(self, m: Module, platform: object, payload) -> Path:
-        """The exact sum: ``value * 2^(amount - offset)`` in accumulator LSBs, up to its sign ``flip``."""
+        """The exact sum: ``(value + flip) * 2^(amount - offset)`` in accumulator LSBs."""
         p = self.parameters
         offset, amount_width = self._amount
         if not p.outliers:
@@ -248,9 +253,10 @@ class MultiplierGroup(Unit):
         )
         inliers, outliers = found["inliers"], found["outliers"]
         frame_limit = self._inlier_limit << p.exponent_max - _FRAME_LSB
+        inverted = leaf_target(platform) == "generic" or p.outliers > 1
         terms = [
-            Term(inliers["value"], frame_limit, inliers["flip"]),
-            Term(outliers["value"], self._outlier_limit * p.outliers, outliers["flip"] ^ inliers["flip"]),
+            Term(inliers["value"], frame_limit, inliers["flip"], inverted=True),
+            Term(outliers["value"], self._outlier_limit * p.outliers, outliers["flip"], inverted),
         ]
         total = yield from parallel(amount=wait(0, **found["amount"]), total=add_terms(m, platform, "frame", terms))
         return {**total["amount"], **total["total"]}
@@ -295,9 +301,14 @@ def _saturated(m: Module, raw: Value, width: int) -> Path:
     return (yield {"amount": saturate_amount(m, "amount", s["raw"], width)})
 
 
-def _shift_in_two(m: Module, name: str, value: Value, amount: Value, width: int, **carried: Value) -> Path:
-    """``value << amount``, `width` bits signed, with a cut in the middle and one at the end."""
+def _shift_in_two(
+    m: Module, name: str, value: Value, amount: Value, width: int, flip: Value, *, inverted: bool = False
+) -> Path:
+    """``value << amount``, `width` bits signed, with cuts in the middle and at the end; `inverted` as in `Term`."""
     half = (len(amount) + 1) // 2
-    s = yield {**carried, "value": shift_left(m, name, value, amount[:half], width), "amount": amount[half:]}
-    carried = {name: s[name] for name in carried}
-    return (yield {**carried, "value": shift_left(m, name, s["value"], s["amount"], width, first=half)})
+
+    def row(value: Value, amount: Value, flip: Value, first: int) -> Value:
+        return shift_left(m, name, value, amount, width, first=first, fill=flip if inverted else None)
+
+    s = yield {"flip": flip, "value": row(value, amount[:half], flip, 0), "amount": amount[half:]}
+    return (yield {"flip": s["flip"], "value": row(s["value"], s["amount"], s["flip"], half)})

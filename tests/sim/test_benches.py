@@ -21,6 +21,23 @@ def test_bench(machine, name):
     assert result.vectors > 100 and result.runs >= len(bench.MODES)
 
 
+@pytest.mark.parametrize("machine", ["tiny", "edge"])
+def test_a_whole_group_with_ecp5_leaves(machine):
+    request = bench.Request(preset(machine), seed=3)
+    result = bench.run(bench.load("multiplier_group", request), seed=3, leaves="ecp5")
+    assert result.first is None, str(result.first)
+    assert result.vectors > 100 and result.runs >= len(bench.MODES)
+
+
+def test_the_models_of_ecp5_cells_matter(monkeypatch):
+    cells = bench._ecp5_cells()
+    broken = cells.replace("assign S1 = LUT4_1 ^", "assign S1 = LUT4_1 |")
+    assert broken != cells
+    monkeypatch.setattr(bench, "_ecp5_cells", lambda: broken)
+    result = bench.run(bench.load("multiplier_group", bench.Request(preset("tiny"))), leaves="ecp5")
+    assert result.first is not None
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", bench.BENCHES)
 def test_full_vectors_of_every_variant(name):

@@ -56,7 +56,7 @@ def proved_equal(folder, first, second, width, carried, *, broken=False):
     return subprocess.run([sys.executable, "-c", script], capture_output=True).returncode == 0
 
 
-FORMS = list(itertools.product(("plain", "and", "or", "xor"), ("plain", "and", "xor")))
+FORMS = list(itertools.product(("plain", "and", "or", "xor"), ("plain", "and", "xor", "and or")))
 
 
 @pytest.mark.parametrize("first, second", FORMS)
@@ -83,5 +83,5 @@ def test_functions_are_checked():
     bits = [Signal(4) for _ in range(4)]
     with pytest.raises(ValueError, match=r"^first must be one of plain, and, or, xor, not 'nand'$"):
         fused_add(Module(), None, "sum", 4, "nand", bits[0], bits[1], "plain", bits[2], bits[3])
-    with pytest.raises(ValueError, match=r"^second must be plain, and or xor, not 'or'$"):
+    with pytest.raises(ValueError, match=r"^second must be one of plain, and, xor, and or, not 'or'$"):
         fused_add(Module(), None, "sum", 4, "plain", bits[0], bits[1], "or", bits[2], bits[3])

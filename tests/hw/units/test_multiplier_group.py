@@ -228,5 +228,5 @@ def test_status_is_cleared():
 
 def test_properties():
     dut = inspect(MultiplierGroup(parameters(lanes=16, outliers=0)))
-    assert dut.latency == 12
+    assert dut.latency == 13
     assert dut.throughput == "one group per clock"
