@@ -65,6 +65,7 @@ class Configuration:
     output_bits: int = _field(
         12, "output deltas are never finer than the largest state over 2^bits; 0: as fine as state"
     )
+    layer_output_bits: Mapping[str, int] = _field({}, "`output_bits` of single layers, by pattern of their names")
     exact_outputs: bool = _field(False, "output deltas reach the state without being quantised (a study)")
     tensor_scale: bool = _field(False, "flow raw: one real scale for a whole tensor, instead of group exponents")
     refresh: int = _field(0, "send raw values every so many steps; 0: only in the first")
@@ -103,7 +104,12 @@ class Configuration:
             ("residual_bits", 0, 16),
         ):
             _integer(name, getattr(self, name), low, high)
-        for name, low, high in (("step_passes", 1, 8), ("layer_passes", 1, 8), ("layer_digits", 2, 8)):
+        for name, low, high in (
+            ("step_passes", 1, 8),
+            ("layer_passes", 1, 8),
+            ("layer_digits", 2, 8),
+            ("layer_output_bits", 1, 24),
+        ):
             table = getattr(self, name)
             if not isinstance(table, Mapping):
                 raise TypeError(f"{name} must be a mapping, not {table!r}")
@@ -138,6 +144,11 @@ class Configuration:
         found = [k for pattern, k in self.layer_digits.items() if _matches(pattern, consumers)]
         return max(found, default=self.machine.digit_width)
 
+    def output_bits_of(self, layer: str) -> int:
+        """Bits under the largest state at which output deltas of a layer end: the least that any rule asks for."""
+        found = [bits for pattern, bits in self.layer_output_bits.items() if _matches(pattern, (layer,))]
+        return min(found, default=self.output_bits)
+
     def passes_of(self, step: int, steps: int, consumers: tuple[str, ...], *, first_layer: bool) -> int:
         """Passes of a delta that these layers read in a step: the most that any rule asks for."""
         found = [self.passes, self.step_passes.get(step, 1)]
@@ -160,7 +171,7 @@ class Configuration:
         """The configuration as a mapping with ``schema``, ready for JSON."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         values["machine"] = self.machine.to_dict()
-        for name in ("step_passes", "layer_passes", "layer_digits"):
+        for name in ("step_passes", "layer_passes", "layer_digits", "layer_output_bits"):
             values[name] = {str(key): value for key, value in values[name].items()}
         return {"schema": SCHEMA, **values}
 

@@ -166,7 +166,7 @@ class NearMemory(StatefulExecutor):
         if fresh:
             passes = max(passes, c.raw_passes if c.refreshes(self._index) is False else c.first_passes)
         predicted = held
-        if held is not None and c.prediction and key in self._held_before:
+        if held is not None and key in self._held_before:
             predicted = a.predict(held, self._held_before[key], self._beta(source), s)
         if held is not None and self._anew is not None:
             fresh = self._anew.reshape(-1, *[1] * (x.ndim - 1))
@@ -189,7 +189,8 @@ class NearMemory(StatefulExecutor):
             total = x
         elif c.residual_bits:
             total = a.residual(x, total, sent, grouping, c.residual_bits, s)
-        if c.prediction and held is not None:
+        bilinear = any(layer.kind == "matmul" for layer in self._network.consumers(source))
+        if c.prediction and held is not None and not bilinear:  # a prediction passes through linear readers only
             self._held_before[key] = held
         self._held[key] = total
         result = Sent(delta, total, predicted, fresh)
@@ -248,7 +249,7 @@ class NearMemory(StatefulExecutor):
             sent = self._send(layer.inputs[0], layer.contracted[0], values[0])
             change, fresh = self._arithmetic.product(layer, sent.delta, self._segments(layer)), sent.fresh
         s = self._exponent(layer.name)
-        floor = self._profile.output_floor(layer.name, self._configuration.output_bits, s)
+        floor = self._profile.output_floor(layer.name, self._configuration.output_bits_of(layer.name), s)
         change, passes, grouping = self._arithmetic.outputs(change, layer, s, floor)
         if self._measure is not None and passes is not None:
             self._measure.output(self._index, layer.name, passes, grouping)
