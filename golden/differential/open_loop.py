@@ -197,17 +197,25 @@ class OpenLoop(StatefulExecutor):
         c, machine = self._configuration, self._configuration.machine
         readers = tuple(layer.name for layer in self._network.consumers(source))
         axis = axis if axis < 0 else axis - flow.delta.ndim
-        grouping = Grouping(axis, (flow.delta.shape[axis],), machine.lanes)
         passes = c.passes_of(self._index, self._steps, readers, first_layer=source == self._input)
         digits = c.digits_of(readers)
 
         def quantised(count: int, exponent: int | None) -> np.ndarray:
+            moved = flow.delta
+            if exponent is not None:  # groups of a static exponent run on over positions: only the last one is padded
+                moved = np.moveaxis(flow.delta, axis, -1)
+                moved = moved.reshape(len(moved), 1, -1)
+            along = axis if exponent is None else -1
+            grouping = Grouping(along, (moved.shape[along],), machine.lanes)
             sent = self._arithmetic.quantise(
-                flow.delta, grouping, digit_width=digits, passes=count, floor=-24, exponent=exponent
+                moved, grouping, digit_width=digits, passes=count, floor=-24, exponent=exponent
             )
             if self._measure is not None:
                 self._measure.output(self._index, source, sent, grouping)
-            return sent.values
+            if exponent is None:
+                return sent.values
+            shape = np.moveaxis(flow.delta, axis, -1).shape
+            return np.ascontiguousarray(np.moveaxis(sent.values.reshape(shape), -1, axis))
 
         layer_policy = machine.exponent_policy == "layer"
         if self._fresh is True:
