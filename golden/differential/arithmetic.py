@@ -148,8 +148,7 @@ class FloatArithmetic(Arithmetic):
             top = np.abs(difference).max(axis=tuple(range(1, difference.ndim)), keepdims=True)
             scale = np.maximum(top, np.float32(2.0**-24)) / np.float32(2 ** (digit_width - 1) - 1)
             values = np.rint(difference / scale) * scale
-            none = np.zeros((1,) * (difference.ndim + 1), np.int32)
-            return Passes(values, grouping.split(difference), none, none, None, 0)
+            return Passes(values, grouping.split(difference), None, None, None, 0)
         if isinstance(passes, np.ndarray):
             passes = passes[..., None]
         return quantise(

@@ -98,8 +98,8 @@ class Passes:
         Dequantised sum of all passes.
     lanes : float32
         What was quantised, `Grouping.split`.
-    exponent : int32, an axis of one where the lanes are
-        ``e`` of pass 0, shape of `Grouping.split` with one lane.
+    exponent : int32, an axis of one where the lanes are; or None
+        ``e`` of pass 0, shape of `Grouping.split` with one lane; None under one scale for a whole tensor.
     last : int32, as `exponent`
         Of the last pass.
     exact : bool, or None
@@ -110,8 +110,8 @@ class Passes:
 
     values: np.ndarray
     lanes: np.ndarray
-    exponent: np.ndarray
-    last: np.ndarray
+    exponent: np.ndarray | None
+    last: np.ndarray | None
     exact: np.ndarray | None
     saturated: int
 

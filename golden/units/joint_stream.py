@@ -1,7 +1,7 @@
 """Output deltas as one integer a lane: the quantiser, and the packed stream.
 
-Words: a lane's *integer* Q counts steps of the group's *last* exponent ``e - r``; its *first digit* q0 travels as in the
-delta stream, and the r *finer* bits are plain. Source: ``docs/formats.md``, joint delta stream, version 2.
+Words: a lane's *integer* Q counts steps of the group's *last* exponent ``e - r``; its *first digit* q0 travels as in
+the delta stream, and the r *finer* bits are plain. Source: ``docs/formats.md``, joint delta stream, version 2.
 """
 
 import dataclasses
@@ -132,7 +132,7 @@ class JointStream:
 
     def _check(self, groups: JointGroups) -> None:
         code = groups.exponent.astype(np.int64)
-        k = self.parameters.digit_width
+        k, n = self.parameters.digit_width, self.parameters.lanes
         body = code < ZERO_GROUP
         limit = np.where(body, (2**k - 1) << np.maximum(self.finer(code), 0), 1)  # 1: only zeros
         rules = {

@@ -42,16 +42,12 @@ def agree(values, axis, segments, parameters, passes, floor, exponent=None):
     carried = np.zeros((len(first), n), bool)
     rows, slots = np.nonzero(groups.outlier_valid)
     carried[result.vector[rows], groups.outlier_lane[rows, slots]] = True
-    exact = (
-        np.zeros_like(sent.values, bool) if sent.exact is None else sent_lanes(sent.exact, values, axis, segments, n)
-    )
+    exact = np.zeros_like(sent.values, bool)
+    if sent.exact is not None:
+        exact = Grouping(axis, segments, n).join(sent.exact)
     np.testing.assert_array_equal(exact, tensor(carried, values.shape, axis, segments, n))
     assert bool(sent.saturated) == result.status["saturated"]
     return sent
-
-
-def sent_lanes(lanes, values, axis, segments, n):
-    return Grouping(axis, segments, n).join(lanes).reshape(values.shape)
 
 
 SHAPES = {

@@ -48,6 +48,6 @@ def halves(rng, shape, low=-20, high=6):
     """FP16 numbers of very different magnitudes, some of them 0 and some of them ties."""
     values = rng.standard_normal(shape) * np.exp2(rng.integers(low, high, shape))
     values[rng.random(shape) < 0.15] = 0
-    coarse = rng.integers(-300, 301, shape) * np.exp2(rng.integers(low, high - 6, shape) * 1.0)
+    coarse = rng.integers(-300, 301, shape) * np.exp2(rng.integers(low, max(high - 6, low + 1), shape) * 1.0)
     values = np.where(rng.random(shape) < 0.4, coarse, values)
     return np.clip(values, -65504, 65504).astype(np.float16).astype(np.float32)
