@@ -133,12 +133,11 @@ class JointStream:
     def _check(self, groups: JointGroups) -> None:
         code = groups.exponent.astype(np.int64)
         k, n = self.parameters.digit_width, self.parameters.lanes
+        shape = groups.integers.shape
         body = code < ZERO_GROUP
         limit = np.where(body, (2**k - 1) << np.maximum(self.finer(code), 0), 1)  # 1: only zeros
         rules = {
-            f"{self.parameters.lanes} lanes": np.full(
-                len(groups), groups.integers.shape[1:] != (self.parameters.lanes,)
-            ),
+            f"{n} lanes": np.full(len(groups), shape != (len(groups), n)),
             f"an exponent code in {self.floor}..{42 - k}, 62 or 63": body & ((code < self.floor) | (code > 42 - k)),
             "integers below (2^k - 1) 2^(r-1) in magnitude": (
                 2 * np.abs(groups.integers.astype(np.int64)) >= limit[:, None]
