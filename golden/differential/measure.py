@@ -203,9 +203,12 @@ class Measure:
         """An operand went to its readers."""
         self.inputs[step, name] += count(sent, grouping, self._parameters, k, self._parameters.outliers)
 
-    def output(self, step: int, name: str, sent: Passes, grouping: Grouping) -> None:
-        """Output deltas left a product."""
-        self.outputs[step, name] += count(sent, grouping, self._parameters, self._parameters.digit_width, 0)
+    def output(
+        self, step: int, name: str, sent: Passes, grouping: Grouping, *, k: int | None = None, outliers: int = 0
+    ) -> None:
+        """Deltas left a product, or in the open loop (which also gives k and m) entered a mask or a product."""
+        k = self._parameters.digit_width if k is None else k
+        self.outputs[step, name] += count(sent, grouping, self._parameters, k, outliers)
 
     def total(self, rows: dict[tuple[int, str], Row], steps: Any = None) -> Row:
         """Sum over tensors, and over the given steps (default: all)."""

@@ -170,3 +170,12 @@ def test_a_measure_collects_by_step_and_name():
     assert measure.total(measure.inputs) == one + one + one
     assert measure.total(measure.inputs, steps=[0]) == one
     assert measure.total(measure.inputs, steps=[7]) == Row()
+
+
+def test_groups_of_the_open_loop_have_outliers():
+    parameters, grouping = machine(3, 2, **LAYER), Grouping(-1, (16,), 8)
+    sent = quantise(halves(np.random.default_rng(1), (40, 16)), grouping, parameters, digit_width=4)
+    measure = Measure(parameters)
+    measure.output(1, "a", sent, grouping, k=4, outliers=2)
+    assert measure.outputs == {(1, "a"): count(sent, grouping, parameters, 4, 2)}
+    assert measure.outputs[1, "a"].outliers > 0
