@@ -1,6 +1,10 @@
-"""What computes: the primitives of a differential execution, in floating point."""
+"""What computes: the primitives of a differential execution, and their form in floating point.
+
+`golden.differential.exact` has the same primitives on exact numbers.
+"""
 
 import abc
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -8,8 +12,26 @@ import numpy as np
 from golden.differential.configuration import Configuration
 from golden.differential.quantise import Grouping, Passes, half, quantise
 from golden.networks.layers import Layer
+from golden.units.activations import activation
 
-__all__ = ["Arithmetic", "FloatArithmetic", "align"]
+__all__ = ["Arithmetic", "FloatArithmetic", "align", "tabulated"]
+
+TABULATED = ("silu", "gelu")
+"""Kinds that are tables from FP16 to FP16."""
+
+
+@functools.cache
+def _outcomes(name: str) -> np.ndarray:
+    """Results of an activation for all FP16 patterns, float32; for an infinity that of the largest number."""
+    results = activation(name, np.arange(2**16, dtype=np.uint16)).values.view(np.float16).astype(np.float32)
+    results[0x7C00], results[0xFC00] = results[0x7BFF], results[0xFBFF]
+    return results
+
+
+def tabulated(name: str, values: np.ndarray) -> np.ndarray:
+    """Activation of values, which are rounded to FP16 and clamped first: FP16 numbers held as float32."""
+    with np.errstate(over="ignore"):
+        return _outcomes(name)[values.astype(np.float16).view(np.uint16)]
 
 
 def align(weights: np.ndarray, axis: int, lanes: int, fraction_bits: int, segments: tuple[int, ...] = ()) -> np.ndarray:
@@ -51,8 +73,16 @@ class Arithmetic(abc.ABC):
         """``x - held`` in full."""
 
     @abc.abstractmethod
-    def add(self, held: np.ndarray, delta: np.ndarray, s: int) -> np.ndarray:
-        """New state."""
+    def add(
+        self,
+        held: np.ndarray | None,
+        delta: np.ndarray,
+        s: int,
+        *,
+        terms: Sequence[np.ndarray] = (),
+        bias: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """New state: what is held (None: nothing), plus a delta, plus a bias. The `terms` add up to the delta."""
 
     @abc.abstractmethod
     def predict(self, held: np.ndarray, before: np.ndarray, beta: np.float32, s: int) -> np.ndarray:
@@ -79,26 +109,41 @@ class Arithmetic(abc.ABC):
         """What the engine takes for Xhat if it keeps ``x - Xhat`` in so many bits."""
 
     @abc.abstractmethod
-    def product(self, layer: Layer, delta: np.ndarray, segments: tuple[int, ...] = ()) -> np.ndarray:
-        """Weights times deltas, without bias."""
+    def product(
+        self, layer: Layer, delta: np.ndarray, segments: tuple[int, ...] = (), *, terms: Sequence[np.ndarray] = ()
+    ) -> np.ndarray:
+        """Weights times deltas, without bias. The `terms` add up to the delta and are multiplied group by group."""
 
     @abc.abstractmethod
-    def matmul(self, layer: Layer, a: np.ndarray, b: np.ndarray, *, right: bool = False) -> np.ndarray:
-        """Product of two activations; the one that is not a delta (`right`: the left one) enters as weights."""
+    def matmul(
+        self, layer: Layer, a: np.ndarray, b: np.ndarray, *, right: bool = False, terms: Sequence[np.ndarray] = ()
+    ) -> np.ndarray:
+        """Product of two activations, without the layer's factor; what is no delta (`right`: the left one) are weights.
+
+        The `terms` add up to the delta.
+        """
 
     @abc.abstractmethod
     def outputs(
         self, change: np.ndarray, layer: Layer, s: int, floor: int
     ) -> tuple[np.ndarray, Passes | None, Grouping]:
-        """Output deltas as they reach the state, and the groups they travelled in; exponents are at least `floor`."""
+        """Products as they reach the state, and the groups they travelled in; exponents are at least `floor`."""
 
     @abc.abstractmethod
-    def biased(self, layer: Layer, total: np.ndarray, s: int) -> np.ndarray:
-        """State with bias."""
+    def bias(self, layer: Layer, s: int) -> np.ndarray | None:
+        """Bias of a layer in the state's format, ready to be added; None if it has none."""
 
     @abc.abstractmethod
     def near(self, layer: Layer, values: Sequence[np.ndarray]) -> np.ndarray:
         """A layer near memory, from raw values."""
+
+    @abc.abstractmethod
+    def statistics(self, layer: Layer, value: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and deviation of each statistics set of a norm."""
+
+    @abc.abstractmethod
+    def normalised(self, layer: Layer, value: np.ndarray, mean: np.ndarray, deviation: np.ndarray) -> np.ndarray:
+        """A norm with given statistics."""
 
 
 class FloatArithmetic(Arithmetic):
@@ -123,14 +168,26 @@ class FloatArithmetic(Arithmetic):
         """``x - held`` in full."""
         return x - held
 
-    def add(self, held: np.ndarray, delta: np.ndarray, s: int) -> np.ndarray:
+    def add(
+        self,
+        held: np.ndarray | None,
+        delta: np.ndarray,
+        s: int,
+        *,
+        terms: Sequence[np.ndarray] = (),
+        bias: np.ndarray | None = None,
+    ) -> np.ndarray:
         """New state."""
-        total = held + delta
-        return half(total) if self._half_state else total
+        total = delta if held is None else held + delta
+        if self._half_state:
+            total = half(total)
+        if bias is not None:
+            total = half(total + bias) if self._half_state else total + bias
+        return total
 
     def predict(self, held: np.ndarray, before: np.ndarray, beta: np.float32, s: int) -> np.ndarray:
         """``held + beta (held - before)`` in the state's format."""
-        return self.grid(held + beta * (held - before), s)
+        return self.grid(held + half(beta) * (held - before), s)
 
     def quantise(
         self,
@@ -151,14 +208,15 @@ class FloatArithmetic(Arithmetic):
             return Passes(values, grouping.split(difference), None, None, None, 0)
         if isinstance(passes, np.ndarray):
             passes = passes[..., None]
+        floor = -24 if self._half_state else floor
         return quantise(
             half(difference),
             grouping,
             self._machine,
             digit_width=digit_width,
             passes=passes,
-            floor=-24 if self._half_state else floor,
-            exponent=exponent,
+            floor=floor,
+            exponent=None if exponent is None else max(exponent, floor),
         )
 
     def residual(
@@ -170,7 +228,9 @@ class FloatArithmetic(Arithmetic):
         limit = 2 ** (bits - 1)
         return self.grid(x - grouping.join(np.clip(kept, -limit, limit - 1) * unit), s)
 
-    def product(self, layer: Layer, delta: np.ndarray, segments: tuple[int, ...] = ()) -> np.ndarray:
+    def product(
+        self, layer: Layer, delta: np.ndarray, segments: tuple[int, ...] = (), *, terms: Sequence[np.ndarray] = ()
+    ) -> np.ndarray:
         """Weights times deltas, without bias."""
         if layer.name not in self._weights:
             weight, machine = half(layer.weight), self._machine
@@ -179,22 +239,26 @@ class FloatArithmetic(Arithmetic):
             self._weights[layer.name] = weight
         return layer.product(delta, self._weights[layer.name])
 
-    def matmul(self, layer: Layer, a: np.ndarray, b: np.ndarray, *, right: bool = False) -> np.ndarray:
-        """Product of two activations; the one that is not a delta (`right`: the left one) enters as weights."""
+    def matmul(
+        self, layer: Layer, a: np.ndarray, b: np.ndarray, *, right: bool = False, terms: Sequence[np.ndarray] = ()
+    ) -> np.ndarray:
+        """Product of two activations."""
         machine = self._machine
         raw, axis = (a, layer.contracted[0]) if right else (b, layer.contracted[1])
         if machine.weight_form == "aligned":
             raw = align(raw, axis, machine.lanes, machine.fraction_bits)
         else:
             raw = half(raw)
-        return layer(raw, b) if right else layer(a, raw)
+        a, b = (raw, b) if right else (a, raw)
+        return a @ (b.swapaxes(-1, -2) if layer.transposed else b)
 
     def outputs(
         self, change: np.ndarray, layer: Layer, s: int, floor: int
     ) -> tuple[np.ndarray, Passes | None, Grouping]:
-        """Output deltas as they reach the state."""
+        """Products as they reach the state."""
         configuration = self._configuration
-        change = half(change)
+        factor = getattr(layer, "scale", 1.0)
+        change = half(change if factor == 1.0 else change * half(np.float32(factor)))
         axis = -3 if layer.kind == "convolution" else -1
         grouping = Grouping(axis, (change.shape[axis],), self._machine.lanes)
         if configuration.exact_outputs or configuration.flow in ("raw", "diffy"):
@@ -212,14 +276,27 @@ class FloatArithmetic(Arithmetic):
         )
         return result.values, result, grouping
 
-    def biased(self, layer: Layer, total: np.ndarray, s: int) -> np.ndarray:
-        """State with bias."""
+    def bias(self, layer: Layer, s: int) -> np.ndarray | None:
+        """Bias of a layer in the state's format."""
         bias = getattr(layer, "bias", None)
         if bias is None:
-            return total
+            return None
         bias = self.grid(bias, s)
-        return total + (bias[:, None, None] if layer.kind == "convolution" else bias)
+        return bias[:, None, None] if layer.kind == "convolution" else bias
 
     def near(self, layer: Layer, values: Sequence[np.ndarray]) -> np.ndarray:
         """A layer near memory."""
+        if layer.kind in TABULATED:
+            return tabulated(layer.kind, values[0])
+        if layer.kind == "softmax":
+            e = tabulated("exp", values[0] - values[0].max(axis=-1, keepdims=True))
+            return e / e.sum(axis=-1, keepdims=True)
         return layer(*values)
+
+    def statistics(self, layer: Layer, value: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and deviation of each statistics set of a norm."""
+        return layer.statistics(value)
+
+    def normalised(self, layer: Layer, value: np.ndarray, mean: np.ndarray, deviation: np.ndarray) -> np.ndarray:
+        """A norm with given statistics."""
+        return layer.normalised(value, mean, deviation)

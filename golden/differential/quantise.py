@@ -106,6 +106,9 @@ class Passes:
         Lanes that travel as outliers, shape of `Grouping.split`; None if there is no outlier.
     saturated : int
         Lanes that overflowed and were not carried.
+    terms : tuple of arrays
+        What each group of a vector holds, in order, shaped as `values`, which is their sum; () where that does not
+        matter.
     """
 
     values: np.ndarray
@@ -114,6 +117,7 @@ class Passes:
     last: np.ndarray | None
     exact: np.ndarray | None
     saturated: int
+    terms: tuple[np.ndarray, ...] = ()
 
 
 def quantise(
