@@ -16,6 +16,9 @@ from golden.units.activations import activation
 
 __all__ = ["Arithmetic", "FloatArithmetic", "align", "tabulated"]
 
+NORMS = ("group_norm", "layer_norm", "affine_layer_norm")
+"""Kinds of norm with a mean."""
+
 TABULATED = ("silu", "gelu")
 """Kinds that are tables from FP16 to FP16."""
 
@@ -147,9 +150,18 @@ class Arithmetic(abc.ABC):
 
 
 class FloatArithmetic(Arithmetic):
-    """Binary32 with the machine's roundings: only products and norms differ from its bits, by their own rounding."""
+    """Floating point with the machine's roundings: only sums of products differ from its bits, by their own rounding.
 
-    def __init__(self, configuration: Configuration):
+    Parameters
+    ----------
+    configuration : Configuration
+        How a network is executed.
+    dtype : type
+        Of the products: float32, or float64, which holds nearly every sum exactly and takes twice the time.
+    """
+
+    def __init__(self, configuration: Configuration, dtype: type = np.float32):
+        self._dtype = dtype
         self._configuration = configuration
         self._machine = configuration.machine
         self._half_state = configuration.flow == "diffy" or configuration.machine.state_format == "float16"
@@ -162,7 +174,7 @@ class FloatArithmetic(Arithmetic):
         result = value * np.float32(2.0**-s)
         np.rint(result, out=result)
         result *= np.float32(2.0**s)
-        return result
+        return result.astype(np.float32, copy=False)
 
     def difference(self, x: np.ndarray, held: np.ndarray) -> np.ndarray:
         """``x - held`` in full."""
@@ -187,7 +199,8 @@ class FloatArithmetic(Arithmetic):
 
     def predict(self, held: np.ndarray, before: np.ndarray, beta: np.float32, s: int) -> np.ndarray:
         """``held + beta (held - before)`` in the state's format."""
-        return self.grid(held + half(beta) * (held - before), s)
+        held = held.astype(np.float64)
+        return self.grid(held + half(np.float64(beta)) * (held - before), s)
 
     def quantise(
         self,
@@ -223,7 +236,7 @@ class FloatArithmetic(Arithmetic):
         self, x: np.ndarray, total: np.ndarray, sent: Passes, grouping: Grouping, bits: int, s: int
     ) -> np.ndarray:
         """What the engine takes for Xhat if it keeps ``x - Xhat`` in so many bits."""
-        unit = np.ldexp(np.float32(1), sent.last - bits)
+        unit = np.ldexp(1.0, sent.last - bits)
         kept = np.rint(grouping.split(x - total) / unit)
         limit = 2 ** (bits - 1)
         return self.grid(x - grouping.join(np.clip(kept, -limit, limit - 1) * unit), s)
@@ -236,8 +249,8 @@ class FloatArithmetic(Arithmetic):
             weight, machine = half(layer.weight), self._machine
             if machine.weight_form == "aligned":
                 weight = align(layer.weight, 1, machine.lanes, machine.fraction_bits, segments)
-            self._weights[layer.name] = weight
-        return layer.product(delta, self._weights[layer.name])
+            self._weights[layer.name] = weight.astype(self._dtype, copy=False)
+        return layer.product(delta.astype(self._dtype, copy=False), self._weights[layer.name])
 
     def matmul(
         self, layer: Layer, a: np.ndarray, b: np.ndarray, *, right: bool = False, terms: Sequence[np.ndarray] = ()
@@ -249,7 +262,7 @@ class FloatArithmetic(Arithmetic):
             raw = align(raw, axis, machine.lanes, machine.fraction_bits)
         else:
             raw = half(raw)
-        a, b = (raw, b) if right else (a, raw)
+        a, b = (one.astype(self._dtype, copy=False) for one in ((raw, b) if right else (a, raw)))
         return a @ (b.swapaxes(-1, -2) if layer.transposed else b)
 
     def outputs(
@@ -290,13 +303,36 @@ class FloatArithmetic(Arithmetic):
             return tabulated(layer.kind, values[0])
         if layer.kind == "softmax":
             e = tabulated("exp", values[0] - values[0].max(axis=-1, keepdims=True))
-            return e / e.sum(axis=-1, keepdims=True)
+            return e / e.sum(axis=-1, keepdims=True, dtype=np.float64)
+        if layer.kind in NORMS:
+            mean, variance = self._moments(layer, values[0])
+            return self._scaled(layer, values[0], mean.astype(np.float32), (1 / np.sqrt(variance)).astype(np.float32))
         return layer(*values)
+
+    def _moments(self, layer: Layer, value: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and variance with epsilon in binary64: for states, nearly always as good as exact once rounded."""
+        shape = (len(value), layer.groups) if layer.kind == "group_norm" else value.shape[:-1]
+        rows = value.reshape(int(np.prod(shape)), -1).astype(np.float64)
+        mean = rows.mean(axis=1)
+        variance = np.einsum("ij,ij->i", rows, rows) / rows.shape[1] - mean * mean
+        return mean.reshape(shape), (variance + np.float64(np.float32(layer.epsilon))).reshape(shape)
+
+    def _scaled(self, layer: Layer, value: np.ndarray, mean: np.ndarray, reciprocal: np.ndarray) -> np.ndarray:
+        """The four binary32 operations of a norm."""
+        z = value.reshape(mean.size, -1) - mean.reshape(-1, 1)
+        z *= reciprocal.reshape(-1, 1)
+        z = z.reshape(value.shape)
+        if hasattr(layer, "weight"):
+            shape = (-1, 1, 1) if layer.kind == "group_norm" else (-1,)
+            z *= layer.weight.reshape(shape)
+            z += layer.bias.reshape(shape)
+        return z
 
     def statistics(self, layer: Layer, value: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Mean and deviation of each statistics set of a norm."""
-        return layer.statistics(value)
+        mean, variance = self._moments(layer, value)
+        return mean.astype(np.float32), np.sqrt(variance).astype(np.float32)
 
     def normalised(self, layer: Layer, value: np.ndarray, mean: np.ndarray, deviation: np.ndarray) -> np.ndarray:
         """A norm with given statistics."""
-        return layer.normalised(value, mean, deviation)
+        return self._scaled(layer, value, mean, np.float32(1) / deviation)

@@ -18,7 +18,7 @@ from fractions import Fraction
 import numpy as np
 
 from golden import formats
-from golden.differential.arithmetic import TABULATED, Arithmetic, tabulated
+from golden.differential.arithmetic import NORMS, TABULATED, Arithmetic, tabulated
 from golden.differential.configuration import Configuration
 from golden.differential.profile import Profile
 from golden.differential.quantise import Grouping, Passes
@@ -35,9 +35,6 @@ from golden.units.multiplier_group import (
 )
 
 __all__ = ["MOVED", "SINGLE", "ExactArithmetic"]
-
-NORMS = ("group_norm", "layer_norm", "affine_layer_norm")
-"""Kinds that `golden.units.closed_loop.normalise` computes."""
 
 MOVED = (
     "concat",
