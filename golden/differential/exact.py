@@ -27,6 +27,7 @@ from golden.parameters import EXPONENT_BIAS, ZERO_GROUP, Parameters
 from golden.units.channel_scale import channel_scale
 from golden.units.closed_loop import Norm, normalise, reciprocal_root_single, round_single
 from golden.units.delta_quantizer import quantise_all
+from golden.units.joint_stream import JointStream
 from golden.units.multiplier_group import (
     align_weights,
     compile_weights,
@@ -569,19 +570,16 @@ def _joint(
 ) -> tuple[np.ndarray, Passes]:
     """One integer of up to `width` bits a lane (numerics 12.5)."""
     vectors = _Vectors(patterns, grouping, parameters.lanes)
-    k = parameters.digit_width
-    fixed = formats.half_to_fixed(vectors.flat)
-    thresholds = np.int64(2**k - 1) << np.arange(43 - k, dtype=np.int64)
-    code = np.searchsorted(thresholds, 2 * np.abs(fixed).max(axis=1), side="right")
-    code = np.maximum(code, floor + EXPONENT_BIAS)
-    last = np.maximum(code - (width - k), floor + EXPONENT_BIAS)
-    digits = formats.round_shift(fixed, last[:, None])
-    values = vectors.tensor((digits << last[:, None]) * 2.0**-EXPONENT_BIAS)
+    stream = JointStream(parameters, width, floor + EXPONENT_BIAS)
+    groups = stream.quantise(vectors.flat)
+    values = vectors.tensor(stream.fixed(groups) * 2.0**-EXPONENT_BIAS)
+    exponent = np.where(groups.exponent == ZERO_GROUP, floor, groups.exponent.astype(np.int32) - EXPONENT_BIAS)
+    last = exponent - np.minimum(width - parameters.digit_width, exponent - floor)
     result = Passes(
         values,
         vectors.groups(_value(vectors.flat)),
-        vectors.groups((code - EXPONENT_BIAS).astype(np.int32)[:, None]),
-        vectors.groups((last - EXPONENT_BIAS).astype(np.int32)[:, None]),
+        vectors.groups(exponent.astype(np.int32)[:, None]),
+        vectors.groups(last.astype(np.int32)[:, None]),
         None,
         0,
         (values,),
