@@ -307,7 +307,7 @@ class ExactArithmetic(Arithmetic):
             weights.append((start, start + length, integers, scale[..., None]))
         delta = b if right else a
         floor = self._floor(layer.inputs[right])
-        total: np.ndarray | float = 0.0
+        total: np.ndarray | np.float64 = np.float64(0)
         for term in terms or (delta,):
             term = np.asarray(term, np.float32)
             if right and not layer.transposed:
@@ -316,9 +316,9 @@ class ExactArithmetic(Arithmetic):
             count = None if machine.outliers or not terms else float(2 ** (self._finest - 1))
             for start, stop, integers, scale in weights:
                 columns = np.ascontiguousarray(term[..., start:stop].swapaxes(-1, -2))
-                total = total + _Group(integers, scale, floor).times(columns, most, count)
-        half = 2.0 ** (machine.accumulator_width - 1)
-        np.clip(total, -half, half - 1, out=total)
+                total = total + _Group(integers, scale, floor).times(columns, most, count).astype(np.float64)
+        if np.abs(total).max(initial=0) >= 2.0 ** (machine.accumulator_width - 1):
+            raise ValueError(f"Sums of {layer.name!r} must stay in the accumulator's window: their states are FP16")
         total = total * 2.0**lsb
         return total if right else np.ascontiguousarray(total.swapaxes(-1, -2))
 
