@@ -114,6 +114,10 @@ class Configuration:
             if not isinstance(table, Mapping):
                 raise TypeError(f"{name} must be a mapping, not {table!r}")
             for key, value in table.items():
+                if name == "step_passes" and (not isinstance(key, int) or isinstance(key, bool)):
+                    raise TypeError(f"Key of {name} must be an integer, not {key!r}")
+                if name != "step_passes" and not isinstance(key, str):
+                    raise TypeError(f"Key of {name} must be a pattern of names, not {key!r}")
                 _integer(f"{name}[{key!r}]", value, low, high)
         closed = self.flow == "closed_loop"
         for name in ("prediction", "residual_bits"):
@@ -196,7 +200,8 @@ class Configuration:
         if "machine" in values:
             values["machine"] = Parameters.from_dict(values["machine"])
         if isinstance(values.get("step_passes"), dict):
-            values["step_passes"] = {int(key): value for key, value in values["step_passes"].items()}
+            table = values["step_passes"]
+            values["step_passes"] = {int(key) if key.isdecimal() else key: value for key, value in table.items()}
         return cls(**values)
 
     @classmethod

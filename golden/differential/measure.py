@@ -2,7 +2,9 @@
 
 Bits are counted by the rules of the delta stream, version 1 (``docs/formats.md``), everything included, for a stream in
 which vectors follow one another position by position, groups of one position side by side, and the passes of a vector
-inside. `joint` counts the proposal of decision 005: one pass-0 digit coded as now, all finer bits plain behind it.
+inside. Only padding is not counted bit by bit: half a word for each block. Passes that no vector of a tensor needs are
+left out of its stream. `joint` counts the joint delta stream, version 2, without replays: one first digit coded as now,
+all finer bits plain behind it.
 """
 
 import dataclasses
@@ -16,6 +18,9 @@ from golden.parameters import Parameters
 from golden.units.delta_compressor import BLOCK_GROUPS, HEADER_BITS
 
 __all__ = ["Measure", "Row", "count"]
+
+SCALE_BITS = 16
+"""Bits of the scale of a tensor that has one for each item instead of group exponents."""
 
 
 @dataclasses.dataclass
@@ -62,14 +67,13 @@ def _in_order(groups: np.ndarray, axis: int) -> np.ndarray:
     return np.moveaxis(np.squeeze(groups, axis=axis), axis - 1, -1).ravel()
 
 
-def _exponent_bits(codes: np.ndarray, zero: np.ndarray, passes: int, number: int) -> int:
-    """Bits of the exponent fields of one pass of a stream."""
-    vectors = max(BLOCK_GROUPS // passes, 1)
+def _exponent_bits(codes: np.ndarray, zero: np.ndarray, place: np.ndarray) -> int:
+    """Bits of the exponent fields of one pass, whose groups stand at these places of the stream."""
     index = np.arange(len(codes))
     latest = np.maximum.accumulate(np.where(zero, -1, index))
     before = np.concatenate([[-1], latest[:-1]])
-    known = before >= index // vectors * vectors
-    step = codes - np.where(known, codes[np.maximum(before, 0)], 0)  # code 24 is exponent 0
+    known = (before >= 0) & (place[before] // BLOCK_GROUPS == place // BLOCK_GROUPS)
+    step = codes - np.where(known, codes[before], 0)  # code 24 is exponent 0
     bits = np.where(step == 0, 1, np.where(np.abs(step) == 1, 3, 10))
     return int(np.where(zero, 3, bits).sum())
 
@@ -97,59 +101,79 @@ def _entropy(values: np.ndarray, low: int, high: int) -> float:
 
 def count(sent: Passes, grouping: Grouping, parameters: Parameters, k: int, m: int) -> Row:
     """Figures of one quantised tensor."""
+    elements = int(np.prod(sent.values.shape))
+    if sent.exponent is None:
+        plain = float(elements * k + len(sent.values) * SCALE_BITS)
+        return Row(elements=elements, digits=elements, bits=plain, joint=plain, entropy=plain)
     lanes = sent.lanes
     axis = lanes.ndim + grouping.axis
-    elements = int(np.prod(sent.values.shape))
     n = parameters.lanes
     vectors = sent.exponent.size
-    most = int(np.max((sent.exponent - sent.last + k - 2) // (k - 1), initial=0)) + 1
+    finer = sent.exponent - sent.last
+    most = int(np.max((finer + k - 2) // (k - 1), initial=0)) + 1
     row = Row(elements=elements, vectors=vectors, saturated=sent.saturated)
     rest = lanes
     exact = sent.exact if sent.exact is not None and sent.exact.any() else None
+    replays = np.zeros(vectors, np.int64)
     if exact is not None:
         row.outliers = int(exact.sum())
         rest = np.where(exact, np.float32(0), lanes)
-    lane_bits = parameters.lane_width + 16
+        replays = np.maximum(-(-_in_order(exact.sum(axis=axis, keepdims=True), axis) // m) - 1, 0)
+    place = np.arange(vectors) * most + np.cumsum(replays) - replays
     top = 2 ** (k - 1) - 1
-    row.bits += row.outliers * lane_bits
-    row.joint += row.outliers * lane_bits
-    row.entropy += row.outliers * lane_bits
+    # outliers, and groups of their own for those beyond the m-th
+    row.bits = row.joint = row.entropy = float(row.outliers * (parameters.lane_width + 16))
+    row.bits += _replay_bits(place, replays, m)
+    row.groups += int(replays.sum())
     for number in range(most):
         e = np.maximum(sent.exponent - number * (k - 1), sent.last)
-        if number and (sent.exponent - (number - 1) * (k - 1) <= sent.last).all():
-            break
         q = np.rint(rest * np.ldexp(np.float32(1), -e))
+        over = np.abs(q) > top if sent.saturated else None
         np.clip(q, -top, top, out=q)
         rest = rest - q * np.ldexp(np.float32(1), e)
+        if over is not None:
+            rest[over] = 0  # what was cut off leaves no residual
         magnitude = np.abs(q).astype(np.int16)
         used = magnitude.any(axis=axis, keepdims=True)
         if number == 0 and exact is not None:
             used |= exact.any(axis=axis, keepdims=True)
-        zero = ~used
         row.groups += vectors
-        row.zero_groups += int(zero.sum())
+        row.zero_groups += vectors - int(used.sum())
         row.digits += elements
         row.zeros += elements - int(np.count_nonzero(magnitude)) - (row.outliers if number == 0 else 0)
-        fields = _exponent_bits(_in_order(e, axis), _in_order(zero, axis), most, number)
-        fields += int(used.sum()) * m.bit_length() if m else 0
-        planes = _plane_bits(magnitude, k, int(used.sum()) * n)
-        row.bits += fields + planes
+        places = place + number + (replays if number else 0)
+        row.bits += _group_bits(e, magnitude, used, axis, places, k, m, n)
         row.entropy += _entropy(q, -top, top) * (elements / q.size)
-        if number == 0:
-            first = fields, planes
-    row.bits += _frame(row.groups, row.bits, parameters)
-    # Joint: pass 0 as it is, and behind it the finer bits of every lane of a group in which anything is left.
-    fields, planes = first
-    row.joint += fields + planes
-    if most > 1:
-        left = np.abs(lanes if exact is None else np.where(exact, np.float32(0), lanes))
-        left = (left >= np.ldexp(np.float32(0.5), sent.last)).any(axis=axis, keepdims=True)
-        row.joint += int(((sent.exponent - sent.last) * left).sum()) * n
-    row.joint += _frame(vectors, row.joint, parameters)
+    row.bits += _frame(row.groups, parameters)
+    # Joint: pass 0 of the integers that are sent, and behind it the finer bits of every lane of a group that is not 0.
+    integers = grouping.split(sent.values) if exact is None else np.where(exact, 0, grouping.split(sent.values))
+    integers = integers * np.ldexp(np.float32(1), -sent.last)
+    first = np.floor(np.ldexp(integers, -finer) + np.where(finer > 0, np.float32(0.5), np.float32(0)))
+    magnitude = np.minimum(np.abs(first), top).astype(np.int16)  # integers made by passes may reach one more
+    used = integers.any(axis=axis, keepdims=True)
+    plain = int((finer * used).sum()) * n
+    if exact is not None:
+        used |= exact.any(axis=axis, keepdims=True)
+    row.joint += _group_bits(sent.exponent, magnitude, used, axis, np.arange(vectors), k, m, n) + plain
+    row.joint += _frame(vectors, parameters)
     return row
 
 
-def _frame(groups: int, bits: float, parameters: Parameters) -> float:
+def _group_bits(
+    e: np.ndarray, magnitude: np.ndarray, used: np.ndarray, axis: int, place: np.ndarray, k: int, m: int, n: int
+) -> int:
+    """Bits of the groups of one pass without their outliers."""
+    bits = _exponent_bits(_in_order(e, axis), _in_order(~used, axis), place)
+    return bits + int(used.sum()) * m.bit_length() + _plane_bits(magnitude, k, int(used.sum()) * n)
+
+
+def _replay_bits(place: np.ndarray, replays: np.ndarray, m: int) -> int:
+    """Bits of exponents and counts of replay groups: 4, but 16 for the first group of a block."""
+    starts = (place + replays) // BLOCK_GROUPS - place // BLOCK_GROUPS
+    return int(replays.sum()) * (4 + m.bit_length()) + int(starts.sum()) * 12
+
+
+def _frame(groups: int, parameters: Parameters) -> float:
     """Headers and padding of the blocks: half a word is lost at the end of each, on average."""
     blocks = -(-groups // BLOCK_GROUPS)
     return blocks * (HEADER_BITS + parameters.link_width / 2)
@@ -179,9 +203,12 @@ class Measure:
         """An operand went to its readers."""
         self.inputs[step, name] += count(sent, grouping, self._parameters, k, self._parameters.outliers)
 
-    def output(self, step: int, name: str, sent: Passes, grouping: Grouping) -> None:
-        """Output deltas left a product."""
-        self.outputs[step, name] += count(sent, grouping, self._parameters, self._parameters.digit_width, 0)
+    def output(
+        self, step: int, name: str, sent: Passes, grouping: Grouping, *, k: int | None = None, outliers: int = 0
+    ) -> None:
+        """Deltas left a product, or in the open loop (which also gives k and m) entered a mask or a product."""
+        k = self._parameters.digit_width if k is None else k
+        self.outputs[step, name] += count(sent, grouping, self._parameters, k, outliers)
 
     def total(self, rows: dict[tuple[int, str], Row], steps: Any = None) -> Row:
         """Sum over tensors, and over the given steps (default: all)."""

@@ -44,12 +44,25 @@ class Sent:
         What they held before; None if they start anew.
     fresh : bool, or bool (batch, 1, ...)
         Which items start anew.
+    predicted : bool
+        Whether `before` is a prediction rather than what they held.
+    since : int
+        Step in which they were sent something the last time; -1 if never.
+    terms : tuple of arrays
+        See `Passes.terms`.
     """
 
     delta: np.ndarray
     held: np.ndarray
     before: np.ndarray | None
     fresh: bool | np.ndarray
+    predicted: bool = False
+    since: int = -1
+    terms: tuple[np.ndarray, ...] = ()
+
+    def whole(self) -> "Sent":
+        """All that they hold, for a product that starts anew though they do not."""
+        return dataclasses.replace(self, delta=self.held, before=None, fresh=True, predicted=False, terms=())
 
 
 class NearMemory(StatefulExecutor):
@@ -91,29 +104,40 @@ class NearMemory(StatefulExecutor):
         self._measure = measure
         self._main = main_values(network)
         self._input = next(iter(network.inputs))
-        self._sums: dict[str, np.ndarray] = {}  # Y without bias, by layer
+        self._sums: dict[str, np.ndarray] = {}  # Y, by layer
         self._sums_before: dict[str, np.ndarray] = {}
         self._held: dict[tuple[str, int], np.ndarray] = {}  # Xhat, by tensor and contracted axis
         self._held_before: dict[tuple[str, int], np.ndarray] = {}
         self._deviation: dict[str, np.ndarray] = {}
         self._sent: dict[tuple[str, int], Sent] = {}
+        self._when: dict[tuple[str, int], int] = {}  # step in which a tensor was sent the last time
+        self._ran: dict[str, int] = {}  # step in which a product ran the last time
+        self._fixed: dict[str, np.ndarray] = {}  # operands that are conditioning, by product
         self._raw: set[tuple[str, int]] = set()  # tensors that were found cheaper in raw form
         self._costs: dict[tuple[str, int], list[tuple[float, float]]] = {}
         self._index, self._steps = -1, profile.steps
         self._anew: np.ndarray | None = None
 
     def begin_step(self, index: int, steps: int, reference: np.ndarray | None = None) -> None:
-        """A step begins: nothing is sent yet."""
+        """A step begins: nothing is sent yet. Step 0 forgets all that was."""
         self._index, self._steps = index, steps
         self._sent.clear()
         self._anew = None
+        tensors = (self._sums, self._sums_before, self._held, self._held_before, self._deviation, self._fixed)
+        if index == 0:
+            for states in (*tensors, self._when, self._ran, self._raw, self._costs):
+                states.clear()
         if reference is None or index == 0:
             return
-        for states in (self._sums, self._sums_before, self._held, self._held_before, self._deviation):
+        for states in tensors:
             for name, value in states.items():
                 states[name] = value[np.maximum(reference, 0)]
         if (reference < 0).any():
             self._anew = reference < 0
+
+    def result(self, value: np.ndarray) -> np.ndarray:
+        """Raw value, which binary32 always holds."""
+        return np.asarray(value, np.float32)
 
     def __call__(self, layer: Layer, values: Sequence[np.ndarray]) -> np.ndarray:
         """Evaluate a layer."""
@@ -166,7 +190,8 @@ class NearMemory(StatefulExecutor):
         if fresh:
             passes = max(passes, c.raw_passes if c.refreshes(self._index) is False else c.first_passes)
         predicted = held
-        if held is not None and key in self._held_before:
+        predicts = held is not None and key in self._held_before
+        if predicts:
             predicted = a.predict(held, self._held_before[key], self._beta(source), s)
         if held is not None and self._anew is not None:
             fresh = self._anew.reshape(-1, *[1] * (x.ndim - 1))
@@ -174,67 +199,83 @@ class NearMemory(StatefulExecutor):
             passes = np.where(fresh, max(passes, c.first_passes), passes)
         grouping = self._grouping(source, axis, x.shape)
         layer_policy = c.machine.exponent_policy == "layer" and c.flow != "raw" and fresh is False
+        digits = c.digits_of(readers)
         sent = a.quantise(
             x if predicted is None else a.difference(x, predicted),
             grouping,
-            digit_width=c.digits_of(readers),
+            digit_width=digits,
             passes=passes,
             floor=s,
-            exponent=self._profile.layer_exponent(source, c.machine.digit_width) if layer_policy else None,
+            exponent=self._profile.layer_exponent(source, digits) if layer_policy else None,
             tensor_scale=c.tensor_scale,
         )
         delta = sent.values
-        total = delta if predicted is None else a.add(predicted, delta, s)
+        total = a.add(predicted, delta, s, terms=sent.terms)
         if c.flow == "diffy":
             total = x
         elif c.residual_bits:
             total = a.residual(x, total, sent, grouping, c.residual_bits, s)
         bilinear = any(layer.kind == "matmul" for layer in self._network.consumers(source))
-        if c.prediction and held is not None and not bilinear:  # a prediction passes through linear readers only
-            self._held_before[key] = held
+        if c.prediction and not bilinear:  # a prediction passes through linear readers only
+            if held is None:
+                self._held_before.pop(key, None)
+            else:
+                self._held_before[key] = held if fresh is False else np.where(fresh, total, held)
         self._held[key] = total
-        result = Sent(delta, total, predicted, fresh)
+        result = Sent(delta, total, predicted, fresh, predicts, self._when.get(key, -1), sent.terms)
+        self._when[key] = self._index
         if self._measure is not None:
-            self._measure.sent(self._index, source, sent, grouping, c.digits_of(readers))
-        if c.choice != "delta" and self._index in (1, 2) and not raw and fresh is False:
-            self._choose(key, readers, x, sent, grouping)
+            self._measure.sent(self._index, source, sent, grouping, digits)
+        if c.choice != "delta" and len(self._costs.get(key, ())) < 2 and not raw and fresh is False:
+            self._choose(key, readers, x, sent, grouping, passes)
         self._sent[key] = result
         return result
 
     def _beta(self, source: str) -> np.float32:
         trend = self._profile.trend.get(source)
-        return np.float32(0) if trend is None or self._index >= len(trend) else np.float32(trend[self._index])
+        if trend is None or self._profile.rows is not None or self._index >= len(trend):
+            return np.float32(0)
+        return np.float32(trend[self._index])
 
     def _choose(
-        self, key: tuple[str, int], readers: tuple[str, ...], x: np.ndarray, sent: Passes, grouping: Grouping
+        self,
+        key: tuple[str, int],
+        readers: tuple[str, ...],
+        x: np.ndarray,
+        sent: Passes,
+        grouping: Grouping,
+        passes: int,
     ) -> None:
-        """After steps 1 and 2, see whether raw values of `raw_passes` passes would have been cheaper for a tensor.
+        """After a tensor's first two deltas, see whether raw values of `raw_passes` passes would have been cheaper.
 
-        ``ditto`` counts steps of the array: groups that are not zero, of every pass. ``cost`` takes the larger of
+        ``ditto`` counts steps of the array: groups that are not zero, times passes. ``cost`` takes the larger of
         those and of the link's clocks, with the state that only deltas need (Xhat, and Y of the readers, read and
         written) charged to the memory side.
         """
         c = self._configuration
         axis = sent.lanes.ndim + grouping.axis
-        used = [np.count_nonzero(values.any(axis=axis)) for values in (sent.lanes, grouping.split(x))]
-        work = float(used[0]), float(used[1] * c.raw_passes)
+        used = [np.count_nonzero(grouping.split(values).any(axis=axis)) for values in (sent.values, x)]
+        work = float(used[0] * passes), float(used[1] * c.raw_passes)
         if c.choice == "cost":
-            work = self._cycles(readers, x, work)
-        self._costs.setdefault(key, []).append(work)
-        if self._index == 2:
-            delta, raw = np.sum(self._costs[key], axis=0)
+            work = self._cycles(readers, x, work, passes)
+        costs = self._costs.setdefault(key, [])
+        costs.append(work)
+        if len(costs) == 2:
+            delta, raw = np.sum(costs, axis=0)
             if raw < delta:
                 self._raw.add(key)
 
-    def _cycles(self, readers: tuple[str, ...], x: np.ndarray, groups: tuple[float, float]) -> tuple[float, float]:
+    def _cycles(
+        self, readers: tuple[str, ...], x: np.ndarray, groups: tuple[float, float], passes: int
+    ) -> tuple[float, float]:
         """Clocks for deltas and for raw values: the largest of array, link and memory side."""
         machine, c = self._configuration.machine, self._configuration
         outputs = sum(float(np.prod(self._shapes[name][1:])) for name in readers) * len(x)
         macs = sum(float(self._network.macs()[name]) for name in readers) * len(x)
         per_group = macs / x.size / (machine.rows * machine.columns)
         result = []
-        for count, passes, state in ((groups[0], 1, True), (groups[1], c.raw_passes, False)):
-            link = (passes * machine.digit_width * x.size + 16 * outputs) / machine.link_width
+        for count, times, state in ((groups[0], passes, True), (groups[1], c.raw_passes, False)):
+            link = (times * machine.digit_width * x.size + 16 * outputs) / machine.link_width
             memory = (2 * x.size + 2 * outputs if state else outputs) / machine.memory_lanes
             result.append(max(count * per_group, link, memory))
         return result[0], result[1]
@@ -243,22 +284,32 @@ class NearMemory(StatefulExecutor):
 
     def _product(self, layer: Layer, values: Sequence[np.ndarray]) -> np.ndarray:
         main = [source in self._main for source in layer.inputs]
+        predicted = False
         if layer.kind == "matmul":
             change, fresh = self._matmul(layer, values, main)
         else:
-            sent = self._send(layer.inputs[0], layer.contracted[0], values[0])
-            change, fresh = self._arithmetic.product(layer, sent.delta, self._segments(layer)), sent.fresh
+            sent = self._operand(layer, 0, values[0])
+            change = self._arithmetic.product(layer, sent.delta, self._segments(layer), terms=sent.terms)
+            fresh, predicted = sent.fresh, sent.predicted
+        self._ran[layer.name] = self._index
         s = self._exponent(layer.name)
         floor = self._profile.output_floor(layer.name, self._configuration.output_bits_of(layer.name), s)
         change, passes, grouping = self._arithmetic.outputs(change, layer, s, floor)
         if self._measure is not None and passes is not None:
             self._measure.output(self._index, layer.name, passes, grouping)
-        before = self._predicted_sum(layer, fresh, s)
-        total = change if before is None else self._arithmetic.add(before, change, s)
-        if self._configuration.prediction and layer.kind != "matmul" and layer.name in self._sums:
-            self._sums_before[layer.name] = self._sums[layer.name]
+        before = self._sum_before(layer, fresh, predicted, s)
+        bias = None if fresh is False and before is not None else self._arithmetic.bias(layer, s)
+        if bias is not None and before is not None:
+            bias = np.where(fresh.reshape(-1, *[1] * (change.ndim - 1)), bias, np.zeros_like(bias))
+        terms = () if passes is None else passes.terms
+        total = self._arithmetic.add(before, change, s, terms=terms, bias=bias)
+        if self._configuration.prediction and layer.name in self._sums:
+            known = self._sums[layer.name]
+            if isinstance(fresh, np.ndarray):
+                known = np.where(fresh.reshape(-1, *[1] * (total.ndim - 1)), total, known)
+            self._sums_before[layer.name] = known
         self._sums[layer.name] = total
-        return self._arithmetic.biased(layer, total, s)
+        return total
 
     def _segments(self, layer: Layer) -> tuple[int, ...]:
         source = self._network.by_name.get(layer.inputs[0])
@@ -266,11 +317,19 @@ class NearMemory(StatefulExecutor):
             return tuple(self._shapes[part][1] for part in source.inputs)
         return ()
 
-    def _predicted_sum(self, layer: Layer, fresh: bool | np.ndarray, s: int) -> np.ndarray | None:
+    def _operand(self, layer: Layer, number: int, value: np.ndarray, *, raw: bool = False) -> Sent:
+        """What a product gets of an operand: all of it if it did not run when the operand was sent the last time."""
+        sent = self._send(layer.inputs[number], layer.contracted[number], value, raw=raw)
+        if sent.before is None or self._ran.get(layer.name) == sent.since:
+            return sent
+        return sent.whole()
+
+    def _sum_before(self, layer: Layer, fresh: bool | np.ndarray, predicted: bool, s: int) -> np.ndarray | None:
+        """What the new sum adds to."""
         if fresh is True or layer.name not in self._sums:
             return None
         total = self._sums[layer.name]
-        if self._configuration.prediction and layer.kind != "matmul" and layer.name in self._sums_before:
+        if predicted:
             total = self._arithmetic.predict(total, self._sums_before[layer.name], self._beta(layer.inputs[0]), s)
         if fresh is not False:
             total = np.where(fresh.reshape(-1, *[1] * (total.ndim - 1)), np.zeros_like(total), total)
@@ -282,18 +341,23 @@ class NearMemory(StatefulExecutor):
         """``A(t) dB + dA B(t-1)``; from raw values if attention is raw; ``dA B`` if one operand is conditioning."""
         raw = self._configuration.attention == "raw"
         a = self._arithmetic
-        if not main[1]:
-            sent = self._send(layer.inputs[0], layer.contracted[0], values[0], raw=raw)
-            return a.matmul(layer, sent.delta, values[1]), sent.fresh
-        if not main[0]:
-            sent = self._send(layer.inputs[1], layer.contracted[1], values[1], raw=raw)
-            return a.matmul(layer, values[0], sent.delta, right=True), sent.fresh
-        left = self._send(layer.inputs[0], layer.contracted[0], values[0], raw=raw)
-        right = self._send(layer.inputs[1], layer.contracted[1], values[1], raw=raw)
+        if not all(main):
+            moving = main.index(True)
+            sent = self._operand(layer, moving, values[moving], raw=raw)
+            known, fixed = self._fixed.get(layer.name), values[1 - moving]
+            self._fixed[layer.name] = fixed
+            same = known is not None and np.array_equal(known, fixed)
+            if not same and sent.before is not None:
+                sent = sent.whole()
+            operands = (sent.delta, fixed) if moving == 0 else (fixed, sent.delta)
+            return a.matmul(layer, *operands, right=moving == 1, terms=sent.terms), sent.fresh
+        left = self._operand(layer, 0, values[0], raw=raw)
+        right = self._operand(layer, 1, values[1], raw=raw)
         if right.before is None or left.before is None:
-            return a.matmul(layer, left.held, right.held), True
-        change = a.matmul(layer, left.held, right.delta, right=True)
-        change += a.matmul(layer, left.delta, right.before)
+            left = left if left.before is None else left.whole()
+            return a.matmul(layer, left.delta, right.held, terms=left.terms), True
+        change = a.matmul(layer, left.held, right.delta, right=True, terms=right.terms)
+        change += a.matmul(layer, left.delta, right.before, terms=left.terms)
         return change, left.fresh
 
     # Norms ----------------------------------------------------------------------------------------------------------
@@ -302,10 +366,10 @@ class NearMemory(StatefulExecutor):
         form = self._configuration.norm
         if form == "current":
             return self._arithmetic.near(layer, [value])
-        mean, deviation = layer.statistics(value)
+        mean, deviation = self._arithmetic.statistics(layer, value)
         if form == "calibrated":
-            used = np.broadcast_to(self._profile.deviation[layer.name][self._index], deviation.shape)
+            used = np.broadcast_to(self._profile.deviations(layer.name, self._index), deviation.shape)
         else:
             used = self._deviation.get(layer.name, deviation)
             self._deviation[layer.name] = deviation
-        return layer.normalised(value, mean, used)
+        return self._arithmetic.normalised(layer, value, mean, used)

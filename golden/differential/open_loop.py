@@ -31,6 +31,9 @@ from golden.units.sign_mask import segments
 
 __all__ = ["Flow", "OpenLoop"]
 
+BLENDING = ("mean", "average_pool", "rotary", "add_constant")
+"""Linear kinds of one input that do more than put its values in another order."""
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Flow:
@@ -85,20 +88,27 @@ class OpenLoop(StatefulExecutor):
         self._input = next(iter(network.inputs))
         self._raw: dict[str, np.ndarray] = {}  # by layer: its value, or for an activation what it masks by
         self._read: dict[tuple[str, int], np.ndarray] = {}  # by layer and operand: raw value it has taken account of
-        self._last: dict[str, int] = {}
+        self._ran: dict[str, tuple[int, int]] = {}  # by layer: the last two steps in which it ran
         self._held: dict[tuple[str, int], np.ndarray] = {}  # by layer and operand of a product of activations
         self._repairs: dict[str, np.ndarray] = {}
         self._deviation: dict[str, np.ndarray] = {}
+        self._groups: dict[tuple[str, int], tuple[np.ndarray, Flow]] = {}  # of this step: a delta and what it became
         self._index, self._steps = -1, profile.steps
         self._fresh: bool | np.ndarray = True
+        self._reference: np.ndarray | None = None
 
     def begin_step(self, index: int, steps: int, reference: np.ndarray | None = None) -> None:
-        """A step begins: items of the batch take up their references, or start anew."""
-        self._index, self._steps = index, steps
+        """A step begins: items of the batch take up their references, or start anew. Step 0 forgets all that was."""
+        self._index, self._steps, self._reference = index, steps, reference
         self._fresh = self._configuration.refreshes(index)
+        self._groups.clear()
+        tensors = (self._raw, self._read, self._held, self._repairs, self._deviation)
+        if index == 0:
+            for states in (*tensors, self._ran):
+                states.clear()
         if reference is None or self._fresh:
             return
-        for states in (self._raw, self._read, self._held, self._repairs, self._deviation):
+        for states in tensors:
             for name, value in states.items():
                 states[name] = value[np.maximum(reference, 0)]
         if (reference < 0).any():
@@ -117,7 +127,7 @@ class OpenLoop(StatefulExecutor):
         if layer.name not in self._main:
             return layer(*values)
         flows = [self._arrive(layer, number, value) for number, value in enumerate(values)]
-        self._last[layer.name] = self._index
+        self._ran[layer.name] = self._last(layer.name), self._index
         if layer.kind == "matmul":
             return self._matmul(layer, flows)
         if layer.contracted:
@@ -134,6 +144,11 @@ class OpenLoop(StatefulExecutor):
 
     # Values ---------------------------------------------------------------------------------------------------------
 
+    def _last(self, name: str) -> int:
+        """Step before this one in which a layer ran the last time; -1: never."""
+        before, latest = self._ran.get(name, (-1, -1))
+        return before if latest == self._index else latest
+
     def _arrive(self, layer: Layer, number: int, value: Flow | np.ndarray) -> Flow:
         """Value as a flow whose delta covers everything since the layer last ran."""
         key = (layer.name, number)
@@ -142,7 +157,7 @@ class OpenLoop(StatefulExecutor):
             if layer.inputs[number] == self._input:
                 raw = half(raw)
             value = Flow(raw, self._change(raw, self._read.get(key)))
-        elif self._last.get(layer.name, self._index - 1) != self._index - 1 and key in self._read:
+        elif key in self._read and self._last(layer.inputs[number]) > self._last(layer.name):
             value = Flow(value.raw, self._change(value.raw, self._read[key]))
         self._read[key] = value.raw
         return value
@@ -180,7 +195,7 @@ class OpenLoop(StatefulExecutor):
                 raw, delta = self._pick(whole, raw), self._pick(whole, delta)
         self._raw[layer.name] = raw
         # the order of values does not matter to a mask; whatever else happens to them makes them plain numbers again
-        shaping = layer.linear and len(flows) == 1 and layer.kind not in ("mean", "add_constant")
+        shaping = layer.linear and len(flows) == 1 and layer.kind not in BLENDING
         return Flow(raw, delta, shaping and flows[0].quantised)
 
     def _linear(self, layer: Layer, flows: Sequence[Flow]) -> np.ndarray:
@@ -194,37 +209,47 @@ class OpenLoop(StatefulExecutor):
         """The flow as delta groups, which near memory gets too."""
         if flow.quantised:
             return flow
+        known = self._groups.get((source, axis))
+        if known is not None and known[0] is flow.delta:
+            return known[1]
+        result = Flow(flow.raw, self._sent(flow.delta, source, axis), True)
+        self._groups[source, axis] = flow.delta, result
+        return result
+
+    def _sent(self, delta: np.ndarray, source: str, axis: int) -> np.ndarray:
+        """A delta as groups, dequantised; it goes to all readers of its source at once."""
         c, machine = self._configuration, self._configuration.machine
         readers = tuple(layer.name for layer in self._network.consumers(source))
-        axis = axis if axis < 0 else axis - flow.delta.ndim
+        axis = axis if axis < 0 else axis - delta.ndim
         passes = c.passes_of(self._index, self._steps, readers, first_layer=source == self._input)
         digits = c.digits_of(readers)
 
-        def quantised(count: int, exponent: int | None) -> np.ndarray:
-            moved = flow.delta
+        def quantised(values: np.ndarray, count: int, exponent: int | None) -> np.ndarray:
+            along = axis
             if exponent is not None:  # groups of a static exponent run on over positions: only the last one is padded
-                moved = np.moveaxis(flow.delta, axis, -1)
-                moved = moved.reshape(len(moved), 1, -1)
-            along = axis if exponent is None else -1
-            grouping = Grouping(along, (moved.shape[along],), machine.lanes)
+                values = np.moveaxis(values, axis, -1)
+                shape, along = values.shape, -1
+                values = values.reshape(len(values), 1, -1)
+            grouping = Grouping(along, (values.shape[along],), machine.lanes)
             sent = self._arithmetic.quantise(
-                moved, grouping, digit_width=digits, passes=count, floor=-24, exponent=exponent
+                values, grouping, digit_width=digits, passes=count, floor=-24, exponent=exponent
             )
             if self._measure is not None:
-                self._measure.output(self._index, source, sent, grouping)
+                self._measure.output(self._index, source, sent, grouping, k=digits, outliers=machine.outliers)
             if exponent is None:
                 return sent.values
-            shape = np.moveaxis(flow.delta, axis, -1).shape
             return np.ascontiguousarray(np.moveaxis(sent.values.reshape(shape), -1, axis))
 
         layer_policy = machine.exponent_policy == "layer"
-        if self._fresh is True:
-            delta = quantised(max(c.first_passes, passes), None)
-        else:
-            delta = quantised(passes, self._profile.layer_exponent(source, digits) if layer_policy else None)
-            if self._fresh is not False:
-                delta = self._pick(quantised(max(c.first_passes, passes), None), delta)
-        return Flow(flow.raw, delta, True)
+        fresh = max(c.first_passes, passes), None
+        usual = passes, self._profile.layer_exponent(source, digits) if layer_policy else None
+        if isinstance(self._fresh, bool):
+            return quantised(delta, *(fresh if self._fresh else usual))
+        result = np.empty_like(delta)
+        for items, how in ((self._fresh, fresh), (~self._fresh, usual)):
+            if items.any():
+                result[items] = quantised(delta[items], *how)
+        return result
 
     def _product(self, layer: Layer, flow: Flow) -> Flow:
         flow = self._quantised(flow, layer.inputs[0], layer.contracted[0])
@@ -261,7 +286,7 @@ class OpenLoop(StatefulExecutor):
             if self._configuration.machine.flip_repair:
                 if layer.name in self._repairs:
                     delta = delta + self._repairs[layer.name]
-                self._repairs[layer.name] = np.abs(state) * flips
+                self._repairs[layer.name] = half(np.abs(state) * flips)
         else:
             table = segments(layer.kind, s)
             codes = np.searchsorted(np.array(table.thresholds) / 64, before.ravel(), side="right")
@@ -271,7 +296,8 @@ class OpenLoop(StatefulExecutor):
         held = self._held.get(key)
         delta = self._pick(exact, delta)
         self._held[key] = delta if held is None else self._pick(exact, held + delta)
-        return Flow(self._held[key], delta, layer.kind == "relu" or s == 1)
+        # SiLU and GELU of raw values are no groups, nor are groups times the slopes of segments
+        return Flow(self._held[key], delta, layer.kind == "relu" or (s == 1 and self._fresh is False))
 
     def _norm(self, layer: Layer, flow: Flow) -> Flow:
         """``gamma delta / deviation`` by the published rule; else the difference of norms of raw values."""
@@ -284,9 +310,10 @@ class OpenLoop(StatefulExecutor):
             self._deviation[layer.name] = deviation
             used = deviation if before is None else self._pick(deviation, before)
             return self._sum(layer, lambda: layer.normalised(flow.raw, mean, used), None, [flow])
-        found = self._profile.deviation[layer.name]
-        used = (found[self._index] + found[max(self._index - 1, 0)]) / 2
-        used = np.broadcast_to(used, (len(flow.raw), *used.shape))
+        now = self._profile.deviations(layer.name, self._index)
+        before = self._profile.deviations(layer.name, max(self._last(layer.name), 0), self._reference)
+        used = (now + before) / 2
+        used = np.broadcast_to(used, (len(flow.raw), *used.shape[1:]))
 
         def linear() -> np.ndarray:
             scaled = layer.normalised(flow.delta, np.zeros_like(used), used)

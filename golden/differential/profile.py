@@ -44,6 +44,9 @@ class Profile:
         Magnitude that `quantile` of a value's deltas do not exceed, over all steps but the first and the last.
     trend : mapping of str to float32 (steps,)
         Factor ``beta`` of the best prediction ``x(t-1) + beta (x(t-1) - x(t-2))`` of each value.
+    rows : int (batch,), optional
+        Row of `deviation` for each item of the batch, where a stream keeps its items at timesteps of their own; the
+        default is the row of the step, for all of them.
     """
 
     steps: int
@@ -51,6 +54,7 @@ class Profile:
     deviation: Mapping[str, np.ndarray]
     overflow: Mapping[str, float]
     trend: Mapping[str, np.ndarray]
+    rows: np.ndarray | None = None
 
     def state_exponent(self, name: str, width: int, margin: int = 1) -> int:
         """``s`` of a tensor: `width` bits hold 2^`margin` times its largest magnitude; -24 at the least."""
@@ -62,6 +66,31 @@ class Profile:
         if not bits:
             return s
         return max(int(np.frexp(max(self.largest.get(name, 1.0), 2.0**-20))[1]) - bits, s)
+
+    def deviations(self, name: str, step: int, reference: np.ndarray | None = None) -> np.ndarray:
+        """What a norm divides by in a step, float32 (batch or 1, sets).
+
+        Parameters
+        ----------
+        name : str
+            The norm.
+        step : int
+            Step of the sampling; of no account in a stream.
+        reference : int (batch,), optional
+            In a stream: the item that each one refers to, for the deviations of that one; -1 is the item itself.
+
+        Raises
+        ------
+        ValueError
+            If the sampling that was calibrated has no such step.
+        """
+        found = self.deviation[name]
+        if self.rows is not None:
+            own = np.arange(len(self.rows))
+            return found[self.rows if reference is None else self.rows[np.where(reference < 0, own, reference)]]
+        if step >= len(found):
+            raise ValueError(f"profile must be of more than {step} steps with calibrated norms, not of {len(found)}")
+        return found[step][None]
 
     def layer_exponent(self, name: str, digit_width: int) -> int:
         """Static exponent of a tensor's deltas under the layer policy: the least that `overflow` fits."""

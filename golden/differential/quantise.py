@@ -98,22 +98,26 @@ class Passes:
         Dequantised sum of all passes.
     lanes : float32
         What was quantised, `Grouping.split`.
-    exponent : int32, an axis of one where the lanes are
-        ``e`` of pass 0, shape of `Grouping.split` with one lane.
+    exponent : int32, an axis of one where the lanes are; or None
+        ``e`` of pass 0, shape of `Grouping.split` with one lane; None under one scale for a whole tensor.
     last : int32, as `exponent`
         Of the last pass.
     exact : bool, or None
         Lanes that travel as outliers, shape of `Grouping.split`; None if there is no outlier.
     saturated : int
         Lanes that overflowed and were not carried.
+    terms : tuple of arrays
+        What each group of a vector holds, in order, shaped as `values`, which is their sum; () where that does not
+        matter.
     """
 
     values: np.ndarray
     lanes: np.ndarray
-    exponent: np.ndarray
-    last: np.ndarray
+    exponent: np.ndarray | None
+    last: np.ndarray | None
     exact: np.ndarray | None
     saturated: int
+    terms: tuple[np.ndarray, ...] = ()
 
 
 def quantise(
@@ -143,13 +147,13 @@ def quantise(
     floor : int
         Least exponent (not its code).
     exponent : int, optional
-        Exponent of pass 0 under the layer policy; the default is the group policy.
+        Exponent of pass 0 under the layer policy, raised to `floor`; the default is the group policy.
     outliers : int, optional
         m; the default is that of `parameters`.
     digit_width : int, optional
         k; the default is that of `parameters`.
     finer : int, optional
-        Bits behind the first digit, instead of `passes`.
+        Bits behind the first digit at most, instead of `passes`: the joint form (``docs/formats.md``).
     """
     k = parameters.digit_width if digit_width is None else digit_width
     m = parameters.outliers if outliers is None else outliers
@@ -167,9 +171,15 @@ def quantise(
         e = np.frexp(decisive * scale)[1]
         np.maximum(e, floor, out=e)
         e[decisive == 0] = floor
+        if finer is not None:
+            # what rounds up to the border at the last step has no first digit there
+            last = np.maximum(e - finer, floor).astype(np.float32)
+            rounded = np.rint(decisive * np.exp2(-last)) * np.exp2(last)
+            e += rounded >= np.ldexp(np.float32((2**k - 1) / 2), e)
         exact = magnitude >= np.ldexp(np.float32((2**k - 1) / 2), e) if m else None
         stuck = None
     else:
+        exponent = max(exponent, floor)
         e = np.full_like(lanes.take([0], axis), exponent, np.int32)
         over = magnitude >= np.ldexp(np.float32((2**k - 1) / 2), exponent)
         exact = over if parameters.replays else over & (np.cumsum(over, axis=axis, dtype=np.int16) <= m)

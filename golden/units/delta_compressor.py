@@ -143,7 +143,7 @@ def _exponent_field(groups: DeltaGroups, passes: int) -> tuple[np.ndarray, np.nd
     return bits, used
 
 
-def _fields(groups: DeltaGroups, parameters: Parameters, passes: int) -> _Fields:
+def fields(groups: DeltaGroups, parameters: Parameters, passes: int) -> _Fields:
     layout = Layout.of(parameters)
     count, n = groups.digits.shape
     body = groups.exponent < ZERO_GROUP
@@ -196,7 +196,7 @@ def delta_compressor(groups: DeltaGroups, parameters: Parameters, *, passes: int
     _check(groups, parameters, passes)
     if len(groups) == 0:
         return []
-    bits, used = _fields(groups, parameters, passes).joined()
+    bits, used = fields(groups, parameters, passes).joined()
     lengths = used.sum(axis=1)
     payload = bits[used]
     ends = np.concatenate([[0], np.cumsum(lengths)])
@@ -272,7 +272,7 @@ def cost(groups: DeltaGroups, parameters: Parameters, *, passes: int = 1, elemen
         elements = int((~groups.replay).sum()) // int(passes) * groups.lanes
     if len(groups) == 0:
         return Cost(0, 0, 0, 0, 0, 0, 0, 0, elements)
-    present = _fields(groups, parameters, passes).present()
+    present = fields(groups, parameters, passes).present()
     starts = np.arange(0, len(groups), BLOCK_GROUPS)
     lengths = HEADER_BITS + np.add.reduceat(sum(present.values()), starts)
     return Cost(

@@ -34,11 +34,11 @@ class Decoded:
         return {"error": self.error}
 
 
-class _Refused(Exception):
+class Refused(Exception):
     """A group is malformed or goes past the end of its block."""
 
 
-class _Block:
+class Block:
     """The payload of one block, read bit by bit."""
 
     def __init__(self, bits: np.ndarray, length: int, parameters: Parameters, layout: Layout, passes: int):
@@ -55,7 +55,7 @@ class _Block:
         """The next bits."""
         end = self.position + count
         if end > self.length:
-            raise _Refused
+            raise Refused
         bits = self.bits[self.position : end]
         self.position = end
         return bits
@@ -83,7 +83,7 @@ class _Block:
         elif not self.bit():
             replay = True
             if self.before is None:
-                raise _Refused
+                raise Refused
             code = self.before
         else:
             code = self.number(EXPONENT_WIDTH)
@@ -91,13 +91,13 @@ class _Block:
                 replay = True
                 code = self.number(EXPONENT_WIDTH)
                 if code > largest:
-                    raise _Refused
+                    raise Refused
             if largest < code < ZERO_GROUP:
-                raise _Refused
+                raise Refused
         if replay and not self.parameters.replays:
-            raise _Refused
+            raise Refused
         if not 0 <= code <= largest and code not in (ZERO_GROUP, POISONED_GROUP):
-            raise _Refused
+            raise Refused
         return code, replay
 
     def group(self) -> tuple[int, bool, np.ndarray, list[tuple[int, int]]]:
@@ -109,7 +109,7 @@ class _Block:
         if code < ZERO_GROUP:
             count = self.number(layout.count)
             if count > parameters.outliers:
-                raise _Refused
+                raise Refused
             if not replay:
                 # Each plane asks the lanes that are still as large as it: ones so far.
                 asking = np.arange(n)
@@ -124,7 +124,7 @@ class _Block:
             for _ in range(count):
                 lane, value = self.number(layout.lane), self.number(16)
                 if lane >= n or (outliers and lane <= outliers[-1][0]):
-                    raise _Refused
+                    raise Refused
                 outliers.append((lane, value))
             if not replay:
                 self.predictors[self.counted % len(self.predictors)] = code
@@ -174,7 +174,7 @@ def delta_decompressor(words: Sequence[int], parameters: Parameters) -> Decoded:
             continue
         end = position + -(-(HEADER_BITS + length) // width)
         bits = stream[position * width + HEADER_BITS : end * width]
-        block = _Block(bits, min(length, len(bits)), parameters, layout, passes)
+        block = Block(bits, min(length, len(bits)), parameters, layout, passes)
         good = 0
         try:
             while good < announced:
@@ -184,7 +184,7 @@ def delta_decompressor(words: Sequence[int], parameters: Parameters) -> Decoded:
                 digits.append(lanes)
                 slots.append(outliers)
                 good += 1
-        except _Refused:
+        except Refused:
             error = True
         if good == announced and block.position != length:
             error = True

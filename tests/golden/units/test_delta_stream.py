@@ -370,7 +370,7 @@ def test_the_longest_group_is_as_the_format_says():
 
 def test_the_worked_example_of_the_document():
     text = (Path(__file__).parents[3] / "docs" / "formats.md").read_text()
-    example = text[text.index("### Worked example") :]
+    example = text[text.index("### Worked example") :].split("\n## ")[0]
     words = [int(word, 16) for word in re.findall(r"`0x([0-9a-f]{8})`", example)]
     parameters = Parameters(digit_width=3, lanes=4, outliers=1, link_width=32, memory_lanes=1)
     decoded = delta_decompressor(words, parameters)
