@@ -28,11 +28,13 @@ class Row:
         Values that are not padding.
     digits : int
         Digits of all passes, `elements` times passes.
-    zeros, outliers, saturated : int
-        Digits that are 0; lanes that travel as FP16; lanes that were cut off.
+    zeros, first_zeros : int
+        Digits that are 0, outliers apart; those of pass 0 among them.
+    outliers, saturated : int
+        Lanes that travel as FP16; lanes that were cut off.
     crowded : int
-        Vectors of which more than m lanes overflow at the exponent used (layer policy), or would at the exponent that
-        the m-th largest lane alone asks for.
+        Layer policy: vectors of which more than m lanes overflow. Group policy: vectors whose exponent would fall if
+        one lane more, the m + 1 largest, could be outliers (the floor of the exponent is not looked at).
     vectors, groups, zero_groups : int
         Groups of pass 0; groups of all passes, and those of them that are zero groups.
     bits, joint, entropy : float
@@ -51,6 +53,7 @@ class Row:
     bits: float = 0.0
     joint: float = 0.0
     entropy: float = 0.0
+    first_zeros: int = 0
 
     def __add__(self, other: "Row") -> "Row":
         pairs = zip(dataclasses.astuple(self), dataclasses.astuple(other), strict=True)
@@ -64,11 +67,11 @@ def _in_order(groups: np.ndarray, axis: int) -> np.ndarray:
 
 def _exponent_bits(codes: np.ndarray, zero: np.ndarray, passes: int, number: int) -> int:
     """Bits of the exponent fields of one pass of a stream."""
-    vectors = max(BLOCK_GROUPS // passes, 1)
     index = np.arange(len(codes))
+    block = (index * passes + number) // BLOCK_GROUPS
     latest = np.maximum.accumulate(np.where(zero, -1, index))
     before = np.concatenate([[-1], latest[:-1]])
-    known = before >= index // vectors * vectors
+    known = (before >= 0) & (block[before] == block)
     step = codes - np.where(known, codes[np.maximum(before, 0)], 0)  # code 24 is exponent 0
     bits = np.where(step == 0, 1, np.where(np.abs(step) == 1, 3, 10))
     return int(np.where(zero, 3, bits).sum())
@@ -100,10 +103,18 @@ def count(sent: Passes, grouping: Grouping, parameters: Parameters, k: int, m: i
     lanes = sent.lanes
     axis = lanes.ndim + grouping.axis
     elements = int(np.prod(sent.values.shape))
+    if (
+        sent.exponent.size == 1 and lanes.size > lanes.shape[axis]
+    ):  # one real scale for a tensor: no groups, plain codes
+        zeros, bits = elements - int(np.count_nonzero(sent.values)), float(elements * k)
+        return Row(
+            elements=elements, digits=elements, zeros=zeros, bits=bits, joint=bits, entropy=bits, first_zeros=zeros
+        )
     n = parameters.lanes
     vectors = sent.exponent.size
     most = int(np.max((sent.exponent - sent.last + k - 2) // (k - 1), initial=0)) + 1
     row = Row(elements=elements, vectors=vectors, saturated=sent.saturated)
+    row.crowded = _crowded(np.abs(lanes), sent.exponent, axis, parameters, k, m)
     rest = lanes
     exact = sent.exact if sent.exact is not None and sent.exact.any() else None
     if exact is not None:
@@ -129,7 +140,10 @@ def count(sent: Passes, grouping: Grouping, parameters: Parameters, k: int, m: i
         row.groups += vectors
         row.zero_groups += int(zero.sum())
         row.digits += elements
-        row.zeros += elements - int(np.count_nonzero(magnitude)) - (row.outliers if number == 0 else 0)
+        zeros = elements - int(np.count_nonzero(magnitude))
+        row.zeros += zeros - (row.outliers if number == 0 else 0)
+        if number == 0:
+            row.first_zeros = row.zeros
         fields = _exponent_bits(_in_order(e, axis), _in_order(zero, axis), most, number)
         fields += int(used.sum()) * m.bit_length() if m else 0
         planes = _plane_bits(magnitude, k, int(used.sum()) * n)
@@ -149,6 +163,14 @@ def count(sent: Passes, grouping: Grouping, parameters: Parameters, k: int, m: i
     return row
 
 
+def _crowded(magnitude: np.ndarray, e: np.ndarray, axis: int, parameters: Parameters, k: int, m: int) -> int:
+    """`Row.crowded`; under the group policy m lanes overflow at e, and at e - 1 at least m + 1."""
+    layer = parameters.exponent_policy == "layer"
+    over = magnitude >= np.ldexp(np.float32((2**k - 1) / 2), e if layer else e - 1)
+    many = np.count_nonzero(over, axis=axis)
+    return int(np.count_nonzero(many > m if layer else many == m + 1))
+
+
 def _frame(groups: int, bits: float, parameters: Parameters) -> float:
     """Headers and padding of the blocks: half a word is lost at the end of each, on average."""
     blocks = -(-groups // BLOCK_GROUPS)
@@ -164,9 +186,8 @@ class Measure:
         By (step, name of the value); what layers are sent.
     outputs : dict
         By (step, layer); what leaves a product.
-    work : dict
-        By (step, layer): steps of the array, groups of inputs that are not zero times output channels, and the dense
-        number of groups.
+    flips : dict
+        By (step, activation), open loop: elements whose mask changed, and all.
     """
 
     def __init__(self, parameters: Parameters):
@@ -179,9 +200,12 @@ class Measure:
         """An operand went to its readers."""
         self.inputs[step, name] += count(sent, grouping, self._parameters, k, self._parameters.outliers)
 
-    def output(self, step: int, name: str, sent: Passes, grouping: Grouping) -> None:
+    def output(
+        self, step: int, name: str, sent: Passes, grouping: Grouping, k: int | None = None, outliers: int = 0
+    ) -> None:
         """Output deltas left a product."""
-        self.outputs[step, name] += count(sent, grouping, self._parameters, self._parameters.digit_width, 0)
+        k = self._parameters.digit_width if k is None else k
+        self.outputs[step, name] += count(sent, grouping, self._parameters, k, outliers)
 
     def total(self, rows: dict[tuple[int, str], Row], steps: Any = None) -> Row:
         """Sum over tensors, and over the given steps (default: all)."""

@@ -88,6 +88,7 @@ class OpenLoop(StatefulExecutor):
         self._last: dict[str, int] = {}
         self._held: dict[tuple[str, int], np.ndarray] = {}  # by layer and operand of a product of activations
         self._repairs: dict[str, np.ndarray] = {}
+        self._noted: set[tuple[str, int]] = set()
         self._deviation: dict[str, np.ndarray] = {}
         self._index, self._steps = -1, profile.steps
         self._fresh: bool | np.ndarray = True
@@ -95,6 +96,7 @@ class OpenLoop(StatefulExecutor):
     def begin_step(self, index: int, steps: int, reference: np.ndarray | None = None) -> None:
         """A step begins: items of the batch take up their references, or start anew."""
         self._index, self._steps = index, steps
+        self._noted.clear()
         self._fresh = self._configuration.refreshes(index)
         if reference is None or self._fresh:
             return
@@ -205,8 +207,9 @@ class OpenLoop(StatefulExecutor):
             sent = self._arithmetic.quantise(
                 flow.delta, grouping, digit_width=digits, passes=count, floor=-24, exponent=exponent
             )
-            if self._measure is not None:
-                self._measure.output(self._index, source, sent, grouping)
+            if self._measure is not None and (source, axis) not in self._noted:
+                self._noted.add((source, axis))  # every reader quantises, but they all get the same groups
+                self._measure.output(self._index, source, sent, grouping, digits, machine.outliers)
             return sent.values
 
         layer_policy = machine.exponent_policy == "layer"
