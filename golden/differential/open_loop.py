@@ -230,7 +230,7 @@ class OpenLoop(StatefulExecutor):
                 values, grouping, digit_width=digits, passes=count, floor=-24, exponent=exponent
             )
             if self._measure is not None:
-                self._measure.output(self._index, source, sent, grouping, k=digits, outliers=machine.outliers)
+                self._measure.output(self._index, source, sent, grouping, digits, machine.outliers)
             return sent.values
 
         layer_policy = machine.exponent_policy == "layer"
