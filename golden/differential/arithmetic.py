@@ -1,6 +1,10 @@
-"""What computes: the primitives of a differential execution, in floating point."""
+"""What computes: the primitives of a differential execution, and their form in floating point.
+
+`golden.differential.exact` has the same primitives on exact numbers.
+"""
 
 import abc
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -8,8 +12,29 @@ import numpy as np
 from golden.differential.configuration import Configuration
 from golden.differential.quantise import Grouping, Passes, half, quantise
 from golden.networks.layers import Layer
+from golden.units.activations import activation
 
-__all__ = ["Arithmetic", "FloatArithmetic", "align"]
+__all__ = ["Arithmetic", "FloatArithmetic", "align", "tabulated"]
+
+NORMS = ("group_norm", "layer_norm", "affine_layer_norm")
+"""Kinds of norm with a mean."""
+
+TABULATED = ("silu", "gelu")
+"""Kinds that are tables from FP16 to FP16."""
+
+
+@functools.cache
+def _outcomes(name: str) -> np.ndarray:
+    """Results of an activation for all FP16 patterns, float32; for an infinity that of the largest number."""
+    results = activation(name, np.arange(2**16, dtype=np.uint16)).values.view(np.float16).astype(np.float32)
+    results[0x7C00], results[0xFC00] = results[0x7BFF], results[0xFBFF]
+    return results
+
+
+def tabulated(name: str, values: np.ndarray) -> np.ndarray:
+    """Activation of values, which are rounded to FP16 and clamped first: FP16 numbers held as float32."""
+    with np.errstate(over="ignore"):
+        return _outcomes(name)[values.astype(np.float16).view(np.uint16)]
 
 
 def align(weights: np.ndarray, axis: int, lanes: int, fraction_bits: int, segments: tuple[int, ...] = ()) -> np.ndarray:
@@ -51,8 +76,16 @@ class Arithmetic(abc.ABC):
         """``x - held`` in full."""
 
     @abc.abstractmethod
-    def add(self, held: np.ndarray, delta: np.ndarray, s: int) -> np.ndarray:
-        """New state."""
+    def add(
+        self,
+        held: np.ndarray | None,
+        delta: np.ndarray,
+        s: int,
+        *,
+        terms: Sequence[np.ndarray] = (),
+        bias: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """New state: what is held (None: nothing), plus a delta, plus a bias. The `terms` add up to the delta."""
 
     @abc.abstractmethod
     def predict(self, held: np.ndarray, before: np.ndarray, beta: np.float32, s: int) -> np.ndarray:
@@ -79,32 +112,56 @@ class Arithmetic(abc.ABC):
         """What the engine takes for Xhat if it keeps ``x - Xhat`` in so many bits."""
 
     @abc.abstractmethod
-    def product(self, layer: Layer, delta: np.ndarray, segments: tuple[int, ...] = ()) -> np.ndarray:
-        """Weights times deltas, without bias."""
+    def product(
+        self, layer: Layer, delta: np.ndarray, segments: tuple[int, ...] = (), *, terms: Sequence[np.ndarray] = ()
+    ) -> np.ndarray:
+        """Weights times deltas, without bias. The `terms` add up to the delta and are multiplied group by group."""
 
     @abc.abstractmethod
-    def matmul(self, layer: Layer, a: np.ndarray, b: np.ndarray, *, right: bool = False) -> np.ndarray:
-        """Product of two activations; the one that is not a delta (`right`: the left one) enters as weights."""
+    def matmul(
+        self, layer: Layer, a: np.ndarray, b: np.ndarray, *, right: bool = False, terms: Sequence[np.ndarray] = ()
+    ) -> np.ndarray:
+        """Product of two activations, without the layer's factor; what is no delta (`right`: the left one) are weights.
+
+        The `terms` add up to the delta.
+        """
 
     @abc.abstractmethod
     def outputs(
         self, change: np.ndarray, layer: Layer, s: int, floor: int
     ) -> tuple[np.ndarray, Passes | None, Grouping]:
-        """Output deltas as they reach the state, and the groups they travelled in; exponents are at least `floor`."""
+        """Products as they reach the state, and the groups they travelled in; exponents are at least `floor`."""
 
     @abc.abstractmethod
-    def biased(self, layer: Layer, total: np.ndarray, s: int) -> np.ndarray:
-        """State with bias."""
+    def bias(self, layer: Layer, s: int) -> np.ndarray | None:
+        """Bias of a layer in the state's format, ready to be added; None if it has none."""
 
     @abc.abstractmethod
     def near(self, layer: Layer, values: Sequence[np.ndarray]) -> np.ndarray:
         """A layer near memory, from raw values."""
 
+    @abc.abstractmethod
+    def statistics(self, layer: Layer, value: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and deviation of each statistics set of a norm."""
+
+    @abc.abstractmethod
+    def normalised(self, layer: Layer, value: np.ndarray, mean: np.ndarray, deviation: np.ndarray) -> np.ndarray:
+        """A norm with given statistics."""
+
 
 class FloatArithmetic(Arithmetic):
-    """Binary32 with the machine's roundings: only products and norms differ from its bits, by their own rounding."""
+    """Floating point with the machine's roundings: only sums of products differ from its bits, by their own rounding.
 
-    def __init__(self, configuration: Configuration):
+    Parameters
+    ----------
+    configuration : Configuration
+        How a network is executed.
+    dtype : type
+        Of the products: float32, or float64, which holds nearly every sum exactly and takes twice the time.
+    """
+
+    def __init__(self, configuration: Configuration, dtype: type = np.float32):
+        self._dtype = dtype
         self._configuration = configuration
         self._machine = configuration.machine
         self._half_state = configuration.flow == "diffy" or configuration.machine.state_format == "float16"
@@ -117,20 +174,33 @@ class FloatArithmetic(Arithmetic):
         result = value * np.float32(2.0**-s)
         np.rint(result, out=result)
         result *= np.float32(2.0**s)
-        return result
+        return result.astype(np.float32, copy=False)
 
     def difference(self, x: np.ndarray, held: np.ndarray) -> np.ndarray:
         """``x - held`` in full."""
         return x - held
 
-    def add(self, held: np.ndarray, delta: np.ndarray, s: int) -> np.ndarray:
+    def add(
+        self,
+        held: np.ndarray | None,
+        delta: np.ndarray,
+        s: int,
+        *,
+        terms: Sequence[np.ndarray] = (),
+        bias: np.ndarray | None = None,
+    ) -> np.ndarray:
         """New state."""
-        total = held + delta
-        return half(total) if self._half_state else total
+        total = delta if held is None else held + delta
+        if self._half_state:
+            total = half(total)
+        if bias is not None:
+            total = half(total + bias) if self._half_state else total + bias
+        return total
 
     def predict(self, held: np.ndarray, before: np.ndarray, beta: np.float32, s: int) -> np.ndarray:
         """``held + beta (held - before)`` in the state's format."""
-        return self.grid(held + beta * (held - before), s)
+        held = held.astype(np.float64)
+        return self.grid(held + half(np.float64(beta)) * (held - before), s)
 
     def quantise(
         self,
@@ -151,50 +221,57 @@ class FloatArithmetic(Arithmetic):
             return Passes(values, grouping.split(difference), None, None, None, 0)
         if isinstance(passes, np.ndarray):
             passes = passes[..., None]
+        floor = -24 if self._half_state else floor
         return quantise(
             half(difference),
             grouping,
             self._machine,
             digit_width=digit_width,
             passes=passes,
-            floor=-24 if self._half_state else floor,
-            exponent=exponent,
+            floor=floor,
+            exponent=None if exponent is None else max(exponent, floor),
         )
 
     def residual(
         self, x: np.ndarray, total: np.ndarray, sent: Passes, grouping: Grouping, bits: int, s: int
     ) -> np.ndarray:
         """What the engine takes for Xhat if it keeps ``x - Xhat`` in so many bits."""
-        unit = np.ldexp(np.float32(1), sent.last - bits)
+        unit = np.ldexp(1.0, sent.last - bits)
         kept = np.rint(grouping.split(x - total) / unit)
         limit = 2 ** (bits - 1)
         return self.grid(x - grouping.join(np.clip(kept, -limit, limit - 1) * unit), s)
 
-    def product(self, layer: Layer, delta: np.ndarray, segments: tuple[int, ...] = ()) -> np.ndarray:
+    def product(
+        self, layer: Layer, delta: np.ndarray, segments: tuple[int, ...] = (), *, terms: Sequence[np.ndarray] = ()
+    ) -> np.ndarray:
         """Weights times deltas, without bias."""
         if layer.name not in self._weights:
             weight, machine = half(layer.weight), self._machine
             if machine.weight_form == "aligned":
                 weight = align(layer.weight, 1, machine.lanes, machine.fraction_bits, segments)
-            self._weights[layer.name] = weight
-        return layer.product(delta, self._weights[layer.name])
+            self._weights[layer.name] = weight.astype(self._dtype, copy=False)
+        return layer.product(delta.astype(self._dtype, copy=False), self._weights[layer.name])
 
-    def matmul(self, layer: Layer, a: np.ndarray, b: np.ndarray, *, right: bool = False) -> np.ndarray:
-        """Product of two activations; the one that is not a delta (`right`: the left one) enters as weights."""
+    def matmul(
+        self, layer: Layer, a: np.ndarray, b: np.ndarray, *, right: bool = False, terms: Sequence[np.ndarray] = ()
+    ) -> np.ndarray:
+        """Product of two activations."""
         machine = self._machine
         raw, axis = (a, layer.contracted[0]) if right else (b, layer.contracted[1])
         if machine.weight_form == "aligned":
             raw = align(raw, axis, machine.lanes, machine.fraction_bits)
         else:
             raw = half(raw)
-        return layer(raw, b) if right else layer(a, raw)
+        a, b = (one.astype(self._dtype, copy=False) for one in ((raw, b) if right else (a, raw)))
+        return a @ (b.swapaxes(-1, -2) if layer.transposed else b)
 
     def outputs(
         self, change: np.ndarray, layer: Layer, s: int, floor: int
     ) -> tuple[np.ndarray, Passes | None, Grouping]:
-        """Output deltas as they reach the state."""
+        """Products as they reach the state."""
         configuration = self._configuration
-        change = half(change)
+        factor = getattr(layer, "scale", 1.0)
+        change = half(change if factor == 1.0 else change * half(np.float32(factor)))
         axis = -3 if layer.kind == "convolution" else -1
         grouping = Grouping(axis, (change.shape[axis],), self._machine.lanes)
         if configuration.exact_outputs or configuration.flow in ("raw", "diffy"):
@@ -212,14 +289,50 @@ class FloatArithmetic(Arithmetic):
         )
         return result.values, result, grouping
 
-    def biased(self, layer: Layer, total: np.ndarray, s: int) -> np.ndarray:
-        """State with bias."""
+    def bias(self, layer: Layer, s: int) -> np.ndarray | None:
+        """Bias of a layer in the state's format."""
         bias = getattr(layer, "bias", None)
         if bias is None:
-            return total
+            return None
         bias = self.grid(bias, s)
-        return total + (bias[:, None, None] if layer.kind == "convolution" else bias)
+        return bias[:, None, None] if layer.kind == "convolution" else bias
 
     def near(self, layer: Layer, values: Sequence[np.ndarray]) -> np.ndarray:
         """A layer near memory."""
+        if layer.kind in TABULATED:
+            return tabulated(layer.kind, values[0])
+        if layer.kind == "softmax":
+            e = tabulated("exp", values[0] - values[0].max(axis=-1, keepdims=True))
+            return e / e.sum(axis=-1, keepdims=True, dtype=np.float64)
+        if layer.kind in NORMS:
+            mean, variance = self._moments(layer, values[0])
+            return self._scaled(layer, values[0], mean.astype(np.float32), (1 / np.sqrt(variance)).astype(np.float32))
         return layer(*values)
+
+    def _moments(self, layer: Layer, value: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and variance with epsilon in binary64: for states, nearly always as good as exact once rounded."""
+        shape = (len(value), layer.groups) if layer.kind == "group_norm" else value.shape[:-1]
+        rows = value.reshape(int(np.prod(shape)), -1).astype(np.float64)
+        mean = rows.mean(axis=1)
+        variance = np.einsum("ij,ij->i", rows, rows) / rows.shape[1] - mean * mean
+        return mean.reshape(shape), (variance + np.float64(np.float32(layer.epsilon))).reshape(shape)
+
+    def _scaled(self, layer: Layer, value: np.ndarray, mean: np.ndarray, reciprocal: np.ndarray) -> np.ndarray:
+        """The four binary32 operations of a norm."""
+        z = value.reshape(mean.size, -1) - mean.reshape(-1, 1)
+        z *= reciprocal.reshape(-1, 1)
+        z = z.reshape(value.shape)
+        if hasattr(layer, "weight"):
+            shape = (-1, 1, 1) if layer.kind == "group_norm" else (-1,)
+            z *= layer.weight.reshape(shape)
+            z += layer.bias.reshape(shape)
+        return z
+
+    def statistics(self, layer: Layer, value: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and deviation of each statistics set of a norm."""
+        mean, variance = self._moments(layer, value)
+        return mean.astype(np.float32), np.sqrt(variance).astype(np.float32)
+
+    def normalised(self, layer: Layer, value: np.ndarray, mean: np.ndarray, deviation: np.ndarray) -> np.ndarray:
+        """A norm with given statistics."""
+        return self._scaled(layer, value, mean, np.float32(1) / deviation)

@@ -250,6 +250,13 @@ _PAPER = Parameters(
     memory_lanes=12,
     link_width=256,
 )
+
+
+def _coarser(bits: int) -> dict[str, int]:
+    """Output bits of layers that may be coarser: what a softmax, a GELU or a product of activations reads."""
+    return dict.fromkeys(("*.query", "*.key", "*.value", "*.linear1"), bits - 1) | {"*.scores": bits - 2}
+
+
 _EARLY: dict[str, Any] = {"early_passes": 2, "late_steps": 2, "last_passes": 2, "layer_passes": {"*.mix": 2}}
 _ONCE = {"passes": 1, "last_passes": 1}
 
@@ -261,11 +268,25 @@ CONFIGURATIONS: dict[str, tuple[str, Configuration]] = {
     ),
     "closed-int3": (
         "closed loop, k = 3, n = 32, no float multiplier",
-        Configuration(machine=_loop(3, 4), first_passes=4, input_passes=3, output_bits=12, **_EARLY),
+        Configuration(
+            machine=_loop(3, 4),
+            first_passes=4,
+            input_passes=3,
+            output_bits=13,
+            layer_output_bits=_coarser(13),
+            **_EARLY,
+        ),
     ),
     "closed-int4": (
         "closed loop, k = 4, n = 32, no float multiplier",
-        Configuration(machine=_loop(4, 4), first_passes=3, input_passes=2, output_bits=14, **_EARLY),
+        Configuration(
+            machine=_loop(4, 4),
+            first_passes=3,
+            input_passes=2,
+            output_bits=14,
+            layer_output_bits=_coarser(14),
+            **_EARLY,
+        ),
     ),
     "raw-int8": (
         "raw activations of 8 bits under group exponents, no state",

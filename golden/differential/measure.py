@@ -33,11 +33,13 @@ class Row:
         Values that are not padding.
     digits : int
         Digits of all passes, `elements` times passes.
-    zeros, outliers, saturated : int
-        Digits that are 0; lanes that travel as FP16; lanes that were cut off.
+    zeros, first_zeros : int
+        Digits that are 0, outliers apart; those of pass 0 among them.
+    outliers, saturated : int
+        Lanes that travel as FP16; lanes that were cut off.
     crowded : int
-        Vectors of which more than m lanes overflow at the exponent used (layer policy), or would at the exponent that
-        the m-th largest lane alone asks for.
+        Layer policy: vectors of which more than m lanes overflow. Group policy: vectors whose exponent would fall if
+        one lane more, the m + 1 largest, could be outliers (the floor of the exponent is not looked at).
     vectors, groups, zero_groups : int
         Groups of pass 0; groups of all passes, and those of them that are zero groups.
     bits, joint, entropy : float
@@ -56,6 +58,7 @@ class Row:
     bits: float = 0.0
     joint: float = 0.0
     entropy: float = 0.0
+    first_zeros: int = 0
 
     def __add__(self, other: "Row") -> "Row":
         pairs = zip(dataclasses.astuple(self), dataclasses.astuple(other), strict=True)
@@ -103,8 +106,19 @@ def count(sent: Passes, grouping: Grouping, parameters: Parameters, k: int, m: i
     """Figures of one quantised tensor."""
     elements = int(np.prod(sent.values.shape))
     if sent.exponent is None:
-        plain = float(elements * k + len(sent.values) * SCALE_BITS)
-        return Row(elements=elements, digits=elements, bits=plain, joint=plain, entropy=plain)
+        zeros, plain = (
+            elements - int(np.count_nonzero(sent.values)),
+            float(elements * k + len(sent.values) * SCALE_BITS),
+        )
+        return Row(
+            elements=elements,
+            digits=elements,
+            zeros=zeros,
+            bits=plain,
+            joint=plain,
+            entropy=plain,
+            first_zeros=zeros,
+        )
     lanes = sent.lanes
     axis = lanes.ndim + grouping.axis
     n = parameters.lanes
@@ -112,6 +126,7 @@ def count(sent: Passes, grouping: Grouping, parameters: Parameters, k: int, m: i
     finer = sent.exponent - sent.last
     most = int(np.max((finer + k - 2) // (k - 1), initial=0)) + 1
     row = Row(elements=elements, vectors=vectors, saturated=sent.saturated)
+    row.crowded = _crowded(np.abs(lanes), sent.exponent, axis, parameters, k, m)
     rest = lanes
     exact = sent.exact if sent.exact is not None and sent.exact.any() else None
     replays = np.zeros(vectors, np.int64)
@@ -141,6 +156,8 @@ def count(sent: Passes, grouping: Grouping, parameters: Parameters, k: int, m: i
         row.zero_groups += vectors - int(used.sum())
         row.digits += elements
         row.zeros += elements - int(np.count_nonzero(magnitude)) - (row.outliers if number == 0 else 0)
+        if number == 0:
+            row.first_zeros = row.zeros
         places = place + number + (replays if number else 0)
         row.bits += _group_bits(e, magnitude, used, axis, places, k, m, n)
         row.entropy += _entropy(q, -top, top) * (elements / q.size)
@@ -171,6 +188,14 @@ def _replay_bits(place: np.ndarray, replays: np.ndarray, m: int) -> int:
     """Bits of exponents and counts of replay groups: 4, but 16 for the first group of a block."""
     starts = (place + replays) // BLOCK_GROUPS - place // BLOCK_GROUPS
     return int(replays.sum()) * (4 + m.bit_length()) + int(starts.sum()) * 12
+
+
+def _crowded(magnitude: np.ndarray, e: np.ndarray, axis: int, parameters: Parameters, k: int, m: int) -> int:
+    """`Row.crowded`; under the group policy m lanes overflow at e, and at e - 1 at least m + 1."""
+    layer = parameters.exponent_policy == "layer"
+    over = magnitude >= np.ldexp(np.float32((2**k - 1) / 2), e if layer else e - 1)
+    many = np.count_nonzero(over, axis=axis)
+    return int(np.count_nonzero(many > m if layer else many == m + 1))
 
 
 def _frame(groups: int, parameters: Parameters) -> float:

@@ -48,6 +48,8 @@ class Sent:
         Whether `before` is a prediction rather than what they held.
     since : int
         Step in which they were sent something the last time; -1 if never.
+    terms : tuple of arrays
+        See `Passes.terms`.
     """
 
     delta: np.ndarray
@@ -56,6 +58,11 @@ class Sent:
     fresh: bool | np.ndarray
     predicted: bool = False
     since: int = -1
+    terms: tuple[np.ndarray, ...] = ()
+
+    def whole(self) -> "Sent":
+        """All that they hold, for a product that starts anew though they do not."""
+        return dataclasses.replace(self, delta=self.held, before=None, fresh=True, predicted=False, terms=())
 
 
 class NearMemory(StatefulExecutor):
@@ -97,7 +104,7 @@ class NearMemory(StatefulExecutor):
         self._measure = measure
         self._main = main_values(network)
         self._input = next(iter(network.inputs))
-        self._sums: dict[str, np.ndarray] = {}  # Y without bias, by layer
+        self._sums: dict[str, np.ndarray] = {}  # Y, by layer
         self._sums_before: dict[str, np.ndarray] = {}
         self._held: dict[tuple[str, int], np.ndarray] = {}  # Xhat, by tensor and contracted axis
         self._held_before: dict[tuple[str, int], np.ndarray] = {}
@@ -127,6 +134,10 @@ class NearMemory(StatefulExecutor):
                 states[name] = value[np.maximum(reference, 0)]
         if (reference < 0).any():
             self._anew = reference < 0
+
+    def result(self, value: np.ndarray) -> np.ndarray:
+        """Raw value, which binary32 always holds."""
+        return np.asarray(value, np.float32)
 
     def __call__(self, layer: Layer, values: Sequence[np.ndarray]) -> np.ndarray:
         """Evaluate a layer."""
@@ -199,7 +210,7 @@ class NearMemory(StatefulExecutor):
             tensor_scale=c.tensor_scale,
         )
         delta = sent.values
-        total = delta if predicted is None else a.add(predicted, delta, s)
+        total = a.add(predicted, delta, s, terms=sent.terms)
         if c.flow == "diffy":
             total = x
         elif c.residual_bits:
@@ -211,7 +222,7 @@ class NearMemory(StatefulExecutor):
             else:
                 self._held_before[key] = held if fresh is False else np.where(fresh, total, held)
         self._held[key] = total
-        result = Sent(delta, total, predicted, fresh, predicts, self._when.get(key, -1))
+        result = Sent(delta, total, predicted, fresh, predicts, self._when.get(key, -1), sent.terms)
         self._when[key] = self._index
         if self._measure is not None:
             # items that start anew have passes of their own, and a stream
@@ -282,8 +293,8 @@ class NearMemory(StatefulExecutor):
             change, fresh = self._matmul(layer, values, main)
         else:
             sent = self._operand(layer, 0, values[0])
-            change, fresh = self._arithmetic.product(layer, sent.delta, self._segments(layer)), sent.fresh
-            predicted = sent.predicted
+            change = self._arithmetic.product(layer, sent.delta, self._segments(layer), terms=sent.terms)
+            fresh, predicted = sent.fresh, sent.predicted
         self._ran[layer.name] = self._index
         s = self._exponent(layer.name)
         floor = self._profile.output_floor(layer.name, self._configuration.output_bits_of(layer.name), s)
@@ -291,14 +302,18 @@ class NearMemory(StatefulExecutor):
         if self._measure is not None and passes is not None:
             self._measure.output(self._index, layer.name, passes, grouping)
         before = self._sum_before(layer, fresh, predicted, s)
-        total = change if before is None else self._arithmetic.add(before, change, s)
+        bias = None if fresh is False and before is not None else self._arithmetic.bias(layer, s)
+        if bias is not None and before is not None:
+            bias = np.where(fresh.reshape(-1, *[1] * (change.ndim - 1)), bias, np.zeros_like(bias))
+        terms = () if passes is None else passes.terms
+        total = self._arithmetic.add(before, change, s, terms=terms, bias=bias)
         if self._configuration.prediction and layer.name in self._sums:
             known = self._sums[layer.name]
             if isinstance(fresh, np.ndarray):
                 known = np.where(fresh.reshape(-1, *[1] * (total.ndim - 1)), total, known)
             self._sums_before[layer.name] = known
         self._sums[layer.name] = total
-        return self._arithmetic.biased(layer, total, s)
+        return total
 
     def _segments(self, layer: Layer) -> tuple[int, ...]:
         source = self._network.by_name.get(layer.inputs[0])
@@ -311,7 +326,7 @@ class NearMemory(StatefulExecutor):
         sent = self._send(layer.inputs[number], layer.contracted[number], value, raw=raw)
         if sent.before is None or self._ran.get(layer.name) == sent.since:
             return sent
-        return dataclasses.replace(sent, delta=sent.held, before=None, fresh=True, predicted=False)
+        return sent.whole()
 
     def _sum_before(self, layer: Layer, fresh: bool | np.ndarray, predicted: bool, s: int) -> np.ndarray | None:
         """What the new sum adds to."""
@@ -336,14 +351,17 @@ class NearMemory(StatefulExecutor):
             known, fixed = self._fixed.get(layer.name), values[1 - moving]
             self._fixed[layer.name] = fixed
             same = known is not None and np.array_equal(known, fixed)
-            operand, fresh = (sent.delta, sent.fresh) if same else (sent.held, True)
-            return a.matmul(layer, *((operand, fixed) if moving == 0 else (fixed, operand)), right=moving == 1), fresh
+            if not same and sent.before is not None:
+                sent = sent.whole()
+            operands = (sent.delta, fixed) if moving == 0 else (fixed, sent.delta)
+            return a.matmul(layer, *operands, right=moving == 1, terms=sent.terms), sent.fresh
         left = self._operand(layer, 0, values[0], raw=raw)
         right = self._operand(layer, 1, values[1], raw=raw)
         if right.before is None or left.before is None:
-            return a.matmul(layer, left.held, right.held), True
-        change = a.matmul(layer, left.held, right.delta, right=True)
-        change += a.matmul(layer, left.delta, right.before)
+            left = left if left.before is None else left.whole()
+            return a.matmul(layer, left.delta, right.held, terms=left.terms), True
+        change = a.matmul(layer, left.held, right.delta, right=True, terms=right.terms)
+        change += a.matmul(layer, left.delta, right.before, terms=left.terms)
         return change, left.fresh
 
     # Norms ----------------------------------------------------------------------------------------------------------
@@ -352,10 +370,10 @@ class NearMemory(StatefulExecutor):
         form = self._configuration.norm
         if form == "current":
             return self._arithmetic.near(layer, [value])
-        mean, deviation = layer.statistics(value)
+        mean, deviation = self._arithmetic.statistics(layer, value)
         if form == "calibrated":
             used = np.broadcast_to(self._profile.deviations(layer.name, self._index), deviation.shape)
         else:
             used = self._deviation.get(layer.name, deviation)
             self._deviation[layer.name] = deviation
-        return layer.normalised(value, mean, used)
+        return self._arithmetic.normalised(layer, value, mean, used)

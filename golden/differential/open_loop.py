@@ -221,17 +221,24 @@ class OpenLoop(StatefulExecutor):
         c, machine = self._configuration, self._configuration.machine
         readers = tuple(layer.name for layer in self._network.consumers(source))
         axis = axis if axis < 0 else axis - delta.ndim
-        grouping = Grouping(axis, (delta.shape[axis],), machine.lanes)
         passes = c.passes_of(self._index, self._steps, readers, first_layer=source == self._input)
         digits = c.digits_of(readers)
 
         def quantised(values: np.ndarray, count: int, exponent: int | None) -> np.ndarray:
+            along = axis
+            if exponent is not None:  # groups of a static exponent run on over positions: only the last one is padded
+                values = np.moveaxis(values, axis, -1)
+                shape, along = values.shape, -1
+                values = values.reshape(len(values), 1, -1)
+            grouping = Grouping(along, (values.shape[along],), machine.lanes)
             sent = self._arithmetic.quantise(
                 values, grouping, digit_width=digits, passes=count, floor=-24, exponent=exponent
             )
             if self._measure is not None:
                 self._measure.output(self._index, source, sent, grouping, digits, machine.outliers)
-            return sent.values
+            if exponent is None:
+                return sent.values
+            return np.ascontiguousarray(np.moveaxis(sent.values.reshape(shape), -1, axis))
 
         layer_policy = machine.exponent_policy == "layer"
         fresh = max(c.first_passes, passes), None

@@ -7,6 +7,7 @@ import numpy as np
 
 from golden.differential.arithmetic import Arithmetic
 from golden.differential.configuration import Configuration
+from golden.differential.exact import ExactArithmetic
 from golden.differential.measure import Measure
 from golden.differential.near_memory import NearMemory
 from golden.differential.open_loop import OpenLoop
@@ -83,6 +84,7 @@ def run(
     *,
     seed: int = 0,
     measured: bool = False,
+    exact: bool = False,
     track: Callable[[Iterable[Step]], Iterable[Step]] = iter,
 ) -> Run:
     """Sample with DDIM under a configuration.
@@ -97,12 +99,23 @@ def run(
         Of the starting noise.
     measured : bool
         Whether to take notes; that takes longer than the execution.
+    exact : bool
+        Whether to compute the machine's bits, by the unit models, rather than in floating point; flows near memory
+        only, and several times slower.
     track : callable
         Wraps the iteration over the steps, to show progress.
+
+    Raises
+    ------
+    ValueError
+        If `exact` is asked of a flow or a configuration that has no exact form.
     """
+    if exact and configuration.flow in ("dense", "sign_mask"):
+        raise ValueError(f"exact must be false with flow {configuration.flow}, not true")
     profile = None if configuration.flow == "dense" else calibrate(network, steps)
     measure = Measure(configuration.machine) if measured and configuration.flow != "dense" else None
-    how = executor(network, configuration, profile, measure=measure)
+    arithmetic = ExactArithmetic(configuration, profile) if exact and profile is not None else None
+    how = executor(network, configuration, profile, arithmetic=arithmetic, measure=measure)
     start = noise(network, seed, len(labels))
     trajectory = [step.image for step in track(ddim(network, start, labels, steps, executor=how))]
     return Run(trajectory[-1], np.stack(trajectory), measure)

@@ -1,0 +1,1 @@
+"""The commands of ``python -m golden``, a module for each."""

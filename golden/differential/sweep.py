@@ -1,0 +1,154 @@
+"""Variants of the closed and the open loop, one change at a time: the figures behind the decisions.
+
+``python -m golden sweep`` runs them; a row a variant, network and number of steps.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from golden.differential.configuration import CONFIGURATIONS, Configuration, configuration
+from golden.differential.run import run
+from golden.networks.graph import Network
+from golden.zoo.quality import psnr
+
+__all__ = ["sweep", "variants"]
+
+MEASURED = 2
+"""Images on which bits are counted: counting takes longer than executing, and the shares hardly differ."""
+
+
+def _changed(base: Configuration, machine: dict[str, Any] | None = None, **changes: Any) -> Configuration:
+    parameters = dataclasses.replace(base.machine, **(machine or {}))
+    return dataclasses.replace(base, machine=parameters, **changes)
+
+
+def variants() -> dict[str, Configuration]:
+    """Every variant by name: ``<base>`` as it is, or ``<base>: <what is different>``."""
+    result: dict[str, Configuration] = {}
+
+    def add(base: str, what: str, machine: dict[str, Any] | None = None, **changes: Any) -> None:
+        result[f"{base}: {what}"] = _changed(configuration(base), machine, **changes)
+
+    for base in ("raw-int8", "raw-int8-tensor", "closed-int3", "closed-int4"):
+        result[base] = configuration(base)
+    for base in ("closed-int3", "closed-int4"):
+        own = configuration(base)
+        add(base, "n = 16", {"lanes": 16})
+        add(base, "m = 1", {"outliers": 1})
+        add(base, "m = 2", {"outliers": 2})
+        layer = {"exponent_policy": "layer", "overflow_policy": "replay", "outliers": 2}
+        add(base, "layer exponent, replay, m = 2", layer)
+        for passes in (2, 3, 4):
+            add(
+                base,
+                f"{passes} output passes, no floor",
+                {"output_passes": passes},
+                output_form="passes",
+                output_bits=0,
+            )
+        add(base, "output floor 1 bit up", output_bits=own.output_bits - 1)
+        add(base, "exact outputs", exact_outputs=True)
+        for width in (16, 20):
+            add(base, f"state {width} bits", {"state_width": width})
+        add(base, "FP16 state", {"state_format": "float16"})
+        for bits in (12, 14):
+            add(base, f"F = {bits}", {"fraction_bits": bits})
+        add(base, "FP16 weights", {"weight_form": "float"})
+        add(base, "prediction", prediction=True)
+        add(base, "prediction, exact outputs", prediction=True, exact_outputs=True)
+        add(base, "residual in 2 bits", residual_bits=2)
+        add(base, "residual in 3 bits", residual_bits=3)
+        add(base, "previous deviation", norm="previous")
+        add(base, "calibrated deviation", norm="calibrated")
+        add(base, "raw attention", attention="raw")
+        add(base, "one pass early", early_passes=1)
+        add(base, "one pass for the mix of attention", layer_passes={})
+        add(base, "one pass at the end", last_passes=1)
+        add(base, "choice by cost", choice="cost")
+    add("closed-int3", "k = 4 for the mix of attention", layer_passes={}, layer_digits={"*.mix": 4})
+    group = {"exponent_policy": "group", "overflow_policy": "saturate", "lanes": 32, "outliers": 0, "memory_lanes": 4}
+    exact = _changed(configuration("paper"), norm="current")
+    result["paper"] = configuration("paper")
+    result["paper: k = 4"] = _changed(configuration("paper"), {"digit_width": 4})
+    result["paper: previous deviation"] = _changed(configuration("paper"), norm="previous")
+    result["paper: current norm"] = exact
+    result["paper: current norm, 8 bits"] = _changed(exact, group | {"digit_width": 8})
+    result["paper: refresh every 10 steps"] = _changed(configuration("paper"), refresh=10)
+    result["paper: current norm, flip repair"] = _changed(exact, {"flip_repair": True})
+    result["paper: current norm, 8 bits, flip repair"] = _changed(
+        exact, group | {"digit_width": 8, "flip_repair": True}
+    )
+    result["paper: current norm, group exponent"] = _changed(exact, group)
+    result["paper: current norm, group exponent, flip repair"] = _changed(exact, group | {"flip_repair": True})
+    result["diffy"] = _changed(CONFIGURATIONS["closed-int3"][1], flow="diffy")
+    return result
+
+
+def sweep(
+    network: Network,
+    steps: int,
+    chosen: Sequence[str],
+    *,
+    images: int = 16,
+    seed: int = 0,
+    track: Callable[[Sequence[str]], Iterator[str]] = iter,
+) -> Iterator[dict[str, Any]]:
+    """Run variants.
+
+    Parameters
+    ----------
+    network : Network
+        To sample.
+    steps : int
+        Of DDIM.
+    chosen : sequence of str
+        Names of `variants`.
+    images : int
+        To draw.
+    seed : int
+        Of the starting noise.
+    track : callable
+        Wraps the iteration over the names, to show progress.
+
+    Yields
+    ------
+    dict
+        ``variant``, ``network``, ``steps``, ``images``, ``psnr_mean`` and ``psnr_min`` (dB against dense, peak 2);
+        over all steps but the first: ``input_bits`` and ``output_bits`` an element, ``link`` (bits of both against 32
+        for a value that is written and read in FP16; the open loop counts its output and a sign), ``link_joint`` with
+        joint output deltas, and ``array`` (groups the array works on over those of one dense pass).
+    """
+    known = variants()
+    labels = np.arange(images) % network.config["classes"]
+    reference = run(network, configuration("dense"), labels, steps, seed=seed).images
+    for name in track(chosen):
+        how = known[name]
+        result = psnr(run(network, how, labels, steps, seed=seed).images, reference)
+        measure = run(network, how, labels[:MEASURED], steps, seed=seed, measured=True).measure
+        later = range(1, steps)
+        inputs, outputs = measure.total(measure.inputs, later), measure.total(measure.outputs, later)
+        per_input = inputs.bits / max(inputs.elements, 1)
+        per_output = outputs.bits / max(outputs.elements, 1)
+        if how.flow == "sign_mask":
+            link = joint = (per_output + 1) / 32
+            work = (outputs.groups - outputs.zero_groups) / max(outputs.vectors, 1)
+        else:
+            both = inputs.elements + outputs.elements
+            link, joint = ((inputs.bits + bits) / (16 * both) for bits in (outputs.bits, outputs.joint))
+            work = (inputs.groups - inputs.zero_groups) / max(inputs.vectors, 1)
+        yield {
+            "variant": name,
+            "network": network.name,
+            "steps": steps,
+            "images": images,
+            "psnr_mean": float(result.mean()),
+            "psnr_min": float(result.min()),
+            "input_bits": per_input,
+            "output_bits": per_output,
+            "link": link,
+            "link_joint": joint,
+            "array": work,
+        }

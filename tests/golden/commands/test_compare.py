@@ -1,0 +1,86 @@
+import json
+
+import matplotlib.image
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from golden import zoo
+from golden.__main__ import main
+from golden.sampling import ddim, noise
+from golden.zoo import quality
+
+pytestmark = pytest.mark.golden
+
+
+def run(*arguments):
+    return CliRunner().invoke(main, list(map(str, arguments)))
+
+
+def test_rows(tmp_path):
+    picture = tmp_path / "drift.png"
+    arguments = ("--network", "unet,dit", "--steps", 3, "--count", 2, "--seed", 5, "--json", "--plot", picture)
+    result = run("compare", "--method", "dense,raw-int8,closed-int3", *arguments)
+    assert result.exit_code == 0, result.output
+    rows = json.loads(result.stdout)
+    assert [(row["network"], row["method"]) for row in rows] == [
+        (network, method) for network in ("unet", "dit") for method in ("dense", "raw-int8", "closed-int3")
+    ]
+    for row in rows:
+        assert list(row) == [
+            *("method", "network", "steps", "images", "psnr_mean", "psnr_min", "ssim_mean", "agreement", "found"),
+            *("frechet", "drift", "seconds", "time_ratio"),
+        ]
+        assert row["steps"] == 3 and row["images"] == 2 and len(row["drift"]) == 3
+        if row["method"] == "dense":
+            assert row["psnr_mean"] is None and row["psnr_min"] is None and row["drift"] == [None] * 3
+            assert row["ssim_mean"] == 1 and row["agreement"] == 1
+        else:
+            assert 20 < row["psnr_min"] < row["psnr_mean"] < 80
+            assert row["drift"][-1] == row["psnr_mean"]
+    assert matplotlib.image.imread(picture).ndim == 3
+    assert f"Picture: {picture}" in result.stderr
+
+
+def test_what_is_measured_is_the_distance_to_the_dense_images(tmp_path, monkeypatch):
+    """A method that is one step of the dense sampling late, so that every figure can be had without the command."""
+    from golden.commands import compare
+    from golden.differential.configuration import CONFIGURATIONS
+    from golden.differential.run import Run
+
+    network, labels = zoo.load("unet"), np.array([3, 8, 1])
+    steps = [step.image for step in ddim(network, noise(network, 7, 3), labels, 4)]
+
+    def late(network, configuration, labels, count, *, seed, track):
+        dense = configuration.flow == "dense"
+        trajectory = np.stack(steps if dense else [steps[0], *steps[:-1]])
+        return Run(trajectory[-1], trajectory, None)
+
+    monkeypatch.setattr(compare, "run", late)
+    (row,) = compare.rows(network, {"late": CONFIGURATIONS["raw-int8"][1]}, labels, 4, seed=7)
+    each = [10 * np.log10(4 / np.mean((steps[2][i] - steps[3][i]).astype(float) ** 2)) for i in range(3)]
+    assert row["psnr_mean"] == pytest.approx(np.mean(each)) and row["psnr_min"] == pytest.approx(min(each))
+    assert row["drift"][0] is None and row["drift"][2] == pytest.approx(quality.psnr(steps[1], steps[2]).mean())
+    assert row["found"] == np.mean(zoo.classify(steps[2]) == labels)
+    assert row["agreement"] == np.mean(zoo.classify(steps[2]) == zoo.classify(steps[3]))
+    assert row["frechet"] == pytest.approx(quality.frechet(zoo.statistics(steps[2]), zoo.digits()))
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ("--method closed-int5", "Method must be one of the known names, not 'closed-int5'; did you mean closed-int"),
+        ("--method paper,paper", "Methods must have different names, not 'paper' twice"),
+        ("--network unet,ditt", "Network must be one of the known names, not 'ditt'; did you mean dit"),
+        ("--network classifier", "Network must take image, timestep and label to be sampled, not image"),
+        ("--steps 0", "Steps must be an integer from 1 to 1000, not 0"),
+        ("--plot drift.jpg", "Output must end in .png, not 'drift.jpg'"),
+        ("--method nothing.json", "[Errno 2] No such file or directory: 'nothing.json'"),
+    ],
+)
+def test_bad_input_is_one_sentence(tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    result = run("compare", *arguments.split())
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"Error: {message}")
+    assert result.stderr.count("\n") == 1 and not result.stdout
