@@ -229,7 +229,7 @@ class Measure:
         self.inputs[step, name] += count(sent, grouping, self._parameters, k, self._parameters.outliers)
 
     def output(
-        self, step: int, name: str, sent: Passes, grouping: Grouping, *, k: int | None = None, outliers: int = 0
+        self, step: int, name: str, sent: Passes, grouping: Grouping, k: int | None = None, outliers: int = 0
     ) -> None:
         """Deltas left a product, or in the open loop (which also gives k and m) entered a mask or a product."""
         k = self._parameters.digit_width if k is None else k

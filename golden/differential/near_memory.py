@@ -225,7 +225,11 @@ class NearMemory(StatefulExecutor):
         result = Sent(delta, total, predicted, fresh, predicts, self._when.get(key, -1), sent.terms)
         self._when[key] = self._index
         if self._measure is not None:
-            self._measure.sent(self._index, source, sent, grouping, digits)
+            # items that start anew have passes of their own, and a stream
+            parts = [sent] if isinstance(fresh, bool) else [sent.items(which) for which in (self._anew, ~self._anew)]
+            for part in parts:
+                if len(part.values):
+                    self._measure.sent(self._index, source, part, grouping, digits)
         if c.choice != "delta" and len(self._costs.get(key, ())) < 2 and not raw and fresh is False:
             self._choose(key, readers, x, sent, grouping, passes)
         self._sent[key] = result

@@ -235,7 +235,7 @@ class OpenLoop(StatefulExecutor):
                 values, grouping, digit_width=digits, passes=count, floor=-24, exponent=exponent
             )
             if self._measure is not None:
-                self._measure.output(self._index, source, sent, grouping, k=digits, outliers=machine.outliers)
+                self._measure.output(self._index, source, sent, grouping, digits, machine.outliers)
             if exponent is None:
                 return sent.values
             return np.ascontiguousarray(np.moveaxis(sent.values.reshape(shape), -1, axis))

@@ -107,15 +107,21 @@ class Calibration(StatefulExecutor):
         To calibrate.
     quantile : float
         Share of deltas that a static exponent has to fit; 0.98 leaves about the published share of outliers.
+    stream : bool
+        Whether every item of the batch keeps a timestep of its own, see `Profile.rows`. Means are then over the calls,
+        without as many of the first ones as there are items: these fill the stream.
     """
 
-    def __init__(self, network: Network, quantile: float = 0.98):
+    def __init__(self, network: Network, quantile: float = 0.98, *, stream: bool = False):
+        self._stream = stream
+        self._index = 0
+        self._reference: np.ndarray | None = None
         self._main = main_values(network)
         self._quantile = quantile
         reads = (layer for layer in network.layers if layer.contracted or layer.kind in ACTIVATIONS)
         self._read = {source for layer in reads for source in layer.inputs} & self._main
         self._largest: dict[str, float] = dict.fromkeys(self._main, 0.0)
-        self._deviation: dict[str, list[np.ndarray]] = {}
+        self._deviation: dict[str, dict[int, np.ndarray]] = {}
         self._history: dict[str, list[np.ndarray]] = {}
         self._overflow: dict[str, list[float]] = {}
         self._trend: dict[str, list[float]] = {}
@@ -125,6 +131,7 @@ class Calibration(StatefulExecutor):
     def begin_step(self, index: int, steps: int, reference: np.ndarray | None = None) -> None:
         """The network's input is to be noted once in a step."""
         self._noted = False
+        self._index, self._reference = index, reference
 
     def __call__(self, layer: Layer, values: Sequence[np.ndarray]) -> np.ndarray:
         """Evaluate `layer` densely."""
@@ -135,9 +142,15 @@ class Calibration(StatefulExecutor):
         if layer.name in self._main:
             self._note(layer.name, output)
             if layer.kind in ("group_norm", "layer_norm"):
-                deviation = layer.statistics(values[0])[1].mean(axis=0)
-                self._deviation.setdefault(layer.name, []).append(deviation.astype(np.float32))
+                deviation = layer.statistics(values[0])[1]
+                if not self._stream:
+                    deviation = deviation.mean(axis=0)
+                if not self._filling(len(values[0])):
+                    self._deviation.setdefault(layer.name, {})[self._index] = deviation.astype(np.float32)
         return output
+
+    def _filling(self, items: int) -> bool:
+        return self._stream and self._index < items
 
     def _note(self, name: str, value: np.ndarray) -> None:
         self._largest[name] = max(self._largest[name], float(np.abs(value).max()))
@@ -145,10 +158,13 @@ class Calibration(StatefulExecutor):
             return
         history = self._history.setdefault(name, [])
         beta = 0.0
-        if history:
+        if history and not self._filling(len(value)):
             delta = value - history[-1]
+            if self._reference is not None:
+                refers = self._reference >= 0
+                delta = value[refers] - history[-1][self._reference[refers]]
             self._overflow.setdefault(name, []).append(float(np.quantile(np.abs(delta), self._quantile)))
-            if len(history) > 1:
+            if len(history) > 1 and not self._stream:
                 before = history[-1] - history[-2]
                 power = float(np.vdot(before, before))
                 beta = float(np.vdot(delta, before)) / power if power else 0.0
@@ -157,15 +173,24 @@ class Calibration(StatefulExecutor):
         del history[:-2]
 
     def profile(self, steps: int) -> Profile:
-        """What was found in a sampling of `steps` steps."""
+        """What was found in a sampling of `steps` steps. A step that left a norm out takes the row before."""
         overflow = {name: float(np.median(found[:-1] or found)) for name, found in self._overflow.items()}
         return Profile(
             steps=steps,
             largest=self._largest,
-            deviation={name: np.stack(found) for name, found in self._deviation.items()},
+            deviation={name: self._rows(found, steps) for name, found in self._deviation.items()},
             overflow=overflow,
             trend={name: np.array(found, np.float32) for name, found in self._trend.items()},
+            rows=np.arange(len(self._reference)) if self._stream and self._reference is not None else None,
         )
+
+    def _rows(self, found: dict[int, np.ndarray], steps: int) -> np.ndarray:
+        if self._stream:
+            return np.mean(list(found.values()), axis=0)
+        rows = [found[min(found)]]
+        for step in range(1, steps):
+            rows.append(found.get(step, rows[-1]))
+        return np.stack(rows)
 
 
 @functools.lru_cache(maxsize=32)

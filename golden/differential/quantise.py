@@ -141,6 +141,12 @@ class Passes:
     saturated: int
     terms: tuple[np.ndarray, ...] = ()
 
+    def items(self, which: np.ndarray) -> "Passes":
+        """Some items of the batch; of what was saturated nothing is said."""
+        parts = {name: getattr(self, name) for name in ("values", "lanes", "exponent", "last", "exact")}
+        parts = {name: None if part is None else part[which] for name, part in parts.items()}
+        return dataclasses.replace(self, **parts, saturated=0)
+
 
 def quantise(
     values: np.ndarray,

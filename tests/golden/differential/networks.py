@@ -97,7 +97,7 @@ class Spy:
         self.inputs[step, name] = sent, k
         self.groupings[name] = grouping
 
-    def output(self, step, name, sent, grouping, **digits):
+    def output(self, step, name, sent, grouping, k=None, outliers=0):
         self.outputs.setdefault((step, name), []).append(sent)
         self.groupings[name] = grouping
 
