@@ -227,7 +227,7 @@ def command(
 def _print(found: Sequence[Mapping[str, Any]], beside: Sequence[Mapping[str, Any]], batch: int) -> None:
     sizes = ("link_in", "link_out", "raw", "weights", "memory_read", "memory_written")
     hidden = ("macs", "input_bits", "output_bits", "passes", "zero_groups", "rates")
-    title = f"One step, {batch} images, MB and million cycles; ratio: activations on the link over Diffy's 32 bits"
+    title = f"One step, batch {batch}, MB and million cycles; ratio: activations on the link over Diffy's 32 bits"
     rows = []
     for row in found:
         kept = {key: value for key, value in row.items() if key not in hidden}
@@ -263,7 +263,8 @@ def draw(found: Sequence[Mapping[str, Any]], beside: Sequence[Mapping[str, Any]]
             panel.set_xticks(range(len(networks)), [name.replace("guided-diffusion", "guided") for name in networks])
         axes[0][0].set(title="speed-up over dense of the same cost")
         axes[0][1].set(title="off-chip traffic relative to dense (log)", yscale="log")
-        axes[0][0].legend(fontsize="x-small", title=f"without 'predicted': {PAPER}", title_fontsize="xx-small")
+        axes[0][0].legend(fontsize="x-small", ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.1))
+        axes[0][1].set_xlabel(f"not 'predicted': {PAPER}", fontsize="x-small")
         if found:
             panel = axes[0][2]
             targets = list(dict.fromkeys(row["network"] for row in found))
@@ -274,4 +275,4 @@ def draw(found: Sequence[Mapping[str, Any]], beside: Sequence[Mapping[str, Any]]
                 panel.bar(at, values, 0.8 / len(methods), label=method, color=colours[place % len(colours)])
             panel.set_xticks(range(len(targets)), targets)
             panel.set(title="activations on the link over Diffy's 32 bits")
-            panel.legend(fontsize="x-small")
+            panel.legend(fontsize="x-small", ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.1))
