@@ -1,5 +1,6 @@
 """``golden compare``: what methods do to the images, against dense sampling with the same seed."""
 
+import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -8,16 +9,18 @@ from typing import Any
 import click
 import numpy as np
 
-from golden import console, zoo
+from golden import console, traffic, zoo
 from golden.commands import options
+from golden.commands.stats import measured
 from golden.differential.configuration import Configuration
 from golden.differential.profile import calibrate
 from golden.differential.run import Run, run
 from golden.networks.graph import Network
+from golden.parameters import Parameters
 from golden.sampling import Step
 from golden.zoo import quality
 
-__all__ = ["command", "rows"]
+__all__ = ["command", "price", "rows"]
 
 Track = Callable[[Iterable[Step]], Iterable[Step]]
 
@@ -97,6 +100,103 @@ def _finite(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
+def price(
+    network: Network, configuration: Configuration, name: str, steps: int, areas: Sequence[Mapping[str, Any]] = ()
+) -> dict[str, Any]:
+    """What a method costs, measured on a sampling of one image.
+
+    Parameters
+    ----------
+    network, configuration, name, steps :
+        What is run, as in `rows`.
+    areas : sequence of mapping
+        Report of ``python -m fpga area``.
+
+    Returns
+    -------
+    dict
+        ``link_bits`` that cross the link for a boundary element, in and out together (Diffy: 32, see
+        `golden.traffic`; output deltas in their joint form), and ``area_cycles``: LUTs of a multiplier lane times the
+        clocks that a multiply-accumulate keeps it. Without a group of this k in the report its LUTs are those of k = 3
+        times (k - 1) / 2; without one of these n and m, or without a report, ``area_cycles`` is None.
+    """
+    rates = traffic.Rates()
+    if configuration.flow != "dense":
+        notes = measured(network, name, configuration, np.array([3]), steps)
+        rates = traffic.Rates.measured(notes, joint=True)
+    machine, kind = configuration.machine, traffic.kind_of(configuration)
+    bills = [traffic.bill(item, kind, rates, machine) for item in traffic.items(network, 1, configuration.attention)]
+    bill = traffic.total(bills)
+    lane = _luts(areas, None) if kind == "fp16" else _luts(areas, machine)
+    busy = 1.0 if kind == "fp16" else bill.cycles * machine.rows * machine.columns * machine.lanes / bill.macs
+    return {"link_bits": 32 * bill.ratio, "area_cycles": None if lane is None else lane * busy}
+
+
+def _luts(areas: Sequence[Mapping[str, Any]], machine: Parameters | None) -> float | None:
+    """LUTs of a lane of a dense group, or of a machine's multiplier group."""
+    for row in areas:
+        lanes, luts = row["lanes"], row["cells"]["luts"]
+        if machine is None and row["piece"].startswith("dense group"):
+            return luts / lanes
+    if machine is None:
+        return None
+    for k, factor in ((machine.digit_width, 1.0), (3, (machine.digit_width - 1) / 2)):
+        start = f"multiplier_group, k={k} n={machine.lanes} m={machine.outliers},"
+        for row in areas:
+            if row["piece"].startswith(start) and row["leaves"] == "ecp5":
+                return factor * row["cells"]["luts"] / row["lanes"]
+    return None
+
+
+def _areas(path: Path | None) -> list[dict[str, Any]]:
+    """Report of ``python -m fpga area``.
+
+    Raises
+    ------
+    OSError, ValueError
+        If it cannot be read or is something else.
+    """
+    if path is None:
+        return []
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+        for row in report:
+            row["piece"], row["leaves"], row["lanes"], row["cells"]["luts"]
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        raise ValueError(f"Areas must be a report of `python -m fpga area`, not {str(path)!r}") from error
+    return report
+
+
+def draw_prices(found: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Save PSNR against bits on the link, and against area and cycles where they are known."""
+    keys = {"link_bits": "bits on the link for a boundary element (Diffy: 32)"}
+    if any(row["area_cycles"] is not None for row in found):
+        keys["area_cycles"] = "LUTs times clocks of a multiply-accumulate"
+    with options.figure(path, 1, len(keys), figsize=(6 * len(keys), 4), squeeze=False, sharey=True) as (_, axes):
+        for panel, (key, label) in zip(axes[0], keys.items(), strict=True):
+            for marker, name in zip("osD^vPX", dict.fromkeys(row["network"] for row in found), strict=False):
+                points = [
+                    row
+                    for row in found
+                    if row["network"] == name and row["psnr_mean"] is not None and row[key] is not None
+                ]
+                panel.scatter(
+                    [row[key] for row in points], [row["psnr_mean"] for row in points], marker=marker, label=name
+                )
+                for row in points:
+                    panel.annotate(
+                        row["method"],
+                        (row[key], row["psnr_mean"]),
+                        textcoords="offset points",
+                        xytext=(5, 3),
+                        fontsize="x-small",
+                    )
+            panel.set(xlabel=label, ylabel="PSNR to dense, dB", xlim=(0, None))
+            panel.margins(x=0.25)
+            panel.grid(alpha=0.3)
+            panel.legend(fontsize="small")
+
+
 def draw(found: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Save the drift of every method, a panel for each network."""
     networks = list(dict.fromkeys(row["network"] for row in found))
@@ -119,6 +219,12 @@ def draw(found: Sequence[Mapping[str, Any]], path: Path) -> None:
 @options.labels
 @options.seed
 @options.picture("plot", "compare.png", "Draw how far the samples are from dense ones after each step.")
+@options.picture("pareto", "pareto.png", "Measure what methods cost, and draw PSNR against it.")
+@click.option(
+    "--areas",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Report of `python -m fpga area`, build/fpga/area.json: cost as area, too.",
+)
 @options.as_json
 def command(
     method: str,
@@ -128,12 +234,18 @@ def command(
     labels: str | None,
     seed: int,
     plot: Path | None,
+    pareto: Path | None,
+    areas: Path | None,
     as_json: bool,
 ) -> None:
     """Compare methods with dense sampling of the same seed: PSNR, SSIM, classifier, drift and time."""
     methods = options.methods(method)
     networks = [zoo.load(name.strip()) for name in network.split(",")]
     options.writable(plot)
+    options.writable(pareto)
+    if plot is not None and plot == pareto:
+        raise ValueError(f"Pictures must be two files, not {str(plot)!r} twice")
+    report = _areas(areas)
     found = []
     for one in networks:
         asked = options.classes(labels, count, one.config["classes"])
@@ -142,9 +254,15 @@ def command(
             return lambda run: console.progress(run, f"{one.name}, {name}", total=steps)
 
         found += rows(one, methods, asked, steps, seed=seed, track=track)
+        if pareto is not None or areas is not None:
+            for row in (row for row in found if row["network"] == one.name):
+                row.update(price(one, methods[row["method"]], row["method"], steps, report))
     title = f"{count} images, {steps} DDIM steps, seed {seed}; PSNR in dB against dense, mean and least of the images"
     shown = found if as_json else [{key: row[key] for key in row if key not in ("drift", "steps")} for row in found]
     console.show(shown, title=title, as_json=as_json)
     if plot is not None:
         draw(found, plot)
         click.echo(f"Picture: {plot}", err=as_json)
+    if pareto is not None:
+        draw_prices(found, pareto)
+        click.echo(f"Picture: {pareto}", err=as_json)

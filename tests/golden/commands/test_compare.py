@@ -66,6 +66,27 @@ def test_what_is_measured_is_the_distance_to_the_dense_images(tmp_path, monkeypa
     assert row["frechet"] == pytest.approx(quality.frechet(zoo.statistics(steps[2]), zoo.digits()))
 
 
+def test_prices(tmp_path):
+    areas, picture = tmp_path / "area.json", tmp_path / "pareto.png"
+    pieces = {"multiplier_group, k=3 n=32 m=0, aligned F=10": (32, 1280), "dense group, FP16 x FP16, n=16": (16, 3200)}
+    report = [
+        {"piece": piece, "leaves": "ecp5", "lanes": lanes, "cells": {"luts": luts}}
+        for piece, (lanes, luts) in pieces.items()
+    ]
+    areas.write_text(json.dumps(report))
+    arguments = ("--steps", 2, "--count", 2, "--json", "--pareto", picture, "--areas", areas)
+    result = run("compare", "--method", "dense,paper,closed-int3,closed-int4,raw-int8-tensor", *arguments)
+    assert result.exit_code == 0, result.output
+    dense, paper, three, four, eight = json.loads(result.stdout)
+    assert dense["link_bits"] == 32 and dense["area_cycles"] == 200
+    assert paper["area_cycles"] is None  # no group of 60 lanes in the report
+    assert three["link_bits"] < four["link_bits"] < 32
+    assert eight["link_bits"] < 16 + 8
+    assert 40 < three["area_cycles"] < 40 * 4 * 1.5  # passes of step 0, padding of channels, attention in two products
+    assert eight["area_cycles"] > 40 * 3.5  # 7 bits of magnitude where k = 3 has 2, once
+    assert matplotlib.image.imread(picture).ndim == 3
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [
@@ -75,6 +96,9 @@ def test_what_is_measured_is_the_distance_to_the_dense_images(tmp_path, monkeypa
         ("--network classifier", "Network must take image, timestep and label to be sampled, not image"),
         ("--steps 0", "Steps must be an integer from 1 to 1000, not 0"),
         ("--plot drift.jpg", "Output must end in .png, not 'drift.jpg'"),
+        ("--pareto a.png --plot a.png", "Pictures must be two files, not 'a.png' twice"),
+        ("--areas nothing.json", "[Errno 2] No such file or directory: 'nothing.json'"),
+        ("--areas /dev/null", "Areas must be a report of `python -m fpga area`, not '/dev/null'"),
         ("--method nothing.json", "[Errno 2] No such file or directory: 'nothing.json'"),
     ],
 )

@@ -115,15 +115,15 @@ def test_bit_for_bit_where_no_accumulator_rounds(form, name):
 @pytest.mark.parametrize("name", ["unet", "dit"])
 def test_bit_for_bit_on_the_shipped_networks(name):
     wide = machine(CONFIGURATIONS["closed-int4"][1], accumulator_width=53)
-    exact, double = pair(zoo.load(name), wide, 20, count=2)
+    exact, double = pair(zoo.load(name), wide, 6, count=2)
     np.testing.assert_array_equal(exact, double)
 
 
 def test_where_accumulators_round_both_are_as_far_from_the_dense_network():
     # One sum rounded otherwise is one digit, and every layer multiplies it: no bound on single values can hold here.
     network, configuration = zoo.load("unet"), CONFIGURATIONS["closed-int4"][1]
-    exact, single = pair(network, configuration, 20, np.float32, count=3)
-    dense = [step.image for step, _ in zip(ddim(network, noise(network, 0, 1), [0], 20), range(3), strict=False)]
+    exact, single = pair(network, configuration, 10, np.float32, count=3)
+    dense = [step.image for step, _ in zip(ddim(network, noise(network, 0, 1), [0], 10), range(3), strict=False)]
     for number in range(3):
         error = psnr(single[number], dense[number])
         assert abs(psnr(exact[number], dense[number]) - error) < 1
@@ -210,12 +210,12 @@ class Both(ExactArithmetic):
 
 def compared(name, wrong=""):
     network, configuration = zoo.load(name), CONFIGURATIONS["closed-int4"][1]
-    both = Both(configuration, calibrate(network, 20), wrong)
-    sampled(network, configuration, both, 20, count=2)
+    both = Both(configuration, calibrate(network, 6), wrong)
+    sampled(network, configuration, both, 6, count=2)
     return both
 
 
-APART = {"product": 2.0**-15, "matmul": 2.0**-10, "softmax": 2.0**-19}
+APART = {"product": 2.0**-16, "matmul": 2.0**-13, "softmax": 2.0**-19}
 """Bounds on `Both.apart`, relative to the largest value: rounded accumulators, and a quotient not yet rounded."""
 
 

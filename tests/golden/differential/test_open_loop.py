@@ -69,15 +69,14 @@ def walk(network, images, configuration, profile):
         layer = parameters.exponent_policy == "layer" and not fresh
         if layer:
             exponent = 24 + max(profile.layer_exponent(name, parameters.digit_width), -24)
+        if layer:  # groups of a static exponent run on over positions
+            flat = half16(values).transpose(0, 2, 3, 1)
+            found = units(
+                flat.reshape(len(flat), 1, -1), -1, (flat[0].size,), parameters, 1, by_group=False, exponent=exponent
+            )[1]
+            return found.reshape(flat.shape).transpose(0, 3, 1, 2)
         count = configuration.first_passes if fresh else 1
-        values = half16(values)
-        if not layer:
-            return units(values, -3, (values.shape[1],), parameters, count)[1]
-        # groups of a static exponent run on over positions
-        moved = np.moveaxis(values, 1, -1)
-        flat = moved.reshape(len(values), -1)
-        found = units(flat, -1, flat.shape[1:], parameters, count, by_group=False, exponent=exponent)[1]
-        return np.moveaxis(found.reshape(moved.shape), -1, 1)
+        return units(half16(values), -3, (values.shape[1],), parameters, count, by_group=True, exponent=0)[1]
 
     def times(layer, values):
         return half16(np.einsum("oi,bihw->bohw", half16(layer.weight[:, :, 0, 0]), values))

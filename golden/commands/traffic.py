@@ -1,0 +1,278 @@
+"""``golden traffic``: bytes and cycles of a step of a network, flow by flow, and the published table beside them."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from golden import console, names, traffic, zoo
+from golden.commands import options
+from golden.commands.stats import measured
+from golden.differential.configuration import Configuration
+from golden.networks import published
+from golden.networks.graph import Network
+from golden.parameters import PRESETS
+from golden.traffic import CAMBRICON_D, PAPER, Item, Rates
+
+__all__ = ["command", "flows", "published_rows"]
+
+KINDRED = {"unet2d": "unet-silu", "dit2d": "dit", "stdit": "dit"}
+"""Network of the zoo on which rates of a published one are measured, by the builder of the latter."""
+
+GUIDED = ("sd15",)
+"""Published networks that are sampled with guidance: two images, one of them without text."""
+
+DRAWS = tuple(name for name in zoo.NETWORKS if name != "classifier")
+
+
+def find(name: str) -> tuple[Network, str]:
+    """Network of the zoo or published one, and the network of the zoo that gives its rates.
+
+    Raises
+    ------
+    ValueError
+        If there is none of this name.
+    """
+    if name in DRAWS:
+        return zoo.load(name), name
+    names.lookup("Network", name, dict.fromkeys((*DRAWS, *published.PUBLISHED)))
+    return published.network(name), KINDRED[published.PUBLISHED[name].build.__name__]
+
+
+def flows(
+    network: Network, methods: Mapping[str, tuple[Configuration, Rates]], *, batch: int = 1, by: str = "total"
+) -> list[dict[str, Any]]:
+    """Bytes and cycles of one step.
+
+    Parameters
+    ----------
+    network : Network
+        With or without weights.
+    methods : mapping of str to (Configuration, Rates)
+        What to bill beside dense and Diffy. Diffy multiplies digits like those of the first.
+    batch : int
+        Images of the step.
+    by : str
+        A row for each ``layer``, or the ``total``.
+
+    Returns
+    -------
+    list of dict
+        ``network``, ``method``, ``layer``; bytes ``link_in``, ``link_out`` of activations, ``raw`` among them (FP16 in
+        the open loop), ``weights``, and behind the engine ``memory_read``, ``memory_written``; ``ratio`` of the link to
+        Diffy's 32 bits, ``ratio_groups`` of groups and masks alone to 32 bits for each quantised element (open loop);
+        ``cycles``, and ``speedup`` over dense FP16 multipliers of the same cost; the rates.
+    """
+    first = next(iter(methods.values()))
+    plain = Rates(source="exact")
+    table = {
+        "dense FP16": ("fp16", plain, first[0].machine, "delta"),
+        "dense INT8": ("int8", plain, first[0].machine, "delta"),
+        "Diffy": ("diffy", Rates(passes=first[1].passes, zero_groups=first[1].zero_groups), first[0].machine, "delta"),
+    }
+    for name, (configuration, rates) in methods.items():
+        table[name] = (traffic.kind_of(configuration), rates, configuration.machine, configuration.attention)
+    found = []
+    for name, (kind, rates, machine, attention) in table.items():
+        items = traffic.items(network, batch, attention)
+        parts = {item.name: [item] for item in items} if by == "layer" else {"": items}
+        for layer, part in parts.items():
+            bill = traffic.total(traffic.bill(item, kind, rates, machine) for item in part)
+            groups = sum(sum(item.groups.values()) for item in part) if kind == "sign_mask" else 0
+            found.append(
+                {
+                    "network": network.name,
+                    "method": name,
+                    **({"layer": layer} if by == "layer" else {}),
+                    "link_in": round(bill.link_in),
+                    "link_out": round(bill.link_out),
+                    "raw": round(bill.raw),
+                    "ratio": bill.ratio,
+                    "ratio_groups": (bill.link - bill.raw) / (4 * groups) if groups else None,
+                    "weights": round(bill.weights),
+                    "memory_read": round(bill.read),
+                    "memory_written": round(bill.written),
+                    "macs": bill.macs,
+                    "cycles": round(bill.cycles),
+                    "speedup": bill.dense_cycles / bill.cycles if bill.cycles else None,
+                    "input_bits": rates.input_bits or None,
+                    "output_bits": rates.output_bits or None,
+                    "passes": rates.passes,
+                    "zero_groups": rates.zero_groups,
+                    "rates": rates.source,
+                }
+            )
+    return found
+
+
+def published_rows(
+    methods: Mapping[str, tuple[Configuration, Rates]], chosen: Sequence[str] = tuple(CAMBRICON_D)
+) -> list[dict[str, Any]]:
+    """The published table, and beside it what the cost model predicts for the published machine and for methods.
+
+    Returns
+    -------
+    list of dict
+        ``network``, ``machine``, ``speedup`` over the dense machine of the same cost, ``traffic`` off chip relative to
+        it, and ``source``.
+    """
+    found = []
+    for name in chosen:
+        for machine, (speedup, moved) in CAMBRICON_D[name].items():
+            found.append({"network": name, "machine": machine, "speedup": speedup, "traffic": moved, "source": PAPER})
+        table: list[Item] = traffic.items(published.network(name), 2 if name in GUIDED else 1, "raw", modulated=True)
+        first = next(iter(methods.values()))[1]
+        diffy = Rates(passes=first.passes, zero_groups=first.zero_groups)
+        cases = [("diffy", "Diffy's dataflow, predicted", diffy, PRESETS["paper"])]
+        for method, (configuration, rates) in methods.items():
+            if configuration.flow != "dense":
+                kind = traffic.kind_of(configuration)
+                cases.append((kind, f"{method}, predicted", rates, configuration.machine))
+        for kind, machine, rates, parameters in cases:
+            speedup, moved = traffic.against_dense(table, kind, rates, parameters)
+            found.append(
+                {"network": name, "machine": machine, "speedup": speedup, "traffic": moved, "source": rates.source}
+            )
+    return found
+
+
+def _rates(
+    kindred: str, name: str, configuration: Configuration, steps: int, form: str, given: Mapping[str, float]
+) -> Rates:
+    """Rates of a method: measured on a network of the zoo where they are not given."""
+    if len(given) == 3:
+        return Rates(**given, source="given")
+    notes = measured(zoo.load(kindred), name, configuration, np.array([3]), steps)
+    source = f"measured on {kindred}, {steps} steps" + (", but those given" if given else "")
+    found = Rates.measured(notes, joint=form == "joint", source=source)
+    whole = {"input_bits": ("by_input",), "output_bits": ("by_output",)}
+    values = {field: getattr(found, field) for field in ("input_bits", "output_bits", "passes", "zero_groups")}
+    tables = {"by_input": found.by_input, "by_output": found.by_output}
+    for field in given:
+        for part in whole.get(field, ()):
+            tables[part] = {}
+    return Rates(**{**values, **given}, **tables, source=source)
+
+
+@click.command("traffic")
+@click.option(
+    "--network", default="unet", show_default=True, help="Networks, comma separated: of the zoo, or published ones."
+)
+@options.method("paper,closed-int3,closed-int4")
+@options.steps()
+@click.option("--batch", default=1, show_default=True, type=click.IntRange(1, 1024), help="Images of a step.")
+@click.option(
+    "--by", type=click.Choice(["layer", "total"]), default="total", show_default=True, help="What a row is for."
+)
+@click.option(
+    "--form",
+    type=click.Choice(["joint", "stream"]),
+    default="joint",
+    show_default=True,
+    help="Code of deltas in several passes: all finer bits behind one digit, or the delta stream, version 1.",
+)
+@click.option("--input-bits", type=click.FloatRange(0, 64), help="Bits of an input, instead of those measured.")
+@click.option("--output-bits", type=click.FloatRange(0, 64), help="Bits of an output.")
+@click.option("--zero-groups", type=click.FloatRange(0, 1), help="Share of groups that are zero.")
+@options.picture("plot", "traffic.png", "Draw the published speed-up and traffic, ours beside them, and the link.")
+@options.as_json
+def command(
+    network: str,
+    method: str,
+    steps: int,
+    batch: int,
+    by: str,
+    form: str,
+    input_bits: float | None,
+    output_bits: float | None,
+    zero_groups: float | None,
+    plot: Path | None,
+    as_json: bool,
+) -> None:
+    """Bytes and cycles of a step: dense, Diffy, open and closed loop; core-NDP link and DRAM side apart.
+
+    Deltas of published networks are taken to be like those of the network of the zoo that is named in the output.
+    """
+    methods = options.methods(method)
+    targets = [find(name.strip()) for name in network.split(",")]
+    options.writable(plot)
+    given = {"input_bits": input_bits, "output_bits": output_bits, "zero_groups": zero_groups}
+    given = {key: value for key, value in given.items() if value is not None}
+    rates: dict[str, dict[str, tuple[Configuration, Rates]]] = {}
+    kinds = [kindred for _, kindred in targets]
+    compared = [one.name for one, _ in targets if one.name in CAMBRICON_D]
+    if plot is not None:
+        kinds.append(KINDRED["unet2d"])
+    for kindred in dict.fromkeys(kinds):
+        rates[kindred] = {
+            name: (one, Rates() if one.flow == "dense" else _rates(kindred, name, one, steps, form, given))
+            for name, one in methods.items()
+        }
+    found = [row for one, kindred in targets for row in flows(one, rates[kindred], batch=batch, by=by)]
+    wanted = tuple(CAMBRICON_D) if plot is not None else tuple(compared)
+    beside = published_rows(rates[KINDRED["unet2d"]], wanted) if wanted else []
+    if as_json:
+        shown = [{"table": "flows", **row} for row in found]
+        shown += [{"table": "published", **row} for row in beside if row["network"] in compared]
+        console.show(shown, as_json=True)
+    else:
+        _print(found, [row for row in beside if row["network"] in compared], batch)
+    if plot is not None:
+        draw([row for row in found if by == "total"], beside, plot)
+        click.echo(f"Picture: {plot}", err=as_json)
+
+
+def _print(found: Sequence[Mapping[str, Any]], beside: Sequence[Mapping[str, Any]], batch: int) -> None:
+    sizes = ("link_in", "link_out", "raw", "weights", "memory_read", "memory_written")
+    hidden = ("macs", "input_bits", "output_bits", "passes", "zero_groups", "rates")
+    title = f"One step, batch {batch}, MB and million cycles; ratio: activations on the link over Diffy's 32 bits"
+    rows = []
+    for row in found:
+        kept = {key: value for key, value in row.items() if key not in hidden}
+        kept |= {key: row[key] / 1e6 for key in (*sizes, "cycles")}
+        rows.append(kept)
+    console.show(rows, title=title)
+    told = {}
+    for row in found:
+        if row["input_bits"] or row["output_bits"]:
+            bits = f"{row['input_bits'] or 0:.2f} bits in, {row['output_bits'] or 0:.2f} out"
+            text = f"{bits}, {row['passes']:.2f} passes, {row['zero_groups']:.1%} of groups zero"
+            told[f"{row['network']}, {row['method']}: {text}; {row['rates']}"] = None
+    for line in told:
+        click.echo(line)
+    if beside:
+        rows = [{key: row[key] for key in ("network", "machine", "speedup", "traffic", "source")} for row in beside]
+        console.show(rows, title="Published machine: speed-up over dense of the same cost, and its off-chip traffic")
+
+
+def draw(found: Sequence[Mapping[str, Any]], beside: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Save speed-up and traffic of the published machine with ours beside, and the link of the networks asked for."""
+    networks = list(dict.fromkeys(row["network"] for row in beside))
+    machines = list(dict.fromkeys(row["machine"] for row in beside))
+    colours = ("#222222", "#888888", "#c9b458", "#d1495b", "#52616b", "#2e86ab", "#7a9e7e", "#b08ea2")
+    with options.figure(path, 1, 3 if found else 2, figsize=(17 if found else 12, 4.5), squeeze=False) as (_, axes):
+        for panel, key in zip(axes[0], ("speedup", "traffic"), strict=False):
+            width = 0.8 / len(machines)
+            for place, machine in enumerate(machines):
+                values = [row[key] for row in beside if row["machine"] == machine]
+                at = np.arange(len(networks)) + (place - (len(machines) - 1) / 2) * width
+                panel.bar(at, values, width, label=machine, color=colours[place % len(colours)])
+            panel.axhline(1, color="k", linewidth=0.7)
+            panel.set_xticks(range(len(networks)), [name.replace("guided-diffusion", "guided") for name in networks])
+        axes[0][0].set(title="speed-up over dense of the same cost")
+        axes[0][1].set(title="off-chip traffic relative to dense (log)", yscale="log")
+        axes[0][0].legend(fontsize="x-small", ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.1))
+        axes[0][1].set_xlabel(f"not 'predicted': {PAPER}", fontsize="x-small")
+        if found:
+            panel = axes[0][2]
+            targets = list(dict.fromkeys(row["network"] for row in found))
+            methods = list(dict.fromkeys(row["method"] for row in found))
+            for place, method in enumerate(methods):
+                values = [row["ratio"] for row in found if row["method"] == method]
+                at = np.arange(len(targets)) + (place - (len(methods) - 1) / 2) * 0.8 / len(methods)
+                panel.bar(at, values, 0.8 / len(methods), label=method, color=colours[place % len(colours)])
+            panel.set_xticks(range(len(targets)), targets)
+            panel.set(title="activations on the link over Diffy's 32 bits")
+            panel.legend(fontsize="x-small", ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.1))

@@ -1,0 +1,425 @@
+"""Bytes and cycles of a step of a whole network, flow by flow, and the published machine's figures beside them.
+
+Words: what crosses between core and near-memory engine (the *link*) is counted in *boundary elements*: every operand of
+a product once, however many products read it (*inputs*), and every result of a product (*outputs*). Layers on
+conditioning alone (time, label, text) are left out. *Diffy's 32 bits* are 16 for each input and 16 for each output,
+which is the least a machine can move that takes deltas in the core; Diffy itself also brings the old values in and
+takes the new ones back, see `golden.cost`. `Rates` say how many bits an element takes when it is compressed.
+"""
+
+import dataclasses
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
+
+from golden import names
+from golden.cost import DIGIT_COST, HALF_BYTES, LayerShape, machine, predict
+from golden.cost import Traffic as LayerTraffic
+from golden.differential.configuration import Configuration
+from golden.differential.measure import Measure, Row
+from golden.differential.profile import ACTIVATIONS, main_values
+from golden.networks.graph import Network
+from golden.networks.layers import Layer, Shape
+from golden.networks.published import layer_shape
+from golden.parameters import PRESETS, Parameters
+
+__all__ = [
+    "CAMBRICON_D",
+    "KINDS",
+    "PAPER",
+    "Bill",
+    "Item",
+    "Rates",
+    "against_dense",
+    "bill",
+    "items",
+    "kind_of",
+    "total",
+]
+
+Kind = Literal["fp16", "int8", "diffy", "raw", "sign_mask", "closed_loop"]
+
+KINDS: dict[str, str] = {
+    "fp16": "dense, FP16 in and out",
+    "int8": "dense, 8 bits in and out",
+    "diffy": "deltas taken in the core: X(t-1) and Y(t-1) in, X(t) and Y(t) out, all FP16",
+    "raw": "raw activations as digits in, FP16 out, no state",
+    "sign_mask": "delta groups and mask bits; what has no delta form, raw attention above all, in FP16",
+    "closed_loop": "delta groups in, delta groups out",
+}
+"""Ways in which activations cross the link."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Item:
+    """A layer and what of it crosses the link.
+
+    Members
+    -------
+    name, kind : str
+        As of the layer.
+    shapes : tuple of LayerShape
+        Products to compute: one, or none; two for a product of two activations in delta form.
+    dense : tuple of LayerShape
+        Products when nothing is a delta.
+    weights : bool
+        Whether one operand are weights.
+    sources : mapping of str to int
+        Operands that this layer is the first to read, and their elements.
+    outputs : int
+        Elements of its result, if it is a product.
+    groups : mapping of str to int
+        Values that are quantised for this layer in the open loop, and their elements.
+    masked : int
+        Elements that a mask stands for, in the open loop.
+    raw_in, raw_out : int
+        Elements that cross in FP16 in the open loop: operands of raw attention; results that go where no delta goes.
+    """
+
+    name: str
+    kind: str
+    shapes: tuple[LayerShape, ...] = ()
+    dense: tuple[LayerShape, ...] = ()
+    weights: bool = True
+    sources: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    outputs: int = 0
+    groups: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    masked: int = 0
+    raw_in: int = 0
+    raw_out: int = 0
+
+    @property
+    def inputs(self) -> int:
+        """Elements of all `sources`."""
+        return sum(self.sources.values())
+
+
+def items(network: Network, batch: int = 1, attention: str = "delta", *, modulated: bool = False) -> list[Item]:
+    """Every layer of a network that computes a product or, in the open loop, sends something.
+
+    Parameters
+    ----------
+    network : Network
+        With or without weights.
+    batch : int
+        Images of one step.
+    attention : str
+        Products of two activations in the open loop on ``delta`` groups, or ``raw``.
+    modulated : bool
+        Whether, in the open loop, factors that depend on time or label are taken for constant between two steps, so
+        that deltas go through them. `golden.differential.open_loop` does not.
+    """
+    shapes, main = network.shapes(batch), main_values(network)
+    sent: set[tuple[str, int]] = set()  # by value and axis: operands near memory, groups of the open loop
+    grouped: set[tuple[str, int]] = set()
+    raw: set[str] = set()
+    quantised: dict[str, bool] = {}
+    found = []
+    for layer in network.layers:
+        if layer.name not in main:
+            continue
+        flags = [quantised.get(source, False) for source in layer.inputs]
+        operands = _operands(layer, main, shapes)
+        both = layer.kind == "matmul" and len(operands) == 2
+        sources = {source: _size(shapes[source]) for source, axis in operands if (source, axis) not in sent}
+        sent.update(operands)
+        groups: dict[str, int] = {}
+        values: dict[str, Any] = {}
+        if layer.kind == "matmul" and (attention == "raw" or not both):
+            fresh = {source for source, _ in operands} - raw
+            raw |= fresh
+            values["raw_in"] = sum(_size(shapes[source]) for source in fresh)
+        elif operands or layer.kind in ACTIVATIONS:
+            shape = shapes[layer.inputs[0]]
+            places = operands or [(layer.inputs[0], (1 if len(shape) == 4 else -1) % len(shape))]
+            for (source, axis), flag in zip(places, flags, strict=False):
+                if not flag and (source, axis) not in grouped:
+                    grouped.add((source, axis))
+                    groups[source] = _size(shapes[source])
+        if layer.kind in ACTIVATIONS:
+            values["masked"] = _size(shapes[layer.name])
+            quantised[layer.name] = True
+        else:
+            shaping = layer.linear and len(layer.inputs) == 1 and layer.kind not in ("mean", "add_constant")
+            quantised[layer.name] = shaping and not layer.contracted and flags[0]
+        if layer.contracted:
+            products = _products(layer, shapes)
+            values |= {"outputs": _size(shapes[layer.name]), "shapes": products * (2 if both else 1), "dense": products}
+            if _leaves_raw(network, layer.name, main, attention, modulated):
+                values["raw_out"] = values["outputs"]
+        if layer.contracted or groups or values.get("masked"):
+            weights = layer.kind != "matmul"
+            found.append(
+                Item(name=layer.name, kind=layer.kind, weights=weights, sources=sources, groups=groups, **values)
+            )
+    return found
+
+
+def _size(shape: Shape) -> int:
+    return math.prod(shape)
+
+
+def _operands(layer: Layer, main: frozenset[str], shapes: Mapping[str, Shape]) -> list[tuple[str, int]]:
+    """Operands of a product that are activations, each with its contracted axis counted from the front."""
+    return [
+        (source, axis % len(shapes[source]))
+        for source, axis in zip(layer.inputs, layer.contracted, strict=False)
+        if source in main
+    ]
+
+
+def _products(layer: Layer, shapes: Mapping[str, Shape]) -> tuple[LayerShape, ...]:
+    """Product of a layer as the cost model takes it; of two activations, one of them stands for the weights."""
+    if layer.kind != "matmul":
+        shape = layer_shape(layer, shapes[layer.inputs[0]])
+        return () if shape is None else (shape,)
+    *lead, rows, inner = shapes[layer.inputs[0]]
+    columns = shapes[layer.name][-1]
+    return (LayerShape(kind="linear", in_channels=inner, out_channels=columns, height=rows, batch=max(_size(lead), 1)),)
+
+
+def _leaves_raw(network: Network, name: str, main: frozenset[str], attention: str, modulated: bool) -> bool:
+    """Whether, in the open loop, a value goes somewhere that takes no groups before it is quantised."""
+    readers = [layer for layer in network.consumers(name) if layer.name in main]
+    for layer in readers:
+        if layer.kind in ACTIVATIONS or (layer.contracted and (layer.kind != "matmul" or attention == "delta")):
+            continue
+        conditioned = any(source not in main for source in layer.inputs)
+        linear = layer.linear and not layer.contracted
+        if conditioned:
+            linear = layer.kind == "add_channel" or (modulated and layer.kind in ("modulate", "gate"))
+        onward = linear or layer.kind in ("group_norm", "layer_norm")
+        if not onward or _leaves_raw(network, layer.name, main, attention, modulated):
+            return True
+    return not readers
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Rates:
+    """What an element costs on the way, on average over the steps of a sampling.
+
+    Members
+    -------
+    input_bits, output_bits : float
+        Bits of an element; in the open loop `output_bits` are those of whatever is quantised.
+    passes : float
+        Passes of an input.
+    zero_groups : float
+        Share of groups that are zero.
+    by_input, by_output : mapping of str to float
+        Bits of single values, where they are known.
+    source : str
+        Where this is from.
+    """
+
+    input_bits: float = 0.0
+    output_bits: float = 0.0
+    passes: float = 1.0
+    zero_groups: float = 0.0
+    by_input: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    by_output: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    source: str = ""
+
+    @classmethod
+    def measured(cls, measure: Measure, *, joint: bool, source: str = "") -> "Rates":
+        """Rates of a sampling; `joint` takes the joint form for what comes in more than one pass, not the stream's."""
+
+        def bits(rows: Iterable[Row]) -> float:
+            rows = list(rows)
+            elements = sum(row.elements for row in rows)
+            spent = sum(min(row.bits, row.joint) if joint else row.bits for row in rows)
+            return spent / elements if elements else 0.0
+
+        def by_name(notes: Mapping[tuple[int, str], Row]) -> dict[str, float]:
+            kept: dict[str, list[Row]] = {}
+            for (_, name), row in notes.items():
+                kept.setdefault(name, []).append(row)
+            return {name: bits(rows) for name, rows in kept.items()}
+
+        digits = measure.total(measure.inputs or measure.outputs)
+        return cls(
+            input_bits=bits(measure.inputs.values()),
+            output_bits=bits(measure.outputs.values()),
+            passes=digits.digits / digits.elements,
+            zero_groups=digits.zero_groups / digits.groups if digits.groups else 0.0,
+            by_input=by_name(measure.inputs),
+            by_output=by_name(measure.outputs),
+            source=source,
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Bill:
+    """What a layer or a network costs in one step; bills can be added.
+
+    Members
+    -------
+    link_in, link_out : float
+        Bytes of activations to the core and from it.
+    raw : float
+        Those among them that cross in FP16 in the open loop, because they have no delta form.
+    weights : float
+        Bytes of weights, on the same link, once for the batch.
+    read, written : float
+        Bytes of activations and state at memory, behind the near-memory engine (dense and Diffy: as the link).
+    yardstick : float
+        Bytes of Diffy's 32 bits.
+    cycles, dense_cycles : float
+        Steps of the array, and those of a dense FP16 array whose multipliers cost as much.
+    macs : int
+        Multiply-accumulates of the layers, each once.
+    """
+
+    link_in: float = 0.0
+    link_out: float = 0.0
+    raw: float = 0.0
+    weights: float = 0.0
+    read: float = 0.0
+    written: float = 0.0
+    yardstick: float = 0.0
+    cycles: float = 0.0
+    dense_cycles: float = 0.0
+    macs: int = 0
+
+    def __add__(self, other: "Bill") -> "Bill":
+        pairs = zip(dataclasses.astuple(self), dataclasses.astuple(other), strict=True)
+        return Bill(
+            **dict(zip((field.name for field in dataclasses.fields(self)), (a + b for a, b in pairs), strict=True))
+        )
+
+    @property
+    def link(self) -> float:
+        """Bytes of activations on the link."""
+        return self.link_in + self.link_out
+
+    @property
+    def ratio(self) -> float | None:
+        """Activations on the link over Diffy's 32 bits; None for what only masks."""
+        return self.link / self.yardstick if self.yardstick else None
+
+
+def bill(item: Item, kind: str, rates: Rates, parameters: Parameters) -> Bill:
+    """Bill of one layer.
+
+    ``I`` inputs, ``O`` outputs, ``G`` elements quantised in the open loop, ``M`` masked, ``b`` bits of `rates`, ``w``
+    and ``s`` bits of state and mask, all in bits::
+
+        kind         link in               link out              memory read      memory written
+        fp16         16 I                  16 O                  16 I             16 O
+        int8         8 I                   8 O                   8 I              8 O
+        diffy        16 (I + O)            16 (I + O)            16 (I + O)       16 (I + O)
+        raw          b_in I                16 O                  16 I             16 O
+        sign_mask    s M + 16 raw in       b_out G + 16 raw out  w G + s M        w G + s M
+        closed_loop  b_in I                b_out O               2 w O + w I      w O + w I
+
+    Cycles are those of `golden.cost.predict`, times the passes.
+    """
+    names.lookup("Kind", kind, KINDS)
+    i, o, w, s = item.inputs, item.outputs, parameters.state_bits, parameters.mask_width
+    inputs = sum(count * rates.by_input.get(name, rates.input_bits) for name, count in item.sources.items())
+    outputs = o * rates.by_output.get(item.name, rates.output_bits)
+    raw = 0.0
+    if kind in ("fp16", "int8"):
+        width = 16 if kind == "fp16" else 8
+        crossing = (width * i, width * o, width * i, width * o)
+    elif kind == "diffy":
+        crossing = (16 * (i + o),) * 4
+    elif kind == "raw":
+        crossing = (inputs, 16 * o, 16 * i, 16 * o)
+    elif kind == "sign_mask":
+        groups = sum(item.groups.values())
+        bits = sum(count * rates.by_output.get(name, rates.output_bits) for name, count in item.groups.items())
+        state = w * groups + s * item.masked + 16 * (item.raw_in + item.raw_out)
+        raw = 16 * (item.raw_in + item.raw_out)
+        crossing = (s * item.masked + 16 * item.raw_in, bits + 16 * item.raw_out, state, state)
+    else:
+        crossing = (inputs, outputs, 2 * w * o + w * i, w * o + w * i)
+    dense = [predict(shape, parameters, "dense") for shape in item.dense]
+    dense_cycles = sum(one.compute_cycles for one in dense)
+    if kind == "fp16":
+        cycles = float(dense_cycles)
+    elif kind == "int8":  # on multipliers of 8 bits by FP16 that cost as much
+        cycles = dense_cycles * max(DIGIT_COST * 7 / 2, 0.0)
+    else:
+        traffic = LayerTraffic(zero_groups=rates.zero_groups)
+        whole = item.dense if kind == "raw" else item.shapes
+        cycles = rates.passes * sum(predict(one, parameters, "closed_loop", traffic).compute_cycles for one in whole)
+    link_in, link_out, read, written = (bits / 8 for bits in crossing)
+    weights = sum(one.weight_bytes for one in dense) if item.weights else 0
+    return Bill(
+        link_in=link_in,
+        link_out=link_out,
+        raw=raw / 8,
+        weights=weights / (2 if kind == "int8" else 1),
+        read=read,
+        written=written,
+        yardstick=HALF_BYTES * (i + o),
+        cycles=cycles,
+        dense_cycles=dense_cycles,
+        macs=sum(one.macs for one in item.dense),
+    )
+
+
+def total(bills: Iterable[Bill]) -> Bill:
+    """Sum of bills."""
+    return sum(bills, Bill())
+
+
+def kind_of(configuration: Configuration) -> str:
+    """Kind of a configuration."""
+    return "fp16" if configuration.flow == "dense" else configuration.flow
+
+
+# The published machine ----------------------------------------------------------------------------------------------
+
+PAPER = "Cambricon-D, ISCA 2024, doi 10.1109/ISCA59077.2024.00070"
+"""Where `CAMBRICON_D` is from."""
+
+CAMBRICON_D: dict[str, dict[str, tuple[float, float]]] = {
+    "guided-diffusion-128": {"Cambricon-D": (1.46, 1.12), "its PE, Diffy's dataflow": (0.72, 3.27)},
+    "guided-diffusion-256": {"Cambricon-D": (2.02, 1.32), "its PE, Diffy's dataflow": (0.77, 5.78)},
+    "guided-diffusion-512": {"Cambricon-D": (2.38, 2.04), "its PE, Diffy's dataflow": (0.60, 11.58)},
+    "sd15": {"Cambricon-D": (2.38, 1.48), "its PE, Diffy's dataflow": (1.03, 6.83)},
+}
+"""Published: speed-up over the dense machine of the same arithmetic cost, and off-chip traffic relative to it.
+
+The fourth network is Stable Diffusion 1.4 at 512 x 512 pixels, whose shape is that of ``sd15``.
+"""
+
+
+BANDWIDTH = 1500.0
+"""Bytes off chip in a clock of the published machine: 1.5 TB/s at 1 GHz; its array is that of the preset ``paper``."""
+
+
+def against_dense(
+    table: Sequence[Item], kind: str, rates: Rates, parameters: Parameters | None = None
+) -> tuple[float, float]:
+    """Predicted counterpart of a row of `CAMBRICON_D`: speed-up over the dense machine, and traffic relative to it.
+
+    In every layer the array or the memory is the slower. The dense machine has as many FP16 multipliers as cost as much
+    as those of a published group, and keeps activations on chip: it moves weights alone. (With that assumption Diffy's
+    dataflow moves 2.8 to 11 times as much, as published.) The others move weights and what crosses the link. Products
+    of two activations are left out: published, they take 0.9 % of the time.
+
+    Parameters
+    ----------
+    table : sequence of Item
+        The network.
+    kind, rates :
+        As for `bill`.
+    parameters : Parameters
+        Of a group, the default is the published one. There are always 128 x 128 of the published cost: groups of
+        another shape are counted as many as cost as much.
+    """
+    paper = PRESETS["paper"]
+    own_shape = dataclasses.replace(parameters or paper, rows=paper.rows, columns=paper.columns)
+    fair = machine(own_shape)["dense_lanes"] / machine(paper)["dense_lanes"]  # cost of a group over the published one's
+    times, moved = [0.0, 0.0], [0.0, 0.0]
+    for item in table:
+        if not item.weights:
+            continue
+        dense, own = bill(item, "fp16", Rates(), paper), bill(item, kind, rates, own_shape)
+        for side, cycles, size in ((0, dense.cycles, dense.weights), (1, own.cycles * fair, own.weights + own.link)):
+            times[side] += max(cycles, size / BANDWIDTH)
+            moved[side] += size
+    return times[0] / times[1], moved[1] / moved[0]
