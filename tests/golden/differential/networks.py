@@ -84,17 +84,20 @@ class Spy:
     Members
     -------
     inputs : dict
-        Under (step, value) the pair of `Passes` and k.
+        Under (step, value) the pair of `Passes` and k; of the items that do not start anew if there are both.
+    parts : dict
+        Under (step, value) all `Passes`.
     outputs : dict
         Under (step, layer) the `Passes`.
     """
 
     def __init__(self):
         self.inputs, self.outputs, self.flips = {}, {}, {}
-        self.groupings = {}
+        self.groupings, self.parts = {}, {}
 
     def sent(self, step, name, sent, grouping, k):
         self.inputs[step, name] = sent, k
+        self.parts.setdefault((step, name), []).append(sent)
         self.groupings[name] = grouping
 
     def output(self, step, name, sent, grouping, k=None, outliers=0):
