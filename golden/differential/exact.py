@@ -379,7 +379,7 @@ class ExactArithmetic(Arithmetic):
         epsilon = Fraction(float(np.float32(layer.epsilon)))
         mean, deviation = np.zeros(len(rows), np.float32), np.zeros(len(rows), np.float32)
         totals = rows.sum(axis=1).tolist()
-        squares = [sum(int(part) for part in np.square(row).reshape(-1, 1).tolist() for part in part) for row in rows]
+        squares = [sum(y * y for y in row) for row in rows.tolist()]
         for index, (total, square) in enumerate(zip(totals, squares, strict=True)):
             variance = Fraction(square * size - total * total, size * size) * unit * unit
             mean[index] = round_single(Fraction(total, size) * unit)
