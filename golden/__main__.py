@@ -3,7 +3,7 @@
 import click
 
 from golden import console
-from golden.commands import compare, record, sample, stats, traffic
+from golden.commands import compare, record, sample, stats, sweep, traffic
 
 
 @console.group("Golden model: trained networks, their layers, and what differential computing makes of them.")
@@ -11,7 +11,15 @@ def main(traceback: bool) -> None:
     """Root of the command line."""
 
 
-for command in (sample.command, compare.command, stats.command, traffic.command, record.capture, record.layers):
+for command in (
+    sample.command,
+    compare.command,
+    stats.command,
+    traffic.command,
+    sweep.command,
+    record.capture,
+    record.layers,
+):
     main.add_command(command)
 
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from golden.differential.configuration import CONFIGURATIONS, Configuration, configuration
+from golden import names
+from golden.differential.configuration import Configuration, configuration
 from golden.differential.run import run
 from golden.networks.graph import Network
 from golden.zoo.quality import psnr
@@ -83,7 +84,7 @@ def variants() -> dict[str, Configuration]:
     )
     result["paper: current norm, group exponent"] = _changed(exact, group)
     result["paper: current norm, group exponent, flip repair"] = _changed(exact, group | {"flip_repair": True})
-    result["diffy"] = _changed(CONFIGURATIONS["closed-int3"][1], flow="diffy")
+    result["diffy"] = _changed(configuration("closed-int3"), flow="diffy")
     return result
 
 
@@ -113,6 +114,11 @@ def sweep(
     track : callable
         Wraps the iteration over the names, to show progress.
 
+    Raises
+    ------
+    ValueError
+        If a variant is unknown.
+
     Yields
     ------
     dict
@@ -122,6 +128,9 @@ def sweep(
         joint output deltas, and ``array`` (groups the array works on over those of one dense pass).
     """
     known = variants()
+    unknown = [name for name in chosen if name not in known]
+    if unknown:
+        raise ValueError(names.unknown("Variant", unknown[0], known))
     labels = np.arange(images) % network.config["classes"]
     reference = run(network, configuration("dense"), labels, steps, seed=seed).images
     for name in track(chosen):

@@ -1,4 +1,6 @@
 import json
+import re
+from pathlib import Path
 
 import matplotlib.image
 import numpy as np
@@ -6,6 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from golden.__main__ import main
+from golden.differential.configuration import CONFIGURATIONS
 from golden.zoo import Recording
 from golden.zoo.pictures import grid, write_png
 
@@ -92,6 +95,16 @@ def test_bad_input_is_one_sentence(tmp_path, monkeypatch, arguments, message):
     assert result.stderr.startswith(f"Error: {message}")
     assert result.stderr.count("\n") == 1 and not result.stdout
     assert not list(tmp_path.iterdir())
+
+
+def test_the_page_names_every_command_and_method():
+    page = (Path(__file__).resolve().parents[3] / "docs/golden.md").read_text()
+    for name in (*main.commands, *CONFIGURATIONS):
+        assert f"`{name}`" in page or f"-m golden {name}" in page, name
+    for line in re.findall(r"^python -m golden (.*)$", page, re.M):
+        command, *arguments = line.split()
+        context = main.commands[command].make_context(command, arguments)  # refuses unknown options
+        assert context.params
 
 
 def test_grid():
