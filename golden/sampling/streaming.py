@@ -105,7 +105,8 @@ class Stream:
     reference : str
         State that each item's delta is against: ``"frames"``, its own of the call before; ``"timesteps"``, that of the
         slot before it (the same frame at the noise level before; slot 0 starts anew); ``"measured"``, whichever of the
-        two is nearer (slot 0: its own).
+        two is nearer (slot 0: its own). While the stream fills, an item starts anew rather than refer to a slot that no
+        frame had reached.
     measure : callable
         Distance for ``"measured"``, called with the images of the call now and before; an executor may offer a better
         one than `distance`.
@@ -245,15 +246,19 @@ class Stream:
         if self._before is None:
             return np.full(len(image), -1)
         if self._choice == "frames":
-            return self._own
+            return self._reached(self._own)
         if self._choice == "timesteps":
-            return self._previous
-        chosen, later = self._own.copy(), np.flatnonzero(self._previous >= 0)
+            return self._reached(self._previous)
+        chosen, later = self._reached(self._own), np.flatnonzero(self._previous >= 0)
         frames = self._measure(image, self._before)[later]
         levels = self._measure(image[later], self._before[self._previous[later]])
-        nearer = later[levels < frames]
-        chosen[nearer] = self._previous[nearer]
+        nearer = later[(levels < frames) | (chosen[later] < 0)]
+        chosen[nearer] = self._reached(self._previous)[nearer]
         return chosen
+
+    def _reached(self, reference: np.ndarray) -> np.ndarray:
+        """These references, but -1 for slots that held no frame in the call before."""
+        return np.where((reference >= 0) & (self._slot[reference] < self.calls), reference, -1)
 
     def _clean(self, x: np.ndarray, predicted: np.ndarray) -> np.ndarray:
         """Image without noise that the prediction implies, for each slot."""

@@ -162,7 +162,10 @@ def test_references(guidable, video, residual, reference, told):
     for frame in video[:5]:
         found, expected = stream.push(frame), plain.push(frame)
     np.testing.assert_allclose(found, expected, atol=2e-2)
-    assert executor.told == [(0, 1, [-1] * len(told)), *((call, call + 1, told) for call in range(1, 5))]
+    slots = [*range(3)] if len(told) == 3 else [0, *range(3)] if residual == "onetime" else [*range(3)] * 2
+    for call in range(5):  # no item refers to a slot that no frame had reached
+        expected = [item if item >= 0 and slots[item] < call else -1 for item in told]
+        assert executor.told[call] == (call, call + 1, expected)
     assert stream.references.tolist() == told
 
 
@@ -269,3 +272,16 @@ def test_other_refusals(network):
         SimilarityFilter(max_skips=-1)
     with pytest.raises(ValueError, match=r"^Labels must be integers from 0 to 9, not 10$"):
         Stream(network, 10, [400])
+
+
+def test_slots_that_a_frame_reaches_start_anew_or_refer_to_the_slot_before(network, video):
+    for reference, expected in (
+        ("frames", [[-1, -1, -1], [0, -1, -1], [0, 1, -1], [0, 1, 2]]),
+        ("timesteps", [[-1, -1, -1], [-1, 0, -1], [-1, 0, 1], [-1, 0, 1]]),
+        ("measured", [[-1, -1, -1], [0, 0, -1], [0, 1, 1], [0, 1, 2]]),
+    ):
+        stream, found = Stream(network, 3, TIMESTEPS, reference=reference), []
+        for frame in [video[0]] * 4:
+            stream.push(frame)
+            found.append(stream.references.tolist())
+        assert found == expected
