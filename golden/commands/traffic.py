@@ -1,5 +1,6 @@
 """``golden traffic``: bytes and cycles of a step of a network, flow by flow, and the published table beside them."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -156,6 +157,13 @@ def _rates(
     return Rates(**{**values, **given}, **tables, source=source)
 
 
+def _averages(methods: Mapping[str, tuple[Configuration, Rates]]) -> dict[str, tuple[Configuration, Rates]]:
+    """Rates for another network than the one they were measured on: names of values mean nothing there."""
+    return {
+        name: (one, dataclasses.replace(rates, by_input={}, by_output={})) for name, (one, rates) in methods.items()
+    }
+
+
 @click.command("traffic")
 @click.option(
     "--network", default="unet", show_default=True, help="Networks, comma separated: of the zoo, or published ones."
@@ -210,9 +218,12 @@ def command(
             name: (one, Rates() if one.flow == "dense" else _rates(kindred, name, one, steps, form, given))
             for name, one in methods.items()
         }
-    found = [row for one, kindred in targets for row in flows(one, rates[kindred], batch=batch, by=by)]
+    found = []
+    for one, kindred in targets:
+        own = rates[kindred] if one.name == kindred else _averages(rates[kindred])
+        found += flows(one, own, batch=batch, by=by)
     wanted = tuple(CAMBRICON_D) if plot is not None else tuple(compared)
-    beside = published_rows(rates[KINDRED["unet2d"]], wanted) if wanted else []
+    beside = published_rows(_averages(rates[KINDRED["unet2d"]]), wanted) if wanted else []
     if as_json:
         shown = [{"table": "flows", **row} for row in found]
         shown += [{"table": "published", **row} for row in beside if row["network"] in compared]
