@@ -12,7 +12,7 @@ __all__ = ["main"]
 
 _PACKAGES = {
     "fpga": "Place, route and measure on FPGAs with open tools.",
-    "golden": "Golden model: trained networks, their layers, and recorded values.",
+    "golden": "Golden model: trained networks, and what differential computing makes of them.",
     "sim": "Simulate the emitted Verilog against the golden model.",
 }
 

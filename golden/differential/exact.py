@@ -31,7 +31,6 @@ from golden.units.joint_stream import JointStream
 from golden.units.multiplier_group import (
     align_weights,
     compile_weights,
-    largest_dequantised,
     weight_integers,
 )
 
@@ -206,10 +205,8 @@ class ExactArithmetic(Arithmetic):
 
     # Products -------------------------------------------------------------------------------------------------------
 
-    def _reach(self, name: str, value: np.ndarray | None = None) -> float:
-        """Power of two that no delta of a tensor exceeds; of conditioning, which has no state, that no value does."""
-        if value is not None and name not in self._profile.largest:
-            return 2.0 ** int(np.frexp(np.abs(value).max())[1])
+    def _reach(self, name: str) -> float:
+        """Power of two that no delta of a tensor exceeds."""
         width = self._machine.state_width
         return min(2.0 ** (self._profile.state_exponent(name, width) + width), 65504.0)
 
@@ -288,7 +285,7 @@ class ExactArithmetic(Arithmetic):
         machine = self._machine
         n = machine.lanes
         if layer.name not in self._lsb:
-            self._lsb[layer.name] = np.array(self._window(layer, a, b), np.int64)
+            self._lsb[layer.name] = np.array(self._window(layer), np.int64)
         lsb = int(self._lsb[layer.name])
         raw = a if right else b
         raw = raw if right or layer.transposed else raw.swapaxes(-1, -2)  # rows of weights
@@ -317,23 +314,19 @@ class ExactArithmetic(Arithmetic):
             for start, stop, integers, scale in weights:
                 columns = np.ascontiguousarray(term[..., start:stop].swapaxes(-1, -2))
                 total = total + _Group(integers, scale, floor).times(columns, most, count).astype(np.float64)
-        if np.abs(total).max(initial=0) >= 2.0 ** (machine.accumulator_width - 1):
-            raise ValueError(f"Sums of {layer.name!r} must stay in the accumulator's window: their states are FP16")
+                if max(-total.min(), total.max()) >= 2.0 ** (machine.accumulator_width - 1):
+                    raise ValueError(f"accumulator_width must hold the sums of {layer.name!r}, with least bit 2^{lsb}")
         total = total * 2.0**lsb
         return total if right else np.ascontiguousarray(total.swapaxes(-1, -2))
 
-    def _window(self, layer: Layer, a: np.ndarray, b: np.ndarray) -> int:
-        """``L`` of a product of activations: no two products of states and deltas together leave the accumulator."""
-        machine = dataclasses.replace(self._machine, digit_width=self._coarsest)
-        reach = [self._reach(name, value) for name, value in zip(layer.inputs, (a, b), strict=True)]
-        dequantised = [largest_dequantised(machine, one, passes=self._passes) for one in reach]
-        inner = a.shape[-1]
-        total = inner * (Fraction(reach[0]) * dequantised[1] + Fraction(reach[1]) * dequantised[0])
-        groups = self._passes * -(-inner // machine.lanes)  # rounded by a half each, of two products
-        lsb = total.numerator.bit_length() - total.denominator.bit_length() + 1 - machine.accumulator_width
-        while total / Fraction(2) ** lsb + groups >= 2 ** (machine.accumulator_width - 1):
-            lsb += 1
-        return lsb
+    def _window(self, layer: Layer) -> int:
+        """``L`` of a product of activations: the accumulator holds twice what the state behind it does.
+
+        No bound on every pair of operands is of use here: 32 bits would leave a unit of ``2^-12`` to scores of 2^5.
+        """
+        width = self._machine.state_width
+        reach = 2.0 ** (self._profile.state_exponent(layer.name, width) + width) / abs(float(_half(layer.scale)))
+        return int(np.frexp(reach)[1]) + 1 - (self._machine.accumulator_width - 1)
 
     def bias(self, layer: Layer, s: int) -> np.ndarray | None:
         """Bias of a layer in the state's format."""
@@ -386,7 +379,7 @@ class ExactArithmetic(Arithmetic):
         epsilon = Fraction(float(np.float32(layer.epsilon)))
         mean, deviation = np.zeros(len(rows), np.float32), np.zeros(len(rows), np.float32)
         totals = rows.sum(axis=1).tolist()
-        squares = [sum(int(part) for part in np.square(row).reshape(-1, 1).tolist() for part in part) for row in rows]
+        squares = [sum(y * y for y in row) for row in rows.tolist()]
         for index, (total, square) in enumerate(zip(totals, squares, strict=True)):
             variance = Fraction(square * size - total * total, size * size) * unit * unit
             mean[index] = round_single(Fraction(total, size) * unit)

@@ -45,6 +45,15 @@ def half(values: np.ndarray) -> np.ndarray:
     return result
 
 
+@functools.lru_cache(maxsize=1024)
+def _edges(segments: tuple[int, ...], lanes: int) -> tuple[np.ndarray, np.ndarray, bool]:
+    """Starts and lengths of groups, and whether all are of one length."""
+    edges = np.cumsum((0, *segments[:-1]))
+    starts = np.concatenate([edge + np.arange(0, length, lanes) for edge, length in zip(edges, segments, strict=True)])
+    lengths = np.diff(starts, append=sum(segments))
+    return starts, lengths, bool((lengths == lengths[0]).all())
+
+
 @dataclasses.dataclass(frozen=True)
 class Grouping:
     """How an axis is cut into groups.
@@ -63,24 +72,20 @@ class Grouping:
     segments: tuple[int, ...]
     lanes: int
 
-    @functools.cached_property
+    @property
     def starts(self) -> np.ndarray:
         """First index of each group on the axis, int64."""
-        edges = np.cumsum((0, *self.segments[:-1]))
-        return np.concatenate(
-            [edge + np.arange(0, length, self.lanes) for edge, length in zip(edges, self.segments, strict=True)]
-        )
+        return _edges(self.segments, self.lanes)[0]
 
-    @functools.cached_property
+    @property
     def lengths(self) -> np.ndarray:
         """Elements of each group, int64."""
-        return np.diff(self.starts, append=sum(self.segments))
+        return _edges(self.segments, self.lanes)[1]
 
-    @functools.cached_property
+    @property
     def even(self) -> bool:
         """Whether every group is full, or there is only one."""
-        lengths = self.lengths
-        return bool((lengths == lengths[0]).all())
+        return _edges(self.segments, self.lanes)[2]
 
     def split(self, values: np.ndarray) -> np.ndarray:
         """The axis as two, groups and lanes; padded with zeros unless it is `even`."""

@@ -41,7 +41,7 @@ def test_version_is_that_of_the_project(capsys):
     "arguments, sentence",
     [
         (["simm"], "Command must be one of the known names, not 'simm'; did you mean sim?"),
-        (["golden", "capure"], "Command must be one of the known names, not 'capure'; did you mean capture or sample?"),
+        (["golden", "capure"], "Command must be one of the known names, not 'capure'; did you mean capture or compare or sample?"),
         (["explain", "--preset", "tinny"], "Preset must be one of the known names, not 'tinny'; did you mean tiny?"),
     ],
 )

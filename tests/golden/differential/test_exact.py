@@ -498,3 +498,10 @@ def test_a_run_can_be_exact():
     assert found.measure.total(found.measure.outputs).bits > 0
     with pytest.raises(ValueError, match=r"^exact must be false with flow sign_mask, not true$"):
         run(network, CONFIGURATIONS["paper"][1], [3], 2, exact=True)
+
+
+def test_a_product_of_activations_that_leaves_its_window_is_refused():
+    exact = ExactArithmetic(CLOSED, profile(x=3.0, y=3.0, layer=0.01))
+    layer = MatMul("layer", ("x", "y"))
+    with pytest.raises(ValueError, match=r"^accumulator_width must hold the sums of 'layer', with least bit 2\^-29$"):
+        exact.matmul(layer, np.full((1, 1, 8), 1.0), np.full((1, 8, 1), 1.0))
