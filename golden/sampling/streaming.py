@@ -252,8 +252,8 @@ class Stream:
         chosen, later = self._reached(self._own), np.flatnonzero(self._previous >= 0)
         frames = self._measure(image, self._before)[later]
         levels = self._measure(image[later], self._before[self._previous[later]])
-        nearer = later[(levels < frames) | (chosen[later] < 0)]
-        chosen[nearer] = self._reached(self._previous)[nearer]
+        nearer = later[(levels < frames) & (chosen[later] >= 0)]
+        chosen[nearer] = self._previous[nearer]
         return chosen
 
     def _reached(self, reference: np.ndarray) -> np.ndarray:

@@ -278,7 +278,7 @@ def test_slots_that_a_frame_reaches_start_anew_or_refer_to_the_slot_before(netwo
     for reference, expected in (
         ("frames", [[-1, -1, -1], [0, -1, -1], [0, 1, -1], [0, 1, 2]]),
         ("timesteps", [[-1, -1, -1], [-1, 0, -1], [-1, 0, 1], [-1, 0, 1]]),
-        ("measured", [[-1, -1, -1], [0, 0, -1], [0, 1, 1], [0, 1, 2]]),
+        ("measured", [[-1, -1, -1], [0, -1, -1], [0, 1, -1], [0, 1, 2]]),
     ):
         stream, found = Stream(network, 3, TIMESTEPS, reference=reference), []
         for frame in [video[0]] * 4:
