@@ -21,6 +21,9 @@ _CUTS = 4
 _ROWS = 3
 """Rows of words that wait: two that hold a group, and one that is being filled."""
 
+_SCAN_LIMIT = 2048
+"""Largest `link_width` times `lanes` to scan, since a scan's LUTs grow with this: 8,000 at 1,024, 25,000 at 4,096."""
+
 
 class DeltaDecompressor(Unit):
     """Unpacks the stream of `DeltaCompressor`; whatever else comes in ends in `error` and poisoned groups.
@@ -32,7 +35,8 @@ class DeltaDecompressor(Unit):
     What is in the group is decoded behind the loop. If it is refused there, the loop goes on, wherever that leads, and
     all groups up to the end of the block come out poisoned. The loop never leaves the block, whose last word is marked.
 
-    With ``k > 3`` a scan would cost too much: the loop measures the group itself, and its clock is slow.
+    With ``k > 3``, or `link_width` times `lanes` above 2048, a scan would cost too much: the loop measures the group
+    itself, and its clock is slow.
 
     ::
 
@@ -40,10 +44,10 @@ class DeltaDecompressor(Unit):
                                ^       |
                                +- end -+
 
-    Latency: 15 clocks from the only word of a stream to its group, with `pipeline_depth` at least 4, ``k <= 3`` and a
-    link word no shorter than what the scan looks ahead; 10 with ``k > 3``.
-    Throughput: one group per clock, or `link_width` / group bits, whichever is lower; a block whose final group reaches
-    into another row takes a clock more.
+    Latency: 15 clocks from the only word of a stream to its group, with `pipeline_depth` at least 4, a scan
+    and a link word no shorter than what it looks ahead; 10 without a scan.
+    Throughput: one group per clock, or `link_width` / group bits, whichever is lower; and for each block one clock more
+    at its end, if its final group reaches into another row.
     Numerics: lossless; ``docs/formats.md``, delta stream, with its list of what is refused.
 
     Parameters
@@ -71,8 +75,8 @@ class DeltaDecompressor(Unit):
         self._code = code = Code(parameters)
         width = parameters.link_width
         self._row_width = code.row_width(width)
-        # With rests the scan would cost too much: the loop measures, and its clock is slow.
-        self._scanner = None if code.rest_width else Scan(code, width)
+        scans = not code.rest_width and width * parameters.lanes <= _SCAN_LIMIT
+        self._scanner = Scan(code, width) if scans else None
         self._n_ahead = -(-self._scanner.ahead // width) if self._scanner else 0
         word = {"data": width, "final": 1, "last": 1, "end": range(width + 1)}
         row = {"data": self._row_width, "final": 1, "last": 1, "end": range(self._row_width + 1)}
@@ -101,7 +105,8 @@ class DeltaDecompressor(Unit):
     @property
     def throughput(self) -> str:
         """Payloads per clock, in words."""
-        return f"one group per clock, or {self.parameters.link_width} bits per clock, whichever is lower"
+        rate = f"one group per clock, or {self.parameters.link_width} bits per clock, whichever is lower"
+        return f"{rate}; at most one clock more at the end of a block"
 
     def elaborate(self, platform: object) -> Module:  # noqa: D102
         m = Module()
