@@ -85,14 +85,26 @@ class MultiplierGroup(Unit):
 
     @property
     def _cuts(self) -> int:
+        if not self.parameters.outliers:
+            return self._inlier_cuts + ACCUMULATE_CUTS
+        return max(self._inlier_cuts, self._outlier_cuts) + 1 + ACCUMULATE_CUTS
+
+    @property
+    def _inlier_cuts(self) -> int:
         p = self.parameters
-        inliers = product_levels(p.digit_width - 1) + levels(p.lanes)
-        if p.weight_form == "float":
-            inliers += 2
-        if not p.outliers:
-            return inliers + ACCUMULATE_CUTS
-        outliers = (5 if p.weight_form == "float" else 4) + levels(p.outliers)
-        return max(inliers + 2, outliers) + 1 + ACCUMULATE_CUTS
+        return (
+            product_levels(p.digit_width - 1) + levels(p.lanes) + 2 * (p.weight_form == "float") + 2 * (p.outliers > 0)
+        )
+
+    @property
+    def _outlier_cuts(self) -> int:
+        p = self.parameters
+        return 4 + (p.weight_form == "float") + levels(p.outliers)
+
+    @property
+    def _spare_cuts(self) -> int:
+        """Cuts for which the outliers would wait for the inliers."""
+        return max(self._inlier_cuts - self._outlier_cuts, 0)
 
     # The exact sum --------------------------------------------------------------------------------------------------
 
@@ -185,10 +197,13 @@ class MultiplierGroup(Unit):
             shift = shift[: (29 + p.weight_exponent_max - p.weight_exponent_min).bit_length()]
             s = yield {"flip": flip, "shift": shift, "x": s["x"], "weight": weight}
             flip, shift, weight = s["flip"], s["shift"], s["weight"]
-        product = s["x"] * weight
+        # A multiplier block stands far from the logic before and after it: what time there is goes to these wires.
+        before = (self._spare_cuts + 1) // 2
+        s = yield from wait(before, flip=flip, shift=shift, x=s["x"], weight=weight)
+        product = s["x"] * (s["weight"].as_signed() if p.weight_form == "aligned" else s["weight"])
         if p.weight_form == "float":
             product = Cat(product, Const(0, 1)).as_signed()
-        s = yield {"flip": flip, "shift": shift, "product": product}
+        s = yield from wait(self._spare_cuts - before + 1, flip=s["flip"], shift=s["shift"], product=product)
         flip, product = s["flip"], s["product"]
         if inverted:
             product = (product.as_unsigned() ^ flip.replicate(len(product))).as_signed()
