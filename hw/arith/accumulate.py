@@ -2,7 +2,7 @@
 
 from types import SimpleNamespace
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 
 from hw.arith.leaves import fused_add
 from hw.arith.shift import Window
@@ -54,6 +54,7 @@ def round_and_accumulate(
     ``x ^ flip`` for the number ``x`` it negates, is shifted in that form, and the carry is inverted
     (``-(x + r) = ~x + 1 - r``). A total is held as it comes from the adder, with the bits that tell whether it fits;
     what they make of it, all zeros or all ones, is a gate on the adder's input, and so is forgetting a finished sum.
+    One bit above the accumulator's is enough: a total past the range lies on the side of what was added last.
     What is emitted is clamped by resets and sets of registers.
 
     Latency: `ACCUMULATE_CUTS` of the pipeline. Throughput: one value per clock.
@@ -102,53 +103,53 @@ def round_and_accumulate(
         huge=window.huge,
         negative=window.sign,
     )
-    # A number too large is replaced by one that makes the sum too large whatever the accumulator holds: its three top
-    # bits are 010 or 101.
-    top = [Mux(s.huge, s.negative ^ inverted, s.floor[bit]) for bit, inverted in ((-2, 0), (-1, 1), (-1, 0))]
+    # A number too large for any sum to fit is added to 0, with 01 on top. Rounding makes that 01 or 10, and both are
+    # past the range on either side.
     s = pipe.cut(
         first=s.first,
-        follows=~s.first,
+        follows=~(s.first | s.huge),
         last=s.last,
         poison=s.poison,
-        addend=Cat(s.floor[: width - 1], *top),
+        negative=s.negative,
+        addend=Cat(s.floor[: width - 1], s.floor[-2] | s.huge, s.floor[-1] & ~s.huge),
         carry=((s.guard ^ s.flip) & (s.sticky | (s.floor[0] ^ s.flip))) ^ s.flip,
     )
 
-    # The adder's result, `width` bits and two above: the three top ones agree if the sum fits.
-    held = Signal(signed(width + 2))
-    fits, above = _tell(held, width)
+    # The adder's result, modulo 2^(width + 1), and the sign of what was added. The two top bits agree if the sum fits.
+    held, side = Signal(signed(width + 1)), Signal()
+    fits, above, below = _tell(held, side)
     poisoned = Signal()
     total = fused_add(
         m,
         platform,
         "sum",
-        width + 2,
+        width + 1,
         "plain",
         s.addend.as_signed(),
-        Cat(held[: width - 1], held[-1].replicate(3)),
+        Cat(held[: width - 1], held[-1].replicate(2)),
         "and or",
-        Cat((fits & s.follows).replicate(width - 1), s.follows.replicate(3)),
-        Cat((above & s.follows).replicate(width - 1), Const(0, 3)),
+        (fits & s.follows).replicate(width + 1),
+        Cat((above & s.follows).replicate(width - 1), (below & s.follows).replicate(2)),
         s.carry,
     )
     now_poisoned = s.poison | (poisoned & ~s.first)
     with m.If(pipe.advance & pipe.valid):
-        m.d.sync += [held.eq(total), poisoned.eq(now_poisoned)]
+        m.d.sync += [held.eq(total), side.eq(s.negative), poisoned.eq(now_poisoned)]
 
     before = pipe.valid
-    request = {"last": s.last, "poisoned": now_poisoned, "poison": s.poison}
-    s = pipe.cut(**request)
+    negative = s.negative
+    s = pipe.cut(last=s.last, poisoned=now_poisoned, poison=s.poison)
     if pipe.valid is not before:
         emitted = held
     else:
-        emitted, (fits, above) = total, _tell(total, width)
+        emitted, (fits, above, below) = total, _tell(total, negative)
     moves = pipe.advance & pipe.valid
     events = SimpleNamespace(clamped=moves & ~fits, poison=moves & s.poison)
     s = pipe.cut(
         last=s.last,
         poisoned=s.poisoned,
         low=Mux(~fits | s.poisoned, 0, emitted[: width - 1])[: width - 1],
-        top=emitted[-1] & ~s.poisoned,
+        top=((emitted[-1] & fits) | below) & ~s.poisoned,
         ceiling=above & ~s.poisoned,
     )
     low = Mux(s.ceiling, ~0, s.low)[: width - 1]
@@ -164,7 +165,7 @@ def round_and_accumulate(
     return events
 
 
-def _tell(total: Value, width: int) -> tuple[Value, Value]:
-    """Whether a total fits `width` bits, and whether it is above them."""
-    top = total[width - 1 :]
-    return top.all() | ~top.any(), ~top[-1] & top[:-1].any()
+def _tell(total: Value, side: Value) -> tuple[Value, Value, Value]:
+    """Whether a total fits, is above what fits, and is below it."""
+    fits = total[-1] == total[-2]
+    return fits, ~fits & ~side, ~fits & side
