@@ -316,6 +316,11 @@ def test_latency(depth):
     assert run.left[0] - run.taken[0] == inspect(DeltaDecompressor(p)).latency
 
 
+@pytest.mark.parametrize(("name", "latency"), [("tiny", 15), ("edge", 15), ("ulx3s", 10), ("paper", 10)])
+def test_scans_where_link_width_times_lanes_is_small(name, latency):
+    assert inspect(DeltaDecompressor(preset(name))).latency == latency
+
+
 def test_throughput_in_words():
     unit = inspect(DeltaDecompressor(preset("edge")))
     assert unit.throughput == (
