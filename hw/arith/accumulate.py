@@ -116,7 +116,8 @@ def round_and_accumulate(
     )
 
     # The adder's result, modulo 2^(width + 1), and the sign of what was added. The two top bits agree if the sum fits.
-    held, side = Signal(signed(width + 1)), Signal()
+    held = Signal(signed(width + 1))
+    side = Signal()
     fits, above, below = _tell(held, side)
     poisoned = Signal()
     total = fused_add(

@@ -67,7 +67,7 @@ def test_bad_arguments_are_refused():
 @pytest.mark.parametrize("name", bench.BENCHES)
 def test_the_bench_finds_faults_and_names_the_unit(name):
     made = bench.load(name, bench.Request(preset("tiny"), seed=1))
-    findings = faults.run(made)
+    findings = faults.run(made, per_kind=4)
     found = [finding for finding in findings if finding.mismatch]
     assert {finding.fault.kind for finding in found} >= {"inverted bit"}
     # What stays hidden must be the exception: a fault that no sound input shows.
