@@ -27,6 +27,22 @@ SCALE_WIDTH = 9
 """Bits of the signed binary scale that goes with weights and channels."""
 
 
+def read_json(what: str, path: Path | str) -> Any:
+    """Content of a JSON file.
+
+    Raises
+    ------
+    OSError
+        If it cannot be read.
+    ValueError
+        If it is not JSON; the sentence begins with `what`.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{what} must be JSON, not {str(path)!r}: {error}") from error
+
+
 def _number(low: int, high: int, default: int, help: str) -> Any:
     return dataclasses.field(default=default, metadata={"help": help, "low": low, "high": high})
 
@@ -215,11 +231,7 @@ class Parameters:
         ValueError, TypeError
             If it is not JSON or breaks a rule.
         """
-        try:
-            mapping = json.loads(Path(path).read_text(encoding="utf-8"))
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise ValueError(f"A configuration file must be JSON, not {str(path)!r}: {error}") from error
-        return cls.from_dict(mapping)
+        return cls.from_dict(read_json("A configuration file", path))
 
     def with_settings(self, settings: typing.Iterable[str]) -> "Parameters":
         """Apply ``key=value`` texts, all at once.

@@ -2,13 +2,12 @@
 
 import dataclasses
 import fnmatch
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from golden import names
-from golden.parameters import Parameters
+from golden.parameters import Parameters, read_json
 
 __all__ = ["CONFIGURATIONS", "Configuration", "configuration"]
 
@@ -215,10 +214,7 @@ class Configuration:
         TypeError, ValueError
             If it is not JSON or breaks a rule.
         """
-        try:
-            return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise ValueError(f"A method file must be JSON, not {str(path)!r}: {error}") from error
+        return cls.from_dict(read_json("A method file", path))
 
 
 def _integer(name: str, value: Any, low: int, high: int) -> None:

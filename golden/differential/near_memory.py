@@ -12,6 +12,7 @@ The product adds to a state ``Y``; everything between two products is evaluated 
 """
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -163,18 +164,23 @@ class NearMemory(StatefulExecutor):
 
     def _grouping(self, source: str, axis: int, shape: tuple[int, ...]) -> Grouping:
         axis = axis if axis < 0 else axis - len(shape)
-        segments = (shape[axis],)
-        layer = self._network.by_name.get(source)
-        if layer is not None and layer.kind == "concat" and axis == -3:
-            shapes = self._shapes
-            segments = tuple(shapes[part][1] for part in layer.inputs)
+        segments = (self._pieces(source) if axis == -3 else ()) or (shape[axis],)
         return Grouping(axis, segments, self._configuration.machine.lanes)
 
-    @property
+    def _pieces(self, source: str) -> tuple[int, ...]:
+        """Channels of what a value is concatenated of; empty if it is no concatenation."""
+        layer = self._network.by_name.get(source)
+        if layer is None or layer.kind != "concat":
+            return ()
+        return tuple(self._shapes[part][1] for part in layer.inputs)
+
+    @functools.cached_property
     def _shapes(self) -> dict[str, tuple[int, ...]]:
-        if not hasattr(self, "_known_shapes"):
-            self._known_shapes = self._network.shapes()
-        return self._known_shapes
+        return self._network.shapes()
+
+    @functools.cached_property
+    def _macs(self) -> dict[str, int]:
+        return self._network.macs()
 
     def _send(self, source: str, axis: int, value: np.ndarray, *, raw: bool = False) -> Sent:
         key = (source, axis)
@@ -275,7 +281,7 @@ class NearMemory(StatefulExecutor):
         """Clocks for deltas and for raw values: the largest of array, link and memory side."""
         machine, c = self._configuration.machine, self._configuration
         outputs = sum(float(np.prod(self._shapes[name][1:])) for name in readers) * len(x)
-        macs = sum(float(self._network.macs()[name]) for name in readers) * len(x)
+        macs = sum(float(self._macs[name]) for name in readers) * len(x)
         per_group = macs / x.size / (machine.rows * machine.columns)
         result = []
         for count, times, state in ((groups[0], passes, True), (groups[1], c.raw_passes, False)):
@@ -316,10 +322,7 @@ class NearMemory(StatefulExecutor):
         return total
 
     def _segments(self, layer: Layer) -> tuple[int, ...]:
-        source = self._network.by_name.get(layer.inputs[0])
-        if source is not None and source.kind == "concat" and layer.kind == "convolution":
-            return tuple(self._shapes[part][1] for part in source.inputs)
-        return ()
+        return self._pieces(layer.inputs[0]) if layer.kind == "convolution" else ()
 
     def _operand(self, layer: Layer, number: int, value: np.ndarray, *, raw: bool = False) -> Sent:
         """What a product gets of an operand: all of it if it did not run when the operand was sent the last time."""
