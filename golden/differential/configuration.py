@@ -152,13 +152,16 @@ class Configuration:
         found = [bits for pattern, bits in self.layer_output_bits.items() if _matches(pattern, (layer,))]
         return min(found, default=self.output_bits)
 
-    def passes_of(self, step: int, steps: int, consumers: tuple[str, ...], *, first_layer: bool) -> int:
-        """Passes of a delta that these layers read in a step: the most that any rule asks for."""
+    def passes_of(self, step: int, steps: int | None, consumers: tuple[str, ...], *, first_layer: bool) -> int:
+        """Passes of a delta that these layers read in a step: the most that any rule asks for.
+
+        Without a number of steps, as in a stream, no step is late.
+        """
         found = [self.passes, self.step_passes.get(step, 1)]
         found += [passes for pattern, passes in self.layer_passes.items() if _matches(pattern, consumers)]
         if 0 < step <= self.early_steps:
             found.append(self.early_passes)
-        if step >= steps - self.late_steps:
+        if steps is not None and step >= steps - self.late_steps:
             found.append(self.last_passes)
         if first_layer:
             found.append(self.input_passes)

@@ -116,10 +116,11 @@ class NearMemory(StatefulExecutor):
         self._fixed: dict[str, np.ndarray] = {}  # operands that are conditioning, by product
         self._raw: set[tuple[str, int]] = set()  # tensors that were found cheaper in raw form
         self._costs: dict[tuple[str, int], list[tuple[float, float]]] = {}
-        self._index, self._steps = -1, profile.steps
+        self._index = -1
+        self._steps: int | None = profile.steps
         self._anew: np.ndarray | None = None
 
-    def begin_step(self, index: int, steps: int, reference: np.ndarray | None = None) -> None:
+    def begin_step(self, index: int, steps: int | None, reference: np.ndarray | None = None) -> None:
         """A step begins: nothing is sent yet. Step 0 forgets all that was."""
         self._index, self._steps = index, steps
         self._sent.clear()

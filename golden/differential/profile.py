@@ -9,23 +9,16 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from golden.networks.graph import Network, StatefulExecutor
+from golden.networks.graph import Network, StatefulExecutor, main_values
 from golden.networks.layers import Layer
+from golden.sampling import Conditioning, Denoiser, Given, Process, Sampler, condition, noise
+from golden.sampling.conditioning import needed
 
 __all__ = ["ACTIVATIONS", "Calibration", "Profile", "calibrate", "main_values"]
 
 
 ACTIVATIONS = ("relu", "silu", "gelu")
 """Kinds that a mask can stand for."""
-
-
-def main_values(network: Network) -> frozenset[str]:
-    """Names of the values that depend on the network's first input; the rest is conditioning, computed apart."""
-    found = {next(iter(network.inputs))}
-    for layer in network.layers:
-        if found.intersection(layer.inputs):
-            found.add(layer.name)
-    return frozenset(found)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -128,7 +121,7 @@ class Calibration(StatefulExecutor):
         self._input = next(iter(network.inputs))
         self._noted = False
 
-    def begin_step(self, index: int, steps: int, reference: np.ndarray | None = None) -> None:
+    def begin_step(self, index: int, steps: int | None, reference: np.ndarray | None = None) -> None:
         """The network's input is to be noted once in a step."""
         self._noted = False
         self._index, self._reference = index, reference
@@ -194,26 +187,50 @@ class Calibration(StatefulExecutor):
 
 
 @functools.lru_cache(maxsize=32)
-def _profile(network: Network, steps: int, images: int, seed: int) -> Profile:
-    from golden.sampling import ddim, noise
-
+def _profile(
+    network: Network, steps: int, seed: int, given: Conditioning, sampler: Process, guidance: float | None
+) -> Profile:
     executor = Calibration(network)
-    labels = np.arange(images) % network.config["classes"]
-    for _ in ddim(network, noise(network, seed, images), labels, steps, executor=executor):
+    denoiser = Denoiser(network, given, guidance=guidance, executor=executor)
+    for _ in sampler.run(denoiser, noise(network, seed, given.count), steps, seed=seed):
         pass
     return executor.profile(steps)
 
 
-def calibrate(network: Network, steps: int, *, images: int = 10, seed: int = 1_000_003) -> Profile:
-    """Profile of a network over a DDIM sampling; kept for the next call.
+def calibrate(
+    network: Network,
+    steps: int,
+    *,
+    images: int = 10,
+    seed: int = 1_000_003,
+    given: Given | None = None,
+    sampler: Process | None = None,
+    guidance: float | None = None,
+) -> Profile:
+    """Profile of a network over a sampling; kept for the next call.
 
     Parameters
     ----------
     network : Network
-        That `ddim` can sample.
+        To be sampled.
     steps : int
         Of the sampling.
     images, seed : int
-        What is drawn meanwhile: other images than anybody compares, whose seeds are small.
+        What is drawn meanwhile, at most: other images than anybody compares, whose seeds are small.
+    given : conditioning, optional
+        As for `golden.sampling.Denoiser`: the first `images` of it are drawn. A network that takes labels alone draws
+        its classes in order whatever is given, and one that takes nothing `images` images.
+    sampler, guidance
+        As for `golden.sampling.sample`; those of the sampling to come.
+
+    Raises
+    ------
+    ValueError
+        If conditioning is missing or does not fit.
     """
-    return _profile(network, steps, images, seed)
+    wanted = needed(network)
+    if wanted == ("label",):
+        given = np.arange(images) % network.config["classes"]
+    elif given is None or not wanted:
+        given = images
+    return _profile(network, steps, seed, condition(network, given)[:images], sampler or Sampler(), guidance)

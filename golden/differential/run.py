@@ -1,7 +1,7 @@
 """A whole sampling under a configuration: the executor that fits it, the images, and what was measured on the way."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from golden.differential.near_memory import NearMemory
 from golden.differential.open_loop import OpenLoop
 from golden.differential.profile import Profile, calibrate
 from golden.networks.graph import Executor, Network, dense
-from golden.sampling import Step, ddim, noise
+from golden.sampling import Denoiser, Given, Process, Sampler, Step, noise
 
 __all__ = ["Run", "executor", "run"]
 
@@ -63,9 +63,9 @@ class Run:
 
     Members
     -------
-    images : float32 (images, channels, side, side)
-        In -1..1.
-    trajectory : float32 (steps, images, channels, side, side)
+    images : float32 (images, channels, ...)
+        Images in -1..1, latents or videos.
+    trajectory : float32 (steps, images, channels, ...)
         The sample after each step.
     measure : Measure or None
         Notes, if they were asked for.
@@ -79,24 +79,26 @@ class Run:
 def run(
     network: Network,
     configuration: Configuration,
-    labels: Sequence[int] | np.ndarray,
+    given: Given,
     steps: int,
     *,
     seed: int = 0,
+    sampler: Process | None = None,
+    guidance: float | None = None,
     measured: bool = False,
     exact: bool = False,
     track: Callable[[Iterable[Step]], Iterable[Step]] = iter,
 ) -> Run:
-    """Sample with DDIM under a configuration.
+    """Sample under a configuration.
 
     Parameters
     ----------
-    network, labels, steps :
-        As for `golden.sampling.ddim`.
+    network, given, steps, sampler, guidance :
+        As for `golden.sampling.sample`.
     configuration : Configuration
         How the network is executed.
     seed : int
-        Of the starting noise.
+        Of all noise.
     measured : bool
         Whether to take notes; that takes longer than the execution.
     exact : bool
@@ -112,10 +114,14 @@ def run(
     """
     if exact and configuration.flow in ("dense", "sign_mask"):
         raise ValueError(f"exact must be false with flow {configuration.flow}, not true")
-    profile = None if configuration.flow == "dense" else calibrate(network, steps)
+    sampler = sampler or Sampler()
+    profile = None
+    if configuration.flow != "dense":
+        profile = calibrate(network, steps, given=given, sampler=sampler, guidance=guidance)
     measure = Measure(configuration.machine) if measured and configuration.flow != "dense" else None
     arithmetic = ExactArithmetic(configuration, profile) if exact and profile is not None else None
     how = executor(network, configuration, profile, arithmetic=arithmetic, measure=measure)
-    start = noise(network, seed, len(labels))
-    trajectory = [step.image for step in track(ddim(network, start, labels, steps, executor=how))]
+    denoiser = Denoiser(network, given, guidance=guidance, executor=how)
+    start = noise(network, seed, denoiser.conditioning.count)
+    trajectory = [step.image for step in track(sampler.run(denoiser, start, steps, seed=seed))]
     return Run(trajectory[-1], np.stack(trajectory), measure)

@@ -26,13 +26,15 @@ class StatefulExecutor(abc.ABC):
     layer, and `result` for the last one.
     """
 
-    def begin_step(self, index: int, steps: int, reference: np.ndarray | None = None) -> None:  # noqa: B027
+    def begin_step(self, index: int, steps: int | None, reference: np.ndarray | None = None) -> None:  # noqa: B027
         """A step begins.
 
         Parameters
         ----------
-        index, steps : int
-            Number of the step in order of execution, from 0, and how many there are.
+        index : int
+            Number of the step in order of execution, from 0.
+        steps : int or None
+            How many there are; None: nobody knows, and none is the last.
         reference : int (batch,), optional
             For each item of the batch, the item whose state of the step before is its reference; -1: none, it starts
             anew. The default is each item its own.
@@ -55,7 +57,7 @@ def _raw(executor: Executor, value: Any) -> np.ndarray:
     return executor.result(value) if isinstance(executor, StatefulExecutor) else value
 
 
-def begin_step(executor: Executor, index: int, steps: int, reference: np.ndarray | None = None) -> None:
+def begin_step(executor: Executor, index: int, steps: int | None, reference: np.ndarray | None = None) -> None:
     """Tell an executor that a step begins, if it is one that keeps state. See `StatefulExecutor.begin_step`."""
     if isinstance(executor, StatefulExecutor):
         executor.begin_step(index, steps, reference)
@@ -227,6 +229,15 @@ class Network:
         return tuple(layer for layer in self._layers if name in layer.inputs)
 
 
+def main_values(network: Network) -> frozenset[str]:
+    """Names of the values that depend on the network's first input; the rest is conditioning, computed apart."""
+    found = {next(iter(network.inputs))}
+    for layer in network.layers:
+        if found.intersection(layer.inputs):
+            found.add(layer.name)
+    return frozenset(found)
+
+
 @dataclass(frozen=True)
 class Record:
     """What one layer saw in one call.
@@ -268,7 +279,7 @@ class Recorder(StatefulExecutor):
         """Names become a set."""
         self.names = None if self.names is None else frozenset(self.names)
 
-    def begin_step(self, index: int, steps: int, reference: np.ndarray | None = None) -> None:
+    def begin_step(self, index: int, steps: int | None, reference: np.ndarray | None = None) -> None:
         """Tell the executor that does the work."""
         begin_step(self.executor, index, steps, reference)
 

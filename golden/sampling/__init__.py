@@ -3,19 +3,23 @@
 `deepcache` reuses deep values of a U-Net for some steps; `streaming` denoises the frames of a video as they come.
 """
 
-from golden.sampling.guidance import doubled, guided, null_label
-from golden.sampling.samplers import Denoiser, Sampler, Step, check_labels, ddim, noise, sample
+from golden.sampling.conditioning import Conditioning, Given, condition, null_label
+from golden.sampling.guidance import guided
+from golden.sampling.samplers import Denoiser, Process, RectifiedFlow, Sampler, Step, ddim, noise, sample
 from golden.sampling.schedule import STABLE_DIFFUSION, Schedule
 
 __all__ = [
     "STABLE_DIFFUSION",
+    "Conditioning",
     "Denoiser",
+    "Given",
+    "Process",
+    "RectifiedFlow",
     "Sampler",
     "Schedule",
     "Step",
-    "check_labels",
+    "condition",
     "ddim",
-    "doubled",
     "guided",
     "noise",
     "null_label",

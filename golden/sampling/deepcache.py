@@ -14,8 +14,9 @@ from functools import partial
 
 import numpy as np
 
-from golden.networks.graph import Executor, Network, StatefulExecutor, dense
-from golden.sampling.samplers import Denoiser, Sampler, Step
+from golden.networks.graph import Executor, Network, StatefulExecutor, dense, main_values
+from golden.sampling.conditioning import Given
+from golden.sampling.samplers import Denoiser, Process, Step
 from golden.sampling.samplers import sample as _sample
 
 
@@ -83,8 +84,11 @@ def branches(network: Network) -> tuple[str, ...]:
     """Values that can be kept: what the up path brings to each skip connection, from the output inwards.
 
     Branch 0 leaves the least to a retrieval step. In the U-Net of the zoo branch i is what enters ``up<i>.concat``.
+    A transformer has none; a block can be named instead.
     """
-    return tuple(layer.inputs[0] for layer in reversed(network.layers) if layer.kind == "concat")
+    main = main_values(network)
+    joined = (layer for layer in reversed(network.layers) if layer.kind == "concat" and layer.name in main)
+    return tuple(layer.inputs[0] for layer in joined)
 
 
 def value(network: Network, branch: int | str) -> str:
@@ -118,12 +122,43 @@ def share(network: Network, steps: int, cached: Iterable[int], branch: int | str
     return (count * full + (steps - count) * left) / (steps * full)
 
 
+class Reuse:
+    """Calls of a network, whole ones and ones that use a value of the last whole one.
+
+    Parameters
+    ----------
+    network : Network
+        To call.
+    branch : int or str
+        What is kept, see `value`.
+
+    Raises
+    ------
+    ValueError
+        If there is no such branch.
+    """
+
+    def __init__(self, network: Network, branch: int | str):
+        self.network = network
+        self.branch = value(network, branch)
+        self._kept = None
+
+    def __call__(self, inputs: Sequence[np.ndarray], executor: Executor, whole: bool) -> np.ndarray:
+        """Call the network, or what is left of it."""
+        if whole:
+            output, kept = self.network(*inputs, executor=executor, keep=[self.branch])
+            self._kept = kept[self.branch]
+            return output
+        held = executor.held(self._kept) if isinstance(executor, StatefulExecutor) else self._kept
+        return self.network(*inputs, executor=executor, given={self.branch: held})
+
+
 class CachedDenoiser(Denoiser):
     """Denoiser that runs the whole network in cache steps only.
 
     Parameters
     ----------
-    network, labels, guidance, executor
+    network, given, guidance, executor
         As for `Denoiser`.
     cached : iterable of int
         Cache steps by their number; step 0 must be one.
@@ -139,33 +174,27 @@ class CachedDenoiser(Denoiser):
     def __init__(
         self,
         network: Network,
-        labels: Sequence[int] | np.ndarray,
+        given: Given,
         *,
         cached: Iterable[int],
         branch: int | str = 0,
         guidance: float | None = None,
         executor: Executor = dense,
     ):
-        super().__init__(network, labels, guidance=guidance, executor=executor)
+        super().__init__(network, given, guidance=guidance, executor=executor)
         self.cached = frozenset(cached)
         if 0 not in self.cached:
             raise ValueError(f"Cache steps must contain step 0, not only {sorted(self.cached)}")
-        self.branch = value(network, branch)
-        self._kept = None
+        self._reuse = Reuse(network, branch)
 
     def evaluate(self, index: int, *inputs: np.ndarray) -> np.ndarray:
         """Call the network, or what is left of it."""
-        if index in self.cached:
-            output, kept = self.network(*inputs, executor=self.executor, keep=[self.branch])
-            self._kept = kept[self.branch]
-            return output
-        held = self.executor.held(self._kept) if isinstance(self.executor, StatefulExecutor) else self._kept
-        return self.network(*inputs, executor=self.executor, given={self.branch: held})
+        return self._reuse(inputs, self.executor, index in self.cached)
 
 
 def sample(
     network: Network,
-    labels: Sequence[int] | np.ndarray,
+    given: Given,
     steps: int,
     seed: int = 0,
     batch: int = 25,
@@ -174,15 +203,15 @@ def sample(
     interval: int = 3,
     cached: Iterable[int] | None = None,
     branch: int | str = 0,
-    sampler: Sampler | None = None,
+    sampler: Process | None = None,
     guidance: float | None = None,
     executor: Executor = dense,
 ) -> np.ndarray:
-    """Sample an image for each label, the deep part of the network in cache steps only.
+    """Sample as `golden.sampling.sample` does, the deep part of the network in cache steps only.
 
     Parameters
     ----------
-    network, labels, steps, seed, batch, track, sampler, guidance, executor
+    network, given, steps, seed, batch, track, sampler, guidance, executor
         As for `golden.sampling.sample`.
     interval : int
         Distance of cache steps, if they are not named.
@@ -193,14 +222,14 @@ def sample(
 
     Returns
     -------
-    float32 (len(labels), channels, side, side)
-        Images in -1..1.
+    float32 (images, channels, ...)
+        Images in -1..1, latents or videos.
     """
     cached = uniform(steps, interval) if cached is None else tuple(cached)
     denoiser = partial(CachedDenoiser, cached=cached, branch=branch)
     return _sample(
         network,
-        labels,
+        given,
         steps,
         seed,
         batch,

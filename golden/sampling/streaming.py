@@ -14,8 +14,10 @@ import numpy as np
 
 from golden import names
 from golden.networks.graph import Executor, Network, begin_step, dense
-from golden.sampling.guidance import guided, null_label
-from golden.sampling.samplers import check_labels, noise
+from golden.sampling.conditioning import Given, condition
+from golden.sampling.deepcache import Reuse
+from golden.sampling.guidance import guided
+from golden.sampling.samplers import check_output, noise
 from golden.sampling.schedule import Schedule
 
 Measure = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -79,18 +81,18 @@ class Stream:
     Parameters
     ----------
     network : Network
-        Takes image, timestep and label, and predicts the noise.
-    label : int
-        Class that every frame is drawn towards.
+        Takes a sample, a timestep and conditioning, and predicts the noise; a variance is left out of account.
+    given : int, or conditioning of one image
+        Label that every frame is drawn towards, or other conditioning, as for `golden.sampling.Denoiser`.
     timesteps : sequence of int
         Noise level of each slot, falling. The first says how much of the input is left to see.
     schedule : Schedule
         Noise levels; the default is what the zoo was trained on.
     residual : str
-        Where the prediction without label comes from, for classifier-free guidance: ``"none"`` (no guidance),
+        Where the prediction without conditioning comes from, for guidance: ``"none"`` (no guidance),
         ``"full"`` (a second item for every slot), ``"self"`` (the noise that would lead from the slot back to the input
-        frame, which needs no null label) or ``"onetime"`` (the noise that would lead back to the image that one item
-        more, at slot 0, predicts without label).
+        frame, which needs nothing that stands for none) or ``"onetime"`` (the noise that would lead back to the image
+        that one item more, at slot 0, predicts without conditioning).
     guidance : float
         Its scale; up to 1 there is none.
     delta : float
@@ -112,17 +114,22 @@ class Stream:
         one than `distance`.
     similarity : SimilarityFilter, optional
         Leaves out frames.
+    interval : int
+        DeepCache along frames: one call in `interval` runs the whole network, those between reuse the deep value of the
+        same slot, a frame or more ago. The calls that fill the stream are whole. Needs references along frames.
+    branch : int or str
+        What is kept, see `golden.sampling.deepcache.value`.
     seed : int
         Seed of the slots' noise.
     executor : Executor
-        Evaluates the layers. The first call is step 0 and refers to nothing; as nobody knows how many follow, every
-        call is announced as the last.
+        Evaluates the layers. The first call is step 0 and refers to nothing. Nobody knows how many follow, so no call
+        is announced as the last: what is left out of a delta comes with the next frame.
 
     Members
     -------
     items : int
         Items of the batch in each call: n slots; one more for ``"onetime"``, before them; twice as many for ``"full"``,
-        first without label.
+        first without conditioning.
     calls : int
         Calls of the network so far.
     references : int64 (items,)
@@ -131,13 +138,13 @@ class Stream:
     Raises
     ------
     ValueError
-        If an argument is out of range, or the network has no null label and needs one.
+        If an argument is out of range, or the network has no null conditioning and needs it.
     """
 
     def __init__(
         self,
         network: Network,
-        label: int,
+        given: Given,
         timesteps: Sequence[int],
         *,
         schedule: Schedule | None = None,
@@ -150,11 +157,17 @@ class Stream:
         reference: str = "frames",
         measure: Measure = distance,
         similarity: SimilarityFilter | None = None,
+        interval: int = 1,
+        branch: int | str = 0,
         seed: int = 0,
         executor: Executor = dense,
     ):
         schedule = schedule or Schedule()
-        (label,) = check_labels(network, [label]).tolist()
+        one = condition(
+            network, [given] if isinstance(given, int | np.integer) and "label" in network.inputs else given
+        )
+        if one.count != 1:
+            raise ValueError(f"Conditioning of a stream must be of one image, not {one.count}")
         levels = np.asarray(timesteps)
         if levels.ndim != 1 or not levels.size or levels.dtype.kind not in "iu" or (np.diff(levels) >= 0).any():
             raise ValueError(f"Timesteps of a stream must be integers that fall, not {list(timesteps)}")
@@ -166,6 +179,10 @@ class Stream:
             ("reference", reference, ("frames", "timesteps", "measured")),
         ):
             names.lookup(f"Stream {name}", chosen, dict.fromkeys(known))
+        if not isinstance(interval, int | np.integer) or interval < 1:
+            raise ValueError(f"Stream interval must be a positive integer, not {interval!r}")
+        if interval > 1 and reference != "frames":
+            raise ValueError(f"Stream interval must be 1 with references along {reference}, not {interval}")
         slots = len(levels)
         self.network = network
         self.executor = executor
@@ -173,9 +190,13 @@ class Stream:
         self._guidance, self._delta, self._clip = guidance, delta, clip
         self._choice, self._measure, self._similarity = reference, measure, similarity
 
-        signal = schedule.signal[levels][:, None, None, None]
+        self._channels = check_output(network)
+        self._interval, self._reuse = interval, Reuse(network, branch) if interval > 1 else None
+
+        levels = levels.reshape(-1, *[1] * len(next(iter(network.inputs.values()))))
+        signal = schedule.signal[levels]
         self._signal, self._rest = np.sqrt(signal).astype(np.float32), np.sqrt(1 - signal).astype(np.float32)
-        wide = 10.0 * levels[:, None, None, None]  # times 10: the published scaling of timesteps
+        wide = 10.0 * levels  # times 10: the published scaling of timesteps
         skip, out = (0.25 / (wide**2 + 0.25), wide / np.sqrt(wide**2 + 0.25)) if scalings == "lcm" else (0.0, 1.0)
         self._skip, self._out = np.float32(skip), np.float32(out)
         self._noise = noise(network, seed, slots)
@@ -185,10 +206,9 @@ class Stream:
 
         extra = {"onetime": 1, "full": slots}.get(self._residual, 0)
         slot = np.concatenate([np.arange(extra), np.arange(slots)])
-        self._slot, self._timestep = slot, levels[slot].astype(np.int64)
-        self._label = np.full(len(slot), label)
-        if extra:
-            self._label[:extra] = null_label(network)
+        self._slot, self._timestep = slot, levels[slot].astype(np.int64).ravel()
+        rows = one.doubled(network) if extra else one
+        self._conditioning = rows[np.where(np.arange(len(slot)) < extra, 0, rows.count - 1)].values.values()
         self._own = np.arange(len(slot))
         self._previous = np.where(slot > 0, self._own - 1, -1)
         self._before: np.ndarray | None = None
@@ -206,12 +226,12 @@ class Stream:
 
         Parameters
         ----------
-        frame : float (channels, side, side)
-            Frame of the video, in -1..1.
+        frame : float (channels, ...)
+            Frame of the video, in -1..1, or its latent.
 
         Returns
         -------
-        float32 (channels, side, side) or None
+        float32 (channels, ...) or None
             The image of the frame pushed n - 1 calls ago, for n slots; again the last one if the filter leaves this
             frame out; None while the first frames are under way.
 
@@ -229,8 +249,8 @@ class Stream:
         x = np.concatenate([newest, self._buffer])
         image = x[self._slot]
         self.references = self._refer(image)
-        begin_step(self.executor, self.calls, self.calls + 1, self.references)
-        predicted = self.network(image, self._timestep, self._label, executor=self.executor)
+        begin_step(self.executor, self.calls, None, self.references)
+        predicted = self._predict(image, self._timestep, *self._conditioning)[:, : self._channels]
         clean = self._clean(x, self._guided(predicted))
         if self._clip:
             clean = np.clip(clean, -1, 1)
@@ -240,6 +260,13 @@ class Stream:
         if self.calls >= len(x):
             self._output = clean[-1]
         return self._output
+
+    def _predict(self, *inputs: np.ndarray) -> np.ndarray:
+        """Call the network, or what is left of it."""
+        if self._reuse is None:
+            return self.network(*inputs, executor=self.executor)
+        since = self.calls - len(self._buffer)  # from the call on that fills the last slot
+        return self._reuse(inputs, self.executor, whole=since <= 0 or since % self._interval == 0)
 
     def _refer(self, image: np.ndarray) -> np.ndarray:
         """For each item the one of the call before that its delta is against."""

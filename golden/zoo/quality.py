@@ -79,15 +79,17 @@ def frechet(a: Statistics, b: Statistics) -> float:
     return float(apart + np.trace(first) + np.trace(second) - 2 * shared)
 
 
-def psnr(images: np.ndarray, references: np.ndarray) -> np.ndarray:
+def psnr(images: np.ndarray, references: np.ndarray, peak: float = _RANGE) -> np.ndarray:
     """Peak signal-to-noise ratio of each image against its reference, in dB.
 
     ``10 log10(peak^2 / mean squared error)``, where the peak is the range of the images: 2.0, from -1 to 1.
 
     Parameters
     ----------
-    images, references : float (count, channels, height, width)
-        Images in -1..1.
+    images, references : float (count, channels, ..., height, width)
+        Images, latents or videos.
+    peak : float
+        Their range, if they are not images in -1..1.
 
     Returns
     -------
@@ -100,9 +102,9 @@ def psnr(images: np.ndarray, references: np.ndarray) -> np.ndarray:
         If the shapes differ or are not those of images.
     """
     images, references = _pair(images, references)
-    error = np.square(images - references).mean(axis=(1, 2, 3))
+    error = np.square(images - references).mean(axis=tuple(range(1, images.ndim)))
     with np.errstate(divide="ignore"):
-        return 10 * np.log10(_RANGE**2 / error)
+        return 10 * np.log10(peak**2 / error)
 
 
 def ssim(images: np.ndarray, references: np.ndarray) -> np.ndarray:
@@ -129,7 +131,7 @@ def ssim(images: np.ndarray, references: np.ndarray) -> np.ndarray:
         If the shapes differ, are not those of images, or the images are smaller than the window.
     """
     images, references = _pair(images, references)
-    if min(images.shape[2:]) < _WINDOW:
+    if images.ndim != 4 or min(images.shape[2:]) < _WINDOW:
         raise ValueError(f"Images must have at least {_WINDOW} x {_WINDOW} pixels, not {images.shape[2:]}")
 
     def mean(values: np.ndarray) -> np.ndarray:
@@ -159,9 +161,9 @@ def agreement(labels: np.ndarray, others: np.ndarray) -> float:
 
 def _pair(images: np.ndarray, references: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     images, references = np.asarray(images, np.float64), np.asarray(references, np.float64)
-    if images.ndim != 4 or images.shape != references.shape:
+    if images.ndim < 4 or images.shape != references.shape:
         raise ValueError(
-            f"Images and references must have one shape (count, channels, height, width), "
+            f"Images and references must have one shape (count, channels, ..., height, width), "
             f"not {images.shape} and {references.shape}"
         )
     return images, references

@@ -1,7 +1,7 @@
 """Recordings: what one layer of a network reads and computes in consecutive steps of a sampling."""
 
 import zipfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from golden import names
 from golden.networks import Network, Recorder
-from golden.sampling import Step, ddim, noise
+from golden.sampling import Denoiser, Given, Process, Sampler, Step, noise
 
 _FORMAT = 1
 
@@ -29,9 +29,10 @@ class Recording:
     total : int
         Steps of the whole sampling.
     steps, timesteps : int64 (S,)
-        Execution index (0 is the first call of the network) and noise level of each recorded step.
-    labels : int64 (B,)
-        Class of each image.
+        Execution index (0 is the first call of the network) and noise level of each recorded step; levels of a
+        rectified flow are float64.
+    labels : int64 (B,) or None
+        Class of each image, if the network takes labels; of a guided sampling those of the doubled batch.
     seed : int
         Seed of the starting noise.
     inputs : tuple of arrays (S, B, ...)
@@ -65,7 +66,7 @@ class Recording:
     total: int
     steps: np.ndarray
     timesteps: np.ndarray
-    labels: np.ndarray
+    labels: np.ndarray | None
     seed: int
     inputs: tuple[np.ndarray, ...]
     before: tuple[np.ndarray, ...]
@@ -162,7 +163,7 @@ class Recording:
         found = arrays.pop("format", None)
         if found is None or found.shape != () or found != _FORMAT:
             raise ValueError(f"Recording {path} must have format {_FORMAT}, not {found}")
-        values: dict[str, object] = {}
+        values: dict[str, object] = {"labels": None}
         for name in ("inputs", "before"):
             keys = [_operand(name, index) for index in range(len(arrays)) if _operand(name, index) in arrays]
             values[name] = tuple(arrays.pop(key) for key in keys)
@@ -181,31 +182,31 @@ def _operand(name: str, index: int) -> str:
 def capture(
     network: Network,
     layer: str,
-    labels: Sequence[int],
+    given: Given,
     *,
     steps: int = 50,
     first: int = 0,
     last: int | None = None,
     seed: int = 0,
     half: bool = False,
+    sampler: Process | None = None,
+    guidance: float | None = None,
     track: Callable[[Iterable[Step]], Iterable[Step]] = iter,
 ) -> Recording:
     """Sample images and record one layer.
 
     Parameters
     ----------
-    network : Network
-        Predicts the noise, see `golden.sampling.ddim`.
+    network, given, sampler, guidance :
+        As for `golden.sampling.sample`.
     layer : str
         Name of the layer.
-    labels : sequence of int
-        Class of each image.
     steps : int
         Steps of the whole sampling.
     first, last : int
         Recorded steps in order of execution, half-open; `last` defaults to `steps`.
     seed : int
-        Seed of the starting noise.
+        Seed of all noise.
     half : bool
         Round inputs and weights to FP16, and compute the outputs from the rounded ones, stored as FP16 too.
     track : callable
@@ -223,9 +224,10 @@ def capture(
     chain = _chain(network, layer)
     shift = next((link for link in chain if link.kind == "add_channel"), None)
     recorder = Recorder([layer] if shift is None else [layer, shift.name])
-    labels = np.asarray(labels, np.int64)
+    denoiser = Denoiser(network, given, guidance=guidance, executor=recorder)
+    start = noise(network, seed, denoiser.conditioning.count)
     inputs, outputs, shifts, timesteps = [], [], [], []
-    for step in track(ddim(network, noise(network, seed, len(labels)), labels, steps, executor=recorder)):
+    for step in track((sampler or Sampler()).run(denoiser, start, steps, seed=seed)):
         if step.index >= first - 1:
             record = recorder.records[layer]
             inputs.append(record.inputs)
@@ -256,8 +258,8 @@ def capture(
         kind=node.kind,
         total=steps,
         steps=np.arange(first, last),
-        timesteps=np.array(timesteps, np.int64),
-        labels=labels,
+        timesteps=np.array(timesteps),
+        labels=denoiser.inputs.get("label"),
         seed=seed,
         inputs=tuple(part[1:] for part in stacked),
         before=tuple(part[0] for part in stacked),

@@ -63,7 +63,7 @@ def test_a_stream_follows_the_dense_one(network, video, profile, name, reference
 def test_the_closed_loop_does_not_drift_along_frames(network, video, profile):
     long = np.concatenate([video, video[::-1], video])
     found, dense, _, _ = follow(network, configuration("closed-int3"), long, profile)
-    quality = psnr(found, dense)
+    quality = psnr(found, dense)[3:]  # without the calls after the first that take more passes
     assert quality[-5:].mean() > quality[:5].mean() - 3
 
 
@@ -81,10 +81,9 @@ def test_guided_streams_run(video, residual, items):
 
 def test_references_decide_what_deltas_are_against(network, video, profile):
     """Along timesteps slot 0 starts anew in every call; the others refer to the slot before."""
-    one = dataclasses.replace(configuration("closed-int4"), late_steps=0)
     sent = {}
     for reference in ("frames", "timesteps"):
-        _, _, spy, _ = follow(network, one, video, profile, reference=reference)
+        _, _, spy, _ = follow(network, configuration("closed-int4"), video, profile, reference=reference)
         sent[reference] = spy.parts[7, "image"]
     (frames,) = sent["frames"]
     anew, others = sent["timesteps"]
@@ -96,7 +95,7 @@ def test_references_decide_what_deltas_are_against(network, video, profile):
 @pytest.mark.parametrize("name", ["closed-int4", "paper"])
 def test_a_still_video_costs_next_to_nothing(network, video, profile, name):
     """Once the stream is full, nothing changes from call to call."""
-    how = dataclasses.replace(configuration(name), late_steps=0, early_steps=0)
+    how = dataclasses.replace(configuration(name), early_steps=0)
     _, _, spy, _ = follow(network, how, np.repeat(video[:1], 14, axis=0), profile)
     first = spy.inputs.get((13, "image"), (None,))[0] or spy.outputs[13, "image"][0]
     assert not first.values.any()
@@ -120,6 +119,25 @@ def test_static_exponents_of_a_stream_are_for_its_references(network, video):
         calibrate_stream(network, video, 5, TIMESTEPS, reference=reference) for reference in ("frames", "timesteps")
     )
     assert frames.overflow["image"] < timesteps.overflow["image"] / 2
+
+
+def test_no_call_of_a_stream_is_late(network, video, profile):
+    """The passes of the last steps are those of a sampling; a stream has no last step."""
+    usual, late = (dataclasses.replace(configuration("closed-int3"), late_steps=late) for late in (0, 1000))
+    images = [follow(network, how, video, profile)[0] for how in (usual, late)]
+    np.testing.assert_array_equal(*images)
+
+
+@pytest.mark.parametrize("name", ["closed-int4", "paper"])
+def test_a_stream_with_cached_deep_layers(network, video, name):
+    """It follows the dense stream with the same caches, and sends nothing for the deep layers between."""
+    how = dataclasses.replace(configuration(name), norm="current")
+    profile = calibrate_stream(network, video[::-1], 5, TIMESTEPS, interval=3)
+    found, dense, spy, stream = follow(network, how, video, profile, interval=3)
+    assert psnr(found, dense).min() > (35 if name == "closed-int4" else 8)
+    sent = spy.inputs if name == "closed-int4" else spy.outputs
+    inside = "middle.block.relu1" if name == "closed-int4" else network.by_name["middle.block.relu1"].inputs[0]
+    assert sorted(step for step, value in sent if value == inside) == [0, 1, 2, 5, 8]
 
 
 def test_figures_of_a_stream(network, video, profile):

@@ -106,7 +106,7 @@ def test_agreement():
 def test_refusals(rng):
     image = np.zeros((2, 1, 8, 8))
     for measure in (psnr, ssim):
-        message = "Images and references must have one shape (count, channels, height, width), not "
+        message = "Images and references must have one shape (count, channels, ..., height, width), not "
         with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
             measure(image, image[:1])
         with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
