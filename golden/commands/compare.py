@@ -12,12 +12,13 @@ import numpy as np
 from golden import console, traffic, zoo
 from golden.commands import options
 from golden.commands.stats import measured
+from golden.commands.subject import subject
 from golden.differential.configuration import Configuration
 from golden.differential.profile import calibrate
 from golden.differential.run import Run, run
 from golden.networks.graph import Network
 from golden.parameters import Parameters
-from golden.sampling import Step
+from golden.sampling import Conditioning, Given, Process, Sampler, Step, condition
 from golden.zoo import quality
 
 __all__ = ["command", "price", "rows"]
@@ -30,17 +31,19 @@ METHODS = "paper,closed-int3,closed-int4,raw-int8,raw-int8-tensor"
 def rows(
     network: Network,
     methods: Mapping[str, Configuration],
-    labels: np.ndarray,
+    given: Given,
     steps: int,
     *,
     seed: int = 0,
+    sampler: Process | None = None,
+    guidance: float | None = None,
     track: Callable[[str], Track] = lambda name: iter,
 ) -> list[dict[str, Any]]:
     """Compare methods with dense sampling.
 
     Parameters
     ----------
-    network, labels, steps, seed :
+    network, given, steps, seed, sampler, guidance :
         As for `golden.differential.run.run`.
     methods : mapping of str to Configuration
         What to compare, by name.
@@ -50,36 +53,42 @@ def rows(
     Returns
     -------
     list of dict
-        For each method ``method``, ``network``, ``steps``, ``images``; of the PSNR of each image (dB, peak 2) the mean
-        ``psnr_mean`` and the least ``psnr_min``; ``ssim_mean``; the share ``agreement`` in which the classifier finds
+        For each method ``method``, ``network``, ``steps``, ``images``; of the PSNR of each image (dB) the mean
+        ``psnr_mean`` and the least ``psnr_min``, and its ``peak``: 2 of images, from -1 to 1, or the range of the dense
+        result, where the sampler does not clip; ``ssim_mean``; the share ``agreement`` in which the classifier finds
         the digit that it finds in the dense image, and ``found``, that which was asked for; ``frechet``, the distance
         of its features to those of the real digits; ``drift``, the mean PSNR of the samples after each step;
         ``seconds`` and their ratio ``time_ratio`` to those of the dense sampling. None stands for a PSNR without limit,
-        and for the distance of a single image.
+        for the distance of a single image, and for what is not defined: SSIM of other than clipped images of at least
+        7 x 7 pixels, what the classifier says of other than the digits of the zoo.
     """
-    calibrate(network, steps)  # once for all; and what the first run pays for memory, no method does
-    dense, dense_seconds = _timed(network, Configuration(flow="dense"), labels, steps, seed, track("dense"))
-    seen = zoo.classify(dense.images)
-    real = zoo.digits()
+    given, sampler = condition(network, given), sampler or Sampler()
+    how = {"seed": seed, "sampler": sampler, "guidance": guidance}
+    # once for all; and what the first run pays for memory, no method does
+    calibrate(network, steps, given=given, sampler=sampler, guidance=guidance)
+    dense, dense_seconds = _timed(network, Configuration(flow="dense"), given, steps, how, track("dense"))
+    images = dense.images
+    peak = 2.0 if sampler.clip else float(np.ptp(images))
+    similar = sampler.clip and images.ndim == 4 and min(images.shape[2:]) >= 7
+    judged = _judged(network, given, images)
     found = []
     for name, configuration in methods.items():
-        own, seconds = _timed(network, configuration, labels, steps, seed, track(name))
-        psnr, digits = quality.psnr(own.images, dense.images), zoo.classify(own.images)
-        distance = quality.frechet(zoo.statistics(own.images), real) if len(labels) > 1 else None
+        own, seconds = _timed(network, configuration, given, steps, how, track(name))
+        psnr = quality.psnr(own.images, images, peak)
         found.append(
             {
                 "method": name,
                 "network": network.name,
                 "steps": steps,
-                "images": len(labels),
+                "images": given.count,
                 "psnr_mean": _finite(psnr.mean()),
                 "psnr_min": _finite(psnr.min()),
-                "ssim_mean": float(quality.ssim(own.images, dense.images).mean()),
-                "agreement": quality.agreement(digits, seen),
-                "found": quality.agreement(digits, labels),
-                "frechet": distance,
+                "peak": peak,
+                "ssim_mean": float(quality.ssim(own.images, images).mean()) if similar else None,
+                **judged(own.images),
                 "drift": [
-                    _finite(quality.psnr(*pair).mean()) for pair in zip(own.trajectory, dense.trajectory, strict=True)
+                    _finite(quality.psnr(*pair, peak).mean())
+                    for pair in zip(own.trajectory, dense.trajectory, strict=True)
                 ],
                 "seconds": round(seconds, 3),
                 "time_ratio": round(seconds / dense_seconds, 3),
@@ -88,11 +97,30 @@ def rows(
     return found
 
 
+def _judged(
+    network: Network, given: Conditioning, images: np.ndarray
+) -> Callable[[np.ndarray], dict[str, float | None]]:
+    """What the classifier says of the images of a method, beside those of the dense sampling."""
+    if network.name not in zoo.DRAWS:
+        return lambda own: dict.fromkeys(("agreement", "found", "frechet"))
+    seen, real = zoo.classify(images), zoo.digits()
+
+    def judge(own: np.ndarray) -> dict[str, float | None]:
+        digits = zoo.classify(own)
+        return {
+            "agreement": quality.agreement(digits, seen),
+            "found": quality.agreement(digits, given.values["label"]),
+            "frechet": quality.frechet(zoo.statistics(own), real) if len(own) > 1 else None,
+        }
+
+    return judge
+
+
 def _timed(
-    network: Network, configuration: Configuration, labels: np.ndarray, steps: int, seed: int, track: Track
+    network: Network, configuration: Configuration, given: Given, steps: int, how: dict[str, Any], track: Track
 ) -> tuple[Run, float]:
     start = time.perf_counter()
-    result = run(network, configuration, labels, steps, seed=seed, track=track)
+    result = run(network, configuration, given, steps, **how, track=track)
     return result, time.perf_counter() - start
 
 
@@ -101,14 +129,23 @@ def _finite(value: float) -> float | None:
 
 
 def price(
-    network: Network, configuration: Configuration, name: str, steps: int, areas: Sequence[Mapping[str, Any]] = ()
+    network: Network,
+    configuration: Configuration,
+    name: str,
+    steps: int,
+    areas: Sequence[Mapping[str, Any]] = (),
+    *,
+    given: Given = (3,),
+    **how: Any,
 ) -> dict[str, Any]:
     """What a method costs, measured on a sampling of one image.
 
     Parameters
     ----------
-    network, configuration, name, steps :
+    network, configuration, name, steps, given :
         What is run, as in `rows`.
+    how :
+        Sampler and guidance, as in `rows`.
     areas : sequence of mapping
         Report of ``python -m fpga area``.
 
@@ -122,7 +159,7 @@ def price(
     """
     rates = traffic.Rates()
     if configuration.flow != "dense":
-        notes = measured(network, name, configuration, np.array([3]), steps)
+        notes = measured(network, name, configuration, given, steps, **how)
         rates = traffic.Rates.measured(notes, joint=True)
     machine, kind = configuration.machine, traffic.kind_of(configuration)
     bills = [traffic.bill(item, kind, rates, machine) for item in traffic.items(network, 1, configuration.attention)]
@@ -213,11 +250,17 @@ def draw(found: Sequence[Mapping[str, Any]], path: Path) -> None:
 
 @click.command("compare")
 @options.method(METHODS)
-@click.option("--network", default="unet", show_default=True, help="Networks of the zoo, comma separated.")
+@click.option(
+    "--network",
+    default="unet",
+    show_default=True,
+    help="Networks of the zoo or folders of checkpoints, comma separated.",
+)
 @options.steps()
 @options.count(16, 1000)
 @options.labels
 @options.seed
+@options.sampling
 @options.picture("plot", "compare.png", "Draw how far the samples are from dense ones after each step.")
 @options.picture("pareto", "pareto.png", "Measure what methods cost, and draw PSNR against it.")
 @click.option(
@@ -233,6 +276,9 @@ def command(
     count: int,
     labels: str | None,
     seed: int,
+    conditioning: Path | None,
+    guidance: float | None,
+    sampler: str | None,
     plot: Path | None,
     pareto: Path | None,
     areas: Path | None,
@@ -240,24 +286,29 @@ def command(
 ) -> None:
     """Compare methods with dense sampling of the same seed: PSNR, SSIM, classifier, drift and time."""
     methods = options.methods(method)
-    networks = [zoo.load(name.strip()) for name in network.split(",")]
+    subjects = [subject(name.strip(), conditioning, sampler) for name in network.split(",")]
+    asked = [one.conditioning(count, labels, guidance) for one in subjects]
     options.writable(plot)
     options.writable(pareto)
     if plot is not None and plot == pareto:
         raise ValueError(f"Pictures must be two files, not {str(plot)!r} twice")
     report = _areas(areas)
     found = []
-    for one in networks:
-        asked = options.classes(labels, count, one.config["classes"])
+    for one, given in zip(subjects, asked, strict=True):
+        model, how = one.network, {"sampler": one.sampler, "guidance": guidance}
 
-        def track(name: str, one: Network = one) -> Track:
-            return lambda run: console.progress(run, f"{one.name}, {name}", total=steps)
+        def track(name: str, model: Network = model) -> Track:
+            return lambda run: console.progress(run, f"{model.name}, {name}", total=steps)
 
-        found += rows(one, methods, asked, steps, seed=seed, track=track)
+        found += rows(model, methods, given, steps, seed=seed, track=track, **how)
         if pareto is not None or areas is not None:
-            for row in (row for row in found if row["network"] == one.name):
-                row.update(price(one, methods[row["method"]], row["method"], steps, report))
-    title = f"{count} images, {steps} DDIM steps, seed {seed}; PSNR in dB against dense, mean and least of the images"
+            single = (3,) if one.digits else given[:1]
+            for row in (row for row in found if row["network"] == model.name):
+                row.update(price(model, methods[row["method"]], row["method"], steps, report, given=single, **how))
+    samplers = " and ".join(dict.fromkeys(one.title for one in subjects))
+    title = (
+        f"{count} images, {steps} {samplers} steps, seed {seed}; PSNR in dB against dense, mean and least of the images"
+    )
     shown = found if as_json else [{key: row[key] for key in row if key not in ("drift", "steps")} for row in found]
     console.show(shown, title=title, as_json=as_json)
     if plot is not None:

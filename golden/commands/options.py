@@ -11,10 +11,32 @@ import numpy as np
 
 from golden.differential.configuration import Configuration, configuration
 
-network = click.option("--network", default="unet", show_default=True, help="Network of the zoo.")
+network = click.option(
+    "--network", default="unet", show_default=True, help="Network of the zoo, or folder of a checkpoint of diffusers."
+)
 seed = click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Seed of the starting noise.")
 labels = click.option("--labels", help="Digits to draw, comma separated and repeated as needed.  [default: 0,1,...,9]")
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def sampling(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Options ``--conditioning``, ``--guidance`` and ``--sampler``: how a network is sampled."""
+    for option in (
+        click.option(
+            "--sampler",
+            type=click.Choice(["ddim", "ddpm"]),
+            help="Without fresh noise in every step, or with.  [default: as the folder's scheduler, or ddim]",
+        ),
+        click.option("--guidance", type=float, help="Scale of classifier-free guidance; needs what stands for none."),
+        click.option(
+            "--conditioning",
+            type=click.Path(path_type=Path, dir_okay=False),
+            metavar="FILE.npz",
+            help="Arrays by the name of the network's input, such as text; null.text stands for none.",
+        ),
+    ):
+        command = option(command)
+    return command
 
 
 def count(default: int, most: int) -> Callable[..., Any]:

@@ -8,6 +8,7 @@ import numpy as np
 
 from golden import console, zoo
 from golden.commands import options
+from golden.commands.subject import outline, subject
 
 __all__ = ["capture", "layers"]
 
@@ -20,6 +21,7 @@ __all__ = ["capture", "layers"]
 @options.count(1, 1000)
 @options.labels
 @options.seed
+@options.sampling
 @click.option("--half", is_flag=True, help="Round inputs to FP16, and compute and store the outputs accordingly.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="File to write, .npz.")
 def capture(
@@ -30,25 +32,30 @@ def capture(
     count: int,
     labels: str | None,
     seed: int,
+    conditioning: Path | None,
+    guidance: float | None,
+    sampler: str | None,
     half: bool,
     out: Path,
 ) -> None:
     """Record what one layer reads and computes: inputs, deltas against the step before, outputs, parameters."""
-    model = zoo.load(network)
+    one = subject(network, conditioning, sampler)
     match = re.fullmatch(r"(\d{1,6}):(\d{1,6})", steps)
     if not match:
         raise ValueError(f"Steps must be a half-open range A:B, not {steps!r}")
     first, last = map(int, match.groups())
-    classes = options.classes(labels, count, model.config["classes"])
+    given = one.conditioning(count, labels, guidance)
     options.writable(out, ".npz")
     recording = zoo.capture(
-        model,
+        one.network,
         layer,
-        classes,
+        given,
         steps=total,
         first=first,
         last=last,
         seed=seed,
+        sampler=one.sampler,
+        guidance=guidance,
         half=half,
         track=lambda run: console.progress(run, "Sampling", total=last),
     )
@@ -63,7 +70,7 @@ def capture(
 @options.as_json
 def layers(network: str, as_json: bool) -> None:
     """List the layers of a network in order of evaluation, for one image."""
-    model = zoo.load(network)
+    model = outline(network)
     shapes, macs = model.shapes(), model.macs()
     rows = [
         {

@@ -1,6 +1,6 @@
 """``golden sample``: images of any network, drawn by any methods, as a grid."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,33 +9,45 @@ import numpy as np
 
 from golden import console, zoo
 from golden.commands import options
+from golden.commands.subject import subject
 from golden.differential.configuration import Configuration
 from golden.differential.profile import calibrate
 from golden.differential.run import executor
 from golden.networks.graph import Network
-from golden.sampling import Denoiser, Sampler, check_labels, null_label
+from golden.sampling import Conditioning, Denoiser, Process
 from golden.sampling import sample as draw
-from golden.zoo.pictures import grid, write_png
+from golden.zoo.pictures import grid, visible, write_png
 
 __all__ = ["command"]
 
 _BATCH = 25
 
 
-def denoiser(configuration: Configuration, steps: int) -> Any:
+def denoiser(configuration: Configuration, steps: int, sampler: Process | None = None) -> Any:
     """What `golden.sampling.sample` makes its denoisers by: every batch gets an executor of its own.
 
-    Ranges are those of a DDIM sampling without guidance, which hold for others too: twice the largest magnitude fits.
+    Ranges are those of another sampling by the same sampler, with the same guidance.
     """
 
-    def make(network: Network, labels: np.ndarray, *, guidance: float | None, executor: Any) -> Denoiser:
-        return Denoiser(network, labels, guidance=guidance, executor=_executor(network, configuration, steps))
+    def make(network: Network, given: Conditioning, *, guidance: float | None, executor: Any) -> Denoiser:
+        how = _executor(network, configuration, steps, given, sampler, guidance)
+        return Denoiser(network, given, guidance=guidance, executor=how)
 
     return make
 
 
-def _executor(network: Network, configuration: Configuration, steps: int) -> Any:
-    return executor(network, configuration, None if configuration.flow == "dense" else calibrate(network, steps))
+def _executor(
+    network: Network,
+    configuration: Configuration,
+    steps: int,
+    given: Conditioning,
+    sampler: Process | None,
+    guidance: float | None,
+) -> Any:
+    profile = None
+    if configuration.flow != "dense":
+        profile = calibrate(network, steps, given=given, sampler=sampler, guidance=guidance)
+    return executor(network, configuration, profile)
 
 
 @click.command("sample")
@@ -45,14 +57,7 @@ def _executor(network: Network, configuration: Configuration, steps: int) -> Any
 @options.count(100, 10_000)
 @options.labels
 @options.seed
-@click.option(
-    "--sampler",
-    type=click.Choice(["ddim", "ddpm"]),
-    default="ddim",
-    show_default=True,
-    help="Without fresh noise in every step, or with.",
-)
-@click.option("--guidance", type=float, help="Scale of classifier-free guidance (networks with a null label).")
+@options.sampling
 @click.option("--out", type=click.Path(path_type=Path), help="PNG of the bare images.  [default: samples.png]")
 @options.picture("plot", "samples.png", "Draw the images with the names of the methods beside them, a row for each.")
 def command(
@@ -62,65 +67,57 @@ def command(
     count: int,
     labels: str | None,
     seed: int,
-    sampler: str,
+    conditioning: Path | None,
     guidance: float | None,
+    sampler: str | None,
     out: Path | None,
     plot: Path | None,
 ) -> None:
-    """Draw images and write them as a grid, ten in a row, the methods below each other."""
-    model = zoo.load(network)
+    """Draw images and write them as a grid, ten in a row, the methods below each other; a video takes a row."""
     methods = options.methods(method)
-    classes = check_labels(model, options.classes(labels, count, model.config["classes"]))
-    if guidance is not None:
-        null_label(model)
+    one = subject(network, conditioning, sampler)
+    given = one.conditioning(count, labels, guidance)
     if out is None and plot is None:
         out = Path("samples.png")
     if out is not None and out == plot:
         raise ValueError(f"Pictures must be two files, not {str(out)!r} twice")
     options.writable(out)
     options.writable(plot)
-    samples = Sampler(eta=1.0 if sampler == "ddpm" else 0.0)
     total = steps * -(-count // _BATCH)
     found = {}
     for name, configuration in methods.items():
         title = "Sampling" if len(methods) == 1 else f"Sampling, {name}"
         found[name] = draw(
-            model,
-            classes,
+            one.network,
+            given,
             steps,
             seed,
             batch=_BATCH,
             track=lambda run, title=title: console.progress(run, title, total=total),
-            sampler=samples,
+            sampler=one.sampler,
             guidance=guidance,
-            denoiser=denoiser(configuration, steps),
+            denoiser=denoiser(configuration, steps, one.sampler),
         )
+    shown, columns, note = visible(np.concatenate(list(found.values())))
+    sheets = {name: grid(part, columns) for name, part in zip(found, np.split(shown, len(found)), strict=True)}
     if out is not None:
-        sheets = list(_sheets(found))
-        write_png(out, np.concatenate(sheets))
+        # one gap between two grids
+        write_png(out, np.concatenate([sheet[2 * (number > 0) :] for number, sheet in enumerate(sheets.values())]))
     if plot is not None:
-        _draw(found, f"{network}, {steps} {sampler.upper()} steps, seed {seed}", plot)
-    judge = zoo.load("classifier")
+        _draw(sheets, f"{network}, {steps} {one.title} steps, seed {seed}", plot)
     where = " and ".join(str(path) for path in (out, plot) if path is not None)
+    judge = zoo.load("classifier") if one.digits else None
     for name, images in found.items():
-        right = int((zoo.classify(images, judge) == classes).sum())
-        prefix = where if len(found) == 1 else f"{where}, {name}"
-        click.echo(
-            f"{prefix}: {count} images in {steps} steps; the classifier finds the asked digit in {right} of them"
-        )
+        told = [f"{count} images in {steps} steps", *filter(None, (note, one.note))]
+        if judge is not None:
+            right = int((zoo.classify(images, judge) == given.values["label"]).sum())
+            told.append(f"the classifier finds the asked digit in {right} of them")
+        click.echo(f"{where if len(found) == 1 else f'{where}, {name}'}: {'; '.join(told)}")
 
 
-def _sheets(found: Mapping[str, np.ndarray]) -> Iterator[np.ndarray]:
-    """Grids below each other, with one gap between two."""
-    for number, images in enumerate(found.values()):
-        sheet = grid(images)
-        yield sheet[2:] if number else sheet
-
-
-def _draw(found: Mapping[str, np.ndarray], title: str, path: Path) -> None:
+def _draw(sheets: Mapping[str, np.ndarray], title: str, path: Path) -> None:
     """Save the grids with their names; a single method's needs none."""
-    sheets = {name: grid(images) for name, images in found.items()}
-    height, width = next(iter(sheets.values())).shape
+    height, width = next(iter(sheets.values())).shape[:2]
     scale = 8 / max(width, 200)
     size = (8 + 1.5 * (len(sheets) > 1), height * scale * len(sheets) + 0.5)
     with options.figure(path, len(sheets), 1, figsize=size, squeeze=False) as (figure, axes):

@@ -6,12 +6,14 @@ from typing import Any
 
 import click
 
-from golden import console, zoo
+from golden import console
 from golden.commands import options
+from golden.commands.subject import subject
 from golden.differential.configuration import Configuration
 from golden.differential.measure import Measure, Row
 from golden.differential.run import run
 from golden.networks.graph import Network
+from golden.sampling import Given, Process
 
 __all__ = ["command", "measured", "rows"]
 
@@ -19,9 +21,24 @@ SIDES = ("inputs", "outputs")
 
 
 def measured(
-    network: Network, name: str, configuration: Configuration, labels: Any, steps: int, *, seed: int = 0
+    network: Network,
+    name: str,
+    configuration: Configuration,
+    given: Given,
+    steps: int,
+    *,
+    seed: int = 0,
+    sampler: Process | None = None,
+    guidance: float | None = None,
 ) -> Measure:
     """Notes of a sampling under a method, with a progress bar.
+
+    Parameters
+    ----------
+    network, configuration, given, steps, seed, sampler, guidance :
+        As for `golden.differential.run.run`.
+    name : str
+        Of the method.
 
     Raises
     ------
@@ -34,9 +51,11 @@ def measured(
     result = run(
         network,
         configuration,
-        labels,
+        given,
         steps,
         seed=seed,
+        sampler=sampler,
+        guidance=guidance,
         measured=True,
         track=lambda taken: console.progress(taken, title, total=steps),
     )
@@ -122,6 +141,7 @@ def _figures(row: Row, flips: float | None) -> dict[str, Any]:
 @options.count(2, 100)
 @options.labels
 @options.seed
+@options.sampling
 @click.option(
     "--by",
     type=click.Choice(["layer", "step", "total"]),
@@ -138,16 +158,20 @@ def command(
     count: int,
     labels: str | None,
     seed: int,
+    conditioning: Path | None,
+    guidance: float | None,
+    sampler: str | None,
     by: str,
     plot: Path | None,
     as_json: bool,
 ) -> None:
     """Show the digits that methods send: zeros, outliers, crowded vectors, flips, entropy, bits of an element."""
-    model = zoo.load(network)
     methods = options.methods(method)
-    asked = options.classes(labels, count, model.config["classes"])
+    one = subject(network, conditioning, sampler)
+    model, how = one.network, {"seed": seed, "sampler": one.sampler, "guidance": guidance}
+    given = one.conditioning(count, labels, guidance)
     options.writable(plot)
-    taken = {name: measured(model, name, one, asked, steps, seed=seed) for name, one in methods.items()}
+    taken = {name: measured(model, name, method, given, steps, **how) for name, method in methods.items()}
     found = [row for name, notes in taken.items() for row in rows(model, name, notes, by)]
     title = f"{network}, {count} images, {steps} steps: shares of digits of pass 0, vectors, elements, groups; bits"
     hidden = () if as_json else ("network",)

@@ -11,6 +11,7 @@ import numpy as np
 from golden import console, names, traffic, zoo
 from golden.commands import options
 from golden.commands.stats import measured
+from golden.commands.subject import folder, outline
 from golden.differential.configuration import Configuration
 from golden.networks import published
 from golden.networks.graph import Network
@@ -25,20 +26,21 @@ KINDRED = {"unet2d": "unet-silu", "dit2d": "dit", "stdit": "dit"}
 GUIDED = ("sd15",)
 """Published networks that are sampled with guidance: two images, one of them without text."""
 
-DRAWS = tuple(name for name in zoo.NETWORKS if name != "classifier")
-
 
 def find(name: str) -> tuple[Network, str]:
-    """Network of the zoo or published one, and the network of the zoo that gives its rates.
+    """Network of the zoo, published one or checkpoint, and the network of the zoo that gives its rates.
 
     Raises
     ------
     ValueError
         If there is none of this name.
     """
-    if name in DRAWS:
+    if name in zoo.DRAWS:
         return zoo.load(name), name
-    names.lookup("Network", name, dict.fromkeys((*DRAWS, *published.PUBLISHED)))
+    if folder(name) is not None:
+        network = outline(name)
+        return network, KINDRED["unet2d" if "widths" in network.config else "dit2d"]
+    names.lookup("Network", name, dict.fromkeys((*zoo.DRAWS, *published.PUBLISHED)))
     return published.network(name), KINDRED[published.PUBLISHED[name].build.__name__]
 
 

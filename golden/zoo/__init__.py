@@ -31,6 +31,7 @@ from golden.zoo.recording import Recording, capture
 
 __all__ = [
     "DATA",
+    "DRAWS",
     "NETWORKS",
     "Recording",
     "Statistics",
@@ -57,6 +58,9 @@ NETWORKS = {
     "classifier": (ClassifierConfig, classifier),
 }
 """Configuration and builder of every network of the zoo, by name."""
+
+DRAWS = tuple(name for name in NETWORKS if name != "classifier")
+"""Networks that draw digits."""
 
 RECORDED_LAYER = "down1.block.conv1"
 """Layer of the shipped recording: 3 x 3, 64 to 64 channels on 8 x 8 pixels, followed by time shift, norm and ReLU."""

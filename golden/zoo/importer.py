@@ -24,7 +24,7 @@ from golden.networks.layers import Shape
 from golden.networks.sources import Source
 from golden.networks.unet2d import UNet2DConfig, unet2d
 
-__all__ = ["CLASSES", "Options", "build", "convert", "load", "outline", "read"]
+__all__ = ["CLASSES", "Options", "build", "configuration", "convert", "load", "outline", "read"]
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 """File of the weights; ``<it>.index.json`` instead, where they are spread over several files."""
@@ -516,6 +516,11 @@ def _check_left(network: Network, left: list[str]) -> None:
         raise ValueError(f"Layer {module or name!r} is not supported: its parameter {name!r} is left over")
 
 
+def configuration(folder: Path) -> dict[str, Any]:
+    """Configuration of a folder as ``save_pretrained`` writes it; errors as `read`."""
+    return _json(Path(folder) / "config.json")
+
+
 def read(folder: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Configuration and parameters of a folder as ``save_pretrained`` writes it.
 
@@ -527,7 +532,7 @@ def read(folder: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         If it cannot be read.
     """
     folder = Path(folder)
-    config = _json(folder / "config.json")
+    config = configuration(folder)
     index = folder / f"{WEIGHTS}.index.json"
     files = [WEIGHTS]
     if not (folder / WEIGHTS).exists() and index.exists():

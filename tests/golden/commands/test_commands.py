@@ -67,7 +67,7 @@ def test_layers():
             "sample --network unett",
             "Network must be one of the known names, not 'unett'; did you mean unet or unet-silu?",
         ),
-        ("sample --network classifier", "Network must take image, timestep and label to be sampled, not image"),
+        ("sample --network classifier", "Network must take a sample and a timestep to be sampled, not image"),
         ("sample --steps 0", "Steps must be an integer from 1 to 1000, not 0"),
         ("sample --labels 3,12", "Labels must be comma-separated digits from 0 to 9, not '12'"),
         ("sample --labels 3,,4", "Labels must be comma-separated digits from 0 to 9, not ''"),

@@ -28,8 +28,8 @@ def test_rows(tmp_path):
     ]
     for row in rows:
         assert list(row) == [
-            *("method", "network", "steps", "images", "psnr_mean", "psnr_min", "ssim_mean", "agreement", "found"),
-            *("frechet", "drift", "seconds", "time_ratio"),
+            *("method", "network", "steps", "images", "psnr_mean", "psnr_min", "peak", "ssim_mean", "agreement"),
+            *("found", "frechet", "drift", "seconds", "time_ratio"),
         ]
         assert row["steps"] == 3 and row["images"] == 2 and len(row["drift"]) == 3
         if row["method"] == "dense":
@@ -51,7 +51,7 @@ def test_what_is_measured_is_the_distance_to_the_dense_images(tmp_path, monkeypa
     network, labels = zoo.load("unet"), np.array([3, 8, 1])
     steps = [step.image for step in ddim(network, noise(network, 7, 3), labels, 4)]
 
-    def late(network, configuration, labels, count, *, seed, track):
+    def late(network, configuration, given, count, *, seed, sampler, guidance, track):
         dense = configuration.flow == "dense"
         trajectory = np.stack(steps if dense else [steps[0], *steps[:-1]])
         return Run(trajectory[-1], trajectory, None)
@@ -93,7 +93,7 @@ def test_prices(tmp_path):
         ("--method closed-int5", "Method must be one of the known names, not 'closed-int5'; did you mean closed-int"),
         ("--method paper,paper", "Methods must have different names, not 'paper' twice"),
         ("--network unet,ditt", "Network must be one of the known names, not 'ditt'; did you mean dit"),
-        ("--network classifier", "Network must take image, timestep and label to be sampled, not image"),
+        ("--network classifier", "Network must take a sample and a timestep to be sampled, not image"),
         ("--steps 0", "Steps must be an integer from 1 to 1000, not 0"),
         ("--plot drift.jpg", "Output must end in .png, not 'drift.jpg'"),
         ("--pareto a.png --plot a.png", "Pictures must be two files, not 'a.png' twice"),
