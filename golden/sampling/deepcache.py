@@ -103,6 +103,8 @@ def value(network: Network, branch: int | str) -> str:
         network.evaluated([branch])
         return branch
     known = branches(network)
+    if not known:
+        raise ValueError(f"Branch must be the name of a layer, as {network.name!r} joins no values, not {branch}")
     if not 0 <= branch < len(known):
         raise ValueError(f"Branch must be the name of a layer or below {len(known)} in {network.name!r}, not {branch}")
     return known[branch]
