@@ -11,7 +11,7 @@ from golden import zoo
 from golden.commands import options
 from golden.networks.graph import Network
 from golden.sampling import Conditioning, Process, Sampler, condition
-from golden.sampling.conditioning import NULL, needed
+from golden.sampling.conditioning import NULL, check_names, needed
 from golden.zoo import importer, scheduler
 
 __all__ = ["Subject", "folder", "outline", "subject"]
@@ -60,6 +60,7 @@ class Subject:
             If something is missing, also for guidance, or does not fit.
         """
         network, wanted = self.network, needed(self.network)
+        check_names(network, self.given)
         given = {name: self._repeated(name, value, count) for name, value in self.given.items()}
         if "label" in wanted and "label" not in given:
             given["label"] = options.classes(labels, count, network.config["classes"])
@@ -81,12 +82,13 @@ class Subject:
 
     def _repeated(self, name: str, value: np.ndarray, count: int) -> np.ndarray:
         """Items in order, as often as needed; a single one may come without its axis, and stays alone if it is null."""
-        shape = self.network.inputs.get(name.removeprefix(NULL))
-        null = name.startswith(NULL)
-        if shape is not None and value.ndim == len(shape) and not null:
+        shape, null = self.network.inputs[name.removeprefix(NULL)], name.startswith(NULL)
+        if value.ndim == len(shape) and not null:
             value = value[None]
-        if shape is None or value.ndim != 1 + len(shape) or not len(value) or (null and len(value) == 1):
+        if value.ndim != 1 + len(shape) or (null and len(value) == 1):
             return value
+        if not len(value):
+            raise ValueError(f"Conditioning {name!r} must be of at least one image, not of none")
         return value[np.arange(count) % len(value)]
 
 

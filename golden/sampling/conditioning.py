@@ -7,7 +7,7 @@ caller says, most often the states of the empty text.
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Union
@@ -97,6 +97,19 @@ def needed(network: Network) -> tuple[str, ...]:
     return inputs[2:]
 
 
+def check_names(network: Network, given: Iterable[str]) -> None:
+    """Refuse names that are not of the network's conditioning, or of what stands for none of it.
+
+    Raises
+    ------
+    ValueError
+        If there is one; the sentence suggests the closest.
+    """
+    wanted = needed(network)
+    for name in given:
+        names.lookup("Conditioning", name, dict.fromkeys((*wanted, *(NULL + one for one in wanted))))
+
+
 def label_rows(network: Network) -> int:
     """Rows of the table of labels: the classes, and one more if there is a null label."""
     return next(layer.weight.shape[0] for layer in network.consumers("label") if layer.kind == "embedding")
@@ -153,9 +166,7 @@ def condition(network: Network, given: Given) -> Conditioning:
                 f"not labels"
             )
         given = {"label": given}
-    known = [*wanted, *(NULL + name for name in wanted)]
-    for name in given:
-        names.lookup("Conditioning", name, dict.fromkeys(known))
+    check_names(network, given)
     missing = tuple(name for name in wanted if name not in given)
     if missing:
         found = ", ".join(given) or "nothing"
