@@ -1,14 +1,16 @@
 """DeepCache and StreamDiffusion under a configuration: what their deltas cost, and how far their images are off.
 
-``python -m golden.differential.reuse`` prints the tables of ``docs/sampling.md``.
+``python -m golden.differential.reuse`` prints the tables of ``docs/sampling.md``, or those that are named: ``streams``,
+``caches`` and ``both`` (streams whose deep layers are cached).
 """
 
 import dataclasses
+import sys
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from golden import zoo
+from golden import names, zoo
 from golden.differential.configuration import Configuration, configuration
 from golden.differential.measure import Measure
 from golden.differential.profile import Calibration, Profile
@@ -59,7 +61,7 @@ def _figures(
         psnr=psnr(images, expected),
         input_bits=sent.bits / max(sent.elements, 1),
         output_bits=written / max(given.elements, 1),
-        megabits=(sent.bits + written) / len(images) / 1e6,
+        megabits=(sent.bits + written) / len(images if steps is None else steps) / 1e6,  # a call is an image
     )
 
 
@@ -154,7 +156,9 @@ def _videos(digit: int, other: int, frames: int) -> dict[str, np.ndarray]:
 
 
 def _decibels(found: np.ndarray) -> str:
-    return "exact" if np.isinf(found).any() else f"{found.mean():.1f} ({found.min():.1f})"
+    """Mean and least of the images that are not exact, if there are such."""
+    found = found[np.isfinite(found)]
+    return f"{found.mean():.1f} ({found.min():.1f})" if len(found) else "exact"
 
 
 def _print_streams(frames: int = 12) -> None:
@@ -189,7 +193,28 @@ def _print_caches(steps: int = 50, images: int = 4) -> None:
             print(f"| {interval} | {share} | {name} | {bits} | {_decibels(found.psnr)} | {same:.1f} |", flush=True)
 
 
+def _print_both(frames: int = 16) -> None:
+    network = zoo.load("unet")
+    print("| video | N | method | bits in | bits out | Mbit an image | PSNR, whole stream (least) | same schedule |")
+    print("|---|---|---|---|---|---|---|---|")
+    others = _videos(5, 3, frames)
+    for title, video in _videos(3, 5, frames).items():
+        whole = _images(Stream(network, 3, TIMESTEPS), video)
+        for interval in (1, 2, 3):
+            alone = _images(Stream(network, 3, TIMESTEPS, interval=interval), video)
+            print(f"| {title} | {interval} | dense | | | | {_decibels(psnr(alone, whole))} | exact |", flush=True)
+            profile = calibrate_stream(network, others[title], 5, interval=interval)
+            for name in ("closed-int3", "closed-int4"):
+                found = streamed(network, configuration(name), video, 3, profile, interval=interval)
+                bits = f"{found.input_bits:.2f} | {found.output_bits:.2f} | {found.megabits:.2f}"
+                full = _decibels(psnr(found.images, whole))
+                print(f"| {title} | {interval} | {name} | {bits} | {full} | {found.psnr.mean():.1f} |", flush=True)
+
+
+TABLES = {"streams": _print_streams, "caches": _print_caches, "both": _print_both}
+"""What prints each table, by the name that asks for it."""
+
 if __name__ == "__main__":
-    _print_streams()
-    print()
-    _print_caches()
+    for asked in sys.argv[1:] or TABLES:
+        names.lookup("Table", asked, TABLES)()
+        print()

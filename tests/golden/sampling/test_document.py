@@ -8,9 +8,10 @@ pytestmark = pytest.mark.golden
 PAGE = Path(__file__).resolve().parents[3] / "docs/sampling.md"
 
 
-def test_examples_of_the_page_run():
+def test_examples_of_the_page_run(monkeypatch):
+    monkeypatch.chdir(PAGE.parents[1])
     blocks = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.M | re.S)
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     found = {}
     for block in blocks:
         exec(block, found)
