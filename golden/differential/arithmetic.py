@@ -10,17 +10,20 @@ from collections.abc import Sequence
 import numpy as np
 
 from golden.differential.configuration import Configuration
-from golden.differential.quantise import Grouping, Passes, half, quantise
+from golden.differential.profile import NORMS
+from golden.differential.quantise import Grouping, Passes, half, quantise, quantise_tensor, weight_numbers
+from golden.formats import FORMATS
 from golden.networks.layers import Layer
+from golden.parameters import Parameters
 from golden.units.activations import activation
 
 __all__ = ["Arithmetic", "FloatArithmetic", "align", "tabulated"]
 
-NORMS = ("group_norm", "layer_norm", "affine_layer_norm")
-"""Kinds of norm with a mean."""
-
-TABULATED = ("silu", "gelu")
+TABULATED = ("silu", "gelu", "erf_gelu")
 """Kinds that are tables from FP16 to FP16."""
+
+MEANS = ("mean", "average_pool")
+"""Kinds that average the pixels of an image: states of their own, from operands in the unit of theirs."""
 
 
 @functools.cache
@@ -37,31 +40,27 @@ def tabulated(name: str, values: np.ndarray) -> np.ndarray:
         return _outcomes(name)[values.astype(np.float16).view(np.uint16)]
 
 
-def align(weights: np.ndarray, axis: int, lanes: int, fraction_bits: int, segments: tuple[int, ...] = ()) -> np.ndarray:
-    """FP16 weights rounded to what aligned weights can hold (numerics, section 6), as float32.
+def align(weights: np.ndarray, axis: int, parameters: Parameters, segments: tuple[int, ...] = ()) -> np.ndarray:
+    """Weights rounded to what aligned weights can hold (numerics, section 6), as float32.
 
     Parameters
     ----------
     weights : float32
-        Any finite values; they are rounded to FP16 first.
+        Any finite values; they are rounded to the format of weights first.
     axis : int
         The contracted axis.
-    lanes : int
-        n.
-    fraction_bits : int
-        F.
+    parameters : Parameters
+        Gives the format, n and F.
     segments : tuple of int
         Lengths that are padded to groups separately; the default is the whole axis.
     """
     axis = axis if axis < 0 else axis - weights.ndim
-    weights = half(weights)
-    grouping = Grouping(axis, segments or (weights.shape[axis],), lanes)
+    weights = weight_numbers(weights, parameters)
+    grouping = Grouping(axis, segments or (weights.shape[axis],), parameters.lanes)
     parts = grouping.split(weights)
     exponent = np.frexp(np.abs(parts).max(axis=parts.ndim + axis, keepdims=True))[1] - 1
-    lsb = np.maximum(exponent, -14) - fraction_bits
-    one = np.float32(1)
-    rounded = np.rint(parts * np.ldexp(one, -lsb)) * np.ldexp(one, lsb)
-    return grouping.join(rounded)
+    lsb = np.maximum(exponent, FORMATS[parameters.weight_format].least) - parameters.fraction_bits
+    return grouping.join(np.ldexp(np.rint(np.ldexp(parts, -lsb)), lsb))
 
 
 class Arithmetic(abc.ABC):
@@ -115,7 +114,10 @@ class Arithmetic(abc.ABC):
     def product(
         self, layer: Layer, delta: np.ndarray, segments: tuple[int, ...] = (), *, terms: Sequence[np.ndarray] = ()
     ) -> np.ndarray:
-        """Weights times deltas, without bias. The `terms` add up to the delta and are multiplied group by group."""
+        """Weights times deltas, without bias, in the form that `outputs` takes.
+
+        The `terms` add up to the delta and are multiplied group by group.
+        """
 
     @abc.abstractmethod
     def matmul(
@@ -128,9 +130,12 @@ class Arithmetic(abc.ABC):
 
     @abc.abstractmethod
     def outputs(
-        self, change: np.ndarray, layer: Layer, s: int, floor: int
+        self, change: np.ndarray, layer: Layer, s: int, floor: int, *, scale: np.ndarray | None = None
     ) -> tuple[np.ndarray, Passes | None, Grouping]:
-        """Products as they reach the state, and the groups they travelled in; exponents are at least `floor`."""
+        """Products as they reach the state, and the groups they travelled in; exponents are at least `floor`.
+
+        The `scale` is that of what was multiplied, if it came as digits of one scale for each item.
+        """
 
     @abc.abstractmethod
     def bias(self, layer: Layer, s: int) -> np.ndarray | None:
@@ -189,13 +194,15 @@ class FloatArithmetic(Arithmetic):
         terms: Sequence[np.ndarray] = (),
         bias: np.ndarray | None = None,
     ) -> np.ndarray:
-        """New state."""
-        total = delta if held is None else held + delta
-        if self._half_state:
-            total = half(total)
-        if bias is not None:
-            total = half(total + bias) if self._half_state else total + bias
-        return total
+        """New state; FP16 state takes the terms one by one (numerics 11.2)."""
+        if not self._half_state:
+            total = delta if held is None else held + delta
+            return total if bias is None else total + bias
+        # binary32 holds enough of a sum of two FP16 numbers that rounding it again is as good as rounding once
+        total = np.zeros_like(delta) if held is None else held
+        for term in terms or (delta,):
+            total = half(total + half(term))
+        return total if bias is None else half(total + bias)
 
     def predict(self, held: np.ndarray, before: np.ndarray, beta: np.float32, s: int) -> np.ndarray:
         """``held + beta (held - before)`` in the state's format."""
@@ -215,10 +222,7 @@ class FloatArithmetic(Arithmetic):
     ) -> Passes:
         """Delta groups of FP16 differences."""
         if tensor_scale:
-            top = np.abs(difference).max(axis=tuple(range(1, difference.ndim)), keepdims=True)
-            scale = np.maximum(top, np.float32(2.0**-24)) / np.float32(2 ** (digit_width - 1) - 1)
-            values = np.rint(difference / scale) * scale
-            return Passes(values, grouping.split(difference), None, None, None, 0)
+            return quantise_tensor(difference, grouping, digit_width)
         if isinstance(passes, np.ndarray):
             passes = passes[..., None]
         floor = -24 if self._half_state else floor
@@ -230,6 +234,7 @@ class FloatArithmetic(Arithmetic):
             passes=passes,
             floor=floor,
             exponent=None if exponent is None else max(exponent, floor),
+            apart=self._half_state,
         )
 
     def residual(
@@ -246,9 +251,11 @@ class FloatArithmetic(Arithmetic):
     ) -> np.ndarray:
         """Weights times deltas, without bias."""
         if layer.name not in self._weights:
-            weight, machine = half(layer.weight), self._machine
+            machine = self._machine
             if machine.weight_form == "aligned":
-                weight = align(layer.weight, 1, machine.lanes, machine.fraction_bits, segments)
+                weight = align(layer.weight, 1, machine, segments)
+            else:
+                weight = weight_numbers(layer.weight, machine)
             self._weights[layer.name] = weight.astype(self._dtype, copy=False)
         return layer.product(delta.astype(self._dtype, copy=False), self._weights[layer.name])
 
@@ -259,19 +266,19 @@ class FloatArithmetic(Arithmetic):
         machine = self._machine
         raw, axis = (a, layer.contracted[0]) if right else (b, layer.contracted[1])
         if machine.weight_form == "aligned":
-            raw = align(raw, axis, machine.lanes, machine.fraction_bits)
+            raw = align(raw, axis, machine)
         else:
-            raw = half(raw)
+            raw = weight_numbers(raw, machine)
         a, b = (one.astype(self._dtype, copy=False) for one in ((raw, b) if right else (a, raw)))
         return a @ (b.swapaxes(-1, -2) if layer.transposed else b)
 
     def outputs(
-        self, change: np.ndarray, layer: Layer, s: int, floor: int
+        self, change: np.ndarray, layer: Layer, s: int, floor: int, *, scale: np.ndarray | None = None
     ) -> tuple[np.ndarray, Passes | None, Grouping]:
         """Products as they reach the state."""
         configuration = self._configuration
-        factor = getattr(layer, "scale", 1.0)
-        change = half(change if factor == 1.0 else change * half(np.float32(factor)))
+        factor = half(np.float32(getattr(layer, "scale", 1.0))) if scale is None else scale
+        change = half(change if scale is None and factor == 1 else change * factor)
         axis = -3 if layer.kind == "convolution" else -1
         grouping = Grouping(axis, (change.shape[axis],), self._machine.lanes)
         if configuration.exact_outputs or configuration.flow in ("raw", "diffy"):
@@ -286,6 +293,7 @@ class FloatArithmetic(Arithmetic):
             else None,
             floor=-24 if self._half_state else floor,
             outliers=0,
+            apart=self._half_state,
         )
         return result.values, result, grouping
 
@@ -304,16 +312,21 @@ class FloatArithmetic(Arithmetic):
         if layer.kind == "softmax":
             e = tabulated("exp", values[0] - values[0].max(axis=-1, keepdims=True))
             return e / e.sum(axis=-1, keepdims=True, dtype=np.float64)
+        if layer.kind in MEANS:
+            return layer(values[0].astype(np.float64))  # exact sums of states, and quotients good enough to be rounded
         if layer.kind in NORMS:
             mean, variance = self._moments(layer, values[0])
             return self._scaled(layer, values[0], mean.astype(np.float32), (1 / np.sqrt(variance)).astype(np.float32))
         return layer(*values)
 
     def _moments(self, layer: Layer, value: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and variance with epsilon in binary64: for states, nearly always as good as exact once rounded."""
+        """Mean and variance with epsilon in binary64: for states, nearly always as good as exact once rounded.
+
+        The mean of an RMS norm counts as 0 (numerics 12.21).
+        """
         shape = (len(value), layer.groups) if layer.kind == "group_norm" else value.shape[:-1]
         rows = value.reshape(int(np.prod(shape)), -1).astype(np.float64)
-        mean = rows.mean(axis=1)
+        mean = np.zeros(len(rows)) if layer.kind == "rms_norm" else rows.mean(axis=1)
         variance = np.einsum("ij,ij->i", rows, rows) / rows.shape[1] - mean * mean
         return mean.reshape(shape), (variance + np.float64(np.float32(layer.epsilon))).reshape(shape)
 
@@ -322,9 +335,10 @@ class FloatArithmetic(Arithmetic):
         z = value.reshape(mean.size, -1) - mean.reshape(-1, 1)
         z *= reciprocal.reshape(-1, 1)
         z = z.reshape(value.shape)
+        shape = (-1, 1, 1) if layer.kind == "group_norm" else (-1,)
         if hasattr(layer, "weight"):
-            shape = (-1, 1, 1) if layer.kind == "group_norm" else (-1,)
             z *= layer.weight.reshape(shape)
+        if hasattr(layer, "bias"):
             z += layer.bias.reshape(shape)
         return z
 

@@ -6,6 +6,7 @@ the tensor; the *reach* of a tensor is the power of two that no difference of tw
 Every value between layers is held as a float that is exactly a number of the machine: a state element (an integer of up
 to 24 bits in units of ``2^s``), a binary32 number near memory, an FP16 number, or a sum in units of ``2^L``. Sums of a
 group are matrix products of such floats, in binary32 or binary64 where that provably holds them, else in integers.
+Sums of accumulators of more than 53 bits are Python integers.
 Source: ``docs/numerics.md``.
 """
 
@@ -18,10 +19,10 @@ from fractions import Fraction
 import numpy as np
 
 from golden import formats
-from golden.differential.arithmetic import NORMS, TABULATED, Arithmetic, tabulated
+from golden.differential.arithmetic import MEANS, TABULATED, Arithmetic, tabulated
 from golden.differential.configuration import Configuration
-from golden.differential.profile import Profile
-from golden.differential.quantise import Grouping, Passes
+from golden.differential.profile import NORMS, Profile
+from golden.differential.quantise import Grouping, Passes, quantise_tensor, weight_numbers
 from golden.networks.layers import Layer
 from golden.parameters import EXPONENT_BIAS, ZERO_GROUP, Parameters
 from golden.units.channel_scale import channel_scale
@@ -67,27 +68,15 @@ class ExactArithmetic(Arithmetic):
         How a network is executed.
     profile : Profile
         Of the network: units of the states, and with them the windows of the accumulators.
-
-    Raises
-    ------
-    ValueError
-        If the configuration asks for what no machine does, or an accumulator is too wide for binary64.
     """
 
     def __init__(self, configuration: Configuration, profile: Profile):
         machine = configuration.machine
-        if configuration.tensor_scale:
-            raise ValueError("tensor_scale must be false in exact arithmetic (it is a real number), not true")
-        if machine.weight_format != "float16":
-            raise ValueError(f"weight_format must be float16 in exact arithmetic, not {machine.weight_format}")
-        if machine.accumulator_width > 53:
-            raise ValueError(
-                f"accumulator_width must be at most 53 in exact arithmetic, not {machine.accumulator_width}"
-            )
         self._configuration = configuration
         self._machine = machine
         self._profile = profile
         self._half_state = configuration.flow == "diffy" or machine.state_format == "float16"
+        self._wide = machine.accumulator_width > 53
         self._top = float(2 ** (machine.state_width - 1) - 1)
         self._coarsest = min(machine.digit_width, *configuration.layer_digits.values(), 8)
         self._finest = max(machine.digit_width, *configuration.layer_digits.values(), 2)
@@ -170,7 +159,9 @@ class ExactArithmetic(Arithmetic):
         exponent: int | None = None,
         tensor_scale: bool = False,
     ) -> Passes:
-        """Delta groups of FP16 differences: `golden.units.delta_quantizer`."""
+        """Delta groups of FP16 differences: `golden.units.delta_quantizer`; or digits of one scale (numerics 12.25)."""
+        if tensor_scale:
+            return quantise_tensor(difference, grouping, digit_width)
         unit = -EXPONENT_BIAS if self._half_state else floor
         patterns, _ = formats.encode_half(np.rint(difference * 2.0**-unit).astype(np.int64), unit)
         parameters = self._machine
@@ -181,7 +172,7 @@ class ExactArithmetic(Arithmetic):
         return _quantised(patterns, grouping, parameters, passes, unit, exponent)
 
     def outputs(
-        self, change: np.ndarray, layer: Layer, s: int, floor: int
+        self, change: np.ndarray, layer: Layer, s: int, floor: int, *, scale: np.ndarray | None = None
     ) -> tuple[np.ndarray, Passes | None, Grouping]:
         """Products as they reach the state: FP16 by `golden.units.channel_scale`, then delta groups (numerics 12.5)."""
         configuration, machine = self._configuration, self._machine
@@ -190,9 +181,14 @@ class ExactArithmetic(Arithmetic):
         grouping = Grouping(axis, (change.shape[axis],), machine.lanes)
         if axis == -3:
             lsb = lsb[:, None, None]
-        sums = np.rint(np.ldexp(change, -lsb)).astype(np.int64)
-        scale = np.array([getattr(layer, "scale", 1.0)]).astype(np.float16).view(np.uint16)
-        patterns = channel_scale(sums, False, scale, lsb, machine).values
+        sums = change if self._wide else np.rint(np.ldexp(change, -lsb)).astype(np.int64)
+        if scale is None:
+            factor = np.array([getattr(layer, "scale", 1.0)]).astype(np.float16).view(np.uint16)
+            patterns = channel_scale(sums, False, factor, lsb, machine).values
+        else:
+            significand, exponent = np.frexp(scale)
+            factor = (significand * 2.0**24).astype(np.int64)
+            patterns = formats.encode_half(sums.astype(object) * factor, lsb + exponent - 24)[0]
         if configuration.exact_outputs or configuration.flow in ("raw", "diffy"):
             return self.grid(_value(patterns), s), None, grouping
         unit = -EXPONENT_BIAS if self._half_state else floor
@@ -219,7 +215,10 @@ class ExactArithmetic(Arithmetic):
     def product(
         self, layer: Layer, delta: np.ndarray, segments: tuple[int, ...] = (), *, terms: Sequence[np.ndarray] = ()
     ) -> np.ndarray:
-        """Weights times deltas: sums in units of ``2^L``, as `golden.units.multiplier_group` makes them."""
+        """Weights times deltas, as `golden.units.multiplier_group` sums them.
+
+        Real numbers; with accumulators of more than 53 bits, integers in units of ``2^L``.
+        """
         if layer.name not in self._products:
             self._compile(layer, segments)
         weights = self._products[layer.name]
@@ -235,16 +234,17 @@ class ExactArithmetic(Arithmetic):
             wide = weights.digits is None or not terms
             count = None if wide else weights.digits
             if total is None:
-                total = np.zeros((len(weights.lsb), columns.shape[2]))
+                total = np.zeros((len(weights.lsb), columns.shape[2]), object if self._wide else np.float64)
             for index, (start, stop) in enumerate(weights.edges):
                 for tap in range(columns.shape[1]):
                     part = columns[start:stop, tap]
                     row = weights.groups[index * columns.shape[1] + tap]
-                    total += row.times(part, most, count)
+                    total += row.times(part, most, count, wide=self._wide)
                     if most > weights.reach:
-                        half = 2.0 ** (self._machine.accumulator_width - 1)
-                        np.clip(total, -half, half - 1, out=total)
-        total = np.ldexp(total, weights.lsb[:, None])
+                        half = 2 ** (self._machine.accumulator_width - 1)
+                        total = np.clip(total, -half, half - 1)
+        if not self._wide:
+            total = np.ldexp(total, weights.lsb[:, None])
         if layer.kind == "convolution":
             batch, _, height, width = layer.shape(delta.shape)
             return np.ascontiguousarray(total.reshape(-1, batch, height, width).transpose(1, 0, 2, 3))
@@ -253,20 +253,22 @@ class ExactArithmetic(Arithmetic):
     def _compile(self, layer: Layer, segments: tuple[int, ...]) -> None:
         machine, source = self._machine, layer.inputs[0]
         n = machine.lanes
-        weight = layer.weight.reshape(*layer.weight.shape[:2], -1).astype(np.float64)
+        weight = layer.weight.reshape(*layer.weight.shape[:2], -1)
         outs, ins, taps = weight.shape
         grouping = Grouping(-1, segments or (ins,), n)
         edges = [(int(a), int(a + b)) for a, b in zip(grouping.starts, grouping.lengths, strict=True)]
         patterns = np.zeros((outs, len(edges) * taps, n), np.uint16)
         for index, (start, stop) in enumerate(edges):
-            part = _pattern(weight[:, start:stop]).transpose(0, 2, 1)
+            part = _weight_patterns(weight[:, start:stop], machine).transpose(0, 2, 1)
             patterns[:, index * taps : (index + 1) * taps, : stop - start] = part
-        reach, floor = self._reach(source), self._floor(source)
+        reach, floor, passes = self._reach(source), self._floor(source), self._passes
+        if self._configuration.tensor_scale:
+            reach, floor, passes = float(2 ** (self._finest - 1) - 1), 0, 1
         compiled = compile_weights(
             patterns,
             dataclasses.replace(machine, digit_width=self._coarsest),
             largest=reach,
-            passes=self._passes,
+            passes=passes,
             floor=floor + EXPONENT_BIAS,
         )
         integers = weight_integers(compiled.weights, machine)
@@ -281,7 +283,7 @@ class ExactArithmetic(Arithmetic):
     def matmul(
         self, layer: Layer, a: np.ndarray, b: np.ndarray, *, right: bool = False, terms: Sequence[np.ndarray] = ()
     ) -> np.ndarray:
-        """Product of two activations in units of one ``2^L``; the weights of a group are aligned when they arrive."""
+        """Product of two activations with one ``L``, summed as by `product`; weights are aligned as they arrive."""
         machine = self._machine
         n = machine.lanes
         if layer.name not in self._lsb:
@@ -294,7 +296,7 @@ class ExactArithmetic(Arithmetic):
         edges = zip(grouping.starts.tolist(), grouping.lengths.tolist(), strict=True)
         weights = []
         for start, length in edges:
-            patterns = _pattern(raw[..., start : start + length].astype(np.float64))
+            patterns = _weight_patterns(raw[..., start : start + length], machine)
             if machine.weight_form == "aligned":
                 integers, exponent = align_weights(patterns, machine)
                 scale = exponent - machine.fraction_bits - lsb
@@ -304,7 +306,8 @@ class ExactArithmetic(Arithmetic):
             weights.append((start, start + length, integers, scale[..., None]))
         delta = b if right else a
         floor = self._floor(layer.inputs[right])
-        total: np.ndarray | np.float64 = np.float64(0)
+        dtype = object if self._wide else np.float64
+        total = np.zeros((), dtype)
         for term in terms or (delta,):
             term = np.asarray(term, np.float32)
             if right and not layer.transposed:
@@ -313,10 +316,12 @@ class ExactArithmetic(Arithmetic):
             count = None if machine.outliers or not terms else float(2 ** (self._finest - 1))
             for start, stop, integers, scale in weights:
                 columns = np.ascontiguousarray(term[..., start:stop].swapaxes(-1, -2))
-                total = total + _Group(integers, scale, floor).times(columns, most, count).astype(np.float64)
-                if max(-total.min(), total.max()) >= 2.0 ** (machine.accumulator_width - 1):
+                part = _Group(integers, scale, floor).times(columns, most, count, wide=self._wide)
+                total = total + part.astype(dtype, copy=False)
+                if max(-total.min(), total.max()) >= 2 ** (machine.accumulator_width - 1):
                     raise ValueError(f"accumulator_width must hold the sums of {layer.name!r}, with least bit 2^{lsb}")
-        total = total * 2.0**lsb
+        if not self._wide:
+            total = total * 2.0**lsb
         return total if right else np.ascontiguousarray(total.swapaxes(-1, -2))
 
     def _window(self, layer: Layer) -> int:
@@ -339,7 +344,7 @@ class ExactArithmetic(Arithmetic):
     # Near memory ----------------------------------------------------------------------------------------------------
 
     def near(self, layer: Layer, values: Sequence[np.ndarray]) -> np.ndarray:
-        """A layer near memory (numerics 12.2, 12.3, 12.6 and 12.7)."""
+        """A layer near memory (numerics 12.2, 12.3, 12.6, 12.7 and 12.20 to 12.22)."""
         values = [np.asarray(value, np.float32) for value in values]
         if layer.kind in NORMS:
             return self._norm(layer, values[0])
@@ -347,29 +352,38 @@ class ExactArithmetic(Arithmetic):
             return tabulated(layer.kind, values[0])
         if layer.kind == "softmax":
             return self._softmax(layer, values[0])
+        if layer.kind in MEANS:
+            pixels = layer.averaged(np.rint(values[0] * 2.0**EXPONENT_BIAS).astype(np.int64))
+            return self._quotient(pixels.sum(axis=-1), pixels.shape[-1], -EXPONENT_BIAS, layer)
         if layer.kind in MOVED or layer.kind in SINGLE:
             return layer(*values)
         raise ValueError(f"Layer {layer.name!r} must be of a kind with a bit-exact rule, not {layer.kind}")
 
     def _softmax(self, layer: Layer, value: np.ndarray) -> np.ndarray:
-        """One rounding of ``e_i / sum e`` to the unit of the state that holds it; FP16 for an FP16 state."""
+        """One rounding of ``e_i / sum e``."""
         value = value.astype(np.float64)
         below = value - value.max(axis=-1, keepdims=True)  # exact: both are states of one unit
         e = (tabulated("exp", below).astype(np.float64) * 2.0**EXPONENT_BIAS).astype(np.int64)
-        total = e.sum(axis=-1, keepdims=True)
+        return self._quotient(e, e.sum(axis=-1, keepdims=True), 0, layer)
+
+    def _quotient(self, dividend: np.ndarray, divisor: np.ndarray | int, exponent: int, layer: Layer) -> np.ndarray:
+        """``dividend / divisor * 2^exponent``, rounded once to the unit of the layer's state, or to FP16."""
         s = self._profile.state_exponent(layer.name, self._machine.state_width)
-        shift = 30 if self._half_state else -s
-        quotient, rest = np.divmod(e << shift, total)
+        unit = -30 if self._half_state else s  # 2^-30: FP16 sees no more of it than whether there is a rest
+        divisor = formats.shift_left(divisor, max(unit - exponent, 0))
+        quotient, rest = np.divmod(formats.shift_left(dividend, max(exponent - unit, 0)), divisor)
         if self._half_state:
-            return _value(formats.encode_half(2 * quotient + (rest > 0), -31)[0])
-        up = (2 * rest > total) | ((2 * rest == total) & (quotient & 1 == 1))
+            return _value(formats.encode_half(2 * quotient + (rest > 0), unit - 1)[0])
+        up = (2 * rest > divisor) | ((2 * rest == divisor) & (quotient & 1 == 1))
         return self._clamped((quotient + up).astype(np.float64), s)
 
     def _norm(self, layer: Layer, value: np.ndarray) -> np.ndarray:
         rows, exponent = _rows(layer, value)
         sets = np.broadcast_to(np.arange(len(rows))[:, None], rows.shape)
         gamma, beta = (_factors(layer, name, value, rows.shape) for name in ("weight", "bias"))
-        norm = Norm(sets, 1.0 if gamma is None else gamma, 0.0 if beta is None else beta, layer.epsilon)
+        norm = Norm(
+            sets, 1.0 if gamma is None else gamma, 0.0 if beta is None else beta, layer.epsilon, _centred(layer)
+        )
         return normalise(rows, np.zeros(rows.shape, np.bool_), norm, exponent)[0].reshape(value.shape)
 
     def statistics(self, layer: Layer, value: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -378,7 +392,7 @@ class ExactArithmetic(Arithmetic):
         unit, size = Fraction(2) ** exponent, rows.shape[1]
         epsilon = Fraction(float(np.float32(layer.epsilon)))
         mean, deviation = np.zeros(len(rows), np.float32), np.zeros(len(rows), np.float32)
-        totals = rows.sum(axis=1).tolist()
+        totals = rows.sum(axis=1).tolist() if _centred(layer) else [0] * len(rows)
         squares = [sum(y * y for y in row) for row in rows.tolist()]
         for index, (total, square) in enumerate(zip(totals, squares, strict=True)):
             variance = Fraction(square * size - total * total, size * size) * unit * unit
@@ -422,8 +436,8 @@ class _Group:
         """Largest sum of magnitudes of a row."""
         return float(np.abs(self.integers.astype(np.float64)).sum(axis=-1).max(initial=0))
 
-    def times(self, columns: np.ndarray, largest: float, digits: float | None) -> np.ndarray:
-        """``RNE(S * 2^scale)`` of all rows and columns.
+    def times(self, columns: np.ndarray, largest: float, digits: float | None, *, wide: bool = False) -> np.ndarray:
+        """``RNE(S * 2^scale)`` of all rows and columns: floats that hold it or, if `wide`, Python integers.
 
         Parameters
         ----------
@@ -433,19 +447,20 @@ class _Group:
             Magnitude that none exceeds.
         digits : float or None
             Magnitude that no digit exceeds, if the lanes of a column are digits of one exponent.
+        wide : bool
+            Whether the accumulator has more than 53 bits.
         """
         bound = self._most * (largest * 2.0**-self.floor if digits is None else digits)
-        if bound < 2.0**24:
-            result = self._single @ columns
-            return np.rint(result, out=result)
         if bound < 2.0**53:
-            result = self._real @ columns.astype(np.float64)
-            return np.rint(result, out=result)
-        if bound < 2.0**62:
-            fixed = np.rint(columns.astype(np.float64) * 2.0**-self.floor).astype(np.int64)
-            sums = self.integers.astype(np.int64) @ fixed
-            return formats.round_shift(sums, -(self.scale + self.floor)).astype(np.float64)
-        raise ValueError(f"Sums of a group must stay below 2^62 in exact arithmetic, not {bound:.3g}")
+            # binary32 has no room for the weights in units of a wide accumulator
+            single = bound < 2.0**24 and not wide
+            result = self._single @ columns if single else self._real @ columns.astype(np.float64)
+            np.rint(result, out=result)
+            return _integer(result) if wide else result
+        dtype = np.int64 if bound < 2.0**62 else object
+        fixed = np.rint(columns.astype(np.float64) * 2.0**-self.floor).astype(np.int64)
+        sums = self.integers.astype(dtype) @ fixed.astype(dtype)
+        return formats.round_shift(sums, -(self.scale + self.floor)).astype(object if wide else np.float64)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -464,9 +479,15 @@ def _half(values: np.ndarray) -> np.ndarray:
     return np.clip(result, -65504, 65504) + np.float32(0)
 
 
-def _pattern(values: np.ndarray) -> np.ndarray:
-    """FP16 patterns of the nearest numbers, clamped."""
-    return _half(values).astype(np.float16).view(np.uint16)
+_integer = np.frompyfunc(int, 1, 1)
+
+
+def _weight_patterns(values: np.ndarray, parameters: Parameters) -> np.ndarray:
+    """Patterns of the nearest weights."""
+    numbers = weight_numbers(np.ascontiguousarray(values, np.float32), parameters)
+    if parameters.weight_format == "float16":
+        return numbers.astype(np.float16).view(np.uint16)
+    return (numbers.view(np.uint32) >> 16).astype(np.uint16)
 
 
 def _value(patterns: np.ndarray) -> np.ndarray:
@@ -578,6 +599,11 @@ def _joint(
         (values,),
     )
     return values, result
+
+
+def _centred(layer: Layer) -> bool:
+    """Whether a norm takes the mean away."""
+    return layer.kind != "rms_norm"
 
 
 def _rows(layer: Layer, value: np.ndarray) -> tuple[np.ndarray, int]:

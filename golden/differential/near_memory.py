@@ -17,10 +17,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from golden.differential.arithmetic import Arithmetic, FloatArithmetic
+from golden.differential.arithmetic import MEANS, Arithmetic, FloatArithmetic
 from golden.differential.configuration import Configuration
 from golden.differential.measure import Measure
-from golden.differential.profile import Profile, main_values
+from golden.differential.profile import NORMS, Profile, main_values
 from golden.differential.quantise import Grouping, Passes
 from golden.networks.graph import Network, StatefulExecutor
 from golden.networks.layers import Layer
@@ -38,7 +38,7 @@ class Sent:
     Members
     -------
     delta : array
-        Dequantised groups.
+        Dequantised groups; with a `scale`, digits.
     held : array
         What the consumers hold afterwards: the sum of all they were sent, predictions included.
     before : array or None
@@ -51,6 +51,8 @@ class Sent:
         Step in which they were sent something the last time; -1 if never.
     terms : tuple of arrays
         See `Passes.terms`.
+    scale : array or None
+        See `Passes.scale`.
     """
 
     delta: np.ndarray
@@ -60,10 +62,13 @@ class Sent:
     predicted: bool = False
     since: int = -1
     terms: tuple[np.ndarray, ...] = ()
+    scale: np.ndarray | None = None
 
     def whole(self) -> "Sent":
         """All that they hold, for a product that starts anew though they do not."""
-        return dataclasses.replace(self, delta=self.held, before=None, fresh=True, predicted=False, terms=())
+        return dataclasses.replace(
+            self, delta=self.held, before=None, fresh=True, predicted=False, terms=(), scale=None
+        )
 
 
 class NearMemory(StatefulExecutor):
@@ -146,8 +151,11 @@ class NearMemory(StatefulExecutor):
             return layer(*values)
         if layer.contracted:
             return self._product(layer, values)
-        if layer.kind in ("group_norm", "layer_norm"):
+        if layer.kind in NORMS:
             return self._norm(layer, values[0])
+        if layer.kind in MEANS:
+            pixels = self._arithmetic.grid(values[0], self._exponent(layer.inputs[0]))
+            return self._arithmetic.grid(self._arithmetic.near(layer, [pixels]), self._exponent(layer.name))
         if layer.kind in STORED:
             s = self._exponent(layer.name)
             conditioned = [
@@ -215,8 +223,10 @@ class NearMemory(StatefulExecutor):
             exponent=self._profile.layer_exponent(source, digits) if layer_policy else None,
             tensor_scale=c.tensor_scale,
         )
-        delta = sent.values
-        total = a.add(predicted, delta, s, terms=sent.terms)
+        if sent.scale is None:
+            delta, total = sent.values, a.add(predicted, sent.values, s, terms=sent.terms)
+        else:
+            delta, total = sent.terms[0], a.grid(sent.values, s)
         if c.flow == "diffy":
             total = x
         elif c.residual_bits:
@@ -228,7 +238,7 @@ class NearMemory(StatefulExecutor):
             else:
                 self._held_before[key] = held if fresh is False else np.where(fresh, total, held)
         self._held[key] = total
-        result = Sent(delta, total, predicted, fresh, predicts, self._when.get(key, -1), sent.terms)
+        result = Sent(delta, total, predicted, fresh, predicts, self._when.get(key, -1), sent.terms, sent.scale)
         self._when[key] = self._index
         if self._measure is not None:
             # items that start anew have passes of their own, and a stream
@@ -294,17 +304,17 @@ class NearMemory(StatefulExecutor):
 
     def _product(self, layer: Layer, values: Sequence[np.ndarray]) -> np.ndarray:
         main = [source in self._main for source in layer.inputs]
-        predicted = False
+        predicted, scale = False, None
         if layer.kind == "matmul":
             change, fresh = self._matmul(layer, values, main)
         else:
             sent = self._operand(layer, 0, values[0])
             change = self._arithmetic.product(layer, sent.delta, self._segments(layer), terms=sent.terms)
-            fresh, predicted = sent.fresh, sent.predicted
+            fresh, predicted, scale = sent.fresh, sent.predicted, sent.scale
         self._ran[layer.name] = self._index
         s = self._exponent(layer.name)
         floor = self._profile.output_floor(layer.name, self._configuration.output_bits_of(layer.name), s)
-        change, passes, grouping = self._arithmetic.outputs(change, layer, s, floor)
+        change, passes, grouping = self._arithmetic.outputs(change, layer, s, floor, scale=scale)
         if self._measure is not None and passes is not None:
             self._measure.output(self._index, layer.name, passes, grouping)
         before = self._sum_before(layer, fresh, predicted, s)
@@ -325,8 +335,13 @@ class NearMemory(StatefulExecutor):
         return self._pieces(layer.inputs[0]) if layer.kind == "convolution" else ()
 
     def _operand(self, layer: Layer, number: int, value: np.ndarray, *, raw: bool = False) -> Sent:
-        """What a product gets of an operand: all of it if it did not run when the operand was sent the last time."""
+        """What a product gets of an operand: all of it if it did not run when the operand was sent the last time.
+
+        A product of two activations has no place for the scales of both, and takes what its readers hold instead.
+        """
         sent = self._send(layer.inputs[number], layer.contracted[number], value, raw=raw)
+        if sent.scale is not None and layer.kind == "matmul":
+            return sent.whole()
         if sent.before is None or self._ran.get(layer.name) == sent.since:
             return sent
         return sent.whole()

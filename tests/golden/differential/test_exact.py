@@ -180,10 +180,10 @@ class Both(ExactArithmetic):
         self._note("add", exact, self._float.add(held, delta.astype(np.float32), s, bias=bias), 2.0**s)
         return exact
 
-    def outputs(self, change, layer, s, floor):
-        exact, passes, grouping = super().outputs(change, layer, s, floor)
+    def outputs(self, change, layer, s, floor, **options):
+        exact, passes, grouping = super().outputs(change, layer, s, floor, **options)
         exact = self._mutated("outputs", exact, 2.0**floor)
-        other, *_ = self._float.outputs(change, layer, s, floor)
+        other, *_ = self._float.outputs(change, layer, s, floor, **options)
         self._note("outputs", exact, other, 2.0**floor)
         return exact, passes, grouping
 
