@@ -175,7 +175,7 @@ class FloatArithmetic(Arithmetic):
     def grid(self, value: np.ndarray, s: int) -> np.ndarray:
         """Round to the state's format."""
         if self._half_state:
-            return half(np.asarray(value, np.float32))
+            return half(np.asarray(value))
         result = value * np.float32(2.0**-s)
         np.rint(result, out=result)
         result *= np.float32(2.0**s)

@@ -79,7 +79,6 @@ def profile(**largest) -> Profile:
 
 # Against floating point ---------------------------------------------------------------------------------------------
 
-ONCE = {"first_passes": 1, "input_passes": 1, "raw_passes": 1, "last_passes": 1, "early_passes": 1}
 REPLAY = dataclasses.replace(
     MACHINE, outliers=1, exponent_policy="layer", overflow_policy="replay", weight_form="float"
 )
@@ -97,8 +96,28 @@ WIDE = {
     "refresh, k by layer": (dataclasses.replace(CLOSED, refresh=2, layer_digits={"*conv2": 6}), ("unet",)),
     "norms of the step before": (dataclasses.replace(CLOSED, norm="previous", attention="raw"), ("unet",)),
     "calibrated norms": (dataclasses.replace(CLOSED, norm="calibrated"), ("dit",)),
-    "float16 state": (machine(dataclasses.replace(CLOSED, **ONCE), state_format="float16"), ("unet",)),
-    "diffy": (dataclasses.replace(CLOSED, flow="diffy", **ONCE), ("unet",)),
+    "float16 state": (machine(CLOSED, state_format="float16"), ("unet", "dit")),
+    "float16 state, passes, replay": (
+        dataclasses.replace(CLOSED, machine=dataclasses.replace(REPLAY, state_format="float16"), output_form="passes"),
+        ("unet",),
+    ),
+    "state of 16 bits": (machine(CLOSED, state_width=16), ("dit",)),
+    "state of 20 bits": (machine(CLOSED, state_width=20), ("silu",)),
+    "diffy": (dataclasses.replace(CLOSED, flow="diffy"), ("unet",)),
+    "raw or delta by steps": (dataclasses.replace(CLOSED, choice="ditto", raw_passes=1), ("unet",)),
+    "raw or delta by cost": (dataclasses.replace(CLOSED, choice="cost", raw_passes=1), ("dit",)),
+    "bfloat16": (machine(CLOSED, weight_format="bfloat16", fraction_bits=8), ("unet", "dit")),
+    "bfloat16, float form": (
+        dataclasses.replace(
+            CLOSED, machine=dataclasses.replace(REPLAY, weight_format="bfloat16", weight_exponent_min=-10)
+        ),
+        ("dit",),
+    ),
+    "one scale a tensor": (dataclasses.replace(CLOSED, flow="raw", tensor_scale=True), ("unet", "dit")),
+    "one scale a tensor, float16 state": (
+        machine(dataclasses.replace(CLOSED, flow="raw", tensor_scale=True), state_format="float16", digit_width=8),
+        ("unet",),
+    ),
 }
 """Configurations, and the networks to run them on: every line takes another way through the arithmetic."""
 
