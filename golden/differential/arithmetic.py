@@ -26,6 +26,25 @@ MEANS = ("mean", "average_pool")
 """Kinds that average the pixels of an image: states of their own, from operands in the unit of theirs."""
 
 
+MOVED = (
+    "concat",
+    "upsample",
+    "tokens",
+    "image",
+    "patches",
+    "unpatch",
+    "heads",
+    "joined",
+    "part",
+    "frame_patches",
+    "frame_unpatch",
+    "permuted",
+    "merged",
+    "framed",
+)
+"""Kinds that only move values."""
+
+
 @functools.cache
 def _outcomes(name: str) -> np.ndarray:
     """Results of an activation for all FP16 patterns, float32; for an infinity that of the largest number."""

@@ -19,7 +19,7 @@ from fractions import Fraction
 import numpy as np
 
 from golden import formats
-from golden.differential.arithmetic import MEANS, TABULATED, Arithmetic, tabulated
+from golden.differential.arithmetic import MEANS, MOVED, TABULATED, Arithmetic, tabulated
 from golden.differential.configuration import Configuration
 from golden.differential.profile import NORMS, Profile
 from golden.differential.quantise import Grouping, Passes, quantise_tensor, weight_numbers
@@ -35,25 +35,7 @@ from golden.units.multiplier_group import (
     weight_integers,
 )
 
-__all__ = ["MOVED", "SINGLE", "ExactArithmetic"]
-
-MOVED = (
-    "concat",
-    "upsample",
-    "tokens",
-    "image",
-    "patches",
-    "unpatch",
-    "heads",
-    "joined",
-    "part",
-    "frame_patches",
-    "frame_unpatch",
-    "permuted",
-    "merged",
-    "framed",
-)
-"""Kinds that only move values."""
+__all__ = ["SINGLE", "ExactArithmetic"]
 
 SINGLE = ("relu", "add", "add_channel", "add_constant", "modulate", "gate", "multiply", "rotary")
 """Kinds whose every operation is one of binary32, rounded, in the order in which the layer writes them."""

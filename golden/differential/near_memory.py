@@ -17,7 +17,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from golden.differential.arithmetic import MEANS, Arithmetic, FloatArithmetic
+from golden.differential.arithmetic import MEANS, MOVED, Arithmetic, FloatArithmetic
 from golden.differential.configuration import Configuration
 from golden.differential.measure import Measure
 from golden.differential.profile import NORMS, Profile, main_values
@@ -152,7 +152,9 @@ class NearMemory(StatefulExecutor):
         if layer.contracted:
             return self._product(layer, values)
         if layer.kind in NORMS:
-            return self._norm(layer, values[0])
+            source = layer.inputs[0]
+            state = values[0] if self._is_state(source) else self._arithmetic.grid(values[0], self._exponent(source))
+            return self._norm(layer, state)
         if layer.kind in MEANS:
             pixels = self._arithmetic.grid(values[0], self._exponent(layer.inputs[0]))
             return self._arithmetic.grid(self._arithmetic.near(layer, [pixels]), self._exponent(layer.name))
@@ -169,6 +171,15 @@ class NearMemory(StatefulExecutor):
 
     def _exponent(self, name: str) -> int:
         return self._profile.state_exponent(name, self._configuration.machine.state_width)
+
+    def _is_state(self, name: str) -> bool:
+        """Whether a value is state, moved at most; others are made from state whenever they are read."""
+        layer = self._network.by_name.get(name)
+        if layer is None:
+            return False
+        if layer.kind in MOVED:
+            return all(self._is_state(source) for source in layer.inputs)
+        return bool(layer.contracted) or layer.kind in (*STORED, *MEANS)
 
     def _grouping(self, source: str, axis: int, shape: tuple[int, ...]) -> Grouping:
         axis = axis if axis < 0 else axis - len(shape)
