@@ -79,7 +79,10 @@ def align(weights: np.ndarray, axis: int, parameters: Parameters, segments: tupl
     parts = grouping.split(weights)
     exponent = np.frexp(np.abs(parts).max(axis=parts.ndim + axis, keepdims=True))[1] - 1
     lsb = np.maximum(exponent, FORMATS[parameters.weight_format].least) - parameters.fraction_bits
-    return grouping.join(np.ldexp(np.rint(np.ldexp(parts, -lsb)), lsb))
+    # BF16 has numbers whose unit's reciprocal binary32 has not
+    one = np.float32(1) if parameters.weight_format == "float16" else np.float64(1)
+    rounded = np.rint(parts * np.ldexp(one, -lsb)) * np.ldexp(one, lsb)
+    return grouping.join(rounded).astype(np.float32, copy=False)
 
 
 class Arithmetic(abc.ABC):
@@ -296,8 +299,12 @@ class FloatArithmetic(Arithmetic):
     ) -> tuple[np.ndarray, Passes | None, Grouping]:
         """Products as they reach the state."""
         configuration = self._configuration
-        factor = half(np.float32(getattr(layer, "scale", 1.0))) if scale is None else scale
-        change = half(change if scale is None and factor == 1 else change * factor)
+        factor = getattr(layer, "scale", 1.0)
+        if scale is not None:
+            change = change * scale
+        elif factor != 1.0:
+            change = change * half(np.float32(factor))
+        change = half(change)
         axis = -3 if layer.kind == "convolution" else -1
         grouping = Grouping(axis, (change.shape[axis],), self._machine.lanes)
         if configuration.exact_outputs or configuration.flow in ("raw", "diffy"):

@@ -283,6 +283,17 @@ def test_weights_are_those_of_the_units(machine):
         np.testing.assert_array_equal(align(values, -1, machine), expected)
 
 
+def test_weights_beyond_the_declared_range_are_refused():
+    machine = dataclasses.replace(MACHINE, weight_form="float", weight_exponent_max=2)
+    layer = layers.Linear("layer", ("x",), np.full((1, 4), 9, np.float32), np.zeros(1, np.float32))
+    arithmetic = ExactArithmetic(Configuration(machine=machine), PROFILE)
+    sentence = r"^Weights must be zero or have exponents in -14\.\.2 and be multiples of 2\^-24"
+    with pytest.raises(ValueError, match=sentence):
+        arithmetic.product(layer, np.ones((1, 4)))
+    with pytest.raises(ValueError, match=sentence):
+        arithmetic.matmul(layers.MatMul("layer", ("x", "x")), np.ones((1, 1, 4)), np.full((1, 4, 1), 9.0))
+
+
 # One scale for a tensor ---------------------------------------------------------------------------------------------
 
 
