@@ -13,8 +13,30 @@ from golden.differential.configuration import Configuration
 from golden.differential.quantise import Grouping, Passes, half, quantise
 from golden.networks.layers import Layer
 from golden.units.activations import activation
+from golden.units.sign_mask import segments
 
-__all__ = ["Arithmetic", "FloatArithmetic", "align", "tabulated"]
+__all__ = ["MOVED", "STORED", "Arithmetic", "FloatArithmetic", "align", "tabulated"]
+
+MOVED = (
+    "concat",
+    "upsample",
+    "tokens",
+    "image",
+    "patches",
+    "unpatch",
+    "heads",
+    "joined",
+    "part",
+    "frame_patches",
+    "frame_unpatch",
+    "permuted",
+    "merged",
+    "framed",
+)
+"""Kinds that only move values."""
+
+STORED = ("add", "add_channel", "add_constant")
+"""Kinds whose value is state of its own: rounded to its LSB when it is made."""
 
 NORMS = ("group_norm", "layer_norm", "affine_layer_norm")
 """Kinds of norm with a mean."""
@@ -65,7 +87,7 @@ def align(weights: np.ndarray, axis: int, lanes: int, fraction_bits: int, segmen
 
 
 class Arithmetic(abc.ABC):
-    """Primitives that `golden.differential.near_memory` is written in; values are arrays of real numbers."""
+    """Primitives that differential executors are written in; values are arrays of real numbers."""
 
     @abc.abstractmethod
     def grid(self, value: np.ndarray, s: int) -> np.ndarray:
@@ -74,6 +96,10 @@ class Arithmetic(abc.ABC):
     @abc.abstractmethod
     def difference(self, x: np.ndarray, held: np.ndarray) -> np.ndarray:
         """``x - held`` in full."""
+
+    @abc.abstractmethod
+    def change(self, now: np.ndarray, before: np.ndarray | None = None) -> np.ndarray:
+        """``now - before`` as FP16 numbers, one rounding; `now` itself if nothing was before."""
 
     @abc.abstractmethod
     def add(
@@ -85,7 +111,10 @@ class Arithmetic(abc.ABC):
         terms: Sequence[np.ndarray] = (),
         bias: np.ndarray | None = None,
     ) -> np.ndarray:
-        """New state: what is held (None: nothing), plus a delta, plus a bias. The `terms` add up to the delta."""
+        """New state: what is held (None: nothing), plus a delta, plus a bias. The `terms` add up to the delta.
+
+        In the open loop a delta may lie between units of the state: it is rounded to them on its way in.
+        """
 
     @abc.abstractmethod
     def predict(self, held: np.ndarray, before: np.ndarray, beta: np.float32, s: int) -> np.ndarray:
@@ -127,6 +156,10 @@ class Arithmetic(abc.ABC):
         """
 
     @abc.abstractmethod
+    def scaled(self, sums: np.ndarray, layer: Layer) -> np.ndarray:
+        """Products times the factor of their layer, FP16 numbers."""
+
+    @abc.abstractmethod
     def outputs(
         self, change: np.ndarray, layer: Layer, s: int, floor: int
     ) -> tuple[np.ndarray, Passes | None, Grouping]:
@@ -135,6 +168,14 @@ class Arithmetic(abc.ABC):
     @abc.abstractmethod
     def bias(self, layer: Layer, s: int) -> np.ndarray | None:
         """Bias of a layer in the state's format, ready to be added; None if it has none."""
+
+    @abc.abstractmethod
+    def mask(self, state: np.ndarray, s: int) -> np.ndarray:
+        """Sign mask of a state, bool."""
+
+    @abc.abstractmethod
+    def sloped(self, function: str, state: np.ndarray, values: np.ndarray, s: int) -> np.ndarray:
+        """FP16 values times the slopes of the segments that a state is in, FP16 numbers."""
 
     @abc.abstractmethod
     def near(self, layer: Layer, values: Sequence[np.ndarray]) -> np.ndarray:
@@ -165,20 +206,29 @@ class FloatArithmetic(Arithmetic):
         self._configuration = configuration
         self._machine = configuration.machine
         self._half_state = configuration.flow == "diffy" or configuration.machine.state_format == "float16"
+        self._top = np.float32(2 ** (configuration.machine.state_width - 1) - 1)
         self._weights: dict[str, np.ndarray] = {}
 
     def grid(self, value: np.ndarray, s: int) -> np.ndarray:
         """Round to the state's format."""
         if self._half_state:
-            return half(np.asarray(value, np.float32))
+            return half(np.asarray(value))
         result = value * np.float32(2.0**-s)
         np.rint(result, out=result)
+        np.clip(result, -self._top, self._top, out=result)
         result *= np.float32(2.0**s)
         return result.astype(np.float32, copy=False)
 
     def difference(self, x: np.ndarray, held: np.ndarray) -> np.ndarray:
         """``x - held`` in full."""
         return x - held
+
+    def change(self, now: np.ndarray, before: np.ndarray | None = None) -> np.ndarray:
+        """``now - before`` as FP16 numbers."""
+        if before is None:
+            return half(now)
+        # states of fixed point have their difference in binary32, FP16 numbers need more
+        return half((now.astype(np.float64) if self._half_state else now) - before)
 
     def add(
         self,
@@ -190,11 +240,19 @@ class FloatArithmetic(Arithmetic):
         bias: np.ndarray | None = None,
     ) -> np.ndarray:
         """New state."""
-        total = delta if held is None else held + delta
-        if self._half_state:
-            total = half(total)
+        between = self._configuration.flow == "sign_mask"  # deltas may lie between units
+        total = held
+        for term in terms or (delta,):
+            if between and not self._half_state:
+                term = np.rint(term * np.float32(2.0**-s)) * np.float32(2.0**s)
+            total = term if total is None else total + term
+            if self._half_state:
+                total = half(total)
         if bias is not None:
             total = half(total + bias) if self._half_state else total + bias
+        if not self._half_state:
+            top = self._top * np.float32(2.0**s)
+            total = np.clip(total, -top, top)
         return total
 
     def predict(self, held: np.ndarray, before: np.ndarray, beta: np.float32, s: int) -> np.ndarray:
@@ -230,6 +288,7 @@ class FloatArithmetic(Arithmetic):
             passes=passes,
             floor=floor,
             exponent=None if exponent is None else max(exponent, floor),
+            split=self._half_state,
         )
 
     def residual(
@@ -265,13 +324,17 @@ class FloatArithmetic(Arithmetic):
         a, b = (one.astype(self._dtype, copy=False) for one in ((raw, b) if right else (a, raw)))
         return a @ (b.swapaxes(-1, -2) if layer.transposed else b)
 
+    def scaled(self, sums: np.ndarray, layer: Layer) -> np.ndarray:
+        """Products times the factor of their layer."""
+        factor = getattr(layer, "scale", 1.0)
+        return half(sums if factor == 1.0 else sums * half(np.float32(factor)))
+
     def outputs(
         self, change: np.ndarray, layer: Layer, s: int, floor: int
     ) -> tuple[np.ndarray, Passes | None, Grouping]:
         """Products as they reach the state."""
         configuration = self._configuration
-        factor = getattr(layer, "scale", 1.0)
-        change = half(change if factor == 1.0 else change * half(np.float32(factor)))
+        change = self.scaled(change, layer)
         axis = -3 if layer.kind == "convolution" else -1
         grouping = Grouping(axis, (change.shape[axis],), self._machine.lanes)
         if configuration.exact_outputs or configuration.flow in ("raw", "diffy"):
@@ -286,6 +349,7 @@ class FloatArithmetic(Arithmetic):
             else None,
             floor=-24 if self._half_state else floor,
             outliers=0,
+            split=self._half_state and configuration.output_form == "passes",
         )
         return result.values, result, grouping
 
@@ -296,6 +360,18 @@ class FloatArithmetic(Arithmetic):
             return None
         bias = self.grid(bias, s)
         return bias[:, None, None] if layer.kind == "convolution" else bias
+
+    def mask(self, state: np.ndarray, s: int) -> np.ndarray:
+        """Sign mask of a state."""
+        return state >= 0
+
+    def sloped(self, function: str, state: np.ndarray, values: np.ndarray, s: int) -> np.ndarray:
+        """FP16 values times the slopes of the segments that a state is in."""
+        table = segments(function, self._machine.mask_width)
+        borders = table.fixed(-6 if self._half_state else s)  # FP16 holds the thresholds, units of 1/64, exactly
+        codes = np.searchsorted(borders * 2.0 ** (-6 if self._half_state else s), state.ravel(), side="right")
+        slopes = np.array(table.slopes, np.uint16).view(np.float16).astype(np.float32)
+        return half(slopes[codes].reshape(state.shape) * values)
 
     def near(self, layer: Layer, values: Sequence[np.ndarray]) -> np.ndarray:
         """A layer near memory."""

@@ -164,6 +164,7 @@ def quantise(
     outliers: int | None = None,
     digit_width: int | None = None,
     finer: int | None = None,
+    split: bool = False,
 ) -> Passes:
     """Quantise in passes; their sum is one rounding to the last step, since each step is a multiple of the next.
 
@@ -187,6 +188,8 @@ def quantise(
         k; the default is that of `parameters`.
     finer : int, optional
         Bits behind the first digit at most, instead of `passes`: the joint form (``docs/formats.md``).
+    split : bool
+        Whether `Passes.terms` are wanted, pass by pass.
     """
     k = parameters.digit_width if digit_width is None else digit_width
     m = parameters.outliers if outliers is None else outliers
@@ -219,14 +222,22 @@ def quantise(
         stuck = over & ~exact
     last = np.maximum(e - ((np.asarray(passes) - 1) * (k - 1) if finer is None else finer), floor)
     one = np.float32(1)
-    result = lanes * np.ldexp(one, -last)
-    np.rint(result, out=result)
-    result *= np.ldexp(one, last)
-    saturated = 0
-    if stuck is not None:
-        top = np.float32((2 ** (k - 1) - 1) * 2.0**exponent)
-        np.copyto(result, np.copysign(top, lanes), where=stuck)
-        saturated = int(stuck.sum())
-    if exact is not None:
-        np.copyto(result, lanes, where=exact)
-    return Passes(grouping.join(result), lanes, e, last, exact, saturated)
+
+    def rounded(step: np.ndarray) -> np.ndarray:
+        result = lanes * np.ldexp(one, -step)
+        np.rint(result, out=result)
+        result *= np.ldexp(one, step)
+        if stuck is not None:
+            top = np.float32((2 ** (k - 1) - 1) * 2.0**exponent)
+            np.copyto(result, np.copysign(top, lanes), where=stuck)
+        if exact is not None:
+            np.copyto(result, lanes, where=exact)
+        return grouping.join(result)
+
+    saturated = 0 if stuck is None else int(stuck.sum())
+    values, terms = rounded(last), ()
+    if split:
+        steps = (np.maximum(e - number * (k - 1), last) for number in range(int(np.max(passes))))
+        sums = [np.zeros_like(values), *(rounded(step) for step in steps)]
+        terms = tuple(after - before for before, after in zip(sums, sums[1:], strict=False))
+    return Passes(values, lanes, e, last, exact, saturated, terms)
