@@ -16,15 +16,9 @@ from golden.formats import FORMATS
 from golden.networks.layers import Layer
 from golden.parameters import Parameters
 from golden.units.activations import activation
+from golden.units.sign_mask import segments
 
-__all__ = ["Arithmetic", "FloatArithmetic", "align", "tabulated"]
-
-TABULATED = ("silu", "gelu", "erf_gelu")
-"""Kinds that are tables from FP16 to FP16."""
-
-MEANS = ("mean", "average_pool")
-"""Kinds that average the pixels of an image: states of their own, from operands in the unit of theirs."""
-
+__all__ = ["MEANS", "MOVED", "STORED", "Arithmetic", "FloatArithmetic", "align", "tabulated"]
 
 MOVED = (
     "concat",
@@ -43,6 +37,15 @@ MOVED = (
     "framed",
 )
 """Kinds that only move values."""
+
+STORED = ("add", "add_channel", "add_constant")
+"""Kinds whose value is state of its own: rounded to its LSB when it is made."""
+
+TABULATED = ("silu", "gelu", "erf_gelu")
+"""Kinds that are tables from FP16 to FP16."""
+
+MEANS = ("mean", "average_pool")
+"""Kinds that average the pixels of an image: states of their own, from operands in the unit of theirs."""
 
 
 @functools.cache
@@ -86,7 +89,7 @@ def align(weights: np.ndarray, axis: int, parameters: Parameters, segments: tupl
 
 
 class Arithmetic(abc.ABC):
-    """Primitives that `golden.differential.near_memory` is written in; values are arrays of real numbers."""
+    """Primitives that differential executors are written in; values are arrays of real numbers."""
 
     @abc.abstractmethod
     def grid(self, value: np.ndarray, s: int) -> np.ndarray:
@@ -95,6 +98,10 @@ class Arithmetic(abc.ABC):
     @abc.abstractmethod
     def difference(self, x: np.ndarray, held: np.ndarray) -> np.ndarray:
         """``x - held`` in full."""
+
+    @abc.abstractmethod
+    def change(self, now: np.ndarray, before: np.ndarray | None = None) -> np.ndarray:
+        """``now - before`` as FP16 numbers, one rounding; `now` itself if nothing was before."""
 
     @abc.abstractmethod
     def add(
@@ -106,7 +113,10 @@ class Arithmetic(abc.ABC):
         terms: Sequence[np.ndarray] = (),
         bias: np.ndarray | None = None,
     ) -> np.ndarray:
-        """New state: what is held (None: nothing), plus a delta, plus a bias. The `terms` add up to the delta."""
+        """New state: what is held (None: nothing), plus a delta, plus a bias. The `terms` add up to the delta.
+
+        In the open loop a delta may lie between units of the state: it is rounded to them on its way in.
+        """
 
     @abc.abstractmethod
     def predict(self, held: np.ndarray, before: np.ndarray, beta: np.float32, s: int) -> np.ndarray:
@@ -151,6 +161,10 @@ class Arithmetic(abc.ABC):
         """
 
     @abc.abstractmethod
+    def scaled(self, sums: np.ndarray, layer: Layer, scale: np.ndarray | None = None) -> np.ndarray:
+        """Products times the factor of their layer, or times the `scale` of each item's digits: FP16 numbers."""
+
+    @abc.abstractmethod
     def outputs(
         self, change: np.ndarray, layer: Layer, s: int, floor: int, *, scale: np.ndarray | None = None
     ) -> tuple[np.ndarray, Passes | None, Grouping]:
@@ -162,6 +176,14 @@ class Arithmetic(abc.ABC):
     @abc.abstractmethod
     def bias(self, layer: Layer, s: int) -> np.ndarray | None:
         """Bias of a layer in the state's format, ready to be added; None if it has none."""
+
+    @abc.abstractmethod
+    def mask(self, state: np.ndarray, s: int) -> np.ndarray:
+        """Sign mask of a state, bool."""
+
+    @abc.abstractmethod
+    def sloped(self, function: str, state: np.ndarray, values: np.ndarray, s: int) -> np.ndarray:
+        """FP16 values times the slopes of the segments that a state is in, FP16 numbers."""
 
     @abc.abstractmethod
     def near(self, layer: Layer, values: Sequence[np.ndarray]) -> np.ndarray:
@@ -192,6 +214,7 @@ class FloatArithmetic(Arithmetic):
         self._configuration = configuration
         self._machine = configuration.machine
         self._half_state = configuration.flow == "diffy" or configuration.machine.state_format == "float16"
+        self._top = np.float32(2 ** (configuration.machine.state_width - 1) - 1)
         self._weights: dict[str, np.ndarray] = {}
 
     def grid(self, value: np.ndarray, s: int) -> np.ndarray:
@@ -200,12 +223,20 @@ class FloatArithmetic(Arithmetic):
             return half(np.asarray(value))
         result = value * np.float32(2.0**-s)
         np.rint(result, out=result)
+        np.clip(result, -self._top, self._top, out=result)
         result *= np.float32(2.0**s)
         return result.astype(np.float32, copy=False)
 
     def difference(self, x: np.ndarray, held: np.ndarray) -> np.ndarray:
         """``x - held`` in full."""
         return x - held
+
+    def change(self, now: np.ndarray, before: np.ndarray | None = None) -> np.ndarray:
+        """``now - before`` as FP16 numbers."""
+        if before is None:
+            return half(now)
+        # states of fixed point have their difference in binary32, FP16 numbers need more
+        return half((now.astype(np.float64) if self._half_state else now) - before)
 
     def add(
         self,
@@ -217,14 +248,22 @@ class FloatArithmetic(Arithmetic):
         bias: np.ndarray | None = None,
     ) -> np.ndarray:
         """New state; FP16 state takes the terms one by one (numerics 11.2)."""
-        if not self._half_state:
-            total = delta if held is None else held + delta
-            return total if bias is None else total + bias
-        # binary32 holds enough of a sum of two FP16 numbers that rounding it again is as good as rounding once
-        total = np.zeros_like(delta) if held is None else held
+        between = self._configuration.flow == "sign_mask"  # deltas may lie between units
+        total = held
         for term in terms or (delta,):
-            total = half(total + half(term))
-        return total if bias is None else half(total + bias)
+            if self._half_state:
+                term = half(term)
+            elif between:
+                term = np.rint(term * np.float32(2.0**-s)) * np.float32(2.0**s)
+            total = term if total is None else total + term
+            if self._half_state:  # binary32 holds enough of the sum that rounding it again is as good as rounding once
+                total = half(total)
+        if bias is not None:
+            total = half(total + bias) if self._half_state else total + bias
+        if not self._half_state:
+            top = self._top * np.float32(2.0**s)
+            total = np.clip(total, -top, top)
+        return total
 
     def predict(self, held: np.ndarray, before: np.ndarray, beta: np.float32, s: int) -> np.ndarray:
         """``held + beta (held - before)`` in the state's format."""
@@ -256,7 +295,7 @@ class FloatArithmetic(Arithmetic):
             passes=passes,
             floor=floor,
             exponent=None if exponent is None else max(exponent, floor),
-            apart=self._half_state,
+            split=self._half_state,
         )
 
     def residual(
@@ -294,17 +333,21 @@ class FloatArithmetic(Arithmetic):
         a, b = (one.astype(self._dtype, copy=False) for one in ((raw, b) if right else (a, raw)))
         return a @ (b.swapaxes(-1, -2) if layer.transposed else b)
 
+    def scaled(self, sums: np.ndarray, layer: Layer, scale: np.ndarray | None = None) -> np.ndarray:
+        """Products times the factor of their layer, or times a scale."""
+        factor = getattr(layer, "scale", 1.0)
+        if scale is not None:
+            sums = sums * scale
+        elif factor != 1.0:
+            sums = sums * half(np.float32(factor))
+        return half(sums)
+
     def outputs(
         self, change: np.ndarray, layer: Layer, s: int, floor: int, *, scale: np.ndarray | None = None
     ) -> tuple[np.ndarray, Passes | None, Grouping]:
         """Products as they reach the state."""
         configuration = self._configuration
-        factor = getattr(layer, "scale", 1.0)
-        if scale is not None:
-            change = change * scale
-        elif factor != 1.0:
-            change = change * half(np.float32(factor))
-        change = half(change)
+        change = self.scaled(change, layer, scale)
         axis = -3 if layer.kind == "convolution" else -1
         grouping = Grouping(axis, (change.shape[axis],), self._machine.lanes)
         if configuration.exact_outputs or configuration.flow in ("raw", "diffy"):
@@ -319,7 +362,7 @@ class FloatArithmetic(Arithmetic):
             else None,
             floor=-24 if self._half_state else floor,
             outliers=0,
-            apart=self._half_state,
+            split=self._half_state,
         )
         return result.values, result, grouping
 
@@ -330,6 +373,18 @@ class FloatArithmetic(Arithmetic):
             return None
         bias = self.grid(bias, s)
         return bias[:, None, None] if layer.kind == "convolution" else bias
+
+    def mask(self, state: np.ndarray, s: int) -> np.ndarray:
+        """Sign mask of a state."""
+        return state >= 0
+
+    def sloped(self, function: str, state: np.ndarray, values: np.ndarray, s: int) -> np.ndarray:
+        """FP16 values times the slopes of the segments that a state is in."""
+        table = segments(function, self._machine.mask_width)
+        borders = table.fixed(-6 if self._half_state else s)  # FP16 holds the thresholds, units of 1/64, exactly
+        codes = np.searchsorted(borders * 2.0 ** (-6 if self._half_state else s), state.ravel(), side="right")
+        slopes = np.array(table.slopes, np.uint16).view(np.float16).astype(np.float32)
+        return half(slopes[codes].reshape(state.shape) * values)
 
     def near(self, layer: Layer, values: Sequence[np.ndarray]) -> np.ndarray:
         """A layer near memory."""

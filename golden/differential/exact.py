@@ -34,6 +34,7 @@ from golden.units.multiplier_group import (
     compile_weights,
     weight_integers,
 )
+from golden.units.sign_mask import mask_codes, segment_mask, segments
 
 __all__ = ["SINGLE", "ExactArithmetic"]
 
@@ -62,7 +63,10 @@ class ExactArithmetic(Arithmetic):
         self._top = float(2 ** (machine.state_width - 1) - 1)
         self._coarsest = min(machine.digit_width, *configuration.layer_digits.values(), 8)
         self._finest = max(machine.digit_width, *configuration.layer_digits.values(), 2)
-        self._passes = max(
+        # in the open loop a group of a product may hold digits of several exponents, and repairs
+        digits = machine.outliers == 0 and configuration.flow != "sign_mask"
+        self._digits = float(2 ** (self._finest - 1)) if digits else None
+        self._passes = machine.flip_repair + max(
             configuration.passes,
             configuration.first_passes,
             configuration.early_passes,
@@ -94,6 +98,10 @@ class ExactArithmetic(Arithmetic):
         """``x - held``, exactly."""
         return x.astype(np.float64) - held
 
+    def change(self, now: np.ndarray, before: np.ndarray | None = None) -> np.ndarray:
+        """``now - before`` as FP16 numbers, one rounding (numerics 12.12)."""
+        return _half(now if before is None else self.difference(now, before))
+
     def add(
         self,
         held: np.ndarray | None,
@@ -109,10 +117,12 @@ class ExactArithmetic(Arithmetic):
             for term in terms or (delta,):
                 total = _half(total + _half(term).astype(np.float64)).astype(np.float64)
             return _half(total) if bias is None else _half(total + bias)
-        total += delta
+        total *= 2.0**-s
+        for term in terms or (delta,):
+            total += np.rint(term * 2.0**-s)  # digits are whole units, outliers are rounded
         if bias is not None:
-            total += bias
-        return self._clamped(total * 2.0**-s, s)
+            total += bias * 2.0**-s
+        return self._clamped(total, s)
 
     def predict(self, held: np.ndarray, before: np.ndarray, beta: np.float32, s: int) -> np.ndarray:
         """``held + beta (held - before)`` with `beta` as FP16: one rounding (numerics 12.8)."""
@@ -145,34 +155,37 @@ class ExactArithmetic(Arithmetic):
         if tensor_scale:
             return quantise_tensor(difference, grouping, digit_width)
         unit = -EXPONENT_BIAS if self._half_state else floor
-        patterns, _ = formats.encode_half(np.rint(difference * 2.0**-unit).astype(np.int64), unit)
         parameters = self._machine
         if digit_width != parameters.digit_width:
             parameters = dataclasses.replace(parameters, digit_width=digit_width)
         if isinstance(passes, np.ndarray):
             passes = passes[..., None]
-        return _quantised(patterns, grouping, parameters, passes, unit, exponent)
+        return _quantised(_pattern(difference), grouping, parameters, passes, unit, exponent)
+
+    def scaled(self, sums: np.ndarray, layer: Layer, scale: np.ndarray | None = None) -> np.ndarray:
+        """Products times the factor of their layer: `golden.units.channel_scale`; or times a scale (numerics 12.25)."""
+        lsb = self._lsb[layer.name]
+        if layer.kind == "convolution":
+            lsb = lsb[:, None, None]
+        integers = sums if self._wide else np.rint(np.ldexp(sums, -lsb)).astype(np.int64)
+        if scale is not None:
+            significand, exponent = np.frexp(scale)
+            factor = (significand * 2.0**24).astype(np.int64)
+            return _value(formats.encode_half(integers.astype(object) * factor, lsb + exponent - 24)[0])
+        factor = np.array([getattr(layer, "scale", 1.0)]).astype(np.float16).view(np.uint16)
+        return _value(channel_scale(integers, False, factor, lsb, self._machine).values)
 
     def outputs(
         self, change: np.ndarray, layer: Layer, s: int, floor: int, *, scale: np.ndarray | None = None
     ) -> tuple[np.ndarray, Passes | None, Grouping]:
-        """Products as they reach the state: FP16 by `golden.units.channel_scale`, then delta groups (numerics 12.5)."""
+        """Products as they reach the state: FP16, then delta groups (numerics 12.5)."""
         configuration, machine = self._configuration, self._machine
-        lsb = self._lsb[layer.name]
         axis = -3 if layer.kind == "convolution" else -1
         grouping = Grouping(axis, (change.shape[axis],), machine.lanes)
-        if axis == -3:
-            lsb = lsb[:, None, None]
-        sums = change if self._wide else np.rint(np.ldexp(change, -lsb)).astype(np.int64)
-        if scale is None:
-            factor = np.array([getattr(layer, "scale", 1.0)]).astype(np.float16).view(np.uint16)
-            patterns = channel_scale(sums, False, factor, lsb, machine).values
-        else:
-            significand, exponent = np.frexp(scale)
-            factor = (significand * 2.0**24).astype(np.int64)
-            patterns = formats.encode_half(sums.astype(object) * factor, lsb + exponent - 24)[0]
+        change = self.scaled(change, layer, scale)
         if configuration.exact_outputs or configuration.flow in ("raw", "diffy"):
-            return self.grid(_value(patterns), s), None, grouping
+            return self.grid(change, s), None, grouping
+        patterns = _pattern(change)
         unit = -EXPONENT_BIAS if self._half_state else floor
         if configuration.output_form == "joint":
             width = configuration.output_width
@@ -184,9 +197,10 @@ class ExactArithmetic(Arithmetic):
     # Products -------------------------------------------------------------------------------------------------------
 
     def _reach(self, name: str) -> float:
-        """Power of two that no delta of a tensor exceeds."""
-        width = self._machine.state_width
-        return min(2.0 ** (self._profile.state_exponent(name, width) + width), 65504.0)
+        """Power of two that no delta of a tensor is to exceed; with flip repair one and a repair together."""
+        width = self._machine.state_width + self._machine.flip_repair
+        s = self._profile.state_exponent(name, self._machine.state_width)
+        return min(2.0 ** (s + width), 65504.0)
 
     def _floor(self, name: str) -> int:
         """Exponent of the unit that every delta of a tensor is a multiple of."""
@@ -213,15 +227,14 @@ class ExactArithmetic(Arithmetic):
             else:
                 columns = np.ascontiguousarray(term.reshape(-1, term.shape[-1]).T)[:, None]
             most = float(np.abs(term).max(initial=0))
-            wide = weights.digits is None or not terms
-            count = None if wide else weights.digits
+            bound = _Bound.of(term, self._digits if terms else None)
             if total is None:
                 total = np.zeros((len(weights.lsb), columns.shape[2]), object if self._wide else np.float64)
             for index, (start, stop) in enumerate(weights.edges):
                 for tap in range(columns.shape[1]):
                     part = columns[start:stop, tap]
                     row = weights.groups[index * columns.shape[1] + tap]
-                    total += row.times(part, most, count, wide=self._wide)
+                    total += row.times(part, bound, wide=self._wide)
                     if most > weights.reach:
                         half = 2 ** (self._machine.accumulator_width - 1)
                         total = np.clip(total, -half, half - 1)
@@ -246,9 +259,9 @@ class ExactArithmetic(Arithmetic):
         reach, floor, passes = self._reach(source), self._floor(source), self._passes
         if self._configuration.tensor_scale:
             reach, floor, passes = float(2 ** (self._finest - 1) - 1), 0, 1
-        compiled = compile_weights(
+        compiled = compile_weights(  # a static exponent is one that the group policy may choose for such a delta
             patterns,
-            dataclasses.replace(machine, digit_width=self._coarsest),
+            dataclasses.replace(machine, digit_width=self._coarsest, exponent_policy="group"),
             largest=reach,
             passes=passes,
             floor=floor + EXPONENT_BIAS,
@@ -257,9 +270,8 @@ class ExactArithmetic(Arithmetic):
         groups = []
         for group in range(integers.shape[1]):
             start, stop = edges[group // taps]
-            groups.append(_Group(integers[:, group, : stop - start], compiled.scale[:, group, None], floor))
-        digits = None if machine.outliers else float(2 ** (self._finest - 1))
-        self._products[layer.name] = _Weights(edges, groups, compiled.lsb, reach, digits)
+            groups.append(_Group(integers[:, group, : stop - start], compiled.scale[:, group, None]))
+        self._products[layer.name] = _Weights(edges, groups, compiled.lsb, reach)
         self._lsb[layer.name] = compiled.lsb
 
     def matmul(
@@ -287,18 +299,16 @@ class ExactArithmetic(Arithmetic):
                 scale = np.full(patterns.shape[:-1], machine.weight_lsb - lsb)
             weights.append((start, start + length, integers, scale[..., None]))
         delta = b if right else a
-        floor = self._floor(layer.inputs[right])
         dtype = object if self._wide else np.float64
         total = np.zeros((), dtype)
         for term in terms or (delta,):
             term = np.asarray(term, np.float32)
             if right and not layer.transposed:
                 term = term.swapaxes(-1, -2)
-            most = float(np.abs(term).max(initial=0))
-            count = None if machine.outliers or not terms else float(2 ** (self._finest - 1))
+            bound = _Bound.of(term, self._digits if terms else None)
             for start, stop, integers, scale in weights:
                 columns = np.ascontiguousarray(term[..., start:stop].swapaxes(-1, -2))
-                part = _Group(integers, scale, floor).times(columns, most, count, wide=self._wide)
+                part = _Group(integers, scale).times(columns, bound, wide=self._wide)
                 total = total + part.astype(dtype, copy=False)
                 if max(-total.min(), total.max()) >= 2 ** (machine.accumulator_width - 1):
                     raise ValueError(f"accumulator_width must hold the sums of {layer.name!r}, with least bit 2^{lsb}")
@@ -324,6 +334,20 @@ class ExactArithmetic(Arithmetic):
         return bias[:, None, None] if layer.kind == "convolution" else bias
 
     # Near memory ----------------------------------------------------------------------------------------------------
+
+    def _stored(self, state: np.ndarray, s: int) -> np.ndarray:
+        """State as the units take it: integers, or FP16 patterns."""
+        return _pattern(state) if self._half_state else np.rint(state * 2.0**-s).astype(np.int64)
+
+    def mask(self, state: np.ndarray, s: int) -> np.ndarray:
+        """Sign mask of a state (numerics 9.1)."""
+        return mask_codes(self._stored(state, s), dataclasses.replace(self._machine, mask_width=1)).astype(np.bool_)
+
+    def sloped(self, function: str, state: np.ndarray, values: np.ndarray, s: int) -> np.ndarray:
+        """FP16 values times the slopes of the segments that a state is in (numerics 9.4)."""
+        table = segments(function, self._machine.mask_width)
+        codes = mask_codes(self._stored(state, s), self._machine, thresholds=table.of(self._machine, s))
+        return _value(segment_mask(_pattern(values), codes, table.slopes).values)
 
     def near(self, layer: Layer, values: Sequence[np.ndarray]) -> np.ndarray:
         """A layer near memory (numerics 12.2, 12.3, 12.6, 12.7 and 12.20 to 12.22)."""
@@ -397,13 +421,36 @@ class ExactArithmetic(Arithmetic):
         return z.reshape(value.shape)
 
 
+def _low(integers: np.ndarray) -> int:
+    """Zeros that every integer ends in; 0 if there is none but 0."""
+    bits = int(np.bitwise_or.reduce(integers, axis=None))
+    return (bits & -bits).bit_length() - 1 if bits else 0
+
+
+@dataclasses.dataclass(frozen=True)
+class _Bound:
+    """Of values: the exponent of a `unit` that all are multiples of, and their `largest` magnitude as integers.
+
+    Where the lanes of a group are digits of one exponent, the integers of a group are its digits.
+    """
+
+    unit: int
+    largest: float
+
+    @classmethod
+    def of(cls, values: np.ndarray, digits: float | None) -> "_Bound":
+        """Bound of multiples of ``2^-24``; `digits` is the magnitude that no digit exceeds, if that is known."""
+        integers = np.rint(values * 2.0**EXPONENT_BIAS).astype(np.int64)
+        unit = _low(integers) - EXPONENT_BIAS
+        return cls(unit, float(np.abs(values).max(initial=0)) * 2.0**-unit if digits is None else digits)
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Group:
     """Weights of one group: ``integers`` (..., rows, lanes), and of each row the `scale` to the accumulator's unit."""
 
     integers: np.ndarray
     scale: np.ndarray
-    floor: int  # exponent of the unit of what comes in
 
     @functools.cached_property
     def _real(self) -> np.ndarray:
@@ -418,21 +465,19 @@ class _Group:
         """Largest sum of magnitudes of a row."""
         return float(np.abs(self.integers.astype(np.float64)).sum(axis=-1).max(initial=0))
 
-    def times(self, columns: np.ndarray, largest: float, digits: float | None, *, wide: bool = False) -> np.ndarray:
+    def times(self, columns: np.ndarray, bound_of: "_Bound", *, wide: bool = False) -> np.ndarray:
         """``RNE(S * 2^scale)`` of all rows and columns: floats that hold it or, if `wide`, Python integers.
 
         Parameters
         ----------
         columns : float32 (..., lanes, columns)
             Dequantised group of each column.
-        largest : float
-            Magnitude that none exceeds.
-        digits : float or None
-            Magnitude that no digit exceeds, if the lanes of a column are digits of one exponent.
+        bound_of : _Bound
+            What is known of them.
         wide : bool
             Whether the accumulator has more than 53 bits.
         """
-        bound = self._most * (largest * 2.0**-self.floor if digits is None else digits)
+        bound = self._most * bound_of.largest
         if bound < 2.0**53:
             # binary32 has no room for the weights in units of a wide accumulator
             single = bound < 2.0**24 and not wide
@@ -440,9 +485,9 @@ class _Group:
             np.rint(result, out=result)
             return _integer(result) if wide else result
         dtype = np.int64 if bound < 2.0**62 else object
-        fixed = np.rint(columns.astype(np.float64) * 2.0**-self.floor).astype(np.int64)
+        fixed = np.rint(columns.astype(np.float64) * 2.0**-bound_of.unit).astype(np.int64)
         sums = self.integers.astype(dtype) @ fixed.astype(dtype)
-        return formats.round_shift(sums, -(self.scale + self.floor)).astype(object if wide else np.float64)
+        return formats.round_shift(sums, -(self.scale + bound_of.unit)).astype(object if wide else np.float64)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -451,7 +496,6 @@ class _Weights:
     groups: list[_Group]  # group of lanes by group of lanes, tap by tap
     lsb: np.ndarray
     reach: float
-    digits: float | None
 
 
 def _half(values: np.ndarray) -> np.ndarray:
@@ -459,6 +503,11 @@ def _half(values: np.ndarray) -> np.ndarray:
     with np.errstate(over="ignore"):
         result = np.asarray(values, np.float64).astype(np.float16).astype(np.float32)
     return np.clip(result, -65504, 65504) + np.float32(0)
+
+
+def _pattern(values: np.ndarray) -> np.ndarray:
+    """FP16 patterns of the nearest numbers, clamped."""
+    return _half(values).astype(np.float16).view(np.uint16)
 
 
 _integer = np.frompyfunc(int, 1, 1)
@@ -595,8 +644,7 @@ def _rows(layer: Layer, value: np.ndarray) -> tuple[np.ndarray, int]:
     if (whole != units).any() or np.abs(whole).max(initial=0) >= 2.0**62:
         raise ValueError(f"Norm {layer.name!r} must read a state, not values between its units")
     integers = whole.astype(np.int64)
-    bits = int(np.bitwise_or.reduce(integers, axis=None))
-    shift = (bits & -bits).bit_length() - 1 if bits else 0
+    shift = _low(integers)
     integers >>= shift
     if not formats.fits(integers, 31):
         raise ValueError(f"Norm {layer.name!r} must read states of at most 31 bits over all parts of a concatenation")

@@ -1,8 +1,8 @@
 """Execution with state near memory: raw, Diffy-like and closed-loop flows over any network.
 
-Words: what depends on the network's first input is the *main* part, the rest is *conditioning* and runs densely. Every
-operand of a product is *sent* to it as delta groups against what the consumers hold (``Xhat``), once for all readers.
-The product adds to a state ``Y``; everything between two products is evaluated from states, near memory, in raw form.
+Words: every operand of a product is *sent* to it as delta groups against what the consumers hold (``Xhat``), once for
+all readers. The product adds to a state ``Y``; everything between two products is evaluated from states, near memory,
+in raw form.
 
 ::
 
@@ -17,18 +17,16 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from golden.differential.arithmetic import MEANS, MOVED, Arithmetic, FloatArithmetic
+from golden.differential.arithmetic import MEANS, MOVED, STORED, Arithmetic
+from golden.differential.base import Differential
 from golden.differential.configuration import Configuration
 from golden.differential.measure import Measure
-from golden.differential.profile import NORMS, Profile, main_values
+from golden.differential.profile import NORMS, Profile
 from golden.differential.quantise import Grouping, Passes
-from golden.networks.graph import Network, StatefulExecutor
+from golden.networks.graph import Network
 from golden.networks.layers import Layer
 
 __all__ = ["NearMemory", "Sent"]
-
-STORED = ("add", "add_channel", "add_constant")
-"""Kinds whose value is state of its own: rounded to its LSB when it is made."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -71,7 +69,7 @@ class Sent:
         )
 
 
-class NearMemory(StatefulExecutor):
+class NearMemory(Differential):
     """Executor of the flows raw, diffy and closed_loop.
 
     Parameters
@@ -103,13 +101,7 @@ class NearMemory(StatefulExecutor):
     ):
         if configuration.flow not in ("raw", "diffy", "closed_loop"):
             raise ValueError(f"flow must be raw, diffy or closed_loop near memory, not {configuration.flow}")
-        self._network = network
-        self._configuration = configuration
-        self._profile = profile
-        self._arithmetic = arithmetic or FloatArithmetic(configuration)
-        self._measure = measure
-        self._main = main_values(network)
-        self._input = next(iter(network.inputs))
+        super().__init__(network, configuration, profile, arithmetic, measure)
         self._sums: dict[str, np.ndarray] = {}  # Y, by layer
         self._sums_before: dict[str, np.ndarray] = {}
         self._held: dict[tuple[str, int], np.ndarray] = {}  # Xhat, by tensor and contracted axis
@@ -121,7 +113,6 @@ class NearMemory(StatefulExecutor):
         self._fixed: dict[str, np.ndarray] = {}  # operands that are conditioning, by product
         self._raw: set[tuple[str, int]] = set()  # tensors that were found cheaper in raw form
         self._costs: dict[tuple[str, int], list[tuple[float, float]]] = {}
-        self._index, self._steps = -1, profile.steps
         self._anew: np.ndarray | None = None
 
     def begin_step(self, index: int, steps: int, reference: np.ndarray | None = None) -> None:
@@ -169,9 +160,6 @@ class NearMemory(StatefulExecutor):
 
     # What is sent ---------------------------------------------------------------------------------------------------
 
-    def _exponent(self, name: str) -> int:
-        return self._profile.state_exponent(name, self._configuration.machine.state_width)
-
     def _is_state(self, name: str) -> bool:
         """Whether a value is state, moved at most; others are made from state whenever they are read."""
         layer = self._network.by_name.get(name)
@@ -180,22 +168,6 @@ class NearMemory(StatefulExecutor):
         if layer.kind in MOVED:
             return all(self._is_state(source) for source in layer.inputs)
         return bool(layer.contracted) or layer.kind in (*STORED, *MEANS)
-
-    def _grouping(self, source: str, axis: int, shape: tuple[int, ...]) -> Grouping:
-        axis = axis if axis < 0 else axis - len(shape)
-        segments = (self._pieces(source) if axis == -3 else ()) or (shape[axis],)
-        return Grouping(axis, segments, self._configuration.machine.lanes)
-
-    def _pieces(self, source: str) -> tuple[int, ...]:
-        """Channels of what a value is concatenated of; empty if it is no concatenation."""
-        layer = self._network.by_name.get(source)
-        if layer is None or layer.kind != "concat":
-            return ()
-        return tuple(self._shapes[part][1] for part in layer.inputs)
-
-    @functools.cached_property
-    def _shapes(self) -> dict[str, tuple[int, ...]]:
-        return self._network.shapes()
 
     @functools.cached_property
     def _macs(self) -> dict[str, int]:
@@ -341,9 +313,6 @@ class NearMemory(StatefulExecutor):
             self._sums_before[layer.name] = known
         self._sums[layer.name] = total
         return total
-
-    def _segments(self, layer: Layer) -> tuple[int, ...]:
-        return self._pieces(layer.inputs[0]) if layer.kind == "convolution" else ()
 
     def _operand(self, layer: Layer, number: int, value: np.ndarray, *, raw: bool = False) -> Sent:
         """What a product gets of an operand: all of it if it did not run when the operand was sent the last time.

@@ -194,7 +194,7 @@ def quantise(
     outliers: int | None = None,
     digit_width: int | None = None,
     finer: int | None = None,
-    apart: bool = False,
+    split: bool = False,
 ) -> Passes:
     """Quantise in passes; their sum is one rounding to the last step, since each step is a multiple of the next.
 
@@ -218,8 +218,8 @@ def quantise(
         k; the default is that of `parameters`.
     finer : int, optional
         Bits behind the first digit at most, instead of `passes`: the joint form (``docs/formats.md``).
-    apart : bool
-        Whether `Passes.terms` are wanted, pass by pass; an outlier is in the first one.
+    split : bool
+        Whether `Passes.terms` are wanted, pass by pass; an outlier is in the first one. The joint form has one term.
     """
     k = parameters.digit_width if digit_width is None else digit_width
     m = parameters.outliers if outliers is None else outliers
@@ -251,27 +251,26 @@ def quantise(
         exact = over if parameters.replays else over & (np.cumsum(over, axis=axis, dtype=np.int16) <= m)
         stuck = over & ~exact
     last = np.maximum(e - ((np.asarray(passes) - 1) * (k - 1) if finer is None else finer), floor)
-    top = None if stuck is None else np.float32((2 ** (k - 1) - 1) * 2.0**exponent)
+    one = np.float32(1)
 
-    def down_to(last: np.ndarray) -> np.ndarray:
-        one = np.float32(1)
-        result = lanes * np.ldexp(one, -last)
+    def rounded(step: np.ndarray) -> np.ndarray:
+        result = lanes * np.ldexp(one, -step)
         np.rint(result, out=result)
-        result *= np.ldexp(one, last)
+        result *= np.ldexp(one, step)
         if stuck is not None:
+            top = np.float32((2 ** (k - 1) - 1) * 2.0**exponent)
             np.copyto(result, np.copysign(top, lanes), where=stuck)
         if exact is not None:
             np.copyto(result, lanes, where=exact)
-        return result
+        return grouping.join(result)
 
-    values = grouping.join(down_to(last))
-    terms: tuple[np.ndarray, ...] = ()
-    if apart and finer is None:
-        sums = [np.zeros_like(values)]
-        for number in range(int(np.max(passes))):
-            sums.append(grouping.join(down_to(np.maximum(e - number * (k - 1), last))))
-        terms = tuple(after - before for before, after in zip(sums[:-1], sums[1:], strict=True))
-    return Passes(values, lanes, e, last, exact, 0 if stuck is None else int(stuck.sum()), terms)
+    saturated = 0 if stuck is None else int(stuck.sum())
+    values, terms = rounded(last), ()
+    if split and finer is None:
+        steps = (np.maximum(e - number * (k - 1), last) for number in range(int(np.max(passes))))
+        sums = [np.zeros_like(values), *(rounded(step) for step in steps)]
+        terms = tuple(after - before for before, after in zip(sums, sums[1:], strict=False))
+    return Passes(values, lanes, e, last, exact, saturated, terms)
 
 
 def quantise_tensor(values: np.ndarray, grouping: Grouping, digit_width: int) -> Passes:

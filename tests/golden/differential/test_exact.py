@@ -311,7 +311,8 @@ def test_product_is_the_multiplier_group(name):
         loaded = (patterns.view(np.uint32) >> 16).astype(np.uint16)
     else:
         loaded = patterns_of(patterns)
-    compiled = compile_weights(loaded, base, largest=2.0 ** (STATE + 24), passes=3, floor=STATE + 24)
+    proof = dataclasses.replace(base, exponent_policy="group")
+    compiled = compile_weights(loaded, proof, largest=2.0 ** (STATE + 24), passes=3, floor=STATE + 24)
     assert compiled.exact.any() == name.startswith("wider")
     vectors = {
         (number, *place): quantise_all(
@@ -523,8 +524,8 @@ def test_a_run_can_be_exact():
     np.testing.assert_array_equal(found.images, expected)
     assert found.images.dtype == np.float32
     assert found.measure.total(found.measure.outputs).bits > 0
-    with pytest.raises(ValueError, match=r"^exact must be false with flow sign_mask, not true$"):
-        run(network, CONFIGURATIONS["paper"][1], [3], 2, exact=True)
+    with pytest.raises(ValueError, match=r"^exact must be false with flow dense, which is binary32 by definition, not"):
+        run(network, CONFIGURATIONS["dense"][1], [3], 2, exact=True)
 
 
 def test_a_product_of_activations_that_leaves_its_window_is_refused():

@@ -10,7 +10,7 @@ from golden.differential.configuration import CONFIGURATIONS, Configuration
 from golden.differential.exact import ExactArithmetic
 from golden.differential.near_memory import NearMemory
 from golden.differential.reuse import calibrate_cached, calibrate_stream
-from golden.differential.run import run
+from golden.differential.run import executor, run
 from golden.networks import ClassifierConfig, classifier, layers, stored
 from golden.networks.builder import unallocated
 from golden.networks.dit2d import DiT2DConfig, dit2d
@@ -67,11 +67,11 @@ def wide(configuration, width=53):
 
 
 def walk(network, configuration, arithmetic, images, profile):
-    executor = NearMemory(network, configuration, profile, arithmetic)
+    how = executor(network, configuration, profile, arithmetic=arithmetic)
     found = []
     for step, image in enumerate(images):
-        executor.begin_step(step, STEPS)
-        found.append(network(*arguments(network, image, step), executor=executor))
+        how.begin_step(step, STEPS)
+        found.append(network(*arguments(network, image, step), executor=how))
     return np.stack(found)
 
 
@@ -97,6 +97,15 @@ def test_every_kind_is_in_one_of_the_networks():
 def test_bit_for_bit_where_no_accumulator_rounds(name):
     exact, double, dense = both(network_of(name), wide(CLOSED))
     assert exact[1:].std() > 0.01 and distance(exact, dense) < 0.1 * dense.std()
+    np.testing.assert_array_equal(exact, double)
+
+
+@pytest.mark.parametrize("norm", ["current", "previous", "calibrated"])
+@pytest.mark.parametrize("name", ["stdit, alternating", "unet of guided diffusion", "classifier"])
+def test_the_open_loop_bit_for_bit(name, norm):
+    paper = CONFIGURATIONS["paper"][1]
+    exact, double, dense = both(network_of(name), wide(dataclasses.replace(paper, norm=norm), 64))
+    assert distance(exact, dense) < 0.5 * dense.std()
     np.testing.assert_array_equal(exact, double)
 
 
@@ -200,8 +209,8 @@ def test_streams_bit_for_bit(reference, state_format):
     profile = calibrate_stream(network, video[::-1], 5, timesteps, reference=reference)
     found = []
     for arithmetic in (ExactArithmetic(configuration, profile), FloatArithmetic(configuration, np.float64)):
-        executor = NearMemory(network, configuration, profile, arithmetic)
-        stream = Stream(network, 3, timesteps, executor=executor, reference=reference)
+        how = NearMemory(network, configuration, profile, arithmetic)
+        stream = Stream(network, 3, timesteps, executor=how, reference=reference)
         found.append(np.stack([image for image in map(stream.push, video) if image is not None]))
     np.testing.assert_array_equal(*found)
 
