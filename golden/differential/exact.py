@@ -35,10 +35,29 @@ from golden.units.multiplier_group import (
 )
 from golden.units.sign_mask import mask_codes, segment_mask, segments
 
-__all__ = ["SINGLE", "ExactArithmetic"]
+__all__ = ["SINGLE", "ExactArithmetic", "check_exact"]
 
 SINGLE = ("relu", "add", "add_channel", "add_constant", "modulate", "gate", "multiply", "rotary")
 """Kinds whose every operation is one of binary32, rounded, in the order in which the layer writes them."""
+
+
+def check_exact(configuration: Configuration) -> None:
+    """Refuse a configuration that has no exact form.
+
+    Raises
+    ------
+    ValueError
+        If it asks for what no machine does, or an accumulator is too wide for binary64.
+    """
+    machine = configuration.machine
+    if configuration.flow == "dense":
+        raise ValueError("flow must be differential in exact arithmetic, not dense, which is binary32 by definition")
+    if configuration.tensor_scale:
+        raise ValueError("tensor_scale must be false in exact arithmetic (it is a real number), not true")
+    if machine.weight_format != "float16":
+        raise ValueError(f"weight_format must be float16 in exact arithmetic, not {machine.weight_format}")
+    if machine.accumulator_width > 53:
+        raise ValueError(f"accumulator_width must be at most 53 in exact arithmetic, not {machine.accumulator_width}")
 
 
 class ExactArithmetic(Arithmetic):
@@ -54,19 +73,12 @@ class ExactArithmetic(Arithmetic):
     Raises
     ------
     ValueError
-        If the configuration asks for what no machine does, or an accumulator is too wide for binary64.
+        If `check_exact` refuses the configuration.
     """
 
     def __init__(self, configuration: Configuration, profile: Profile):
+        check_exact(configuration)
         machine = configuration.machine
-        if configuration.tensor_scale:
-            raise ValueError("tensor_scale must be false in exact arithmetic (it is a real number), not true")
-        if machine.weight_format != "float16":
-            raise ValueError(f"weight_format must be float16 in exact arithmetic, not {machine.weight_format}")
-        if machine.accumulator_width > 53:
-            raise ValueError(
-                f"accumulator_width must be at most 53 in exact arithmetic, not {machine.accumulator_width}"
-            )
         self._configuration = configuration
         self._machine = machine
         self._profile = profile
