@@ -362,6 +362,24 @@ def test_references_and_skipped_steps_bit_for_bit(parameters):
         np.testing.assert_array_equal(*found)
 
 
+def test_activations_of_videos_are_grouped_along_channels():
+    rng = np.random.default_rng(0)
+
+    def linear(name, source):
+        weight, bias = rng.standard_normal((6, 6)) * 0.4, rng.standard_normal(6)
+        return layers.Linear(name, (source,), weight=f32(weight), bias=f32(bias))
+
+    found = [linear("a", "video"), layers.GELU("act", ("a",)), linear("b", "act")]
+    network = Network("video", {"video": (3, 5, 6)}, found, {})
+    images = moving(network)
+    spy = Spy()
+    run(network, images, open_loop(), calibrated(network, images), spy)
+    assert spy.groupings["a"].axis == -1 and spy.groupings["a"].segments == (6,)
+    spy = Spy()
+    run(chain(), moving(chain()), open_loop(), calibrated(chain(), moving(chain())), spy)
+    assert spy.groupings["norm"].axis == -3 and spy.groupings["norm"].segments == (6,)
+
+
 def test_a_product_of_two_values_has_no_delta_form():
     """As in gated layers: the product of two deltas is not the delta of the product."""
     rng = np.random.default_rng(0)
