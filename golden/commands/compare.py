@@ -34,6 +34,7 @@ def rows(
     steps: int,
     *,
     seed: int = 0,
+    exact: bool = False,
     track: Callable[[str], Track] = lambda name: iter,
 ) -> list[dict[str, Any]]:
     """Compare methods with dense sampling.
@@ -44,6 +45,8 @@ def rows(
         As for `golden.differential.run.run`.
     methods : mapping of str to Configuration
         What to compare, by name.
+    exact : bool
+        Whether methods give the machine's bits; dense stays binary32.
     track : callable
         Gives the progress bar of a sampling for its name.
 
@@ -58,12 +61,12 @@ def rows(
         and for the distance of a single image.
     """
     calibrate(network, steps)  # once for all; and what the first run pays for memory, no method does
-    dense, dense_seconds = _timed(network, Configuration(flow="dense"), labels, steps, seed, track("dense"))
+    dense, dense_seconds = _timed(network, Configuration(flow="dense"), labels, steps, seed, False, track("dense"))
     seen = zoo.classify(dense.images)
     real = zoo.digits()
     found = []
     for name, configuration in methods.items():
-        own, seconds = _timed(network, configuration, labels, steps, seed, track(name))
+        own, seconds = _timed(network, configuration, labels, steps, seed, exact, track(name))
         psnr, digits = quality.psnr(own.images, dense.images), zoo.classify(own.images)
         distance = quality.frechet(zoo.statistics(own.images), real) if len(labels) > 1 else None
         found.append(
@@ -89,10 +92,16 @@ def rows(
 
 
 def _timed(
-    network: Network, configuration: Configuration, labels: np.ndarray, steps: int, seed: int, track: Track
+    network: Network,
+    configuration: Configuration,
+    labels: np.ndarray,
+    steps: int,
+    seed: int,
+    exact: bool,
+    track: Track,
 ) -> tuple[Run, float]:
     start = time.perf_counter()
-    result = run(network, configuration, labels, steps, seed=seed, track=track)
+    result = run(network, configuration, labels, steps, seed=seed, exact=exact, track=track)
     return result, time.perf_counter() - start
 
 
@@ -218,6 +227,7 @@ def draw(found: Sequence[Mapping[str, Any]], path: Path) -> None:
 @options.count(16, 1000)
 @options.labels
 @options.seed
+@options.exact
 @options.picture("plot", "compare.png", "Draw how far the samples are from dense ones after each step.")
 @options.picture("pareto", "pareto.png", "Measure what methods cost, and draw PSNR against it.")
 @click.option(
@@ -233,13 +243,14 @@ def command(
     count: int,
     labels: str | None,
     seed: int,
+    exact: bool,
     plot: Path | None,
     pareto: Path | None,
     areas: Path | None,
     as_json: bool,
 ) -> None:
     """Compare methods with dense sampling of the same seed: PSNR, SSIM, classifier, drift and time."""
-    methods = options.methods(method)
+    methods = options.methods(method, exact=exact)
     networks = [zoo.load(name.strip()) for name in network.split(",")]
     options.writable(plot)
     options.writable(pareto)
@@ -253,7 +264,7 @@ def command(
         def track(name: str, one: Network = one) -> Track:
             return lambda run: console.progress(run, f"{one.name}, {name}", total=steps)
 
-        found += rows(one, methods, asked, steps, seed=seed, track=track)
+        found += rows(one, methods, asked, steps, seed=seed, exact=exact, track=track)
         if pareto is not None or areas is not None:
             for row in (row for row in found if row["network"] == one.name):
                 row.update(price(one, methods[row["method"]], row["method"], steps, report))

@@ -10,6 +10,7 @@ import numpy as np
 from golden import console, zoo
 from golden.commands import options
 from golden.differential.configuration import Configuration
+from golden.differential.exact import ExactArithmetic
 from golden.differential.profile import calibrate
 from golden.differential.run import executor
 from golden.networks.graph import Network
@@ -22,20 +23,22 @@ __all__ = ["command"]
 _BATCH = 25
 
 
-def denoiser(configuration: Configuration, steps: int) -> Any:
+def denoiser(configuration: Configuration, steps: int, *, exact: bool = False) -> Any:
     """What `golden.sampling.sample` makes its denoisers by: every batch gets an executor of its own.
 
     Ranges are those of a DDIM sampling without guidance, which hold for others too: twice the largest magnitude fits.
     """
 
     def make(network: Network, labels: np.ndarray, *, guidance: float | None, executor: Any) -> Denoiser:
-        return Denoiser(network, labels, guidance=guidance, executor=_executor(network, configuration, steps))
+        return Denoiser(network, labels, guidance=guidance, executor=_executor(network, configuration, steps, exact))
 
     return make
 
 
-def _executor(network: Network, configuration: Configuration, steps: int) -> Any:
-    return executor(network, configuration, None if configuration.flow == "dense" else calibrate(network, steps))
+def _executor(network: Network, configuration: Configuration, steps: int, exact: bool) -> Any:
+    profile = None if configuration.flow == "dense" else calibrate(network, steps)
+    arithmetic = ExactArithmetic(configuration, profile) if exact and profile is not None else None
+    return executor(network, configuration, profile, arithmetic=arithmetic)
 
 
 @click.command("sample")
@@ -45,6 +48,7 @@ def _executor(network: Network, configuration: Configuration, steps: int) -> Any
 @options.count(100, 10_000)
 @options.labels
 @options.seed
+@options.exact
 @click.option(
     "--sampler",
     type=click.Choice(["ddim", "ddpm"]),
@@ -62,6 +66,7 @@ def command(
     count: int,
     labels: str | None,
     seed: int,
+    exact: bool,
     sampler: str,
     guidance: float | None,
     out: Path | None,
@@ -69,7 +74,7 @@ def command(
 ) -> None:
     """Draw images and write them as a grid, ten in a row, the methods below each other."""
     model = zoo.load(network)
-    methods = options.methods(method)
+    methods = options.methods(method, exact=exact)
     classes = check_labels(model, options.classes(labels, count, model.config["classes"]))
     if guidance is not None:
         null_label(model)
@@ -93,7 +98,7 @@ def command(
             track=lambda run, title=title: console.progress(run, title, total=total),
             sampler=samples,
             guidance=guidance,
-            denoiser=denoiser(configuration, steps),
+            denoiser=denoiser(configuration, steps, exact=exact),
         )
     if out is not None:
         sheets = list(_sheets(found))

@@ -36,10 +36,22 @@ from golden.units.multiplier_group import (
 )
 from golden.units.sign_mask import mask_codes, segment_mask, segments
 
-__all__ = ["SINGLE", "ExactArithmetic"]
+__all__ = ["SINGLE", "ExactArithmetic", "check_exact"]
 
 SINGLE = ("relu", "add", "add_channel", "add_constant", "modulate", "gate", "multiply", "rotary")
 """Kinds whose every operation is one of binary32, rounded, in the order in which the layer writes them."""
+
+
+def check_exact(configuration: Configuration) -> None:
+    """Refuse a configuration that has no exact form.
+
+    Raises
+    ------
+    ValueError
+        If the flow is dense.
+    """
+    if configuration.flow == "dense":
+        raise ValueError("flow must be differential in exact arithmetic, not dense, which is binary32 by definition")
 
 
 class ExactArithmetic(Arithmetic):
@@ -51,9 +63,15 @@ class ExactArithmetic(Arithmetic):
         How a network is executed.
     profile : Profile
         Of the network: units of the states, and with them the windows of the accumulators.
+
+    Raises
+    ------
+    ValueError
+        If `check_exact` refuses the configuration.
     """
 
     def __init__(self, configuration: Configuration, profile: Profile):
+        check_exact(configuration)
         machine = configuration.machine
         self._configuration = configuration
         self._machine = machine

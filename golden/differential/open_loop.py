@@ -305,7 +305,7 @@ class OpenLoop(Differential):
         """Mask or scale the groups by what the step before left, then let near memory add them."""
         a, machine, s = self._arithmetic, self._configuration.machine, self._exponent(layer.inputs[0])
         old = self._raw.get(layer.name)
-        flow = self._quantised(flow, layer.inputs[0], 1 if flow.delta.ndim == 4 else -1)
+        flow = self._quantised(flow, layer.inputs[0], self._channels(layer.inputs[0]))
         state = a.add(self._before(old), flow.delta, s, terms=flow.terms)
         self._raw[layer.name] = state
         if old is None or self._fresh is True:
@@ -327,6 +327,17 @@ class OpenLoop(Differential):
         # SiLU and GELU of raw values are no groups, nor are groups times the slopes of segments
         groups = layer.kind == "relu" or (signs and self._fresh is False)
         return Flow(total, delta, terms if groups else ())
+
+    def _channels(self, name: str) -> int:
+        """Axis of a value's channels: that of the product it comes from, unless it was laid out anew since."""
+        layer = self._network.by_name.get(name)
+        if layer is None:
+            return 1 if len(self._network.inputs[name]) == 3 else -1
+        if layer.kind in ("tokens", "patches", "frame_patches"):
+            return -1
+        if layer.kind in ("image", "unpatch"):
+            return 1
+        return layer.contracted[0] if layer.contracted else self._channels(layer.inputs[0])
 
     def _masked(
         self, layer: Layer, flow: Flow, mask: np.ndarray, after: np.ndarray, state: np.ndarray

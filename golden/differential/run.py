@@ -7,7 +7,7 @@ import numpy as np
 
 from golden.differential.arithmetic import Arithmetic
 from golden.differential.configuration import Configuration
-from golden.differential.exact import ExactArithmetic
+from golden.differential.exact import ExactArithmetic, check_exact
 from golden.differential.measure import Measure
 from golden.differential.near_memory import NearMemory
 from golden.differential.open_loop import OpenLoop
@@ -107,8 +107,8 @@ def run(
     ValueError
         If `exact` is asked of a configuration or a network that has no exact form.
     """
-    if exact and configuration.flow == "dense":
-        raise ValueError("exact must be false with flow dense, which is binary32 by definition, not true")
+    if exact:
+        check_exact(configuration)
     profile = None if configuration.flow == "dense" else calibrate(network, steps)
     measure = Measure(configuration.machine) if measured and configuration.flow != "dense" else None
     arithmetic = ExactArithmetic(configuration, profile) if exact and profile is not None else None

@@ -13,7 +13,7 @@ from golden.differential.exact import ExactArithmetic
 from golden.differential.near_memory import NearMemory
 from golden.differential.profile import Profile, calibrate
 from golden.differential.quantise import Grouping, weight_numbers
-from golden.differential.run import run
+from golden.differential.run import executor, run
 from golden.networks import DiTConfig, Network, UNetConfig, dit, initial, stored, unet
 from golden.networks.layers import GELU, Convolution, ErfGELU, GroupNorm, LayerNorm, Linear, MatMul, ReLU, SiLU, Softmax
 from golden.parameters import Parameters
@@ -51,10 +51,10 @@ def machine(configuration: Configuration, **changes) -> Configuration:
 
 def sampled(network, configuration, arithmetic, steps, *, count=None, images=1):
     """Images after each of the first `count` steps."""
-    executor = NearMemory(network, configuration, calibrate(network, steps), arithmetic)
+    how = executor(network, configuration, calibrate(network, steps), arithmetic=arithmetic)
     labels = np.arange(images) % 10
     found = []
-    for step in ddim(network, noise(network, 0, images), labels, steps, executor=executor):
+    for step in ddim(network, noise(network, 0, images), labels, steps, executor=how):
         found.append(step.image)
         if len(found) == count:
             break
@@ -83,6 +83,15 @@ REPLAY = dataclasses.replace(
     MACHINE, outliers=1, exponent_policy="layer", overflow_policy="replay", weight_form="float"
 )
 SATURATE = dataclasses.replace(MACHINE, exponent_policy="layer", output_passes=1)
+FOLLOWS = {"overflow_policy": "replay"}
+OPEN = Configuration(flow="sign_mask", machine=MACHINE, norm="calibrated", early_passes=2)
+PUBLISHED = dataclasses.replace(
+    OPEN,
+    machine=dataclasses.replace(SATURATE, outliers=1, weight_form="float"),
+    attention="raw",
+    early_passes=1,
+    last_passes=1,
+)
 
 WIDE = {
     "joint": (CLOSED, ("unet", "silu", "dit")),
@@ -118,6 +127,16 @@ WIDE = {
         machine(dataclasses.replace(CLOSED, flow="raw", tensor_scale=True), state_format="float16", digit_width=8),
         ("unet",),
     ),
+    "open": (OPEN, ("unet", "silu", "dit")),
+    "open, published": (PUBLISHED, ("unet", "silu", "dit")),
+    "open, replay, passes": (dataclasses.replace(machine(PUBLISHED, **FOLLOWS), passes=2), ("unet",)),
+    "open, outliers, repair": (machine(OPEN, outliers=2, flip_repair=True), ("unet",)),
+    "open, current norms": (dataclasses.replace(OPEN, norm="current", passes=3), ("silu", "dit")),
+    "open, norms of the step before": (dataclasses.replace(OPEN, norm="previous", attention="raw"), ("unet",)),
+    "open, segments": (machine(OPEN, mask_width=3, mask_operand="values"), ("silu", "dit")),
+    "open, refresh, k by layer": (dataclasses.replace(OPEN, refresh=2, layer_digits={"*conv2": 6}), ("silu",)),
+    "open, float16 state": (machine(OPEN, state_format="float16", flip_repair=True), ("unet", "dit")),
+    "open, state of 16 bits": (machine(OPEN, state_width=16), ("dit",)),
 }
 """Configurations, and the networks to run them on: every line takes another way through the arithmetic."""
 
@@ -138,12 +157,27 @@ def test_bit_for_bit_on_the_shipped_networks(name):
     np.testing.assert_array_equal(exact, double)
 
 
-def test_where_accumulators_round_both_are_as_far_from_the_dense_network():
+@pytest.mark.parametrize("name", ["unet", "unet-silu", "dit"])
+def test_the_published_machine_is_what_floating_point_computes(name):
+    # accumulators of 48 bits round, but far below FP16
+    network, configuration = zoo.load(name), CONFIGURATIONS["paper"][1]
+    exact = run(network, configuration, [3], 6, exact=True)
+    np.testing.assert_array_equal(exact.trajectory, run(network, configuration, [3], 6).trajectory)
+
+
+ROUNDED = {
+    "closed-int4": CONFIGURATIONS["closed-int4"][1],
+    "paper": machine(CONFIGURATIONS["paper"][1], accumulator_width=36),
+}
+
+
+@pytest.mark.parametrize("method", ROUNDED)
+def test_where_accumulators_round_both_are_as_far_from_the_dense_network(method):
     # One sum rounded otherwise is one digit, and every layer multiplies it: no bound on single values can hold here.
-    network, configuration = zoo.load("unet"), CONFIGURATIONS["closed-int4"][1]
-    exact, single = pair(network, configuration, 10, np.float32, count=3)
-    dense = [step.image for step, _ in zip(ddim(network, noise(network, 0, 1), [0], 10), range(3), strict=False)]
-    for number in range(3):
+    network, configuration = zoo.load("unet"), ROUNDED[method]
+    exact, single = pair(network, configuration, 10, np.float32, count=2, images=2)
+    dense = [step.image for step, _ in zip(ddim(network, noise(network, 0, 2), [0, 1], 10), range(2), strict=False)]
+    for number in range(2):
         error = psnr(single[number], dense[number])
         assert abs(psnr(exact[number], dense[number]) - error) < 1
         assert psnr(exact[number], single[number]) > error - 1
@@ -187,6 +221,21 @@ class Both(ExactArithmetic):
         self._note("grid", exact, self._float.grid(np.asarray(value, np.float32), s), 2.0**s)
         return exact
 
+    def change(self, now, before=None):
+        exact = self._mutated("change", super().change(now, before), 2.0**-24)
+        self._note("change", exact, self._float.change(np.asarray(now), before), 2.0**-24)
+        return exact
+
+    def scaled(self, sums, layer, scale=None):
+        exact = self._mutated("scaled", super().scaled(sums, layer, scale), 2.0**-24)
+        self._note("scaled", exact, self._float.scaled(sums, layer, scale), 2.0**-24)
+        return exact
+
+    def sloped(self, function, state, values, s):
+        exact = self._mutated("sloped", super().sloped(function, state, values, s), 2.0**-24)
+        self._note("sloped", exact, self._float.sloped(function, state, values, s), 2.0**-24)
+        return exact
+
     def quantise(self, difference, grouping, *, floor, **options):
         exact = super().quantise(difference, grouping, floor=floor, **options)
         values = self._mutated("quantise", exact.values, 2.0**floor)
@@ -196,7 +245,7 @@ class Both(ExactArithmetic):
 
     def add(self, held, delta, s, *, terms=(), bias=None):
         exact = self._mutated("add", super().add(held, delta, s, terms=terms, bias=bias), 2.0**s)
-        self._note("add", exact, self._float.add(held, delta.astype(np.float32), s, bias=bias), 2.0**s)
+        self._note("add", exact, self._float.add(held, delta.astype(np.float32), s, terms=terms, bias=bias), 2.0**s)
         return exact
 
     def outputs(self, change, layer, s, floor, **options):
@@ -227,9 +276,9 @@ class Both(ExactArithmetic):
         return exact
 
 
-def compared(name, wrong=""):
-    network, configuration = zoo.load(name), CONFIGURATIONS["closed-int4"][1]
-    both = Both(configuration, calibrate(network, 6), wrong)
+def compared(name, method):
+    network, configuration = zoo.load(name), CONFIGURATIONS[method][1]
+    both = Both(configuration, calibrate(network, 6))
     sampled(network, configuration, both, 6, count=2)
     return both
 
@@ -239,21 +288,26 @@ APART = {"product": 2.0**-16, "matmul": 2.0**-13, "softmax": 2.0**-19}
 
 
 @pytest.mark.parametrize("name", ["unet", "unet-silu", "dit"])
-def test_each_primitive_within_its_bound(name):
-    both = compared(name)
-    assert {"grid", "quantise", "add", "product", "matmul", "outputs", "softmax"} < set(both.apart)
+@pytest.mark.parametrize("method", ["closed-int4", "paper"])
+def test_each_primitive_within_its_bound(name, method):
+    both = compared(name, method)
+    own = {"outputs"} if method == "closed-int4" else {"change"}
+    assert {"grid", "quantise", "add", "product", "matmul", "scaled", "softmax"} | own < set(both.apart)
     for primitive, apart in both.apart.items():
         assert apart <= APART.get(primitive, 0), primitive
 
 
 @pytest.mark.parametrize(
-    "wrong", ["grid", "quantise", "add", "product", "matmul", "outputs", "softmax", "group_norm", "silu"]
+    "wrong",
+    ["grid", "quantise", "add", "product", "matmul", "scaled", "outputs", "softmax", "group_norm", "silu"]
+    + ["change", "sloped"],
 )
 def test_a_wrong_rounding_is_seen(wrong):
-    network, configuration = random(*NETWORKS["silu"]), CLOSED
+    network = random(*NETWORKS["silu"])
+    configuration = machine(OPEN, mask_width=2, mask_operand="values") if wrong in ("change", "sloped") else CLOSED
     right, both = (Both(configuration, calibrate(network, 3), word) for word in ("", wrong))
     for arithmetic in (right, both):
-        sampled(network, configuration, arithmetic, 3, count=1)
+        sampled(network, configuration, arithmetic, 3, count=2)
     bound = APART.get(wrong, 0)
     assert right.apart[wrong] <= bound < both.apart[wrong]
 
@@ -524,7 +578,9 @@ def test_a_run_can_be_exact():
     np.testing.assert_array_equal(found.images, expected)
     assert found.images.dtype == np.float32
     assert found.measure.total(found.measure.outputs).bits > 0
-    with pytest.raises(ValueError, match=r"^exact must be false with flow dense, which is binary32 by definition, not"):
+    with pytest.raises(
+        ValueError, match=r"^flow must be differential in exact arithmetic, not dense, which is binary32"
+    ):
         run(network, CONFIGURATIONS["dense"][1], [3], 2, exact=True)
 
 

@@ -322,6 +322,80 @@ def test_layers_that_skip_steps_get_all_that_changed_meanwhile():
         np.testing.assert_allclose(found, network.by_name["last"](shallow + deep), atol=0.05)
 
 
+@pytest.mark.parametrize(
+    "parameters", [{}, {"flip_repair": True}, {**LAYER, "overflow_policy": "replay", "flip_repair": True}, HALF]
+)
+def test_references_and_skipped_steps_bit_for_bit(parameters):
+    """In exact arithmetic and in floating point: items that change places or start anew, layers that rest."""
+    configuration = open_loop(parameters={"accumulator_width": 53, **parameters}, passes=1)
+
+    def both(network, profile):
+        return [
+            OpenLoop(network, configuration, profile, arithmetic)
+            for arithmetic in (ExactArithmetic(configuration, profile), None)
+        ]
+
+    network = random_unet()
+    images = moving(network)
+    executors = both(network, calibrated(network, images))
+    for index, image in enumerate(images):
+        found = []
+        for executor in executors:
+            executor.begin_step(index, STEPS, np.array([2, -1, 1]) if index == 3 else None)
+            found.append(network(*arguments(network, image, index), executor=executor))
+        np.testing.assert_array_equal(*found)
+
+    network = line()
+    images = moving(network)
+    kept = [None, None]
+    executors = both(network, calibrated(network, images))
+    for index, image in enumerate(images):
+        found = []
+        for number, executor in enumerate(executors):
+            executor.begin_step(index, STEPS)
+            if index % 3 == 0:
+                out, values = network(image, executor=executor, keep=["deep2"])
+                kept[number] = values["deep2"]
+            else:
+                out = network(image, executor=executor, given={"deep2": executor.held(kept[number])})
+            found.append(out)
+        np.testing.assert_array_equal(*found)
+
+
+def test_activations_of_videos_are_grouped_along_channels():
+    rng = np.random.default_rng(0)
+
+    def linear(name, source):
+        weight, bias = rng.standard_normal((6, 6)) * 0.4, rng.standard_normal(6)
+        return layers.Linear(name, (source,), weight=f32(weight), bias=f32(bias))
+
+    found = [linear("a", "video"), layers.GELU("act", ("a",)), linear("b", "act")]
+    network = Network("video", {"video": (3, 5, 6)}, found, {})
+    images = moving(network)
+    spy = Spy()
+    run(network, images, open_loop(), calibrated(network, images), spy)
+    assert spy.groupings["a"].axis == -1 and spy.groupings["a"].segments == (6,)
+    spy = Spy()
+    run(chain(), moving(chain()), open_loop(), calibrated(chain(), moving(chain())), spy)
+    assert spy.groupings["norm"].axis == -3 and spy.groupings["norm"].segments == (6,)
+
+
+def test_a_product_of_two_values_has_no_delta_form():
+    """As in gated layers: the product of two deltas is not the delta of the product."""
+    rng = np.random.default_rng(0)
+
+    def linear(name, source):
+        weight, bias = rng.standard_normal((6, 6)) * 0.4, rng.standard_normal(6)
+        return layers.Linear(name, (source,), weight=f32(weight), bias=f32(bias))
+
+    found = [linear("a", "image"), linear("b", "image"), layers.Multiply("times", ("a", "b")), linear("out", "times")]
+    network = Network("gated", {"image": (5, 6)}, found, {})
+    images = moving(network)
+    outs, _ = run(network, images, open_loop(8, passes=3), calibrated(network, images))
+    for out, image in zip(outs, images, strict=True):
+        assert np.abs(out - network(image)).max() < 0.01
+
+
 def test_an_average_of_groups_is_no_group():
     rng = np.random.default_rng(0)
     weight = f32(rng.standard_normal((4, 4, 1, 1)))
