@@ -37,6 +37,7 @@ def rows(
     seed: int = 0,
     sampler: Process | None = None,
     guidance: float | None = None,
+    exact: bool = False,
     track: Callable[[str], Track] = lambda name: iter,
 ) -> list[dict[str, Any]]:
     """Compare methods with dense sampling.
@@ -47,6 +48,8 @@ def rows(
         As for `golden.differential.run.run`.
     methods : mapping of str to Configuration
         What to compare, by name.
+    exact : bool
+        Whether methods give the machine's bits; dense stays binary32.
     track : callable
         Gives the progress bar of a sampling for its name.
 
@@ -73,7 +76,7 @@ def rows(
     judged = _judged(network, given, images)
     found = []
     for name, configuration in methods.items():
-        own, seconds = _timed(network, configuration, given, steps, how, track(name))
+        own, seconds = _timed(network, configuration, given, steps, how | {"exact": exact}, track(name))
         psnr = quality.psnr(own.images, images, peak)
         found.append(
             {
@@ -261,6 +264,7 @@ def draw(found: Sequence[Mapping[str, Any]], path: Path) -> None:
 @options.labels
 @options.seed
 @options.sampling
+@options.exact
 @options.picture("plot", "compare.png", "Draw how far the samples are from dense ones after each step.")
 @options.picture("pareto", "pareto.png", "Measure what methods cost, and draw PSNR against it.")
 @click.option(
@@ -279,13 +283,14 @@ def command(
     conditioning: Path | None,
     guidance: float | None,
     sampler: str | None,
+    exact: bool,
     plot: Path | None,
     pareto: Path | None,
     areas: Path | None,
     as_json: bool,
 ) -> None:
     """Compare methods with dense sampling of the same seed: PSNR, SSIM, classifier, drift and time."""
-    methods = options.methods(method)
+    methods = options.methods(method, exact=exact)
     subjects = [subject(name.strip(), conditioning, sampler) for name in network.split(",")]
     asked = [one.conditioning(count, labels, guidance) for one in subjects]
     options.writable(plot)
@@ -300,7 +305,7 @@ def command(
         def track(name: str, model: Network = model) -> Track:
             return lambda run: console.progress(run, f"{model.name}, {name}", total=steps)
 
-        found += rows(model, methods, given, steps, seed=seed, track=track, **how)
+        found += rows(model, methods, given, steps, seed=seed, exact=exact, track=track, **how)
         if pareto is not None or areas is not None:
             single = (3,) if one.digits else given[:1]
             for row in (row for row in found if row["network"] == model.name):

@@ -10,12 +10,14 @@ import click
 import numpy as np
 
 from golden.differential.configuration import Configuration, configuration
+from golden.differential.exact import check_exact
 
 network = click.option(
     "--network", default="unet", show_default=True, help="Network of the zoo, or folder of a checkpoint of diffusers."
 )
 seed = click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Seed of the starting noise.")
 labels = click.option("--labels", help="Digits to draw, comma separated and repeated as needed.  [default: 0,1,...,9]")
+exact = click.option("--exact", is_flag=True, help="The machine's bits by the unit models, several times slower.")
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
@@ -69,13 +71,13 @@ def picture(name: str, default: str, help: str) -> Callable[..., Any]:
     )
 
 
-def methods(text: str) -> dict[str, Configuration]:
+def methods(text: str, *, exact: bool = False) -> dict[str, Configuration]:
     """Configurations of a comma-separated list, by name; a file goes by its name without ``.json``.
 
     Raises
     ------
     ValueError
-        If one is unknown or stands twice.
+        If one is unknown or stands twice, or is to be `exact` and has no such form.
     """
     found: dict[str, Configuration] = {}
     for part in (part.strip() for part in text.split(",")):
@@ -83,6 +85,11 @@ def methods(text: str) -> dict[str, Configuration]:
         if name in found:
             raise ValueError(f"Methods must have different names, not {name!r} twice")
         found[name] = configuration(part)
+        if exact:
+            try:
+                check_exact(found[name])
+            except ValueError as error:
+                raise ValueError(f"Methods must have an exact form, not {name!r}: {error}") from error
     return found
 
 

@@ -11,6 +11,7 @@ from golden import console, zoo
 from golden.commands import options
 from golden.commands.subject import subject
 from golden.differential.configuration import Configuration
+from golden.differential.exact import ExactArithmetic
 from golden.differential.profile import calibrate
 from golden.differential.run import executor
 from golden.networks.graph import Network
@@ -23,14 +24,14 @@ __all__ = ["command"]
 _BATCH = 25
 
 
-def denoiser(configuration: Configuration, steps: int, sampler: Process | None = None) -> Any:
+def denoiser(configuration: Configuration, steps: int, sampler: Process | None = None, *, exact: bool = False) -> Any:
     """What `golden.sampling.sample` makes its denoisers by: every batch gets an executor of its own.
 
     Ranges are those of another sampling by the same sampler, with the same guidance.
     """
 
     def make(network: Network, given: Conditioning, *, guidance: float | None, executor: Any) -> Denoiser:
-        how = _executor(network, configuration, steps, given, sampler, guidance)
+        how = _executor(network, configuration, steps, given, sampler, guidance, exact)
         return Denoiser(network, given, guidance=guidance, executor=how)
 
     return make
@@ -43,11 +44,13 @@ def _executor(
     given: Conditioning,
     sampler: Process | None,
     guidance: float | None,
+    exact: bool,
 ) -> Any:
     profile = None
     if configuration.flow != "dense":
         profile = calibrate(network, steps, given=given, sampler=sampler, guidance=guidance)
-    return executor(network, configuration, profile)
+    arithmetic = ExactArithmetic(configuration, profile) if exact and profile is not None else None
+    return executor(network, configuration, profile, arithmetic=arithmetic)
 
 
 @click.command("sample")
@@ -58,6 +61,7 @@ def _executor(
 @options.labels
 @options.seed
 @options.sampling
+@options.exact
 @click.option("--out", type=click.Path(path_type=Path), help="PNG of the bare images.  [default: samples.png]")
 @options.picture("plot", "samples.png", "Draw the images with the names of the methods beside them, a row for each.")
 def command(
@@ -67,6 +71,7 @@ def command(
     count: int,
     labels: str | None,
     seed: int,
+    exact: bool,
     conditioning: Path | None,
     guidance: float | None,
     sampler: str | None,
@@ -74,7 +79,7 @@ def command(
     plot: Path | None,
 ) -> None:
     """Draw images and write them as a grid, ten in a row, the methods below each other; a video takes a row."""
-    methods = options.methods(method)
+    methods = options.methods(method, exact=exact)
     one = subject(network, conditioning, sampler)
     given = one.conditioning(count, labels, guidance)
     if out is None and plot is None:
@@ -96,7 +101,7 @@ def command(
             track=lambda run, title=title: console.progress(run, title, total=total),
             sampler=one.sampler,
             guidance=guidance,
-            denoiser=denoiser(configuration, steps, one.sampler),
+            denoiser=denoiser(configuration, steps, one.sampler, exact=exact),
         )
     shown, columns, note = visible(np.concatenate(list(found.values())))
     sheets = {name: grid(part, columns) for name, part in zip(found, np.split(shown, len(found)), strict=True)}

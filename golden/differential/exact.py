@@ -6,6 +6,7 @@ the tensor; the *reach* of a tensor is the power of two that no difference of tw
 Every value between layers is held as a float that is exactly a number of the machine: a state element (an integer of up
 to 24 bits in units of ``2^s``), a binary32 number near memory, an FP16 number, or a sum in units of ``2^L``. Sums of a
 group are matrix products of such floats, in binary32 or binary64 where that provably holds them, else in integers.
+Sums of accumulators of more than 53 bits are Python integers.
 Source: ``docs/numerics.md``.
 """
 
@@ -18,10 +19,10 @@ from fractions import Fraction
 import numpy as np
 
 from golden import formats
-from golden.differential.arithmetic import NORMS, TABULATED, Arithmetic, tabulated
+from golden.differential.arithmetic import MEANS, MOVED, TABULATED, Arithmetic, tabulated
 from golden.differential.configuration import Configuration
-from golden.differential.profile import Profile
-from golden.differential.quantise import Grouping, Passes
+from golden.differential.profile import NORMS, Profile
+from golden.differential.quantise import Grouping, Passes, quantise_tensor, weight_numbers
 from golden.networks.layers import Layer
 from golden.parameters import EXPONENT_BIAS, ZERO_GROUP, Parameters
 from golden.units.channel_scale import channel_scale
@@ -33,29 +34,24 @@ from golden.units.multiplier_group import (
     compile_weights,
     weight_integers,
 )
+from golden.units.sign_mask import mask_codes, segment_mask, segments
 
-__all__ = ["MOVED", "SINGLE", "ExactArithmetic"]
-
-MOVED = (
-    "concat",
-    "upsample",
-    "tokens",
-    "image",
-    "patches",
-    "unpatch",
-    "heads",
-    "joined",
-    "part",
-    "frame_patches",
-    "frame_unpatch",
-    "permuted",
-    "merged",
-    "framed",
-)
-"""Kinds that only move values."""
+__all__ = ["SINGLE", "ExactArithmetic", "check_exact"]
 
 SINGLE = ("relu", "add", "add_channel", "add_constant", "modulate", "gate", "multiply", "rotary")
 """Kinds whose every operation is one of binary32, rounded, in the order in which the layer writes them."""
+
+
+def check_exact(configuration: Configuration) -> None:
+    """Refuse a configuration that has no exact form.
+
+    Raises
+    ------
+    ValueError
+        If the flow is dense.
+    """
+    if configuration.flow == "dense":
+        raise ValueError("flow must be differential in exact arithmetic, not dense, which is binary32 by definition")
 
 
 class ExactArithmetic(Arithmetic):
@@ -71,27 +67,24 @@ class ExactArithmetic(Arithmetic):
     Raises
     ------
     ValueError
-        If the configuration asks for what no machine does, or an accumulator is too wide for binary64.
+        If `check_exact` refuses the configuration.
     """
 
     def __init__(self, configuration: Configuration, profile: Profile):
+        check_exact(configuration)
         machine = configuration.machine
-        if configuration.tensor_scale:
-            raise ValueError("tensor_scale must be false in exact arithmetic (it is a real number), not true")
-        if machine.weight_format != "float16":
-            raise ValueError(f"weight_format must be float16 in exact arithmetic, not {machine.weight_format}")
-        if machine.accumulator_width > 53:
-            raise ValueError(
-                f"accumulator_width must be at most 53 in exact arithmetic, not {machine.accumulator_width}"
-            )
         self._configuration = configuration
         self._machine = machine
         self._profile = profile
         self._half_state = configuration.flow == "diffy" or machine.state_format == "float16"
+        self._wide = machine.accumulator_width > 53
         self._top = float(2 ** (machine.state_width - 1) - 1)
         self._coarsest = min(machine.digit_width, *configuration.layer_digits.values(), 8)
         self._finest = max(machine.digit_width, *configuration.layer_digits.values(), 2)
-        self._passes = max(
+        # in the open loop a group of a product may hold digits of several exponents, and repairs
+        digits = machine.outliers == 0 and configuration.flow != "sign_mask"
+        self._digits = float(2 ** (self._finest - 1)) if digits else None
+        self._passes = machine.flip_repair + max(
             configuration.passes,
             configuration.first_passes,
             configuration.early_passes,
@@ -123,6 +116,10 @@ class ExactArithmetic(Arithmetic):
         """``x - held``, exactly."""
         return x.astype(np.float64) - held
 
+    def change(self, now: np.ndarray, before: np.ndarray | None = None) -> np.ndarray:
+        """``now - before`` as FP16 numbers, one rounding (numerics 12.12)."""
+        return _half(now if before is None else self.difference(now, before))
+
     def add(
         self,
         held: np.ndarray | None,
@@ -138,10 +135,12 @@ class ExactArithmetic(Arithmetic):
             for term in terms or (delta,):
                 total = _half(total + _half(term).astype(np.float64)).astype(np.float64)
             return _half(total) if bias is None else _half(total + bias)
-        total += delta
+        total *= 2.0**-s
+        for term in terms or (delta,):
+            total += np.rint(term * 2.0**-s)  # digits are whole units, outliers are rounded
         if bias is not None:
-            total += bias
-        return self._clamped(total * 2.0**-s, s)
+            total += bias * 2.0**-s
+        return self._clamped(total, s)
 
     def predict(self, held: np.ndarray, before: np.ndarray, beta: np.float32, s: int) -> np.ndarray:
         """``held + beta (held - before)`` with `beta` as FP16: one rounding (numerics 12.8)."""
@@ -170,31 +169,41 @@ class ExactArithmetic(Arithmetic):
         exponent: int | None = None,
         tensor_scale: bool = False,
     ) -> Passes:
-        """Delta groups of FP16 differences: `golden.units.delta_quantizer`."""
+        """Delta groups of FP16 differences: `golden.units.delta_quantizer`; or digits of one scale (numerics 12.22)."""
+        if tensor_scale:
+            return quantise_tensor(difference, grouping, digit_width)
         unit = -EXPONENT_BIAS if self._half_state else floor
-        patterns, _ = formats.encode_half(np.rint(difference * 2.0**-unit).astype(np.int64), unit)
         parameters = self._machine
         if digit_width != parameters.digit_width:
             parameters = dataclasses.replace(parameters, digit_width=digit_width)
         if isinstance(passes, np.ndarray):
             passes = passes[..., None]
-        return _quantised(patterns, grouping, parameters, passes, unit, exponent)
+        return _quantised(_pattern(difference), grouping, parameters, passes, unit, exponent)
+
+    def scaled(self, sums: np.ndarray, layer: Layer, scale: np.ndarray | None = None) -> np.ndarray:
+        """Products times the factor of their layer: `golden.units.channel_scale`; or times a scale (numerics 12.22)."""
+        lsb = self._lsb[layer.name]
+        if layer.kind == "convolution":
+            lsb = lsb[:, None, None]
+        integers = sums if self._wide else np.rint(np.ldexp(sums, -lsb)).astype(np.int64)
+        if scale is not None:
+            significand, exponent = np.frexp(scale)
+            factor = (significand * 2.0**24).astype(np.int64)
+            return _value(formats.encode_half(integers.astype(object) * factor, lsb + exponent - 24)[0])
+        factor = np.array([getattr(layer, "scale", 1.0)]).astype(np.float16).view(np.uint16)
+        return _value(channel_scale(integers, False, factor, lsb, self._machine).values)
 
     def outputs(
-        self, change: np.ndarray, layer: Layer, s: int, floor: int
+        self, change: np.ndarray, layer: Layer, s: int, floor: int, *, scale: np.ndarray | None = None
     ) -> tuple[np.ndarray, Passes | None, Grouping]:
-        """Products as they reach the state: FP16 by `golden.units.channel_scale`, then delta groups (numerics 12.5)."""
+        """Products as they reach the state: FP16, then delta groups (numerics 12.5)."""
         configuration, machine = self._configuration, self._machine
-        lsb = self._lsb[layer.name]
         axis = -3 if layer.kind == "convolution" else -1
         grouping = Grouping(axis, (change.shape[axis],), machine.lanes)
-        if axis == -3:
-            lsb = lsb[:, None, None]
-        sums = np.rint(np.ldexp(change, -lsb)).astype(np.int64)
-        scale = np.array([getattr(layer, "scale", 1.0)]).astype(np.float16).view(np.uint16)
-        patterns = channel_scale(sums, False, scale, lsb, machine).values
+        change = self.scaled(change, layer, scale)
         if configuration.exact_outputs or configuration.flow in ("raw", "diffy"):
-            return self.grid(_value(patterns), s), None, grouping
+            return self.grid(change, s), None, grouping
+        patterns = _pattern(change)
         unit = -EXPONENT_BIAS if self._half_state else floor
         if configuration.output_form == "joint":
             width = configuration.output_width
@@ -206,9 +215,10 @@ class ExactArithmetic(Arithmetic):
     # Products -------------------------------------------------------------------------------------------------------
 
     def _reach(self, name: str) -> float:
-        """Power of two that no delta of a tensor exceeds."""
-        width = self._machine.state_width
-        return min(2.0 ** (self._profile.state_exponent(name, width) + width), 65504.0)
+        """Power of two that no delta of a tensor is to exceed; with flip repair one and a repair together."""
+        width = self._machine.state_width + self._machine.flip_repair
+        s = self._profile.state_exponent(name, self._machine.state_width)
+        return min(2.0 ** (s + width), 65504.0)
 
     def _floor(self, name: str) -> int:
         """Exponent of the unit that every delta of a tensor is a multiple of."""
@@ -219,7 +229,10 @@ class ExactArithmetic(Arithmetic):
     def product(
         self, layer: Layer, delta: np.ndarray, segments: tuple[int, ...] = (), *, terms: Sequence[np.ndarray] = ()
     ) -> np.ndarray:
-        """Weights times deltas: sums in units of ``2^L``, as `golden.units.multiplier_group` makes them."""
+        """Weights times deltas, as `golden.units.multiplier_group` sums them.
+
+        Real numbers; with accumulators of more than 53 bits, integers in units of ``2^L``.
+        """
         if layer.name not in self._products:
             self._compile(layer, segments)
         weights = self._products[layer.name]
@@ -232,19 +245,19 @@ class ExactArithmetic(Arithmetic):
             else:
                 columns = np.ascontiguousarray(term.reshape(-1, term.shape[-1]).T)[:, None]
             most = float(np.abs(term).max(initial=0))
-            wide = weights.digits is None or not terms
-            count = None if wide else weights.digits
+            bound = _Bound.of(term, self._digits if terms else None)
             if total is None:
-                total = np.zeros((len(weights.lsb), columns.shape[2]))
+                total = np.zeros((len(weights.lsb), columns.shape[2]), object if self._wide else np.float64)
             for index, (start, stop) in enumerate(weights.edges):
                 for tap in range(columns.shape[1]):
                     part = columns[start:stop, tap]
                     row = weights.groups[index * columns.shape[1] + tap]
-                    total += row.times(part, most, count)
+                    total += row.times(part, bound, wide=self._wide)
                     if most > weights.reach:
-                        half = 2.0 ** (self._machine.accumulator_width - 1)
-                        np.clip(total, -half, half - 1, out=total)
-        total = np.ldexp(total, weights.lsb[:, None])
+                        half = 2 ** (self._machine.accumulator_width - 1)
+                        total = np.clip(total, -half, half - 1)
+        if not self._wide:
+            total = np.ldexp(total, weights.lsb[:, None])
         if layer.kind == "convolution":
             batch, _, height, width = layer.shape(delta.shape)
             return np.ascontiguousarray(total.reshape(-1, batch, height, width).transpose(1, 0, 2, 3))
@@ -253,35 +266,36 @@ class ExactArithmetic(Arithmetic):
     def _compile(self, layer: Layer, segments: tuple[int, ...]) -> None:
         machine, source = self._machine, layer.inputs[0]
         n = machine.lanes
-        weight = layer.weight.reshape(*layer.weight.shape[:2], -1).astype(np.float64)
+        weight = layer.weight.reshape(*layer.weight.shape[:2], -1)
         outs, ins, taps = weight.shape
         grouping = Grouping(-1, segments or (ins,), n)
         edges = [(int(a), int(a + b)) for a, b in zip(grouping.starts, grouping.lengths, strict=True)]
         patterns = np.zeros((outs, len(edges) * taps, n), np.uint16)
         for index, (start, stop) in enumerate(edges):
-            part = _pattern(weight[:, start:stop]).transpose(0, 2, 1)
+            part = _weight_patterns(weight[:, start:stop], machine).transpose(0, 2, 1)
             patterns[:, index * taps : (index + 1) * taps, : stop - start] = part
-        reach, floor = self._reach(source), self._floor(source)
-        compiled = compile_weights(
+        reach, floor, passes = self._reach(source), self._floor(source), self._passes
+        if self._configuration.tensor_scale:
+            reach, floor, passes = float(2 ** (self._finest - 1) - 1), 0, 1
+        compiled = compile_weights(  # a static exponent is one that the group policy may choose for such a delta
             patterns,
-            dataclasses.replace(machine, digit_width=self._coarsest),
+            dataclasses.replace(machine, digit_width=self._coarsest, exponent_policy="group"),
             largest=reach,
-            passes=self._passes,
+            passes=passes,
             floor=floor + EXPONENT_BIAS,
         )
         integers = weight_integers(compiled.weights, machine)
         groups = []
         for group in range(integers.shape[1]):
             start, stop = edges[group // taps]
-            groups.append(_Group(integers[:, group, : stop - start], compiled.scale[:, group, None], floor))
-        digits = None if machine.outliers else float(2 ** (self._finest - 1))
-        self._products[layer.name] = _Weights(edges, groups, compiled.lsb, reach, digits)
+            groups.append(_Group(integers[:, group, : stop - start], compiled.scale[:, group, None]))
+        self._products[layer.name] = _Weights(edges, groups, compiled.lsb, reach)
         self._lsb[layer.name] = compiled.lsb
 
     def matmul(
         self, layer: Layer, a: np.ndarray, b: np.ndarray, *, right: bool = False, terms: Sequence[np.ndarray] = ()
     ) -> np.ndarray:
-        """Product of two activations in units of one ``2^L``; the weights of a group are aligned when they arrive."""
+        """Product of two activations with one ``L``, summed as by `product`; weights are aligned as they arrive."""
         machine = self._machine
         n = machine.lanes
         if layer.name not in self._lsb:
@@ -294,7 +308,7 @@ class ExactArithmetic(Arithmetic):
         edges = zip(grouping.starts.tolist(), grouping.lengths.tolist(), strict=True)
         weights = []
         for start, length in edges:
-            patterns = _pattern(raw[..., start : start + length].astype(np.float64))
+            patterns = _weight_patterns(raw[..., start : start + length], machine)
             if machine.weight_form == "aligned":
                 integers, exponent = align_weights(patterns, machine)
                 scale = exponent - machine.fraction_bits - lsb
@@ -303,20 +317,21 @@ class ExactArithmetic(Arithmetic):
                 scale = np.full(patterns.shape[:-1], machine.weight_lsb - lsb)
             weights.append((start, start + length, integers, scale[..., None]))
         delta = b if right else a
-        floor = self._floor(layer.inputs[right])
-        total: np.ndarray | np.float64 = np.float64(0)
+        dtype = object if self._wide else np.float64
+        total = np.zeros((), dtype)
         for term in terms or (delta,):
             term = np.asarray(term, np.float32)
             if right and not layer.transposed:
                 term = term.swapaxes(-1, -2)
-            most = float(np.abs(term).max(initial=0))
-            count = None if machine.outliers or not terms else float(2 ** (self._finest - 1))
+            bound = _Bound.of(term, self._digits if terms else None)
             for start, stop, integers, scale in weights:
                 columns = np.ascontiguousarray(term[..., start:stop].swapaxes(-1, -2))
-                total = total + _Group(integers, scale, floor).times(columns, most, count).astype(np.float64)
-                if max(-total.min(), total.max()) >= 2.0 ** (machine.accumulator_width - 1):
+                part = _Group(integers, scale).times(columns, bound, wide=self._wide)
+                total = total + part.astype(dtype, copy=False)
+                if max(-total.min(), total.max()) >= 2 ** (machine.accumulator_width - 1):
                     raise ValueError(f"accumulator_width must hold the sums of {layer.name!r}, with least bit 2^{lsb}")
-        total = total * 2.0**lsb
+        if not self._wide:
+            total = total * 2.0**lsb
         return total if right else np.ascontiguousarray(total.swapaxes(-1, -2))
 
     def _window(self, layer: Layer) -> int:
@@ -338,8 +353,22 @@ class ExactArithmetic(Arithmetic):
 
     # Near memory ----------------------------------------------------------------------------------------------------
 
+    def _stored(self, state: np.ndarray, s: int) -> np.ndarray:
+        """State as the units take it: integers, or FP16 patterns."""
+        return _pattern(state) if self._half_state else np.rint(state * 2.0**-s).astype(np.int64)
+
+    def mask(self, state: np.ndarray, s: int) -> np.ndarray:
+        """Sign mask of a state (numerics 9.1)."""
+        return mask_codes(self._stored(state, s), dataclasses.replace(self._machine, mask_width=1)).astype(np.bool_)
+
+    def sloped(self, function: str, state: np.ndarray, values: np.ndarray, s: int) -> np.ndarray:
+        """FP16 values times the slopes of the segments that a state is in (numerics 9.4)."""
+        table = segments(function, self._machine.mask_width)
+        codes = mask_codes(self._stored(state, s), self._machine, thresholds=table.of(self._machine, s))
+        return _value(segment_mask(_pattern(values), codes, table.slopes).values)
+
     def near(self, layer: Layer, values: Sequence[np.ndarray]) -> np.ndarray:
-        """A layer near memory (numerics 12.2, 12.3, 12.6 and 12.7)."""
+        """A layer near memory (numerics 12.2, 12.3, 12.6, 12.7 and 12.17 to 12.19)."""
         values = [np.asarray(value, np.float32) for value in values]
         if layer.kind in NORMS:
             return self._norm(layer, values[0])
@@ -347,29 +376,38 @@ class ExactArithmetic(Arithmetic):
             return tabulated(layer.kind, values[0])
         if layer.kind == "softmax":
             return self._softmax(layer, values[0])
+        if layer.kind in MEANS:
+            pixels = layer.averaged(np.rint(values[0] * 2.0**EXPONENT_BIAS).astype(np.int64))
+            return self._quotient(pixels.sum(axis=-1), pixels.shape[-1], -EXPONENT_BIAS, layer)
         if layer.kind in MOVED or layer.kind in SINGLE:
             return layer(*values)
         raise ValueError(f"Layer {layer.name!r} must be of a kind with a bit-exact rule, not {layer.kind}")
 
     def _softmax(self, layer: Layer, value: np.ndarray) -> np.ndarray:
-        """One rounding of ``e_i / sum e`` to the unit of the state that holds it; FP16 for an FP16 state."""
+        """One rounding of ``e_i / sum e``."""
         value = value.astype(np.float64)
         below = value - value.max(axis=-1, keepdims=True)  # exact: both are states of one unit
         e = (tabulated("exp", below).astype(np.float64) * 2.0**EXPONENT_BIAS).astype(np.int64)
-        total = e.sum(axis=-1, keepdims=True)
+        return self._quotient(e, e.sum(axis=-1, keepdims=True), 0, layer)
+
+    def _quotient(self, dividend: np.ndarray, divisor: np.ndarray | int, exponent: int, layer: Layer) -> np.ndarray:
+        """``dividend / divisor * 2^exponent``, rounded once to the unit of the layer's state, or to FP16."""
         s = self._profile.state_exponent(layer.name, self._machine.state_width)
-        shift = 30 if self._half_state else -s
-        quotient, rest = np.divmod(e << shift, total)
+        unit = -30 if self._half_state else s  # 2^-30: FP16 sees no more of it than whether there is a rest
+        divisor = formats.shift_left(divisor, max(unit - exponent, 0))
+        quotient, rest = np.divmod(formats.shift_left(dividend, max(exponent - unit, 0)), divisor)
         if self._half_state:
-            return _value(formats.encode_half(2 * quotient + (rest > 0), -31)[0])
-        up = (2 * rest > total) | ((2 * rest == total) & (quotient & 1 == 1))
+            return _value(formats.encode_half(2 * quotient + (rest > 0), unit - 1)[0])
+        up = (2 * rest > divisor) | ((2 * rest == divisor) & (quotient & 1 == 1))
         return self._clamped((quotient + up).astype(np.float64), s)
 
     def _norm(self, layer: Layer, value: np.ndarray) -> np.ndarray:
         rows, exponent = _rows(layer, value)
         sets = np.broadcast_to(np.arange(len(rows))[:, None], rows.shape)
         gamma, beta = (_factors(layer, name, value, rows.shape) for name in ("weight", "bias"))
-        norm = Norm(sets, 1.0 if gamma is None else gamma, 0.0 if beta is None else beta, layer.epsilon)
+        norm = Norm(
+            sets, 1.0 if gamma is None else gamma, 0.0 if beta is None else beta, layer.epsilon, _centred(layer)
+        )
         return normalise(rows, np.zeros(rows.shape, np.bool_), norm, exponent)[0].reshape(value.shape)
 
     def statistics(self, layer: Layer, value: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -378,7 +416,7 @@ class ExactArithmetic(Arithmetic):
         unit, size = Fraction(2) ** exponent, rows.shape[1]
         epsilon = Fraction(float(np.float32(layer.epsilon)))
         mean, deviation = np.zeros(len(rows), np.float32), np.zeros(len(rows), np.float32)
-        totals = rows.sum(axis=1).tolist()
+        totals = rows.sum(axis=1).tolist() if _centred(layer) else [0] * len(rows)
         squares = [sum(y * y for y in row) for row in rows.tolist()]
         for index, (total, square) in enumerate(zip(totals, squares, strict=True)):
             variance = Fraction(square * size - total * total, size * size) * unit * unit
@@ -401,13 +439,36 @@ class ExactArithmetic(Arithmetic):
         return z.reshape(value.shape)
 
 
+def _low(integers: np.ndarray) -> int:
+    """Zeros that every integer ends in; 0 if there is none but 0."""
+    bits = int(np.bitwise_or.reduce(integers, axis=None))
+    return (bits & -bits).bit_length() - 1 if bits else 0
+
+
+@dataclasses.dataclass(frozen=True)
+class _Bound:
+    """Of values: the exponent of a `unit` that all are multiples of, and their `largest` magnitude as integers.
+
+    Where the lanes of a group are digits of one exponent, the integers of a group are its digits.
+    """
+
+    unit: int
+    largest: float
+
+    @classmethod
+    def of(cls, values: np.ndarray, digits: float | None) -> "_Bound":
+        """Bound of multiples of ``2^-24``; `digits` is the magnitude that no digit exceeds, if that is known."""
+        integers = np.rint(values * 2.0**EXPONENT_BIAS).astype(np.int64)
+        unit = _low(integers) - EXPONENT_BIAS
+        return cls(unit, float(np.abs(values).max(initial=0)) * 2.0**-unit if digits is None else digits)
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Group:
     """Weights of one group: ``integers`` (..., rows, lanes), and of each row the `scale` to the accumulator's unit."""
 
     integers: np.ndarray
     scale: np.ndarray
-    floor: int  # exponent of the unit of what comes in
 
     @functools.cached_property
     def _real(self) -> np.ndarray:
@@ -422,30 +483,29 @@ class _Group:
         """Largest sum of magnitudes of a row."""
         return float(np.abs(self.integers.astype(np.float64)).sum(axis=-1).max(initial=0))
 
-    def times(self, columns: np.ndarray, largest: float, digits: float | None) -> np.ndarray:
-        """``RNE(S * 2^scale)`` of all rows and columns.
+    def times(self, columns: np.ndarray, bound_of: "_Bound", *, wide: bool = False) -> np.ndarray:
+        """``RNE(S * 2^scale)`` of all rows and columns: floats that hold it or, if `wide`, Python integers.
 
         Parameters
         ----------
         columns : float32 (..., lanes, columns)
             Dequantised group of each column.
-        largest : float
-            Magnitude that none exceeds.
-        digits : float or None
-            Magnitude that no digit exceeds, if the lanes of a column are digits of one exponent.
+        bound_of : _Bound
+            What is known of them.
+        wide : bool
+            Whether the accumulator has more than 53 bits.
         """
-        bound = self._most * (largest * 2.0**-self.floor if digits is None else digits)
-        if bound < 2.0**24:
-            result = self._single @ columns
-            return np.rint(result, out=result)
+        bound = self._most * bound_of.largest
         if bound < 2.0**53:
-            result = self._real @ columns.astype(np.float64)
-            return np.rint(result, out=result)
-        if bound < 2.0**62:
-            fixed = np.rint(columns.astype(np.float64) * 2.0**-self.floor).astype(np.int64)
-            sums = self.integers.astype(np.int64) @ fixed
-            return formats.round_shift(sums, -(self.scale + self.floor)).astype(np.float64)
-        raise ValueError(f"Sums of a group must stay below 2^62 in exact arithmetic, not {bound:.3g}")
+            # binary32 has no room for the weights in units of a wide accumulator
+            single = bound < 2.0**24 and not wide
+            result = self._single @ columns if single else self._real @ columns.astype(np.float64)
+            np.rint(result, out=result)
+            return _integer(result) if wide else result
+        dtype = np.int64 if bound < 2.0**62 else object
+        fixed = np.rint(columns.astype(np.float64) * 2.0**-bound_of.unit).astype(np.int64)
+        sums = self.integers.astype(dtype) @ fixed.astype(dtype)
+        return formats.round_shift(sums, -(self.scale + bound_of.unit)).astype(object if wide else np.float64)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -454,7 +514,6 @@ class _Weights:
     groups: list[_Group]  # group of lanes by group of lanes, tap by tap
     lsb: np.ndarray
     reach: float
-    digits: float | None
 
 
 def _half(values: np.ndarray) -> np.ndarray:
@@ -467,6 +526,17 @@ def _half(values: np.ndarray) -> np.ndarray:
 def _pattern(values: np.ndarray) -> np.ndarray:
     """FP16 patterns of the nearest numbers, clamped."""
     return _half(values).astype(np.float16).view(np.uint16)
+
+
+_integer = np.frompyfunc(int, 1, 1)
+
+
+def _weight_patterns(values: np.ndarray, parameters: Parameters) -> np.ndarray:
+    """Patterns of the nearest weights."""
+    numbers = weight_numbers(np.ascontiguousarray(values, np.float32), parameters)
+    if parameters.weight_format == "float16":
+        return numbers.astype(np.float16).view(np.uint16)
+    return (numbers.view(np.uint32) >> 16).astype(np.uint16)
 
 
 def _value(patterns: np.ndarray) -> np.ndarray:
@@ -580,6 +650,11 @@ def _joint(
     return values, result
 
 
+def _centred(layer: Layer) -> bool:
+    """Whether a norm takes the mean away."""
+    return layer.kind != "rms_norm"
+
+
 def _rows(layer: Layer, value: np.ndarray) -> tuple[np.ndarray, int]:
     """State as integers, a row for each statistics set, and the exponent of their unit: the coarsest that holds all."""
     units = value.astype(np.float64) * 2.0**EXPONENT_BIAS
@@ -587,8 +662,7 @@ def _rows(layer: Layer, value: np.ndarray) -> tuple[np.ndarray, int]:
     if (whole != units).any() or np.abs(whole).max(initial=0) >= 2.0**62:
         raise ValueError(f"Norm {layer.name!r} must read a state, not values between its units")
     integers = whole.astype(np.int64)
-    bits = int(np.bitwise_or.reduce(integers, axis=None))
-    shift = (bits & -bits).bit_length() - 1 if bits else 0
+    shift = _low(integers)
     integers >>= shift
     if not formats.fits(integers, 31):
         raise ValueError(f"Norm {layer.name!r} must read states of at most 31 bits over all parts of a concatenation")

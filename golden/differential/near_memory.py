@@ -1,8 +1,8 @@
 """Execution with state near memory: raw, Diffy-like and closed-loop flows over any network.
 
-Words: what depends on the network's first input is the *main* part, the rest is *conditioning* and runs densely. Every
-operand of a product is *sent* to it as delta groups against what the consumers hold (``Xhat``), once for all readers.
-The product adds to a state ``Y``; everything between two products is evaluated from states, near memory, in raw form.
+Words: every operand of a product is *sent* to it as delta groups against what the consumers hold (``Xhat``), once for
+all readers. The product adds to a state ``Y``; everything between two products is evaluated from states, near memory,
+in raw form.
 
 ::
 
@@ -17,18 +17,16 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from golden.differential.arithmetic import Arithmetic, FloatArithmetic
+from golden.differential.arithmetic import MEANS, MOVED, STORED, Arithmetic
+from golden.differential.base import Differential
 from golden.differential.configuration import Configuration
 from golden.differential.measure import Measure
-from golden.differential.profile import Profile, main_values
+from golden.differential.profile import NORMS, Profile
 from golden.differential.quantise import Grouping, Passes
-from golden.networks.graph import Network, StatefulExecutor
+from golden.networks.graph import Network
 from golden.networks.layers import Layer
 
 __all__ = ["NearMemory", "Sent"]
-
-STORED = ("add", "add_channel", "add_constant")
-"""Kinds whose value is state of its own: rounded to its LSB when it is made."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -38,7 +36,7 @@ class Sent:
     Members
     -------
     delta : array
-        Dequantised groups.
+        Dequantised groups; with a `scale`, digits.
     held : array
         What the consumers hold afterwards: the sum of all they were sent, predictions included.
     before : array or None
@@ -51,6 +49,8 @@ class Sent:
         Step in which they were sent something the last time; -1 if never.
     terms : tuple of arrays
         See `Passes.terms`.
+    scale : array or None
+        See `Passes.scale`.
     """
 
     delta: np.ndarray
@@ -60,13 +60,16 @@ class Sent:
     predicted: bool = False
     since: int = -1
     terms: tuple[np.ndarray, ...] = ()
+    scale: np.ndarray | None = None
 
     def whole(self) -> "Sent":
         """All that they hold, for a product that starts anew though they do not."""
-        return dataclasses.replace(self, delta=self.held, before=None, fresh=True, predicted=False, terms=())
+        return dataclasses.replace(
+            self, delta=self.held, before=None, fresh=True, predicted=False, terms=(), scale=None
+        )
 
 
-class NearMemory(StatefulExecutor):
+class NearMemory(Differential):
     """Executor of the flows raw, diffy and closed_loop.
 
     Parameters
@@ -98,13 +101,7 @@ class NearMemory(StatefulExecutor):
     ):
         if configuration.flow not in ("raw", "diffy", "closed_loop"):
             raise ValueError(f"flow must be raw, diffy or closed_loop near memory, not {configuration.flow}")
-        self._network = network
-        self._configuration = configuration
-        self._profile = profile
-        self._arithmetic = arithmetic or FloatArithmetic(configuration)
-        self._measure = measure
-        self._main = main_values(network)
-        self._input = next(iter(network.inputs))
+        super().__init__(network, configuration, profile, arithmetic, measure)
         self._sums: dict[str, np.ndarray] = {}  # Y, by layer
         self._sums_before: dict[str, np.ndarray] = {}
         self._held: dict[tuple[str, int], np.ndarray] = {}  # Xhat, by tensor and contracted axis
@@ -116,8 +113,6 @@ class NearMemory(StatefulExecutor):
         self._fixed: dict[str, np.ndarray] = {}  # operands that are conditioning, by product
         self._raw: set[tuple[str, int]] = set()  # tensors that were found cheaper in raw form
         self._costs: dict[tuple[str, int], list[tuple[float, float]]] = {}
-        self._index = -1
-        self._steps: int | None = profile.steps
         self._anew: np.ndarray | None = None
 
     def begin_step(self, index: int, steps: int | None, reference: np.ndarray | None = None) -> None:
@@ -147,8 +142,13 @@ class NearMemory(StatefulExecutor):
             return layer(*values)
         if layer.contracted:
             return self._product(layer, values)
-        if layer.kind in ("group_norm", "layer_norm"):
-            return self._norm(layer, values[0])
+        if layer.kind in NORMS:
+            source = layer.inputs[0]
+            state = values[0] if self._is_state(source) else self._arithmetic.grid(values[0], self._exponent(source))
+            return self._norm(layer, state)
+        if layer.kind in MEANS:
+            pixels = self._arithmetic.grid(values[0], self._exponent(layer.inputs[0]))
+            return self._arithmetic.grid(self._arithmetic.near(layer, [pixels]), self._exponent(layer.name))
         if layer.kind in STORED:
             s = self._exponent(layer.name)
             conditioned = [
@@ -160,24 +160,14 @@ class NearMemory(StatefulExecutor):
 
     # What is sent ---------------------------------------------------------------------------------------------------
 
-    def _exponent(self, name: str) -> int:
-        return self._profile.state_exponent(name, self._configuration.machine.state_width)
-
-    def _grouping(self, source: str, axis: int, shape: tuple[int, ...]) -> Grouping:
-        axis = axis if axis < 0 else axis - len(shape)
-        segments = (self._pieces(source) if axis == -3 else ()) or (shape[axis],)
-        return Grouping(axis, segments, self._configuration.machine.lanes)
-
-    def _pieces(self, source: str) -> tuple[int, ...]:
-        """Channels of what a value is concatenated of; empty if it is no concatenation."""
-        layer = self._network.by_name.get(source)
-        if layer is None or layer.kind != "concat":
-            return ()
-        return tuple(self._shapes[part][1] for part in layer.inputs)
-
-    @functools.cached_property
-    def _shapes(self) -> dict[str, tuple[int, ...]]:
-        return self._network.shapes()
+    def _is_state(self, name: str) -> bool:
+        """Whether a value is state, moved at most; others are made from state whenever they are read."""
+        layer = self._network.by_name.get(name)
+        if layer is None:
+            return False
+        if layer.kind in MOVED:
+            return all(self._is_state(source) for source in layer.inputs)
+        return bool(layer.contracted) or layer.kind in (*STORED, *MEANS)
 
     @functools.cached_property
     def _macs(self) -> dict[str, int]:
@@ -216,8 +206,10 @@ class NearMemory(StatefulExecutor):
             exponent=self._profile.layer_exponent(source, digits) if layer_policy else None,
             tensor_scale=c.tensor_scale,
         )
-        delta = sent.values
-        total = a.add(predicted, delta, s, terms=sent.terms)
+        if sent.scale is None:
+            delta, total = sent.values, a.add(predicted, sent.values, s, terms=sent.terms)
+        else:
+            delta, total = sent.terms[0], a.grid(sent.values, s)
         if c.flow == "diffy":
             total = x
         elif c.residual_bits:
@@ -229,7 +221,7 @@ class NearMemory(StatefulExecutor):
             else:
                 self._held_before[key] = held if fresh is False else np.where(fresh, total, held)
         self._held[key] = total
-        result = Sent(delta, total, predicted, fresh, predicts, self._when.get(key, -1), sent.terms)
+        result = Sent(delta, total, predicted, fresh, predicts, self._when.get(key, -1), sent.terms, sent.scale)
         self._when[key] = self._index
         if self._measure is not None:
             # items that start anew have passes of their own, and a stream
@@ -295,17 +287,17 @@ class NearMemory(StatefulExecutor):
 
     def _product(self, layer: Layer, values: Sequence[np.ndarray]) -> np.ndarray:
         main = [source in self._main for source in layer.inputs]
-        predicted = False
+        predicted, scale = False, None
         if layer.kind == "matmul":
             change, fresh = self._matmul(layer, values, main)
         else:
             sent = self._operand(layer, 0, values[0])
             change = self._arithmetic.product(layer, sent.delta, self._segments(layer), terms=sent.terms)
-            fresh, predicted = sent.fresh, sent.predicted
+            fresh, predicted, scale = sent.fresh, sent.predicted, sent.scale
         self._ran[layer.name] = self._index
         s = self._exponent(layer.name)
         floor = self._profile.output_floor(layer.name, self._configuration.output_bits_of(layer.name), s)
-        change, passes, grouping = self._arithmetic.outputs(change, layer, s, floor)
+        change, passes, grouping = self._arithmetic.outputs(change, layer, s, floor, scale=scale)
         if self._measure is not None and passes is not None:
             self._measure.output(self._index, layer.name, passes, grouping)
         before = self._sum_before(layer, fresh, predicted, s)
@@ -322,12 +314,14 @@ class NearMemory(StatefulExecutor):
         self._sums[layer.name] = total
         return total
 
-    def _segments(self, layer: Layer) -> tuple[int, ...]:
-        return self._pieces(layer.inputs[0]) if layer.kind == "convolution" else ()
-
     def _operand(self, layer: Layer, number: int, value: np.ndarray, *, raw: bool = False) -> Sent:
-        """What a product gets of an operand: all of it if it did not run when the operand was sent the last time."""
+        """What a product gets of an operand: all of it if it did not run when the operand was sent the last time.
+
+        A product of two activations has no place for the scales of both, and takes what its readers hold instead.
+        """
         sent = self._send(layer.inputs[number], layer.contracted[number], value, raw=raw)
+        if sent.scale is not None and layer.kind == "matmul":
+            return sent.whole()
         if sent.before is None or self._ran.get(layer.name) == sent.since:
             return sent
         return sent.whole()

@@ -1,8 +1,8 @@
 """Execution on deltas alone: the published dataflow, in which the sign bits of the step before stand for an activation.
 
-Words: a `Flow` is a value on its way: its *delta* of this step, all the core sees, and its *raw* value, the sum near
-memory of what was sent. Deltas are quantised where they enter an activation or a product; an activation masks the very
-groups that the near-memory engine gets too.
+Words: a `Flow` is a value on its way: its *delta* of this step, all the core sees, and its *raw* value, state near
+memory. Deltas are quantised where they enter an activation or a product; an activation masks the very groups that the
+near-memory engine gets too.
 
 ::
 
@@ -13,6 +13,7 @@ groups that the near-memory engine gets too.
 What has no delta form (attention in raw form, softmax, modulation) is evaluated from raw values, and its delta is the
 difference of two evaluations. Norms use the published rule: deviations calibrated for every step, averaged over the two
 steps a delta lies between; the mean cancels. A step that sends raw values evaluates everything exactly.
+Source: ``docs/numerics.md``, sections 12.12 to 12.16.
 """
 
 import dataclasses
@@ -20,19 +21,16 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from golden.differential.arithmetic import FloatArithmetic
+from golden.differential.arithmetic import MEANS, MOVED, STORED, Arithmetic, FloatArithmetic
+from golden.differential.base import Differential
 from golden.differential.configuration import Configuration
 from golden.differential.measure import Measure
-from golden.differential.profile import ACTIVATIONS, Profile, main_values
-from golden.differential.quantise import Grouping, half
-from golden.networks.graph import Network, StatefulExecutor
+from golden.differential.profile import ACTIVATIONS, NORMS, Profile
+from golden.differential.quantise import Grouping
+from golden.networks.graph import Network
 from golden.networks.layers import Layer
-from golden.units.sign_mask import segments
 
 __all__ = ["Flow", "OpenLoop"]
-
-BLENDING = ("mean", "average_pool", "rotary", "add_constant")
-"""Linear kinds of one input that do more than put its values in another order."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -42,19 +40,20 @@ class Flow:
     Members
     -------
     raw : float32
-        What near memory holds after this step.
+        State near memory after this step.
     delta : float32
-        What changed in this step; the raw value itself where an item starts anew.
-    quantised : bool
-        Whether `delta` is a sum of delta groups already.
+        What changed in this step, FP16 numbers or a sum of delta groups; the raw value itself where an item starts
+        anew.
+    terms : tuple of arrays
+        What each group of a vector holds, in order, shaped as `delta`, which is their sum; () if it is not quantised.
     """
 
     raw: np.ndarray
     delta: np.ndarray
-    quantised: bool = False
+    terms: tuple[np.ndarray, ...] = ()
 
 
-class OpenLoop(StatefulExecutor):
+class OpenLoop(Differential):
     """Executor of the flow sign_mask.
 
     Parameters
@@ -65,6 +64,9 @@ class OpenLoop(StatefulExecutor):
         How.
     profile : Profile
         Of the network and the number of steps.
+    arithmetic : Arithmetic
+        What computes; the default is floating point with products in binary64, which holds the sums of an
+        accumulator of 48 bits nearly always.
     measure : Measure
         Takes notes of what is sent, if given.
 
@@ -75,29 +77,28 @@ class OpenLoop(StatefulExecutor):
     """
 
     def __init__(
-        self, network: Network, configuration: Configuration, profile: Profile, measure: Measure | None = None
+        self,
+        network: Network,
+        configuration: Configuration,
+        profile: Profile,
+        arithmetic: Arithmetic | None = None,
+        measure: Measure | None = None,
     ):
         if configuration.flow != "sign_mask":
             raise ValueError(f"flow must be sign_mask in the open loop, not {configuration.flow}")
-        self._network = network
-        self._configuration = configuration
-        self._profile = profile
-        self._measure = measure
-        self._arithmetic = FloatArithmetic(configuration)
-        self._main = main_values(network)
-        self._input = next(iter(network.inputs))
-        self._raw: dict[str, np.ndarray] = {}  # by layer: its value, or for an activation what it masks by
+        arithmetic = arithmetic or FloatArithmetic(configuration, np.float64)
+        super().__init__(network, configuration, profile, arithmetic, measure)
+        self._raw: dict[str, np.ndarray] = {}  # by layer: its state; of an activation the one it masks by
         self._read: dict[tuple[str, int], np.ndarray] = {}  # by layer and operand: raw value it has taken account of
         self._ran: dict[str, tuple[int, int]] = {}  # by layer: the last two steps in which it ran
-        self._held: dict[tuple[str, int], np.ndarray] = {}  # by layer and operand of a product of activations
+        self._held: dict[tuple[str, int], np.ndarray] = {}  # sums of groups: of a product's operand, of an activation
         self._repairs: dict[str, np.ndarray] = {}
         self._deviation: dict[str, np.ndarray] = {}
         self._groups: dict[tuple[str, int], tuple[np.ndarray, Flow]] = {}  # of this step: a delta and what it became
-        self._index, self._steps = -1, profile.steps
         self._fresh: bool | np.ndarray = True
         self._reference: np.ndarray | None = None
 
-    def begin_step(self, index: int, steps: int, reference: np.ndarray | None = None) -> None:
+    def begin_step(self, index: int, steps: int | None, reference: np.ndarray | None = None) -> None:
         """A step begins: items of the batch take up their references, or start anew. Step 0 forgets all that was."""
         self._index, self._steps, self._reference = index, steps, reference
         self._fresh = self._configuration.refreshes(index)
@@ -120,7 +121,10 @@ class OpenLoop(StatefulExecutor):
 
     def held(self, value: Flow | np.ndarray) -> Flow | np.ndarray:
         """A flow that has not changed in this step."""
-        return Flow(value.raw, np.zeros_like(value.raw), True) if isinstance(value, Flow) else value
+        if not isinstance(value, Flow):
+            return value
+        nothing = np.zeros_like(value.raw)
+        return Flow(value.raw, nothing, (nothing,))
 
     def __call__(self, layer: Layer, values: Sequence[Flow | np.ndarray]) -> Flow | np.ndarray:
         """Evaluate a layer."""
@@ -134,13 +138,11 @@ class OpenLoop(StatefulExecutor):
             return self._product(layer, flows[0])
         if layer.kind in ACTIVATIONS:
             return self._activation(layer, flows[0])
-        if layer.kind in ("group_norm", "layer_norm"):
+        if layer.kind in NORMS:
             return self._norm(layer, flows[0])
-        raws = [flow.raw for flow in flows]
-        conditioned = any(source not in self._main for source in layer.inputs)
-        if layer.linear and (not conditioned or layer.kind == "add_channel"):
-            return self._sum(layer, lambda: layer(*raws), lambda: self._linear(layer, flows), flows)
-        return self._sum(layer, lambda: layer(*raws), None, flows)
+        if layer.kind in MOVED:
+            return self._moved(layer, flows)
+        return self._sum(layer, flows, self._linear(layer, flows))
 
     # Values ---------------------------------------------------------------------------------------------------------
 
@@ -151,192 +153,254 @@ class OpenLoop(StatefulExecutor):
 
     def _arrive(self, layer: Layer, number: int, value: Flow | np.ndarray) -> Flow:
         """Value as a flow whose delta covers everything since the layer last ran."""
-        key = (layer.name, number)
+        key, source = (layer.name, number), layer.inputs[number]
         if not isinstance(value, Flow):
             raw = np.asarray(value, np.float32)
-            if layer.inputs[number] == self._input:
-                raw = half(raw)
+            if source == self._input:
+                raw = self._arithmetic.grid(raw, self._exponent(source))
+            elif layer.kind in STORED:
+                raw = self._arithmetic.grid(raw, self._exponent(layer.name))
             value = Flow(raw, self._change(raw, self._read.get(key)))
-        elif key in self._read and self._last(layer.inputs[number]) > self._last(layer.name):
+        elif key in self._read and self._last(source) > self._last(layer.name):
             value = Flow(value.raw, self._change(value.raw, self._read[key]))
         self._read[key] = value.raw
         return value
 
     def _change(self, now: np.ndarray, before: np.ndarray | None) -> np.ndarray:
+        """Delta between two raw values."""
+        change = self._arithmetic.change
         if before is None or self._fresh is True:
-            return now
-        return self._pick(now, now - before)
+            return change(now)
+        return self._pick(lambda: change(now), change(now, before))
 
-    def _pick(self, exact: np.ndarray, delta: np.ndarray) -> np.ndarray:
-        """`exact` for items that start anew, `delta` for the others."""
-        if isinstance(self._fresh, bool):
-            return exact if self._fresh else delta
-        return np.where(self._fresh.reshape(-1, *[1] * (delta.ndim - 1)), exact, delta)
+    def _pick(self, anew: Callable[[], np.ndarray], usual: np.ndarray) -> np.ndarray:
+        """What `anew` gives for items that start anew, `usual` for the others."""
+        if self._fresh is False:
+            return usual
+        return np.where(np.reshape(self._fresh, (-1, *[1] * (usual.ndim - 1))), anew(), usual)
+
+    def _before(self, state: np.ndarray | None) -> np.ndarray | None:
+        """What new state adds to: nothing for items that start anew."""
+        if state is None or self._fresh is True:
+            return None
+        return self._pick(lambda: np.zeros_like(state), state)
+
+    def _moved(self, layer: Layer, flows: Sequence[Flow]) -> Flow:
+        """The order of values does not matter to a mask: groups stay groups, but for those of a concatenation."""
+        raw, delta = layer(*(flow.raw for flow in flows)), layer(*(flow.delta for flow in flows))
+        terms = tuple(layer(term) for term in flows[0].terms) if len(flows) == 1 else ()
+        return Flow(raw, delta, terms)
 
     def _sum(
         self,
         layer: Layer,
-        exact: Callable[[], np.ndarray],
-        linear: Callable[[], np.ndarray] | None,
         flows: Sequence[Flow],
+        linear: Callable[[], np.ndarray] | None,
+        evaluated: Callable[[], np.ndarray] | None = None,
     ) -> Flow:
-        """Flow of a layer: the sum of its deltas, or (without delta form) the difference of exact values."""
+        """Flow of a layer: its state takes its delta in, or (without delta form) is evaluated and gives the delta.
+
+        Parameters
+        ----------
+        layer, flows : Layer, sequence of Flow
+            What is evaluated, of which values.
+        linear : callable, optional
+            Gives the delta from deltas, FP16 numbers.
+        evaluated : callable, optional
+            Gives the raw value; the default is the layer near memory, of the raw values of `flows`.
+        """
+        a, s = self._arithmetic, self._exponent(layer.name)
         before = self._raw.get(layer.name)
-        if before is None or self._fresh is True:
-            raw = delta = exact()
-        elif linear is None:
-            raw = exact()
-            delta = self._pick(raw, raw - before)
+
+        def whole() -> np.ndarray:
+            value = a.near(layer, [flow.raw for flow in flows]) if evaluated is None else evaluated()
+            return a.grid(value, s)
+
+        if before is None or self._fresh is True or linear is None:
+            raw = whole()
+            delta = self._change(raw, before)
         else:
             delta = linear()
-            raw = before + delta
-            if self._fresh is not False:
-                whole = exact()
-                raw, delta = self._pick(whole, raw), self._pick(whole, delta)
+            raw = self._pick(whole, a.add(before, delta, s))
+            delta = self._pick(lambda: a.change(raw), delta)
         self._raw[layer.name] = raw
-        # the order of values does not matter to a mask; whatever else happens to them makes them plain numbers again
-        shaping = layer.linear and len(flows) == 1 and layer.kind not in BLENDING
-        return Flow(raw, delta, shaping and flows[0].quantised)
+        return Flow(raw, delta)
 
-    def _linear(self, layer: Layer, flows: Sequence[Flow]) -> np.ndarray:
+    def _linear(self, layer: Layer, flows: Sequence[Flow]) -> Callable[[], np.ndarray] | None:
+        """Delta of a layer from those of its operands; None if it has no such form, as products of two values."""
+        conditioned = any(source not in self._main for source in layer.inputs)
+        additive = layer.kind == "add_channel" or (layer.kind == "add" and not conditioned)
         if layer.kind == "add_constant":
-            return flows[0].delta
-        return layer(*(flow.delta for flow in flows))
+            return lambda: self._arithmetic.change(flows[0].delta)
+        if additive or (layer.linear and len(flows) == 1 and layer.kind not in MEANS):
+            return lambda: self._arithmetic.change(self._arithmetic.near(layer, [flow.delta for flow in flows]))
+        return None
 
     # Layers ---------------------------------------------------------------------------------------------------------
 
     def _quantised(self, flow: Flow, source: str, axis: int) -> Flow:
         """The flow as delta groups, which near memory gets too."""
-        if flow.quantised:
+        if flow.terms:
             return flow
         known = self._groups.get((source, axis))
         if known is not None and known[0] is flow.delta:
             return known[1]
-        result = Flow(flow.raw, self._sent(flow.delta, source, axis), True)
+        result = Flow(flow.raw, *self._sent(flow.delta, source, axis))
         self._groups[source, axis] = flow.delta, result
         return result
 
-    def _sent(self, delta: np.ndarray, source: str, axis: int) -> np.ndarray:
-        """A delta as groups, dequantised; it goes to all readers of its source at once."""
+    def _sent(self, delta: np.ndarray, source: str, axis: int) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
+        """A delta as groups, dequantised, and what each group holds; it goes to all readers of its source at once."""
         c, machine = self._configuration, self._configuration.machine
         readers = tuple(layer.name for layer in self._network.consumers(source))
         axis = axis if axis < 0 else axis - delta.ndim
         passes = c.passes_of(self._index, self._steps, readers, first_layer=source == self._input)
         digits = c.digits_of(readers)
 
-        def quantised(values: np.ndarray, count: int, exponent: int | None) -> np.ndarray:
-            along = axis
+        def quantised(values: np.ndarray, count: int, exponent: int | None) -> list[np.ndarray]:
+            grouping = self._grouping(source, axis, values.shape)
             if exponent is not None:  # groups of a static exponent run on over positions: only the last one is padded
-                values = np.moveaxis(values, axis, -1)
-                shape, along = values.shape, -1
-                values = values.reshape(len(values), 1, -1)
-            grouping = Grouping(along, (values.shape[along],), machine.lanes)
+                moved = np.moveaxis(values, axis, -1)
+                values = moved.reshape(len(moved), 1, -1)
+                grouping = Grouping(-1, (values.shape[-1],), machine.lanes)
             sent = self._arithmetic.quantise(
-                values, grouping, digit_width=digits, passes=count, floor=-24, exponent=exponent
+                values, grouping, digit_width=digits, passes=count, floor=self._exponent(source), exponent=exponent
             )
             if self._measure is not None:
                 self._measure.output(self._index, source, sent, grouping, digits, machine.outliers)
+            found = [sent.values, *(sent.terms or (sent.values,))]
             if exponent is None:
-                return sent.values
-            return np.ascontiguousarray(np.moveaxis(sent.values.reshape(shape), -1, axis))
+                return found
+            return [np.ascontiguousarray(np.moveaxis(one.reshape(moved.shape), -1, axis)) for one in found]
 
         layer_policy = machine.exponent_policy == "layer"
         fresh = max(c.first_passes, passes), None
         usual = passes, self._profile.layer_exponent(source, digits) if layer_policy else None
         if isinstance(self._fresh, bool):
-            return quantised(delta, *(fresh if self._fresh else usual))
-        result = np.empty_like(delta)
+            values, *terms = quantised(delta, *(fresh if self._fresh else usual))
+            return values, tuple(terms)
+        result: list[np.ndarray] = []
         for items, how in ((self._fresh, fresh), (~self._fresh, usual)):
             if items.any():
-                result[items] = quantised(delta[items], *how)
-        return result
+                for number, part in enumerate(quantised(delta[items], *how)):
+                    if number == len(result):
+                        result.append(np.zeros(delta.shape, part.dtype))
+                    result[number][items] = part
+        return result[0], tuple(result[1:])
 
     def _product(self, layer: Layer, flow: Flow) -> Flow:
+        a, s = self._arithmetic, self._exponent(layer.name)
         flow = self._quantised(flow, layer.inputs[0], layer.contracted[0])
-        change = half(self._arithmetic.product(layer, flow.delta))
-        before = self._raw.get(layer.name)
-        bias = layer.bias[:, None, None] if layer.kind == "convolution" else layer.bias
-        if before is None or self._fresh is True:
-            raw = delta = change + bias
-        else:
-            delta = self._pick(change + bias, change)
-            raw = self._pick(delta, before + change)
+        change = a.scaled(a.product(layer, flow.delta, self._segments(layer), terms=flow.terms), layer)
+        before, bias = self._before(self._raw.get(layer.name)), None
+        if before is None:
+            bias = a.bias(layer, s)
+        elif self._fresh is not False:
+            bias = self._pick(lambda: a.bias(layer, s), np.zeros_like(change))
+        raw = a.add(before, change, s, bias=bias)
         self._raw[layer.name] = raw
-        return Flow(raw, delta)
+        return Flow(raw, a.change(raw) if before is None else self._pick(lambda: a.change(raw), change))
 
     def _activation(self, layer: Layer, flow: Flow) -> Flow:
         """Mask or scale the groups by what the step before left, then let near memory add them."""
-        before = self._raw.get(layer.name)
-        flow = self._quantised(flow, layer.inputs[0], 1 if flow.delta.ndim == 4 else -1)
-        state = flow.delta if before is None else self._pick(flow.delta, before + flow.delta)
+        a, machine, s = self._arithmetic, self._configuration.machine, self._exponent(layer.inputs[0])
+        old = self._raw.get(layer.name)
+        flow = self._quantised(flow, layer.inputs[0], self._channels(layer.inputs[0]))
+        state = a.add(self._before(old), flow.delta, s, terms=flow.terms)
         self._raw[layer.name] = state
-        s = self._configuration.machine.mask_width
-        exact = layer(state)
-        if before is None or self._fresh is True:
-            delta = exact
-            self._repairs.pop(layer.name, None)
-        elif layer.kind == "relu" or s == 1:
-            mask = before >= 0
-            delta = flow.delta * mask
-            flips = mask != (state >= 0)
-            if self._fresh is not False:
-                flips &= ~self._fresh.reshape(-1, *[1] * (flips.ndim - 1))
-            if self._measure is not None:
-                self._measure.flips[self._index, layer.name] = int(np.count_nonzero(flips)), flips.size
-            if self._configuration.machine.flip_repair:
-                if layer.name in self._repairs:
-                    delta = delta + self._repairs[layer.name]
-                self._repairs[layer.name] = half(np.abs(state) * flips)
+        if old is None or self._fresh is True:
+            old = state
+        masks_by = self._pick(lambda: state, old)  # an item that starts anew has no other state
+        signs = layer.kind == "relu" or machine.mask_width == 1
+        if signs:
+            terms = self._masked(layer, flow, a.mask(masks_by, s), a.mask(state, s), state)
         else:
-            table = segments(layer.kind, s)
-            codes = np.searchsorted(np.array(table.thresholds) / 64, before.ravel(), side="right")
-            slopes = np.array(table.slopes, np.uint16).view(np.float16).astype(np.float32)
-            delta = half(slopes[codes].reshape(before.shape) * flow.delta)
-        key = (layer.name, 0)
-        held = self._held.get(key)
-        delta = self._pick(exact, delta)
-        self._held[key] = delta if held is None else self._pick(exact, held + delta)
+            terms = (a.sloped(layer.kind, masks_by, a.change(flow.delta), s),)
+        held = self._held.get((layer.name, 0))
+        delta = sum(terms[1:], terms[0])
+        total = a.add(self._before(held), delta, s, terms=terms)
+        if layer.kind != "relu" and self._fresh is not False:
+            exact = a.grid(a.near(layer, [state]), s)
+            total = self._pick(lambda: exact, total)
+            delta = self._pick(lambda: a.change(exact), delta)
+        self._held[layer.name, 0] = total
         # SiLU and GELU of raw values are no groups, nor are groups times the slopes of segments
-        return Flow(self._held[key], delta, layer.kind == "relu" or (s == 1 and self._fresh is False))
+        groups = layer.kind == "relu" or (signs and self._fresh is False)
+        return Flow(total, delta, terms if groups else ())
+
+    def _channels(self, name: str) -> int:
+        """Axis of a value's channels: that of the product it comes from, unless it was laid out anew since."""
+        layer = self._network.by_name.get(name)
+        if layer is None:
+            return 1 if len(self._network.inputs[name]) == 3 else -1
+        if layer.kind in ("tokens", "patches", "frame_patches"):
+            return -1
+        if layer.kind in ("image", "unpatch"):
+            return 1
+        return layer.contracted[0] if layer.contracted else self._channels(layer.inputs[0])
+
+    def _masked(
+        self, layer: Layer, flow: Flow, mask: np.ndarray, after: np.ndarray, state: np.ndarray
+    ) -> tuple[np.ndarray, ...]:
+        """Groups behind a sign mask, and the repairs of the step before; those of this step are kept."""
+        terms = tuple(np.where(mask, term, np.zeros_like(term)) for term in flow.terms)
+        if self._fresh is True:
+            self._repairs.pop(layer.name, None)
+            return terms
+        flips = mask != after
+        if self._measure is not None:
+            self._measure.flips[self._index, layer.name] = int(np.count_nonzero(flips)), flips.size
+        if self._configuration.machine.flip_repair:
+            if layer.name in self._repairs:
+                terms = (*terms, self._before(self._repairs[layer.name]))
+            self._repairs[layer.name] = np.where(flips, self._arithmetic.change(np.abs(state)), np.float32(0))
+        return terms
 
     def _norm(self, layer: Layer, flow: Flow) -> Flow:
         """``gamma delta / deviation`` by the published rule; else the difference of norms of raw values."""
-        form = self._configuration.norm
+        a, form = self._arithmetic, self._configuration.norm
         if form == "current":
-            return self._sum(layer, lambda: layer(flow.raw), None, [flow])
+            return self._sum(layer, [flow], None)
         if form == "previous":
-            mean, deviation = layer.statistics(flow.raw)
+            mean, deviation = a.statistics(layer, flow.raw)
             before = self._deviation.get(layer.name)
             self._deviation[layer.name] = deviation
-            used = deviation if before is None else self._pick(deviation, before)
-            return self._sum(layer, lambda: layer.normalised(flow.raw, mean, used), None, [flow])
+            used = deviation if before is None else self._pick(lambda: deviation, before)
+            return self._sum(layer, [flow], None, lambda: a.normalised(layer, flow.raw, mean, used))
         now = self._profile.deviations(layer.name, self._index)
         before = self._profile.deviations(layer.name, max(self._last(layer.name), 0), self._reference)
         used = (now + before) / 2
         used = np.broadcast_to(used, (len(flow.raw), *used.shape[1:]))
+        # the shift of a GroupNorm cancels like the mean
+        bare = dataclasses.replace(layer, bias=np.zeros_like(layer.bias)) if hasattr(layer, "bias") else layer
 
         def linear() -> np.ndarray:
-            scaled = layer.normalised(flow.delta, np.zeros_like(used), used)
-            bias = getattr(layer, "bias", None)  # the shift of a GroupNorm; it cancels like the mean
-            return scaled if bias is None else scaled - bias[:, None, None]
+            return a.change(a.normalised(bare, flow.delta, np.zeros_like(used), used))
 
-        return self._sum(layer, lambda: layer(flow.raw), linear, [flow])
+        return self._sum(layer, [flow], linear)
 
     def _matmul(self, layer: Layer, flows: Sequence[Flow]) -> Flow:
-        main = [source in self._main for source in layer.inputs]
-        if self._configuration.attention == "raw" or not all(main):
-            return self._sum(layer, lambda: half(layer(*(half(flow.raw) for flow in flows))), None, flows)
-        held, deltas = [], []
+        a = self._arithmetic
+        if self._configuration.attention == "raw" or any(source not in self._main for source in layer.inputs):
+            left, right = (flow.raw for flow in flows)
+            return self._sum(layer, flows, None, lambda: a.scaled(a.matmul(layer, a.change(left), right), layer))
+        moving, before, after = [], [], []
         for number, (flow, axis) in enumerate(zip(flows, layer.contracted, strict=True)):
-            delta = self._quantised(flow, layer.inputs[number], axis).delta
-            before = self._held.get((layer.name, number))
-            total = delta if before is None or self._fresh is True else self._pick(delta, before + delta)
+            source = layer.inputs[number]
+            flow = self._quantised(flow, source, axis)
+            held = self._before(self._held.get((layer.name, number)))
+            total = a.add(held, flow.delta, self._exponent(source), terms=flow.terms)
             self._held[layer.name, number] = total
-            deltas.append(delta)
-            held.append((before, total))
-        (_, left), (right, whole) = held
+            moving.append(flow)
+            before.append(held)
+            after.append(total)
+
+        def evaluated() -> np.ndarray:
+            return a.scaled(a.matmul(layer, moving[0].delta, after[1], terms=moving[0].terms), layer)
 
         def linear() -> np.ndarray:
-            return half(layer(left, deltas[1]) + layer(deltas[0], right))
+            change = a.matmul(layer, after[0], moving[1].delta, right=True, terms=moving[1].terms)
+            change += a.matmul(layer, moving[0].delta, before[1], terms=moving[0].terms)
+            return a.scaled(change, layer)
 
-        return self._sum(layer, lambda: half(layer(left, whole)), linear, flows)
+        return self._sum(layer, flows, linear, evaluated)

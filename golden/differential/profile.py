@@ -14,11 +14,14 @@ from golden.networks.layers import Layer
 from golden.sampling import Conditioning, Denoiser, Given, Process, Sampler, condition, noise
 from golden.sampling.conditioning import needed
 
-__all__ = ["ACTIVATIONS", "Calibration", "Profile", "calibrate", "main_values"]
+__all__ = ["ACTIVATIONS", "NORMS", "Calibration", "Profile", "calibrate", "main_values"]
 
 
 ACTIVATIONS = ("relu", "silu", "gelu")
 """Kinds that a mask can stand for."""
+
+NORMS = ("group_norm", "layer_norm", "affine_layer_norm", "rms_norm")
+"""Kinds that divide by a deviation."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -32,7 +35,7 @@ class Profile:
     largest : mapping of str to float
         Largest magnitude of every value on the way from the first input.
     deviation : mapping of str to float32 (steps, sets)
-        Mean over the images of what a norm divides by, for each set: groups of a GroupNorm, tokens of a LayerNorm.
+        Mean over the images of what a norm divides by, for each set: groups of a GroupNorm, tokens of the others.
     overflow : mapping of str to float
         Magnitude that `quantile` of a value's deltas do not exceed, over all steps but the first and the last.
     trend : mapping of str to float32 (steps,)
@@ -134,7 +137,7 @@ class Calibration(StatefulExecutor):
             self._note(self._input, values[layer.inputs.index(self._input)])
         if layer.name in self._main:
             self._note(layer.name, output)
-            if layer.kind in ("group_norm", "layer_norm"):
+            if layer.kind in NORMS:
                 deviation = layer.statistics(values[0])[1]
                 if not self._stream:
                     deviation = deviation.mean(axis=0)

@@ -10,9 +10,10 @@ import functools
 
 import numpy as np
 
+from golden import formats
 from golden.parameters import EXPONENT_BIAS, Parameters
 
-__all__ = ["Grouping", "Passes", "half", "quantise"]
+__all__ = ["Grouping", "Passes", "half", "quantise", "quantise_tensor", "weight_numbers"]
 
 HALF_MAX = np.float32(65504)
 
@@ -42,6 +43,32 @@ def half(values: np.ndarray) -> np.ndarray:
     result -= offset.view(np.float32)
     signs = np.bitwise_and(bits, np.uint32(0x80000000), out=offset)
     result.view(np.uint32)[...] |= signs  # the zeros keep theirs
+    return result
+
+
+def weight_numbers(values: np.ndarray, parameters: Parameters) -> np.ndarray:
+    """Nearest numbers that the machine takes as weights, as float32 (numerics, section 12.20).
+
+    Parameters
+    ----------
+    values : float32
+        Any finite values.
+    parameters : Parameters
+        Gives the format and, in float form, the least magnitude; one beyond the declared range is not looked at.
+    """
+    if parameters.weight_format == "float16":
+        result = half(values)
+    else:
+        bits = np.asarray(values, np.float32).view(np.uint32)
+        top = np.uint32(0x7F7F0000)
+        magnitude = bits & np.uint32(0x7FFFFFFF)
+        magnitude = np.minimum((magnitude + np.uint32(0x7FFF) + (magnitude >> 16 & 1)) & np.uint32(0xFFFF0000), top)
+        result = (magnitude | (bits & np.uint32(0x80000000))).view(np.float32)
+    least = parameters.weight_exponent_min
+    if parameters.weight_form == "float" and least > formats.FORMATS[parameters.weight_format].least:
+        magnitude = np.abs(values)
+        near = np.where(magnitude > np.float32(2.0 ** (least - 1)), np.float32(2.0**least), np.float32(0))
+        result = np.where(magnitude < np.float32(2.0**least), np.copysign(near, values), result)
     return result
 
 
@@ -135,7 +162,9 @@ class Passes:
         Lanes that overflowed and were not carried.
     terms : tuple of arrays
         What each group of a vector holds, in order, shaped as `values`, which is their sum; () where that does not
-        matter.
+        matter. With a `scale`: the digits.
+    scale : float32 (batch, 1, ...), or None
+        The one scale of each item, if it has no exponents.
     """
 
     values: np.ndarray
@@ -145,10 +174,11 @@ class Passes:
     exact: np.ndarray | None
     saturated: int
     terms: tuple[np.ndarray, ...] = ()
+    scale: np.ndarray | None = None
 
     def items(self, which: np.ndarray) -> "Passes":
         """Some items of the batch; of what was saturated nothing is said."""
-        parts = {name: getattr(self, name) for name in ("values", "lanes", "exponent", "last", "exact")}
+        parts = {name: getattr(self, name) for name in ("values", "lanes", "exponent", "last", "exact", "scale")}
         parts = {name: None if part is None else part[which] for name, part in parts.items()}
         return dataclasses.replace(self, **parts, saturated=0)
 
@@ -164,6 +194,7 @@ def quantise(
     outliers: int | None = None,
     digit_width: int | None = None,
     finer: int | None = None,
+    split: bool = False,
 ) -> Passes:
     """Quantise in passes; their sum is one rounding to the last step, since each step is a multiple of the next.
 
@@ -187,6 +218,8 @@ def quantise(
         k; the default is that of `parameters`.
     finer : int, optional
         Bits behind the first digit at most, instead of `passes`: the joint form (``docs/formats.md``).
+    split : bool
+        Whether `Passes.terms` are wanted, pass by pass; an outlier is in the first one. The joint form has one term.
     """
     k = parameters.digit_width if digit_width is None else digit_width
     m = parameters.outliers if outliers is None else outliers
@@ -219,14 +252,36 @@ def quantise(
         stuck = over & ~exact
     last = np.maximum(e - ((np.asarray(passes) - 1) * (k - 1) if finer is None else finer), floor)
     one = np.float32(1)
-    result = lanes * np.ldexp(one, -last)
-    np.rint(result, out=result)
-    result *= np.ldexp(one, last)
-    saturated = 0
-    if stuck is not None:
-        top = np.float32((2 ** (k - 1) - 1) * 2.0**exponent)
-        np.copyto(result, np.copysign(top, lanes), where=stuck)
-        saturated = int(stuck.sum())
-    if exact is not None:
-        np.copyto(result, lanes, where=exact)
-    return Passes(grouping.join(result), lanes, e, last, exact, saturated)
+
+    def rounded(step: np.ndarray) -> np.ndarray:
+        result = lanes * np.ldexp(one, -step)
+        np.rint(result, out=result)
+        result *= np.ldexp(one, step)
+        if stuck is not None:
+            top = np.float32((2 ** (k - 1) - 1) * 2.0**exponent)
+            np.copyto(result, np.copysign(top, lanes), where=stuck)
+        if exact is not None:
+            np.copyto(result, lanes, where=exact)
+        return grouping.join(result)
+
+    saturated = 0 if stuck is None else int(stuck.sum())
+    values, terms = rounded(last), ()
+    if split and finer is None:
+        steps = (np.maximum(e - number * (k - 1), last) for number in range(int(np.max(passes))))
+        sums = [np.zeros_like(values), *(rounded(step) for step in steps)]
+        terms = tuple(after - before for before, after in zip(sums, sums[1:], strict=False))
+    return Passes(values, lanes, e, last, exact, saturated, terms)
+
+
+def quantise_tensor(values: np.ndarray, grouping: Grouping, digit_width: int) -> Passes:
+    """Quantise under one real scale for each item of the batch (numerics, section 12.22).
+
+    Numerics: binary64 holds quotients of state elements and binary32 numbers closely enough that `rint` sees on which
+    side of a half they are.
+    """
+    values = np.asarray(values, np.float64)
+    top = np.abs(values).max(axis=tuple(range(1, values.ndim)), keepdims=True)
+    scale = (np.maximum(top, 2.0**-EXPONENT_BIAS) / (2 ** (digit_width - 1) - 1)).astype(np.float32)
+    digits = np.rint(values / scale.astype(np.float64))
+    terms = (digits.astype(np.float32),)
+    return Passes(digits * scale.astype(np.float64), grouping.split(values), None, None, None, 0, terms, scale)

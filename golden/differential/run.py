@@ -7,7 +7,7 @@ import numpy as np
 
 from golden.differential.arithmetic import Arithmetic
 from golden.differential.configuration import Configuration
-from golden.differential.exact import ExactArithmetic
+from golden.differential.exact import ExactArithmetic, check_exact
 from golden.differential.measure import Measure
 from golden.differential.near_memory import NearMemory
 from golden.differential.open_loop import OpenLoop
@@ -37,23 +37,21 @@ def executor(
     profile : Profile
         Of the network; needed by every flow but dense.
     arithmetic : Arithmetic
-        For the flows near memory; the default is floating point.
+        What computes; the default is floating point.
     measure : Measure
         Takes notes, if given.
 
     Raises
     ------
     ValueError
-        If the profile is missing, or the flow has no such arithmetic.
+        If the profile is missing.
     """
     if configuration.flow == "dense":
         return dense
     if profile is None:
         raise ValueError(f"profile must be given for flow {configuration.flow}, not None")
     if configuration.flow == "sign_mask":
-        if arithmetic is not None:
-            raise ValueError(f"arithmetic must be left out with flow sign_mask, not {type(arithmetic).__name__}")
-        return OpenLoop(network, configuration, profile, measure)
+        return OpenLoop(network, configuration, profile, arithmetic, measure)
     return NearMemory(network, configuration, profile, arithmetic, measure)
 
 
@@ -102,18 +100,17 @@ def run(
     measured : bool
         Whether to take notes; that takes longer than the execution.
     exact : bool
-        Whether to compute the machine's bits, by the unit models, rather than in floating point; flows near memory
-        only, and several times slower.
+        Whether to compute the machine's bits, by the unit models, rather than in floating point: several times slower.
     track : callable
         Wraps the iteration over the steps, to show progress.
 
     Raises
     ------
     ValueError
-        If `exact` is asked of a flow or a configuration that has no exact form.
+        If `exact` is asked of a configuration or a network that has no exact form.
     """
-    if exact and configuration.flow in ("dense", "sign_mask"):
-        raise ValueError(f"exact must be false with flow {configuration.flow}, not true")
+    if exact:
+        check_exact(configuration)
     sampler = sampler or Sampler()
     profile = None
     if configuration.flow != "dense":

@@ -1,4 +1,6 @@
-"""SiLU, GELU and exp from FP16 to FP16: tables with linear interpolation. Source: ``docs/numerics.md``, section 12.3.
+"""SiLU, both forms of GELU, and exp from FP16 to FP16: tables with linear interpolation.
+
+Source: ``docs/numerics.md``, sections 12.3 and 12.17.
 
 Words: a *binade* is what one sign and one exponent field cover; its 1024 values are cut into ``2^j`` equal *segments*.
 On a segment the result is a straight line between the function's values at its ends, both rounded to 16 significant
@@ -51,7 +53,24 @@ def _gelu(x: decimal.Decimal) -> decimal.Decimal:
     return _logistic(x, 2 * (2 / _PI).sqrt(_CONTEXT) * inner)
 
 
-ACTIVATIONS: dict[str, Callable[[decimal.Decimal], decimal.Decimal]] = {"silu": _silu, "gelu": _gelu, "exp": _exp}
+def _erf_gelu(x: decimal.Decimal) -> decimal.Decimal:
+    if abs(x) > 13:  # the normal distribution is within 2^-126 of 0 or 1
+        return max(x, decimal.Decimal(0))
+    # erf(x / sqrt(2)) = sqrt(2/pi) exp(-x^2 / 2) (x + x^3 / 3 + x^5 / (3 * 5) + ...), all terms of one sign
+    term, total, odd = x, decimal.Decimal(0), 1
+    while total + term != total:
+        total += term
+        odd += 2
+        term *= x * x / odd
+    return x / 2 * (1 + (2 / _PI).sqrt(_CONTEXT) * _CONTEXT.exp(-x * x / 2) * total)
+
+
+ACTIVATIONS: dict[str, Callable[[decimal.Decimal], decimal.Decimal]] = {
+    "silu": _silu,
+    "gelu": _gelu,
+    "erf_gelu": _erf_gelu,
+    "exp": _exp,
+}
 """The functions by name, to 40 digits."""
 
 
@@ -120,6 +139,10 @@ _SEGMENTS: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
         (0, 0, 0, 0, 0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 4, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0),
         (0, 0, 0, 0, 0, 0, 1, 1, 2, 2, 3, 4, 4, 5, 5, 6, 9, 9, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0),
     ),
+    "erf_gelu": (
+        (0, 0, 0, 0, 0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 4, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0),
+        (0, 0, 0, 0, 0, 0, 1, 1, 2, 2, 3, 4, 4, 5, 5, 6, 8, 9, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0),
+    ),
     "exp": (
         (0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0),
         (0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0),
@@ -159,7 +182,7 @@ class Activated:
 
 
 def activation(name: str, values: Any, numbers: ActivationTable | None = None) -> Activated:
-    """Apply ``"silu"``, ``"gelu"`` (tanh form) or ``"exp"`` to FP16 patterns.
+    """Apply ``"silu"``, ``"gelu"`` (tanh form), ``"erf_gelu"`` (exact form) or ``"exp"`` to FP16 patterns.
 
     Numerics: within one unit in the last place for every pattern; results beyond FP16 are clamped; patterns that are
     not finite give 0x7E00.

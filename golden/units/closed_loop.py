@@ -52,7 +52,7 @@ def reciprocal_root_single(value: Fraction) -> np.float32:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Norm:
-    """A normalisation over sets of elements: GroupNorm, LayerNorm.
+    """A normalisation over sets of elements: GroupNorm, LayerNorm, RMS norm.
 
     Members
     -------
@@ -62,6 +62,8 @@ class Norm:
         Scale and shift.
     epsilon : float
         Added to the variance, as binary32; positive.
+    centred : bool
+        Whether the mean is taken away; without it the variance is the mean square: RMS norm (numerics, section 12.18).
 
     Raises
     ------
@@ -73,6 +75,7 @@ class Norm:
     gamma: Any = 1.0
     beta: Any = 0.0
     epsilon: float = 1e-5
+    centred: bool = True
 
     def __post_init__(self) -> None:
         """Check the numbers and bring them to binary32."""
@@ -125,7 +128,7 @@ def normalise(y: Any, poisoned: Any, norm: Norm, state_exponent: int) -> tuple[n
     used = sets >= 0
     count = int(sets.max(initial=-1)) + 1
     sizes = np.bincount(sets[used], minlength=count).tolist()
-    sums = _totals(sets[used], y[used], count)
+    sums = _totals(sets[used], y[used], count) if norm.centred else [0] * count
     squares = _totals(sets[used], y[used] ** 2, count)
     unit = Fraction(2) ** state_exponent
     epsilon = Fraction(float(np.float32(norm.epsilon)))

@@ -25,9 +25,14 @@ class AveragePool(Layer):
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """Reduce images ``(batch, channels, height, width)``."""
+        return self.averaged(x).mean(axis=-1)
+
+    def averaged(self, x: np.ndarray) -> np.ndarray:
+        """Pixels that each mean is of, along a last axis of their own."""
         batch, channels, height, width = self.shape(x.shape)
         whole = x[:, :, : height * self.factor, : width * self.factor]
-        return whole.reshape(batch, channels, height, self.factor, width, self.factor).mean(axis=(3, 5))
+        squares = whole.reshape(batch, channels, height, self.factor, width, self.factor).swapaxes(3, 4)
+        return squares.reshape(batch, channels, height, width, -1)
 
     def shape(self, *shapes: Shape) -> Shape:
         """Height and width over `factor`."""

@@ -58,8 +58,16 @@ class RMSNorm(Layer):
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """Normalise ``(..., channels)`` with its own statistics."""
-        size = np.sqrt(np.square(x).mean(axis=-1, keepdims=True) + np.float32(self.epsilon))
-        return x / size * self.weight
+        return self.normalised(x, *self.statistics(x))
+
+    def normalised(self, x: np.ndarray, mean: np.ndarray, deviation: np.ndarray) -> np.ndarray:
+        """Normalise with the given statistics."""
+        return (x - mean[..., None]) / deviation[..., None] * self.weight
+
+    def statistics(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Mean, which counts as 0, and root mean square (with `epsilon`) of each row, both without the last axis."""
+        square = np.square(x).mean(axis=-1)
+        return np.zeros_like(square), np.sqrt(square + np.float32(self.epsilon))
 
     def parameters(self) -> dict[str, np.ndarray]:
         """``weight``."""

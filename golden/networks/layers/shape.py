@@ -35,7 +35,11 @@ class Mean(Layer):
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """Average ``(batch, channels, height, width)`` to ``(batch, channels)``."""
-        return x.mean(axis=(2, 3))
+        return self.averaged(x).mean(axis=-1)
+
+    def averaged(self, x: np.ndarray) -> np.ndarray:
+        """Pixels that each mean is of, along the last axis."""
+        return x.reshape(*x.shape[:2], -1)
 
     def shape(self, *shapes: Shape) -> Shape:
         """``(batch, channels)``."""

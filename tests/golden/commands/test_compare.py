@@ -51,7 +51,7 @@ def test_what_is_measured_is_the_distance_to_the_dense_images(tmp_path, monkeypa
     network, labels = zoo.load("unet"), np.array([3, 8, 1])
     steps = [step.image for step in ddim(network, noise(network, 7, 3), labels, 4)]
 
-    def late(network, configuration, given, count, *, seed, sampler, guidance, track):
+    def late(network, configuration, given, count, *, seed, sampler, guidance, track, exact=False):
         dense = configuration.flow == "dense"
         trajectory = np.stack(steps if dense else [steps[0], *steps[:-1]])
         return Run(trajectory[-1], trajectory, None)
@@ -64,6 +64,18 @@ def test_what_is_measured_is_the_distance_to_the_dense_images(tmp_path, monkeypa
     assert row["found"] == np.mean(zoo.classify(steps[2]) == labels)
     assert row["agreement"] == np.mean(zoo.classify(steps[2]) == zoo.classify(steps[3]))
     assert row["frechet"] == pytest.approx(quality.frechet(zoo.statistics(steps[2]), zoo.digits()))
+
+
+def test_methods_can_be_exact():
+    arguments = ("--network", "dit", "--steps", 2, "--count", 1, "--json")
+    plain, exact = (run("compare", "--method", "paper", *arguments, *flag) for flag in ((), ("--exact",)))
+    assert exact.exit_code == 0, exact.output
+    (one,), (other,) = (json.loads(result.stdout) for result in (plain, exact))
+    assert one["drift"] == other["drift"] and other["seconds"] > one["seconds"]  # the bits that floating point gives
+    assert run("compare", "--method", "raw-int8-tensor", "--exact", *arguments).exit_code == 0
+    result = run("compare", "--method", "paper,dense", "--exact", *arguments)
+    assert result.exit_code == 2
+    assert "Methods must have an exact form, not 'dense': flow must be" in result.output
 
 
 def test_prices(tmp_path):

@@ -12,6 +12,7 @@ from golden.commands.sample import denoiser
 from golden.differential.configuration import configuration
 from golden.differential.run import run as execute
 from golden.sampling import sample
+from golden.zoo.pictures import grid, write_png
 
 pytestmark = pytest.mark.golden
 
@@ -48,6 +49,28 @@ def test_images_are_those_of_the_method_whatever_the_batch():
     images = sample(network, [3, 1, 4], 4, 2, batch=2, denoiser=denoiser(method, 4))
     # a batch of another size multiplies in another order: the last bit may differ, and a digit with it
     np.testing.assert_allclose(images, execute(network, method, [3, 1, 4], 4, seed=2).images, atol=0.05)
+
+
+def test_images_can_be_exact(tmp_path):
+    network, method = zoo.load("dit"), configuration("closed-int4")
+    arguments = [
+        "sample",
+        "--network",
+        "dit",
+        "--steps",
+        2,
+        "--count",
+        2,
+        "--method",
+        "closed-int4",
+        "--exact",
+        "--out",
+    ]
+    assert run(*arguments, tmp_path / "exact.png").exit_code == 0
+    found = sample(network, [0, 1], 2, 0, batch=2, denoiser=denoiser(method, 2, exact=True))
+    np.testing.assert_array_equal(found, execute(network, method, [0, 1], 2, exact=True).images)
+    write_png(tmp_path / "found.png", grid(found))
+    assert (tmp_path / "exact.png").read_bytes() == (tmp_path / "found.png").read_bytes()
 
 
 @pytest.mark.parametrize("method", ["dense", "closed-int4", "paper"])

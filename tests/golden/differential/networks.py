@@ -23,6 +23,9 @@ def moving(network, steps=STEPS, items=3, seed=0, speed=0.15):
 def arguments(network, image, step):
     """All inputs of a call."""
     extra = {"timestep": np.full(len(image), TIMESTEPS[step]), "label": LABELS[: len(image)]}
+    extra["fps"] = np.full(len(image), 24)
+    if "text" in network.inputs:
+        extra["text"] = f32(np.random.default_rng(7).standard_normal((len(image), *network.inputs["text"])))
     return image, *(extra[name] for name in list(network.inputs)[1:])
 
 

@@ -102,7 +102,7 @@ def expected_sum(walk, layer):
     source = walk.network.by_name.get(layer.inputs[0])
     if source is not None and source.kind == "concat":
         segments = tuple(walk.recorder.records[part].output.shape[1] for part in source.inputs)
-    weight = align(layer.weight, 1, 8, 10, segments)
+    weight = align(layer.weight, 1, walk.executor._configuration.machine, segments)
     return layer.product(walk.held(layer), weight)
 
 

@@ -1,4 +1,4 @@
-"""The open loop against a small walk of its own, and what must hold on whole networks."""
+"""The open loop against the units, step by step, and what must hold on whole networks."""
 
 import dataclasses
 
@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 
 from golden.differential.configuration import Configuration
+from golden.differential.exact import ExactArithmetic
 from golden.differential.open_loop import Flow, OpenLoop
 from golden.networks import Network, layers
 from golden.parameters import Parameters
+from golden.units.activations import activation
+from golden.units.sign_mask import segment_mask, segments
 from tests.golden.differential.networks import (
     STEPS,
     Spy,
@@ -19,7 +22,7 @@ from tests.golden.differential.networks import (
     moving,
     random_unet,
 )
-from tests.golden.differential.walks import units
+from tests.golden.differential.walks import State, Stream, multiplied, nearest, numbers
 
 pytestmark = pytest.mark.golden
 
@@ -27,7 +30,8 @@ ONCE = {"passes": 1, "early_passes": 1, "last_passes": 1, "late_steps": 0, "inpu
 
 
 def machine(k=3, n=4, m=1, **more):
-    return Parameters(digit_width=k, lanes=n, outliers=m, memory_lanes=1, weight_form="float", **more)
+    values = {"digit_width": k, "lanes": n, "outliers": m, "memory_lanes": 1, "weight_form": "float"}
+    return Parameters(**values | more)
 
 
 def open_loop(k=3, n=4, m=1, *, parameters=None, **more):
@@ -53,97 +57,83 @@ def chain(function="relu", seed=0, average=False):
     return Network("chain", {"image": (5, 4, 4)}, found, {})
 
 
-def half16(x):
-    return np.clip(x, -65504, 65504).astype(np.float16).astype(np.float32)
-
-
 def walk(network, images, configuration, profile):
-    """Outputs of `chain` step by step, and the state and held value of its activation: no class, no cases."""
+    """States and outputs of `chain` step by step, each made by a unit: no class of the executor, no batch."""
     first, norm, act, second = network.layers
-    parameters, form = configuration.machine, configuration.norm
-    s, found, states, helds = parameters.mask_width, [], [], []
-    repairs, x_before, deviation_before, z, out = 0, None, None, None, None
+    machine, form = configuration.machine, configuration.norm
+    n, plain = machine.lanes, dataclasses.replace(machine, mask_width=1, mask_operand="digits", flip_repair=False)
+    signs = act.kind == "relu" or machine.mask_width == 1
+    s = {name: profile.state_exponent(name, machine.state_width) for name in ("image", "first", "norm", "act")}
+    x, y1, z = (State(plain, s[name]) for name in ("image", "first", "norm"))
+    y, held = State(machine, s["norm"]), State(plain, s["norm"])
+    y2 = State(plain, profile.state_exponent("second", machine.state_width))
+    near = ExactArithmetic(configuration, profile)  # for norms of raw values only: they have a test of their own
+    thresholds = () if signs else segments(act.kind, machine.mask_width).of(machine, s["norm"])
+    repairs, deviation_before, found = None, None, []
 
-    def sent(values, name, fresh):
-        exponent = 0
-        layer = parameters.exponent_policy == "layer" and not fresh
-        if layer:
-            exponent = 24 + max(profile.layer_exponent(name, parameters.digit_width), -24)
-        if layer:  # groups of a static exponent run on over positions
-            flat = half16(values).transpose(0, 2, 3, 1)
-            found = units(
-                flat.reshape(len(flat), 1, -1), -1, (flat[0].size,), parameters, 1, by_group=False, exponent=exponent
-            )[1]
-            return found.reshape(flat.shape).transpose(0, 3, 1, 2)
-        count = configuration.first_passes if fresh else 1
-        return units(half16(values), -3, (values.shape[1],), parameters, count, by_group=True, exponent=0)[1]
+    def floor(name):
+        return 0 if machine.state_format == "float16" else s[name] + 24
 
-    def times(layer, values):
-        return half16(np.einsum("oi,bihw->bohw", half16(layer.weight[:, :, 0, 0]), values))
+    def sent(patterns, name, fresh):
+        static = machine.exponent_policy == "layer" and not fresh
+        exponent = max(profile.layer_exponent(name, machine.digit_width) + 24, floor(name)) if static else None
+        passes = configuration.first_passes if fresh else configuration.passes
+        return Stream.quantised(patterns, machine, passes, floor(name), exponent)
 
-    def spread(deviation):
-        """Of each group to its channels."""
-        return np.repeat(deviation, 3, axis=1)[:, :, None, None]
+    def product(layer, stream, source, state, fresh):
+        largest = min(2.0 ** (s[source] + machine.state_width + machine.flip_repair), 65504.0)
+        passes = max(configuration.first_passes, configuration.raw_passes) + machine.flip_repair
+        change, exact = multiplied(layer, stream, machine, largest=largest, passes=passes, floor=floor(source))
+        bias = np.broadcast_to(layer.bias[:, None, None], change.shape) if fresh else None
+        state.add(Stream.values(change, n), fresh, bias)
+        return (nearest(state.image) if fresh else change), exact
 
-    scale, shift = norm.weight[:, None, None], norm.bias[:, None, None]
+    def evaluated(state, value, fresh):
+        before = 0 if fresh else state.image.astype(np.float64)
+        state.set(value)
+        return nearest(state.image - before)
+
     for step, image in enumerate(images):
-        x = half16(image)
-        fresh = step == 0 or (configuration.refresh and step % configuration.refresh == 0)
-        if fresh:
-            y = times(first, sent(x, "image", True)) + first.bias[:, None, None]
-            dy = y
-        else:
-            dy = times(first, sent(x - x_before, "image", False))
-            y = y + dy
-        mean, deviation = norm.statistics(y)
-        if fresh or form == "current":
-            new = (y - spread(mean)) / spread(deviation) * scale + shift
+        fresh = step == 0 or bool(configuration.refresh and step % configuration.refresh == 0)
+        dx = evaluated(x, image, fresh)
+        dy, exact1 = product(first, sent(dx, "image", fresh), "image", y1, fresh)
+        mean, deviation = near.statistics(norm, y1.image)
+        if fresh and form != "previous" or form == "current":
+            dz = evaluated(z, near.near(norm, [y1.image]), fresh)
         elif form == "previous":
-            new = (y - spread(mean)) / spread(deviation_before) * scale + shift
+            used = deviation if deviation_before is None or fresh else deviation_before
+            dz = evaluated(z, near.normalised(norm, y1.image, mean, used), fresh)
         else:
-            used = (profile.deviation["norm"][step] + profile.deviation["norm"][step - 1]) / 2
-            new = z + dy / spread(used[None]) * scale
-        dz = new if fresh else new - z
-        z, x_before, deviation_before = new, x, deviation
-        d = sent(dz, "norm", fresh)
-        if fresh:
-            state, held, repairs = d, act(d), 0
-            da = held
+            between = (profile.deviation["norm"][step] + profile.deviation["norm"][step - 1]) / np.float32(2)
+            reciprocal = np.repeat(np.float32(1) / between, 3)[:, None, None]
+            dz = nearest(numbers(dy) * reciprocal * norm.weight[:, None, None])
+            z.add(Stream.values(dz, n), False)
+        deviation_before = deviation
+        groups = sent(dz, "norm", fresh)
+        before, after, flipped = y.add(groups, fresh, thresholds=thresholds)
+        mask = after if fresh else before
+        if signs:
+            masked = groups.masked(mask, machine)
+            if machine.flip_repair and not fresh:
+                masked = masked.with_repairs(groups.layout.rows(repairs))
+            repairs = groups.layout.image(flipped)
         else:
-            if act.kind == "relu" or s == 1:
-                da = np.where(state >= 0, d, 0)
-                following = state + d
-                da = da + (repairs if parameters.flip_repair else 0)
-                repairs = half16(np.where((state >= 0) != (following >= 0), np.abs(following), 0))
-            else:
-                borders, slopes = SEGMENTS[act.kind, s]
-                code = sum((state >= border).astype(int) for border in borders)
-                da = half16(np.take(slopes, code) * d)
-                following = state + d
-            state, held = following, held + da
-        if act.kind != "relu" and (s > 1 or fresh):
-            da = sent(da, "act", fresh)  # no groups any more
-        dout = times(second, da)
-        out = dout + second.bias[:, None, None] if fresh else out + dout
-        found.append(out)
-        states.append(state)
-        helds.append(held)
-    return found, states, helds
-
-
-def table(function, s):
-    from golden.units.sign_mask import SEGMENTS as found  # data that every side may read
-
-    segment = found[function][s]
-    slopes = np.array(segment.slopes, np.uint16).view(np.float16).astype(np.float32)
-    return [threshold / 64 for threshold in segment.thresholds], slopes
-
-
-SEGMENTS = {(name, s): table(name, s) for name in ("silu", "gelu") for s in (2, 3, 4)}
+            slopes = segments(act.kind, machine.mask_width).slopes
+            scaled = segment_mask(nearest(groups.total()), groups.layout.image(mask), slopes)
+            masked = Stream.values(scaled.values, n)
+        held.add(masked, fresh)
+        if act.kind != "relu" and fresh:
+            held.set(numbers(activation(act.kind, nearest(y.image)).values))
+            masked = sent(nearest(held.image), "act", True)
+        elif not signs:
+            masked = sent(nearest(masked.total()), "act", False)
+        _, exact2 = product(second, masked, "act", y2, fresh)
+        found.append((y2.image, y1.image, z.image, y.image, held.image, exact1 and exact2))
+    return found
 
 
 def run(network, images, configuration, profile, spy=None):
-    executor = OpenLoop(network, configuration, profile, spy)
+    executor = OpenLoop(network, configuration, profile, measure=spy)
     found = []
     for index, image in enumerate(images):
         executor.begin_step(index, len(images))
@@ -152,36 +142,50 @@ def run(network, images, configuration, profile, spy=None):
 
 
 LAYER = {"exponent_policy": "layer", "output_passes": 1}
+ALIGNED = {"weight_form": "aligned", "fraction_bits": 10}
+HALF = {"state_format": "float16"}
+SEGMENTS = {"mask_operand": "values"}
+
+VARIANTS = [
+    ("relu", {}, {}),
+    ("relu", {"flip_repair": True}, {"passes": 2}),
+    ("relu", {"flip_repair": True, **ALIGNED, "outliers": 0}, {}),
+    ("relu", {**LAYER, "overflow_policy": "saturate"}, {}),
+    ("relu", {**LAYER, "overflow_policy": "replay", "flip_repair": True}, {"passes": 2}),
+    ("relu", {**HALF, "flip_repair": True}, {"passes": 2}),
+    ("relu", {**HALF, **LAYER, "overflow_policy": "replay"}, {}),
+    ("relu", {"state_width": 16, **ALIGNED}, {"passes": 3}),
+    ("silu", {}, {}),
+    ("silu", {"mask_width": 2, **SEGMENTS}, {"passes": 2}),
+    ("gelu", {"mask_width": 3, **SEGMENTS, **LAYER, "overflow_policy": "saturate"}, {}),
+    ("silu", {"mask_width": 4, **SEGMENTS, **HALF}, {}),
+]
+"""Activation, what the machine has, and how it is used: every line takes another way through the executor."""
 
 
-@pytest.mark.parametrize(
-    "function, parameters",
-    [
-        ("relu", {}),
-        ("relu", {"flip_repair": True}),
-        ("relu", {**LAYER, "overflow_policy": "saturate"}),
-        ("relu", {**LAYER, "overflow_policy": "replay"}),
-        ("silu", {}),
-        ("silu", {"mask_width": 2, "mask_operand": "values"}),
-        ("gelu", {"mask_width": 3, "mask_operand": "values"}),
-        ("silu", {"mask_width": 4, "mask_operand": "values"}),
-    ],
-)
+@pytest.mark.parametrize("function, parameters, more", VARIANTS)
 @pytest.mark.parametrize("form", ["calibrated", "previous", "current"])
-@pytest.mark.parametrize("refresh", [0, 3])
-def test_against_a_walk(function, parameters, form, refresh):
+def test_every_bit_is_that_of_the_units(function, parameters, more, form):
+    """Exact arithmetic against the units at an accumulator that rounds, floating point at one that hardly does."""
     network = chain(function)
-    images = moving(network, speed=0.3)
+    images = moving(network, speed=0.3, steps=5, items=2)
     profile = calibrated(network, images)
-    configuration = open_loop(parameters=parameters, norm=form, refresh=refresh)
-    found, executor = run(network, images, configuration, profile)
-    expected, states, helds = walk(network, images, configuration, profile)
-    # Rounding of binary32 may flip a rounding to FP16 or to a digit; that is rare and small.
-    assert np.abs(found[0] - expected[0]).max() <= 1e-3
-    wrong = np.abs(np.subtract(found, expected)) > 4e-3
-    assert wrong.mean() < 0.02
-    assert np.mean(np.abs(executor._raw["act"] - states[-1]) > 1e-3) < 0.02
-    assert np.mean(np.abs(executor._held["act", 0] - helds[-1]) > 1e-3) < 0.02
+    for width in (28, 53):
+        wide = {"accumulator_width": width, **parameters}
+        configuration = open_loop(parameters=wide, norm=form, refresh=3, **more)
+        exact = ExactArithmetic(configuration, profile)
+        executors = [OpenLoop(network, configuration, profile, exact)]
+        if width == 53:
+            executors.append(OpenLoop(network, configuration, profile))
+        expected = walk(network, images, configuration, profile)
+        assert width == 53 or not all(step[-1] for step in expected)
+        for executor in executors:
+            for index, (image, (out, *states, _)) in enumerate(zip(images, expected, strict=True)):
+                executor.begin_step(index, len(images))
+                np.testing.assert_array_equal(network(image, executor=executor), out)
+                found = [executor._raw[name] for name in ("first", "norm", "act")] + [executor._held["act", 0]]
+                for state, unit in zip(found, states, strict=True):
+                    np.testing.assert_array_equal(state, unit)
 
 
 def test_the_mask_is_that_of_the_step_before():
@@ -207,7 +211,7 @@ def test_repair_makes_relu_exact_one_step_later():
     network = chain()
     images = moving(network, speed=0.4)
     spy = Spy()
-    executor = OpenLoop(network, open_loop(parameters={"flip_repair": True}), calibrated(network, images), spy)
+    executor = OpenLoop(network, open_loop(parameters={"flip_repair": True}), calibrated(network, images), measure=spy)
     flipped, checked = 0, 0
     for index, image in enumerate(images):
         before = executor._raw.get("act")
@@ -251,7 +255,7 @@ def test_items_take_up_their_references_or_start_anew():
     order = np.array([2, -1, 1])
     spy = Spy()
     configuration = open_loop(norm="current", first_passes=3)
-    same, other = OpenLoop(network, configuration, profile), OpenLoop(network, configuration, profile, spy)
+    same, other = OpenLoop(network, configuration, profile), OpenLoop(network, configuration, profile, measure=spy)
     for index in range(3):
         for executor in (same, other):
             executor.begin_step(index, STEPS)
@@ -298,7 +302,7 @@ def test_layers_that_skip_steps_get_all_that_changed_meanwhile():
     images = np.abs(images)  # signs that stay: the mask makes no difference
     profile = calibrated(network, images)
     spy = Spy()
-    executor = OpenLoop(network, open_loop(8, m=0, passes=3), profile, spy)
+    executor = OpenLoop(network, open_loop(8, m=0, passes=3), profile, measure=spy)
     kept = None
     for index, image in enumerate(images):
         executor.begin_step(index, STEPS)
@@ -316,6 +320,80 @@ def test_layers_that_skip_steps_get_all_that_changed_meanwhile():
             found = network(image, executor=executor, given={"deep2": executor.held(kept)})
         shallow = network.by_name["shallow"](image)
         np.testing.assert_allclose(found, network.by_name["last"](shallow + deep), atol=0.05)
+
+
+@pytest.mark.parametrize(
+    "parameters", [{}, {"flip_repair": True}, {**LAYER, "overflow_policy": "replay", "flip_repair": True}, HALF]
+)
+def test_references_and_skipped_steps_bit_for_bit(parameters):
+    """In exact arithmetic and in floating point: items that change places or start anew, layers that rest."""
+    configuration = open_loop(parameters={"accumulator_width": 53, **parameters}, passes=1)
+
+    def both(network, profile):
+        return [
+            OpenLoop(network, configuration, profile, arithmetic)
+            for arithmetic in (ExactArithmetic(configuration, profile), None)
+        ]
+
+    network = random_unet()
+    images = moving(network)
+    executors = both(network, calibrated(network, images))
+    for index, image in enumerate(images):
+        found = []
+        for executor in executors:
+            executor.begin_step(index, STEPS, np.array([2, -1, 1]) if index == 3 else None)
+            found.append(network(*arguments(network, image, index), executor=executor))
+        np.testing.assert_array_equal(*found)
+
+    network = line()
+    images = moving(network)
+    kept = [None, None]
+    executors = both(network, calibrated(network, images))
+    for index, image in enumerate(images):
+        found = []
+        for number, executor in enumerate(executors):
+            executor.begin_step(index, STEPS)
+            if index % 3 == 0:
+                out, values = network(image, executor=executor, keep=["deep2"])
+                kept[number] = values["deep2"]
+            else:
+                out = network(image, executor=executor, given={"deep2": executor.held(kept[number])})
+            found.append(out)
+        np.testing.assert_array_equal(*found)
+
+
+def test_activations_of_videos_are_grouped_along_channels():
+    rng = np.random.default_rng(0)
+
+    def linear(name, source):
+        weight, bias = rng.standard_normal((6, 6)) * 0.4, rng.standard_normal(6)
+        return layers.Linear(name, (source,), weight=f32(weight), bias=f32(bias))
+
+    found = [linear("a", "video"), layers.GELU("act", ("a",)), linear("b", "act")]
+    network = Network("video", {"video": (3, 5, 6)}, found, {})
+    images = moving(network)
+    spy = Spy()
+    run(network, images, open_loop(), calibrated(network, images), spy)
+    assert spy.groupings["a"].axis == -1 and spy.groupings["a"].segments == (6,)
+    spy = Spy()
+    run(chain(), moving(chain()), open_loop(), calibrated(chain(), moving(chain())), spy)
+    assert spy.groupings["norm"].axis == -3 and spy.groupings["norm"].segments == (6,)
+
+
+def test_a_product_of_two_values_has_no_delta_form():
+    """As in gated layers: the product of two deltas is not the delta of the product."""
+    rng = np.random.default_rng(0)
+
+    def linear(name, source):
+        weight, bias = rng.standard_normal((6, 6)) * 0.4, rng.standard_normal(6)
+        return layers.Linear(name, (source,), weight=f32(weight), bias=f32(bias))
+
+    found = [linear("a", "image"), linear("b", "image"), layers.Multiply("times", ("a", "b")), linear("out", "times")]
+    network = Network("gated", {"image": (5, 6)}, found, {})
+    images = moving(network)
+    outs, _ = run(network, images, open_loop(8, passes=3), calibrated(network, images))
+    for out, image in zip(outs, images, strict=True):
+        assert np.abs(out - network(image)).max() < 0.01
 
 
 def test_an_average_of_groups_is_no_group():
@@ -343,7 +421,7 @@ def test_held_values_have_not_changed():
     executor = OpenLoop(chain(), open_loop(), calibrated(chain(), moving(chain())))
     flow = Flow(f32([1, 2]), f32([3, 4]))
     held = executor.held(flow)
-    assert held.quantised and not held.delta.any()
+    assert held.terms and not held.delta.any()
     np.testing.assert_array_equal(executor.result(held), [1, 2])
     np.testing.assert_array_equal(executor.result(f32([5])), [5])
 

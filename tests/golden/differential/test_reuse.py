@@ -193,7 +193,7 @@ def test_what_a_retrieval_step_sends(network):
 
 def test_a_kept_value_has_no_delta(network):
     profile = calibrate(network, 6, images=2)
-    one = OpenLoop(network, configuration("paper"), profile, Spy())
+    one = OpenLoop(network, configuration("paper"), profile, measure=Spy())
     found = deepcache.sample(network, [1, 2], 6, interval=3, executor=one)
     again = deepcache.sample(network, [1, 2], 6, interval=3, executor=one)
     np.testing.assert_array_equal(found, again)

@@ -83,16 +83,15 @@ def test_refusals(network):
         message = f"profile must be given for flow {flow}, not None"
         with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
             executor(network, Configuration(flow=flow))
-    paper = configuration("paper")
-    message = "arithmetic must be left out with flow sign_mask, not FloatArithmetic"
-    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        executor(network, paper, calibrate(network, 3), arithmetic=FloatArithmetic(paper))
 
 
-def test_an_arithmetic_can_be_given(network):
-    one = dataclasses.replace(configuration("closed-int3"), exact_outputs=True)
+@pytest.mark.parametrize("name", ["closed-int3", "paper"])
+def test_an_arithmetic_can_be_given(network, name):
+    one = dataclasses.replace(configuration(name), exact_outputs=True)
     profile = calibrate(network, 3)
-    given = executor(network, one, profile, arithmetic=FloatArithmetic(one))
+    given = executor(
+        network, one, profile, arithmetic=FloatArithmetic(one, np.float64 if name == "paper" else np.float32)
+    )
     plain = executor(network, one, profile)
     image = np.ones((1, 1, 8, 8), np.float32)
     found = []

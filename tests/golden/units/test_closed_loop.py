@@ -67,13 +67,13 @@ def test_reciprocal_root_of_squares():
         assert Fraction(float(reciprocal_root_single(1 / root**2))) == single(root)
 
 
-def naive_norm(y, sets, gamma, beta, epsilon, s):
-    """Section 12.2 in fractions; the reciprocal root from 60 decimals."""
+def naive_norm(y, sets, gamma, beta, epsilon, s, centred=True):
+    """Sections 12.2 and 12.18 in fractions; the reciprocal root from 60 decimals."""
     result = np.zeros(y.shape, np.float64)
     unit = Fraction(2) ** s
     for index in set(sets.ravel().tolist()) - {-1}:
         members = [Fraction(int(v)) * unit for v in y[sets == index]]
-        mean = sum(members) / len(members)
+        mean = sum(members) / len(members) if centred else Fraction(0)
         variance = sum(v * v for v in members) / len(members) - mean * mean + Fraction(float(np.float32(epsilon)))
         with decimal.localcontext(decimal.Context(prec=60)):
             root = (decimal.Decimal(variance.denominator) / decimal.Decimal(variance.numerator)).sqrt()
@@ -87,16 +87,17 @@ def naive_norm(y, sets, gamma, beta, epsilon, s):
     return result
 
 
+@pytest.mark.parametrize("centred", [True, False])
 @pytest.mark.parametrize("s", [-16, -10, -3])
-def test_norm_against_fractions(s):
+def test_norm_against_fractions(s, centred):
     rng = np.random.default_rng(-s)
     y = rng.integers(-(2**23) + 1, 2**23, (10, 8)) >> rng.integers(0, 20, (10, 1))
     sets = rng.integers(-1, 4, (10, 8))
     gamma, beta = rng.standard_normal((2, 10, 8)).astype(np.float32)
-    norm = Norm(sets, gamma, beta, 1e-5)
+    norm = Norm(sets, gamma, beta, 1e-5, centred)
     z, poisoned = normalise(y, np.zeros(y.shape, bool), norm, s)
     assert z.dtype == np.float32 and not poisoned.any()
-    assert np.array_equal(z.astype(np.float64), naive_norm(y, sets, gamma, beta, 1e-5, s))
+    assert np.array_equal(z.astype(np.float64), naive_norm(y, sets, gamma, beta, 1e-5, s, centred))
 
 
 def test_sums_of_a_large_set_are_exact():
