@@ -3,7 +3,7 @@
 import click
 
 from golden import console
-from golden.commands import compare, record, sample, stats, sweep, traffic
+from golden.commands import compare, gains, record, sample, stats, sweep, traffic
 
 
 @console.group("Golden model: trained networks, their layers, and what differential computing makes of them.")
@@ -17,6 +17,7 @@ for command in (
     stats.command,
     traffic.command,
     sweep.command,
+    gains.command,
     record.capture,
     record.layers,
 ):

@@ -5,13 +5,21 @@
 
 import abc
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from golden.differential.configuration import Configuration
 from golden.differential.profile import NORMS
-from golden.differential.quantise import Grouping, Passes, half, quantise, quantise_tensor, weight_numbers
+from golden.differential.quantise import (
+    Grouping,
+    Passes,
+    half,
+    quantise,
+    quantise_tensor,
+    run_on,
+    weight_numbers,
+)
 from golden.formats import FORMATS
 from golden.networks.layers import Layer
 from golden.parameters import Parameters
@@ -198,6 +206,17 @@ class Arithmetic(abc.ABC):
         """A norm with given statistics."""
 
 
+def output_vectors(
+    change: np.ndarray, layer: Layer, lanes: int
+) -> tuple[np.ndarray, Grouping, Callable[[np.ndarray], np.ndarray]]:
+    """Outputs of a product as they are cut into vectors, how, and the way back (numerics 12.11)."""
+    axis = -3 if layer.kind == "convolution" else -1
+    if change.shape[axis] >= lanes:
+        return change, Grouping(axis, (change.shape[axis],), lanes), lambda values: values
+    values, back = run_on(change, axis)
+    return values, Grouping(-1, (values.shape[-1],), lanes), back
+
+
 class FloatArithmetic(Arithmetic):
     """Floating point with the machine's roundings: only sums of products differ from its bits, by their own rounding.
 
@@ -348,12 +367,11 @@ class FloatArithmetic(Arithmetic):
         """Products as they reach the state."""
         configuration = self._configuration
         change = self.scaled(change, layer, scale)
-        axis = -3 if layer.kind == "convolution" else -1
-        grouping = Grouping(axis, (change.shape[axis],), self._machine.lanes)
+        values, grouping, back = output_vectors(change, layer, self._machine.lanes)
         if configuration.exact_outputs or configuration.flow in ("raw", "diffy"):
             return (change if self._half_state else self.grid(change, s)), None, grouping
         result = quantise(
-            change,
+            values,
             grouping,
             self._machine,
             passes=self._machine.output_passes,
@@ -364,7 +382,7 @@ class FloatArithmetic(Arithmetic):
             outliers=0,
             split=self._half_state,
         )
-        return result.values, result, grouping
+        return back(result.values), result.shaped(back), grouping
 
     def bias(self, layer: Layer, s: int) -> np.ndarray | None:
         """Bias of a layer in the state's format."""

@@ -61,10 +61,16 @@ class Configuration:
         "output deltas: `output_passes` passes of the machine, or one integer of up to `output_width` bits a lane",
     )
     output_width: int = _field(13, "bits of a joint output delta at most")
-    output_bits: int = _field(
-        12, "output deltas are never finer than the largest state over 2^bits; 0: as fine as state"
+    output_bits: float = _field(
+        12, "output deltas are never finer than the largest state over 2^bits, on average; 0: as fine as state"
     )
-    layer_output_bits: Mapping[str, int] = _field({}, "`output_bits` of single layers, by pattern of their names")
+    output_allocation: Literal["even", "gain"] = _field(
+        "even",
+        "the same bits for every layer (rounded), or dealt out by how much of a layer's errors reaches the image",
+    )
+    layer_output_bits: Mapping[str, int] = _field(
+        {}, "bits of single layers instead of `output_bits`, by pattern of their names"
+    )
     exact_outputs: bool = _field(False, "output deltas reach the state without being quantised (a study)")
     tensor_scale: bool = _field(False, "flow raw: one real scale for a whole tensor, instead of group exponents")
     refresh: int = _field(0, "send raw values every so many steps; 0: only in the first")
@@ -97,12 +103,15 @@ class Configuration:
             ("last_passes", 1, 4),
             ("input_passes", 1, 8),
             ("raw_passes", 1, 8),
-            ("output_bits", 0, 24),
             ("output_width", 2, 16),
             ("refresh", 0, 1000),
             ("residual_bits", 0, 16),
         ):
             _integer(name, getattr(self, name), low, high)
+        if not isinstance(self.output_bits, int | float) or isinstance(self.output_bits, bool):
+            raise TypeError(f"output_bits must be a number, not {self.output_bits!r}")
+        if not 0 <= self.output_bits <= 24:
+            raise ValueError(f"output_bits must be in 0..24, not {self.output_bits}")
         for name, low, high in (
             ("step_passes", 1, 8),
             ("layer_passes", 1, 8),
@@ -147,10 +156,10 @@ class Configuration:
         found = [k for pattern, k in self.layer_digits.items() if _matches(pattern, consumers)]
         return max(found, default=self.machine.digit_width)
 
-    def output_bits_of(self, layer: str) -> int:
-        """Bits under the largest state at which output deltas of a layer end: the least that any rule asks for."""
+    def output_bits_of(self, layer: str) -> int | None:
+        """Bits that `layer_output_bits` gives to a layer: the least of all patterns that fit; None without one."""
         found = [bits for pattern, bits in self.layer_output_bits.items() if _matches(pattern, (layer,))]
-        return min(found, default=self.output_bits)
+        return min(found, default=None)
 
     def passes_of(self, step: int, steps: int | None, consumers: tuple[str, ...], *, first_layer: bool) -> int:
         """Passes of a delta that these layers read in a step: the most that any rule asks for.
@@ -251,12 +260,15 @@ _PAPER = Parameters(
 )
 
 
-def _coarser(bits: int) -> dict[str, int]:
-    """Output bits of layers that may be coarser: what a softmax, a GELU or a product of activations reads."""
-    return dict.fromkeys(("*.query", "*.key", "*.value", "*.linear1"), bits - 1) | {"*.scores": bits - 2}
-
-
-_EARLY: dict[str, Any] = {"early_passes": 2, "late_steps": 2, "last_passes": 2, "layer_passes": {"*.mix": 2}}
+_FINER: dict[str, Any] = {
+    "early_steps": 8,
+    "early_passes": 2,
+    "late_steps": 3,
+    "last_passes": 2,
+    "layer_passes": {"*.mix": 2},
+    "output_allocation": "gain",
+    "output_width": 16,
+}
 _ONCE = {"passes": 1, "last_passes": 1}
 
 CONFIGURATIONS: dict[str, tuple[str, Configuration]] = {
@@ -269,22 +281,20 @@ CONFIGURATIONS: dict[str, tuple[str, Configuration]] = {
         "closed loop, k = 3, n = 32, no float multiplier",
         Configuration(
             machine=_loop(3, 4),
-            first_passes=4,
+            first_passes=5,
             input_passes=3,
-            output_bits=13,
-            layer_output_bits=_coarser(13),
-            **_EARLY,
+            output_bits=11.5,
+            **_FINER,
         ),
     ),
     "closed-int4": (
         "closed loop, k = 4, n = 32, no float multiplier",
         Configuration(
             machine=_loop(4, 4),
-            first_passes=3,
+            first_passes=4,
             input_passes=2,
-            output_bits=14,
-            layer_output_bits=_coarser(14),
-            **_EARLY,
+            output_bits=12.75,
+            **_FINER,
         ),
     ),
     "raw-int8": (

@@ -19,7 +19,7 @@ from fractions import Fraction
 import numpy as np
 
 from golden import formats
-from golden.differential.arithmetic import MEANS, MOVED, TABULATED, Arithmetic, tabulated
+from golden.differential.arithmetic import MEANS, MOVED, TABULATED, Arithmetic, output_vectors, tabulated
 from golden.differential.configuration import Configuration
 from golden.differential.profile import NORMS, Profile
 from golden.differential.quantise import Grouping, Passes, quantise_tensor, weight_numbers
@@ -198,19 +198,18 @@ class ExactArithmetic(Arithmetic):
     ) -> tuple[np.ndarray, Passes | None, Grouping]:
         """Products as they reach the state: FP16, then delta groups (numerics 12.5)."""
         configuration, machine = self._configuration, self._machine
-        axis = -3 if layer.kind == "convolution" else -1
-        grouping = Grouping(axis, (change.shape[axis],), machine.lanes)
         change = self.scaled(change, layer, scale)
+        values, grouping, back = output_vectors(change, layer, machine.lanes)
         if configuration.exact_outputs or configuration.flow in ("raw", "diffy"):
             return self.grid(change, s), None, grouping
-        patterns = _pattern(change)
+        patterns = _pattern(values)
         unit = -EXPONENT_BIAS if self._half_state else floor
         if configuration.output_form == "joint":
-            width = configuration.output_width
-            return (*_joint(patterns, grouping, machine, width, unit), grouping)
-        by_group = dataclasses.replace(machine, outliers=0, exponent_policy="group")
-        result = _quantised(patterns, grouping, by_group, machine.output_passes, unit, None)
-        return result.values, result, grouping
+            result = _joint(patterns, grouping, machine, configuration.output_width, unit)
+        else:
+            by_group = dataclasses.replace(machine, outliers=0, exponent_policy="group")
+            result = _quantised(patterns, grouping, by_group, machine.output_passes, unit, None)
+        return back(result.values), result.shaped(back), grouping
 
     # Products -------------------------------------------------------------------------------------------------------
 
@@ -628,9 +627,7 @@ def _quantised(
     )
 
 
-def _joint(
-    patterns: np.ndarray, grouping: Grouping, parameters: Parameters, width: int, floor: int
-) -> tuple[np.ndarray, Passes]:
+def _joint(patterns: np.ndarray, grouping: Grouping, parameters: Parameters, width: int, floor: int) -> Passes:
     """One integer of up to `width` bits a lane (numerics 12.5)."""
     vectors = _Vectors(patterns, grouping, parameters.lanes)
     stream = JointStream(parameters, width, floor + EXPONENT_BIAS)
@@ -638,7 +635,7 @@ def _joint(
     values = vectors.tensor(stream.fixed(groups) * 2.0**-EXPONENT_BIAS)
     exponent = np.where(groups.exponent == ZERO_GROUP, floor, groups.exponent.astype(np.int32) - EXPONENT_BIAS)
     last = exponent - np.minimum(width - parameters.digit_width, exponent - floor)
-    result = Passes(
+    return Passes(
         values,
         vectors.groups(_value(vectors.flat)),
         vectors.groups(exponent.astype(np.int32)[:, None]),
@@ -647,7 +644,6 @@ def _joint(
         0,
         (values,),
     )
-    return values, result
 
 
 def _centred(layer: Layer) -> bool:

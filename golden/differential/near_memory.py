@@ -17,6 +17,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from golden.differential.allocation import output_floors
 from golden.differential.arithmetic import MEANS, MOVED, STORED, Arithmetic
 from golden.differential.base import Differential
 from golden.differential.configuration import Configuration
@@ -170,6 +171,10 @@ class NearMemory(Differential):
         return bool(layer.contracted) or layer.kind in (*STORED, *MEANS)
 
     @functools.cached_property
+    def _floors(self) -> dict[str, int]:
+        return output_floors(self._network, self._configuration, self._profile)
+
+    @functools.cached_property
     def _macs(self) -> dict[str, int]:
         return self._network.macs()
 
@@ -296,8 +301,7 @@ class NearMemory(Differential):
             fresh, predicted, scale = sent.fresh, sent.predicted, sent.scale
         self._ran[layer.name] = self._index
         s = self._exponent(layer.name)
-        floor = self._profile.output_floor(layer.name, self._configuration.output_bits_of(layer.name), s)
-        change, passes, grouping = self._arithmetic.outputs(change, layer, s, floor, scale=scale)
+        change, passes, grouping = self._arithmetic.outputs(change, layer, s, self._floors[layer.name], scale=scale)
         if self._measure is not None and passes is not None:
             self._measure.output(self._index, layer.name, passes, grouping)
         before = self._sum_before(layer, fresh, predicted, s)

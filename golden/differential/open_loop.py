@@ -26,7 +26,7 @@ from golden.differential.base import Differential
 from golden.differential.configuration import Configuration
 from golden.differential.measure import Measure
 from golden.differential.profile import ACTIVATIONS, NORMS, Profile
-from golden.differential.quantise import Grouping
+from golden.differential.quantise import Grouping, run_on
 from golden.networks.graph import Network
 from golden.networks.layers import Layer
 
@@ -260,8 +260,7 @@ class OpenLoop(Differential):
         def quantised(values: np.ndarray, count: int, exponent: int | None) -> list[np.ndarray]:
             grouping = self._grouping(source, axis, values.shape)
             if exponent is not None:  # groups of a static exponent run on over positions: only the last one is padded
-                moved = np.moveaxis(values, axis, -1)
-                values = moved.reshape(len(moved), 1, -1)
+                values, back = run_on(values, axis)
                 grouping = Grouping(-1, (values.shape[-1],), machine.lanes)
             sent = self._arithmetic.quantise(
                 values, grouping, digit_width=digits, passes=count, floor=self._exponent(source), exponent=exponent
@@ -271,7 +270,7 @@ class OpenLoop(Differential):
             found = [sent.values, *(sent.terms or (sent.values,))]
             if exponent is None:
                 return found
-            return [np.ascontiguousarray(np.moveaxis(one.reshape(moved.shape), -1, axis)) for one in found]
+            return [back(one) for one in found]
 
         layer_policy = machine.exponent_policy == "layer"
         fresh = max(c.first_passes, passes), None

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from golden import zoo
 from golden.networks.graph import Network, StatefulExecutor, main_values
 from golden.networks.layers import Layer
 from golden.sampling import Conditioning, Denoiser, Given, Process, Sampler, condition, noise
@@ -43,6 +44,8 @@ class Profile:
     rows : int (batch,), optional
         Row of `deviation` for each item of the batch, where a stream keeps its items at timesteps of their own; the
         default is the row of the step, for all of them.
+    gains : mapping of str to float
+        What errors of each product do to the image (`golden.differential.allocation`); empty if that is not known.
     """
 
     steps: int
@@ -51,17 +54,21 @@ class Profile:
     overflow: Mapping[str, float]
     trend: Mapping[str, np.ndarray]
     rows: np.ndarray | None = None
+    gains: Mapping[str, float] = dataclasses.field(default_factory=dict)
+
+    def magnitude(self, name: str) -> int:
+        """``M`` of a value: the least power of two ``2^M`` above its largest magnitude."""
+        return int(np.frexp(max(self.largest.get(name, 1.0), 2.0**-20))[1])
 
     def state_exponent(self, name: str, width: int, margin: int = 1) -> int:
         """``s`` of a tensor: `width` bits hold 2^`margin` times its largest magnitude; -24 at the least."""
-        largest = max(self.largest.get(name, 1.0), 2.0**-20)
-        return max(int(np.frexp(largest)[1]) + margin - (width - 1), -24)
+        return max(self.magnitude(name) + margin - (width - 1), -24)
 
     def output_floor(self, name: str, bits: int, s: int) -> int:
         """Least exponent of a tensor's output deltas: `bits` under its largest magnitude; ``s`` if `bits` is 0."""
         if not bits:
             return s
-        return max(int(np.frexp(max(self.largest.get(name, 1.0), 2.0**-20))[1]) - bits, s)
+        return max(self.magnitude(name) - bits, s)
 
     def deviations(self, name: str, step: int, reference: np.ndarray | None = None) -> np.ndarray:
         """What a norm divides by in a step, float32 (batch or 1, sets).
@@ -109,6 +116,7 @@ class Calibration(StatefulExecutor):
     """
 
     def __init__(self, network: Network, quantile: float = 0.98, *, stream: bool = False):
+        self._network = network
         self._stream = stream
         self._index = 0
         self._reference: np.ndarray | None = None
@@ -178,6 +186,7 @@ class Calibration(StatefulExecutor):
             overflow=overflow,
             trend={name: np.array(found, np.float32) for name, found in self._trend.items()},
             rows=np.arange(len(self._reference)) if self._stream and self._reference is not None else None,
+            gains=zoo.gains(self._network),
         )
 
     def _rows(self, found: dict[int, np.ndarray], steps: int) -> np.ndarray:
@@ -231,9 +240,14 @@ def calibrate(
     ValueError
         If conditioning is missing or does not fit.
     """
+    return _profile(network, steps, seed, example(network, images, given), sampler or Sampler(), guidance)
+
+
+def example(network: Network, images: int, given: Given | None = None) -> Conditioning:
+    """Conditioning of a sampling to measure: the first of `given`; classes in order for a network of labels alone."""
     wanted = needed(network)
     if wanted == ("label",):
         given = np.arange(images) % network.config["classes"]
     elif given is None or not wanted:
         given = images
-    return _profile(network, steps, seed, condition(network, given)[:images], sampler or Sampler(), guidance)
+    return condition(network, given)[:images]

@@ -7,13 +7,14 @@ Source: ``docs/numerics.md``, section 3.
 
 import dataclasses
 import functools
+from collections.abc import Callable
 
 import numpy as np
 
 from golden import formats
 from golden.parameters import EXPONENT_BIAS, Parameters
 
-__all__ = ["Grouping", "Passes", "half", "quantise", "quantise_tensor", "weight_numbers"]
+__all__ = ["Grouping", "Passes", "half", "quantise", "quantise_tensor", "run_on", "weight_numbers"]
 
 HALF_MAX = np.float32(65504)
 
@@ -142,6 +143,16 @@ class Grouping:
         return padded
 
 
+def run_on(values: np.ndarray, axis: int) -> tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]:
+    """Values of a batch as (batch, 1, all), `axis` fastest, so that vectors run on over positions; and the way back."""
+    moved = np.moveaxis(values, axis, -1)
+
+    def back(result: np.ndarray) -> np.ndarray:
+        return np.ascontiguousarray(np.moveaxis(result.reshape(moved.shape), -1, axis))
+
+    return moved.reshape(len(moved), 1, -1), back
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Passes:
     """A quantised tensor.
@@ -181,6 +192,10 @@ class Passes:
         parts = {name: getattr(self, name) for name in ("values", "lanes", "exponent", "last", "exact", "scale")}
         parts = {name: None if part is None else part[which] for name, part in parts.items()}
         return dataclasses.replace(self, **parts, saturated=0)
+
+    def shaped(self, back: Callable[[np.ndarray], np.ndarray]) -> "Passes":
+        """With `terms` in the shape that `back` gives them."""
+        return dataclasses.replace(self, terms=tuple(back(term) for term in self.terms))
 
 
 def quantise(

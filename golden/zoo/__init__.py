@@ -6,6 +6,8 @@ tells digits apart. All were trained by `golden.zoo.train` on the real digits of
 and outputs of one convolution of the U-Net over a whole sampling; `golden.zoo.quality` measures images.
 """
 
+import functools
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,6 +28,7 @@ from golden.networks import (
     stored,
     unet,
 )
+from golden.parameters import read_json
 from golden.zoo.quality import Statistics
 from golden.zoo.recording import Recording, capture
 
@@ -38,7 +41,9 @@ __all__ = [
     "capture",
     "classify",
     "digits",
+    "digest",
     "features",
+    "gains",
     "load",
     "record_set",
     "recorded",
@@ -61,6 +66,9 @@ NETWORKS = {
 
 DRAWS = tuple(name for name in NETWORKS if name != "classifier")
 """Networks that draw digits."""
+
+GAINS = "gains.json"
+"""File of the gains of every network that draws; ``python -m golden gains --ship`` makes it."""
 
 RECORDED_LAYER = "down1.block.conv1"
 """Layer of the shipped recording: 3 x 3, 64 to 64 channels on 8 x 8 pixels, followed by time shift, norm and ReLU."""
@@ -148,6 +156,30 @@ def reference(name: str = "unet") -> dict[str, np.ndarray]:
     """
     with np.load(DATA / reference_file(name)) as file:
         return {key: value.astype(np.float32) if value.dtype.kind == "f" else value for key, value in file.items()}
+
+
+def digest(network: Network) -> str:
+    """What tells a network with its weights from others: SHA-256 of all parameters, hexadecimal."""
+    found = hashlib.sha256()
+    for name, value in sorted(network.parameters().items()):
+        found.update(name.encode() + np.ascontiguousarray(value, np.float32).tobytes())
+    return found.hexdigest()
+
+
+def gains(network: Network) -> dict[str, float]:
+    """Shipped gains of a network's products (`golden.differential.allocation`); empty for other weights than ours."""
+    return dict(_gains().get(_digest(network), {})) if network.name in DRAWS else {}
+
+
+@functools.lru_cache(maxsize=8)
+def _digest(network: Network) -> str:
+    return digest(network)
+
+
+@functools.cache
+def _gains() -> dict[str, dict[str, float]]:
+    found = read_json("Shipped gains", DATA / GAINS)
+    return {one["digest"]: one["gains"] for one in found["networks"].values()}
 
 
 def features(images: np.ndarray, network: Network | None = None) -> np.ndarray:
