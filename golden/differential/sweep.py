@@ -29,6 +29,7 @@ def _changed(base: Configuration, machine: dict[str, Any] | None = None, **chang
 def variants() -> dict[str, Configuration]:
     """Every variant by name: ``<base>`` as it is, or ``<base>: <what is different>``."""
     result: dict[str, Configuration] = {}
+    usual = Configuration()
 
     def add(base: str, what: str, machine: dict[str, Any] | None = None, **changes: Any) -> None:
         result[f"{base}: {what}"] = _changed(configuration(base), machine, **changes)
@@ -54,7 +55,7 @@ def variants() -> dict[str, Configuration]:
         add(base, "exact outputs", exact_outputs=True)
         for width in (16, 20):
             add(base, f"state {width} bits", {"state_width": width})
-        add(base, "FP16 state", {"state_format": "float16"})
+        add(base, "FP16 state", {"state_format": "float16"}, output_bits=usual.output_bits, layer_output_bits={})
         for bits in (12, 14):
             add(base, f"F = {bits}", {"fraction_bits": bits})
         add(base, "FP16 weights", {"weight_form": "float"})
@@ -84,7 +85,9 @@ def variants() -> dict[str, Configuration]:
     )
     result["paper: current norm, group exponent"] = _changed(exact, group)
     result["paper: current norm, group exponent, flip repair"] = _changed(exact, group | {"flip_repair": True})
-    result["diffy"] = _changed(configuration("closed-int3"), flow="diffy")
+    result["diffy"] = _changed(
+        configuration("closed-int3"), flow="diffy", output_bits=usual.output_bits, layer_output_bits={}
+    )
     return result
 
 
