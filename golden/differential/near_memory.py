@@ -301,6 +301,12 @@ class NearMemory(Differential):
         self._ran[layer.name] = self._index
         s = self._exponent(layer.name)
         floor = self._profile.output_floor(layer.name, self._configuration.output_bits_of(layer.name), s)
+        top = self._configuration.machine.exponent_max
+        if self._configuration.flow == "closed_loop" and floor > top:
+            raise ValueError(
+                f"Output deltas of {layer.name!r} must have a least exponent of at most {top}, not {floor}: "
+                "a smaller tensor or more output_bits"
+            )
         change, passes, grouping = self._arithmetic.outputs(change, layer, s, floor, scale=scale)
         if self._measure is not None and passes is not None:
             self._measure.output(self._index, layer.name, passes, grouping)

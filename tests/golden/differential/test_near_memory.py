@@ -7,6 +7,7 @@ import pytest
 
 from golden.differential.arithmetic import align
 from golden.differential.configuration import Configuration
+from golden.differential.exact import ExactArithmetic
 from golden.differential.near_memory import NearMemory
 from golden.differential.quantise import half
 from golden.networks import Network, Recorder, layers
@@ -268,6 +269,33 @@ def test_output_deltas_end_where_output_bits_say(network, images, profile):
         if (units % 2).any():
             seen.add((name, bits))
     assert {bits for _, bits in seen} == {5, 6, 9} and len(seen) > 0.8 * len(list(main_products(walk)))
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_a_tensor_too_large_for_its_output_bits_is_named(exact):
+    network = normed("layer_norm")
+    images = moving(network)
+    profile = calibrated(network, images)
+    profile = dataclasses.replace(profile, largest={**profile.largest, "first": 2.0**16})
+    configuration = loop(4, output_bits=2)
+    executor = NearMemory(network, configuration, profile, ExactArithmetic(configuration, profile) if exact else None)
+    executor.begin_step(0, STEPS)
+    with pytest.raises(
+        ValueError, match=r"^Output deltas of 'first' must have a least exponent of at most 14, not 15: "
+    ):
+        network(images[0], executor=executor)
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_weights_beyond_the_declared_range_are_refused(exact):
+    network = normed("layer_norm")
+    images = moving(network)
+    profile = calibrated(network, images)
+    configuration = loop(4, parameters={"weight_form": "float", "weight_exponent_max": -3})
+    executor = NearMemory(network, configuration, profile, ExactArithmetic(configuration, profile) if exact else None)
+    executor.begin_step(0, STEPS)
+    with pytest.raises(ValueError, match=r"^Weights must be zero or have exponents in -14\.\.-3"):
+        network(images[0], executor=executor)
 
 
 # Norms ---------------------------------------------------------------------------------------------------------------
