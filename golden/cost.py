@@ -123,11 +123,14 @@ class Traffic:
     replay_groups : float
         Replay groups for each input group, 0 or more.
     input_passes : int
-        Passes in which input deltas come, 1..4.
+        Passes in which input deltas come, 1..8.
     bits_per_element : float or None
         Compressed bits of one element in one pass, headers and padding included; None: the plain group over its lanes.
     flips : float
         Share of elements whose mask changes in a step, 0..1; costs repairs only with `flip_repair`.
+    anew : bool
+        What comes are raw values: the sums start anew, and nothing of the step before is read or kept. Of the flows
+        diffy, which then moves what dense does, and closed_loop.
 
     Raises
     ------
@@ -140,6 +143,7 @@ class Traffic:
     input_passes: int = 1
     bits_per_element: float | None = None
     flips: float = 0.0
+    anew: bool = False
 
     def __post_init__(self) -> None:
         """Check every rule."""
@@ -148,8 +152,8 @@ class Traffic:
                 raise ValueError(f"{name} must be in 0..1, not {getattr(self, name)}")
         if self.replay_groups < 0:
             raise ValueError(f"replay_groups must be at least 0, not {self.replay_groups}")
-        if self.input_passes not in (1, 2, 3, 4):
-            raise ValueError(f"input_passes must be in 1..4, not {self.input_passes}")
+        if self.input_passes not in range(1, 9):
+            raise ValueError(f"input_passes must be in 1..8, not {self.input_passes}")
         if self.bits_per_element is not None and self.bits_per_element < 0:
             raise ValueError(f"bits_per_element must be at least 0, not {self.bits_per_element}")
 
@@ -324,7 +328,8 @@ def predict(
         closed_loop  p b I / 8                    o b O / 8      2 w O / 8 + w I / 8   w O / 8 + w I / 8
 
     The sign-mask flow keeps input deltas on chip. In the closed loop the engine reads Y twice (statistics, then use),
-    and reads and writes Xhat; each layer is charged for the Xhat of its own input. Repairs: ``8 * flips * O`` bytes.
+    and reads and writes Xhat; each layer is charged for the Xhat of its own input. Raw values (`Traffic.anew`) add to
+    no Y and need no Xhat: Y is written and read once. Repairs: ``8 * flips * O`` bytes.
     Diffy counts X and Y of the layer once each way.
 
     Parameters
@@ -368,7 +373,7 @@ def predict(
     # Under the sign mask the groups that leave are the very ones the next layer takes in.
     deltas_out = _bytes((passes if flow == "sign_mask" else p.output_passes) * bits * outputs)
     repairs = int(-(-traffic.flips * outputs // 1)) * REPAIR_BYTES if p.flip_repair else 0
-    if flow == "dense":
+    if flow == "dense" or (flow == "diffy" and traffic.anew):
         link_in, link_out = HALF_BYTES * inputs, HALF_BYTES * outputs
         read, write, kept = link_in, link_out, 0
     elif flow == "diffy":
@@ -381,8 +386,8 @@ def predict(
     else:
         sums = _bytes(p.state_bits * inputs)
         link_in, link_out = _bytes(passes * bits * inputs), deltas_out
-        read, write = 2 * state + sums, state + sums
-        kept = state + sums
+        read, write = (state, state) if traffic.anew else (2 * state + sums, state + sums)
+        kept = 0 if traffic.anew else state + sums
 
     link_cycles = -(-8 * (weight_bytes + link_in + link_out) // p.link_width)
     memory_cycles = -(-8 * max(read, write) // (p.memory_lanes * p.state_bits))

@@ -76,7 +76,7 @@ class Parameters:
     weight_exponent_min: int = _number(-126, 127, -14, "declared least exponent of a weight (float form)")
     weight_exponent_max: int = _number(-126, 127, 15, "declared largest exponent of a weight (float form)")
     accumulator_width: int = _number(16, 128, 32, "W, bits of an accumulator")
-    output_passes: int = _number(1, 4, 4, "passes in which output deltas leave the array")
+    output_passes: int = _number(1, 4, 4, "passes in which output deltas leave the array; the joint form takes none")
     mask_operand: Literal["digits", "values"] = _choice("digits", "what the sign mask masks")
     mask_width: int = _number(1, 4, 1, "s, bits of a mask: 1 sign mask, 2 to 4 segment mask")
     flip_repair: bool = dataclasses.field(

@@ -96,6 +96,16 @@ def align(weights: np.ndarray, axis: int, parameters: Parameters, segments: tupl
     return grouping.join(rounded).astype(np.float32, copy=False)
 
 
+def _declared(weights: np.ndarray, parameters: Parameters) -> np.ndarray:
+    """Weights in float form; beyond the declared range they are refused, as by the units (numerics, section 12.20)."""
+    numbers = weight_numbers(weights, parameters)
+    low, high = parameters.weight_exponent_min, parameters.weight_exponent_max
+    largest = float(np.abs(numbers).max(initial=0))
+    if largest >= 2.0 ** (high + 1):
+        raise ValueError(f"Weights must be zero or have exponents in {low}..{high}, not {largest:g}")
+    return numbers
+
+
 class Arithmetic(abc.ABC):
     """Primitives that differential executors are written in; values are arrays of real numbers."""
 
@@ -335,7 +345,7 @@ class FloatArithmetic(Arithmetic):
             if machine.weight_form == "aligned":
                 weight = align(layer.weight, 1, machine, segments)
             else:
-                weight = weight_numbers(layer.weight, machine)
+                weight = _declared(layer.weight, machine)
             self._weights[layer.name] = weight.astype(self._dtype, copy=False)
         return layer.product(delta.astype(self._dtype, copy=False), self._weights[layer.name])
 
@@ -348,7 +358,7 @@ class FloatArithmetic(Arithmetic):
         if machine.weight_form == "aligned":
             raw = align(raw, axis, machine)
         else:
-            raw = weight_numbers(raw, machine)
+            raw = _declared(raw, machine)
         a, b = (one.astype(self._dtype, copy=False) for one in ((raw, b) if right else (a, raw)))
         return a @ (b.swapaxes(-1, -2) if layer.transposed else b)
 

@@ -6,7 +6,7 @@ Words: what depends on the network's first input is the *main* part, the rest is
 import functools
 
 from golden.differential.arithmetic import Arithmetic, FloatArithmetic
-from golden.differential.configuration import Configuration
+from golden.differential.configuration import GENERAL, PATTERNS, Configuration, matches
 from golden.differential.measure import Measure
 from golden.differential.profile import Profile, main_values
 from golden.differential.quantise import Grouping
@@ -31,6 +31,11 @@ class Differential(StatefulExecutor):
         What computes; the default is floating point.
     measure : Measure
         Takes notes of what is sent, if given.
+
+    Raises
+    ------
+    ValueError
+        If a pattern of the configuration matches no layer that follows the network's first input; `GENERAL` may.
     """
 
     def __init__(
@@ -50,6 +55,19 @@ class Differential(StatefulExecutor):
         self._input = next(iter(network.inputs))
         self._index = -1
         self._steps: int | None = profile.steps
+        for member in PATTERNS:
+            for pattern in getattr(configuration, member):
+                layers = [layer for layer in network.layers if layer.name in self._main]
+                known = [layer.name for layer in layers if layer.contracted or member != "layer_output_bits"]
+                if pattern not in GENERAL and not matches(pattern, known):
+                    raise ValueError(f"{member} must match a layer of network {network.name!r}, not {pattern!r}")
+
+    def _begin(self, index: int, steps: int | None) -> None:
+        """Take note of the step; the first one shows whether `step_passes` speaks of steps that there are."""
+        self._index, self._steps = index, steps
+        beyond = [step for step in self._configuration.step_passes if steps is not None and step >= steps]
+        if index == 0 and beyond:
+            raise ValueError(f"Key of step_passes must be in 0..{steps - 1}, not {beyond[0]}")
 
     def _exponent(self, name: str) -> int:
         """``s`` of a value's state."""

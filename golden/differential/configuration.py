@@ -2,14 +2,24 @@
 
 import dataclasses
 import fnmatch
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from golden import names
 from golden.parameters import Parameters, read_json
 
-__all__ = ["CONFIGURATIONS", "Configuration", "configuration"]
+__all__ = [
+    "ACTS_IN",
+    "CONFIGURATIONS",
+    "FLOWS",
+    "GENERAL",
+    "PATTERNS",
+    "SENDING",
+    "Configuration",
+    "configuration",
+    "matches",
+]
 
 SCHEMA = 1
 
@@ -23,6 +33,47 @@ FLOWS: dict[str, str] = {
     "closed_loop": "deltas against what the consumers have summed so far",
 }
 """Every flow and what it does."""
+
+SENDING: tuple[Flow, ...] = ("raw", "diffy", "sign_mask", "closed_loop")
+"""Flows that send something: where every member acts that `ACTS_IN` does not name."""
+
+ACTS_IN: dict[str, tuple[Flow, ...]] = {
+    "raw_passes": ("diffy", "closed_loop"),
+    "output_form": ("closed_loop",),
+    "output_width": ("closed_loop",),
+    "output_bits": ("closed_loop",),
+    "output_allocation": ("closed_loop",),
+    "layer_output_bits": ("closed_loop",),
+    "exact_outputs": ("closed_loop",),
+    "tensor_scale": ("raw",),
+    "refresh": ("diffy", "sign_mask", "closed_loop"),
+    "prediction": ("closed_loop",),
+    "residual_bits": ("closed_loop",),
+    "attention": ("diffy", "sign_mask", "closed_loop"),
+    "choice": ("diffy", "closed_loop"),
+    "exponent_policy": ("diffy", "sign_mask", "closed_loop"),
+    "overflow_policy": ("diffy", "sign_mask", "closed_loop"),
+    "mask_operand": ("sign_mask",),
+    "mask_width": ("sign_mask",),
+    "flip_repair": ("sign_mask",),
+    "state_format": ("raw", "sign_mask", "closed_loop"),
+    "state_width": ("raw", "sign_mask", "closed_loop"),
+}
+"""Flows in which a member of a `Configuration` or of its machine acts; elsewhere it has to keep its default."""
+
+_PASSES = ("passes", "early_passes", "last_passes", "input_passes")
+
+_IDLE: dict[str, tuple[str, Any, tuple[str, ...]]] = {
+    "state_format float16": ("state_format", "float16", ("output_bits", "output_allocation", "layer_output_bits")),
+    "output_bits 0": ("output_bits", 0, ("output_allocation",)),
+    "output_form passes": ("output_form", "passes", ("output_width",)),
+    "tensor_scale true": (
+        "tensor_scale",
+        True,
+        (*_PASSES, "first_passes", "early_steps", "late_steps", "step_passes", "layer_passes"),
+    ),
+}
+"""Members without effect beside a value of another one: by its text that one, the value, and the members."""
 
 
 def _field(default: Any, help: str) -> Any:
@@ -48,7 +99,7 @@ class Configuration:
     passes: int = _field(1, "passes of an input delta")
     first_passes: int = _field(3, "passes of the first step and of every refresh, which send raw values")
     last_passes: int = _field(2, "passes of the last steps")
-    input_passes: int = _field(3, "passes of the network's own input")
+    input_passes: int = _field(3, "passes of the network's own input, where a product reads it as it is")
     raw_passes: int = _field(3, "passes of an operand that is sent raw in every step (raw attention, chosen layers)")
     early_steps: int = _field(4, "how many steps after the first take `early_passes`")
     early_passes: int = _field(1, "passes of the steps after the first: what goes wrong early, the sampler carries on")
@@ -124,41 +175,56 @@ class Configuration:
             for key, value in table.items():
                 if name == "step_passes" and (not isinstance(key, int) or isinstance(key, bool)):
                     raise TypeError(f"Key of {name} must be an integer, not {key!r}")
+                if name == "step_passes" and key < 0:
+                    raise ValueError(f"Key of step_passes must be at least 0, not {key}")
                 if name != "step_passes" and not isinstance(key, str):
                     raise TypeError(f"Key of {name} must be a pattern of names, not {key!r}")
                 _integer(f"{name}[{key!r}]", value, low, high)
-        closed = self.flow == "closed_loop"
-        for name in ("prediction", "residual_bits"):
-            if getattr(self, name) and not closed:
-                raise ValueError(f"{name} must be off with flow {self.flow}, not {getattr(self, name)!r}")
+        self._check_effects()
         if self.prediction and self.residual_bits:
             raise ValueError(f"residual_bits must be 0 with prediction, not {self.residual_bits}")
         if self.output_width < self.machine.digit_width:
             raise ValueError(
                 f"output_width must be at least digit_width = {self.machine.digit_width}, not {self.output_width}"
             )
-        if self.tensor_scale and self.flow != "raw":
-            raise ValueError(f"tensor_scale must be false with flow {self.flow}, not true")
-        if self.machine.flip_repair and self.flow != "sign_mask":
-            raise ValueError(f"flip_repair must be false with flow {self.flow}, not true")
-        saturates = self.machine.exponent_policy == "layer" and self.machine.overflow_policy == "saturate"
-        for name in ("passes", "early_passes", "last_passes"):
-            if saturates and getattr(self, name) > 1:
-                raise ValueError(
-                    f"{name} must be 1 with overflow_policy saturate (a saturated lane leaves no residual), "
-                    f"not {getattr(self, name)}"
-                )
+        if self.machine.exponent_policy == "layer" and self.machine.overflow_policy == "saturate":
+            counts = {name: getattr(self, name) for name in _PASSES}
+            for name in ("step_passes", "layer_passes"):
+                counts |= {f"{name}[{key!r}]": count for key, count in getattr(self, name).items()}
+            for name, count in counts.items():
+                if count > 1:
+                    raise ValueError(
+                        f"{name} must be 1 with overflow_policy saturate (a saturated lane leaves no residual), "
+                        f"not {count}"
+                    )
+
+    def _check_effects(self) -> None:
+        """Refuse what would change nothing."""
+        members = {}
+        for owner in (self, self.machine):
+            for field in dataclasses.fields(owner):
+                default = {} if field.default is dataclasses.MISSING else field.default
+                members[field.name] = default, getattr(owner, field.name)
+        del members["flow"], members["machine"]
+        changed = {name: pair for name, pair in members.items() if pair[0] != pair[1]}
+        refused = [(name, f"flow {self.flow}") for name in changed if self.flow not in ACTS_IN.get(name, SENDING)]
+        for what, (name, value, idle) in _IDLE.items():
+            if members[name][1] == value:
+                refused += [(one, what) for one in idle if one in changed]
+        for name, what in refused:
+            default, value = (_text(one) for one in changed[name])
+            raise ValueError(f"{name} must be {default} with {what}, not {value}")
 
     # What applies where ---------------------------------------------------------------------------------------------
 
     def digits_of(self, consumers: tuple[str, ...]) -> int:
         """k of a tensor that these layers read."""
-        found = [k for pattern, k in self.layer_digits.items() if _matches(pattern, consumers)]
+        found = [k for pattern, k in self.layer_digits.items() if matches(pattern, consumers)]
         return max(found, default=self.machine.digit_width)
 
     def output_bits_of(self, layer: str) -> int | None:
         """Bits that `layer_output_bits` gives to a layer: the least of all patterns that fit; None without one."""
-        found = [bits for pattern, bits in self.layer_output_bits.items() if _matches(pattern, (layer,))]
+        found = [bits for pattern, bits in self.layer_output_bits.items() if matches(pattern, (layer,))]
         return min(found, default=None)
 
     def passes_of(self, step: int, steps: int | None, consumers: tuple[str, ...], *, first_layer: bool) -> int:
@@ -167,7 +233,7 @@ class Configuration:
         Without a number of steps, as in a stream, no step is late.
         """
         found = [self.passes, self.step_passes.get(step, 1)]
-        found += [passes for pattern, passes in self.layer_passes.items() if _matches(pattern, consumers)]
+        found += [passes for pattern, passes in self.layer_passes.items() if matches(pattern, consumers)]
         if 0 < step <= self.early_steps:
             found.append(self.early_passes)
         if steps is not None and step >= steps - self.late_steps:
@@ -186,7 +252,7 @@ class Configuration:
         """The configuration as a mapping with ``schema``, ready for JSON."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         values["machine"] = self.machine.to_dict()
-        for name in ("step_passes", "layer_passes", "layer_digits", "layer_output_bits"):
+        for name in ("step_passes", *PATTERNS):
             values[name] = {str(key): value for key, value in values[name].items()}
         return {"schema": SCHEMA, **values}
 
@@ -236,7 +302,14 @@ def _integer(name: str, value: Any, low: int, high: int) -> None:
         raise ValueError(f"{name} must be in {low}..{high}, not {value}")
 
 
-def _matches(pattern: str, consumers: tuple[str, ...]) -> bool:
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "empty" if value == {} else str(value)
+
+
+def matches(pattern: str, consumers: Iterable[str]) -> bool:
+    """Whether a pattern fits one of these names."""
     return any(fnmatch.fnmatchcase(name, pattern) for name in consumers)
 
 
@@ -269,7 +342,7 @@ _FINER: dict[str, Any] = {
     "output_allocation": "gain",
     "output_width": 16,
 }
-_ONCE = {"passes": 1, "last_passes": 1}
+_ONCE = {"passes": 1, "last_passes": 1, "input_passes": 1}
 
 CONFIGURATIONS: dict[str, tuple[str, Configuration]] = {
     "dense": ("binary32, every step from scratch: the reference", Configuration(flow="dense")),
@@ -303,12 +376,18 @@ CONFIGURATIONS: dict[str, tuple[str, Configuration]] = {
     ),
     "raw-int8-tensor": (
         "raw activations of 8 bits, one scale a tensor, no state",
-        Configuration(
-            flow="raw", machine=_loop(8, 1), first_passes=1, input_passes=1, last_passes=1, tensor_scale=True
-        ),
+        Configuration(flow="raw", machine=_loop(8, 1), tensor_scale=True),
     ),
 }
 """Named configurations: a line about each, and the configuration."""
+
+PATTERNS = ("layer_passes", "layer_digits", "layer_output_bits")
+"""Members whose keys are patterns of names."""
+
+GENERAL = frozenset(
+    pattern for _, one in CONFIGURATIONS.values() for member in PATTERNS for pattern in getattr(one, member)
+)
+"""Patterns of the named configurations, which fit every network: in one without such a layer they say nothing."""
 
 
 def configuration(name: str) -> Configuration:

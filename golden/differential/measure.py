@@ -213,9 +213,8 @@ class Measure:
         By (step, name of the value); what layers are sent.
     outputs : dict
         By (step, layer); what leaves a product.
-    work : dict
-        By (step, layer): steps of the array, groups of inputs that are not zero times output channels, and the dense
-        number of groups.
+    flips : dict
+        By (step, activation), in the open loop: elements whose mask changed, and all of them.
     """
 
     def __init__(self, parameters: Parameters):

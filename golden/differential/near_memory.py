@@ -17,15 +17,17 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from golden.cost import Traffic, predict
 from golden.differential.allocation import output_floors
 from golden.differential.arithmetic import MEANS, MOVED, STORED, Arithmetic
 from golden.differential.base import Differential
 from golden.differential.configuration import Configuration
-from golden.differential.measure import Measure
+from golden.differential.measure import Measure, count
 from golden.differential.profile import NORMS, Profile
 from golden.differential.quantise import Grouping, Passes
 from golden.networks.graph import Network
 from golden.networks.layers import Layer
+from golden.networks.published import operand_shape
 
 __all__ = ["NearMemory", "Sent"]
 
@@ -118,7 +120,7 @@ class NearMemory(Differential):
 
     def begin_step(self, index: int, steps: int | None, reference: np.ndarray | None = None) -> None:
         """A step begins: nothing is sent yet. Step 0 forgets all that was."""
-        self._index, self._steps = index, steps
+        self._begin(index, steps)
         self._sent.clear()
         self._anew = None
         tensors = (self._sums, self._sums_before, self._held, self._held_before, self._deviation, self._fixed)
@@ -173,10 +175,6 @@ class NearMemory(Differential):
     @functools.cached_property
     def _floors(self) -> dict[str, int]:
         return output_floors(self._network, self._configuration, self._profile)
-
-    @functools.cached_property
-    def _macs(self) -> dict[str, int]:
-        return self._network.macs()
 
     def _send(self, source: str, axis: int, value: np.ndarray, *, raw: bool = False) -> Sent:
         key = (source, axis)
@@ -235,7 +233,7 @@ class NearMemory(Differential):
                 if len(part.values):
                     self._measure.sent(self._index, source, part, grouping, digits)
         if c.choice != "delta" and len(self._costs.get(key, ())) < 2 and not raw and fresh is False:
-            self._choose(key, readers, x, sent, grouping, passes)
+            self._choose(key, x, sent, grouping, digits, passes)
         self._sent[key] = result
         return result
 
@@ -246,26 +244,24 @@ class NearMemory(Differential):
         return np.float32(trend[self._index])
 
     def _choose(
-        self,
-        key: tuple[str, int],
-        readers: tuple[str, ...],
-        x: np.ndarray,
-        sent: Passes,
-        grouping: Grouping,
-        passes: int,
+        self, key: tuple[str, int], x: np.ndarray, sent: Passes, grouping: Grouping, digits: int, passes: int
     ) -> None:
         """After a tensor's first two deltas, see whether raw values of `raw_passes` passes would have been cheaper.
 
-        ``ditto`` counts steps of the array: groups that are not zero, times passes. ``cost`` takes the larger of
-        those and of the link's clocks, with the state that only deltas need (Xhat, and Y of the readers, read and
-        written) charged to the memory side.
+        ``ditto`` counts steps of the array: groups that are not zero, times passes. ``cost`` takes the cycles that
+        `golden.cost` predicts for its readers, of the groups and bits that there are or would be.
         """
         c = self._configuration
-        axis = sent.lanes.ndim + grouping.axis
-        used = [np.count_nonzero(grouping.split(values).any(axis=axis)) for values in (sent.values, x)]
-        work = float(used[0] * passes), float(used[1] * c.raw_passes)
         if c.choice == "cost":
-            work = self._cycles(readers, x, work, passes)
+            raw = self._arithmetic.quantise(
+                x, grouping, digit_width=digits, passes=c.raw_passes, floor=self._exponent(key[0])
+            )
+            pairs = (sent, False), (raw, True)
+            work = tuple(self._cycles(key, len(x), one, grouping, digits, anew) for one, anew in pairs)
+        else:
+            axis = sent.lanes.ndim + grouping.axis
+            used = [np.count_nonzero(grouping.split(values).any(axis=axis)) for values in (sent.values, x)]
+            work = float(used[0] * np.max(passes)), float(used[1] * c.raw_passes)
         costs = self._costs.setdefault(key, [])
         costs.append(work)
         if len(costs) == 2:
@@ -274,19 +270,28 @@ class NearMemory(Differential):
                 self._raw.add(key)
 
     def _cycles(
-        self, readers: tuple[str, ...], x: np.ndarray, groups: tuple[float, float], passes: int
-    ) -> tuple[float, float]:
-        """Clocks for deltas and for raw values: the largest of array, link and memory side."""
-        machine, c = self._configuration.machine, self._configuration
-        outputs = sum(float(np.prod(self._shapes[name][1:])) for name in readers) * len(x)
-        macs = sum(float(self._macs[name]) for name in readers) * len(x)
-        per_group = macs / x.size / (machine.rows * machine.columns)
-        result = []
-        for count, times, state in ((groups[0], passes, True), (groups[1], c.raw_passes, False)):
-            link = (times * machine.digit_width * x.size + 16 * outputs) / machine.link_width
-            memory = (2 * x.size + 2 * outputs if state else outputs) / machine.memory_lanes
-            result.append(max(count * per_group, link, memory))
-        return result[0], result[1]
+        self, key: tuple[str, int], items: int, sent: Passes, grouping: Grouping, digits: int, anew: bool
+    ) -> float:
+        """Clocks of all readers of a tensor."""
+        machine, (source, axis) = self._configuration.machine, key
+        row = count(sent, grouping, machine, digits, machine.outliers)
+        passes = row.digits // row.elements
+        traffic = Traffic(
+            zero_groups=row.zero_groups / (row.vectors * passes),
+            replay_groups=row.groups / (row.vectors * passes) - 1,
+            input_passes=passes,
+            bits_per_element=row.bits / row.digits,
+            anew=anew,
+        )
+        total = 0
+        for layer in self._network.consumers(source):
+            shapes = [self._shapes[name] for name in layer.inputs]
+            for number, contracted in enumerate(layer.contracted):
+                if (layer.inputs[number], contracted) == (source, axis):
+                    shape = operand_shape(layer, number, shapes)
+                    shape = dataclasses.replace(shape, batch=shape.batch * items)
+                    total += predict(shape, machine, self._configuration.flow, traffic).cycles
+        return float(total)
 
     # Products -------------------------------------------------------------------------------------------------------
 
@@ -301,7 +306,14 @@ class NearMemory(Differential):
             fresh, predicted, scale = sent.fresh, sent.predicted, sent.scale
         self._ran[layer.name] = self._index
         s = self._exponent(layer.name)
-        change, passes, grouping = self._arithmetic.outputs(change, layer, s, self._floors[layer.name], scale=scale)
+        floor = self._floors[layer.name]
+        top = self._configuration.machine.exponent_max
+        if self._configuration.flow == "closed_loop" and floor > top:
+            raise ValueError(
+                f"Output deltas of {layer.name!r} must have a least exponent of at most {top}, not {floor}: "
+                "a smaller tensor or more output_bits"
+            )
+        change, passes, grouping = self._arithmetic.outputs(change, layer, s, floor, scale=scale)
         if self._measure is not None and passes is not None:
             self._measure.output(self._index, layer.name, passes, grouping)
         before = self._sum_before(layer, fresh, predicted, s)

@@ -100,7 +100,8 @@ class OpenLoop(Differential):
 
     def begin_step(self, index: int, steps: int | None, reference: np.ndarray | None = None) -> None:
         """A step begins: items of the batch take up their references, or start anew. Step 0 forgets all that was."""
-        self._index, self._steps, self._reference = index, steps, reference
+        self._begin(index, steps)
+        self._reference = reference
         self._fresh = self._configuration.refreshes(index)
         self._groups.clear()
         tensors = (self._raw, self._read, self._held, self._repairs, self._deviation)

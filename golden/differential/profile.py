@@ -18,7 +18,7 @@ from golden.sampling.conditioning import needed
 __all__ = ["ACTIVATIONS", "NORMS", "Calibration", "Profile", "calibrate", "main_values"]
 
 
-ACTIVATIONS = ("relu", "silu", "gelu")
+ACTIVATIONS = ("relu", "silu", "gelu", "erf_gelu")
 """Kinds that a mask can stand for."""
 
 NORMS = ("group_norm", "layer_norm", "affine_layer_norm", "rms_norm")

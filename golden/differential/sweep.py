@@ -33,6 +33,7 @@ def _changed(base: Configuration, machine: dict[str, Any] | None = None, **chang
 def variants() -> dict[str, Configuration]:
     """Every variant by name: ``<base>`` as it is, or ``<base>: <what is different>``."""
     result: dict[str, Configuration] = {}
+    usual = Configuration()
 
     def add(base: str, what: str, machine: dict[str, Any] | None = None, **changes: Any) -> None:
         result[f"{base}: {what}"] = _changed(configuration(base), machine, **changes)
@@ -53,6 +54,8 @@ def variants() -> dict[str, Configuration]:
                 {"output_passes": passes},
                 output_form="passes",
                 output_bits=0,
+                output_allocation="even",
+                output_width=usual.output_width,
             )
         add(base, "one output bit less", output_bits=own.output_bits - 1)
         add(base, "one output bit more", output_bits=own.output_bits + 1)
@@ -61,7 +64,13 @@ def variants() -> dict[str, Configuration]:
         add(base, "exact outputs", exact_outputs=True)
         for width in (16, 20):
             add(base, f"state {width} bits", {"state_width": width})
-        add(base, "FP16 state", {"state_format": "float16"}, output_bits=0)
+        add(
+            base,
+            "FP16 state",
+            {"state_format": "float16"},
+            output_bits=usual.output_bits,
+            output_allocation="even",
+        )
         for bits in (12, 14):
             add(base, f"F = {bits}", {"fraction_bits": bits})
         add(base, "FP16 weights", {"weight_form": "float"})
@@ -99,7 +108,8 @@ def variants() -> dict[str, Configuration]:
     )
     result["paper: current norm, group exponent"] = _changed(exact, group)
     result["paper: current norm, group exponent, flip repair"] = _changed(exact, group | {"flip_repair": True})
-    result["diffy: digits of closed-int3"] = _changed(configuration("closed-int3"), flow="diffy")
+    closed = {name: getattr(usual, name) for name in ("output_width", "output_bits", "output_allocation")}
+    result["diffy: digits of closed-int3"] = _changed(configuration("closed-int3"), flow="diffy", **closed)
     result["diffy: digits of paper"] = _changed(configuration("paper"), flow="diffy", norm="current")
     return result
 

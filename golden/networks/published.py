@@ -4,7 +4,7 @@
 that could run. `PUBLISHED` also holds the totals that their authors, or those who measured them, give.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -19,7 +19,7 @@ from golden.networks.layers import Layer, Shape
 from golden.networks.stdit import STDiTConfig, stdit
 from golden.networks.unet2d import UNet2DConfig, unet2d
 
-__all__ = ["PUBLISHED", "Published", "Row", "Totals", "network", "rows", "totals"]
+__all__ = ["PUBLISHED", "Published", "Row", "Totals", "network", "operand_shape", "rows", "totals"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -251,6 +251,33 @@ def layer_shape(layer: Layer, shape: Shape) -> LayerShape | None:
         sizes = {"in_channels": in_channels, "out_channels": out_channels, "kernel": kernel}
         return LayerShape(stride=layer.stride, height=shape[2], width=shape[3], batch=shape[0], **sizes)
     return None
+
+
+def operand_shape(layer: Layer, number: int, shapes: Sequence[Shape]) -> LayerShape:
+    """Shape of a product for the cost model, as one of its operands sees it.
+
+    Parameters
+    ----------
+    layer : Layer
+        A product.
+    number : int
+        Of the operand that arrives; of two activations, the other one stands for the weights.
+    shapes : sequence of shapes
+        Of its operands.
+    """
+    found = layer_shape(layer, shapes[0])
+    if found is not None:
+        return found
+    *lead, tokens, inner = shapes[0]
+    columns = shapes[1][-2 if layer.transposed else -1]
+    height, out_channels = (tokens, columns) if number == 0 else (columns, tokens)
+    return LayerShape(
+        kind="linear",
+        in_channels=inner,
+        out_channels=out_channels,
+        height=height,
+        batch=int(np.prod(lead, dtype=np.int64)),
+    )
 
 
 def rows(name: str, batch: int = 1) -> list[Row]:

@@ -81,6 +81,59 @@ def f32(values):
     return np.asarray(values, np.float32)
 
 
+def normed(kind, seed=0):
+    """A product, a norm of this kind, a product: tokens of six channels, or an image of them."""
+    rng = np.random.default_rng(seed)
+    scale, shift = f32(rng.uniform(0.5, 1.5, 6)), f32(rng.standard_normal(6) * 0.3)
+    norm = {
+        "group_norm": lambda: layers.GroupNorm("norm", ("first",), weight=scale, bias=shift, groups=2),
+        "layer_norm": lambda: layers.LayerNorm("norm", ("first",)),
+        "affine_layer_norm": lambda: layers.AffineLayerNorm("norm", ("first",), weight=scale, bias=shift),
+        "rms_norm": lambda: layers.RMSNorm("norm", ("first",), weight=scale),
+    }[kind]()
+    image = kind == "group_norm"
+
+    def product(name, source):
+        weight, bias = f32(rng.standard_normal((6, 6)) * 0.6), f32(rng.standard_normal(6) * 0.2)
+        if image:
+            return layers.Convolution(name, (source,), weight=weight[:, :, None, None], bias=bias)
+        return layers.Linear(name, (source,), weight=weight, bias=bias)
+
+    shape = (6, 3, 3) if image else (4, 6)
+    return Network(kind, {"image": shape}, [product("first", "image"), norm, product("out", "norm")], {})
+
+
+def normalised(network, y, deviation, *, centred=True, shifted=True):
+    """The norm of `normed` in binary64, with a deviation of each set; without its mean or its shift if so asked."""
+    norm, y = network.by_name["norm"], y.astype(np.float64)
+    if network.name == "group_norm":
+        sets = y.reshape(len(y), 2, -1)
+        mean = sets.mean(axis=-1, keepdims=True)
+    else:
+        sets = y
+        mean = y.mean(axis=-1, keepdims=True)
+    if not centred or network.name == "rms_norm":
+        mean = 0
+    z = ((sets - mean) / np.asarray(deviation)[..., None]).reshape(y.shape)
+    shape = (-1, 1, 1) if network.name == "group_norm" else (-1,)
+    z = z * getattr(norm, "weight", np.ones(6)).reshape(shape)
+    return z + getattr(norm, "bias", np.zeros(6)).reshape(shape) if shifted else z
+
+
+def deviation_of(network, y):
+    """Root of the variance, or of the mean square, of each set of the norm of `normed`."""
+    sets = y.astype(np.float64).reshape(len(y), 2, -1) if network.name == "group_norm" else y.astype(np.float64)
+    power = np.square(sets).mean(axis=-1) if network.name == "rms_norm" else sets.var(axis=-1)
+    return np.sqrt(power + network.by_name["norm"].epsilon)
+
+
+def passes_sent(sent, k, floor):
+    """Passes of the groups that the floor does not cut short."""
+    free = sent.last > floor
+    counts = np.unique((sent.exponent - sent.last)[free] // (k - 1)) + 1
+    return counts.tolist()
+
+
 class Spy:
     """In place of a `Measure`: keeps everything.
 
@@ -116,6 +169,10 @@ __all__ = [
     "arguments",
     "attention_network",
     "calibrated",
+    "deviation_of",
     "moving",
+    "normalised",
+    "normed",
+    "passes_sent",
     "random_unet",
 ]

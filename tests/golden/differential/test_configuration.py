@@ -12,6 +12,7 @@ from golden.parameters import Parameters
 pytestmark = pytest.mark.golden
 
 SATURATE = Parameters(exponent_policy="layer", overflow_policy="saturate", output_passes=1)
+ONCE = {"last_passes": 1, "input_passes": 1}
 
 
 @pytest.mark.parametrize(
@@ -50,8 +51,8 @@ SATURATE = Parameters(exponent_policy="layer", overflow_policy="saturate", outpu
         ({"layer_passes": {"*": "2"}}, TypeError, "layer_passes['*'] must be an integer, not '2'"),
         ({"layer_passes": {3: 2}}, TypeError, "Key of layer_passes must be a pattern of names, not 3"),
         ({"layer_digits": {"up*": 9}}, ValueError, "layer_digits['up*'] must be in 2..8, not 9"),
-        ({"flow": "raw", "prediction": True}, ValueError, "prediction must be off with flow raw, not True"),
-        ({"flow": "diffy", "residual_bits": 2}, ValueError, "residual_bits must be off with flow diffy, not 2"),
+        ({"flow": "raw", "prediction": True}, ValueError, "prediction must be false with flow raw, not true"),
+        ({"flow": "diffy", "residual_bits": 2}, ValueError, "residual_bits must be 0 with flow diffy, not 2"),
         (
             {"prediction": True, "residual_bits": 2},
             ValueError,
@@ -82,6 +83,37 @@ SATURATE = Parameters(exponent_policy="layer", overflow_policy="saturate", outpu
             {"machine": SATURATE, "last_passes": 1, "early_passes": 3},
             ValueError,
             "early_passes must be 1 with overflow_policy saturate (a saturated lane leaves no residual), not 3",
+        ),
+        (
+            {"machine": SATURATE, "last_passes": 1},
+            ValueError,
+            "input_passes must be 1 with overflow_policy saturate (a saturated lane leaves no residual), not 3",
+        ),
+        (
+            {"machine": SATURATE, **ONCE, "step_passes": {1: 1, 3: 4}},
+            ValueError,
+            "step_passes[3] must be 1 with overflow_policy saturate (a saturated lane leaves no residual), not 4",
+        ),
+        (
+            {"machine": SATURATE, **ONCE, "layer_passes": {"*": 3}},
+            ValueError,
+            "layer_passes['*'] must be 1 with overflow_policy saturate (a saturated lane leaves no residual), not 3",
+        ),
+        ({"step_passes": {-1: 2}}, ValueError, "Key of step_passes must be at least 0, not -1"),
+        (
+            {"machine": Parameters(state_format="float16"), "layer_output_bits": {"*": 9}},
+            ValueError,
+            "layer_output_bits must be empty with state_format float16, not {'*': 9}",
+        ),
+        (
+            {"output_form": "passes", "output_width": 9},
+            ValueError,
+            "output_width must be 13 with output_form passes, not 9",
+        ),
+        (
+            {"flow": "raw", "tensor_scale": True, "first_passes": 1},
+            ValueError,
+            "first_passes must be 3 with tensor_scale true, not 1",
         ),
     ],
 )
@@ -204,5 +236,10 @@ def test_what_the_named_ones_are():
         (4, 0, 32),
     ]
     assert not loop3.refresh and not loop4.refresh
+    assert [(one.output_allocation, one.output_bits) for one in (loop3, loop4)] == [("gain", 11.5), ("gain", 12.75)]
+    assert [(one.first_passes, one.early_steps, one.late_steps) for one in (loop3, loop4)] == [(5, 8, 3), (4, 8, 3)]
+    assert (loop3.first_passes, loop3.input_passes, loop4.first_passes, loop4.input_passes) == (4, 3, 3, 2)
+    once = (paper.passes, paper.early_passes, paper.last_passes, paper.input_passes)
+    assert once == (1, 1, 1, 1) and paper.first_passes == 3
     assert configuration("dense").flow == "dense"
     assert configuration("raw-int8-tensor").tensor_scale and not configuration("raw-int8").tensor_scale

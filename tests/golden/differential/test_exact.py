@@ -84,6 +84,7 @@ REPLAY = dataclasses.replace(
 )
 SATURATE = dataclasses.replace(MACHINE, exponent_policy="layer", output_passes=1)
 FOLLOWS = {"overflow_policy": "replay"}
+ONE_SCALE = Configuration(flow="raw", machine=MACHINE, tensor_scale=True)
 OPEN = Configuration(flow="sign_mask", machine=MACHINE, norm="calibrated", early_passes=2)
 PUBLISHED = dataclasses.replace(
     OPEN,
@@ -91,6 +92,7 @@ PUBLISHED = dataclasses.replace(
     attention="raw",
     early_passes=1,
     last_passes=1,
+    input_passes=1,
 )
 
 WIDE = {
@@ -98,10 +100,10 @@ WIDE = {
     "passes": (dataclasses.replace(CLOSED, output_form="passes"), ("unet",)),
     "outliers": (machine(CLOSED, outliers=2), ("unet",)),
     "replay, float weights": (dataclasses.replace(CLOSED, machine=REPLAY), ("unet", "dit")),
-    "saturate": (Configuration(machine=SATURATE, early_passes=1, last_passes=1), ("unet",)),
+    "saturate": (Configuration(machine=SATURATE, early_passes=1, last_passes=1, input_passes=1), ("unet",)),
     "prediction": (dataclasses.replace(CLOSED, prediction=True), ("dit",)),
     "residual": (dataclasses.replace(CLOSED, residual_bits=4), ("unet",)),
-    "raw": (dataclasses.replace(CLOSED, flow="raw", attention="raw"), ("unet", "dit")),
+    "raw": (dataclasses.replace(CLOSED, flow="raw"), ("unet", "dit")),
     "refresh, k by layer": (dataclasses.replace(CLOSED, refresh=2, layer_digits={"*conv2": 6}), ("unet",)),
     "norms of the step before": (dataclasses.replace(CLOSED, norm="previous", attention="raw"), ("unet",)),
     "calibrated norms": (dataclasses.replace(CLOSED, norm="calibrated"), ("dit",)),
@@ -122,9 +124,9 @@ WIDE = {
         ),
         ("dit",),
     ),
-    "one scale a tensor": (dataclasses.replace(CLOSED, flow="raw", tensor_scale=True), ("unet", "dit")),
+    "one scale a tensor": (ONE_SCALE, ("unet", "dit")),
     "one scale a tensor, float16 state": (
-        machine(dataclasses.replace(CLOSED, flow="raw", tensor_scale=True), state_format="float16", digit_width=8),
+        machine(ONE_SCALE, state_format="float16", digit_width=8),
         ("unet",),
     ),
     "open": (OPEN, ("unet", "silu", "dit")),
@@ -452,7 +454,7 @@ def test_state_is_the_near_memory_engine(state_format):
     rng = np.random.default_rng(5)
     base = dataclasses.replace(MACHINE, state_format=state_format, state_width=16)
     s, fixed = -11, state_format == "fixed"
-    configuration = Configuration(machine=base, output_form="passes", output_width=4)
+    configuration = Configuration(machine=base, output_form="passes")
     exact = ExactArithmetic(configuration, profile(x=7.0, layer=7.0))
     layer = Linear("layer", ("x",), np.eye(8, dtype=np.float32), rng.standard_normal(8).astype(np.float32))
     x = (np.rint(rng.standard_normal((6, 8)) * 2.0**13) * 2.0**s).astype(np.float16).astype(np.float64)

@@ -121,43 +121,49 @@ def test_with_32_bits_both_are_as_far_from_the_dense_network(name):
 # Ways to run them ---------------------------------------------------------------------------------------------------
 
 LAYER = {"exponent_policy": "layer", "outliers": 2, "output_passes": 1}
+ONCE = {"early_passes": 1, "last_passes": 1, "input_passes": 1}
+USUAL = {"output_bits": Configuration().output_bits, "layer_output_bits": {}}
 WAYS = {
     "prediction": ({"prediction": True}, {}),
     "residual": ({"residual_bits": 4}, {}),
     "ditto": ({"choice": "ditto", "raw_passes": 1}, {}),
     "cost": ({"choice": "cost", "raw_passes": 1}, {}),
-    "digits": ({"layer_digits": {"*.to_q": 6, "*conv1": 6, "*fc1": 3}}, {}),
+    "digits": ({"layer_digits": {"*fc1": 6}}, {}),
     "refresh": ({"refresh": 2}, {}),
     "previous": ({"norm": "previous"}, {}),
     "calibrated": ({"norm": "calibrated"}, {}),
     "raw attention": ({"attention": "raw"}, {}),
     "passes": ({"output_form": "passes"}, {}),
     "replay": ({}, LAYER | {"overflow_policy": "replay"}),
-    "saturate": ({"early_passes": 1, "last_passes": 1}, LAYER | {"overflow_policy": "saturate"}),
+    "saturate": ({**ONCE, "layer_passes": {}}, LAYER | {"overflow_policy": "saturate"}),
     "16 bits": ({}, {"state_width": 16}),
     "20 bits": ({}, {"state_width": 20}),
-    "float16 state": ({}, {"state_format": "float16"}),
-    "float16 state, prediction, passes": ({"prediction": True, "output_form": "passes"}, {"state_format": "float16"}),
+    "float16 state": (USUAL, {"state_format": "float16"}),
+    "float16 state, prediction, passes": (
+        {**USUAL, "prediction": True, "output_form": "passes"},
+        {"state_format": "float16"},
+    ),
     "float16 state, residual, replay": (
-        {"residual_bits": 5},
+        {**USUAL, "residual_bits": 5},
         LAYER | {"overflow_policy": "replay", "state_format": "float16"},
     ),
     "bfloat16": ({}, {"weight_format": "bfloat16", "fraction_bits": 8}),
-    "diffy": ({"flow": "diffy"}, {}),
-    "raw": ({"flow": "raw"}, {}),
-    "one scale": ({"flow": "raw", "tensor_scale": True}, {"digit_width": 8}),
+    "diffy": ({**USUAL, "flow": "diffy"}, {}),
+    "raw": ({**USUAL, "flow": "raw"}, {}),
 }
 
 
 @pytest.mark.parametrize(
     ("name", "way"),
-    [("stdit, alternating", way) for way in WAYS]
+    [("stdit, alternating", way) for way in (*WAYS, "one scale")]
     + [("unet with text", way) for way in ("calibrated", "replay", "float16 state", "one scale")],
 )
 def test_every_way_bit_for_bit(name, way):
-    options, changes = WAYS[way]
+    base, (options, changes) = CLOSED, WAYS.get(way, ({}, {}))
+    if way == "one scale":
+        base, changes = CONFIGURATIONS["raw-int8-tensor"][1], {}
     configuration = dataclasses.replace(
-        CLOSED, **options, machine=dataclasses.replace(CLOSED.machine, accumulator_width=64, **changes)
+        base, **options, machine=dataclasses.replace(base.machine, accumulator_width=64, **changes)
     )
     exact, double, dense = both(network_of(name), configuration)
     assert distance(exact, dense) < (1 if "saturate" in way else 0.3) * dense.std()
@@ -202,7 +208,7 @@ def test_streams_bit_for_bit(reference, state_format):
     rng = np.random.default_rng(0)
     start, moves = rng.uniform(-0.5, 0.5, (1, 1, 8, 8)), rng.normal(0, 0.02, (5, 1, 8, 8))
     video = np.cumsum(np.concatenate([start, moves]), axis=0).astype(np.float32)
-    configuration = wide(CLOSED)
+    configuration = dataclasses.replace(wide(CLOSED), **USUAL)
     configuration = dataclasses.replace(
         configuration, machine=dataclasses.replace(configuration.machine, state_format=state_format)
     )

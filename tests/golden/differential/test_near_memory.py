@@ -7,6 +7,7 @@ import pytest
 
 from golden.differential.arithmetic import align
 from golden.differential.configuration import Configuration
+from golden.differential.exact import ExactArithmetic
 from golden.differential.near_memory import NearMemory
 from golden.differential.quantise import half
 from golden.networks import Network, Recorder, layers
@@ -17,8 +18,12 @@ from tests.golden.differential.networks import (
     arguments,
     attention_network,
     calibrated,
+    deviation_of,
     f32,
     moving,
+    normalised,
+    normed,
+    passes_sent,
     random_unet,
 )
 
@@ -161,7 +166,8 @@ def test_a_closed_loop_follows_the_dense_network(network, images, profile):
 def test_a_second_sampling_starts_anew(network, images, profile, flow):
     """Other images, another batch: nothing of the first sampling is left, whatever was switched on."""
     options = {"prediction": True, "refresh": 5} if flow == "closed_loop" else {}
-    for more in ({}, {"norm": "previous"}, {"choice": "ditto", "raw_passes": 1}):
+    choice = {} if flow == "raw" else {"choice": "ditto", "raw_passes": 1}
+    for more in ({}, {"norm": "previous"}, choice):
         configuration = loop(4, flow=flow, **options, **more)
         walk = Walk(network, configuration, profile)
         walk.run(images)
@@ -171,13 +177,6 @@ def test_a_second_sampling_starts_anew(network, images, profile, flow):
 
 
 # Passes and digits ---------------------------------------------------------------------------------------------------
-
-
-def passes_sent(sent, k, floor):
-    """Passes of the groups that the floor does not cut short."""
-    free = sent.last > floor
-    counts = np.unique((sent.exponent - sent.last)[free] // (k - 1)) + 1
-    return counts.tolist()
 
 
 @pytest.mark.parametrize(
@@ -241,6 +240,89 @@ def test_digits_of_a_layer_choose_its_static_exponent(network, images, profile):
     for name, k in (("up0.block.relu1", 6), ("up0.block.relu2", 3)):
         wanted = max(profile.layer_exponent(name, k), walk.executor._exponent(name))
         assert (walk.spy.inputs[2, name][0].exponent == wanted).all()
+
+
+@pytest.mark.parametrize("raw_passes", [1, 2])
+def test_passes_of_raw_attention_are_those_of_raw_operands(raw_passes):
+    """Not those of a first step, which is the only one that takes `first_passes`."""
+    network = attention_network()
+    images = moving(network)
+    configuration = loop(3, attention="raw", raw_passes=raw_passes, first_passes=4)
+    walk = Walk(network, configuration, calibrated(network, images))
+    walk.run(images)
+    for name in ("query", "key", "value"):
+        floor = walk.executor._exponent(name)
+        found = [passes_sent(walk.spy.inputs[step, name][0], 3, floor) for step in range(STEPS)]
+        assert found == [[4]] + [[raw_passes]] * (STEPS - 1)
+
+
+def test_output_deltas_end_where_output_bits_say(network, images, profile):
+    """Integers of a unit so many bits under the largest power of two below the largest state, layer by layer."""
+    walk = Walk(network, loop(4, output_bits=9, layer_output_bits={"down1.*": 5, "*.conv2": 6}), profile)
+    walk.run(images)
+    seen = set()
+    for (step, name), (sent,) in walk.spy.outputs.items():
+        bits = min([9, *[5] * name.startswith("down1."), *[6] * name.endswith(".conv2")])
+        unit = 2.0 ** (np.floor(np.log2(profile.largest[name])) + 1 - bits)
+        units = sent.values / unit
+        assert (units == np.rint(units)).all(), (step, name)
+        if (units % 2).any():
+            seen.add((name, bits))
+    assert {bits for _, bits in seen} == {5, 6, 9} and len(seen) > 0.8 * len(list(main_products(walk)))
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_a_tensor_too_large_for_its_output_bits_is_named(exact):
+    network = normed("layer_norm")
+    images = moving(network)
+    profile = calibrated(network, images)
+    profile = dataclasses.replace(profile, largest={**profile.largest, "first": 2.0**16})
+    configuration = loop(4, output_bits=2)
+    executor = NearMemory(network, configuration, profile, ExactArithmetic(configuration, profile) if exact else None)
+    executor.begin_step(0, STEPS)
+    with pytest.raises(
+        ValueError, match=r"^Output deltas of 'first' must have a least exponent of at most 14, not 15: "
+    ):
+        network(images[0], executor=executor)
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_weights_beyond_the_declared_range_are_refused(exact):
+    network = normed("layer_norm")
+    images = moving(network)
+    profile = calibrated(network, images)
+    configuration = loop(4, parameters={"weight_form": "float", "weight_exponent_max": -3})
+    executor = NearMemory(network, configuration, profile, ExactArithmetic(configuration, profile) if exact else None)
+    executor.begin_step(0, STEPS)
+    with pytest.raises(ValueError, match=r"^Weights must be zero or have exponents in -14\.\.-3"):
+        network(images[0], executor=executor)
+
+
+# Norms ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["group_norm", "layer_norm", "affine_layer_norm", "rms_norm"])
+@pytest.mark.parametrize("form", ["current", "previous", "calibrated"])
+def test_norms_divide_by_the_deviation_that_was_asked_for(kind, form):
+    """The mean is that of the step."""
+    network = normed(kind)
+    images = moving(network, speed=0.5)
+    profile = calibrated(network, images)
+    walk = Walk(network, loop(5, norm=form), profile)
+    before, far = None, 0.0
+    for index, image in enumerate(images):
+        walk.step(index, image)
+        y, z = walk.value("first"), walk.value("norm")
+        own = deviation_of(network, y)
+        used = {
+            "current": own,
+            "previous": own if before is None else before,
+            "calibrated": np.broadcast_to(profile.deviation["norm"][index], own.shape),
+        }[form]
+        np.testing.assert_allclose(z, normalised(network, y, used), rtol=1e-4, atol=1e-4)
+        far = max(far, np.abs(z - normalised(network, y, own)).max())
+        before = own
+    assert far > 0.1 or form == "current"
 
 
 # Prediction and residual ---------------------------------------------------------------------------------------------
@@ -323,7 +405,7 @@ def test_raw_keeps_no_state(network, images, profile):
 
 
 def test_one_scale_for_every_item(network, images, profile):
-    walk = Walk(network, loop(8, flow="raw", first_passes=1, tensor_scale=True), profile)
+    walk = Walk(network, Configuration(flow="raw", machine=machine(8), tensor_scale=True), profile)
     walk.step(0, images[0])
     for (_, name), (sent, _) in walk.spy.inputs.items():
         x = walk.value(name)
@@ -426,8 +508,31 @@ def test_choice_counts_groups_that_are_not_zero(network, images, profile):
         assert raw == (name in chosen), name
 
 
+ARRAY = {"rows": 128, "columns": 128}
+BOUND = {
+    "array": ({"rows": 1, "columns": 1, "link_width": 512, "memory_lanes": 8}, {}, False),
+    "array, many passes": ({"rows": 1, "columns": 1, "link_width": 512, "memory_lanes": 8}, {"passes": 4}, True),
+    "memory": ({**ARRAY, "link_width": 512, "memory_lanes": 1}, {}, True),
+    "link": ({**ARRAY, "link_width": 32, "memory_lanes": 8}, {}, False),
+    "link, many passes": ({**ARRAY, "link_width": 32, "memory_lanes": 8}, {"passes": 4}, True),
+}
+"""What a machine is bound by, how many passes deltas take against two of raw values, and whether these are cheaper."""
+
+
+@pytest.mark.parametrize("bound", BOUND)
+def test_cost_is_that_of_whatever_binds_the_machine(network, images, profile, bound):
+    """Raw values spare memory its state, and cost the array and the link two passes where deltas take one or four."""
+    parameters, options, cheaper = BOUND[bound]
+    walk = Walk(network, loop(4, choice="cost", raw_passes=2, parameters=parameters, **options), profile)
+    walk.run(images[:4])
+    sent = {name for _, name in walk.spy.inputs}
+    share = len({name for name, _ in walk.executor._raw}) / len(sent)
+    assert share > 0.7 if cheaper else share < 0.1
+
+
 def test_a_still_input_is_never_sent_raw(network, images, profile):
-    still = Walk(network, loop(4, choice="cost", parameters=WIDE), profile)
+    parameters = {**WIDE, "rows": 1, "columns": 1}  # a large array would wait for the state that only deltas need
+    still = Walk(network, loop(4, choice="cost", parameters=parameters), profile)
     still.run(np.repeat(images[:1], STEPS, axis=0))
     assert not still.executor._raw
 

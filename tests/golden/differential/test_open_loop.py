@@ -18,8 +18,12 @@ from tests.golden.differential.networks import (
     arguments,
     attention_network,
     calibrated,
+    deviation_of,
     f32,
     moving,
+    normalised,
+    normed,
+    passes_sent,
     random_unet,
 )
 from tests.golden.differential.walks import State, Stream, multiplied, nearest, numbers
@@ -46,7 +50,7 @@ def chain(function="relu", seed=0, average=False):
         weight, bias = rng.standard_normal((wide_out, wide_in, 1, 1)) * 0.6, rng.standard_normal(wide_out) * 0.2
         return layers.Convolution(name, (source,), weight=f32(weight), bias=f32(bias))
 
-    kind = {"relu": layers.ReLU, "silu": layers.SiLU, "gelu": layers.GELU}[function]
+    kind = {"relu": layers.ReLU, "silu": layers.SiLU, "gelu": layers.GELU, "erf_gelu": layers.ErfGELU}[function]
     scale, shift = f32(rng.uniform(0.5, 1.5, 6)), f32(rng.standard_normal(6) * 0.3)
     found = [
         convolution("first", "image", 5, 6),
@@ -159,6 +163,8 @@ VARIANTS = [
     ("silu", {"mask_width": 2, **SEGMENTS}, {"passes": 2}),
     ("gelu", {"mask_width": 3, **SEGMENTS, **LAYER, "overflow_policy": "saturate"}, {}),
     ("silu", {"mask_width": 4, **SEGMENTS, **HALF}, {}),
+    ("erf_gelu", {}, {}),
+    ("erf_gelu", {"mask_width": 2, **SEGMENTS}, {"passes": 2}),
 ]
 """Activation, what the machine has, and how it is used: every line takes another way through the executor."""
 
@@ -438,24 +444,99 @@ def test_attention(attention, constant):
         assert np.abs(found[index] - dense).max() <= 0.02 * np.abs(dense).max()
 
 
+@pytest.mark.parametrize(
+    "options, of_image, of_norm",
+    [
+        ({}, [3, 1, 1, 1, 1, 1], [3, 1, 1, 1, 1, 1]),
+        ({"step_passes": {2: 4}}, [3, 1, 4, 1, 1, 1], [3, 1, 4, 1, 1, 1]),
+        ({"late_steps": 2, "last_passes": 2}, [3, 1, 1, 1, 2, 2], [3, 1, 1, 1, 2, 2]),
+        ({"early_steps": 1, "early_passes": 3}, [3, 3, 1, 1, 1, 1], [3, 3, 1, 1, 1, 1]),
+        ({"layer_passes": {"act": 2}}, [3, 1, 1, 1, 1, 1], [3, 2, 2, 2, 2, 2]),
+        ({"layer_passes": {"first": 4}}, [4, 4, 4, 4, 4, 4], [3, 1, 1, 1, 1, 1]),
+        ({"input_passes": 2}, [3, 2, 2, 2, 2, 2], [3, 1, 1, 1, 1, 1]),
+        ({"refresh": 3}, [3, 1, 1, 3, 1, 1], [3, 1, 1, 3, 1, 1]),
+    ],
+)
+def test_passes(options, of_image, of_norm):
+    network = chain()
+    images = moving(network, 6, speed=0.3)
+    spy = Spy()
+    _, executor = run(network, images, open_loop(3, m=0, **options), calibrated(network, images), spy)
+    for name, expected in (("image", of_image), ("norm", of_norm)):
+        floor = executor._exponent(name)
+        assert [passes_sent(spy.outputs[step, name][0], 3, floor) for step in range(6)] == [[one] for one in expected]
+
+
+def test_digits_of_layers():
+    """Under the group policy the largest lane of a group needs k bits, and no lane more."""
+    network = chain()
+    images = moving(network, 6, speed=0.3)
+    spy = Spy()
+    run(network, images, open_loop(3, m=0, layer_digits={"act": 6}), calibrated(network, images), spy)
+    for name, k in (("image", 3), ("norm", 6)):
+        digits = np.concatenate(
+            [
+                np.abs(np.rint(spy.outputs[step, name][0].lanes / 2.0 ** spy.outputs[step, name][0].exponent)).ravel()
+                for step in range(6)
+            ]
+        )
+        assert 2 ** (k - 2) < digits.max() < 2 ** (k - 1)
+
+
+@pytest.mark.parametrize("kind", ["group_norm", "layer_norm", "affine_layer_norm", "rms_norm"])
+@pytest.mark.parametrize("form", ["current", "previous", "calibrated"])
+def test_norms_divide_by_the_deviation_that_was_asked_for(kind, form):
+    """Calibrated: deltas, by the mean of two steps. The others: raw values, less the mean of the step."""
+    network = normed(kind)
+    images = moving(network, speed=0.5)
+    profile = calibrated(network, images)
+    executor = OpenLoop(network, open_loop(8, m=0, norm=form, passes=2), profile)
+    y_before = z_before = own_before = None
+    far = 0.0
+    for index, image in enumerate(images):
+        executor.begin_step(index, STEPS)
+        network(image, executor=executor)
+        y, z = executor._raw["first"], executor._raw["norm"]
+        own = deviation_of(network, y)
+        if index == 0 or form == "current":
+            expected = normalised(network, y, own)
+        elif form == "previous":
+            expected = normalised(network, y, own_before)
+        else:
+            table = profile.deviation["norm"]
+            used = np.broadcast_to((table[index] + table[index - 1]) / 2, own.shape)
+            expected = z_before + normalised(network, y - y_before, used, centred=False, shifted=False)
+            wrong = z_before + normalised(
+                network, y - y_before, np.broadcast_to(table[0], own.shape), centred=False, shifted=False
+            )
+            far = max(far, np.abs(z - wrong).max())
+        np.testing.assert_allclose(z, expected, rtol=2e-3, atol=2e-3)
+        if form == "previous":
+            far = max(far, np.abs(z - normalised(network, y, own)).max())
+        y_before, z_before, own_before = y, z, own
+    assert far > 0.05 or form == "current"
+
+
 def test_calibrated_deviations_of_a_stream_are_those_of_its_items():
     """Items at timesteps of their own, each on the average of its deviation and that of the item it refers to."""
     network = chain()
     images = moving(network)
     profile = calibrated(network, images)
-    rows = dataclasses.replace(profile, rows=np.array([1, 4, 6]))
-    executor = OpenLoop(network, open_loop(norm="calibrated"), rows)
-    table = profile.deviation["norm"]
+    table = np.linspace(0.5, 3, STEPS, dtype=np.float32)[:, None] * np.array([1, 1.3], np.float32)
+    rows = dataclasses.replace(profile, deviation={"norm": table}, rows=np.array([1, 4, 6]))
+    executor = OpenLoop(network, open_loop(8, m=0, passes=2, norm="calibrated"), rows)
     reference = np.array([-1, 0, 1])
+    gamma = network.by_name["norm"].weight[:, None, None]
     for index in range(12):  # more than the profile has steps
-        executor.begin_step(index, index + 1, np.full(3, -1) if index == 0 else reference)
-        before = executor._raw.get("norm")
+        executor.begin_step(index, None, np.full(3, -1) if index == 0 else reference)
+        before = {name: executor._raw[name].copy() for name in ("first", "norm")} if index else {}
         network(images[min(index, 7)], executor=executor)
-        if index:
-            flow_before = executor._raw["norm"] - before
-            assert flow_before.shape == (3, 6, 4, 4)
-    found = rows.deviations("norm", 99, reference)
-    np.testing.assert_array_equal(found, table[[1, 1, 4]])
+        for item, refers in ((1, 1), (2, 4)) if index else ():
+            used = np.repeat((table[rows.rows[item]] + table[refers]) / 2, 3)[:, None, None]
+            change = executor._raw["first"][item] - before["first"][item]
+            found = executor._raw["norm"][item] - before["norm"][item]
+            np.testing.assert_allclose(found, change * gamma / used, rtol=5e-3, atol=5e-3)
+    np.testing.assert_array_equal(rows.deviations("norm", 99, reference), table[[1, 1, 4]])
     np.testing.assert_array_equal(rows.deviations("norm", 99), table[[1, 4, 6]])
 
 

@@ -54,10 +54,10 @@ def follow(network, how, video, profile, **options):
 @pytest.mark.parametrize("name", ["closed-int4", "paper"])
 def test_a_stream_follows_the_dense_one(network, video, profile, name, reference):
     found, dense, _, stream = follow(network, configuration(name), video, profile, reference=reference)
-    assert np.isfinite(found).all() and stream.calls == len(video)
-    quality = psnr(found, dense).min()
-    # the open loop drifts along frames, which it never starts anew; this is what it does, not what is wished
-    assert quality > (30 if name == "closed-int4" else 5)
+    assert stream.calls == len(video)
+    # along timesteps deltas are large, and signs of the step before stand for an activation: 24 dB
+    paper = 22 if reference == "timesteps" else 45
+    assert psnr(found, dense).min() > (35 if name == "closed-int4" else paper)
 
 
 def test_the_closed_loop_does_not_drift_along_frames(network, video, profile):
@@ -70,15 +70,16 @@ def test_the_closed_loop_does_not_drift_along_frames(network, video, profile):
 
 
 @pytest.mark.parametrize("residual, items", [("none", 3), ("onetime", 4), ("full", 6)])
-def test_guided_streams_run(video, residual, items):
+def test_guided_streams_follow_the_dense_ones(video, residual, items):
     network = random_unet(null_label=True)
     profile = calibrate_stream(network, video[::-1], 5, TIMESTEPS, residual=residual)
     assert profile.rows.tolist() == list(range(items))
     for name in ("closed-int4", "paper"):
         for reference in ("frames", "timesteps"):
             how = configuration(name)
-            found, _, _, _ = follow(network, how, video[:6], profile, residual=residual, reference=reference)
-            assert np.isfinite(found).all()
+            found, dense, _, _ = follow(network, how, video[:6], profile, residual=residual, reference=reference)
+            paper = 18 if reference == "timesteps" else 44
+            assert psnr(found, dense).min() > (38 if name == "closed-int4" else paper)
 
 
 def test_references_decide_what_deltas_are_against(network, video, profile):
@@ -136,7 +137,7 @@ def test_a_stream_with_cached_deep_layers(network, video, name):
     how = dataclasses.replace(configuration(name), norm="current")
     profile = calibrate_stream(network, video[::-1], 5, TIMESTEPS, interval=3)
     found, dense, spy, stream = follow(network, how, video, profile, interval=3)
-    assert psnr(found, dense).min() > (35 if name == "closed-int4" else 8)
+    assert psnr(found, dense).min() > (50 if name == "closed-int4" else 48)
     sent = spy.inputs if name == "closed-int4" else spy.outputs
     inside = "middle.block.relu1" if name == "closed-int4" else network.by_name["middle.block.relu1"].inputs[0]
     assert sorted(step for step, value in sent if value == inside) == [0, 1, 2, 5, 8]
@@ -155,17 +156,20 @@ def test_figures_of_a_stream(network, video, profile):
 
 
 @pytest.mark.parametrize("branch", [0, 1])
-@pytest.mark.parametrize("name", ["closed-int4", "paper"])
+@pytest.mark.parametrize("name", ["closed-int4", "paper", "fine"])
 def test_deltas_of_deep_layers_are_against_the_step_in_which_they_last_ran(network, name, branch):
-    """Raw values near memory after a cache step are those of that very step, whatever was skipped since."""
-    how = dataclasses.replace(configuration(name), norm="current")
+    """Nothing is lost on the way: the open loop with digits enough and repair is as good as the closed one."""
+    how = dataclasses.replace(configuration("paper" if name == "fine" else name), norm="current")
+    if name == "fine":
+        fine = {"digit_width": 8, "exponent_policy": "group", "outliers": 0, "flip_repair": True}
+        how = dataclasses.replace(how, passes=3, machine=dataclasses.replace(how.machine, **fine))
     steps, labels = 7, [3, 8]
     profile = calibrate_cached(network, steps, 3, branch=branch, images=2)
     plain = deepcache.sample(network, labels, steps, interval=3, branch=branch)
     found = deepcache.sample(
         network, labels, steps, interval=3, branch=branch, executor=executor(network, how, profile)
     )
-    assert psnr(found, plain).min() > (35 if name == "closed-int4" else 8)
+    assert psnr(found, plain).min() > {"closed-int4": 35, "paper": 34, "fine": 48}[name]
 
 
 def test_every_step_is_a_cache_step_with_interval_1(network):
@@ -193,12 +197,28 @@ def test_what_a_retrieval_step_sends(network):
     assert spans[1] > 1.5 * spans[0]
 
 
+class Watched(OpenLoop):
+    """Keeps what layers read, by step and layer."""
+
+    def __call__(self, layer, values):
+        self.__dict__.setdefault("seen", {})[self._index, layer.name] = values
+        return super().__call__(layer, values)
+
+
 def test_a_kept_value_has_no_delta(network):
-    profile = calibrate(network, 6, images=2)
-    one = OpenLoop(network, configuration("paper"), profile, measure=Spy())
-    found = deepcache.sample(network, [1, 2], 6, interval=3, executor=one)
-    again = deepcache.sample(network, [1, 2], 6, interval=3, executor=one)
-    np.testing.assert_array_equal(found, again)
+    """Where a retrieval step reads what a cache step made: the raw value is that one, and nothing changed."""
+    one = Watched(network, configuration("paper"), calibrate(network, 6, images=2))
+    deepcache.sample(network, [1, 2], 6, interval=3, executor=one)
+    kept = 0
+    for (step, name), values in one.seen.items():
+        for source, value, made in zip(
+            network.by_name[name].inputs, values, one.seen[step - step % 3, name], strict=True
+        ):
+            if source in one._main and source in network.by_name and (step, source) not in one.seen:
+                assert step % 3 and not value.delta.any() and value.raw.any()
+                np.testing.assert_array_equal(value.raw, made.raw)
+                kept += 1
+    assert kept == 4
 
 
 def test_calibration_with_caching_fills_the_rows_of_skipped_steps(network):
