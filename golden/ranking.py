@@ -1,7 +1,7 @@
 """What a method gives for what it costs: rows with PSNR, bits on the link and area times clocks, put in an order.
 
-A quotient of decibels and bytes favours whatever sends almost nothing, however bad its images are, since decibels are a
-logarithm: the published open loop comes out first at 12 dB. So every row also says how far it is from a baseline in
+A quotient of decibels and bytes favours whatever sends little, however bad its images are, since decibels are a
+logarithm: half the bytes outweigh twice the error by far. So every row also says how far it is from a baseline in
 each figure by itself, and whether it is on the *front*: no other row of its network and steps has at least its PSNR for
 no more bits and no more area, one of them better.
 """
