@@ -13,10 +13,13 @@ from amaranth.hdl import Elaboratable
 from fpga.flow import Flow, Measurement
 from fpga.netlist import Cells
 from fpga.parts import ECP5_85F
+from golden import areas
+from golden.areas import piece
 from golden.parameters import PRESETS, Parameters
 from hw.arith.float import FLOAT16, FloatAdd, FloatMultiply
 from hw.arith.leaves import LeafTarget
 from hw.rivals.dense_group import DenseGroup
+from hw.rivals.multiplied_group import MultipliedGroup
 from hw.units.catalogue import unit
 
 __all__ = ["DENSE", "ROWS", "Goal", "Outcome", "Row", "area"]
@@ -43,7 +46,7 @@ class Goal:
     mhz: float | None = None
 
     def __str__(self) -> str:
-        """In words, for the table."""
+        """In words, for the table; empty if there is none."""
         parts = []
         if self.share is not None:
             parts.append(f"<= {self.share:.2f} of dense")
@@ -74,18 +77,22 @@ class Row:
         What it has to reach.
     lanes : int
         Lanes it works on; 0 if it has none.
+    placed : bool
+        Whether it is placed and routed; of the others only cells are counted.
     """
 
     name: str
     make: Callable[[], Elaboratable]
-    goal: Goal
+    goal: Goal = Goal()
     leaves: str = "ecp5"
     lanes: int = 0
+    placed: bool = True
 
 
-def _group(**settings: Any) -> Callable[[], Elaboratable]:
-    parameters = dataclasses.replace(Parameters(fraction_bits=10), **settings)
-    return lambda: unit("multiplier_group")(parameters)
+def _group(goal: Goal = Goal(), leaves: str = "ecp5", placed: bool = True, **settings: Any) -> Row:
+    p = dataclasses.replace(Parameters(fraction_bits=10), **settings)
+    make = unit("multiplier_group")
+    return Row(name=piece(p), make=lambda: make(p), goal=goal, leaves=leaves, lanes=p.lanes, placed=placed)
 
 
 def _selector() -> Elaboratable:
@@ -104,40 +111,34 @@ def _dense() -> Elaboratable:
     return DenseGroup(lanes=16)
 
 
-DENSE = Row(
-    name="dense group, FP16 x FP16, n=16",
-    make=_dense,
-    goal=Goal(luts=5068, dsp=16),
-    lanes=16,
-)
+def _multiplied() -> Elaboratable:
+    return MultipliedGroup(Parameters(fraction_bits=10, digit_width=8, lanes=32, outliers=0))
+
+
+DENSE = Row(name=areas.DENSE, make=_dense, goal=Goal(luts=5068, dsp=16), lanes=16)
 """The rival: the same number of lanes, every lane a floating-point multiplier."""
 
+_PAPER = {
+    name: getattr(PRESETS["paper"], name)
+    for name in (
+        *("digit_width", "lanes", "outliers", "exponent_policy", "overflow_policy", "weight_form"),
+        *("accumulator_width", "output_passes"),
+    )
+}
+
 ROWS = (
-    Row(
-        name="multiplier_group, k=3 n=16 m=0, aligned F=10",
-        make=_group(lanes=16, outliers=0),
-        goal=Goal(share=0.20, dsp=0, mhz=180),
-        lanes=16,
-    ),
-    Row(
-        name="multiplier_group, k=3 n=16 m=0, aligned F=10",
-        make=_group(lanes=16, outliers=0),
-        leaves="generic",
-        goal=Goal(share=0.27, dsp=0, mhz=180),
-        lanes=16,
-    ),
-    Row(
-        name="multiplier_group, k=3 n=16 m=1, aligned F=10",
-        make=_group(lanes=16, outliers=1),
-        goal=Goal(share=0.29, dsp=2, mhz=140),
-        lanes=16,
-    ),
-    Row(
-        name="multiplier_group, k=3 n=32 m=0, aligned F=10",
-        make=_group(lanes=32, outliers=0),
-        goal=Goal(luts_per_lane=46, dsp=0),
-        lanes=32,
-    ),
+    _group(Goal(share=0.20, dsp=0, mhz=180), lanes=16, outliers=0),
+    _group(Goal(share=0.27, dsp=0, mhz=180), leaves="generic", lanes=16, outliers=0),
+    _group(Goal(share=0.29, dsp=2, mhz=140), lanes=16, outliers=1),
+    _group(Goal(luts_per_lane=46, dsp=0), lanes=32, outliers=0),
+    _group(digit_width=4, lanes=32, outliers=0),
+    _group(digit_width=8, lanes=32, outliers=0),
+    Row(name="multiplied group, k=8 n=32 m=0, aligned F=10, a DSP a lane", make=_multiplied, lanes=32),
+    _group(**_PAPER, placed=False),
+    *(_group(digit_width=k, lanes=16, outliers=0, placed=False) for k in (4, 8)),
+    *(_group(digit_width=k, lanes=32, outliers=m, placed=False) for k in (3, 4) for m in (1, 2)),
+    *(_group(digit_width=k, lanes=32, outliers=0, fraction_bits=12, placed=False) for k in (3, 4)),
+    *(_group(digit_width=k, lanes=32, outliers=0, fraction_bits=14, placed=False) for k in (3, 4)),
     Row(name="FP16 multiply, rounded", make=_multiply, goal=Goal(luts=376, dsp=1, mhz=140)),
     Row(name="FP16 add, rounded", make=_add, goal=Goal(luts=600, mhz=120)),
     Row(name="outlier_selector, n=60 m=4", make=_selector, goal=Goal(mhz=150), lanes=60),
@@ -159,7 +160,7 @@ class Outcome:
     dense : Cells
         Cells of the dense group in the same run.
     measurement : Measurement or None
-        Its placements; None in a run without place and route.
+        Its placements; None in a run without place and route, and of a row that is not placed.
     """
 
     row: Row
@@ -195,7 +196,8 @@ class Outcome:
 
     def to_row(self) -> dict[str, Any]:
         """Line of the table."""
-        reached = f"no: {', '.join(self.missed)}" if self.missed else "yes"
+        goal = str(self.row.goal)
+        reached = f"no: {', '.join(self.missed)}" if self.missed else "yes" if goal else None
         return {
             "piece": self.row.name,
             "leaves": self.row.leaves,
@@ -205,7 +207,7 @@ class Outcome:
             "MHz": None if self.mhz is None else round(self.mhz, 1),
             "of dense": None if self.share is None else round(self.share, 3),
             "a lane": round(self.cells.luts / self.row.lanes, 1) if self.row.lanes else None,
-            "goal": str(self.row.goal),
+            "goal": goal or None,
             "reached": reached,
         }
 
@@ -250,11 +252,12 @@ def area(
         raise ValueError("rows must hold the dense group, which every share is taken of")
     designs = [(f"{row.name}, {row.leaves} leaves", row.make(), LeafTarget(row.leaves)) for row in rows]
     measurements: list[Measurement | None] = [None] * len(rows)
+    cells = flow.count(designs, ECP5_85F)
     if place:
-        measurements = list(flow.measure(designs, ECP5_85F, seeds=seeds, mode="out of context"))
-        cells = [measurement.cells for measurement in measurements]
-    else:
-        cells = flow.count(designs, ECP5_85F)
+        chosen = [number for number, row in enumerate(rows) if row.placed]
+        found = flow.measure([designs[number] for number in chosen], ECP5_85F, seeds=seeds, mode="out of context")
+        for number, measurement in zip(chosen, found, strict=True):
+            measurements[number] = measurement
     dense = cells[list(rows).index(DENSE)]
     return [
         Outcome(row=row, cells=own, dense=dense, measurement=measurement)

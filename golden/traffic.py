@@ -9,19 +9,19 @@ takes the new ones back, see `golden.cost`. `Rates` say how many bits an element
 
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
-from golden import names
+from golden import areas, names
 from golden.cost import DIGIT_COST, HALF_BYTES, LayerShape, machine, predict
 from golden.cost import Traffic as LayerTraffic
 from golden.differential.configuration import Configuration
 from golden.differential.measure import Measure, Row
-from golden.differential.profile import ACTIVATIONS, main_values
+from golden.differential.profile import ACTIVATIONS, NORMS, main_values
 from golden.networks.graph import Network
 from golden.networks.layers import Layer, Shape
 from golden.networks.published import layer_shape
-from golden.parameters import PRESETS, Parameters
+from golden.parameters import EXPONENT_WIDTH, PRESETS, Parameters
 
 __all__ = [
     "CAMBRICON_D",
@@ -34,6 +34,8 @@ __all__ = [
     "bill",
     "items",
     "kind_of",
+    "passes",
+    "price",
     "total",
 ]
 
@@ -60,12 +62,16 @@ class Item:
         As of the layer.
     shapes : tuple of LayerShape
         Products to compute: one, or none; two for a product of two activations in delta form.
+    digits : tuple of str
+        The operand that is digits in each of `shapes`.
     dense : tuple of LayerShape
         Products when nothing is a delta.
     weights : bool
         Whether one operand are weights.
     sources : mapping of str to int
         Operands that this layer is the first to read, and their elements.
+    anew : bool
+        Whether operands are sent raw in every step, so that the result adds to no state (raw attention).
     outputs : int
         Elements of its result, if it is a product.
     groups : mapping of str to int
@@ -79,9 +85,11 @@ class Item:
     name: str
     kind: str
     shapes: tuple[LayerShape, ...] = ()
+    digits: tuple[str, ...] = ()
     dense: tuple[LayerShape, ...] = ()
     weights: bool = True
     sources: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    anew: bool = False
     outputs: int = 0
     groups: Mapping[str, int] = dataclasses.field(default_factory=dict)
     masked: int = 0
@@ -104,7 +112,7 @@ def items(network: Network, batch: int = 1, attention: str = "delta", *, modulat
     batch : int
         Images of one step.
     attention : str
-        Products of two activations in the open loop on ``delta`` groups, or ``raw``.
+        Products of two activations on ``delta`` groups, or ``raw``.
     modulated : bool
         Whether, in the open loop, factors that depend on time or label are taken for constant between two steps, so
         that deltas go through them. `golden.differential.open_loop` does not.
@@ -144,7 +152,14 @@ def items(network: Network, batch: int = 1, attention: str = "delta", *, modulat
             quantised[layer.name] = shaping and not layer.contracted and flags[0]
         if layer.contracted:
             products = _products(layer, shapes)
-            values |= {"outputs": _size(shapes[layer.name]), "shapes": products * (2 if both else 1), "dense": products}
+            twice = both and attention == "delta"
+            values |= {
+                "outputs": _size(shapes[layer.name]),
+                "shapes": products * (2 if twice else 1),
+                "digits": tuple(source for source, _ in operands[: 2 if twice else 1]),
+                "dense": products,
+                "anew": layer.kind == "matmul" and attention == "raw",
+            }
             if _leaves_raw(network, layer.name, main, attention, modulated):
                 values["raw_out"] = values["outputs"]
         if layer.contracted or groups or values.get("masked"):
@@ -188,7 +203,7 @@ def _leaves_raw(network: Network, name: str, main: frozenset[str], attention: st
         linear = layer.linear and not layer.contracted
         if conditioned:
             linear = layer.kind == "add_channel" or (modulated and layer.kind in ("modulate", "gate"))
-        onward = linear or layer.kind in ("group_norm", "layer_norm")
+        onward = linear or layer.kind in NORMS
         if not onward or _leaves_raw(network, layer.name, main, attention, modulated):
             return True
     return not readers
@@ -203,11 +218,11 @@ class Rates:
     input_bits, output_bits : float
         Bits of an element; in the open loop `output_bits` are those of whatever is quantised.
     passes : float
-        Passes of an input.
+        Clocks of a lane for an input: passes, and a digit wider than the machine's k counts for several.
     zero_groups : float
         Share of groups that are zero.
-    by_input, by_output : mapping of str to float
-        Bits of single values, where they are known.
+    by_input, by_output, by_passes : mapping of str to float
+        Bits and passes of single values, where they are known.
     source : str
         Where this is from.
     """
@@ -218,11 +233,26 @@ class Rates:
     zero_groups: float = 0.0
     by_input: Mapping[str, float] = dataclasses.field(default_factory=dict)
     by_output: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    by_passes: Mapping[str, float] = dataclasses.field(default_factory=dict)
     source: str = ""
 
     @classmethod
-    def measured(cls, measure: Measure, *, joint: bool, source: str = "") -> "Rates":
-        """Rates of a sampling; `joint` takes the joint form for what comes in more than one pass, not the stream's."""
+    def measured(
+        cls, measure: Measure, *, joint: bool, source: str = "", steps: Container[int] | None = None
+    ) -> "Rates":
+        """Rates of a sampling.
+
+        Parameters
+        ----------
+        measure : Measure
+            Its notes.
+        joint : bool
+            Whether what comes in more than one pass takes the joint form, where that is smaller, not the stream's.
+        source : str
+            Where they are from.
+        steps : container of int
+            Steps that count; default: all.
+        """
 
         def bits(rows: Iterable[Row]) -> float:
             rows = list(rows)
@@ -230,22 +260,79 @@ class Rates:
             spent = sum(min(row.bits, row.joint) if joint else row.bits for row in rows)
             return spent / elements if elements else 0.0
 
-        def by_name(notes: Mapping[tuple[int, str], Row]) -> dict[str, float]:
+        def by_name(notes: Mapping[tuple[int, str], Row]) -> dict[str, list[Row]]:
             kept: dict[str, list[Row]] = {}
-            for (_, name), row in notes.items():
-                kept.setdefault(name, []).append(row)
-            return {name: bits(rows) for name, rows in kept.items()}
+            for (step, name), row in notes.items():
+                if steps is None or step in steps:
+                    kept.setdefault(name, []).append(row)
+            return kept
 
-        digits = measure.total(measure.inputs or measure.outputs)
+        inputs, outputs = by_name(measure.inputs), by_name(measure.outputs)
+        digits = inputs or outputs
+        whole = sum((row for rows in digits.values() for row in rows), Row())
         return cls(
-            input_bits=bits(measure.inputs.values()),
-            output_bits=bits(measure.outputs.values()),
-            passes=digits.digits / digits.elements,
-            zero_groups=digits.zero_groups / digits.groups if digits.groups else 0.0,
-            by_input=by_name(measure.inputs),
-            by_output=by_name(measure.outputs),
+            input_bits=bits(row for rows in inputs.values() for row in rows),
+            output_bits=bits(row for rows in outputs.values() for row in rows),
+            passes=whole.clocks / whole.elements if whole.elements else 1.0,
+            zero_groups=whole.zero_groups / whole.groups if whole.groups else 0.0,
+            by_input={name: bits(rows) for name, rows in inputs.items()},
+            by_output={name: bits(rows) for name, rows in outputs.items()},
+            by_passes={
+                name: sum(row.clocks for row in rows) / sum(row.elements for row in rows)
+                for name, rows in digits.items()
+            },
             source=source,
         )
+
+    @classmethod
+    def elsewhere(cls, measure: Measure, *, joint: bool, source: str = "") -> "Rates":
+        """Rates for another network than the measured one: names of values mean nothing there, and bits of lanes that
+        only pad its narrow layers are left out.
+        """
+        found = cls.measured(measure, joint=joint, source=source)
+        bits = []
+        for notes in (measure.inputs, measure.outputs):
+            spent = elements = 0.0
+            for row in notes.values():
+                forms = (row.bits - row.padding, row.joint - row.joint_padding)
+                spent += min(forms) if joint else forms[0]
+                elements += row.elements
+            bits.append(spent / elements if elements else 0.0)
+        return dataclasses.replace(
+            found, input_bits=bits[0], output_bits=bits[1], by_input={}, by_output={}, by_passes={}
+        )
+
+
+def passes(network: Network, configuration: Configuration, steps: int) -> dict[str, float]:
+    """Clocks of a lane that every operand takes by the rules of a configuration, on average over the steps.
+
+    All passes count, those included that no vector of a tensor needs. A digit wider than the machine's k, which
+    ``layer_digits`` may ask for, takes ``ceil((k' - 1) / (k - 1))`` clocks.
+    """
+    found = {}
+    main, c = main_values(network), configuration
+    entry = next(iter(network.inputs))
+    for source in dict.fromkeys(
+        source
+        for layer in network.layers
+        if layer.name in main and layer.contracted
+        for source in layer.inputs[: len(layer.contracted)]
+        if source in main
+    ):
+        layers = network.consumers(source)
+        readers = tuple(layer.name for layer in layers)
+        raw = c.attention == "raw" and any(layer.kind == "matmul" for layer in layers)
+        wide = -(-(c.digits_of(readers) - 1) // (c.machine.digit_width - 1))
+        total = 0
+        for step in range(steps):
+            count = c.passes_of(step, steps, readers, first_layer=source == entry)
+            if c.refreshes(step):
+                count = max(count, c.first_passes)
+            elif raw:
+                count = max(count, c.raw_passes)
+            total += count * wide
+        found[source] = total / steps
+    return found
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -268,6 +355,9 @@ class Bill:
         Steps of the array, and those of a dense FP16 array whose multipliers cost as much.
     macs : int
         Multiply-accumulates of the layers, each once.
+    work : float
+        Clocks of single lanes that these keep: passes, products of two activations in delta form twice, skipped zero
+        groups taken off (of all rows at a time); lanes that only pad, and tiles that are not full, are left out.
     """
 
     link_in: float = 0.0
@@ -280,6 +370,7 @@ class Bill:
     cycles: float = 0.0
     dense_cycles: float = 0.0
     macs: int = 0
+    work: float = 0.0
 
     def __add__(self, other: "Bill") -> "Bill":
         pairs = zip(dataclasses.astuple(self), dataclasses.astuple(other), strict=True)
@@ -298,7 +389,9 @@ class Bill:
         return self.link / self.yardstick if self.yardstick else None
 
 
-def bill(item: Item, kind: str, rates: Rates, parameters: Parameters) -> Bill:
+def bill(
+    item: Item, kind: str, rates: Rates, parameters: Parameters, configuration: Configuration | None = None
+) -> Bill:
     """Bill of one layer.
 
     ``I`` inputs, ``O`` outputs, ``G`` elements quantised in the open loop, ``M`` masked, ``b`` bits of `rates`, ``w``
@@ -312,7 +405,27 @@ def bill(item: Item, kind: str, rates: Rates, parameters: Parameters) -> Bill:
         sign_mask    s M + 16 raw in       b_out G + 16 raw out  w G + s M        w G + s M
         closed_loop  b_in I                b_out O               2 w O + w I      w O + w I
 
-    Cycles are those of `golden.cost.predict`, times the passes.
+    What a closed loop's configuration changes in that: outputs that are not quantised cross at 16 bits; a residual kept
+    in r bits takes ``r + 6 / n`` instead of the w of an input; a prediction reads the states before the last ones too
+    (w I + w O more; buffers swap, so nothing more is written); operands that are sent raw keep no state, and the result
+    is read once.
+
+    Cycles are those of `golden.cost.predict`, times the passes of the operand that is digits. Raw FP16 operands of the
+    open loop's attention go through the m float multipliers of a group, in n / m clocks; without any they are
+    ``ceil(11 / (k - 1))`` passes of digits.
+
+    Parameters
+    ----------
+    item : Item
+        The layer.
+    kind : str
+        One of `KINDS`.
+    rates : Rates
+        Bits and passes.
+    parameters : Parameters
+        The machine.
+    configuration : Configuration
+        What else applies; default: nothing special.
     """
     names.lookup("Kind", kind, KINDS)
     i, o, w, s = item.inputs, item.outputs, parameters.state_bits, parameters.mask_width
@@ -333,17 +446,27 @@ def bill(item: Item, kind: str, rates: Rates, parameters: Parameters) -> Bill:
         raw = 16 * (item.raw_in + item.raw_out)
         crossing = (s * item.masked + 16 * item.raw_in, bits + 16 * item.raw_out, state, state)
     else:
-        crossing = (inputs, outputs, 2 * w * o + w * i, w * o + w * i)
+        if configuration is not None and configuration.exact_outputs:
+            outputs = 16 * o
+        crossing = (inputs, outputs, *_closed_memory(item, parameters, configuration))
     dense = [predict(shape, parameters, "dense") for shape in item.dense]
     dense_cycles = sum(one.compute_cycles for one in dense)
+    macs = sum(one.macs for one in item.dense)
     if kind == "fp16":
-        cycles = float(dense_cycles)
+        cycles, work = float(dense_cycles), float(macs)
     elif kind == "int8":  # on multipliers of 8 bits by FP16 that cost as much
-        cycles = dense_cycles * max(DIGIT_COST * 7 / 2, 0.0)
+        cycles, work = dense_cycles * DIGIT_COST * 7 / 2, float(macs)
     else:
+        cycles = work = 0.0
         traffic = LayerTraffic(zero_groups=rates.zero_groups)
         whole = item.dense if kind == "raw" else item.shapes
-        cycles = rates.passes * sum(predict(one, parameters, "closed_loop", traffic).compute_cycles for one in whole)
+        for shape, source in zip(whole, item.digits or ("",) * len(whole), strict=False):
+            times, skips = rates.by_passes.get(source, rates.passes), traffic
+            if kind == "sign_mask" and item.kind == "matmul" and len(item.shapes) == 1:
+                p, skips = parameters, LayerTraffic()
+                times = p.lanes / p.outliers if p.outliers else float(-(-11 // (p.digit_width - 1)))
+            cycles += times * predict(shape, parameters, "closed_loop", skips).compute_cycles
+            work += times * shape.macs * (1 - skips.zero_groups**parameters.rows)
     link_in, link_out, read, written = (bits / 8 for bits in crossing)
     weights = sum(one.weight_bytes for one in dense) if item.weights else 0
     return Bill(
@@ -356,8 +479,23 @@ def bill(item: Item, kind: str, rates: Rates, parameters: Parameters) -> Bill:
         yardstick=HALF_BYTES * (i + o),
         cycles=cycles,
         dense_cycles=dense_cycles,
-        macs=sum(one.macs for one in item.dense),
+        macs=macs,
+        work=work,
     )
+
+
+def _closed_memory(item: Item, parameters: Parameters, configuration: Configuration | None) -> tuple[float, float]:
+    """Bits read and written behind the engine in the closed loop."""
+    i, o, w = item.inputs, item.outputs, parameters.state_bits
+    if item.anew:
+        return w * o, w * o
+    held, predicts = float(w), False
+    if configuration is not None:
+        # a prediction passes through linear readers only, so what products of two activations read has none
+        predicts = configuration.prediction and item.kind != "matmul"
+        if configuration.residual_bits:
+            held = configuration.residual_bits + EXPONENT_WIDTH / parameters.lanes
+    return 2 * w * o + held * i + (w * (i + o) if predicts else 0), w * o + held * i
 
 
 def total(bills: Iterable[Bill]) -> Bill:
@@ -370,18 +508,68 @@ def kind_of(configuration: Configuration) -> str:
     return "fp16" if configuration.flow == "dense" else configuration.flow
 
 
+def price(
+    network: Network, configuration: Configuration, measure: Measure | None, report: Sequence[Mapping[str, Any]]
+) -> dict[str, float | None]:
+    """What a method costs, whatever its machine is.
+
+    Parameters
+    ----------
+    network, configuration : Network, Configuration
+        What ran.
+    measure : Measure
+        Notes of it; None of the dense method.
+    report : sequence of mapping
+        Areas, see `golden.areas.read`.
+
+    Returns
+    -------
+    dict
+        ``link_bits`` that cross the link for a boundary element, in and out together (Diffy: 32, see `golden.traffic`;
+        deltas in the smaller of stream and joint form), and ``area_cycles``: LUTs of a multiplier lane times the clocks
+        that a multiply-accumulate keeps it (`Bill.work`); None if this very group is not in the report.
+    """
+    kind = kind_of(configuration)
+    rates = Rates() if measure is None else Rates.measured(measure, joint=True)
+    table = items(network, 1, configuration.attention)
+    whole = total(bill(item, kind, rates, configuration.machine, configuration) for item in table)
+    luts = areas.lane(report, None if kind == "fp16" else configuration.machine)
+    return {"link_bits": 32 * whole.ratio, "area_cycles": None if luts is None else luts * whole.work / whole.macs}
+
+
 # The published machine ----------------------------------------------------------------------------------------------
 
 PAPER = "Cambricon-D, ISCA 2024, doi 10.1109/ISCA59077.2024.00070"
 """Where `CAMBRICON_D` is from."""
 
-CAMBRICON_D: dict[str, dict[str, tuple[float, float]]] = {
-    "guided-diffusion-128": {"Cambricon-D": (1.46, 1.12), "its PE, Diffy's dataflow": (0.72, 3.27)},
-    "guided-diffusion-256": {"Cambricon-D": (2.02, 1.32), "its PE, Diffy's dataflow": (0.77, 5.78)},
-    "guided-diffusion-512": {"Cambricon-D": (2.38, 2.04), "its PE, Diffy's dataflow": (0.60, 11.58)},
-    "sd15": {"Cambricon-D": (2.38, 1.48), "its PE, Diffy's dataflow": (1.03, 6.83)},
+CAMBRICON_D: dict[str, dict[str, tuple[float, float | None]]] = {
+    "guided-diffusion-128": {
+        "Cambricon-D": (1.46, 1.12),
+        "its PE, Diffy's dataflow": (0.72, 3.27),
+        "its dataflow, int5 PE without outliers": (1.33, None),
+        "its outliers on an asynchronous array": (1.00, None),
+    },
+    "guided-diffusion-256": {
+        "Cambricon-D": (2.02, 1.32),
+        "its PE, Diffy's dataflow": (0.77, 5.78),
+        "its dataflow, int5 PE without outliers": (1.65, None),
+        "its outliers on an asynchronous array": (1.70, None),
+    },
+    "guided-diffusion-512": {
+        "Cambricon-D": (2.38, 2.04),
+        "its PE, Diffy's dataflow": (0.60, 11.58),
+        "its dataflow, int5 PE without outliers": (1.73, None),
+        "its outliers on an asynchronous array": (1.13, None),
+    },
+    "sd15": {
+        "Cambricon-D": (2.38, 1.48),
+        "its PE, Diffy's dataflow": (1.03, 6.83),
+        "its dataflow, int5 PE without outliers": (1.85, None),
+        "its outliers on an asynchronous array": (2.09, None),
+    },
 }
-"""Published: speed-up over the dense machine of the same arithmetic cost, and off-chip traffic relative to it.
+"""Published: speed-up over the dense machine of the same arithmetic cost, and off-chip traffic relative to it, None
+where it is not given. The last two are its own ablations of the PE.
 
 The fourth network is Stable Diffusion 1.4 at 512 x 512 pixels, whose shape is that of ``sd15``.
 """
@@ -392,7 +580,11 @@ BANDWIDTH = 1500.0
 
 
 def against_dense(
-    table: Sequence[Item], kind: str, rates: Rates, parameters: Parameters | None = None
+    table: Sequence[Item],
+    kind: str,
+    rates: Rates,
+    parameters: Parameters | None = None,
+    configuration: Configuration | None = None,
 ) -> tuple[float, float]:
     """Predicted counterpart of a row of `CAMBRICON_D`: speed-up over the dense machine, and traffic relative to it.
 
@@ -410,6 +602,8 @@ def against_dense(
     parameters : Parameters
         Of a group, the default is the published one. There are always 128 x 128 of the published cost: groups of
         another shape are counted as many as cost as much.
+    configuration :
+        As for `bill`.
     """
     paper = PRESETS["paper"]
     own_shape = dataclasses.replace(parameters or paper, rows=paper.rows, columns=paper.columns)
@@ -418,7 +612,7 @@ def against_dense(
     for item in table:
         if not item.weights:
             continue
-        dense, own = bill(item, "fp16", Rates(), paper), bill(item, kind, rates, own_shape)
+        dense, own = bill(item, "fp16", Rates(), paper), bill(item, kind, rates, own_shape, configuration)
         for side, cycles, size in ((0, dense.cycles, dense.weights), (1, own.cycles * fair, own.weights + own.link)):
             times[side] += max(cycles, size / BANDWIDTH)
             moved[side] += size

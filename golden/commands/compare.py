@@ -1,6 +1,5 @@
 """``golden compare``: what methods do to the images, against dense sampling with the same seed."""
 
-import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ import click
 import numpy as np
 
 from golden import console, traffic, zoo
+from golden.areas import read as read_areas
 from golden.commands import options
 from golden.commands.stats import measured
 from golden.commands.subject import subject
@@ -17,7 +17,6 @@ from golden.differential.configuration import Configuration
 from golden.differential.profile import calibrate
 from golden.differential.run import Run, run
 from golden.networks.graph import Network
-from golden.parameters import Parameters
 from golden.sampling import Conditioning, Given, Process, Sampler, Step, condition
 from golden.zoo import quality
 
@@ -136,75 +135,25 @@ def price(
     configuration: Configuration,
     name: str,
     steps: int,
-    areas: Sequence[Mapping[str, Any]] = (),
+    report: Sequence[Mapping[str, Any]] = (),
     *,
     given: Given = (3,),
     **how: Any,
 ) -> dict[str, Any]:
-    """What a method costs, measured on a sampling of one image.
+    """`golden.traffic.price`, measured on a sampling of one image.
 
     Parameters
     ----------
     network, configuration, name, steps, given :
         What is run, as in `rows`.
+    report : sequence of mapping
+        Areas.
     how :
         Sampler and guidance, as in `rows`.
-    areas : sequence of mapping
-        Report of ``python -m fpga area``.
-
-    Returns
-    -------
-    dict
-        ``link_bits`` that cross the link for a boundary element, in and out together (Diffy: 32, see
-        `golden.traffic`; output deltas in their joint form), and ``area_cycles``: LUTs of a multiplier lane times the
-        clocks that a multiply-accumulate keeps it. Without a group of this k in the report its LUTs are those of k = 3
-        times (k - 1) / 2; without one of these n and m, or without a report, ``area_cycles`` is None.
     """
-    rates = traffic.Rates()
-    if configuration.flow != "dense":
-        notes = measured(network, name, configuration, given, steps, **how)
-        rates = traffic.Rates.measured(notes, joint=True)
-    machine, kind = configuration.machine, traffic.kind_of(configuration)
-    bills = [traffic.bill(item, kind, rates, machine) for item in traffic.items(network, 1, configuration.attention)]
-    bill = traffic.total(bills)
-    lane = _luts(areas, None) if kind == "fp16" else _luts(areas, machine)
-    busy = 1.0 if kind == "fp16" else bill.cycles * machine.rows * machine.columns * machine.lanes / bill.macs
-    return {"link_bits": 32 * bill.ratio, "area_cycles": None if lane is None else lane * busy}
-
-
-def _luts(areas: Sequence[Mapping[str, Any]], machine: Parameters | None) -> float | None:
-    """LUTs of a lane of a dense group, or of a machine's multiplier group."""
-    for row in areas:
-        lanes, luts = row["lanes"], row["cells"]["luts"]
-        if machine is None and row["piece"].startswith("dense group"):
-            return luts / lanes
-    if machine is None:
-        return None
-    for k, factor in ((machine.digit_width, 1.0), (3, (machine.digit_width - 1) / 2)):
-        start = f"multiplier_group, k={k} n={machine.lanes} m={machine.outliers},"
-        for row in areas:
-            if row["piece"].startswith(start) and row["leaves"] == "ecp5":
-                return factor * row["cells"]["luts"] / row["lanes"]
-    return None
-
-
-def _areas(path: Path | None) -> list[dict[str, Any]]:
-    """Report of ``python -m fpga area``.
-
-    Raises
-    ------
-    OSError, ValueError
-        If it cannot be read or is something else.
-    """
-    if path is None:
-        return []
-    try:
-        report = json.loads(path.read_text(encoding="utf-8"))
-        for row in report:
-            row["piece"], row["leaves"], row["lanes"], row["cells"]["luts"]
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
-        raise ValueError(f"Areas must be a report of `python -m fpga area`, not {str(path)!r}") from error
-    return report
+    dense = configuration.flow == "dense"
+    notes = None if dense else measured(network, name, configuration, given, steps, **how)
+    return traffic.price(network, configuration, notes, report)
 
 
 def draw_prices(found: Sequence[Mapping[str, Any]], path: Path) -> None:
@@ -270,7 +219,7 @@ def draw(found: Sequence[Mapping[str, Any]], path: Path) -> None:
 @click.option(
     "--areas",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Report of `python -m fpga area`, build/fpga/area.json: cost as area, too.",
+    help="Report of `python -m fpga area`, build/fpga/area.json, instead of the figures that are shipped.",
 )
 @options.as_json
 def command(
@@ -297,7 +246,7 @@ def command(
     options.writable(pareto)
     if plot is not None and plot == pareto:
         raise ValueError(f"Pictures must be two files, not {str(plot)!r} twice")
-    report = _areas(areas)
+    report = read_areas(areas)
     found = []
     for one, given in zip(subjects, asked, strict=True):
         model, how = one.network, {"sampler": one.sampler, "guidance": guidance}

@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from golden import console, names, zoo
+from golden import console, names, ranking, zoo
+from golden.areas import read as read_areas
 from golden.commands import options
 from golden.differential.sweep import sweep, variants
 
@@ -25,14 +26,41 @@ __all__ = ["command"]
 @options.count(16, 1000)
 @options.seed
 @click.option("--out", type=click.Path(path_type=Path), help="File to which every row is appended as a line of JSON.")
+@click.option("--rank", is_flag=True, help="Sort by dB for a byte on the link, then by dB for LUTs times clocks.")
+@click.option(
+    "--read",
+    "earlier",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Run nothing: take the rows of an earlier --out.",
+)
+@click.option(
+    "--areas",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Report of `python -m fpga area`, instead of the figures that are shipped.",
+)
 @options.as_json
 def command(
-    network: str, variant: str, listed: bool, steps: int, count: int, seed: int, out: Path | None, as_json: bool
+    network: str,
+    variant: str,
+    listed: bool,
+    steps: int,
+    count: int,
+    seed: int,
+    out: Path | None,
+    rank: bool,
+    earlier: Path | None,
+    areas: Path | None,
+    as_json: bool,
 ) -> None:
     """Run variants of the methods: dB, bits on the link and work of the array for one change at a time."""
     chosen = _matching(variant)
     if listed:
         click.echo("\n".join(chosen))
+        return
+    report = read_areas(areas)
+    if earlier is not None:
+        rows = [row for row in _earlier(earlier) if row["variant"] in chosen or variant == "*"]
+        _show(rows, rank, as_json)
         return
     models = {name.strip(): zoo.load(name.strip()) for name in network.split(",")}
     options.writable(out, ".jsonl")
@@ -42,13 +70,46 @@ def command(
         def track(variants: Sequence[str], name: str = name) -> Iterator[str]:
             return iter(console.progress(variants, f"Variants on {name}"))
 
-        for row in sweep(model, steps, chosen, images=count, seed=seed, track=track):
+        for row in sweep(model, steps, chosen, images=count, seed=seed, areas=report, track=track):
             found.append(row)
             if out is not None:
                 with open(out, "a", encoding="utf-8") as file:
                     file.write(json.dumps(row) + "\n")
-    title = "PSNR (dB against dense), bits an element, bits on the link over 32 a boundary, groups worked on over dense"
-    console.show(found, title=title, as_json=as_json)
+    _show(found, rank, as_json)
+
+
+def _show(rows: list[dict[str, Any]], rank: bool, as_json: bool) -> None:
+    if not rank:
+        title = "PSNR (dB against dense), bits an element, link over Diffy's 32 bits, groups worked on over dense"
+        console.show(rows, title=title, as_json=as_json)
+        return
+    rows = ranking.merits(rows)
+    tables = {key: ranking.ranked(rows, key) for key in ranking.KEYS}
+    if as_json:
+        console.show([{"table": key, **row} for key, table in tables.items() for row in table], as_json=True)
+        return
+    kept = ("network", "steps", "variant", "psnr_mean", "link_bits", "area_cycles")
+    added = ("db_per_byte", "db_per_area", "db_over", "link_over", "area_over", "front")
+    for key, table in tables.items():
+        title = f"Sorted by {key}; *_over: against {ranking.BASELINE}; front: nothing else is as good for no more"
+        console.show([{name: row[name] for name in (*kept, *added)} for row in table], title=title)
+
+
+def _earlier(path: Path) -> list[dict[str, Any]]:
+    """Rows of an earlier run.
+
+    Raises
+    ------
+    OSError, ValueError
+        If they cannot be read or are something else.
+    """
+    try:
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        for row in rows:
+            row["variant"], row["network"], row["steps"], row["psnr_mean"], row["link_bits"], row["area_cycles"]
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        raise ValueError(f"Rows must be those of `golden sweep --out`, not {str(path)!r}") from error
+    return rows
 
 
 def _matching(patterns: str) -> list[str]:

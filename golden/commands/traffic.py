@@ -15,7 +15,7 @@ from golden.commands.subject import folder, outline
 from golden.differential.configuration import Configuration
 from golden.networks import published
 from golden.networks.graph import Network
-from golden.parameters import PRESETS
+from golden.parameters import PRESETS, Parameters
 from golden.traffic import CAMBRICON_D, PAPER, Item, Rates
 
 __all__ = ["command", "flows", "published_rows"]
@@ -71,18 +71,18 @@ def flows(
     first = next(iter(methods.values()))
     plain = Rates(source="exact")
     table = {
-        "dense FP16": ("fp16", plain, first[0].machine, "delta"),
-        "dense INT8": ("int8", plain, first[0].machine, "delta"),
-        "Diffy": ("diffy", Rates(passes=first[1].passes, zero_groups=first[1].zero_groups), first[0].machine, "delta"),
+        "dense FP16": ("fp16", plain, first[0].machine, None),
+        "dense INT8": ("int8", plain, first[0].machine, None),
+        "Diffy": ("diffy", Rates(passes=first[1].passes, zero_groups=first[1].zero_groups), first[0].machine, None),
     }
     for name, (configuration, rates) in methods.items():
-        table[name] = (traffic.kind_of(configuration), rates, configuration.machine, configuration.attention)
+        table[name] = (traffic.kind_of(configuration), rates, configuration.machine, configuration)
     found = []
-    for name, (kind, rates, machine, attention) in table.items():
-        items = traffic.items(network, batch, attention)
+    for name, (kind, rates, machine, method) in table.items():
+        items = traffic.items(network, batch, "delta" if method is None else method.attention)
         parts = {item.name: [item] for item in items} if by == "layer" else {"": items}
         for layer, part in parts.items():
-            bill = traffic.total(traffic.bill(item, kind, rates, machine) for item in part)
+            bill = traffic.total(traffic.bill(item, kind, rates, machine, method) for item in part)
             groups = sum(sum(item.groups.values()) for item in part) if kind == "sign_mask" else 0
             found.append(
                 {
@@ -119,7 +119,7 @@ def published_rows(
     -------
     list of dict
         ``network``, ``machine``, ``speedup`` over the dense machine of the same cost, ``traffic`` off chip relative to
-        it, and ``source``.
+        it (None where it was not published), and ``source``.
     """
     found = []
     for name in chosen:
@@ -128,13 +128,15 @@ def published_rows(
         table: list[Item] = traffic.items(published.network(name), 2 if name in GUIDED else 1, "raw", modulated=True)
         first = next(iter(methods.values()))[1]
         diffy = Rates(passes=first.passes, zero_groups=first.zero_groups)
-        cases = [("diffy", "Diffy's dataflow, predicted", diffy, PRESETS["paper"])]
+        cases: list[tuple[str, str, Rates, Parameters, Configuration | None]] = [
+            ("diffy", "Diffy's dataflow, predicted", diffy, PRESETS["paper"], None)
+        ]
         for method, (configuration, rates) in methods.items():
             if configuration.flow != "dense":
                 kind = traffic.kind_of(configuration)
-                cases.append((kind, f"{method}, predicted", rates, configuration.machine))
-        for kind, machine, rates, parameters in cases:
-            speedup, moved = traffic.against_dense(table, kind, rates, parameters)
+                cases.append((kind, f"{method}, predicted", rates, configuration.machine, configuration))
+        for kind, machine, rates, parameters, one in cases:
+            speedup, moved = traffic.against_dense(table, kind, rates, parameters, one)
             found.append(
                 {"network": name, "machine": machine, "speedup": speedup, "traffic": moved, "source": rates.source}
             )
@@ -142,28 +144,35 @@ def published_rows(
 
 
 def _rates(
-    kindred: str, name: str, configuration: Configuration, steps: int, form: str, given: Mapping[str, float]
-) -> Rates:
-    """Rates of a method: measured on a network of the zoo where they are not given."""
-    if len(given) == 3:
-        return Rates(**given, source="given")
+    kindred: str,
+    name: str,
+    configuration: Configuration,
+    steps: int,
+    joint: bool,
+    given: Mapping[str, float],
+    targets: Sequence[Network],
+) -> dict[str, Rates]:
+    """Rates of a method on each network: measured on a network of the zoo where they are not given.
+
+    Without a measurement, passes are those that the method's rules say, over the steps of a sampling.
+    """
+    bits = {key: value for key, value in given.items() if key != "passes"}
+    if len(bits) == 3:
+        found = {}
+        for network in targets:
+            own = {} if "passes" in given else traffic.passes(network, configuration, steps)
+            mean = sum(own.values()) / len(own) if own else 1.0
+            found[network.name] = Rates(**{"passes": mean, **given}, by_passes=own, source="given")
+        return found
     notes = measured(zoo.load(kindred), name, configuration, np.array([3]), steps)
     source = f"measured on {kindred}, {steps} steps" + (", but those given" if given else "")
-    found = Rates.measured(notes, joint=form == "joint", source=source)
-    whole = {"input_bits": ("by_input",), "output_bits": ("by_output",)}
-    values = {field: getattr(found, field) for field in ("input_bits", "output_bits", "passes", "zero_groups")}
-    tables = {"by_input": found.by_input, "by_output": found.by_output}
-    for field in given:
-        for part in whole.get(field, ()):
-            tables[part] = {}
-    return Rates(**{**values, **given}, **tables, source=source)
-
-
-def _averages(methods: Mapping[str, tuple[Configuration, Rates]]) -> dict[str, tuple[Configuration, Rates]]:
-    """Rates for another network than the one they were measured on: names of values mean nothing there."""
-    return {
-        name: (one, dataclasses.replace(rates, by_input={}, by_output={})) for name, (one, rates) in methods.items()
-    }
+    tables = {"input_bits": "by_input", "output_bits": "by_output", "passes": "by_passes"}
+    changes = {**given, **{tables[field]: {} for field in given if field in tables}}
+    own, other = (
+        dataclasses.replace(form(notes, joint=joint, source=source), **changes)
+        for form in (Rates.measured, Rates.elsewhere)
+    )
+    return {network.name: own if network.name == kindred else other for network in targets}
 
 
 @click.command("traffic")
@@ -186,6 +195,7 @@ def _averages(methods: Mapping[str, tuple[Configuration, Rates]]) -> dict[str, t
 @click.option("--input-bits", type=click.FloatRange(0, 64), help="Bits of an input, instead of those measured.")
 @click.option("--output-bits", type=click.FloatRange(0, 64), help="Bits of an output.")
 @click.option("--zero-groups", type=click.FloatRange(0, 1), help="Share of groups that are zero.")
+@click.option("--passes", type=click.FloatRange(0, 64), help="Passes of an input, instead of the method's.")
 @options.picture("plot", "traffic.png", "Draw the published speed-up and traffic, ours beside them, and the link.")
 @options.as_json
 def command(
@@ -198,6 +208,7 @@ def command(
     input_bits: float | None,
     output_bits: float | None,
     zero_groups: float | None,
+    passes: float | None,
     plot: Path | None,
     as_json: bool,
 ) -> None:
@@ -208,24 +219,26 @@ def command(
     methods = options.methods(method)
     targets = [find(name.strip()) for name in network.split(",")]
     options.writable(plot)
-    given = {"input_bits": input_bits, "output_bits": output_bits, "zero_groups": zero_groups}
+    given = {"input_bits": input_bits, "output_bits": output_bits, "zero_groups": zero_groups, "passes": passes}
     given = {key: value for key, value in given.items() if value is not None}
-    rates: dict[str, dict[str, tuple[Configuration, Rates]]] = {}
-    kinds = [kindred for _, kindred in targets]
     compared = [one.name for one, _ in targets if one.name in CAMBRICON_D]
-    if plot is not None:
-        kinds.append(KINDRED["unet2d"])
-    for kindred in dict.fromkeys(kinds):
-        rates[kindred] = {
-            name: (one, Rates() if one.flow == "dense" else _rates(kindred, name, one, steps, form, given))
-            for name, one in methods.items()
-        }
-    found = []
-    for one, kindred in targets:
-        own = rates[kindred] if one.name == kindred else _averages(rates[kindred])
-        found += flows(one, own, batch=batch, by=by)
     wanted = tuple(CAMBRICON_D) if plot is not None else tuple(compared)
-    beside = published_rows(_averages(rates[KINDRED["unet2d"]]), wanted) if wanted else []
+    networks = {one.name: (one, kindred) for one, kindred in targets}
+    networks |= {name: (published.network(name), KINDRED["unet2d"]) for name in wanted if name not in networks}
+    rates: dict[str, dict[str, tuple[Configuration, Rates]]] = {name: {} for name in networks}
+    for kindred in dict.fromkeys(kindred for _, kindred in networks.values()):
+        own = [one for one, kind in networks.values() if kind == kindred]
+        for name, one in methods.items():
+            if one.flow == "dense":
+                every = dict.fromkeys((network.name for network in own), Rates())
+            else:
+                every = _rates(kindred, name, one, steps, form == "joint", given, own)
+            for network_name, found_rates in every.items():
+                rates[network_name][name] = (one, found_rates)
+    found = []
+    for one, _ in targets:
+        found += flows(one, rates[one.name], batch=batch, by=by)
+    beside = [row for name in wanted for row in published_rows(rates[name], (name,))]
     if as_json:
         shown = [{"table": "flows", **row} for row in found]
         shown += [{"table": "published", **row} for row in beside if row["network"] in compared]
@@ -264,12 +277,23 @@ def draw(found: Sequence[Mapping[str, Any]], beside: Sequence[Mapping[str, Any]]
     """Save speed-up and traffic of the published machine with ours beside, and the link of the networks asked for."""
     networks = list(dict.fromkeys(row["network"] for row in beside))
     machines = list(dict.fromkeys(row["machine"] for row in beside))
-    colours = ("#222222", "#888888", "#c9b458", "#d1495b", "#52616b", "#2e86ab", "#7a9e7e", "#b08ea2")
+    colours = (
+        "#222222",
+        "#888888",
+        "#b3b3b3",
+        "#d9d9d9",
+        "#c9b458",
+        "#d1495b",
+        "#52616b",
+        "#2e86ab",
+        "#7a9e7e",
+        "#b08ea2",
+    )
     with options.figure(path, 1, 3 if found else 2, figsize=(17 if found else 12, 4.5), squeeze=False) as (_, axes):
         for panel, key in zip(axes[0], ("speedup", "traffic"), strict=False):
             width = 0.8 / len(machines)
             for place, machine in enumerate(machines):
-                values = [row[key] for row in beside if row["machine"] == machine]
+                values = [np.nan if row[key] is None else row[key] for row in beside if row["machine"] == machine]
                 at = np.arange(len(networks)) + (place - (len(machines) - 1) / 2) * width
                 panel.bar(at, values, width, label=machine, color=colours[place % len(colours)])
             panel.axhline(1, color="k", linewidth=0.7)

@@ -44,6 +44,11 @@ class Row:
         Groups of pass 0; groups of all passes, and those of them that are zero groups.
     bits, joint, entropy : float
         On the link; in the joint form; order-0 entropy of the digits, pass by pass, plus outliers.
+    padding, joint_padding : float
+        Those of `bits` and `joint` that are digits of lanes without a value.
+    clocks : float
+        Clocks of a lane for all elements: passes and replays, and a digit wider than the machine's k in
+        ``ceil((k' - 1) / (k - 1))`` clocks. Zero groups are not taken off.
     """
 
     elements: int = 0
@@ -59,6 +64,9 @@ class Row:
     joint: float = 0.0
     entropy: float = 0.0
     first_zeros: int = 0
+    padding: float = 0.0
+    joint_padding: float = 0.0
+    clocks: float = 0.0
 
     def __add__(self, other: "Row") -> "Row":
         pairs = zip(dataclasses.astuple(self), dataclasses.astuple(other), strict=True)
@@ -105,6 +113,7 @@ def _entropy(values: np.ndarray, low: int, high: int) -> float:
 def count(sent: Passes, grouping: Grouping, parameters: Parameters, k: int, m: int) -> Row:
     """Figures of one quantised tensor."""
     elements = int(np.prod(sent.values.shape))
+    wide = -(-(k - 1) // (parameters.digit_width - 1))
     if sent.exponent is None:
         zeros, plain = (
             elements - int(np.count_nonzero(sent.values)),
@@ -118,6 +127,7 @@ def count(sent: Passes, grouping: Grouping, parameters: Parameters, k: int, m: i
             joint=plain,
             entropy=plain,
             first_zeros=zeros,
+            clocks=float(elements * wide),
         )
     lanes = sent.lanes
     axis = lanes.ndim + grouping.axis
@@ -140,6 +150,8 @@ def count(sent: Passes, grouping: Grouping, parameters: Parameters, k: int, m: i
     row.bits = row.joint = row.entropy = float(row.outliers * (parameters.lane_width + 16))
     row.bits += _replay_bits(place, replays, m)
     row.groups += int(replays.sum())
+    row.clocks = float(int(replays.sum()) * elements / vectors * wide)
+    spare = (n - grouping.lengths).reshape(-1, *[1] * -grouping.axis)  # lanes of each group without a value
     for number in range(most):
         e = np.maximum(sent.exponent - number * (k - 1), sent.last)
         q = np.rint(rest * np.ldexp(np.float32(1), -e))
@@ -155,6 +167,8 @@ def count(sent: Passes, grouping: Grouping, parameters: Parameters, k: int, m: i
         row.groups += vectors
         row.zero_groups += vectors - int(used.sum())
         row.digits += elements
+        row.clocks += elements * wide
+        row.padding += float((used * spare).sum()) * (1 + max(k - 3, 0))
         row.zeros += elements - int(np.count_nonzero(magnitude)) - (row.outliers if number == 0 else 0)
         if number == 0:
             row.first_zeros = row.zeros
@@ -171,6 +185,7 @@ def count(sent: Passes, grouping: Grouping, parameters: Parameters, k: int, m: i
     plain = int((finer * used).sum()) * n
     if exact is not None:
         used |= exact.any(axis=axis, keepdims=True)
+    row.joint_padding = float((used * spare * (finer + 1 + max(k - 3, 0))).sum())
     row.joint += _group_bits(sent.exponent, magnitude, used, axis, np.arange(vectors), k, m, n) + plain
     row.joint += _frame(vectors, parameters)
     return row

@@ -4,13 +4,14 @@
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from golden import names
+from golden import names, traffic
 from golden.differential.configuration import Configuration, configuration
+from golden.differential.measure import Row
 from golden.differential.run import run
 from golden.networks.graph import Network
 from golden.zoo.quality import psnr
@@ -121,6 +122,7 @@ def sweep(
     *,
     images: int = 16,
     seed: int = 0,
+    areas: Sequence[Mapping[str, Any]] = (),
     track: Callable[[Sequence[str]], Iterator[str]] = iter,
 ) -> Iterator[dict[str, Any]]:
     """Run variants.
@@ -137,6 +139,8 @@ def sweep(
         To draw.
     seed : int
         Of the starting noise.
+    areas : sequence of mapping
+        LUTs of pieces, see `golden.areas.read`.
     track : callable
         Wraps the iteration over the names, to show progress.
 
@@ -149,9 +153,11 @@ def sweep(
     ------
     dict
         ``variant``, ``network``, ``steps``, ``images``, ``psnr_mean`` and ``psnr_min`` (dB against dense, peak 2);
-        over all steps but the first: ``input_bits`` and ``output_bits`` an element, ``link`` (bits of both against 32
-        for a value that is written and read in FP16; the open loop counts its output and a sign), ``link_joint`` with
-        joint output deltas, and ``array`` (groups the array works on over those of one dense pass).
+        ``link_bits`` and ``area_cycles`` of `golden.traffic.price`, over all steps; over all steps but the first:
+        ``input_bits`` and ``output_bits`` of an element that is quantised (0: none is), ``link`` of `golden.traffic`
+        (everything that crosses over Diffy's 32 bits, what is not quantised in FP16) in the delta stream and
+        ``link_joint`` with joint deltas where that is smaller, and ``array``: groups of inputs that are not zero,
+        replays and all passes, over the groups of one pass (elements where there are no groups).
     """
     known = variants()
     unknown = [name for name in chosen if name not in known]
@@ -165,15 +171,12 @@ def sweep(
         measure = run(network, how, labels[:MEASURED], steps, seed=seed, measured=True).measure
         later = range(1, steps)
         inputs, outputs = measure.total(measure.inputs, later), measure.total(measure.outputs, later)
-        per_input = inputs.bits / max(inputs.elements, 1)
-        per_output = outputs.bits / max(outputs.elements, 1)
-        if how.flow == "sign_mask":
-            link = joint = (per_output + 1) / 32
-            work = (outputs.groups - outputs.zero_groups) / max(outputs.vectors, 1)
-        else:
-            both = inputs.elements + outputs.elements
-            link, joint = ((inputs.bits + bits) / (16 * both) for bits in (outputs.bits, outputs.joint))
-            work = (inputs.groups - inputs.zero_groups) / max(inputs.vectors, 1)
+        kind, machine = traffic.kind_of(how), how.machine
+        table = traffic.items(network, 1, how.attention)
+        links = []
+        for joint in (False, True):
+            rates = traffic.Rates.measured(measure, joint=joint, steps=later)
+            links.append(traffic.total(traffic.bill(item, kind, rates, machine, how) for item in table).ratio)
         yield {
             "variant": name,
             "network": network.name,
@@ -181,9 +184,17 @@ def sweep(
             "images": images,
             "psnr_mean": float(result.mean()),
             "psnr_min": float(result.min()),
-            "input_bits": per_input,
-            "output_bits": per_output,
-            "link": link,
-            "link_joint": joint,
-            "array": work,
+            **traffic.price(network, how, measure, areas),
+            "input_bits": inputs.bits / max(inputs.elements, 1),
+            "output_bits": outputs.bits / max(outputs.elements, 1),
+            "link": links[0],
+            "link_joint": links[1],
+            "array": _work(inputs if inputs.elements else outputs),
         }
+
+
+def _work(row: Row) -> float:
+    """Groups that are not zero over those of one pass; elements where there are no groups."""
+    if row.vectors:
+        return (row.groups - row.zero_groups) / row.vectors
+    return row.digits / max(row.elements, 1)

@@ -5,6 +5,7 @@ import pytest
 from fpga.area import DENSE, ROWS, Goal, Outcome, Row, area
 from fpga.flow import Flow, Measurement, Placement
 from fpga.netlist import Cells
+from golden import areas
 
 pytestmark = pytest.mark.synth
 
@@ -46,6 +47,7 @@ def test_only_as_many_lanes_are_compared():
 
 
 def test_goals_in_words():
+    assert str(Goal()) == "" and _outcome(Goal(), Cells(luts=10)).to_row()["reached"] is None
     assert str(Goal(share=0.29, dsp=2, mhz=140)) == "<= 0.29 of dense, <= 2 DSP, >= 140 MHz"
     assert str(Goal(luts=376, luts_per_lane=46, dsp=0)) == "<= 376 LUTs, <= 46 LUTs a lane, no DSP"
 
@@ -61,6 +63,12 @@ def test_every_piece_can_be_made():
         piece._MustUse__used = True  # only looked at
         assert hasattr(piece, "elaborate"), row.name
     assert DENSE in ROWS
+
+
+def test_shipped_figures_are_of_these_pieces():
+    """No figure for a piece that is gone, and one for each that is there."""
+    names = {(row.name, row.leaves, row.lanes) for row in ROWS}
+    assert {(row["piece"], row["leaves"], row["lanes"]) for row in areas.read()} == names
 
 
 @pytest.mark.slow

@@ -80,7 +80,11 @@ def test_methods_can_be_exact():
 
 def test_prices(tmp_path):
     areas, picture = tmp_path / "area.json", tmp_path / "pareto.png"
-    pieces = {"multiplier_group, k=3 n=32 m=0, aligned F=10": (32, 1280), "dense group, FP16 x FP16, n=16": (16, 3200)}
+    pieces = {
+        "multiplier_group, k=3 n=32 m=0, aligned F=10": (32, 1280),
+        "multiplier_group, k=8 n=32 m=0, aligned F=10": (32, 5120),
+        "dense group, FP16 x FP16, n=16": (16, 3200),
+    }
     report = [
         {"piece": piece, "leaves": "ecp5", "lanes": lanes, "cells": {"luts": luts}}
         for piece, (lanes, luts) in pieces.items()
@@ -94,8 +98,9 @@ def test_prices(tmp_path):
     assert paper["area_cycles"] is None  # no group of 60 lanes in the report
     assert three["link_bits"] < four["link_bits"] < 32
     assert eight["link_bits"] < 16 + 8
-    assert 40 < three["area_cycles"] < 40 * 4 * 1.5  # passes of step 0, padding of channels, attention in two products
-    assert eight["area_cycles"] > 40 * 3.5  # 7 bits of magnitude where k = 3 has 2, once
+    assert four["area_cycles"] is None  # nothing is scaled from another k
+    assert 40 < three["area_cycles"] < 40 * 4 * 1.5  # passes of step 0, attention in two products
+    assert eight["area_cycles"] == 160  # one clock
     assert matplotlib.image.imread(picture).ndim == 3
 
 

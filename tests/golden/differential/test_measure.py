@@ -63,6 +63,20 @@ def test_bits_are_those_of_the_compressor(name, k, m, passes):
     assert row.zeros == row.digits - np.count_nonzero(digits) - row.outliers
 
 
+@pytest.mark.parametrize("k, bits", [(2, 1), (3, 1), (4, 2), (8, 6)])
+def test_bits_and_clocks_of_lanes_by_hand(k, bits):
+    """One channel in groups of 8: seven lanes of each group that is not zero are padding, a digit of 0 each."""
+    parameters, grouping = machine(3, 0), Grouping(-3, (1,), 8)
+    values = np.zeros((1, 1, 5, 3), np.float32)
+    values[0, 0, :, 1] = 1.5
+    row = count(quantise(values, grouping, parameters, digit_width=k, floor=-24), grouping, parameters, k, 0)
+    assert row.padding == row.joint_padding == 5 * 7 * bits
+    assert row.clocks == 15 * {2: 1, 3: 1, 4: 2, 8: 4}[k]  # on lanes of k = 3: two bits of magnitude a clock
+    full = Grouping(-1, (8,), 8)
+    row = count(quantise(np.ones((5, 8), np.float32), full, parameters, passes=2, floor=-24), full, parameters, 3, 0)
+    assert row.padding == row.joint_padding == 0 and row.clocks == 2 * 40
+
+
 @pytest.mark.parametrize("overflow", ["saturate", "replay"])
 @pytest.mark.parametrize("k, m, passes", [(3, 1, 1), (3, 2, 2), (4, 3, 3), (2, 1, 4)])
 def test_bits_under_the_exponent_of_a_layer(overflow, k, m, passes):
