@@ -42,7 +42,7 @@ def test_rows(tmp_path):
 
 def test_everything_that_crosses_is_counted():
     """What is not quantised crosses in FP16, so half of Diffy's 32 bits or more; a step without groups is work too."""
-    names = ["diffy", "raw-int8", "raw-int8-tensor"]
+    names = ["diffy: digits of closed-int3", "raw-int8", "raw-int8-tensor"]
     diffy, raw, tensor = sweep(zoo.load("unet"), 2, names, images=1)
     assert diffy["link"] == diffy["link_joint"] == 2 and diffy["link_bits"] == 64
     assert tensor["array"] == raw["array"] == 1

@@ -97,14 +97,15 @@ def test_options_of_a_closed_loop_are_billed_by_hand():
 
 
 def test_passes_follow_the_rules_of_a_method():
-    network, c = zoo.load("dit"), configuration("closed-int4")
+    network = zoo.load("dit")
+    c = dataclasses.replace(configuration("closed-int4"), early_steps=4, late_steps=2)
     found = traffic.passes(network, c, 10)
     assert set(found) == {source for item in traffic.items(network) for source in item.sources}
-    # first step 3 passes, steps 1 to 4 two, the last two steps two, the others one; what reads the softmax always two
-    plain, mix = (3 + 4 * 2 + 2 * 2 + 3 * 1) / 10, (3 + 9 * 2) / 10
+    # first step 4 passes, steps 1 to 4 two, the last two steps two, the others one; what reads the softmax always two
+    plain, mix = (4 + 4 * 2 + 2 * 2 + 3 * 1) / 10, (4 + 9 * 2) / 10
     assert set(found.values()) == {plain, mix}
     unet = zoo.load("unet")
-    assert traffic.passes(unet, configuration("closed-int3"), 10)[next(iter(unet.inputs))] == (4 + 9 * 3) / 10
+    assert traffic.passes(unet, configuration("closed-int3"), 10)[next(iter(unet.inputs))] == (5 + 9 * 3) / 10
     wide = dataclasses.replace(c, layer_passes={}, layer_digits={"*": 8})  # 7 bits of magnitude on lanes of 3
     assert min(traffic.passes(network, wide, 10).values()) == pytest.approx(3 * plain)
     raw = traffic.passes(network, dataclasses.replace(c, attention="raw"), 10)
@@ -159,7 +160,7 @@ def test_link_of_the_open_loop(k, least, most):
         if name == "unet-silu":
             own = Rates.elsewhere(notes, joint=True)
             (row,) = flows(published.network("sd15"), {"paper": (paper, own)})[3:]
-            assert 0.85 < row["ratio"] < 0.9 and least < row["ratio_groups"] < most
+            assert 0.8 < row["ratio"] < 0.9 and least < row["ratio_groups"] < most
 
 
 def test_padding_of_narrow_layers_is_left_out_elsewhere():
@@ -208,7 +209,7 @@ def test_diffy_is_predicted_within_a_factor_of_its_published_row(name, speedup, 
 def test_stable_diffusion_is_predicted_slower_than_published():
     table = traffic.items(published.network("sd15"), 2, "raw", modulated=True)
     speedup, moved = traffic.against_dense(table, "sign_mask", Rates(output_bits=4.24), PRESETS["paper"])
-    assert speedup / 2.38 == pytest.approx(0.64, abs=0.01) and moved / 1.48 == pytest.approx(0.99, abs=0.01)
+    assert speedup / 2.38 == pytest.approx(0.70, abs=0.01) and moved / 1.48 == pytest.approx(0.99, abs=0.01)
 
 
 def test_published_ablations():
