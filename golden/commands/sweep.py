@@ -1,16 +1,20 @@
 """``golden sweep``: variants of the methods, one change at a time."""
 
 import fnmatch
+import itertools
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 
 from golden import console, names, zoo
 from golden.commands import options
 from golden.differential.sweep import sweep, variants
+from golden.sampling import Schedule
+from golden.sampling.conditioning import needed
 
 __all__ = ["command"]
 
@@ -25,17 +29,30 @@ __all__ = ["command"]
 @options.count(16, 1000)
 @options.seed
 @click.option("--out", type=click.Path(path_type=Path), help="File to which every row is appended as a line of JSON.")
+@options.picture("plot", "sweep.png", "Draw PSNR against bits on the link, a point for each variant.")
 @options.as_json
 def command(
-    network: str, variant: str, listed: bool, steps: int, count: int, seed: int, out: Path | None, as_json: bool
+    network: str,
+    variant: str,
+    listed: bool,
+    steps: int,
+    count: int,
+    seed: int,
+    out: Path | None,
+    plot: Path | None,
+    as_json: bool,
 ) -> None:
     """Run variants of the methods: dB, bits on the link and work of the array for one change at a time."""
     chosen = _matching(variant)
     if listed:
         click.echo("\n".join(chosen))
         return
-    models = {name.strip(): zoo.load(name.strip()) for name in network.split(",")}
-    options.writable(out, ".jsonl")
+    models = {name: zoo.load(name) for name in options.each(network, "Networks")}
+    for model in models.values():
+        needed(model)
+    Schedule().spaced(steps)
+    options.writable(out, ".jsonl", append=True)
+    options.writable(plot)
     found: list[dict[str, Any]] = []
     for name, model in models.items():
 
@@ -49,6 +66,43 @@ def command(
                     file.write(json.dumps(row) + "\n")
     title = "PSNR (dB against dense), bits an element, bits on the link over 32 a boundary, groups worked on over dense"
     console.show(found, title=title, as_json=as_json)
+    if plot is not None:
+        draw(found, plot)
+        click.echo(f"Picture: {plot}", err=as_json)
+
+
+def draw(found: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Save PSNR against bits on the link, both of a boundary element, a panel for each network.
+
+    Points have numbers, which a list beside the panels explains; equal markers are variants of the same method.
+    """
+    networks = list(dict.fromkeys(row["network"] for row in found))
+    chosen = list(dict.fromkeys(row["variant"] for row in found))
+    methods = list(dict.fromkeys(name.split(":")[0] for name in chosen))
+    size = (5 * len(networks) + 4, max(4.5, 0.17 * len(chosen) + 1))
+    with options.figure(path, 1, len(networks) + 1, figsize=size, squeeze=False) as (made, axes):
+        for panel, name in zip(axes[0], networks, strict=False):
+            own = [row for row in found if row["network"] == name and np.isfinite(row["psnr_mean"])]
+            for marker, method in zip(itertools.cycle("osD^vPX"), methods):
+                points = [(32 * row["link_joint"], row["psnr_mean"]) for row in own if _method(row) == method]
+                if points:
+                    panel.plot(*zip(*points, strict=True), marker, label=method, alpha=0.7)
+            panel.set(
+                title=name, xlabel="bits on the link for a boundary element (Diffy: 32)", ylabel="PSNR to dense, dB"
+            )
+            panel.margins(0.1)
+            panel.grid(alpha=0.3)
+            panel.legend(fontsize="small", loc="best")
+            made.draw_without_rendering()  # where things are, before numbers go beside them
+            at = [(32 * row["link_joint"], row["psnr_mean"]) for row in own]
+            options.annotate(panel, at, [str(1 + chosen.index(row["variant"])) for row in own])
+        axes[0][-1].axis("off")
+        listed = "\n".join(f"{number}  {name}" for number, name in enumerate(chosen, 1))
+        axes[0][-1].text(0, 1, listed, va="top", fontsize="x-small", transform=axes[0][-1].transAxes)
+
+
+def _method(row: Mapping[str, Any]) -> str:
+    return row["variant"].split(":")[0]
 
 
 def _matching(patterns: str) -> list[str]:
