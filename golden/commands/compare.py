@@ -242,15 +242,16 @@ def draw_prices(found: Sequence[Mapping[str, Any]], path: Path) -> None:
     if any(row["area_cycles"] is not None for row in found):
         keys["area_cycles"] = "LUTs times clocks of a multiply-accumulate"
     with options.figure(path, 1, len(keys), figsize=(6.5 * len(keys), 4.5), squeeze=False, sharey=True) as (made, axes):
+        panels = []
         for panel, (key, label) in zip(axes[0], keys.items(), strict=True):
             points: list[tuple[float, float]] = []
-            names = []
+            names, fronts = [], []
             for marker, name in zip(itertools.cycle("osD^vPX"), dict.fromkeys(row["network"] for row in found)):
                 shown = [row for row in found if row["network"] == name and None not in (row["psnr_mean"], row[key])]
                 own = [(row[key], row["psnr_mean"]) for row in shown]
-                (dots,) = panel.plot(*zip(*own, strict=True), marker, label=name) if own else panel.plot([], [], marker)
-                best = front(own)
-                panel.plot(*zip(*best, strict=True), "--", color=dots.get_color(), linewidth=1) if best else None
+                (dots,) = panel.plot(*np.reshape(own, (-1, 2)).T, marker, label=name)
+                fronts.append(front(own))
+                panel.plot(*np.reshape(fronts[-1], (-1, 2)).T, "--", color=dots.get_color(), linewidth=1)
                 points += own
                 names += [row["method"] for row in shown]
             panel.plot([], [], "k--", linewidth=1, label="front: no method is better in both")
@@ -259,8 +260,10 @@ def draw_prices(found: Sequence[Mapping[str, Any]], path: Path) -> None:
             panel.set_xlim(0, None)
             panel.grid(alpha=0.3)
             panel.legend(fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=4, frameon=False)
-            made.draw_without_rendering()  # where things are, before labels go beside them
-            options.annotate(panel, points, names)
+            panels.append((panel, points, names, fronts))
+        made.draw_without_rendering()  # where things are, before labels go beside them
+        for panel in panels:
+            options.annotate(*panel)
 
 
 def front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:

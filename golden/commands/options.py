@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -270,8 +271,15 @@ def figure(path: Path, rows: int = 1, columns: int = 1, **settings: Any) -> Iter
         pyplot.close(made)
 
 
-def annotate(panel: Any, points: Sequence[tuple[float, float]], texts: Sequence[str]) -> None:
-    """Write a text beside each point of a panel where it covers neither another text nor a point nor an edge.
+def annotate(
+    panel: Any,
+    points: Sequence[tuple[float, float]],
+    texts: Sequence[str],
+    lines: Sequence[Sequence[tuple[float, float]]] = (),
+) -> None:
+    """Write a text beside each point of a panel where it covers no other text, point or line, and no edge.
+
+    Where nothing is free, what covers the least is taken.
 
     Parameters
     ----------
@@ -281,52 +289,53 @@ def annotate(panel: Any, points: Sequence[tuple[float, float]], texts: Sequence[
         In data coordinates.
     texts : sequence of str
         One for each point.
+    lines : sequence of sequence of (float, float)
+        Corners of lines to leave free, in data coordinates.
     """
-    figure = panel.figure
-    renderer, frame = figure.canvas.get_renderer(), panel.get_window_extent()
-    taken = [_around(panel.transData.transform(point), 4) for point in points]
+    from matplotlib.text import Text
+
+    renderer, frame = panel.figure.canvas.get_renderer(), panel.get_window_extent()
+    taken = [_around(place, 4) for place in _pixels(panel, points)]
+    for corners in (_pixels(panel, line) for line in lines):
+        for start, end in itertools.pairwise(corners):
+            taken += [_around(start + share * (end - start), 1) for share in np.linspace(0, 1, 40)]
     for point, text in sorted(zip(points, texts, strict=True), key=lambda pair: -pair[0][1]):
-        best = None
-        for x, y, across, up in _PLACES:
-            label = panel.annotate(
-                text,
-                point,
-                textcoords="offset points",
-                xytext=(x, y),
-                ha=across,
-                va=up,
-                fontsize="x-small",
-                arrowprops={"arrowstyle": "-", "linewidth": 0.5, "color": "0.5"} if abs(y) > 8 else None,
-            )
-            box = label.get_window_extent(renderer)
-            outside = sum(
-                max(0, one) for one in (frame.x0 - box.x0, box.x1 - frame.x1, frame.y0 - box.y0, box.y1 - frame.y1)
-            )
-            cost = 1000 * outside + sum(_shared(box, other) for other in taken)
-            if best is None or cost < best[0]:
-                if best is not None:
-                    best[1].remove()
-                best = cost, label, box
-            else:
+        best: tuple[float, Any, Any] | None = None
+        for place in _PLACES:
+            label = panel.annotate(text, point, textcoords="offset points", fontsize="x-small", **place)
+            box = Text.get_window_extent(label, renderer)  # without its pointer
+            sides = (frame.x0 - box.x0, box.x1 - frame.x1, frame.y0 - box.y0, box.y1 - frame.y1)
+            cost = 1000 * sum(max(0, side) for side in sides) + sum(_shared(box, other) for other in taken)
+            if best is not None and cost >= best[0]:
                 label.remove()
+                continue
+            if best is not None:
+                best[1].remove()
+            best = cost, label, box
             if not cost:
                 break
         taken.append(best[2])
 
 
+def _place(distance: float, degrees: float) -> dict[str, Any]:
+    """Arguments of matplotlib's `annotate` for a text so many points from its point."""
+    right, up = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    across = "left" if right > 0.3 else "right" if right < -0.3 else "center"
+    upright = "bottom" if up > 0.3 else "top" if up < -0.3 else "center"
+    pointer = {"arrowstyle": "-", "linewidth": 0.5, "color": "0.6"} if distance > 8 else None
+    return {"xytext": (distance * right, distance * up), "ha": across, "va": upright, "arrowprops": pointer}
+
+
 _PLACES = [
-    (x, y, across, up)
-    for away in (0, 8, 16, 26, 36, 48, 60)
-    for x, y, across, up in (
-        (6, away, "left", "center"),
-        (-6, away, "right", "center"),
-        (0, 6 + away, "center", "bottom"),
-        (0, -6 - away, "center", "top"),
-        (6, -away, "left", "center"),
-        (-6, -away, "right", "center"),
-    )
+    _place(distance, degrees)
+    for distance in (6, 14, 24, 36, 50, 66, 84)
+    for degrees in (0, 180, 90, 270, 30, 330, 150, 210, 60, 300, 120, 240)
 ]
-"""Where a text may stand from its point, the best place first: points right and up, and how it is aligned there."""
+"""Where a text may stand from its point, the best place first."""
+
+
+def _pixels(panel: Any, points: Sequence[tuple[float, float]]) -> np.ndarray:
+    return panel.transData.transform(np.reshape(np.asarray(points, float), (-1, 2)))
 
 
 def _around(place: np.ndarray, radius: float) -> Any:

@@ -15,6 +15,7 @@ from golden.differential.configuration import Configuration
 from golden.networks.graph import Network
 from golden.sampling.streaming import SimilarityFilter
 from golden.zoo.moving import blend_video, digit_video
+from golden.zoo.pictures import grid
 from golden.zoo.quality import psnr
 
 __all__ = ["command", "rows", "videos"]
@@ -107,7 +108,8 @@ def rows(
                 "psnr": [float(value) if np.isfinite(value) else None for value in away],
             }
         )
-        images[name if name != "dense" else "dense, cached"] = own
+        if name not in images or cached is not whole:
+            images[name if name != "dense" else "cached"] = own
     return found, images
 
 
@@ -226,7 +228,7 @@ def command(
         where = {"video": name, "reference": given["reference"], "cache": given["interval"]}
         found += [{**where, **row} for row in part]
         title = ", ".join((model.name, name, f"along {given['reference']}", f"cache {given['interval']}"))
-        sheets[title] = {"frames": seen[name][-len(images["dense"]) :], **images}
+        sheets[title] = {"frames": seen[name][: len(images["dense"])], **images}
     if by == "frame":
         found = [
             {
@@ -255,10 +257,11 @@ def draw(sheets: Mapping[str, Mapping[str, np.ndarray]], path: Path) -> None:
     size = (max(5, 0.55 * columns + 2), 0.6 * sum(lines) + 0.6 * len(lines))
     with options.figure(path, len(lines), 1, figsize=size, squeeze=False, height_ratios=lines) as (_, axes):
         for panel, (title, sheet) in zip(axes[:, 0], sheets.items(), strict=True):
-            height = next(iter(sheet.values())).shape[2]
-            picture = np.concatenate([np.concatenate(list(images[:, 0]), axis=1) for images in sheet.values()])
-            panel.imshow(picture, cmap="gray", vmin=-1, vmax=1, interpolation="nearest")
+            picture = grid(np.concatenate(list(sheet.values())), len(sheet["dense"]))
+            height = len(picture) / len(sheet)
+            panel.imshow(picture, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
             panel.set_title(title, fontsize="small")
             panel.set(xticks=[], yticks=[height * (row + 0.5) for row in range(len(sheet))])
             panel.set_yticklabels(list(sheet), fontsize="small")
             panel.tick_params(length=0)
+            panel.set_frame_on(False)

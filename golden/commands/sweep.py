@@ -81,6 +81,7 @@ def draw(found: Sequence[Mapping[str, Any]], path: Path) -> None:
     methods = list(dict.fromkeys(name.split(":")[0] for name in chosen))
     size = (5 * len(networks) + 4, max(4.5, 0.17 * len(chosen) + 1))
     with options.figure(path, 1, len(networks) + 1, figsize=size, squeeze=False) as (made, axes):
+        panels = []
         for panel, name in zip(axes[0], networks, strict=False):
             own = [row for row in found if row["network"] == name and np.isfinite(row["psnr_mean"])]
             for marker, method in zip(itertools.cycle("osD^vPX"), methods):
@@ -93,12 +94,14 @@ def draw(found: Sequence[Mapping[str, Any]], path: Path) -> None:
             panel.margins(0.1)
             panel.grid(alpha=0.3)
             panel.legend(fontsize="small", loc="best")
-            made.draw_without_rendering()  # where things are, before numbers go beside them
-            at = [(32 * row["link_joint"], row["psnr_mean"]) for row in own]
-            options.annotate(panel, at, [str(1 + chosen.index(row["variant"])) for row in own])
+            numbers = [str(1 + chosen.index(row["variant"])) for row in own]
+            panels.append((panel, [(32 * row["link_joint"], row["psnr_mean"]) for row in own], numbers))
         axes[0][-1].axis("off")
         listed = "\n".join(f"{number}  {name}" for number, name in enumerate(chosen, 1))
         axes[0][-1].text(0, 1, listed, va="top", fontsize="x-small", transform=axes[0][-1].transAxes)
+        made.draw_without_rendering()  # where things are, before numbers go beside them
+        for panel in panels:
+            options.annotate(*panel)
 
 
 def _method(row: Mapping[str, Any]) -> str:
