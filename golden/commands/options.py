@@ -303,6 +303,7 @@ def annotate(
         best: tuple[float, Any, Any] | None = None
         for place in _PLACES:
             label = panel.annotate(text, point, textcoords="offset points", fontsize="x-small", **place)
+            label.update_positions(renderer)
             box = Text.get_window_extent(label, renderer)  # without its pointer
             sides = (frame.x0 - box.x0, box.x1 - frame.x1, frame.y0 - box.y0, box.y1 - frame.y1)
             cost = 1000 * sum(max(0, side) for side in sides) + sum(_shared(box, other) for other in taken)

@@ -113,6 +113,7 @@ def test_front_and_labels():
     made.draw_without_rendering()
     options.annotate(panel, points, [f"method number {number}" for number in range(len(points))])
     labels = [label for label in panel.texts if isinstance(label, Annotation)]
+    made.draw_without_rendering()
     boxes = [Text.get_window_extent(label) for label in labels]
     pyplot.close(made)
     frame = panel.get_window_extent()
