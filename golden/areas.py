@@ -4,12 +4,11 @@ Only figures of the very group count (k, n, m, form of the weights): nothing is 
 are not in the LUTs; outliers and dense lanes take one each.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from golden.parameters import Parameters
+from golden.parameters import Parameters, read_json
 
 __all__ = ["DENSE", "SHIPPED", "lane", "piece", "read"]
 
@@ -36,14 +35,23 @@ def read(path: Path | None = None) -> list[dict[str, Any]]:
         If it cannot be read or is something else.
     """
     if path is None:
-        return json.loads(SHIPPED.read_text(encoding="utf-8"))["rows"]
+        return read_json("Areas", SHIPPED)["rows"]
     try:
-        report = json.loads(path.read_text(encoding="utf-8"))
-        for row in report:
-            row["piece"], row["leaves"], row["lanes"], row["cells"]["luts"]
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        report = read_json("Areas", path)
+    except ValueError as error:
         raise ValueError(f"Areas must be a report of `python -m fpga area`, not {str(path)!r}") from error
+    if not isinstance(report, list) or not report or not all(map(_measured, report)):
+        raise ValueError(f"Areas must be a report of `python -m fpga area`, not {str(path)!r}")
     return report
+
+
+def _measured(row: Any) -> bool:
+    """Whether a row of the report is a piece with its lanes (0: not in lanes) and LUTs."""
+    if not isinstance(row, dict) or not all(isinstance(row.get(key), str) for key in ("piece", "leaves")):
+        return False
+    cells = row.get("cells")
+    numbers = (row.get("lanes"), cells.get("luts") if isinstance(cells, dict) else None)
+    return all(type(value) is int and value >= 0 for value in numbers)
 
 
 def lane(areas: Sequence[Mapping[str, Any]], parameters: Parameters | None) -> float | None:

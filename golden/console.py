@@ -37,6 +37,13 @@ class Group(click.Group):
             raise UserError(names.unknown("Command", args[0], self.list_commands(ctx)))
         return super().resolve_command(ctx, args)
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Without a command, print the help."""
+        if not args and not ctx.resilient_parsing:
+            click.echo(ctx.get_help(), color=ctx.color)
+            ctx.exit()
+        return super().parse_args(ctx, args)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; bad input becomes `UserError`."""
         try:

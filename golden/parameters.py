@@ -35,12 +35,28 @@ def read_json(what: str, path: Path | str) -> Any:
     OSError
         If it cannot be read.
     ValueError
-        If it is not JSON; the sentence begins with `what`.
+        If it is not JSON, nested too deeply, or has a key twice; the sentence begins with `what`. Or if its ``schema``
+        is no integer.
     """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        found = json.loads(Path(path).read_text(encoding="utf-8"), object_pairs_hook=_object)
+    except RecursionError:
+        raise ValueError(f"{what} must be JSON, not {str(path)!r}: it is nested too deeply") from None
+    except ValueError as error:
         raise ValueError(f"{what} must be JSON, not {str(path)!r}: {error}") from error
+    schema = found.get("schema", SCHEMA) if isinstance(found, dict) else SCHEMA
+    if type(schema) is not int:
+        raise ValueError(f"{what} must have an integer as schema, not {schema!r}")
+    return found
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f"key {key!r} stands twice")
+        found[key] = value
+    return found
 
 
 def _number(low: int, high: int, default: int, help: str) -> Any:
@@ -212,7 +228,7 @@ class Parameters:
             raise TypeError(f"A configuration must be a JSON object, not {type(mapping).__name__}")
         values = dict(mapping)
         schema = values.pop("schema", None)
-        if schema != SCHEMA:
+        if type(schema) is not int or schema != SCHEMA:  # True is 1, too
             raise ValueError(f"schema of a configuration must be {SCHEMA}, not {schema!r}")
         names = [field.name for field in dataclasses.fields(cls)]
         for key in values:
@@ -253,7 +269,7 @@ class Parameters:
 def _parse(text: str) -> Any:
     try:
         return json.loads(text)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         return text
 
 

@@ -1,5 +1,7 @@
 """``golden compare``: what methods do to the images, against dense sampling with the same seed."""
 
+import contextlib
+import itertools
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -8,16 +10,17 @@ from typing import Any
 import click
 import numpy as np
 
-from golden import console, traffic, zoo
+from golden import console, files, traffic, zoo
 from golden.areas import read as read_areas
 from golden.commands import options
 from golden.commands.stats import measured
 from golden.commands.subject import subject
 from golden.differential.configuration import Configuration
 from golden.differential.profile import calibrate
+from golden.differential.reuse import cached_run
 from golden.differential.run import Run, run
 from golden.networks.graph import Network
-from golden.sampling import Conditioning, Given, Process, Sampler, Step, condition
+from golden.sampling import Conditioning, Given, Process, Sampler, Step, condition, deepcache
 from golden.zoo import quality
 
 __all__ = ["command", "price", "rows"]
@@ -37,6 +40,7 @@ def rows(
     sampler: Process | None = None,
     guidance: float | None = None,
     exact: bool = False,
+    caching: Mapping[str, Any] | None = None,
     track: Callable[[str], Track] = lambda name: iter,
 ) -> list[dict[str, Any]]:
     """Compare methods with dense sampling.
@@ -49,6 +53,9 @@ def rows(
         What to compare, by name.
     exact : bool
         Whether methods give the machine's bits; dense stays binary32.
+    caching : mapping, optional
+        Arguments ``cached`` and ``branch`` of `golden.differential.reuse.cached_run`, for methods, ``dense`` among
+        them; what they are compared with stays without DeepCache.
     track : callable
         Gives the progress bar of a sampling for its name.
 
@@ -60,11 +67,15 @@ def rows(
         result, where the sampler does not clip; ``ssim_mean``; the share ``agreement`` in which the classifier finds
         the digit that it finds in the dense image, and ``found``, that which was asked for; ``frechet``, the distance
         of its features to those of the real digits; ``drift``, the mean PSNR of the samples after each step;
-        ``seconds`` and their ratio ``time_ratio`` to those of the dense sampling. None stands for a PSNR without limit,
-        for the distance of a single image, and for what is not defined: SSIM of other than clipped images of at least
-        7 x 7 pixels, what the classifier says of other than the digits of the zoo.
+        ``seconds`` and their ratio ``time_ratio`` to those of the dense sampling; with `caching` also ``cached``, how
+        many steps are whole, and ``multiplications``, the share of them that is left. None stands for a PSNR without
+        limit, for the distance of a single image, and for what is not defined: SSIM of other than clipped images of at
+        least 7 x 7 pixels, what the classifier says of other than the digits of the zoo.
     """
     given, sampler = condition(network, given), sampler or Sampler()
+    kept = {}
+    if caching is not None:
+        kept = {"cached": len(caching["cached"]), "multiplications": deepcache.share(network, steps, **caching)}
     how = {"seed": seed, "sampler": sampler, "guidance": guidance}
     # once for all; and what the first run pays for memory, no method does
     calibrate(network, steps, given=given, sampler=sampler, guidance=guidance)
@@ -75,7 +86,7 @@ def rows(
     judged = _judged(network, given, images)
     found = []
     for name, configuration in methods.items():
-        own, seconds = _timed(network, configuration, given, steps, how | {"exact": exact}, track(name))
+        own, seconds = _timed(network, configuration, given, steps, how | {"exact": exact}, track(name), caching)
         psnr = quality.psnr(own.images, images, peak)
         found.append(
             {
@@ -94,6 +105,7 @@ def rows(
                 ],
                 "seconds": round(seconds, 3),
                 "time_ratio": round(seconds / dense_seconds, 3),
+                **kept,
             }
         )
     return found
@@ -119,10 +131,19 @@ def _judged(
 
 
 def _timed(
-    network: Network, configuration: Configuration, given: Given, steps: int, how: dict[str, Any], track: Track
+    network: Network,
+    configuration: Configuration,
+    given: Given,
+    steps: int,
+    how: dict[str, Any],
+    track: Track,
+    caching: Mapping[str, Any] | None = None,
 ) -> tuple[Run, float]:
     start = time.perf_counter()
-    result = run(network, configuration, given, steps, **how, track=track)
+    if caching is None:
+        result = run(network, configuration, given, steps, **how, track=track)
+    else:
+        result = cached_run(network, configuration, given, steps, **how, **caching, track=track)
     return result, time.perf_counter() - start
 
 
@@ -161,29 +182,38 @@ def draw_prices(found: Sequence[Mapping[str, Any]], path: Path) -> None:
     keys = {"link_bits": "bits on the link for a boundary element (Diffy: 32)"}
     if any(row["area_cycles"] is not None for row in found):
         keys["area_cycles"] = "LUTs times clocks of a multiply-accumulate"
-    with options.figure(path, 1, len(keys), figsize=(6 * len(keys), 4), squeeze=False, sharey=True) as (_, axes):
+    with options.figure(path, 1, len(keys), figsize=(6.5 * len(keys), 4.5), squeeze=False, sharey=True) as (made, axes):
+        panels = []
         for panel, (key, label) in zip(axes[0], keys.items(), strict=True):
-            for marker, name in zip("osD^vPX", dict.fromkeys(row["network"] for row in found), strict=False):
-                points = [
-                    row
-                    for row in found
-                    if row["network"] == name and row["psnr_mean"] is not None and row[key] is not None
-                ]
-                panel.scatter(
-                    [row[key] for row in points], [row["psnr_mean"] for row in points], marker=marker, label=name
-                )
-                for row in points:
-                    panel.annotate(
-                        row["method"],
-                        (row[key], row["psnr_mean"]),
-                        textcoords="offset points",
-                        xytext=(5, 3),
-                        fontsize="x-small",
-                    )
-            panel.set(xlabel=label, ylabel="PSNR to dense, dB", xlim=(0, None))
-            panel.margins(x=0.25)
+            points: list[tuple[float, float]] = []
+            names, fronts = [], []
+            for marker, name in zip(itertools.cycle("osD^vPX"), dict.fromkeys(row["network"] for row in found)):
+                shown = [row for row in found if row["network"] == name and None not in (row["psnr_mean"], row[key])]
+                own = [(row[key], row["psnr_mean"]) for row in shown]
+                (dots,) = panel.plot(*np.reshape(own, (-1, 2)).T, marker, label=name)
+                fronts.append(front(own))
+                panel.plot(*np.reshape(fronts[-1], (-1, 2)).T, "--", color=dots.get_color(), linewidth=1)
+                points += own
+                names += [row["method"] for row in shown]
+            panel.plot([], [], "k--", linewidth=1, label="front: no method is better in both")
+            panel.set(xlabel=label, ylabel="PSNR to dense, dB")
+            panel.margins(0.12)
+            panel.set_xlim(0, None)
             panel.grid(alpha=0.3)
-            panel.legend(fontsize="small")
+            panel.legend(fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=4, frameon=False)
+            panels.append((panel, points, names, fronts))
+        made.draw_without_rendering()  # where things are, before labels go beside them
+        for panel in panels:
+            options.annotate(*panel)
+
+
+def front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Points (cost, quality) that no other one beats: none is as cheap and better, or cheaper and as good."""
+    best: list[tuple[float, float]] = []
+    for cost, quality_ in sorted(set(points), key=lambda point: (point[0], -point[1])):
+        if not best or quality_ > best[-1][1]:
+            best.append((cost, quality_))
+    return best
 
 
 def draw(found: Sequence[Mapping[str, Any]], path: Path) -> None:
@@ -202,17 +232,13 @@ def draw(found: Sequence[Mapping[str, Any]], path: Path) -> None:
 
 @click.command("compare")
 @options.method(METHODS)
-@click.option(
-    "--network",
-    default="unet",
-    show_default=True,
-    help="Networks of the zoo or folders of checkpoints, comma separated.",
-)
+@options.networks
 @options.steps()
 @options.count(16, 1000)
 @options.labels
 @options.seed
 @options.sampling
+@options.caching
 @options.exact
 @options.picture("plot", "compare.png", "Draw how far the samples are from dense ones after each step.")
 @options.picture("pareto", "pareto.png", "Measure what methods cost, and draw PSNR against it.")
@@ -232,6 +258,7 @@ def command(
     conditioning: Path | None,
     guidance: float | None,
     sampler: str | None,
+    cache: options.Cache | None,
     exact: bool,
     plot: Path | None,
     pareto: Path | None,
@@ -240,21 +267,24 @@ def command(
 ) -> None:
     """Compare methods with dense sampling of the same seed: PSNR, SSIM, classifier, drift and time."""
     methods = options.methods(method, exact=exact)
-    subjects = [subject(name.strip(), conditioning, sampler) for name in network.split(",")]
+    subjects = [subject(name, conditioning, sampler) for name in options.each(network, "Networks")]
     asked = [one.conditioning(count, labels, guidance) for one in subjects]
+    if cache is not None and (pareto is not None or areas is not None):
+        raise ValueError("--cache must be left out with --pareto and --areas, which know no cache steps")
+    caches = [None if cache is None else cache.options(one.network, steps) for one in subjects]
     options.writable(plot)
     options.writable(pareto)
     if plot is not None and plot == pareto:
         raise ValueError(f"Pictures must be two files, not {str(plot)!r} twice")
     report = read_areas(areas)
     found = []
-    for one, given in zip(subjects, asked, strict=True):
+    for one, given, caching in zip(subjects, asked, caches, strict=True):
         model, how = one.network, {"sampler": one.sampler, "guidance": guidance}
 
         def track(name: str, model: Network = model) -> Track:
             return lambda run: console.progress(run, f"{model.name}, {name}", total=steps)
 
-        found += rows(model, methods, given, steps, seed=seed, exact=exact, track=track, **how)
+        found += rows(model, methods, given, steps, seed=seed, exact=exact, caching=caching, track=track, **how)
         if pareto is not None or areas is not None:
             single = (3,) if one.digits else given[:1]
             for row in (row for row in found if row["network"] == model.name):
@@ -265,9 +295,9 @@ def command(
     )
     shown = found if as_json else [{key: row[key] for key in row if key not in ("drift", "steps")} for row in found]
     console.show(shown, title=title, as_json=as_json)
-    if plot is not None:
-        draw(found, plot)
-        click.echo(f"Picture: {plot}", err=as_json)
-    if pareto is not None:
-        draw_prices(found, pareto)
-        click.echo(f"Picture: {pareto}", err=as_json)
+    with contextlib.ExitStack() as pictures:  # both appear, or none
+        for path, drawing in ((plot, draw), (pareto, draw_prices)):
+            if path is not None:
+                drawing(found, pictures.enter_context(files.complete(path)))
+    for path in filter(None, (plot, pareto)):
+        click.echo(f"Picture: {path}", err=as_json)

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 import numpy as np
 
-from golden import console, zoo
+from golden import console, files, zoo
 from golden.commands import options
 from golden.commands.subject import subject
 from golden.differential.allocation import STEPS, dealt, measure_gains
@@ -76,7 +76,8 @@ def command(
     console.show(rows, title=title, as_json=as_json)
     if out is not None:
         fixed = dataclasses.replace(how, output_allocation="even", layer_output_bits=bits)
-        out.write_text(json.dumps(fixed.to_dict(), indent=1) + "\n", encoding="utf-8")
+        with files.complete(out) as partial:
+            partial.write_text(json.dumps(fixed.to_dict(), indent=1) + "\n", encoding="utf-8")
         click.echo(str(out), err=as_json)
 
 
@@ -90,5 +91,6 @@ def _ship() -> None:
             "gains": {layer: float(f"{gain:.4g}") for layer, gain in found.items()},
         }
     text = json.dumps({"schema": 1, "networks": networks}, indent=1)
-    (zoo.DATA / zoo.GAINS).write_text(text + "\n", encoding="utf-8")
+    with files.complete(zoo.DATA / zoo.GAINS) as partial:
+        partial.write_text(text + "\n", encoding="utf-8")
     click.echo(str(zoo.DATA / zoo.GAINS))

@@ -1,5 +1,6 @@
 """``golden sample``: images of any network, drawn by any methods, as a grid."""
 
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -7,15 +8,16 @@ from typing import Any
 import click
 import numpy as np
 
-from golden import console, zoo
+from golden import console, files, zoo
 from golden.commands import options
 from golden.commands.subject import subject
 from golden.differential.configuration import Configuration
 from golden.differential.exact import ExactArithmetic
 from golden.differential.profile import calibrate
+from golden.differential.reuse import cached_denoiser
 from golden.differential.run import executor
 from golden.networks.graph import Network
-from golden.sampling import Conditioning, Denoiser, Process
+from golden.sampling import Conditioning, Denoiser, Process, deepcache
 from golden.sampling import sample as draw
 from golden.zoo.pictures import grid, visible, write_png
 
@@ -24,13 +26,24 @@ __all__ = ["command"]
 _BATCH = 25
 
 
-def denoiser(configuration: Configuration, steps: int, sampler: Process | None = None, *, exact: bool = False) -> Any:
+def denoiser(
+    configuration: Configuration,
+    steps: int,
+    sampler: Process | None = None,
+    *,
+    exact: bool = False,
+    caching: Mapping[str, Any] | None = None,
+) -> Any:
     """What `golden.sampling.sample` makes its denoisers by: every batch gets an executor of its own.
 
-    Ranges are those of another sampling by the same sampler, with the same guidance.
+    Ranges are those of another sampling by the same sampler, with the same guidance and, with DeepCache, the same cache
+    steps: `caching` are the arguments ``cached`` and ``branch`` of `golden.sampling.deepcache.sample`.
     """
 
     def make(network: Network, given: Conditioning, *, guidance: float | None, executor: Any) -> Denoiser:
+        if caching is not None:
+            options = {"sampler": sampler, "guidance": guidance, "exact": exact, **caching}
+            return cached_denoiser(network, configuration, given, steps, **options)
         how = _executor(network, configuration, steps, given, sampler, guidance, exact)
         return Denoiser(network, given, guidance=guidance, executor=how)
 
@@ -61,9 +74,11 @@ def _executor(
 @options.labels
 @options.seed
 @options.sampling
+@options.caching
 @options.exact
 @click.option("--out", type=click.Path(path_type=Path), help="PNG of the bare images.  [default: samples.png]")
 @options.picture("plot", "samples.png", "Draw the images with the names of the methods beside them, a row for each.")
+@options.as_json
 def command(
     network: str,
     method: str,
@@ -77,6 +92,8 @@ def command(
     sampler: str | None,
     out: Path | None,
     plot: Path | None,
+    cache: options.Cache | None,
+    as_json: bool,
 ) -> None:
     """Draw images and write them as a grid, ten in a row, the methods below each other; a video takes a row."""
     methods = options.methods(method, exact=exact)
@@ -88,6 +105,7 @@ def command(
         raise ValueError(f"Pictures must be two files, not {str(out)!r} twice")
     options.writable(out)
     options.writable(plot)
+    caching = None if cache is None else cache.options(one.network, steps)
     total = steps * -(-count // _BATCH)
     found = {}
     for name, configuration in methods.items():
@@ -101,22 +119,50 @@ def command(
             track=lambda run, title=title: console.progress(run, title, total=total),
             sampler=one.sampler,
             guidance=guidance,
-            denoiser=denoiser(configuration, steps, one.sampler, exact=exact),
+            denoiser=denoiser(configuration, steps, one.sampler, exact=exact, caching=caching),
         )
     shown, columns, note = visible(np.concatenate(list(found.values())))
     sheets = {name: grid(part, columns) for name, part in zip(found, np.split(shown, len(found)), strict=True)}
-    if out is not None:
-        # one gap between two grids
-        write_png(out, np.concatenate([sheet[2 * (number > 0) :] for number, sheet in enumerate(sheets.values())]))
-    if plot is not None:
-        _draw(sheets, f"{network}, {steps} {one.title} steps, seed {seed}", plot)
-    where = " and ".join(str(path) for path in (out, plot) if path is not None)
+    with contextlib.ExitStack() as both:  # neither picture is replaced if one cannot be written
+        if out is not None:
+            # one gap between two grids
+            bare = np.concatenate([sheet[2 * (number > 0) :] for number, sheet in enumerate(sheets.values())])
+            write_png(both.enter_context(files.complete(out)), bare)
+        if plot is not None:
+            _draw(sheets, f"{network}, {steps} {one.title} steps, seed {seed}", plot)
     judge = zoo.load("classifier") if one.digits else None
-    for name, images in found.items():
+    right = {
+        name: None if judge is None else int((zoo.classify(images, judge) == given.values["label"]).sum())
+        for name, images in found.items()
+    }
+    share = None if caching is None else deepcache.share(one.network, steps, **caching)
+    if as_json:
+        rows = [
+            {
+                "method": name,
+                "network": one.network.name,
+                "steps": steps,
+                "sampler": one.title,
+                "seed": seed,
+                "images": count,
+                "found": None if right[name] is None else right[name] / count,
+                "cached": None if caching is None else list(caching["cached"]),
+                "multiplications": share,
+                "file": None if out is None else str(out),
+                "plot": None if plot is None else str(plot),
+                "note": "; ".join(filter(None, (note, one.note))),
+            }
+            for name in found
+        ]
+        console.show(rows, as_json=True)
+        return
+    where = " and ".join(str(path) for path in (out, plot) if path is not None)
+    for name in found:
         told = [f"{count} images in {steps} steps", *filter(None, (note, one.note))]
-        if judge is not None:
-            right = int((zoo.classify(images, judge) == given.values["label"]).sum())
-            told.append(f"the classifier finds the asked digit in {right} of them")
+        if caching is not None:
+            told.append(f"{len(caching['cached'])} whole ones, {share:.3f} of the multiplications")
+        if right[name] is not None:
+            told.append(f"the classifier finds the asked digit in {right[name]} of them")
         click.echo(f"{where if len(found) == 1 else f'{where}, {name}'}: {'; '.join(told)}")
 
 

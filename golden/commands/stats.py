@@ -11,6 +11,7 @@ from golden.commands import options
 from golden.commands.subject import subject
 from golden.differential.configuration import Configuration
 from golden.differential.measure import Measure, Row
+from golden.differential.reuse import cached_run
 from golden.differential.run import run
 from golden.networks.graph import Network
 from golden.sampling import Given, Process
@@ -30,6 +31,7 @@ def measured(
     seed: int = 0,
     sampler: Process | None = None,
     guidance: float | None = None,
+    caching: Mapping[str, Any] | None = None,
 ) -> Measure:
     """Notes of a sampling under a method, with a progress bar.
 
@@ -39,6 +41,8 @@ def measured(
         As for `golden.differential.run.run`.
     name : str
         Of the method.
+    caching : mapping, optional
+        Arguments ``cached`` and ``branch`` of `golden.differential.reuse.cached_run`; without them DeepCache is off.
 
     Raises
     ------
@@ -48,18 +52,11 @@ def measured(
     if configuration.flow == "dense":
         raise ValueError(f"Method must send digits to be measured, not {name!r}, which is dense")
     title = f"{network.name}, {name}"
-    result = run(
-        network,
-        configuration,
-        given,
-        steps,
-        seed=seed,
-        sampler=sampler,
-        guidance=guidance,
-        measured=True,
-        track=lambda taken: console.progress(taken, title, total=steps),
-    )
-    return result.measure
+    options = {"seed": seed, "sampler": sampler, "guidance": guidance, "measured": True}
+    options["track"] = lambda taken: console.progress(taken, title, total=steps)
+    if caching is not None:
+        return cached_run(network, configuration, given, steps, **options, **caching).measure
+    return run(network, configuration, given, steps, **options).measure
 
 
 def rows(network: Network, name: str, measure: Measure, by: str = "total") -> list[dict[str, Any]]:
@@ -74,8 +71,9 @@ def rows(network: Network, name: str, measure: Measure, by: str = "total") -> li
     measure : Measure
         Its notes.
     by : str
-        A row for each ``layer`` (the value that is sent), for each ``step``, or one in ``total``; each for what
-        products read (``inputs``) and for what leaves them (``outputs``; in the open loop all that is quantised).
+        A row for each ``layer`` (the value that is sent), for each ``step``, for each layer in each step
+        (``layer-step``), or one in ``total``; each for what products read (``inputs``) and for what leaves them
+        (``outputs``; in the open loop all that is quantised).
 
     Returns
     -------
@@ -92,20 +90,21 @@ def rows(network: Network, name: str, measure: Measure, by: str = "total") -> li
             row = sum((row for place, row in notes.items() if _of(place, by) == key), Row())
             if row.elements:
                 flips = _flips(network, measure, by, key) if side == "outputs" else None
-                where = {} if by == "total" else {by: key}
+                where = {} if by == "total" else dict(zip(by.split("-"), key, strict=True))
                 found.append({"method": name, "network": network.name, "side": side, **where, **_figures(row, flips)})
     return found
 
 
-def _of(place: tuple[int, str], by: str) -> Any:
-    return {"layer": place[1], "step": place[0], "total": None}[by]
+def _of(place: tuple[int, str], by: str) -> tuple[Any, ...]:
+    step, layer = place
+    return {"layer": (layer,), "step": (step,), "layer-step": (layer, step), "total": ()}[by]
 
 
-def _keys(places: Iterable[tuple[int, str]], by: str) -> list[Any]:
+def _keys(places: Iterable[tuple[int, str]], by: str) -> list[tuple[Any, ...]]:
     return list(dict.fromkeys(_of(place, by) for place in places))
 
 
-def _flips(network: Network, measure: Measure, by: str, key: Any) -> float | None:
+def _flips(network: Network, measure: Measure, by: str, key: tuple[Any, ...]) -> float | None:
     """Share of flipped masks; an activation is found by the value it reads, which is what was quantised."""
     pairs = [
         pair
@@ -135,19 +134,20 @@ def _figures(row: Row, flips: float | None) -> dict[str, Any]:
 
 
 @click.command("stats")
-@options.network
+@options.networks
 @options.method("closed-int3,paper")
 @options.steps()
 @options.count(2, 100)
 @options.labels
 @options.seed
 @options.sampling
+@options.caching
 @click.option(
     "--by",
-    type=click.Choice(["layer", "step", "total"]),
+    type=click.Choice(["layer", "step", "layer-step", "total"]),
     default="total",
     show_default=True,
-    help="A row for each value that is sent, for each step, or one for all.",
+    help="A row for each value that is sent, for each step, for each value in each step, or one for all.",
 )
 @options.picture("plot", "stats.png", "Draw shares and bits of each element, step by step.")
 @options.as_json
@@ -161,24 +161,30 @@ def command(
     conditioning: Path | None,
     guidance: float | None,
     sampler: str | None,
+    cache: options.Cache | None,
     by: str,
     plot: Path | None,
     as_json: bool,
 ) -> None:
     """Show the digits that methods send: zeros, outliers, crowded vectors, flips, entropy, bits of an element."""
     methods = options.methods(method)
-    one = subject(network, conditioning, sampler)
-    model, how = one.network, {"seed": seed, "sampler": one.sampler, "guidance": guidance}
-    given = one.conditioning(count, labels, guidance)
+    subjects = [subject(name, conditioning, sampler) for name in options.each(network, "Networks")]
+    asked = [one.conditioning(count, labels, guidance) for one in subjects]
+    caches = [None if cache is None else cache.options(one.network, steps) for one in subjects]
     options.writable(plot)
-    taken = {name: measured(model, name, method, given, steps, **how) for name, method in methods.items()}
-    found = [row for name, notes in taken.items() for row in rows(model, name, notes, by)]
+    found, drawn = [], {}
+    for one, given, caching in zip(subjects, asked, caches, strict=True):
+        model, how = one.network, {"seed": seed, "sampler": one.sampler, "guidance": guidance, "caching": caching}
+        for name, configuration in methods.items():
+            notes = measured(model, name, configuration, given, steps, **how)
+            found += rows(model, name, notes, by)
+            drawn[name if len(subjects) == 1 else f"{model.name}, {name}"] = rows(model, name, notes, "step")
     title = f"{network}, {count} images, {steps} steps: shares of digits of pass 0, vectors, elements, groups; bits"
-    hidden = () if as_json else ("network",)
+    hidden = () if as_json or len(subjects) > 1 else ("network",)
     shown = [{key: value for key, value in row.items() if key not in hidden} for row in found]
     console.show(shown, title=title, as_json=as_json)
     if plot is not None:
-        draw({name: rows(model, name, notes, "step") for name, notes in taken.items()}, plot)
+        draw(drawn, plot)
         click.echo(f"Picture: {plot}", err=as_json)
 
 

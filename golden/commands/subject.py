@@ -2,12 +2,12 @@
 
 import dataclasses
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 
-from golden import zoo
+from golden import names, zoo
 from golden.commands import options
 from golden.networks.graph import Network
 from golden.sampling import Conditioning, Process, Sampler, condition
@@ -109,8 +109,15 @@ def folder(text: str) -> Path | None:
     raise ValueError(f"Network must be of the zoo or a folder with a config.json, not {text!r}")
 
 
-def outline(text: str) -> Network:
+def outline(text: str, others: Iterable[str] = ()) -> Network:
     """Network for its shapes: of the zoo, or a checkpoint's without its weights.
+
+    Parameters
+    ----------
+    text : str
+        Name or folder.
+    others : iterable of str
+        Names that could have been meant instead, for the sentence that refuses an unknown one.
 
     Raises
     ------
@@ -118,6 +125,8 @@ def outline(text: str) -> Network:
         If there is none of this name, or it is not supported.
     """
     found = folder(text)
+    if found is None:
+        names.lookup("Network", text, dict.fromkeys((*zoo.NETWORKS, *others)))
     return zoo.load(text) if found is None else _named(importer.outline(importer.configuration(found)), text)
 
 

@@ -16,6 +16,7 @@ from golden.differential.configuration import Configuration
 from golden.networks import published
 from golden.networks.graph import Network
 from golden.parameters import PRESETS, Parameters
+from golden.sampling import Schedule
 from golden.traffic import CAMBRICON_D, PAPER, Item, Rates
 
 __all__ = ["command", "flows", "published_rows"]
@@ -192,10 +193,22 @@ def _rates(
     show_default=True,
     help="Code of deltas in several passes: all finer bits behind one digit, or the delta stream, version 1.",
 )
-@click.option("--input-bits", type=click.FloatRange(0, 64), help="Bits of an input, instead of those measured.")
-@click.option("--output-bits", type=click.FloatRange(0, 64), help="Bits of an output.")
-@click.option("--zero-groups", type=click.FloatRange(0, 1), help="Share of groups that are zero.")
-@click.option("--passes", type=click.FloatRange(0, 64), help="Passes of an input, instead of the method's.")
+@click.option(
+    "--input-bits",
+    type=click.FloatRange(0, 64),
+    callback=options.finite,
+    help="Bits of an input, instead of those measured.",
+)
+@click.option("--output-bits", type=click.FloatRange(0, 64), callback=options.finite, help="Bits of an output.")
+@click.option(
+    "--zero-groups", type=click.FloatRange(0, 1), callback=options.finite, help="Share of groups that are zero."
+)
+@click.option(
+    "--passes",
+    type=click.FloatRange(0, 64),
+    callback=options.finite,
+    help="Passes of an input, instead of the method's.",
+)
 @options.picture("plot", "traffic.png", "Draw the published speed-up and traffic, ours beside them, and the link.")
 @options.as_json
 def command(
@@ -217,7 +230,8 @@ def command(
     Deltas of published networks are taken to be like those of the network of the zoo that is named in the output.
     """
     methods = options.methods(method)
-    targets = [find(name.strip()) for name in network.split(",")]
+    targets = [find(name) for name in options.each(network, "Networks")]
+    Schedule().spaced(steps)  # refuses a number of steps also where nothing is measured
     options.writable(plot)
     given = {"input_bits": input_bits, "output_bits": output_bits, "zero_groups": zero_groups, "passes": passes}
     given = {key: value for key, value in given.items() if value is not None}

@@ -268,7 +268,8 @@ class Configuration:
         if not isinstance(mapping, dict):
             raise TypeError(f"A method must be a JSON object, not {type(mapping).__name__}")
         values = dict(mapping)
-        if (schema := values.pop("schema", None)) != SCHEMA:
+        schema = values.pop("schema", None)
+        if type(schema) is not int or schema != SCHEMA:
             raise ValueError(f"schema of a method must be {SCHEMA}, not {schema!r}")
         known = [field.name for field in dataclasses.fields(cls)]
         for key in values:

@@ -1,27 +1,39 @@
 """DeepCache and StreamDiffusion under a configuration: what their deltas cost, and how far their images are off.
 
-``python -m golden.differential.reuse`` prints the tables of ``docs/sampling.md``, or those that are named: ``streams``,
-``caches`` and ``both`` (streams whose deep layers are cached).
+``golden stream``, and ``--cache`` of the other commands, print what is here.
 """
 
+import copy
 import dataclasses
-import sys
-from collections.abc import Iterable, Sequence
+import functools
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from golden import names, zoo
-from golden.differential.configuration import Configuration, configuration
+from golden.differential.configuration import Configuration
+from golden.differential.exact import ExactArithmetic, check_exact
 from golden.differential.measure import Measure
 from golden.differential.profile import Calibration, Profile
-from golden.differential.run import executor
-from golden.networks.graph import Network
-from golden.sampling import deepcache, sample
+from golden.differential.run import Run, executor
+from golden.networks.graph import Executor, Network, dense
+from golden.sampling import Conditioning, Given, Process, Sampler, Step, condition, noise, sample
+from golden.sampling.conditioning import needed
+from golden.sampling.deepcache import CachedDenoiser, check_cached, uniform
 from golden.sampling.streaming import Stream
-from golden.zoo.moving import blend_video, digit_video
 from golden.zoo.quality import psnr
 
-__all__ = ["Figures", "cached", "calibrate_cached", "calibrate_stream", "streamed"]
+__all__ = [
+    "TIMESTEPS",
+    "Figures",
+    "cached",
+    "cached_denoiser",
+    "cached_run",
+    "calibrate_cached",
+    "calibrate_stream",
+    "pushed",
+    "stream",
+    "streamed",
+]
 
 TIMESTEPS = (400, 300, 200, 100)
 """Noise levels of the stream of the document."""
@@ -61,13 +73,29 @@ def _figures(
         psnr=psnr(images, expected),
         input_bits=sent.bits / max(sent.elements, 1),
         output_bits=written / max(given.elements, 1),
-        megabits=(sent.bits + written) / len(images if steps is None else steps) / 1e6,  # a call is an image
+        megabits=(sent.bits + written) / max(len(images if steps is None else steps), 1) / 1e6,  # a call is an image
     )
 
 
-def _images(stream: Stream, video: np.ndarray) -> np.ndarray:
-    found = [stream.push(frame) for frame in video]
-    return np.stack([image for image in found if image is not None])
+def stream(
+    network: Network, label: int, timesteps: Sequence[int] = TIMESTEPS, *, executor: Executor = dense, **options: object
+) -> Stream:
+    """A new stream; a similarity filter among its options is copied, so that two streams draw the same."""
+    return Stream(network, label, timesteps, executor=executor, **copy.deepcopy(options))
+
+
+def pushed(stream: Stream, video: np.ndarray) -> np.ndarray:
+    """Images that a stream gives for the frames of a video, once it is full; float32 (images, channels, side, side).
+
+    Raises
+    ------
+    ValueError
+        If it never is: too few frames, or too many of them left out.
+    """
+    found = [image for image in map(stream.push, video) if image is not None]
+    if not found:
+        raise ValueError(f"Frames that are not left out must fill the slots of the stream, not be {stream.calls}")
+    return np.stack(found)
 
 
 def calibrate_stream(
@@ -78,12 +106,13 @@ def calibrate_stream(
     Parameters
     ----------
     network, label, timesteps, options
-        As for `Stream`; `reference` says which deltas the static exponents are for.
+        As for `Stream`; `reference` says which deltas the static exponents are for. A similarity filter is left out.
     video : float (frames, channels, side, side)
-        Other frames than those that will be compared.
+        Other frames than those that will be compared: more than the stream has items.
     """
     calibration = Calibration(network, stream=True)
-    _images(Stream(network, label, timesteps, executor=calibration, **options), video)
+    options = {name: value for name, value in options.items() if name != "similarity"}
+    pushed(stream(network, label, timesteps, executor=calibration, **options), video)
     return calibration.profile(len(timesteps))
 
 
@@ -110,21 +139,126 @@ def streamed(
         See `calibrate_stream`.
     """
     measure = Measure(how.machine)
-    stream = Stream(network, label, timesteps, executor=executor(network, how, profile, measure=measure), **options)
-    images = _images(stream, video)
-    expected = _images(Stream(network, label, timesteps, **options), video)
-    return _figures(images, expected, measure, how, range(stream.items, stream.calls))
+    differential = executor(network, how, profile, measure=measure)
+    own = stream(network, label, timesteps, executor=differential, **options)
+    images = pushed(own, video)
+    expected = pushed(stream(network, label, timesteps, **options), video)
+    return _figures(images, expected, measure, how, range(own.items, own.calls))
+
+
+@functools.lru_cache(maxsize=32)
+def _cached_profile(
+    network: Network,
+    steps: int,
+    seed: int,
+    given: Conditioning,
+    cached: tuple[int, ...],
+    branch: int | str,
+    sampler: Process,
+    guidance: float | None,
+) -> Profile:
+    calibration = Calibration(network)
+    options = {"cached": cached, "branch": branch, "guidance": guidance}
+    denoiser = CachedDenoiser(network, given, executor=calibration, **options)
+    for _ in sampler.run(denoiser, noise(network, seed, given.count), steps, seed=seed):
+        pass
+    return calibration.profile(steps)
 
 
 def calibrate_cached(
-    network: Network, steps: int, interval: int, *, branch: int | str = 0, images: int = 4, seed: int = 1_000_003
+    network: Network,
+    steps: int,
+    interval: int = 3,
+    *,
+    cached: Iterable[int] | None = None,
+    branch: int | str = 0,
+    images: int = 4,
+    seed: int = 1_000_003,
+    given: Given | None = None,
+    sampler: Process | None = None,
+    guidance: float | None = None,
 ) -> Profile:
-    """Profile of a sampling with DeepCache: exponents for the deltas that its deep layers really see."""
-    calibration = Calibration(network)
-    labels = np.arange(images) % network.config["classes"]
-    options = {"interval": interval, "branch": branch, "batch": images}
-    deepcache.sample(network, labels, steps, seed, executor=calibration, **options)
-    return calibration.profile(steps)
+    """Profile of a sampling with DeepCache: exponents for the deltas that its deep layers really see. Kept.
+
+    Parameters
+    ----------
+    network, steps, interval, cached, branch, sampler, guidance
+        As for `golden.sampling.deepcache.sample`.
+    images, seed, given
+        As for `golden.differential.profile.calibrate`.
+    """
+    if needed(network) == ("label",):
+        given = np.arange(images) % network.config["classes"]
+    given = condition(network, images if given is None else given)[:images]
+    cached = uniform(steps, interval) if cached is None else check_cached(cached, steps)
+    return _cached_profile(network, steps, seed, given, cached, branch, sampler or Sampler(), guidance)
+
+
+def cached_denoiser(
+    network: Network,
+    how: Configuration,
+    given: Given,
+    steps: int,
+    *,
+    cached: Iterable[int],
+    branch: int | str = 0,
+    sampler: Process | None = None,
+    guidance: float | None = None,
+    exact: bool = False,
+    measure: Measure | None = None,
+) -> CachedDenoiser:
+    """Denoiser with DeepCache under a configuration, calibrated with the same cache steps.
+
+    Parameters
+    ----------
+    network, given, steps, cached, branch, sampler, guidance
+        As for `golden.sampling.deepcache.sample`.
+    how : Configuration
+        Any.
+    exact, measure
+        As for `golden.differential.run`.
+    """
+    profile, options = None, {"cached": cached, "branch": branch, "guidance": guidance}
+    if how.flow != "dense":
+        profile = calibrate_cached(network, steps, given=given, sampler=sampler, **options)
+    arithmetic = ExactArithmetic(how, profile) if exact and profile is not None else None
+    differential = executor(network, how, profile, arithmetic=arithmetic, measure=measure)
+    return CachedDenoiser(network, given, executor=differential, **options)
+
+
+def cached_run(
+    network: Network,
+    how: Configuration,
+    given: Given,
+    steps: int,
+    *,
+    cached: Iterable[int],
+    branch: int | str = 0,
+    seed: int = 0,
+    sampler: Process | None = None,
+    guidance: float | None = None,
+    measured: bool = False,
+    exact: bool = False,
+    track: Callable[[Iterable[Step]], Iterable[Step]] = iter,
+) -> Run:
+    """A whole sampling with DeepCache, as `golden.differential.run.run` does it without.
+
+    Parameters
+    ----------
+    cached, branch
+        As for `golden.sampling.deepcache.sample`.
+    network, how, given, steps, seed, sampler, guidance, measured, exact, track
+        As for `golden.differential.run.run`.
+    """
+    if exact:
+        check_exact(how)
+    sampler = sampler or Sampler()
+    measure = Measure(how.machine) if measured and how.flow != "dense" else None
+    options = {"cached": check_cached(cached, steps), "branch": branch, "sampler": sampler, "guidance": guidance}
+    denoiser = cached_denoiser(network, how, given, steps, exact=exact, measure=measure, **options)
+    start = noise(network, seed, denoiser.conditioning.count)
+    trajectory = [step.image for step in track(sampler.run(denoiser, start, steps, seed=seed))]
+    return Run(trajectory[-1], np.stack(trajectory), measure)
 
 
 def cached(
@@ -138,83 +272,6 @@ def cached(
     seed: int = 0,
 ) -> Figures:
     """Figures of DeepCache with uniform cache steps under a configuration, against the full dense sampling."""
-    measure = Measure(how.machine)
-    options = {"interval": interval, "branch": branch, "batch": len(labels)}
-    profile = calibrate_cached(network, steps, interval, branch=branch)
-    images = deepcache.sample(
-        network, labels, steps, seed, executor=executor(network, how, profile, measure=measure), **options
-    )
-    return _figures(images, sample(network, labels, steps, seed), measure, how)
-
-
-def _videos(digit: int, other: int, frames: int) -> dict[str, np.ndarray]:
-    return {
-        "1/8 pixel a frame": digit_video(digit, frames, shift=(0.0, 0.125)),
-        "2 degrees a frame": digit_video(digit, frames, rotation=2.0),
-        "becomes another digit": blend_video(digit, other, frames),
-    }
-
-
-def _decibels(found: np.ndarray) -> str:
-    """Mean and least of the images that are not exact, if there are such."""
-    found = found[np.isfinite(found)]
-    return f"{found.mean():.1f} ({found.min():.1f})" if len(found) else "exact"
-
-
-def _print_streams(frames: int = 12) -> None:
-    network = zoo.load("unet")
-    print("| video | method | deltas along | bits in | bits out | PSNR (least) |")
-    print("|---|---|---|---|---|---|")
-    methods = {name: configuration(name) for name in ("closed-int3", "paper")}
-    others = _videos(5, 3, frames)
-    for title, video in _videos(3, 5, frames).items():
-        for reference in ("frames", "timesteps", "measured"):
-            profile = calibrate_stream(network, others[title], 5, reference=reference)
-            for name, how in methods.items():
-                found = streamed(network, how, video, 3, profile, reference=reference)
-                bits = f"{found.input_bits:.2f} | {found.output_bits:.2f}"
-                print(f"| {title} | {name} | {reference} | {bits} | {_decibels(found.psnr)} |", flush=True)
-
-
-def _print_caches(steps: int = 50, images: int = 4) -> None:
-    network = zoo.load("unet")
-    labels = np.arange(images)
-    full = sample(network, labels, steps, 0)
-    print("| N | multiplications | method | bits in | bits out | Mbit an image | PSNR, full (least) | same schedule |")
-    print("|---|---|---|---|---|---|---|---|")
-    for interval in (1, 2, 3, 5):
-        share = f"{deepcache.share(network, steps, deepcache.uniform(steps, interval)):.3f}"
-        alone = deepcache.sample(network, labels, steps, 0, interval=interval)
-        print(f"| {interval} | {share} | dense | | | | {_decibels(psnr(alone, full))} | exact |", flush=True)
-        for name in ("closed-int3", "closed-int4"):
-            found = cached(network, configuration(name), labels, steps, interval)
-            bits = f"{found.input_bits:.2f} | {found.output_bits:.2f} | {found.megabits:.1f}"
-            same = psnr(found.images, alone).mean()
-            print(f"| {interval} | {share} | {name} | {bits} | {_decibels(found.psnr)} | {same:.1f} |", flush=True)
-
-
-def _print_both(frames: int = 16) -> None:
-    network = zoo.load("unet")
-    print("| video | N | method | bits in | bits out | Mbit an image | PSNR, whole stream (least) | same schedule |")
-    print("|---|---|---|---|---|---|---|---|")
-    others = _videos(5, 3, frames)
-    for title, video in _videos(3, 5, frames).items():
-        whole = _images(Stream(network, 3, TIMESTEPS), video)
-        for interval in (1, 2, 3):
-            alone = _images(Stream(network, 3, TIMESTEPS, interval=interval), video)
-            print(f"| {title} | {interval} | dense | | | | {_decibels(psnr(alone, whole))} | exact |", flush=True)
-            profile = calibrate_stream(network, others[title], 5, interval=interval)
-            for name in ("closed-int3", "closed-int4"):
-                found = streamed(network, configuration(name), video, 3, profile, interval=interval)
-                bits = f"{found.input_bits:.2f} | {found.output_bits:.2f} | {found.megabits:.2f}"
-                full = _decibels(psnr(found.images, whole))
-                print(f"| {title} | {interval} | {name} | {bits} | {full} | {found.psnr.mean():.1f} |", flush=True)
-
-
-TABLES = {"streams": _print_streams, "caches": _print_caches, "both": _print_both}
-"""What prints each table, by the name that asks for it."""
-
-if __name__ == "__main__":
-    for asked in sys.argv[1:] or TABLES:
-        names.lookup("Table", asked, TABLES)()
-        print()
+    options = {"cached": uniform(steps, interval), "branch": branch, "seed": seed, "measured": True}
+    found = cached_run(network, how, labels, steps, **options)
+    return _figures(found.images, sample(network, labels, steps, seed), found.measure, how)

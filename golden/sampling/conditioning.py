@@ -200,7 +200,7 @@ def _numbers(network: Network, name: str, value: np.ndarray) -> np.ndarray:
         if value.size and not (value.dtype.kind in "iu" and 0 <= value.min() and value.max() <= last):
             wrong = next((one for one in value.ravel().tolist() if one not in range(last + 1)), value.dtype)
             raise ValueError(f"Labels must be integers from 0 to {last}, not {wrong}")
-        return value
+        return value if value.size else value.astype(np.int64)  # numpy takes an empty list for floats
     if value.dtype.kind not in "fiu":
         raise ValueError(f"Conditioning {name!r} must be numbers, not {value.dtype}")
     if not np.isfinite(value).all():

@@ -16,14 +16,45 @@ import numpy as np
 
 from golden.networks.graph import Executor, Network, StatefulExecutor, dense, main_values
 from golden.sampling.conditioning import Given
+from golden.sampling.rules import check_finite, check_integer
 from golden.sampling.samplers import Denoiser, Process, Step
 from golden.sampling.samplers import sample as _sample
 
+_LARGEST_POWER = 10
+"""Far above any that is used; the search of `centred` lowers the power by 0.02 at a time."""
+
 
 def _check(steps: int, interval: int) -> None:
-    for name, value in (("Steps", steps), ("Interval", interval)):
-        if not isinstance(value, int | np.integer) or value < 1:
-            raise ValueError(f"{name} must be a positive integer, not {value!r}")
+    check_integer("Steps", steps)
+    check_integer("Interval", interval)
+
+
+def check_cached(cached: Iterable[int], steps: int | None = None) -> tuple[int, ...]:
+    """Cache steps in order, if they are step numbers that contain 0.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If one is no integer or not a step of `steps` (None: it is not known how many there are), or 0 is missing.
+    """
+    found = set()
+    for step in cached:
+        if isinstance(step, bool) or not isinstance(step, int | np.integer):
+            raise TypeError(f"Cache steps must be integers, not {step!r}")
+        if step < 0 or (steps is not None and step >= steps):
+            last = "up" if steps is None else f"to {steps - 1}"
+            raise ValueError(f"Cache steps must be from 0 {last}, not {step}")
+        found.add(int(step))
+    if 0 not in found:
+        raise ValueError(f"Cache steps must contain step 0, not only {sorted(found)}")
+    return tuple(sorted(found))
+
+
+def planned(steps: int, interval: int, centre: int | None = None, power: float | None = None) -> tuple[int, ...]:
+    """Cache steps: `centred` if there is a centre, `rising` if there is a power alone, otherwise `uniform`."""
+    if centre is not None:
+        return centred(steps, interval, centre, 1.4 if power is None else power)
+    return uniform(steps, interval) if power is None else rising(steps, interval, power)
 
 
 def uniform(steps: int, interval: int) -> tuple[int, ...]:
@@ -47,7 +78,7 @@ def centred(steps: int, interval: int, centre: int, power: float = 1.4) -> tuple
     centre : int
         Step around which cache steps are dense, between 0 and `steps`.
     power : float
-        More than 1; the authors use 1.4 with centre 15 for 50 steps of Stable Diffusion.
+        More than 1, 10 at the most; the authors use 1.4 with centre 15 for 50 steps of Stable Diffusion.
 
     Raises
     ------
@@ -55,8 +86,13 @@ def centred(steps: int, interval: int, centre: int, power: float = 1.4) -> tuple
         If an argument is out of range, or no power above 1 gives as many steps.
     """
     _check(steps, interval)
+    if isinstance(centre, bool) or not isinstance(centre, int | np.integer):
+        raise TypeError(f"Centre must be an integer, not {centre!r}")
     if not 0 < centre < steps:
         raise ValueError(f"Centre must lie between 0 and the number of steps, {steps}, not be {centre!r}")
+    check_finite("Power", power)
+    if power > _LARGEST_POWER:
+        raise ValueError(f"Power must be at most {_LARGEST_POWER}, not {power!r}")
     count, tried = -(-steps // interval), power
     while tried > 1:
         ends = complex(-centre) ** (1 / tried), (steps - centre) ** (1 / tried)
@@ -74,8 +110,9 @@ def rising(steps: int, interval: int, power: float = 1.5) -> tuple[int, ...]:
     At most as many as `uniform`: steps that fall together count once.
     """
     _check(steps, interval)
-    if power <= 0:
-        raise ValueError(f"Power must be positive, not {power!r}")
+    check_finite("Power", power)
+    if not 0 < power <= _LARGEST_POWER:
+        raise ValueError(f"Power must be positive and at most {_LARGEST_POWER}, not {power!r}")
     spaced = np.linspace(0, steps ** (1 / power), -(-steps // interval) + 1) ** power
     return tuple(np.unique(spaced.astype(np.int32))[:-1].tolist())
 
@@ -98,10 +135,14 @@ def value(network: Network, branch: int | str) -> str:
     ------
     ValueError
         If there is no such branch or layer.
+    TypeError
+        If it is neither an integer nor a text.
     """
     if isinstance(branch, str):
         network.evaluated([branch])
         return branch
+    if isinstance(branch, bool) or not isinstance(branch, int | np.integer):
+        raise TypeError(f"Branch must be an integer or the name of a layer, not {branch!r}")
     known = branches(network)
     if not known:
         raise ValueError(f"Branch must be the name of a layer, as {network.name!r} joins no values, not {branch}")
@@ -119,8 +160,9 @@ def macs(network: Network, branch: int | str = 0) -> tuple[int, int]:
 
 def share(network: Network, steps: int, cached: Iterable[int], branch: int | str = 0) -> float:
     """Share of the multiply-accumulates of a whole sampling that is left with these cache steps."""
+    check_integer("Steps", steps)
+    count = len(check_cached(cached, steps))
     full, left = macs(network, branch)
-    count = len(set(cached))
     return (count * full + (steps - count) * left) / (steps * full)
 
 
@@ -163,14 +205,15 @@ class CachedDenoiser(Denoiser):
     network, given, guidance, executor
         As for `Denoiser`.
     cached : iterable of int
-        Cache steps by their number; step 0 must be one.
+        Cache steps by their number; step 0 must be one, and every one a step of the sampling.
     branch : int or str
         What is kept, see `value`.
 
     Raises
     ------
     ValueError
-        As `Denoiser`, and if step 0 is no cache step or there is no such branch.
+        As `Denoiser`, and if step 0 is no cache step or there is no such branch; in the first step, if there is no
+        such cache step.
     """
 
     def __init__(
@@ -184,10 +227,14 @@ class CachedDenoiser(Denoiser):
         executor: Executor = dense,
     ):
         super().__init__(network, given, guidance=guidance, executor=executor)
-        self.cached = frozenset(cached)
-        if 0 not in self.cached:
-            raise ValueError(f"Cache steps must contain step 0, not only {sorted(self.cached)}")
+        self.cached = frozenset(check_cached(cached))
         self._reuse = Reuse(network, branch)
+
+    def __call__(self, image: np.ndarray, timestep: float, index: int, steps: int) -> np.ndarray:
+        """Predict, see `Denoiser`; in the first step, check the cache steps against their number."""
+        if index == 0:
+            check_cached(self.cached, steps)
+        return super().__call__(image, timestep, index, steps)
 
     def evaluate(self, index: int, *inputs: np.ndarray) -> np.ndarray:
         """Call the network, or what is left of it."""
@@ -227,7 +274,7 @@ def sample(
     float32 (images, channels, ...)
         Images in -1..1, latents or videos.
     """
-    cached = uniform(steps, interval) if cached is None else tuple(cached)
+    cached = uniform(steps, interval) if cached is None else check_cached(cached, steps)
     denoiser = partial(CachedDenoiser, cached=cached, branch=branch)
     return _sample(
         network,

@@ -11,6 +11,7 @@ from golden import names
 from golden.networks.graph import Executor, Network, begin_step, dense
 from golden.sampling.conditioning import Given, condition
 from golden.sampling.guidance import guided
+from golden.sampling.rules import check_finite
 from golden.sampling.schedule import Schedule
 
 
@@ -81,8 +82,12 @@ class Denoiser:
         guidance: float | None = None,
         executor: Executor = dense,
     ):
+        if guidance is not None:
+            check_finite("Guidance", guidance)
         self.network = network
         self.conditioning = condition(network, given)
+        if not self.conditioning.count:
+            raise ValueError("Conditioning of a sampling must be of at least one image, not of none")
         self.guidance = guidance
         self.executor = executor
         self._channels = check_output(network)

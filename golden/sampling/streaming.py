@@ -17,6 +17,7 @@ from golden.networks.graph import Executor, Network, begin_step, dense
 from golden.sampling.conditioning import Given, condition
 from golden.sampling.deepcache import Reuse
 from golden.sampling.guidance import guided
+from golden.sampling.rules import check_finite, check_integer
 from golden.sampling.samplers import check_output, noise
 from golden.sampling.schedule import Schedule
 
@@ -47,8 +48,9 @@ class SimilarityFilter:
     """
 
     def __init__(self, eta: float = 0.98, max_skips: int = 10, seed: int = 0):
-        if not isinstance(max_skips, int | np.integer) or max_skips < 0:
-            raise ValueError(f"Filter max_skips must be an integer of at least 0, not {max_skips!r}")
+        check_finite("Filter eta", eta)
+        check_integer("Filter max_skips", max_skips, 0)
+        check_integer("Filter seed", seed, 0)
         self.eta = eta
         self.max_skips = max_skips
         self._random = np.random.default_rng(seed)
@@ -179,8 +181,10 @@ class Stream:
             ("reference", reference, ("frames", "timesteps", "measured")),
         ):
             names.lookup(f"Stream {name}", chosen, dict.fromkeys(known))
-        if not isinstance(interval, int | np.integer) or interval < 1:
-            raise ValueError(f"Stream interval must be a positive integer, not {interval!r}")
+        check_integer("Stream interval", interval)
+        check_integer("Stream seed", seed, 0)
+        check_finite("Stream guidance", guidance)
+        check_finite("Stream delta", delta)
         if interval > 1 and reference != "frames":
             raise ValueError(f"Stream interval must be 1 with references along {reference}, not {interval}")
         slots = len(levels)
@@ -238,11 +242,13 @@ class Stream:
         Raises
         ------
         ValueError
-            If the frame has another shape than the images of the network.
+            If the frame has another shape than the images of the network, or is not finite.
         """
         frame = np.asarray(frame, np.float32)
         if frame.shape != self._noise.shape[1:]:
             raise ValueError(f"Frame must have the shape {self._noise.shape[1:]}, not {frame.shape}")
+        if not np.isfinite(frame).all():
+            raise ValueError(f"Frame must be finite, not {frame[~np.isfinite(frame)][0]}")
         if self._similarity is not None and not self._similarity(frame):
             return self._output
         newest = self._signal[:1] * frame + self._rest[:1] * self._noise[:1]

@@ -16,7 +16,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from golden import names
+from golden import files, names
 from golden.networks import (
     ClassifierConfig,
     DiTConfig,
@@ -122,7 +122,8 @@ def store(path: Path, network: Network, parameters: Mapping[str, np.ndarray]) ->
     """
     metadata = {"network": network.name, "config": json.dumps(network.config)}
     tensors = {name: np.ascontiguousarray(value) for name, value in parameters.items()}
-    Path(path).write_bytes(safetensors.numpy.save(tensors, metadata))
+    with files.complete(path) as partial:
+        partial.write_bytes(safetensors.numpy.save(tensors, metadata))
 
 
 def recorded() -> Recording:

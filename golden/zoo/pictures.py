@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from golden import files
+
 
 def visible(samples: np.ndarray) -> tuple[np.ndarray, int, str]:
     """Samples of any kind as images that can be drawn.
@@ -89,10 +91,5 @@ def write_png(path: Path, sheet: np.ndarray) -> None:
 
     header = struct.pack(">IIBBBBB", width, height, 8, 2 if colours else 0, 0, 0, 0)  # 8 bits, not interlaced
     body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(lines.tobytes(), 9)) + chunk(b"IEND", b"")
-    path = Path(path)
-    partial = path.with_name(f"{path.name}.part")
-    try:
+    with files.complete(path) as partial:
         partial.write_bytes(b"\x89PNG\r\n\x1a\n" + body)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)

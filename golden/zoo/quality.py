@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
+from golden import files
+
 _WINDOW = 7
 _RANGE = 2.0
 
@@ -42,7 +44,8 @@ class Statistics:
 
     def save(self, path: Path) -> None:
         """Write an ``.npz`` of `mean` and `covariance`, float32."""
-        np.savez_compressed(path, mean=self.mean.astype(np.float32), covariance=self.covariance.astype(np.float32))
+        with files.complete(path) as partial, open(partial, "wb") as file:
+            np.savez_compressed(file, mean=self.mean.astype(np.float32), covariance=self.covariance.astype(np.float32))
 
     @classmethod
     def load(cls, path: Path) -> "Statistics":

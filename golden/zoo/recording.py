@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from golden import names
+from golden import files, names
 from golden.networks import Network, Recorder
 from golden.sampling import Denoiser, Given, Process, Sampler, Step, noise
 
@@ -135,14 +135,8 @@ class Recording:
             elif value is not None:
                 arrays[name] = np.asarray(value, np.str_ if name.startswith("followed_by") else None)
         arrays |= {_operand("deltas", index): self.deltas(index) for index in range(len(self.inputs))}
-        path = Path(path)
-        partial = path.with_name(f"{path.name}.part")
-        try:
-            with open(partial, "wb") as file:
-                np.savez_compressed(file, **arrays)
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+        with files.complete(path) as partial, open(partial, "wb") as file:
+            np.savez_compressed(file, **arrays)
 
     @classmethod
     def load(cls, path: Path) -> "Recording":

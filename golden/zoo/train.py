@@ -1,4 +1,4 @@
-"""Train the networks of the zoo on scikit-learn's digits: ``python -m golden.zoo.train`` (extra ``train``).
+"""Train the networks of the zoo on scikit-learn's digits: ``python -m golden train`` (extra ``train``).
 
 The data are the 1,797 real handwritten digits of scikit-learn (8 x 8 pixels, 17 grey levels), enlarged once to 16 x 16
 by bicubic interpolation and scaled to -1..1. U-Nets and transformer learn to predict the noise (Ho et al., 2020) at
@@ -14,7 +14,7 @@ cannot differ; the arithmetic does, and the shipped references record what torch
 import copy
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -26,13 +26,11 @@ try:
     import torch.nn.functional as F
     from sklearn.datasets import load_digits
 except ImportError as error:
-    _MISSING = f"Training needs the extra 'train' (pip install 'driftless[train]'), which lacks: {error}"
-    if __name__ == "__main__":
-        click.echo(f"Error: {_MISSING}", err=True)
-        raise SystemExit(2) from None
-    raise ImportError(_MISSING) from error
+    raise ImportError(
+        f"Training needs the extra 'train' (pip install 'driftless[train]'), which lacks: {error}"
+    ) from error
 
-from golden import console, names, zoo
+from golden import console, files, zoo
 from golden.networks import ClassifierConfig, DiTConfig, Network, UNetConfig, classifier, initial, stored
 from golden.networks.layers import Layer, Shape
 from golden.networks.sources import Source
@@ -291,31 +289,33 @@ def reference(network: Network, seed: int = 0) -> dict[str, np.ndarray]:
     return inputs | {name: value.numpy() for name, value in outputs.items()}
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option(
-    "--network", "networks", multiple=True, metavar="NAME", help=f"One of {', '.join(zoo.NETWORKS)}.  [default: all]"
-)
-@click.option("--seed", default=0, show_default=True, help="Seed of start, order and noise.")
-@click.option("--iterations", type=click.IntRange(1), help="Training steps of networks that draw.  [default: recipe]")
-@click.option("--threads", default=1, show_default=True, type=click.IntRange(1), help="Cores used by torch.")
-@click.option(
-    "--out",
-    default="build/zoo",
-    show_default=True,
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Folder for weights, references, statistics and recorded set; golden/zoo/data is what ships.",
-)
-def train(networks: tuple[str, ...], seed: int, iterations: int | None, threads: int, out: Path) -> None:
-    """Train networks, and write their weights and what else of them ships.
+def train(chosen: Iterable[str], out: Path, *, seed: int = 0, iterations: int | None = None, threads: int = 1) -> None:
+    """Train networks of the zoo and write what ships of them: weights and companions, see `write_companions`.
 
-    That is torch's reference output of every layer of a network that draws, the recorded set of the network "unet", and
-    with the classifier the statistics of its features over the real digits.
+    Parameters
+    ----------
+    chosen : iterable of str
+        Their names.
+    out : Path
+        Folder to write; made if it is not there.
+    seed : int
+        Of start, order and noise.
+    iterations : int, optional
+        Training steps of networks that draw; the default is what the recipe says.
+    threads : int
+        Cores used by torch.
+
+    Raises
+    ------
+    ValueError
+        If a file cannot be written, before anything is trained.
     """
-    for name in networks:
-        names.lookup("Network", name, zoo.NETWORKS)
+    chosen = tuple(dict.fromkeys(chosen))
     torch.set_num_threads(threads)
     out.mkdir(parents=True, exist_ok=True)
-    for name in dict.fromkeys(networks or zoo.NETWORKS):
+    for path in (path for name in chosen for path in _written(name, out)):
+        files.check_writable(path)
+    for name in chosen:
         began = time.monotonic()
         if name == "classifier":
             model, accuracy = train_classifier(ClassifierConfig(), seed)
@@ -330,6 +330,15 @@ def train(networks: tuple[str, ...], seed: int, iterations: int | None, threads:
         write_companions(zoo.load(name, out), out)
 
 
+def _written(name: str, out: Path) -> list[Path]:
+    """Files of a network."""
+    if name == "classifier":
+        found = ["digits.npz"]
+    else:
+        found = [zoo.reference_file(name), *(["recorded.npz"] if name == "unet" else [])]
+    return [out / one for one in (f"{name}.safetensors", *found)]
+
+
 def write_companions(network: Network, out: Path) -> None:
     """Write what ships beside the weights of a network, see `train`."""
     if network.name == "classifier":
@@ -338,10 +347,7 @@ def write_companions(network: Network, out: Path) -> None:
     values = reference(network)
     if network.name != "unet":  # the file of "unet" is full float32, and the only one of that precision
         values |= {layer.name: values[layer.name].astype(np.float16) for layer in network.layers}
-    np.savez_compressed(out / zoo.reference_file(network.name), **values)
+    with files.complete(out / zoo.reference_file(network.name)) as path, open(path, "wb") as file:
+        np.savez_compressed(file, **values)
     if network.name == "unet":
         zoo.record_set(network).save(out / "recorded.npz")
-
-
-if __name__ == "__main__":
-    train(prog_name="python -m golden.zoo.train")

@@ -219,6 +219,7 @@ def test_keys_left_out():
         ([], TypeError, "A configuration must be a JSON object, not list"),
         ({}, ValueError, "schema of a configuration must be 1, not None"),
         ({"schema": 2}, ValueError, "schema of a configuration must be 1, not 2"),
+        ({"schema": True}, ValueError, "schema of a configuration must be 1, not True"),
         (
             {"schema": 1, "lane": 4},
             ValueError,
@@ -239,6 +240,21 @@ def test_bad_files(tmp_path):
         path.write_bytes(text.encode("latin-1"))
         with pytest.raises(ValueError, match=f"^A configuration file must be JSON, not {re.escape(repr(str(path)))}: "):
             Parameters.from_file(path)
+    nested = "[" * 100_000
+    for text, reason in (
+        (nested, "it is nested too deeply"),
+        ('{"schema": 1, "lanes": 8, "lanes": 16}', "key 'lanes' stands twice"),
+        ("1" * 5000, "Exceeds the limit"),
+    ):
+        path.write_text(text)
+        with pytest.raises(ValueError, match=f"^A configuration file must be JSON, not .*: {reason}"):
+            Parameters.from_file(path)
+    path.write_text('{"schema": true}')
+    with pytest.raises(ValueError, match="^A configuration file must have an integer as schema, not True$"):
+        Parameters.from_file(path)
+    with pytest.raises(ValueError, match="^A setting|^lanes must be|^Key") as caught:
+        Parameters().with_settings([f"wide={nested}"])
+    assert len(str(caught.value)) < 1000
     with pytest.raises(OSError, match="No such file"):
         Parameters.from_file(tmp_path / "missing.json")
 

@@ -1,5 +1,6 @@
 import json
 import re
+import sys
 from pathlib import Path
 
 import matplotlib.image
@@ -9,6 +10,7 @@ from click.testing import CliRunner
 
 from golden.__main__ import main
 from golden.differential.configuration import CONFIGURATIONS
+from golden.networks import Network, published
 from golden.zoo import Recording
 from golden.zoo.pictures import grid, write_png
 
@@ -48,21 +50,94 @@ def test_layers():
     assert rows[0]["layer"] == "time.encoding" and rows[-1]["layer"] == "head.conv"
     (row,) = (row for row in rows if row["layer"] == "down1.block.conv1")
     assert row == {
+        "network": "unet",
         "layer": "down1.block.conv1",
         "kind": "convolution",
         "inputs": "down1.block.relu1",
         "shape": "64x8x8",
         "parameters": 64 * 64 * 9 + 64,
+        "weights": 64 * 64 * 9,
+        "activations": 64 * 8 * 8,
         "macs": 64 * 64 * 9 * 64,
     }
     table = run("layers", "--network", "classifier")
     assert "stage2.conv" in table.output and table.exit_code == 0
 
 
+@pytest.mark.parametrize("name", ["sd15", "dit-xl-2"])
+def test_layers_of_published_networks(name):
+    layers, (total,) = (
+        json.loads(run("layers", "--network", name, "--json", *only).stdout) for only in ((), ["--totals"])
+    )
+    known = published.totals(name)
+    assert len(layers) == total["layers"] == known.layers
+    assert sum(row["macs"] for row in layers) == total["macs"] == known.macs
+    assert sum(row["activations"] for row in layers) == known.activations
+    assert [row["weights"] for row in layers] == [row.weights for row in published.rows(name)]
+    assert total["parameters"] == known.parameters
+    assert total["published_macs"] == published.PUBLISHED[name].macs and abs(total["macs_ratio"] - 1) < 0.01
+    table = run("layers", "--network", f"unet,{name}", "--totals")
+    assert table.exit_code == 0 and published.PUBLISHED[name].source in table.output
+
+
+@pytest.mark.parametrize("name", main.commands)
+def test_every_command_has_help(name):
+    result = run(name, "--help")
+    assert result.exit_code == 0 and result.output.startswith("Usage: ") and f"{name} [OPTIONS]" in result.output
+
+
+def test_without_a_command_the_help_is_printed():
+    result, asked = run(), run("--help")
+    assert result.exit_code == 0 and result.stdout == asked.stdout and not result.stderr
+
+
+def test_capture_as_json(tmp_path):
+    out = tmp_path / "c.npz"
+    result = run("capture", "--layer", "stem.conv", "--steps", "0:2", "--total", 2, "--out", out, "--json")
+    (row,) = json.loads(result.stdout)
+    assert row["file"] == str(out) and row["deltas"] == [2, 1, 1, 16, 16] and row["images"] == 1
+    assert row["zero"] == np.mean(Recording.load(out).deltas() == 0)
+
+
+def test_training_without_its_extra_is_one_sentence(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.delitem(sys.modules, "golden.zoo.train", raising=False)
+    result = run("train", "--network", "unet", "--out", tmp_path)
+    assert result.exit_code == 2 and result.stderr.startswith("Error: Training needs the extra 'train'")
+    assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("sample", "--out"),
+        ("sample", "--out", "ok.png", "--plot"),
+        ("compare", "--plot"),
+        ("compare", "--pareto"),
+        ("stats", "--plot"),
+        ("stream", "--plot"),
+        ("traffic", "--plot"),
+        ("sweep", "--plot"),
+    ],
+)
+def test_outputs_are_tried_before_any_work(tmp_path, monkeypatch, arguments):
+    def work(*_, **__):
+        raise AssertionError("nothing must be computed")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Network, "__call__", work)
+    Path("ok.png").write_text("old")
+    Path("taken.png.part").mkdir()
+    result = run(*arguments, "taken.png")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("Error: Output must be writable, not 'taken.png': ")
+    assert Path("ok.png").read_text() == "old" and not Path("taken.png").exists()
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ("sampel", "Command must be one of the known names, not 'sampel'; did you mean sample?"),
+        ("sampel", "Command must be one of the known names, not 'sampel'; did you mean sample or stream?"),
         (
             "sample --network unett",
             "Network must be one of the known names, not 'unett'; did you mean unet or unet-silu?",
@@ -85,6 +160,13 @@ def test_layers():
         ),
         ("capture --layer stem.conv --steps 0:3", "Missing option '--out'."),
         ("capture --layer nothing --steps 0:3 --out c.npz", "Layer must be one of the known names, not 'nothing'; "),
+        ("sample --guidance nan", "Invalid value for '--guidance': nan is not a finite number."),
+        ("sample --guidance inf", "Invalid value for '--guidance': inf is not a finite number."),
+        ("sample --branch 1", "--cache must be given with --branch, not left out"),
+        ("sample --cache 5 --cache-centre 50", "Centre must lie between 0 and the number of steps, 50, not be 50"),
+        ("sample --cache 5 --network dit", "Branch must be the name of a layer, as 'dit' joins no values, not 0"),
+        ("layers --network unet,unet", "Networks must be different, not 'unet' twice"),
+        ("layers --network sd14", "Network must be one of the known names, not 'sd14'; did you mean sd15?"),
         ("layers --network none", "Network must be one of the known names, not 'none'; "),
     ],
 )

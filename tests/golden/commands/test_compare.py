@@ -7,7 +7,9 @@ from click.testing import CliRunner
 
 from golden import zoo
 from golden.__main__ import main
-from golden.sampling import ddim, noise
+from golden.commands import options
+from golden.commands.compare import front
+from golden.sampling import ddim, deepcache, noise, sample
 from golden.zoo import quality
 
 pytestmark = pytest.mark.golden
@@ -104,12 +106,55 @@ def test_prices(tmp_path):
     assert matplotlib.image.imread(picture).ndim == 3
 
 
+def test_front_and_labels():
+    points = [(4, 40), (2, 20), (3, 20), (5, 39), (2, 10), (6, 41)]
+    assert front(points) == [(2, 20), (4, 40), (6, 41)] and front([]) == []
+    from matplotlib import pyplot
+    from matplotlib.text import Annotation, Text
+
+    made, panel = pyplot.subplots()
+    points = [*((10 + 0.01 * number, 50) for number in range(8)), (0, 0), (20, 60), (20, 0)]
+    panel.plot(*zip(*points, strict=True), "o")
+    made.draw_without_rendering()
+    options.annotate(panel, points, [f"method number {number}" for number in range(len(points))])
+    labels = [label for label in panel.texts if isinstance(label, Annotation)]
+    made.draw_without_rendering()
+    boxes = [Text.get_window_extent(label) for label in labels]
+    pyplot.close(made)
+    frame = panel.get_window_extent()
+    assert len(boxes) == len(points)
+    assert all(frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1 for box in boxes)
+    assert not any(one.overlaps(other) for number, one in enumerate(boxes) for other in boxes[:number])
+
+
+def test_deepcache_is_compared_with_the_full_sampling():
+    rows = json.loads(
+        run("compare", "--method", "dense,closed-int3", "--steps", 4, "--count", 2, "--cache", 2, "--json").stdout
+    )
+    network = zoo.load("unet")
+    alone = deepcache.sample(network, [0, 1], 4, interval=2)
+    dense = quality.psnr(alone, sample(network, [0, 1], 4)).mean()
+    assert rows[0]["psnr_mean"] == pytest.approx(dense) and rows[1]["psnr_mean"] < dense + 3
+    assert rows[0]["cached"] == 2 and rows[0]["multiplications"] == deepcache.share(network, 4, [0, 2])
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", "[1]", '[{"piece": "a"}]', '{"piece": {}}', "[" * 100_000, "nonsense"])
+def test_what_is_no_report_of_areas_is_refused(tmp_path, text):
+    path = tmp_path / "area.json"
+    path.write_text(text)
+    result = run("compare", "--areas", path)
+    assert result.exit_code == 2
+    assert result.stderr == f"Error: Areas must be a report of `python -m fpga area`, not {str(path)!r}\n"
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [
         ("--method closed-int5", "Method must be one of the known names, not 'closed-int5'; did you mean closed-int"),
         ("--method paper,paper", "Methods must have different names, not 'paper' twice"),
         ("--network unet,ditt", "Network must be one of the known names, not 'ditt'; did you mean dit"),
+        ("--network unet,unet", "Networks must be different, not 'unet' twice"),
+        ("--cache 2 --pareto", "--cache must be left out with --pareto and --areas, which know no cache steps"),
         ("--network classifier", "Network must take a sample and a timestep to be sampled, not image"),
         ("--steps 0", "Steps must be an integer from 1 to 1000, not 0"),
         ("--plot drift.jpg", "Output must end in .png, not 'drift.jpg'"),

@@ -11,7 +11,7 @@ from golden.__main__ import main
 from golden.commands.sample import denoiser
 from golden.differential.configuration import configuration
 from golden.differential.run import run as execute
-from golden.sampling import sample
+from golden.sampling import deepcache, sample
 from golden.zoo.pictures import grid, write_png
 
 pytestmark = pytest.mark.golden
@@ -71,6 +71,33 @@ def test_images_can_be_exact(tmp_path):
     np.testing.assert_array_equal(found, execute(network, method, [0, 1], 2, exact=True).images)
     write_png(tmp_path / "found.png", grid(found))
     assert (tmp_path / "exact.png").read_bytes() == (tmp_path / "found.png").read_bytes()
+
+
+def test_json(tmp_path):
+    out = tmp_path / "a.png"
+    arguments = ("--steps", 4, "--count", 2, "--seed", 3, "--method", "dense,closed-int3", "--out", out, "--json")
+    rows = json.loads(run("sample", *arguments, "--cache", 2).stdout)
+    assert [row["method"] for row in rows] == ["dense", "closed-int3"]
+    for row in rows:
+        assert row["file"] == str(out) and row["plot"] is None and row["found"] in (0, 0.5, 1)
+        assert (row["network"], row["steps"], row["images"], row["seed"]) == ("unet", 4, 2, 3)
+        assert row["cached"] == [0, 2] and row["multiplications"] == deepcache.share(zoo.load("unet"), 4, [0, 2])
+
+
+@pytest.mark.parametrize(
+    "arguments, cached",
+    [
+        (("--cache", 3), deepcache.uniform(10, 3)),
+        (("--cache", 3, "--cache-centre", 4, "--cache-power", 1.2), deepcache.centred(10, 3, 4, 1.2)),
+        (("--cache", 2, "--cache-power", 1.5), deepcache.rising(10, 2, 1.5)),
+    ],
+)
+def test_cached_images_are_those_of_the_library(tmp_path, arguments, cached):
+    out, expected = tmp_path / "a.png", tmp_path / "b.png"
+    result = run("sample", "--steps", 10, "--count", 2, "--branch", 1, *arguments, "--out", out)
+    assert result.exit_code == 0 and f"{len(cached)} whole ones" in result.output
+    write_png(expected, grid(deepcache.sample(zoo.load("unet"), [0, 1], 10, cached=cached, branch=1)))
+    assert out.read_bytes() == expected.read_bytes()
 
 
 @pytest.mark.parametrize("method", ["dense", "closed-int4", "paper"])

@@ -46,6 +46,25 @@ def test_rows_by_layer_and_step_add_up_to_the_total(tmp_path):
     assert {"image", "down1.block.norm1", "down1.attention.tokens"} <= names
 
 
+def test_rows_of_layers_in_steps_of_several_networks():
+    arguments = ("--network", "unet,dit", "--method", "closed-int3", "--steps", 2, "--count", 1, "--json", "--by")
+    both, layers = (json.loads(run("stats", *arguments, by).stdout) for by in ("layer-step", "layer"))
+    assert {row["network"] for row in both} == {"unet", "dit"} and {row["step"] for row in both} == {0, 1}
+    for layer in layers:
+        parts = [row for row in both if all(row[key] == layer[key] for key in ("network", "side", "layer"))]
+        assert len({row["step"] for row in parts}) == len(parts) and len(parts) > 0
+        assert sum(row["elements"] for row in parts) == layer["elements"]
+        sent = sum(row["bits"] * row["elements"] for row in parts)
+        assert sent == pytest.approx(layer["bits"] * layer["elements"])
+
+
+def test_deep_layers_send_nothing_between_cache_steps():
+    arguments = ("--method", "closed-int3", "--steps", 3, "--count", 1, "--cache", 3, "--by", "layer-step", "--json")
+    rows = json.loads(run("stats", *arguments).stdout)
+    assert {row["step"] for row in rows if row["layer"].startswith("middle.")} == {0}
+    assert {row["step"] for row in rows if row["layer"].startswith("down0.")} == {0, 1, 2}
+
+
 def test_every_value_is_counted_once_in_the_open_loop():
     """The three readers of the tokens of an attention layer get the same groups: 64 channels on 8 x 8 pixels."""
     result = run("stats", "--method", "paper", "--steps", 1, "--count", 2, "--by", "layer", "--json")
@@ -89,7 +108,7 @@ def test_bits_are_those_of_the_stream(k, n, m, passes, layer):
     "arguments, message",
     [
         ("--method dense", "Method must send digits to be measured, not 'dense', which is dense"),
-        ("--by channel", "Invalid value for '--by': 'channel' is not one of 'layer', 'step', 'total'."),
+        ("--by channel", "Invalid value for '--by': 'channel' is not one of 'layer', 'step', 'layer-step', 'total'."),
         ("--network units", "Network must be one of the known names, not 'units'; did you mean unet"),
         ("--plot nowhere/stats.png", "Folder of the output must exist, not 'nowhere'"),
     ],

@@ -1,5 +1,6 @@
 import json
 
+import matplotlib.image
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -20,10 +21,25 @@ def test_every_decision_has_its_variants():
 
 def test_rows(tmp_path):
     out = tmp_path / "rows.jsonl"
-    arguments = ["sweep", "--network", "unet", "--steps", "3", "--count", "2", "--json", "--out", str(out)]
+    picture = tmp_path / "sweep.png"
+    arguments = [
+        "sweep",
+        "--plot",
+        str(picture),
+        "--network",
+        "unet",
+        "--steps",
+        "3",
+        "--count",
+        "2",
+        "--json",
+        "--out",
+        str(out),
+    ]
     result = CliRunner().invoke(main, [*arguments, "--variant", "closed-int4;closed-int4: exact outputs;paper"])
     assert result.exit_code == 0, result.output
-    rows = json.loads(result.output)
+    rows = json.loads(result.stdout)
+    assert matplotlib.image.imread(picture).ndim == 3 and f"Picture: {picture}" in result.stderr
     assert rows == [json.loads(line) for line in out.read_text().splitlines()]
     closed, exact, paper = rows
     assert [row["variant"] for row in rows] == ["closed-int4", "closed-int4: exact outputs", "paper"]

@@ -209,7 +209,7 @@ def test_diffy_is_predicted_within_a_factor_of_its_published_row(name, speedup, 
 def test_stable_diffusion_is_predicted_slower_than_published():
     table = traffic.items(published.network("sd15"), 2, "raw", modulated=True)
     speedup, moved = traffic.against_dense(table, "sign_mask", Rates(output_bits=4.24), PRESETS["paper"])
-    assert speedup / 2.38 == pytest.approx(0.70, abs=0.01) and moved / 1.48 == pytest.approx(0.99, abs=0.01)
+    assert speedup / 2.38 == pytest.approx(0.70, abs=0.01) and moved / 1.48 == pytest.approx(0.86, abs=0.01)
 
 
 def test_published_ablations():
@@ -268,6 +268,13 @@ def test_layers_add_up_to_the_total_and_rates_are_measured():
         ("--network classifier", "Network must be one of the known names, not 'classifier'; "),
         ("--method closed", "Method must be one of the known names, not 'closed'; did you mean closed-int"),
         ("--zero-groups 2", "Invalid value for '--zero-groups': 2.0 is not in the range 0<=x<=1."),
+        ("--input-bits nan", "Invalid value for '--input-bits': nan is not a finite number."),
+        ("--zero-groups nan", "Invalid value for '--zero-groups': nan is not a finite number."),
+        ("--network unet,unet", "Networks must be different, not 'unet' twice"),
+        (
+            "--steps 0 --input-bits 3 --output-bits 8 --zero-groups 0",
+            "Steps must be an integer from 1 to 1000, not 0",
+        ),
         ("--batch 0", "Invalid value for '--batch': 0 is not in the range 1<=x<=1024."),
         ("--plot t.txt", "Output must end in .png, not 't.txt'"),
     ],

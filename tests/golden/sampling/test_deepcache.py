@@ -1,4 +1,5 @@
 import re
+from functools import partial
 
 import numpy as np
 import pytest
@@ -61,7 +62,21 @@ def test_uniform():
             lambda: deepcache.centred(10, 1, 5, 1.4),
             "Power must be above 1 and give 10 cache steps around 5, not be 1.4",
         ),
-        (lambda: deepcache.rising(50, 5, 0), "Power must be positive, not 0"),
+        (lambda: deepcache.rising(50, 5, 0), "Power must be positive and at most 10, not 0"),
+        (lambda: deepcache.rising(50, 5, float("nan")), "Power must be finite, not nan"),
+        (lambda: deepcache.centred(50, 5, 15, float("inf")), "Power must be finite, not inf"),
+        (lambda: deepcache.centred(50, 5, 15, 1e9), "Power must be at most 10, not 1000000000.0"),
+        (lambda: deepcache.uniform(True, 1), "Steps must be a positive integer, not True"),
+        (lambda: deepcache.share(random_unet(), 50, [0, 77]), "Cache steps must be from 0 to 49, not 77"),
+        (lambda: deepcache.share(random_unet(), 50, [0, -1]), "Cache steps must be from 0 to 49, not -1"),
+        (
+            lambda: deepcache.sample(random_unet(), [1], 4, cached=[0, 99]),
+            "Cache steps must be from 0 to 3, not 99",
+        ),
+        (
+            lambda: sample(random_unet(), [1], 4, denoiser=partial(deepcache.CachedDenoiser, cached=[0, 99])),
+            "Cache steps must be from 0 to 3, not 99",
+        ),
         (
             lambda: deepcache.value(random_unet(), 2),
             "Branch must be the name of a layer or below 2 in 'unet', not 2",
@@ -76,6 +91,28 @@ def test_uniform():
 def test_refusals(call, message):
     with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
         call()
+
+
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda: deepcache.centred(50, 5, 15.5), "Centre must be an integer, not 15.5"),
+        (lambda: deepcache.centred(50, 5, 15, "1"), "Power must be a number, not '1'"),
+        (lambda: deepcache.rising(50, 5, None), "Power must be a number, not None"),
+        (lambda: deepcache.share(random_unet(), 50, [0, 1.5]), "Cache steps must be integers, not 1.5"),
+        (lambda: deepcache.value(random_unet(), 0.5), "Branch must be an integer or the name of a layer, not 0.5"),
+    ],
+)
+def test_wrong_types(call, message):
+    with pytest.raises(TypeError, match=f"^{re.escape(message)}$"):
+        call()
+
+
+def test_planned():
+    assert deepcache.planned(50, 5) == deepcache.uniform(50, 5)
+    assert deepcache.planned(50, 5, 15) == deepcache.centred(50, 5, 15, 1.4)
+    assert deepcache.planned(50, 5, 15, 1.2) == deepcache.centred(50, 5, 15, 1.2)
+    assert deepcache.planned(50, 5, power=1.5) == deepcache.rising(50, 5, 1.5)
 
 
 def test_branches_of_the_zoo():

@@ -120,3 +120,10 @@ def test_a_velocity_is_another_way_to_say_the_noise():
 def test_bad_sampler(options, message):
     with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
         Sampler(**options)
+
+
+def test_a_denoiser_needs_an_image_and_a_finite_guidance(network):
+    with pytest.raises(ValueError, match="^Conditioning of a sampling must be of at least one image, not of none$"):
+        Denoiser(network, [])
+    with pytest.raises(ValueError, match="^Guidance must be finite, not inf$"):
+        Denoiser(network, [1], guidance=float("inf"))

@@ -285,3 +285,31 @@ def test_slots_that_a_frame_reaches_start_anew_or_refer_to_the_slot_before(netwo
             stream.push(frame)
             found.append(stream.references.tolist())
         assert found == expected
+
+
+@pytest.mark.parametrize(
+    "call, error, message",
+    [
+        (lambda network: SimilarityFilter(float("nan")), ValueError, "Filter eta must be finite, not nan"),
+        (lambda network: SimilarityFilter("0.9"), TypeError, "Filter eta must be a number, not '0.9'"),
+        (
+            lambda network: SimilarityFilter(max_skips=1.5),
+            ValueError,
+            "Filter max_skips must be an integer of at least",
+        ),
+        (lambda network: SimilarityFilter(seed=-1), ValueError, "Filter seed must be an integer of at least 0, not -1"),
+        (
+            lambda network: Stream(network, 3, [400], guidance=float("nan")),
+            ValueError,
+            "Stream guidance must be finite, not nan",
+        ),
+        (
+            lambda network: Stream(network, 3, [400]).push(np.full((1, 8, 8), np.nan)),
+            ValueError,
+            "Frame must be finite, not nan",
+        ),
+    ],
+)
+def test_numbers_are_finite(network, call, error, message):
+    with pytest.raises(error, match=f"^{re.escape(message)}"):
+        call(network)

@@ -9,6 +9,7 @@ pytestmark = pytest.mark.golden
 torch = pytest.importorskip("torch", reason="needs the extra 'train'")
 
 from golden import zoo  # noqa: E402
+from golden.__main__ import main  # noqa: E402
 from golden.networks import ClassifierConfig, DiTConfig, Recorder, UNetConfig, initial, stored, unet  # noqa: E402
 from golden.zoo import train  # noqa: E402
 
@@ -89,7 +90,7 @@ def test_the_twin_goes_on_from_the_shipped_weights():
 
 
 def test_the_script_writes_what_the_zoo_loads(tmp_path):
-    result = CliRunner().invoke(train.train, ["--network", "dit", "--iterations", "1", "--out", str(tmp_path)])
+    result = CliRunner().invoke(main, ["train", "--network", "dit", "--iterations", "1", "--out", str(tmp_path)])
     assert result.exit_code == 0, result.output
     assert sorted(path.name for path in tmp_path.iterdir()) == ["dit.safetensors", "reference-dit.npz"]
     network = zoo.load("dit", tmp_path)
@@ -100,6 +101,7 @@ def test_the_script_writes_what_the_zoo_loads(tmp_path):
 
 
 def test_the_script_refuses_unknown_networks(tmp_path):
-    result = CliRunner().invoke(train.train, ["--network", "dot", "--out", str(tmp_path / "new")])
-    assert str(result.exception) == "Network must be one of the known names, not 'dot'; did you mean dit?"
+    result = CliRunner().invoke(main, ["train", "--network", "dot", "--out", str(tmp_path / "new")])
+    assert result.exit_code == 2
+    assert result.stderr == "Error: Network must be one of the known names, not 'dot'; did you mean dit?\n"
     assert not (tmp_path / "new").exists()

@@ -1,0 +1,58 @@
+"""Files that appear only when they are complete, and outputs that are tried before long work begins."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+__all__ = ["complete", "check_writable"]
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(f"{path.name}.part")
+
+
+@contextmanager
+def complete(path: Path | str) -> Iterator[Path]:
+    """Give a path beside `path` to write to, which takes its place when the block ends.
+
+    If the block raises, `path` is as it was before, and nothing is left beside it.
+    """
+    path = Path(path)
+    partial = _partial(path)
+    try:
+        yield partial
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def check_writable(path: Path, *, append: bool = False) -> None:
+    """Refuse an output that cannot be written, by trying; nothing is left of the trial.
+
+    Parameters
+    ----------
+    path : Path
+        File that `complete` is to write.
+    append : bool
+        Whether lines are to be added to the file itself.
+
+    Raises
+    ------
+    ValueError
+        If it is something else than a file, its folder is missing, or it cannot be written.
+    """
+    if path.is_dir():
+        raise ValueError(f"Output must be a file, not the folder {str(path)!r}")
+    if not path.parent.is_dir():
+        raise ValueError(f"Folder of the output must exist, not {str(path.parent)!r}")
+    try:
+        if path.exists() and not path.is_file():
+            raise ValueError(f"Output must be a file, not {str(path)!r}")
+        if append and path.exists():
+            path.open("ab").close()
+            return
+        partial = _partial(path)
+        partial.open("wb").close()
+        partial.unlink()
+    except OSError as error:
+        raise ValueError(f"Output must be writable, not {str(path)!r}: {error.strerror}") from error
