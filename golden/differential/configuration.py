@@ -230,11 +230,11 @@ class Configuration:
     def passes_of(self, step: int, steps: int | None, consumers: tuple[str, ...], *, first_layer: bool) -> int:
         """Passes of a delta that these layers read in a step: the most that any rule asks for.
 
-        Without a number of steps, as in a stream, no step is late.
+        Without a number of steps, as in a stream, no step is early or late.
         """
         found = [self.passes, self.step_passes.get(step, 1)]
         found += [passes for pattern, passes in self.layer_passes.items() if matches(pattern, consumers)]
-        if 0 < step <= self.early_steps:
+        if steps is not None and 0 < step <= self.early_steps:
             found.append(self.early_passes)
         if steps is not None and step >= steps - self.late_steps:
             found.append(self.last_passes)

@@ -122,7 +122,10 @@ def test_with_32_bits_both_are_as_far_from_the_dense_network(name):
 
 LAYER = {"exponent_policy": "layer", "outliers": 2, "output_passes": 1}
 ONCE = {"early_passes": 1, "last_passes": 1, "input_passes": 1}
-USUAL = {"output_bits": Configuration().output_bits, "layer_output_bits": {}}
+USUAL = {
+    name: getattr(Configuration(), name)
+    for name in ("output_bits", "output_allocation", "output_width", "layer_output_bits")
+}
 WAYS = {
     "prediction": ({"prediction": True}, {}),
     "residual": ({"residual_bits": 4}, {}),
@@ -133,7 +136,7 @@ WAYS = {
     "previous": ({"norm": "previous"}, {}),
     "calibrated": ({"norm": "calibrated"}, {}),
     "raw attention": ({"attention": "raw"}, {}),
-    "passes": ({"output_form": "passes"}, {}),
+    "passes": ({"output_form": "passes", "output_width": USUAL["output_width"]}, {}),
     "replay": ({}, LAYER | {"overflow_policy": "replay"}),
     "saturate": ({**ONCE, "layer_passes": {}}, LAYER | {"overflow_policy": "saturate"}),
     "16 bits": ({}, {"state_width": 16}),

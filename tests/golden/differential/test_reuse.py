@@ -62,11 +62,10 @@ def test_a_stream_follows_the_dense_one(network, video, profile, name, reference
 
 def test_the_closed_loop_does_not_drift_along_frames(network, video, profile):
     long = np.concatenate([video, video[::-1], video])
-    how = configuration("closed-int3")
-    found, dense, _, _ = follow(network, how, long, profile)
-    quality = psnr(found, dense)[how.early_steps + 1 :]
-    assert len(quality) >= 10
-    assert quality[-5:].mean() > quality[:5].mean() - 3
+    found, dense, _, _ = follow(network, configuration("closed-int3"), long, profile)
+    quality = psnr(found, dense)
+    once_more = 2 * len(video)  # the same frames again; the first three images still gain by the first call's passes
+    assert quality[once_more + 3 :].mean() > quality[3 : len(quality) - once_more].mean() - 3
 
 
 @pytest.mark.parametrize("residual, items", [("none", 3), ("onetime", 4), ("full", 6)])
@@ -78,8 +77,8 @@ def test_guided_streams_follow_the_dense_ones(video, residual, items):
         for reference in ("frames", "timesteps"):
             how = configuration(name)
             found, dense, _, _ = follow(network, how, video[:6], profile, residual=residual, reference=reference)
-            paper = 18 if reference == "timesteps" else 44
-            assert psnr(found, dense).min() > (38 if name == "closed-int4" else paper)
+            least = {"closed-int4": 30, "paper": 18} if reference == "timesteps" else {"closed-int4": 38, "paper": 44}
+            assert psnr(found, dense).min() > least[name], (name, reference)
 
 
 def test_references_decide_what_deltas_are_against(network, video, profile):
