@@ -12,7 +12,6 @@ from golden import console, files, zoo
 from golden.commands import options
 from golden.commands.subject import subject
 from golden.differential.configuration import Configuration
-from golden.differential.exact import ExactArithmetic
 from golden.differential.profile import calibrate
 from golden.differential.reuse import cached_denoiser
 from golden.differential.run import executor
@@ -62,8 +61,7 @@ def _executor(
     profile = None
     if configuration.flow != "dense":
         profile = calibrate(network, steps, given=given, sampler=sampler, guidance=guidance)
-    arithmetic = ExactArithmetic(configuration, profile) if exact and profile is not None else None
-    return executor(network, configuration, profile, arithmetic=arithmetic)
+    return executor(network, configuration, profile, exact=exact)
 
 
 @click.command("sample")

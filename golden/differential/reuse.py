@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 
 from golden.differential.configuration import Configuration
-from golden.differential.exact import ExactArithmetic, check_exact
+from golden.differential.exact import check_exact
 from golden.differential.measure import Measure
 from golden.differential.profile import Calibration, Profile
-from golden.differential.run import Run, executor
+from golden.differential.run import Run, executor, walk
 from golden.networks.graph import Executor, Network, dense
 from golden.sampling import Conditioning, Given, Process, Sampler, Step, condition, noise, sample
 from golden.sampling.conditioning import needed
@@ -221,8 +221,7 @@ def cached_denoiser(
     profile, options = None, {"cached": cached, "branch": branch, "guidance": guidance}
     if how.flow != "dense":
         profile = calibrate_cached(network, steps, given=given, sampler=sampler, **options)
-    arithmetic = ExactArithmetic(how, profile) if exact and profile is not None else None
-    differential = executor(network, how, profile, arithmetic=arithmetic, measure=measure)
+    differential = executor(network, how, profile, exact=exact, measure=measure)
     return CachedDenoiser(network, given, executor=differential, **options)
 
 
@@ -256,9 +255,7 @@ def cached_run(
     measure = Measure(how.machine) if measured and how.flow != "dense" else None
     options = {"cached": check_cached(cached, steps), "branch": branch, "sampler": sampler, "guidance": guidance}
     denoiser = cached_denoiser(network, how, given, steps, exact=exact, measure=measure, **options)
-    start = noise(network, seed, denoiser.conditioning.count)
-    trajectory = [step.image for step in track(sampler.run(denoiser, start, steps, seed=seed))]
-    return Run(trajectory[-1], np.stack(trajectory), measure)
+    return walk(denoiser, sampler, steps, seed, measure, track)
 
 
 def cached(

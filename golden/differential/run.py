@@ -15,7 +15,7 @@ from golden.differential.profile import Profile, calibrate
 from golden.networks.graph import Executor, Network, dense
 from golden.sampling import Denoiser, Given, Process, Sampler, Step, noise
 
-__all__ = ["Run", "executor", "run"]
+__all__ = ["Run", "executor", "run", "walk"]
 
 
 def executor(
@@ -24,6 +24,7 @@ def executor(
     profile: Profile | None = None,
     *,
     arithmetic: Arithmetic | None = None,
+    exact: bool = False,
     measure: Measure | None = None,
 ) -> Executor:
     """Executor of a configuration.
@@ -38,6 +39,8 @@ def executor(
         Of the network; needed by every flow but dense.
     arithmetic : Arithmetic
         What computes; the default is floating point.
+    exact : bool
+        Whether that default is exact arithmetic instead.
     measure : Measure
         Takes notes, if given.
 
@@ -50,6 +53,8 @@ def executor(
         return dense
     if profile is None:
         raise ValueError(f"profile must be given for flow {configuration.flow}, not None")
+    if exact and arithmetic is None:
+        arithmetic = ExactArithmetic(configuration, profile)
     if configuration.flow == "sign_mask":
         return OpenLoop(network, configuration, profile, arithmetic, measure)
     return NearMemory(network, configuration, profile, arithmetic, measure)
@@ -116,9 +121,19 @@ def run(
     if configuration.flow != "dense":
         profile = calibrate(network, steps, given=given, sampler=sampler, guidance=guidance)
     measure = Measure(configuration.machine) if measured and configuration.flow != "dense" else None
-    arithmetic = ExactArithmetic(configuration, profile) if exact and profile is not None else None
-    how = executor(network, configuration, profile, arithmetic=arithmetic, measure=measure)
-    denoiser = Denoiser(network, given, guidance=guidance, executor=how)
-    start = noise(network, seed, denoiser.conditioning.count)
+    how = executor(network, configuration, profile, exact=exact, measure=measure)
+    return walk(Denoiser(network, given, guidance=guidance, executor=how), sampler, steps, seed, measure, track)
+
+
+def walk(
+    denoiser: Denoiser,
+    sampler: Process,
+    steps: int,
+    seed: int,
+    measure: Measure | None,
+    track: Callable[[Iterable[Step]], Iterable[Step]],
+) -> Run:
+    """Sample with a denoiser that is ready; parameters as of `run`, `measure` as its executor notes."""
+    start = noise(denoiser.network, seed, denoiser.conditioning.count)
     trajectory = [step.image for step in track(sampler.run(denoiser, start, steps, seed=seed))]
     return Run(trajectory[-1], np.stack(trajectory), measure)
