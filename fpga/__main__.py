@@ -14,7 +14,7 @@ from fpga.area import area
 from fpga.bitstream import build_demo
 from fpga.content import DEFAULT_GROUPS, recorded_content
 from fpga.parts import BOARDS, Board, board
-from golden import console, names
+from golden.common import console, names
 from hw.arith.leaves import LeafTarget
 from hw.units.catalogue import UNITS, unit
 from rtl_gen import options

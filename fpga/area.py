@@ -13,8 +13,8 @@ from amaranth.hdl import Elaboratable
 from fpga.flow import Flow, Measurement
 from fpga.netlist import Cells
 from fpga.parts import ECP5_85F
-from golden import areas
-from golden.areas import piece
+from golden.diffusion.cost import areas
+from golden.diffusion.cost.areas import piece
 from golden.parameters import PRESETS, Parameters
 from hw.arith.float import FLOAT16, FloatAdd, FloatMultiply
 from hw.arith.leaves import LeafTarget

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from golden import zoo
+from golden.diffusion import zoo
 from golden.parameters import Parameters
 from golden.units.delta_group import DeltaGroups
 from golden.units.delta_quantizer import delta_quantizer

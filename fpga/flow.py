@@ -23,7 +23,7 @@ from amaranth.hdl import Elaboratable
 
 from fpga.netlist import Cells, Netlist
 from fpga.parts import Part
-from golden import console
+from golden.common import console
 from rtl_gen import tools
 
 __all__ = [

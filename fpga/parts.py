@@ -5,7 +5,7 @@ import importlib
 from collections.abc import Mapping
 from typing import Any
 
-from golden import names
+from golden.common import names
 
 __all__ = ["BOARDS", "ECP5_85F", "PARTS", "UP5K", "Board", "Part", "board"]
 

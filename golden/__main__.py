@@ -1,7 +1,7 @@
 """Command line of the golden model: ``python -m golden``."""
 
-from golden import console
-from golden.commands import compare, gains, record, sample, stats, stream, sweep, traffic, train
+from golden.cli import compare, gains, record, sample, stats, stream, sweep, traffic, train
+from golden.common import console
 
 
 @console.group("Golden model: trained networks, their layers, and what differential computing makes of them.")

@@ -6,7 +6,7 @@ import typing
 from pathlib import Path
 from typing import Any, Literal
 
-from golden import names as known
+from golden.common import names as known
 
 SCHEMA = 1
 """Version of the JSON configuration files; see ``docs/formats.md``."""

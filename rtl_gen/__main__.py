@@ -12,7 +12,8 @@ from typing import Any
 import click
 from amaranth.hdl import Shape
 
-from golden import console, cost
+from golden.common import console
+from golden.diffusion.cost import predict as cost
 from golden.parameters import DEFAULT_PRESET, PRESETS, Parameters
 from hw.arith.leaves import LEAF_TARGETS
 from hw.units.catalogue import UNITS, unit

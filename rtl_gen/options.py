@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from golden import names
+from golden.common import names
 from golden.parameters import DEFAULT_PRESET, Parameters, preset
 from hw.units.catalogue import UNITS
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from golden import console
+from golden.common import console
 from rtl_gen import options
 from sim import bench, faults
 from sim import layer as layers

@@ -13,7 +13,7 @@ import numpy as np
 from amaranth.hdl import ShapeLike
 from amaranth.lib import data, wiring
 
-from golden import names
+from golden.common import names
 from golden.parameters import Parameters
 from hw.arith.leaves import LeafTarget
 from rtl_gen import emission, tools

@@ -4,7 +4,7 @@ import importlib
 
 import click
 
-from golden import console
+from golden.common import console
 from rtl_gen import builder
 from rtl_gen.__main__ import main as generator
 

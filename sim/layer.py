@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from golden import zoo
+from golden.diffusion import zoo
+from golden.diffusion.zoo import Recording
 from golden.parameters import Parameters
 from golden.units import delta_compressor as packing
 from golden.units.channel_scale import channel_scale
@@ -25,7 +26,6 @@ from golden.units.delta_quantizer import delta_quantizer, quantise_all
 from golden.units.multiplier_group import compile_weights, multiplier_group
 from golden.units.near_memory_engine import near_memory_engine
 from golden.units.sign_mask import mask_codes
-from golden.zoo import Recording
 from hw.units import catalogue
 from sim import bench
 from sim.bench import Bench, Case, Result

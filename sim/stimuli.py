@@ -4,7 +4,7 @@ import functools
 
 import numpy as np
 
-from golden import zoo
+from golden.diffusion import zoo
 from golden.parameters import Parameters
 from golden.units.delta_group import DeltaGroups
 

@@ -23,7 +23,8 @@ from typing import Any
 
 import numpy as np
 
-from golden import formats, names
+from golden import formats
+from golden.common import names
 
 __all__ = ["ACTIVATIONS", "Activated", "ActivationTable", "activation", "table"]
 

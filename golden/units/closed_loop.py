@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from golden import formats, names
+from golden import formats
+from golden.common import names
 from golden.parameters import EXPONENT_BIAS, Parameters
 from golden.units.activations import ACTIVATIONS, activation
 from golden.units.delta_group import DeltaGroups

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from golden import formats, names
+from golden import formats
+from golden.common import names
 from golden.parameters import ZERO_GROUP, Parameters
 from golden.units.delta_group import DeltaGroups
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from golden import zoo
+from golden.diffusion import zoo
 from golden.parameters import Parameters
 from golden.units.delta_group import DeltaGroups
 from golden.units.delta_quantizer import quantise_passes

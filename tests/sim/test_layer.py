@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from golden import zoo
+from golden.diffusion import zoo
 from golden.parameters import preset
 from sim import layer
 from sim.__main__ import main

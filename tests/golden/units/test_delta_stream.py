@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from golden import zoo
+from golden.diffusion import zoo
 from golden.parameters import PRESETS, Parameters
 from golden.units import delta_compressor as compressor
 from golden.units.delta_compressor import cost, delta_compressor

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from golden import zoo
+from golden.diffusion import zoo
 from golden.parameters import PRESETS, Parameters
 from golden.units.channel_scale import channel_scale
 from golden.units.delta_compressor import delta_compressor

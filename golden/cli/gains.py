@@ -1,0 +1,97 @@
+"""``golden gains``: how much of a product's errors reaches the image, and the output bits that follow from it."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import click
+import numpy as np
+
+from golden.cli import options
+from golden.cli.subject import subject
+from golden.common import console, files
+from golden.diffusion import zoo
+from golden.diffusion.differential.allocation import STEPS, dealt, measure_gains
+from golden.diffusion.differential.configuration import configuration
+from golden.diffusion.differential.profile import calibrate
+
+__all__ = ["command"]
+
+
+@click.command("gains")
+@options.network
+@click.option("--method", default="closed-int4", show_default=True, help="Method whose output bits to deal out.")
+@options.steps(STEPS)
+@options.count(4, 100)
+@options.labels
+@options.sampling
+@click.option("--out", type=click.Path(path_type=Path), help="Write the method with the bits of every layer (.json).")
+@click.option("--ship", is_flag=True, hidden=True, help="Write the gains of the networks of the zoo into the package.")
+@options.as_json
+def command(
+    network: str,
+    method: str,
+    steps: int,
+    count: int,
+    labels: str | None,
+    conditioning: Path | None,
+    guidance: float | None,
+    sampler: str | None,
+    out: Path | None,
+    ship: bool,
+    as_json: bool,
+) -> None:
+    """Measure what errors of each product do to the image, and deal out the output bits of a method by it.
+
+    One dense sampling for each product. The networks of the zoo have their gains on board; for another one, write a
+    method with --out and give that file to the other commands.
+    """
+    if ship:
+        _ship()
+        return
+    how = configuration(method)
+    if how.flow != "closed_loop" or not how.output_bits:
+        raise ValueError(f"Method must be a closed loop with output_bits above 0, not {method!r}")
+    options.writable(out, ".json")
+    one = subject(network, conditioning, sampler)
+    given = one.conditioning(count, labels, guidance)
+    model = one.network
+    asked = {"given": given, "sampler": one.sampler, "guidance": guidance}
+    gains = measure_gains(
+        model, steps=steps, images=count, **asked, track=lambda names: console.progress(names, f"Gains of {model.name}")
+    )
+    profile = calibrate(model, steps, images=count, **asked)
+    bits = dealt(model, dataclasses.replace(profile, gains=gains), how.output_bits)
+    shapes = model.shapes()
+    rows = [
+        {
+            "layer": name,
+            "elements": int(np.prod(shapes[name][1:])),
+            "largest": profile.largest[name],
+            "gain": gains[name],
+            "bits": bits[name],
+        }
+        for name in gains
+    ]
+    title = f"{model.name}, {steps} steps: variance of the image over that of errors in a product, and output bits"
+    console.show(rows, title=title, as_json=as_json)
+    if out is not None:
+        fixed = dataclasses.replace(how, output_allocation="even", layer_output_bits=bits)
+        with files.complete(out) as partial:
+            partial.write_text(json.dumps(fixed.to_dict(), indent=1) + "\n", encoding="utf-8")
+        click.echo(str(out), err=as_json)
+
+
+def _ship() -> None:
+    networks = {}
+    for name in zoo.DRAWS:
+        model = zoo.load(name)
+        found = measure_gains(model, track=lambda names, name=name: console.progress(names, f"Gains of {name}"))
+        networks[name] = {
+            "digest": zoo.digest(model),
+            "gains": {layer: float(f"{gain:.4g}") for layer, gain in found.items()},
+        }
+    text = json.dumps({"schema": 1, "networks": networks}, indent=1)
+    with files.complete(zoo.DATA / zoo.GAINS) as partial:
+        partial.write_text(text + "\n", encoding="utf-8")
+    click.echo(str(zoo.DATA / zoo.GAINS))

@@ -1,0 +1,351 @@
+"""What commands share: options, lists of methods and labels, and outputs that are checked before long work begins."""
+
+import dataclasses
+import functools
+import itertools
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from golden.common import files
+from golden.diffusion.differential.configuration import Configuration, configuration
+from golden.diffusion.differential.exact import check_exact
+from golden.diffusion.networks.graph import Network
+from golden.diffusion.sampling import deepcache
+
+
+def finite(ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:
+    """Callback of an option that is a number: refuse NaN and infinities, which no range does."""
+    if value is not None and not np.isfinite(value):
+        raise click.BadParameter(f"{value} is not a finite number.", ctx, param)
+    return value
+
+
+network = click.option(
+    "--network", default="unet", show_default=True, help="Network of the zoo, or folder of a checkpoint of diffusers."
+)
+networks = click.option(
+    "--network",
+    default="unet",
+    show_default=True,
+    help="Networks of the zoo or folders of checkpoints, comma separated.",
+)
+seed = click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Seed of the starting noise.")
+labels = click.option("--labels", help="Digits to draw, comma separated and repeated as needed.  [default: 0,1,...,9]")
+exact = click.option("--exact", is_flag=True, help="The machine's bits by the unit models, several times slower.")
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def sampling(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Options ``--conditioning``, ``--guidance`` and ``--sampler``: how a network is sampled."""
+    for option in (
+        click.option(
+            "--sampler",
+            type=click.Choice(["ddim", "ddpm"]),
+            help="Without fresh noise in every step, or with.  [default: as the folder's scheduler, or ddim]",
+        ),
+        click.option(
+            "--guidance",
+            type=float,
+            callback=finite,
+            help="Scale of classifier-free guidance; needs what stands for none.",
+        ),
+        click.option(
+            "--conditioning",
+            type=click.Path(path_type=Path, dir_okay=False),
+            metavar="FILE.npz",
+            help="Arrays by the name of the network's input, such as text; null.text stands for none.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def count(default: int, most: int) -> Callable[..., Any]:
+    """Option ``--count``."""
+    return click.option(
+        "--count", type=click.IntRange(1, most), default=default, show_default=True, help="Images to draw."
+    )
+
+
+def steps(default: int = 50) -> Callable[..., Any]:
+    """Option ``--steps``."""
+    return click.option("--steps", default=default, show_default=True, help="Steps of the sampling.")
+
+
+def method(default: str) -> Callable[..., Any]:
+    """Option ``--method`` of several methods."""
+    help = "Methods, comma separated: names of CONFIGURATIONS, or files that end in .json."
+    return click.option("--method", "method", default=default, show_default=True, help=help)
+
+
+def picture(name: str, default: str, help: str) -> Callable[..., Any]:
+    """Option of a picture to save, whose file name may be left out."""
+    return click.option(
+        f"--{name}",
+        is_flag=False,
+        flag_value=default,
+        metavar="[FILE.png]",
+        callback=lambda ctx, param, value: None if value is None else Path(value),
+        help=f"{help}  [file if none is given: {default}]",
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Cache:
+    """What ``--cache`` and the options behind it say: DeepCache, and which steps run the whole network.
+
+    Members
+    -------
+    interval : int
+        Distance of cache steps on average.
+    centre, power : int, float or None
+        See `golden.diffusion.sampling.deepcache.planned`.
+    branch : int or str
+        What is kept, see `golden.diffusion.sampling.deepcache.value`.
+    """
+
+    interval: int
+    centre: int | None = None
+    power: float | None = None
+    branch: int | str = 0
+
+    def options(self, network: Network, steps: int) -> dict[str, Any]:
+        """Arguments `cached` and `branch` of a sampling of so many steps.
+
+        Raises
+        ------
+        ValueError
+            If there are no such cache steps, or the network has no such branch.
+        """
+        deepcache.value(network, self.branch)
+        return {"cached": deepcache.planned(steps, self.interval, self.centre, self.power), "branch": self.branch}
+
+
+def branch(text: str) -> int | str:
+    """Branch by its number, or any layer by its name."""
+    return int(text) if re.fullmatch(r"\d{1,6}", text) else text
+
+
+def caching(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Options ``--cache``, ``--cache-centre``, ``--cache-power`` and ``--branch``; the command takes ``cache``."""
+
+    @functools.wraps(command)
+    def wrapped(*, cache_centre: int | None, cache_power: float | None, **given: Any) -> Any:
+        kept, interval = given.pop("branch"), given.pop("cache")
+        if interval is None:
+            for name, value in (("cache-centre", cache_centre), ("cache-power", cache_power), ("branch", kept)):
+                if value is not None:
+                    raise ValueError(f"--cache must be given with --{name}, not left out")
+            return command(cache=None, **given)
+        return command(cache=Cache(interval, cache_centre, cache_power, branch(kept or "0")), **given)
+
+    for option in (
+        click.option("--branch", help="What is reused: branch by its number, or any layer.  [default: 0]"),
+        click.option(
+            "--cache-power",
+            type=float,
+            callback=finite,
+            help="Cache steps ever farther apart, or around the centre (1.4).",
+        ),
+        click.option("--cache-centre", type=int, metavar="STEP", help="Cache steps dense around this one."),
+        click.option(
+            "--cache", type=click.IntRange(1), metavar="N", help="DeepCache: one step in N runs the whole network."
+        ),
+    ):
+        wrapped = option(wrapped)
+    return wrapped
+
+
+def each(text: str, what: str) -> list[str]:
+    """Parts of a comma-separated list.
+
+    Raises
+    ------
+    ValueError
+        If one stands twice.
+    """
+    found: list[str] = []
+    for part in (part.strip() for part in text.split(",")):
+        if part.rstrip("/") in (one.rstrip("/") for one in found):
+            raise ValueError(f"{what} must be different, not {part!r} twice")
+        found.append(part)
+    return found
+
+
+def numbers(text: str, what: str) -> list[int]:
+    """Integers from 0 of a comma-separated list.
+
+    Raises
+    ------
+    ValueError
+        If one is something else, or stands twice.
+    """
+    found = each(text, what)
+    for part in found:
+        if not re.fullmatch(r"\d{1,6}", part):
+            raise ValueError(f"{what} must be comma-separated integers, not {part!r}")
+    return [int(part) for part in found]
+
+
+def shift(text: str) -> tuple[float, float]:
+    """Pixels down and to the right.
+
+    Raises
+    ------
+    ValueError
+        If it is not two finite numbers with a comma between them.
+    """
+    try:
+        down, right = map(float, text.split(","))
+    except ValueError:
+        raise ValueError(f"Shift must be DOWN,RIGHT in pixels, not {text!r}") from None
+    if not np.isfinite([down, right]).all():
+        raise ValueError(f"Shift must be finite, not {text!r}")
+    return down, right
+
+
+def methods(text: str, *, exact: bool = False) -> dict[str, Configuration]:
+    """Configurations of a comma-separated list, by name; a file goes by its name without ``.json``.
+
+    Raises
+    ------
+    ValueError
+        If one is unknown or stands twice, or is to be `exact` and has no such form.
+    """
+    found: dict[str, Configuration] = {}
+    for part in (part.strip() for part in text.split(",")):
+        name = Path(part).stem if part.endswith(".json") else part
+        if name in found:
+            raise ValueError(f"Methods must have different names, not {name!r} twice")
+        found[name] = configuration(part)
+        if exact:
+            try:
+                check_exact(found[name])
+            except ValueError as error:
+                raise ValueError(f"Methods must have an exact form, not {name!r}: {error}") from error
+    return found
+
+
+def classes(text: str | None, number: int, known: int) -> np.ndarray:
+    """Labels of `number` images from a comma-separated list of those below `known`, repeated in order."""
+    if text is None:
+        chosen = list(range(known))
+    else:
+        parts = [part.strip() for part in text.split(",")]
+        wrong = next((part for part in parts if not re.fullmatch(r"\d{1,6}", part) or int(part) >= known), None)
+        if wrong is not None:
+            raise ValueError(f"Labels must be comma-separated digits from 0 to {known - 1}, not {wrong!r}")
+        chosen = [int(part) for part in parts]
+    return np.resize(np.array(chosen, np.int64), number)
+
+
+def writable(path: Path | None, suffix: str = ".png", *, append: bool = False) -> None:
+    """Refuse an output that cannot be written before any long work begins: see `golden.common.files.check_writable`."""
+    if path is None:
+        return
+    if path.suffix.lower() != suffix:
+        raise ValueError(f"Output must end in {suffix}, not {str(path)!r}")
+    files.check_writable(path, append=append)
+
+
+@contextmanager
+def figure(path: Path, rows: int = 1, columns: int = 1, **settings: Any) -> Iterator[tuple[Any, Any]]:
+    """Matplotlib's figure and axes, saved as PNG at the end."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    made, axes = pyplot.subplots(rows, columns, layout="constrained", **settings)
+    try:
+        yield made, axes
+        with files.complete(path) as partial:
+            made.savefig(partial, dpi=110, format="png")
+    finally:
+        pyplot.close(made)
+
+
+def annotate(
+    panel: Any,
+    points: Sequence[tuple[float, float]],
+    texts: Sequence[str],
+    lines: Sequence[Sequence[tuple[float, float]]] = (),
+) -> None:
+    """Write a text beside each point of a panel where it covers no other text, point or line, and no edge.
+
+    Where nothing is free, what covers the least is taken.
+
+    Parameters
+    ----------
+    panel : matplotlib axes
+        Drawn once, so that its place is known.
+    points : sequence of (float, float)
+        In data coordinates.
+    texts : sequence of str
+        One for each point.
+    lines : sequence of sequence of (float, float)
+        Corners of lines to leave free, in data coordinates.
+    """
+    from matplotlib.text import Text
+
+    renderer, frame = panel.figure.canvas.get_renderer(), panel.get_window_extent()
+    taken = [_around(place, 4) for place in _pixels(panel, points)]
+    for corners in (_pixels(panel, line) for line in lines):
+        for start, end in itertools.pairwise(corners):
+            taken += [_around(start + share * (end - start), 1) for share in np.linspace(0, 1, 40)]
+    for point, text in sorted(zip(points, texts, strict=True), key=lambda pair: -pair[0][1]):
+        best: tuple[float, Any, Any] | None = None
+        for place in _PLACES:
+            label = panel.annotate(text, point, textcoords="offset points", fontsize="x-small", **place)
+            label.update_positions(renderer)
+            box = Text.get_window_extent(label, renderer)  # without its pointer
+            sides = (frame.x0 - box.x0, box.x1 - frame.x1, frame.y0 - box.y0, box.y1 - frame.y1)
+            cost = 1000 * sum(max(0, side) for side in sides) + sum(_shared(box, other) for other in taken)
+            if best is not None and cost >= best[0]:
+                label.remove()
+                continue
+            if best is not None:
+                best[1].remove()
+            best = cost, label, box
+            if not cost:
+                break
+        taken.append(best[2])
+
+
+def _place(distance: float, degrees: float) -> dict[str, Any]:
+    """Arguments of matplotlib's `annotate` for a text so many points from its point."""
+    right, up = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    across = "left" if right > 0.3 else "right" if right < -0.3 else "center"
+    upright = "bottom" if up > 0.3 else "top" if up < -0.3 else "center"
+    pointer = {"arrowstyle": "-", "linewidth": 0.5, "color": "0.6"} if distance > 8 else None
+    return {"xytext": (distance * right, distance * up), "ha": across, "va": upright, "arrowprops": pointer}
+
+
+_PLACES = [
+    _place(distance, degrees)
+    for distance in (6, 14, 24, 36, 50, 66, 84)
+    for degrees in (0, 180, 90, 270, 30, 330, 150, 210, 60, 300, 120, 240)
+]
+"""Where a text may stand from its point, the best place first."""
+
+
+def _pixels(panel: Any, points: Sequence[tuple[float, float]]) -> np.ndarray:
+    return panel.transData.transform(np.reshape(np.asarray(points, float), (-1, 2)))
+
+
+def _around(place: np.ndarray, radius: float) -> Any:
+    from matplotlib.transforms import Bbox
+
+    return Bbox([place - radius, place + radius])
+
+
+def _shared(one: Any, other: Any) -> float:
+    """Area that two boxes share, in square pixels."""
+    width, height = min(one.x1, other.x1) - max(one.x0, other.x0), min(one.y1, other.y1) - max(one.y0, other.y0)
+    return width * height if width > 0 and height > 0 else 0.0

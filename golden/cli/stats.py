@@ -1,0 +1,217 @@
+"""``golden stats``: what the digits are like that a method sends, and what they cost on the link."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from golden.cli import options
+from golden.cli.subject import subject
+from golden.common import console
+from golden.diffusion.differential.configuration import Configuration
+from golden.diffusion.differential.measure import Measure, Row
+from golden.diffusion.differential.reuse import cached_run
+from golden.diffusion.differential.run import run
+from golden.diffusion.networks.graph import Network
+from golden.diffusion.sampling import Given, Process
+
+__all__ = ["command", "measured", "rows"]
+
+SIDES = ("inputs", "outputs")
+
+
+def measured(
+    network: Network,
+    name: str,
+    configuration: Configuration,
+    given: Given,
+    steps: int,
+    *,
+    seed: int = 0,
+    sampler: Process | None = None,
+    guidance: float | None = None,
+    caching: Mapping[str, Any] | None = None,
+) -> Measure:
+    """Notes of a sampling under a method, with a progress bar.
+
+    Parameters
+    ----------
+    network, configuration, given, steps, seed, sampler, guidance :
+        As for `golden.diffusion.differential.run.run`.
+    name : str
+        Of the method.
+    caching : mapping, optional
+        Arguments ``cached`` and ``branch`` of `differential.reuse.cached_run`; without them DeepCache is off.
+
+    Raises
+    ------
+    ValueError
+        If the method sends no digits.
+    """
+    if configuration.flow == "dense":
+        raise ValueError(f"Method must send digits to be measured, not {name!r}, which is dense")
+    title = f"{network.name}, {name}"
+    options = {"seed": seed, "sampler": sampler, "guidance": guidance, "measured": True}
+    options["track"] = lambda taken: console.progress(taken, title, total=steps)
+    if caching is not None:
+        return cached_run(network, configuration, given, steps, **options, **caching).measure
+    return run(network, configuration, given, steps, **options).measure
+
+
+def rows(network: Network, name: str, measure: Measure, by: str = "total") -> list[dict[str, Any]]:
+    """Figures of a measured sampling.
+
+    Parameters
+    ----------
+    network : Network
+        That was sampled.
+    name : str
+        Of the method.
+    measure : Measure
+        Its notes.
+    by : str
+        A row for each ``layer`` (the value that is sent), for each ``step``, for each layer in each step
+        (``layer-step``), or one in ``total``; each for what products read (``inputs``) and for what leaves them
+        (``outputs``; in the open loop all that is quantised).
+
+    Returns
+    -------
+    list of dict
+        ``method``, ``network``, ``side``, ``layer`` or ``step``, ``elements``; shares ``zero``, ``inlier`` and
+        ``outlier`` of the digits of pass 0; ``passes`` on average; shares of vectors ``crowded`` (`Row.crowded`), of
+        elements ``flips`` (open loop) and ``saturated``, of groups ``zero_groups``; bits of each element: order-0
+        ``entropy``, the delta stream ``bits``, and the ``joint`` form.
+    """
+    found = []
+    for side in SIDES:
+        notes: Mapping[tuple[int, str], Row] = getattr(measure, side)
+        for key in _keys(notes, by):
+            row = sum((row for place, row in notes.items() if _of(place, by) == key), Row())
+            if row.elements:
+                flips = _flips(network, measure, by, key) if side == "outputs" else None
+                where = {} if by == "total" else dict(zip(by.split("-"), key, strict=True))
+                found.append({"method": name, "network": network.name, "side": side, **where, **_figures(row, flips)})
+    return found
+
+
+def _of(place: tuple[int, str], by: str) -> tuple[Any, ...]:
+    step, layer = place
+    return {"layer": (layer,), "step": (step,), "layer-step": (layer, step), "total": ()}[by]
+
+
+def _keys(places: Iterable[tuple[int, str]], by: str) -> list[tuple[Any, ...]]:
+    return list(dict.fromkeys(_of(place, by) for place in places))
+
+
+def _flips(network: Network, measure: Measure, by: str, key: tuple[Any, ...]) -> float | None:
+    """Share of flipped masks; an activation is found by the value it reads, which is what was quantised."""
+    pairs = [
+        pair
+        for (step, layer), pair in measure.flips.items()
+        if _of((step, network.by_name[layer].inputs[0]), by) == key
+    ]
+    elements = sum(count for _, count in pairs)
+    return sum(flipped for flipped, _ in pairs) / elements if elements else None
+
+
+def _figures(row: Row, flips: float | None) -> dict[str, Any]:
+    elements = row.elements
+    return {
+        "elements": elements,
+        "zero": row.first_zeros / elements,
+        "inlier": 1 - (row.first_zeros + row.outliers) / elements,
+        "outlier": row.outliers / elements,
+        "passes": row.digits / elements,
+        "crowded": row.crowded / row.vectors if row.vectors else None,
+        "saturated": row.saturated / elements,
+        "flips": flips,
+        "zero_groups": row.zero_groups / row.groups if row.groups else None,
+        "entropy": row.entropy / elements,
+        "bits": row.bits / elements,
+        "joint": row.joint / elements,
+    }
+
+
+@click.command("stats")
+@options.networks
+@options.method("closed-int3,paper")
+@options.steps()
+@options.count(2, 100)
+@options.labels
+@options.seed
+@options.sampling
+@options.caching
+@click.option(
+    "--by",
+    type=click.Choice(["layer", "step", "layer-step", "total"]),
+    default="total",
+    show_default=True,
+    help="A row for each value that is sent, for each step, for each value in each step, or one for all.",
+)
+@options.picture("plot", "stats.png", "Draw shares and bits of each element, step by step.")
+@options.as_json
+def command(
+    network: str,
+    method: str,
+    steps: int,
+    count: int,
+    labels: str | None,
+    seed: int,
+    conditioning: Path | None,
+    guidance: float | None,
+    sampler: str | None,
+    cache: options.Cache | None,
+    by: str,
+    plot: Path | None,
+    as_json: bool,
+) -> None:
+    """Show the digits that methods send: zeros, outliers, crowded vectors, flips, entropy, bits of an element."""
+    methods = options.methods(method)
+    subjects = [subject(name, conditioning, sampler) for name in options.each(network, "Networks")]
+    asked = [one.conditioning(count, labels, guidance) for one in subjects]
+    caches = [None if cache is None else cache.options(one.network, steps) for one in subjects]
+    options.writable(plot)
+    found, drawn = [], {}
+    for one, given, caching in zip(subjects, asked, caches, strict=True):
+        model, how = one.network, {"seed": seed, "sampler": one.sampler, "guidance": guidance, "caching": caching}
+        for name, configuration in methods.items():
+            notes = measured(model, name, configuration, given, steps, **how)
+            found += rows(model, name, notes, by)
+            drawn[name if len(subjects) == 1 else f"{model.name}, {name}"] = rows(model, name, notes, "step")
+    title = f"{network}, {count} images, {steps} steps: shares of digits of pass 0, vectors, elements, groups; bits"
+    hidden = () if as_json or len(subjects) > 1 else ("network",)
+    shown = [{key: value for key, value in row.items() if key not in hidden} for row in found]
+    console.show(shown, title=title, as_json=as_json)
+    if plot is not None:
+        draw(drawn, plot)
+        click.echo(f"Picture: {plot}", err=as_json)
+
+
+def draw(found: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -> None:
+    """Save shares and bits over the steps, a row of panels for each method."""
+    with options.figure(path, len(found), 3, figsize=(14, 3.6 * len(found)), squeeze=False) as (_, axes):
+        for (shares, bits, rare), (name, all_rows) in zip(axes, found.items(), strict=True):
+            sides = {side: [row for row in all_rows if row["side"] == side] for side in SIDES}
+            digits = sides["inputs"] or sides["outputs"]
+            steps = [row["step"] for row in digits]
+            layers = [[row[key] for row in digits] for key in ("zero", "inlier", "outlier")]
+            shares.stackplot(
+                steps, layers, labels=("zero", "inlier", "outlier"), colors=("#c9d6df", "#52616b", "#d1495b")
+            )
+            shares.set(title=f"{name}: digits of pass 0", xlabel="step", ylabel="share", ylim=(0, 1))
+            shares.legend(loc="lower right", fontsize="small")
+            for (side, rows_), colour in zip(sides.items(), ("#52616b", "#d1495b"), strict=True):
+                for key, style in (("bits", "-"), ("joint", "--"), ("entropy", ":")):
+                    if rows_:
+                        at, values = [row["step"] for row in rows_], [row[key] for row in rows_]
+                        bits.plot(at, values, style, color=colour, label=f"{side}, {key}")
+            bits.set(title="on the link", xlabel="step", ylabel="bits of an element", ylim=(0, None))
+            bits.legend(fontsize="small")
+            for key in ("crowded", "zero_groups", "flips"):
+                points = [(row["step"], row[key]) for row in all_rows if row[key] is not None and row in digits]
+                points = points or [(row["step"], row[key]) for row in sides["outputs"] if row[key] is not None]
+                if points:
+                    rare.plot(*zip(*points, strict=True), label=key)
+            rare.set(title="vectors, groups, masks", xlabel="step", ylabel="share", ylim=(0, None))
+            rare.legend(fontsize="small")

@@ -1,0 +1,331 @@
+"""``golden traffic``: bytes and cycles of a step of a network, flow by flow, and the published table beside them."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from golden.cli import options
+from golden.cli.stats import measured
+from golden.cli.subject import folder, outline
+from golden.common import console, names
+from golden.diffusion import zoo
+from golden.diffusion.cost import traffic
+from golden.diffusion.cost.traffic import CAMBRICON_D, PAPER, Item, Rates
+from golden.diffusion.differential.configuration import Configuration
+from golden.diffusion.networks import published
+from golden.diffusion.networks.graph import Network
+from golden.diffusion.sampling import Schedule
+from golden.parameters import PRESETS, Parameters
+
+__all__ = ["command", "flows", "published_rows"]
+
+KINDRED = {"unet2d": "unet-silu", "dit2d": "dit", "stdit": "dit"}
+"""Network of the zoo on which rates of a published one are measured, by the builder of the latter."""
+
+GUIDED = ("sd15",)
+"""Published networks that are sampled with guidance: two images, one of them without text."""
+
+
+def find(name: str) -> tuple[Network, str]:
+    """Network of the zoo, published one or checkpoint, and the network of the zoo that gives its rates.
+
+    Raises
+    ------
+    ValueError
+        If there is none of this name.
+    """
+    if name in zoo.DRAWS:
+        return zoo.load(name), name
+    if folder(name) is not None:
+        network = outline(name)
+        return network, KINDRED["unet2d" if "widths" in network.config else "dit2d"]
+    names.lookup("Network", name, dict.fromkeys((*zoo.DRAWS, *published.PUBLISHED)))
+    return published.network(name), KINDRED[published.PUBLISHED[name].build.__name__]
+
+
+def flows(
+    network: Network, methods: Mapping[str, tuple[Configuration, Rates]], *, batch: int = 1, by: str = "total"
+) -> list[dict[str, Any]]:
+    """Bytes and cycles of one step.
+
+    Parameters
+    ----------
+    network : Network
+        With or without weights.
+    methods : mapping of str to (Configuration, Rates)
+        What to bill beside dense and Diffy. Diffy multiplies digits like those of the first.
+    batch : int
+        Images of the step.
+    by : str
+        A row for each ``layer``, or the ``total``.
+
+    Returns
+    -------
+    list of dict
+        ``network``, ``method``, ``layer``; bytes ``link_in``, ``link_out`` of activations, ``raw`` among them (FP16 in
+        the open loop), ``weights``, and behind the engine ``memory_read``, ``memory_written``; ``ratio`` of the link to
+        Diffy's 32 bits, ``ratio_groups`` of groups and masks alone to 32 bits for each quantised element (open loop);
+        ``cycles``, and ``speedup`` over dense FP16 multipliers of the same cost; the rates.
+    """
+    first = next(iter(methods.values()))
+    plain = Rates(source="exact")
+    table = {
+        "dense FP16": ("fp16", plain, first[0].machine, None),
+        "dense INT8": ("int8", plain, first[0].machine, None),
+        "Diffy": ("diffy", Rates(passes=first[1].passes, zero_groups=first[1].zero_groups), first[0].machine, None),
+    }
+    for name, (configuration, rates) in methods.items():
+        table[name] = (traffic.kind_of(configuration), rates, configuration.machine, configuration)
+    found = []
+    for name, (kind, rates, machine, method) in table.items():
+        items = traffic.items(network, batch, "delta" if method is None else method.attention)
+        parts = {item.name: [item] for item in items} if by == "layer" else {"": items}
+        for layer, part in parts.items():
+            bill = traffic.total(traffic.bill(item, kind, rates, machine, method) for item in part)
+            groups = sum(sum(item.groups.values()) for item in part) if kind == "sign_mask" else 0
+            found.append(
+                {
+                    "network": network.name,
+                    "method": name,
+                    **({"layer": layer} if by == "layer" else {}),
+                    "link_in": round(bill.link_in),
+                    "link_out": round(bill.link_out),
+                    "raw": round(bill.raw),
+                    "ratio": bill.ratio,
+                    "ratio_groups": (bill.link - bill.raw) / (4 * groups) if groups else None,
+                    "weights": round(bill.weights),
+                    "memory_read": round(bill.read),
+                    "memory_written": round(bill.written),
+                    "macs": bill.macs,
+                    "cycles": round(bill.cycles),
+                    "speedup": bill.dense_cycles / bill.cycles if bill.cycles else None,
+                    "input_bits": rates.input_bits or None,
+                    "output_bits": rates.output_bits or None,
+                    "passes": rates.passes,
+                    "zero_groups": rates.zero_groups,
+                    "rates": rates.source,
+                }
+            )
+    return found
+
+
+def published_rows(
+    methods: Mapping[str, tuple[Configuration, Rates]], chosen: Sequence[str] = tuple(CAMBRICON_D)
+) -> list[dict[str, Any]]:
+    """The published table, and beside it what the cost model predicts for the published machine and for methods.
+
+    Returns
+    -------
+    list of dict
+        ``network``, ``machine``, ``speedup`` over the dense machine of the same cost, ``traffic`` off chip relative to
+        it (None where it was not published), and ``source``.
+    """
+    found = []
+    for name in chosen:
+        for machine, (speedup, moved) in CAMBRICON_D[name].items():
+            found.append({"network": name, "machine": machine, "speedup": speedup, "traffic": moved, "source": PAPER})
+        table: list[Item] = traffic.items(published.network(name), 2 if name in GUIDED else 1, "raw", modulated=True)
+        first = next(iter(methods.values()))[1]
+        diffy = Rates(passes=first.passes, zero_groups=first.zero_groups)
+        cases: list[tuple[str, str, Rates, Parameters, Configuration | None]] = [
+            ("diffy", "Diffy's dataflow, predicted", diffy, PRESETS["paper"], None)
+        ]
+        for method, (configuration, rates) in methods.items():
+            if configuration.flow != "dense":
+                kind = traffic.kind_of(configuration)
+                cases.append((kind, f"{method}, predicted", rates, configuration.machine, configuration))
+        for kind, machine, rates, parameters, one in cases:
+            speedup, moved = traffic.against_dense(table, kind, rates, parameters, one)
+            found.append(
+                {"network": name, "machine": machine, "speedup": speedup, "traffic": moved, "source": rates.source}
+            )
+    return found
+
+
+def _rates(
+    kindred: str,
+    name: str,
+    configuration: Configuration,
+    steps: int,
+    joint: bool,
+    given: Mapping[str, float],
+    targets: Sequence[Network],
+) -> dict[str, Rates]:
+    """Rates of a method on each network: measured on a network of the zoo where they are not given.
+
+    Without a measurement, passes are those that the method's rules say, over the steps of a sampling.
+    """
+    bits = {key: value for key, value in given.items() if key != "passes"}
+    if len(bits) == 3:
+        found = {}
+        for network in targets:
+            own = {} if "passes" in given else traffic.passes(network, configuration, steps)
+            mean = sum(own.values()) / len(own) if own else 1.0
+            found[network.name] = Rates(**{"passes": mean, **given}, by_passes=own, source="given")
+        return found
+    notes = measured(zoo.load(kindred), name, configuration, np.array([3]), steps)
+    source = f"measured on {kindred}, {steps} steps" + (", but those given" if given else "")
+    tables = {"input_bits": "by_input", "output_bits": "by_output", "passes": "by_passes"}
+    changes = {**given, **{tables[field]: {} for field in given if field in tables}}
+    own, other = (
+        dataclasses.replace(form(notes, joint=joint, source=source), **changes)
+        for form in (Rates.measured, Rates.elsewhere)
+    )
+    return {network.name: own if network.name == kindred else other for network in targets}
+
+
+@click.command("traffic")
+@click.option(
+    "--network", default="unet", show_default=True, help="Networks, comma separated: of the zoo, or published ones."
+)
+@options.method("paper,closed-int3,closed-int4")
+@options.steps()
+@click.option("--batch", default=1, show_default=True, type=click.IntRange(1, 1024), help="Images of a step.")
+@click.option(
+    "--by", type=click.Choice(["layer", "total"]), default="total", show_default=True, help="What a row is for."
+)
+@click.option(
+    "--form",
+    type=click.Choice(["joint", "stream"]),
+    default="joint",
+    show_default=True,
+    help="Code of deltas in several passes: all finer bits behind one digit, or the delta stream, version 1.",
+)
+@click.option(
+    "--input-bits",
+    type=click.FloatRange(0, 64),
+    callback=options.finite,
+    help="Bits of an input, instead of those measured.",
+)
+@click.option("--output-bits", type=click.FloatRange(0, 64), callback=options.finite, help="Bits of an output.")
+@click.option(
+    "--zero-groups", type=click.FloatRange(0, 1), callback=options.finite, help="Share of groups that are zero."
+)
+@click.option(
+    "--passes",
+    type=click.FloatRange(0, 64),
+    callback=options.finite,
+    help="Passes of an input, instead of the method's.",
+)
+@options.picture("plot", "traffic.png", "Draw the published speed-up and traffic, ours beside them, and the link.")
+@options.as_json
+def command(
+    network: str,
+    method: str,
+    steps: int,
+    batch: int,
+    by: str,
+    form: str,
+    input_bits: float | None,
+    output_bits: float | None,
+    zero_groups: float | None,
+    passes: float | None,
+    plot: Path | None,
+    as_json: bool,
+) -> None:
+    """Bytes and cycles of a step: dense, Diffy, open and closed loop; core-NDP link and DRAM side apart.
+
+    Deltas of published networks are taken to be like those of the network of the zoo that is named in the output.
+    """
+    methods = options.methods(method)
+    targets = [find(name) for name in options.each(network, "Networks")]
+    Schedule().spaced(steps)  # refuses a number of steps also where nothing is measured
+    options.writable(plot)
+    given = {"input_bits": input_bits, "output_bits": output_bits, "zero_groups": zero_groups, "passes": passes}
+    given = {key: value for key, value in given.items() if value is not None}
+    compared = [one.name for one, _ in targets if one.name in CAMBRICON_D]
+    wanted = tuple(CAMBRICON_D) if plot is not None else tuple(compared)
+    networks = {one.name: (one, kindred) for one, kindred in targets}
+    networks |= {name: (published.network(name), KINDRED["unet2d"]) for name in wanted if name not in networks}
+    rates: dict[str, dict[str, tuple[Configuration, Rates]]] = {name: {} for name in networks}
+    for kindred in dict.fromkeys(kindred for _, kindred in networks.values()):
+        own = [one for one, kind in networks.values() if kind == kindred]
+        for name, one in methods.items():
+            if one.flow == "dense":
+                every = dict.fromkeys((network.name for network in own), Rates())
+            else:
+                every = _rates(kindred, name, one, steps, form == "joint", given, own)
+            for network_name, found_rates in every.items():
+                rates[network_name][name] = (one, found_rates)
+    found = []
+    for one, _ in targets:
+        found += flows(one, rates[one.name], batch=batch, by=by)
+    beside = [row for name in wanted for row in published_rows(rates[name], (name,))]
+    if as_json:
+        shown = [{"table": "flows", **row} for row in found]
+        shown += [{"table": "published", **row} for row in beside if row["network"] in compared]
+        console.show(shown, as_json=True)
+    else:
+        _print(found, [row for row in beside if row["network"] in compared], batch)
+    if plot is not None:
+        draw([row for row in found if by == "total"], beside, plot)
+        click.echo(f"Picture: {plot}", err=as_json)
+
+
+def _print(found: Sequence[Mapping[str, Any]], beside: Sequence[Mapping[str, Any]], batch: int) -> None:
+    sizes = ("link_in", "link_out", "raw", "weights", "memory_read", "memory_written")
+    hidden = ("macs", "input_bits", "output_bits", "passes", "zero_groups", "rates")
+    title = f"One step, batch {batch}, MB and million cycles; ratio: activations on the link over Diffy's 32 bits"
+    rows = []
+    for row in found:
+        kept = {key: value for key, value in row.items() if key not in hidden}
+        kept |= {key: row[key] / 1e6 for key in (*sizes, "cycles")}
+        rows.append(kept)
+    console.show(rows, title=title)
+    told = {}
+    for row in found:
+        if row["input_bits"] or row["output_bits"]:
+            bits = f"{row['input_bits'] or 0:.2f} bits in, {row['output_bits'] or 0:.2f} out"
+            text = f"{bits}, {row['passes']:.2f} passes, {row['zero_groups']:.1%} of groups zero"
+            told[f"{row['network']}, {row['method']}: {text}; {row['rates']}"] = None
+    for line in told:
+        click.echo(line)
+    if beside:
+        rows = [{key: row[key] for key in ("network", "machine", "speedup", "traffic", "source")} for row in beside]
+        console.show(rows, title="Published machine: speed-up over dense of the same cost, and its off-chip traffic")
+
+
+def draw(found: Sequence[Mapping[str, Any]], beside: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Save speed-up and traffic of the published machine with ours beside, and the link of the networks asked for."""
+    networks = list(dict.fromkeys(row["network"] for row in beside))
+    machines = list(dict.fromkeys(row["machine"] for row in beside))
+    colours = (
+        "#222222",
+        "#888888",
+        "#b3b3b3",
+        "#d9d9d9",
+        "#c9b458",
+        "#d1495b",
+        "#52616b",
+        "#2e86ab",
+        "#7a9e7e",
+        "#b08ea2",
+    )
+    with options.figure(path, 1, 3 if found else 2, figsize=(17 if found else 12, 4.5), squeeze=False) as (_, axes):
+        for panel, key in zip(axes[0], ("speedup", "traffic"), strict=False):
+            width = 0.8 / len(machines)
+            for place, machine in enumerate(machines):
+                values = [np.nan if row[key] is None else row[key] for row in beside if row["machine"] == machine]
+                at = np.arange(len(networks)) + (place - (len(machines) - 1) / 2) * width
+                panel.bar(at, values, width, label=machine, color=colours[place % len(colours)])
+            panel.axhline(1, color="k", linewidth=0.7)
+            panel.set_xticks(range(len(networks)), [name.replace("guided-diffusion", "guided") for name in networks])
+        axes[0][0].set(title="speed-up over dense of the same cost")
+        axes[0][1].set(title="off-chip traffic relative to dense (log)", yscale="log")
+        axes[0][0].legend(fontsize="x-small", ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.1))
+        axes[0][1].set_xlabel(f"not 'predicted': {PAPER}", fontsize="x-small")
+        if found:
+            panel = axes[0][2]
+            targets = list(dict.fromkeys(row["network"] for row in found))
+            methods = list(dict.fromkeys(row["method"] for row in found))
+            for place, method in enumerate(methods):
+                values = [row["ratio"] for row in found if row["method"] == method]
+                at = np.arange(len(targets)) + (place - (len(methods) - 1) / 2) * 0.8 / len(methods)
+                panel.bar(at, values, 0.8 / len(methods), label=method, color=colours[place % len(colours)])
+            panel.set_xticks(range(len(targets)), targets)
+            panel.set(title="activations on the link over Diffy's 32 bits")
+            panel.legend(fontsize="x-small", ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.1))

@@ -1,0 +1,1 @@
+"""What both rooms of golden use: names, files, the console."""

@@ -1,0 +1,1 @@
+"""Diffusion models that run on the law: layers, networks, sampling, differential execution, cost."""

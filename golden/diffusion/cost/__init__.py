@@ -1,0 +1,1 @@
+"""Cycles, bytes and areas of networks on a machine."""

@@ -1,0 +1,158 @@
+"""Where output deltas end: so many bits under the largest state of a layer, dealt out by what reaches the image.
+
+Words: the *gain* of a product is what a white error of variance 1, added to its output deltas in every step and kept by
+the state like all of them, does to the variance of the images of a whole sampling.
+
+What is lost of a delta stays in Y, so errors of steps ``D`` add up to an image error of ``sum_l gain_l D_l^2 / 12``,
+for ``sum_l N_l log2(1 / D_l)`` bits over N elements. The least error for so many bits has ``gain_l D_l^2 / N_l`` the
+same in every layer.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import numpy as np
+
+from golden.diffusion.differential.configuration import Configuration
+from golden.diffusion.differential.profile import Profile, calibrate, example
+from golden.diffusion.layers import Layer
+from golden.diffusion.networks.graph import Network, StatefulExecutor, dense, main_values
+from golden.diffusion.sampling import Denoiser, Given, Process, Sampler, noise
+
+__all__ = ["STEPS", "dealt", "measure_gains", "output_bits", "output_floors"]
+
+STEPS = 20
+"""Steps in which gains are measured: at 50 the bits that follow from them differ by a fifth of a bit."""
+
+_SEED = 1_000_033
+_STEP = 12  # the error is uniform over a step, 2^-12 of the largest value: small enough for a linear answer
+
+
+class _Disturbed(StatefulExecutor):
+    """Dense, but for one layer: its output carries a sum of errors, one more in every step."""
+
+    def __init__(self, layer: str, step: float):
+        self._layer = layer
+        self._step = np.float32(step)
+        self._sum = np.float32(0)
+        self._random = np.random.default_rng(_SEED)
+
+    def __call__(self, layer: Layer, values: Sequence[np.ndarray]) -> np.ndarray:
+        """Evaluate a layer."""
+        value = layer(*values)
+        if layer.name != self._layer:
+            return value
+        self._sum = self._sum + (self._random.random(value.shape, np.float32) - np.float32(0.5)) * self._step
+        return value + self._sum
+
+
+def _products(network: Network) -> list[str]:
+    main = main_values(network)
+    return [layer.name for layer in network.layers if layer.contracted and layer.name in main]
+
+
+def measure_gains(
+    network: Network,
+    *,
+    steps: int = STEPS,
+    images: int = 4,
+    given: Given | None = None,
+    sampler: Process | None = None,
+    guidance: float | None = None,
+    track: Callable[[list[str]], Iterable[str]] = iter,
+) -> dict[str, float]:
+    """Gain of every product on the way from the first input: one dense sampling for each.
+
+    Parameters
+    ----------
+    network : Network
+        To be sampled.
+    steps, images : int
+        Of the samplings.
+    given, sampler, guidance
+        As for `golden.diffusion.differential.profile.calibrate`.
+    track : callable
+        Wraps the iteration over the products, to show progress.
+
+    Raises
+    ------
+    ValueError
+        If conditioning is missing or does not fit.
+    """
+    profile = calibrate(network, steps, images=images, given=given, sampler=sampler, guidance=guidance)
+    process = sampler or Sampler()
+    asked = example(network, images, given)
+    start = noise(network, _SEED, asked.count)
+
+    def images_of(executor: object) -> np.ndarray:
+        denoiser = Denoiser(network, asked, guidance=guidance, executor=executor)
+        return [step.image for step in process.run(denoiser, start, steps, seed=_SEED)][-1].astype(np.float64)
+
+    reference = images_of(dense)
+    gains = {}
+    for name in track(_products(network)):
+        step = 2.0 ** (profile.magnitude(name) - _STEP)
+        gains[name] = float(np.mean((images_of(_Disturbed(name, step)) - reference) ** 2) / (step**2 / 12))
+    return gains
+
+
+def output_bits(
+    gains: Mapping[str, float], magnitudes: Mapping[str, int], elements: Mapping[str, int], bits: float
+) -> dict[str, int]:
+    """Bits under the largest value at which each output ends, `bits` on average over the elements.
+
+    Parameters
+    ----------
+    gains : mapping of str to float
+        Of each product.
+    magnitudes : mapping of str to int
+        ``M`` of each product, whose values stay below ``2^M``.
+    elements : mapping of str to int
+        Output elements of each product.
+    bits : float
+        Mean.
+
+    Returns
+    -------
+    dict of str to int
+        ``RNE(bits + x_l - mean x)`` with ``x_l = log2(gain_l 4^M_l / N_l) / 2``, at least 1; a gain under a millionth
+        of the mean counts as that.
+    """
+    least = 1e-6 * float(np.mean(list(gains.values()))) or 1.0
+    share = {name: 0.5 * np.log2(max(gain, least) / elements[name]) + magnitudes[name] for name, gain in gains.items()}
+    mean = sum(elements[name] * x for name, x in share.items()) / sum(elements[name] for name in share)
+    return {name: max(int(np.rint(bits + x - mean)), 1) for name, x in share.items()}
+
+
+def output_floors(network: Network, configuration: Configuration, profile: Profile) -> dict[str, int]:
+    """Least exponent of the output deltas of each product; ``s`` of its state at the least.
+
+    Without gains every layer gets one bit more than `Configuration.output_bits`: evenly dealt, about as good.
+    """
+    by_gain: dict[str, int] = {}
+    bits = configuration.output_bits
+    if bits and configuration.output_allocation == "gain":
+        by_gain = dealt(network, profile, bits)
+        bits += 1
+    floors = {}
+    for name in _products(network):
+        own = configuration.output_bits_of(name)
+        if own is None:
+            own = by_gain.get(name, int(np.rint(bits)))
+        s = profile.state_exponent(name, configuration.machine.state_width)
+        floors[name] = profile.output_floor(name, own, s)
+    return floors
+
+
+def dealt(network: Network, profile: Profile, bits: float) -> dict[str, int]:
+    """Bits of each product by the profile's gains; empty if it has none."""
+    if not profile.gains:
+        return {}
+    shapes = network.shapes()
+    names = _products(network)
+    elements = {name: int(np.prod(shapes[name][1:])) for name in names}
+    return output_bits(
+        {name: profile.gains[name] for name in names},
+        {name: profile.magnitude(name) for name in names},
+        elements,
+        bits,
+    )

@@ -1,0 +1,461 @@
+"""What computes: the primitives of a differential execution, and their form in floating point.
+
+`golden.diffusion.differential.exact` has the same primitives on exact numbers.
+"""
+
+import abc
+import functools
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from golden.diffusion.differential.configuration import Configuration
+from golden.diffusion.differential.profile import NORMS
+from golden.diffusion.differential.quantise import (
+    Grouping,
+    Passes,
+    half,
+    quantise,
+    quantise_tensor,
+    run_on,
+    weight_numbers,
+)
+from golden.diffusion.layers import Layer
+from golden.formats import FORMATS
+from golden.parameters import Parameters
+from golden.units.activations import activation
+from golden.units.sign_mask import segments
+
+__all__ = ["MEANS", "MOVED", "STORED", "Arithmetic", "FloatArithmetic", "align", "tabulated"]
+
+MOVED = (
+    "concat",
+    "upsample",
+    "tokens",
+    "image",
+    "patches",
+    "unpatch",
+    "heads",
+    "joined",
+    "part",
+    "frame_patches",
+    "frame_unpatch",
+    "permuted",
+    "merged",
+    "framed",
+)
+"""Kinds that only move values."""
+
+STORED = ("add", "add_channel", "add_constant")
+"""Kinds whose value is state of its own: rounded to its LSB when it is made."""
+
+TABULATED = ("silu", "gelu", "erf_gelu")
+"""Kinds that are tables from FP16 to FP16."""
+
+MEANS = ("mean", "average_pool")
+"""Kinds that average the pixels of an image: states of their own, from operands in the unit of theirs."""
+
+
+@functools.cache
+def _outcomes(name: str) -> np.ndarray:
+    """Results of an activation for all FP16 patterns, float32; for an infinity that of the largest number."""
+    results = activation(name, np.arange(2**16, dtype=np.uint16)).values.view(np.float16).astype(np.float32)
+    results[0x7C00], results[0xFC00] = results[0x7BFF], results[0xFBFF]
+    return results
+
+
+def tabulated(name: str, values: np.ndarray) -> np.ndarray:
+    """Activation of values, which are rounded to FP16 and clamped first: FP16 numbers held as float32."""
+    with np.errstate(over="ignore"):
+        return _outcomes(name)[values.astype(np.float16).view(np.uint16)]
+
+
+def align(weights: np.ndarray, axis: int, parameters: Parameters, segments: tuple[int, ...] = ()) -> np.ndarray:
+    """Weights rounded to what aligned weights can hold (numerics, section 6), as float32.
+
+    Parameters
+    ----------
+    weights : float32
+        Any finite values; they are rounded to the format of weights first.
+    axis : int
+        The contracted axis.
+    parameters : Parameters
+        Gives the format, n and F.
+    segments : tuple of int
+        Lengths that are padded to groups separately; the default is the whole axis.
+    """
+    axis = axis if axis < 0 else axis - weights.ndim
+    weights = weight_numbers(weights, parameters)
+    grouping = Grouping(axis, segments or (weights.shape[axis],), parameters.lanes)
+    parts = grouping.split(weights)
+    exponent = np.frexp(np.abs(parts).max(axis=parts.ndim + axis, keepdims=True))[1] - 1
+    lsb = np.maximum(exponent, FORMATS[parameters.weight_format].least) - parameters.fraction_bits
+    # BF16 has numbers whose unit's reciprocal binary32 has not
+    one = np.float32(1) if parameters.weight_format == "float16" else np.float64(1)
+    rounded = np.rint(parts * np.ldexp(one, -lsb)) * np.ldexp(one, lsb)
+    return grouping.join(rounded).astype(np.float32, copy=False)
+
+
+def _declared(weights: np.ndarray, parameters: Parameters) -> np.ndarray:
+    """Weights in float form; beyond the declared range they are refused, as by the units (numerics, section 12.20)."""
+    numbers = weight_numbers(weights, parameters)
+    low, high = parameters.weight_exponent_min, parameters.weight_exponent_max
+    largest = float(np.abs(numbers).max(initial=0))
+    if largest >= 2.0 ** (high + 1):
+        raise ValueError(f"Weights must be zero or have exponents in {low}..{high}, not {largest:g}")
+    return numbers
+
+
+class Arithmetic(abc.ABC):
+    """Primitives that differential executors are written in; values are arrays of real numbers."""
+
+    @abc.abstractmethod
+    def grid(self, value: np.ndarray, s: int) -> np.ndarray:
+        """Round to a multiple of ``2^s``, or to FP16 where the state is FP16."""
+
+    @abc.abstractmethod
+    def difference(self, x: np.ndarray, held: np.ndarray) -> np.ndarray:
+        """``x - held`` in full."""
+
+    @abc.abstractmethod
+    def change(self, now: np.ndarray, before: np.ndarray | None = None) -> np.ndarray:
+        """``now - before`` as FP16 numbers, one rounding; `now` itself if nothing was before."""
+
+    @abc.abstractmethod
+    def add(
+        self,
+        held: np.ndarray | None,
+        delta: np.ndarray,
+        s: int,
+        *,
+        terms: Sequence[np.ndarray] = (),
+        bias: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """New state: what is held (None: nothing), plus a delta, plus a bias. The `terms` add up to the delta.
+
+        In the open loop a delta may lie between units of the state: it is rounded to them on its way in.
+        """
+
+    @abc.abstractmethod
+    def predict(self, held: np.ndarray, before: np.ndarray, beta: np.float32, s: int) -> np.ndarray:
+        """``held + beta (held - before)``, rounded like `grid`."""
+
+    @abc.abstractmethod
+    def quantise(
+        self,
+        difference: np.ndarray,
+        grouping: Grouping,
+        *,
+        digit_width: int,
+        passes: int | np.ndarray,
+        floor: int,
+        exponent: int | None = None,
+        tensor_scale: bool = False,
+    ) -> Passes:
+        """Delta groups of differences, which are rounded to FP16 first; exponents are at least `floor`."""
+
+    @abc.abstractmethod
+    def residual(
+        self, x: np.ndarray, total: np.ndarray, sent: Passes, grouping: Grouping, bits: int, s: int
+    ) -> np.ndarray:
+        """What the engine takes for Xhat if it keeps ``x - Xhat`` in so many bits."""
+
+    @abc.abstractmethod
+    def product(
+        self, layer: Layer, delta: np.ndarray, segments: tuple[int, ...] = (), *, terms: Sequence[np.ndarray] = ()
+    ) -> np.ndarray:
+        """Weights times deltas, without bias, in the form that `outputs` takes.
+
+        The `terms` add up to the delta and are multiplied group by group.
+        """
+
+    @abc.abstractmethod
+    def matmul(
+        self, layer: Layer, a: np.ndarray, b: np.ndarray, *, right: bool = False, terms: Sequence[np.ndarray] = ()
+    ) -> np.ndarray:
+        """Product of two activations, without the layer's factor; what is no delta (`right`: the left one) are weights.
+
+        The `terms` add up to the delta.
+        """
+
+    @abc.abstractmethod
+    def scaled(self, sums: np.ndarray, layer: Layer, scale: np.ndarray | None = None) -> np.ndarray:
+        """Products times the factor of their layer, or times the `scale` of each item's digits: FP16 numbers."""
+
+    @abc.abstractmethod
+    def outputs(
+        self, change: np.ndarray, layer: Layer, s: int, floor: int, *, scale: np.ndarray | None = None
+    ) -> tuple[np.ndarray, Passes | None, Grouping]:
+        """Products as they reach the state, and the groups they travelled in; exponents are at least `floor`.
+
+        The `scale` is that of what was multiplied, if it came as digits of one scale for each item.
+        """
+
+    @abc.abstractmethod
+    def bias(self, layer: Layer, s: int) -> np.ndarray | None:
+        """Bias of a layer in the state's format, ready to be added; None if it has none."""
+
+    @abc.abstractmethod
+    def mask(self, state: np.ndarray, s: int) -> np.ndarray:
+        """Sign mask of a state, bool."""
+
+    @abc.abstractmethod
+    def sloped(self, function: str, state: np.ndarray, values: np.ndarray, s: int) -> np.ndarray:
+        """FP16 values times the slopes of the segments that a state is in, FP16 numbers."""
+
+    @abc.abstractmethod
+    def near(self, layer: Layer, values: Sequence[np.ndarray]) -> np.ndarray:
+        """A layer near memory, from raw values."""
+
+    @abc.abstractmethod
+    def statistics(self, layer: Layer, value: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and deviation of each statistics set of a norm."""
+
+    @abc.abstractmethod
+    def normalised(self, layer: Layer, value: np.ndarray, mean: np.ndarray, deviation: np.ndarray) -> np.ndarray:
+        """A norm with given statistics."""
+
+
+def output_vectors(
+    change: np.ndarray, layer: Layer, lanes: int
+) -> tuple[np.ndarray, Grouping, Callable[[np.ndarray], np.ndarray]]:
+    """Outputs of a product as they are cut into vectors, how, and the way back (numerics 12.11)."""
+    axis = -3 if layer.kind == "convolution" else -1
+    if change.shape[axis] >= lanes:
+        return change, Grouping(axis, (change.shape[axis],), lanes), lambda values: values
+    values, back = run_on(change, axis)
+    return values, Grouping(-1, (values.shape[-1],), lanes), back
+
+
+class FloatArithmetic(Arithmetic):
+    """Floating point with the machine's roundings: only sums of products differ from its bits, by their own rounding.
+
+    Parameters
+    ----------
+    configuration : Configuration
+        How a network is executed.
+    dtype : type
+        Of the products: float32, or float64, which holds nearly every sum exactly and takes twice the time.
+    """
+
+    def __init__(self, configuration: Configuration, dtype: type = np.float32):
+        self._dtype = dtype
+        self._configuration = configuration
+        self._machine = configuration.machine
+        self._half_state = configuration.flow == "diffy" or configuration.machine.state_format == "float16"
+        self._top = np.float32(2 ** (configuration.machine.state_width - 1) - 1)
+        self._weights: dict[str, np.ndarray] = {}
+
+    def grid(self, value: np.ndarray, s: int) -> np.ndarray:
+        """Round to the state's format."""
+        if self._half_state:
+            return half(np.asarray(value))
+        result = value * np.float32(2.0**-s)
+        np.rint(result, out=result)
+        np.clip(result, -self._top, self._top, out=result)
+        result *= np.float32(2.0**s)
+        return result.astype(np.float32, copy=False)
+
+    def difference(self, x: np.ndarray, held: np.ndarray) -> np.ndarray:
+        """``x - held`` in full."""
+        return x - held
+
+    def change(self, now: np.ndarray, before: np.ndarray | None = None) -> np.ndarray:
+        """``now - before`` as FP16 numbers."""
+        if before is None:
+            return half(now)
+        # states of fixed point have their difference in binary32, FP16 numbers need more
+        return half((now.astype(np.float64) if self._half_state else now) - before)
+
+    def add(
+        self,
+        held: np.ndarray | None,
+        delta: np.ndarray,
+        s: int,
+        *,
+        terms: Sequence[np.ndarray] = (),
+        bias: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """New state; FP16 state takes the terms one by one (numerics 11.2)."""
+        between = self._configuration.flow == "sign_mask"  # deltas may lie between units
+        total = held
+        for term in terms or (delta,):
+            if self._half_state:
+                term = half(term)
+            elif between:
+                term = np.rint(term * np.float32(2.0**-s)) * np.float32(2.0**s)
+            total = term if total is None else total + term
+            if self._half_state:  # binary32 holds enough of the sum that rounding it again is as good as rounding once
+                total = half(total)
+        if bias is not None:
+            total = half(total + bias) if self._half_state else total + bias
+        if not self._half_state:
+            top = self._top * np.float32(2.0**s)
+            total = np.clip(total, -top, top)
+        return total
+
+    def predict(self, held: np.ndarray, before: np.ndarray, beta: np.float32, s: int) -> np.ndarray:
+        """``held + beta (held - before)`` in the state's format."""
+        held = held.astype(np.float64)
+        return self.grid(held + half(np.float64(beta)) * (held - before), s)
+
+    def quantise(
+        self,
+        difference: np.ndarray,
+        grouping: Grouping,
+        *,
+        digit_width: int,
+        passes: int | np.ndarray,
+        floor: int,
+        exponent: int | None = None,
+        tensor_scale: bool = False,
+    ) -> Passes:
+        """Delta groups of FP16 differences."""
+        if tensor_scale:
+            return quantise_tensor(difference, grouping, digit_width)
+        if isinstance(passes, np.ndarray):
+            passes = passes[..., None]
+        floor = -24 if self._half_state else floor
+        return quantise(
+            half(difference),
+            grouping,
+            self._machine,
+            digit_width=digit_width,
+            passes=passes,
+            floor=floor,
+            exponent=None if exponent is None else max(exponent, floor),
+            split=self._half_state,
+        )
+
+    def residual(
+        self, x: np.ndarray, total: np.ndarray, sent: Passes, grouping: Grouping, bits: int, s: int
+    ) -> np.ndarray:
+        """What the engine takes for Xhat if it keeps ``x - Xhat`` in so many bits."""
+        unit = np.ldexp(1.0, sent.last - bits)
+        kept = np.rint(grouping.split(x - total) / unit)
+        limit = 2 ** (bits - 1)
+        return self.grid(x - grouping.join(np.clip(kept, -limit, limit - 1) * unit), s)
+
+    def product(
+        self, layer: Layer, delta: np.ndarray, segments: tuple[int, ...] = (), *, terms: Sequence[np.ndarray] = ()
+    ) -> np.ndarray:
+        """Weights times deltas, without bias."""
+        if layer.name not in self._weights:
+            machine = self._machine
+            if machine.weight_form == "aligned":
+                weight = align(layer.weight, 1, machine, segments)
+            else:
+                weight = _declared(layer.weight, machine)
+            self._weights[layer.name] = weight.astype(self._dtype, copy=False)
+        return layer.product(delta.astype(self._dtype, copy=False), self._weights[layer.name])
+
+    def matmul(
+        self, layer: Layer, a: np.ndarray, b: np.ndarray, *, right: bool = False, terms: Sequence[np.ndarray] = ()
+    ) -> np.ndarray:
+        """Product of two activations."""
+        machine = self._machine
+        raw, axis = (a, layer.contracted[0]) if right else (b, layer.contracted[1])
+        if machine.weight_form == "aligned":
+            raw = align(raw, axis, machine)
+        else:
+            raw = _declared(raw, machine)
+        a, b = (one.astype(self._dtype, copy=False) for one in ((raw, b) if right else (a, raw)))
+        return a @ (b.swapaxes(-1, -2) if layer.transposed else b)
+
+    def scaled(self, sums: np.ndarray, layer: Layer, scale: np.ndarray | None = None) -> np.ndarray:
+        """Products times the factor of their layer, or times a scale."""
+        factor = getattr(layer, "scale", 1.0)
+        if scale is not None:
+            sums = sums * scale
+        elif factor != 1.0:
+            sums = sums * half(np.float32(factor))
+        return half(sums)
+
+    def outputs(
+        self, change: np.ndarray, layer: Layer, s: int, floor: int, *, scale: np.ndarray | None = None
+    ) -> tuple[np.ndarray, Passes | None, Grouping]:
+        """Products as they reach the state."""
+        configuration = self._configuration
+        change = self.scaled(change, layer, scale)
+        values, grouping, back = output_vectors(change, layer, self._machine.lanes)
+        if configuration.exact_outputs or configuration.flow in ("raw", "diffy"):
+            return (change if self._half_state else self.grid(change, s)), None, grouping
+        result = quantise(
+            values,
+            grouping,
+            self._machine,
+            passes=self._machine.output_passes,
+            finer=configuration.output_width - self._machine.digit_width
+            if configuration.output_form == "joint"
+            else None,
+            floor=-24 if self._half_state else floor,
+            outliers=0,
+            split=self._half_state,
+        )
+        return back(result.values), result.shaped(back), grouping
+
+    def bias(self, layer: Layer, s: int) -> np.ndarray | None:
+        """Bias of a layer in the state's format."""
+        bias = getattr(layer, "bias", None)
+        if bias is None:
+            return None
+        bias = self.grid(bias, s)
+        return bias[:, None, None] if layer.kind == "convolution" else bias
+
+    def mask(self, state: np.ndarray, s: int) -> np.ndarray:
+        """Sign mask of a state."""
+        return state >= 0
+
+    def sloped(self, function: str, state: np.ndarray, values: np.ndarray, s: int) -> np.ndarray:
+        """FP16 values times the slopes of the segments that a state is in."""
+        table = segments(function, self._machine.mask_width)
+        borders = table.fixed(-6 if self._half_state else s)  # FP16 holds the thresholds, units of 1/64, exactly
+        codes = np.searchsorted(borders * 2.0 ** (-6 if self._half_state else s), state.ravel(), side="right")
+        slopes = np.array(table.slopes, np.uint16).view(np.float16).astype(np.float32)
+        return half(slopes[codes].reshape(state.shape) * values)
+
+    def near(self, layer: Layer, values: Sequence[np.ndarray]) -> np.ndarray:
+        """A layer near memory."""
+        if layer.kind in TABULATED:
+            return tabulated(layer.kind, values[0])
+        if layer.kind == "softmax":
+            e = tabulated("exp", values[0] - values[0].max(axis=-1, keepdims=True))
+            return e / e.sum(axis=-1, keepdims=True, dtype=np.float64)
+        if layer.kind in MEANS:
+            return layer(values[0].astype(np.float64))  # exact sums of states, and quotients good enough to be rounded
+        if layer.kind in NORMS:
+            mean, variance = self._moments(layer, values[0])
+            return self._scaled(layer, values[0], mean.astype(np.float32), (1 / np.sqrt(variance)).astype(np.float32))
+        return layer(*values)
+
+    def _moments(self, layer: Layer, value: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and variance with epsilon in binary64: for states, nearly always as good as exact once rounded.
+
+        The mean of an RMS norm counts as 0 (numerics 12.18).
+        """
+        shape = (len(value), layer.groups) if layer.kind == "group_norm" else value.shape[:-1]
+        rows = value.reshape(int(np.prod(shape)), -1).astype(np.float64)
+        mean = np.zeros(len(rows)) if layer.kind == "rms_norm" else rows.mean(axis=1)
+        variance = np.einsum("ij,ij->i", rows, rows) / rows.shape[1] - mean * mean
+        return mean.reshape(shape), (variance + np.float64(np.float32(layer.epsilon))).reshape(shape)
+
+    def _scaled(self, layer: Layer, value: np.ndarray, mean: np.ndarray, reciprocal: np.ndarray) -> np.ndarray:
+        """The four binary32 operations of a norm."""
+        z = value.reshape(mean.size, -1) - mean.reshape(-1, 1)
+        z *= reciprocal.reshape(-1, 1)
+        z = z.reshape(value.shape)
+        shape = (-1, 1, 1) if layer.kind == "group_norm" else (-1,)
+        if hasattr(layer, "weight"):
+            z *= layer.weight.reshape(shape)
+        if hasattr(layer, "bias"):
+            z += layer.bias.reshape(shape)
+        return z
+
+    def statistics(self, layer: Layer, value: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and deviation of each statistics set of a norm."""
+        mean, variance = self._moments(layer, value)
+        return mean.astype(np.float32), np.sqrt(variance).astype(np.float32)
+
+    def normalised(self, layer: Layer, value: np.ndarray, mean: np.ndarray, deviation: np.ndarray) -> np.ndarray:
+        """A norm with given statistics."""
+        return self._scaled(layer, value, mean, np.float32(1) / deviation)

@@ -1,0 +1,94 @@
+"""What every differential executor knows: the network, the units of its states, and how its values are cut into groups.
+
+Words: what depends on the network's first input is the *main* part, the rest is *conditioning* and runs densely.
+"""
+
+import functools
+
+from golden.diffusion.differential.arithmetic import Arithmetic, FloatArithmetic
+from golden.diffusion.differential.configuration import GENERAL, PATTERNS, Configuration, matches
+from golden.diffusion.differential.measure import Measure
+from golden.diffusion.differential.profile import Profile, main_values
+from golden.diffusion.differential.quantise import Grouping
+from golden.diffusion.layers import Layer
+from golden.diffusion.networks.graph import Network, StatefulExecutor
+
+__all__ = ["Differential"]
+
+
+class Differential(StatefulExecutor):
+    """Executor with state.
+
+    Parameters
+    ----------
+    network : Network
+        To run.
+    configuration : Configuration
+        How.
+    profile : Profile
+        Of the network and the number of steps.
+    arithmetic : Arithmetic
+        What computes; the default is floating point.
+    measure : Measure
+        Takes notes of what is sent, if given.
+
+    Raises
+    ------
+    ValueError
+        If a pattern of the configuration matches no layer that follows the network's first input; `GENERAL` may.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        configuration: Configuration,
+        profile: Profile,
+        arithmetic: Arithmetic | None = None,
+        measure: Measure | None = None,
+    ):
+        self._network = network
+        self._configuration = configuration
+        self._profile = profile
+        self._arithmetic = arithmetic or FloatArithmetic(configuration)
+        self._measure = measure
+        self._main = main_values(network)
+        self._input = next(iter(network.inputs))
+        self._index = -1
+        self._steps: int | None = profile.steps
+        for member in PATTERNS:
+            for pattern in getattr(configuration, member):
+                layers = [layer for layer in network.layers if layer.name in self._main]
+                known = [layer.name for layer in layers if layer.contracted or member != "layer_output_bits"]
+                if pattern not in GENERAL and not matches(pattern, known):
+                    raise ValueError(f"{member} must match a layer of network {network.name!r}, not {pattern!r}")
+
+    def _begin(self, index: int, steps: int | None) -> None:
+        """Take note of the step; the first one shows whether `step_passes` speaks of steps that there are."""
+        self._index, self._steps = index, steps
+        beyond = [step for step in self._configuration.step_passes if steps is not None and step >= steps]
+        if index == 0 and beyond:
+            raise ValueError(f"Key of step_passes must be in 0..{steps - 1}, not {beyond[0]}")
+
+    def _exponent(self, name: str) -> int:
+        """``s`` of a value's state."""
+        return self._profile.state_exponent(name, self._configuration.machine.state_width)
+
+    def _grouping(self, source: str, axis: int, shape: tuple[int, ...]) -> Grouping:
+        axis = axis if axis < 0 else axis - len(shape)
+        segments = (self._pieces(source) if axis == -3 else ()) or (shape[axis],)
+        return Grouping(axis, segments, self._configuration.machine.lanes)
+
+    def _segments(self, layer: Layer) -> tuple[int, ...]:
+        """Channels of what a convolution reads a concatenation of; empty for everything else."""
+        return self._pieces(layer.inputs[0]) if layer.kind == "convolution" else ()
+
+    def _pieces(self, source: str) -> tuple[int, ...]:
+        """Channels of what a value is concatenated of; empty if it is no concatenation."""
+        layer = self._network.by_name.get(source)
+        if layer is None or layer.kind != "concat":
+            return ()
+        return tuple(self._shapes[part][1] for part in layer.inputs)
+
+    @functools.cached_property
+    def _shapes(self) -> dict[str, tuple[int, ...]]:
+        return self._network.shapes()

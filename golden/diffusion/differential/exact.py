@@ -1,0 +1,678 @@
+"""The primitives of a differential execution on exact numbers: the bits that the machine produces, by the unit models.
+
+Words: a *term* is what one group of each vector holds (a pass, or a replay), dequantised, as an array of the shape of
+the tensor; the *reach* of a tensor is the power of two that no difference of two of its states exceeds.
+
+Every value between layers is held as a float that is exactly a number of the machine: a state element (an integer of up
+to 24 bits in units of ``2^s``), a binary32 number near memory, an FP16 number, or a sum in units of ``2^L``. Sums of a
+group are matrix products of such floats, in binary32 or binary64 where that provably holds them, else in integers.
+Sums of accumulators of more than 53 bits are Python integers.
+Source: ``docs/numerics.md``.
+"""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Sequence
+from fractions import Fraction
+
+import numpy as np
+
+from golden import formats
+from golden.diffusion.differential.arithmetic import MEANS, MOVED, TABULATED, Arithmetic, output_vectors, tabulated
+from golden.diffusion.differential.configuration import Configuration
+from golden.diffusion.differential.profile import NORMS, Profile
+from golden.diffusion.differential.quantise import Grouping, Passes, quantise_tensor, weight_numbers
+from golden.diffusion.layers import Layer
+from golden.parameters import EXPONENT_BIAS, ZERO_GROUP, Parameters
+from golden.units.channel_scale import channel_scale
+from golden.units.closed_loop import Norm, normalise, reciprocal_root_single, round_single
+from golden.units.delta_quantizer import quantise_all
+from golden.units.joint_stream import JointStream
+from golden.units.multiplier_group import (
+    align_weights,
+    compile_weights,
+    weight_integers,
+)
+from golden.units.sign_mask import mask_codes, segment_mask, segments
+
+__all__ = ["SINGLE", "ExactArithmetic", "check_exact"]
+
+SINGLE = ("relu", "add", "add_channel", "add_constant", "modulate", "gate", "multiply", "rotary")
+"""Kinds whose every operation is one of binary32, rounded, in the order in which the layer writes them."""
+
+
+def check_exact(configuration: Configuration) -> None:
+    """Refuse a configuration that has no exact form.
+
+    Raises
+    ------
+    ValueError
+        If the flow is dense.
+    """
+    if configuration.flow == "dense":
+        raise ValueError("flow must be differential in exact arithmetic, not dense, which is binary32 by definition")
+
+
+class ExactArithmetic(Arithmetic):
+    """The machine's bits.
+
+    Parameters
+    ----------
+    configuration : Configuration
+        How a network is executed.
+    profile : Profile
+        Of the network: units of the states, and with them the windows of the accumulators.
+
+    Raises
+    ------
+    ValueError
+        If `check_exact` refuses the configuration.
+    """
+
+    def __init__(self, configuration: Configuration, profile: Profile):
+        check_exact(configuration)
+        machine = configuration.machine
+        self._configuration = configuration
+        self._machine = machine
+        self._profile = profile
+        self._half_state = configuration.flow == "diffy" or machine.state_format == "float16"
+        self._wide = machine.accumulator_width > 53
+        self._top = float(2 ** (machine.state_width - 1) - 1)
+        self._coarsest = min(machine.digit_width, *configuration.layer_digits.values(), 8)
+        self._finest = max(machine.digit_width, *configuration.layer_digits.values(), 2)
+        # in the open loop a group of a product may hold digits of several exponents, and repairs
+        digits = machine.outliers == 0 and configuration.flow != "sign_mask"
+        self._digits = float(2 ** (self._finest - 1)) if digits else None
+        self._passes = machine.flip_repair + max(
+            configuration.passes,
+            configuration.first_passes,
+            configuration.early_passes,
+            configuration.last_passes,
+            configuration.input_passes,
+            configuration.raw_passes,
+            *configuration.step_passes.values(),
+            *configuration.layer_passes.values(),
+        )
+        self._products: dict[str, _Weights] = {}
+        self._lsb: dict[str, np.ndarray] = {}  # L of each output channel, by layer
+
+    # State ----------------------------------------------------------------------------------------------------------
+
+    def _clamped(self, units: np.ndarray, s: int) -> np.ndarray:
+        """State of so many units of ``2^s``."""
+        return (np.clip(units, -self._top, self._top) * 2.0**s).astype(np.float32)
+
+    def grid(self, value: np.ndarray, s: int) -> np.ndarray:
+        """Round to the state's format: fixed point or FP16, clamped (numerics 12.1)."""
+        value = np.asarray(value, np.float64)
+        if not np.isfinite(value).all():
+            raise ValueError("Values must be finite in exact arithmetic: poison is a matter of the units")
+        if self._half_state:
+            return _half(value)
+        return self._clamped(np.rint(value * 2.0**-s), s)
+
+    def difference(self, x: np.ndarray, held: np.ndarray) -> np.ndarray:
+        """``x - held``, exactly."""
+        return x.astype(np.float64) - held
+
+    def change(self, now: np.ndarray, before: np.ndarray | None = None) -> np.ndarray:
+        """``now - before`` as FP16 numbers, one rounding (numerics 12.12)."""
+        return _half(now if before is None else self.difference(now, before))
+
+    def add(
+        self,
+        held: np.ndarray | None,
+        delta: np.ndarray,
+        s: int,
+        *,
+        terms: Sequence[np.ndarray] = (),
+        bias: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """New state, as `golden.units.near_memory_engine` makes it (numerics 11.1 and 11.2)."""
+        total = np.zeros(delta.shape) if held is None else held.astype(np.float64)
+        if self._half_state:
+            for term in terms or (delta,):
+                total = _half(total + _half(term).astype(np.float64)).astype(np.float64)
+            return _half(total) if bias is None else _half(total + bias)
+        total *= 2.0**-s
+        for term in terms or (delta,):
+            total += np.rint(term * 2.0**-s)  # digits are whole units, outliers are rounded
+        if bias is not None:
+            total += bias * 2.0**-s
+        return self._clamped(total, s)
+
+    def predict(self, held: np.ndarray, before: np.ndarray, beta: np.float32, s: int) -> np.ndarray:
+        """``held + beta (held - before)`` with `beta` as FP16: one rounding (numerics 12.8)."""
+        held = held.astype(np.float64)
+        return self.grid(held + float(_half(np.float64(beta))) * (held - before), s)
+
+    def residual(
+        self, x: np.ndarray, total: np.ndarray, sent: Passes, grouping: Grouping, bits: int, s: int
+    ) -> np.ndarray:
+        """What the engine takes for Xhat if it keeps ``x - Xhat`` in so many bits (numerics 12.9)."""
+        unit = np.ldexp(1.0, sent.last - bits)
+        kept = np.rint(grouping.split(self.difference(x, total)) / unit)
+        limit = 2 ** (bits - 1)
+        return self.grid(x - grouping.join(np.clip(kept, -limit, limit - 1) * unit), s)
+
+    # Groups ---------------------------------------------------------------------------------------------------------
+
+    def quantise(
+        self,
+        difference: np.ndarray,
+        grouping: Grouping,
+        *,
+        digit_width: int,
+        passes: int | np.ndarray,
+        floor: int,
+        exponent: int | None = None,
+        tensor_scale: bool = False,
+    ) -> Passes:
+        """Delta groups of FP16 differences: `golden.units.delta_quantizer`; or digits of one scale (numerics 12.22)."""
+        if tensor_scale:
+            return quantise_tensor(difference, grouping, digit_width)
+        unit = -EXPONENT_BIAS if self._half_state else floor
+        parameters = self._machine
+        if digit_width != parameters.digit_width:
+            parameters = dataclasses.replace(parameters, digit_width=digit_width)
+        if isinstance(passes, np.ndarray):
+            passes = passes[..., None]
+        return _quantised(_pattern(difference), grouping, parameters, passes, unit, exponent)
+
+    def scaled(self, sums: np.ndarray, layer: Layer, scale: np.ndarray | None = None) -> np.ndarray:
+        """Products times the factor of their layer: `golden.units.channel_scale`; or times a scale (numerics 12.22)."""
+        lsb = self._lsb[layer.name]
+        if layer.kind == "convolution":
+            lsb = lsb[:, None, None]
+        integers = sums if self._wide else np.rint(np.ldexp(sums, -lsb)).astype(np.int64)
+        if scale is not None:
+            significand, exponent = np.frexp(scale)
+            factor = (significand * 2.0**24).astype(np.int64)
+            return _value(formats.encode_half(integers.astype(object) * factor, lsb + exponent - 24)[0])
+        factor = np.array([getattr(layer, "scale", 1.0)]).astype(np.float16).view(np.uint16)
+        return _value(channel_scale(integers, False, factor, lsb, self._machine).values)
+
+    def outputs(
+        self, change: np.ndarray, layer: Layer, s: int, floor: int, *, scale: np.ndarray | None = None
+    ) -> tuple[np.ndarray, Passes | None, Grouping]:
+        """Products as they reach the state: FP16, then delta groups (numerics 12.5)."""
+        configuration, machine = self._configuration, self._machine
+        change = self.scaled(change, layer, scale)
+        values, grouping, back = output_vectors(change, layer, machine.lanes)
+        if configuration.exact_outputs or configuration.flow in ("raw", "diffy"):
+            return self.grid(change, s), None, grouping
+        patterns = _pattern(values)
+        unit = -EXPONENT_BIAS if self._half_state else floor
+        if configuration.output_form == "joint":
+            result = _joint(patterns, grouping, machine, configuration.output_width, unit)
+        else:
+            by_group = dataclasses.replace(machine, outliers=0, exponent_policy="group")
+            result = _quantised(patterns, grouping, by_group, machine.output_passes, unit, None)
+        return back(result.values), result.shaped(back), grouping
+
+    # Products -------------------------------------------------------------------------------------------------------
+
+    def _reach(self, name: str) -> float:
+        """Power of two that no delta of a tensor is to exceed; with flip repair one and a repair together."""
+        width = self._machine.state_width + self._machine.flip_repair
+        s = self._profile.state_exponent(name, self._machine.state_width)
+        return min(2.0 ** (s + width), 65504.0)
+
+    def _floor(self, name: str) -> int:
+        """Exponent of the unit that every delta of a tensor is a multiple of."""
+        if self._half_state:
+            return -EXPONENT_BIAS
+        return self._profile.state_exponent(name, self._machine.state_width)
+
+    def product(
+        self, layer: Layer, delta: np.ndarray, segments: tuple[int, ...] = (), *, terms: Sequence[np.ndarray] = ()
+    ) -> np.ndarray:
+        """Weights times deltas, as `golden.units.multiplier_group` sums them.
+
+        Real numbers; with accumulators of more than 53 bits, integers in units of ``2^L``.
+        """
+        if layer.name not in self._products:
+            self._compile(layer, segments)
+        weights = self._products[layer.name]
+        total = None
+        for term in terms or (delta,):
+            term = np.asarray(term, np.float32)
+            if layer.kind == "convolution":
+                taps = layer.weight.shape[2] * layer.weight.shape[3]
+                columns = layer.columns(term).reshape(layer.weight.shape[1], taps, -1)
+            else:
+                columns = np.ascontiguousarray(term.reshape(-1, term.shape[-1]).T)[:, None]
+            most = float(np.abs(term).max(initial=0))
+            bound = _Bound.of(term, self._digits if terms else None)
+            if total is None:
+                total = np.zeros((len(weights.lsb), columns.shape[2]), object if self._wide else np.float64)
+            for index, (start, stop) in enumerate(weights.edges):
+                for tap in range(columns.shape[1]):
+                    part = columns[start:stop, tap]
+                    row = weights.groups[index * columns.shape[1] + tap]
+                    total += row.times(part, bound, wide=self._wide)
+                    if most > weights.reach:
+                        half = 2 ** (self._machine.accumulator_width - 1)
+                        total = np.clip(total, -half, half - 1)
+        if not self._wide:
+            total = np.ldexp(total, weights.lsb[:, None])
+        if layer.kind == "convolution":
+            batch, _, height, width = layer.shape(delta.shape)
+            return np.ascontiguousarray(total.reshape(-1, batch, height, width).transpose(1, 0, 2, 3))
+        return np.ascontiguousarray(total.T).reshape(*delta.shape[:-1], -1)
+
+    def _compile(self, layer: Layer, segments: tuple[int, ...]) -> None:
+        machine, source = self._machine, layer.inputs[0]
+        n = machine.lanes
+        weight = layer.weight.reshape(*layer.weight.shape[:2], -1)
+        outs, ins, taps = weight.shape
+        grouping = Grouping(-1, segments or (ins,), n)
+        edges = [(int(a), int(a + b)) for a, b in zip(grouping.starts, grouping.lengths, strict=True)]
+        patterns = np.zeros((outs, len(edges) * taps, n), np.uint16)
+        for index, (start, stop) in enumerate(edges):
+            part = _weight_patterns(weight[:, start:stop], machine).transpose(0, 2, 1)
+            patterns[:, index * taps : (index + 1) * taps, : stop - start] = part
+        reach, floor, passes = self._reach(source), self._floor(source), self._passes
+        if self._configuration.tensor_scale:
+            reach, floor, passes = float(2 ** (self._finest - 1) - 1), 0, 1
+        compiled = compile_weights(  # a static exponent is one that the group policy may choose for such a delta
+            patterns,
+            dataclasses.replace(machine, digit_width=self._coarsest, exponent_policy="group"),
+            largest=reach,
+            passes=passes,
+            floor=floor + EXPONENT_BIAS,
+        )
+        integers = weight_integers(compiled.weights, machine)
+        groups = []
+        for group in range(integers.shape[1]):
+            start, stop = edges[group // taps]
+            groups.append(_Group(integers[:, group, : stop - start], compiled.scale[:, group, None]))
+        self._products[layer.name] = _Weights(edges, groups, compiled.lsb, reach)
+        self._lsb[layer.name] = compiled.lsb
+
+    def matmul(
+        self, layer: Layer, a: np.ndarray, b: np.ndarray, *, right: bool = False, terms: Sequence[np.ndarray] = ()
+    ) -> np.ndarray:
+        """Product of two activations with one ``L``, summed as by `product`; weights are aligned as they arrive."""
+        machine = self._machine
+        n = machine.lanes
+        if layer.name not in self._lsb:
+            self._lsb[layer.name] = np.array(self._window(layer), np.int64)
+        lsb = int(self._lsb[layer.name])
+        raw = a if right else b
+        raw = raw if right or layer.transposed else raw.swapaxes(-1, -2)  # rows of weights
+        inner = raw.shape[-1]
+        grouping = Grouping(-1, (inner,), n)
+        edges = zip(grouping.starts.tolist(), grouping.lengths.tolist(), strict=True)
+        weights = []
+        for start, length in edges:
+            patterns = _weight_patterns(raw[..., start : start + length], machine)
+            if machine.weight_form == "aligned":
+                integers, exponent = align_weights(patterns, machine)
+                scale = exponent - machine.fraction_bits - lsb
+            else:
+                integers = weight_integers(patterns, machine)
+                scale = np.full(patterns.shape[:-1], machine.weight_lsb - lsb)
+            weights.append((start, start + length, integers, scale[..., None]))
+        delta = b if right else a
+        dtype = object if self._wide else np.float64
+        total = np.zeros((), dtype)
+        for term in terms or (delta,):
+            term = np.asarray(term, np.float32)
+            if right and not layer.transposed:
+                term = term.swapaxes(-1, -2)
+            bound = _Bound.of(term, self._digits if terms else None)
+            for start, stop, integers, scale in weights:
+                columns = np.ascontiguousarray(term[..., start:stop].swapaxes(-1, -2))
+                part = _Group(integers, scale).times(columns, bound, wide=self._wide)
+                total = total + part.astype(dtype, copy=False)
+                if max(-total.min(), total.max()) >= 2 ** (machine.accumulator_width - 1):
+                    raise ValueError(f"accumulator_width must hold the sums of {layer.name!r}, with least bit 2^{lsb}")
+        if not self._wide:
+            total = total * 2.0**lsb
+        return total if right else np.ascontiguousarray(total.swapaxes(-1, -2))
+
+    def _window(self, layer: Layer) -> int:
+        """``L`` of a product of activations: the accumulator holds twice what the state behind it does.
+
+        No bound on every pair of operands is of use here: 32 bits would leave a unit of ``2^-12`` to scores of 2^5.
+        """
+        width = self._machine.state_width
+        reach = 2.0 ** (self._profile.state_exponent(layer.name, width) + width) / abs(float(_half(layer.scale)))
+        return int(np.frexp(reach)[1]) + 1 - (self._machine.accumulator_width - 1)
+
+    def bias(self, layer: Layer, s: int) -> np.ndarray | None:
+        """Bias of a layer in the state's format."""
+        bias = getattr(layer, "bias", None)
+        if bias is None:
+            return None
+        bias = self.grid(bias, s)
+        return bias[:, None, None] if layer.kind == "convolution" else bias
+
+    # Near memory ----------------------------------------------------------------------------------------------------
+
+    def _stored(self, state: np.ndarray, s: int) -> np.ndarray:
+        """State as the units take it: integers, or FP16 patterns."""
+        return _pattern(state) if self._half_state else np.rint(state * 2.0**-s).astype(np.int64)
+
+    def mask(self, state: np.ndarray, s: int) -> np.ndarray:
+        """Sign mask of a state (numerics 9.1)."""
+        return mask_codes(self._stored(state, s), dataclasses.replace(self._machine, mask_width=1)).astype(np.bool_)
+
+    def sloped(self, function: str, state: np.ndarray, values: np.ndarray, s: int) -> np.ndarray:
+        """FP16 values times the slopes of the segments that a state is in (numerics 9.4)."""
+        table = segments(function, self._machine.mask_width)
+        codes = mask_codes(self._stored(state, s), self._machine, thresholds=table.of(self._machine, s))
+        return _value(segment_mask(_pattern(values), codes, table.slopes).values)
+
+    def near(self, layer: Layer, values: Sequence[np.ndarray]) -> np.ndarray:
+        """A layer near memory (numerics 12.2, 12.3, 12.6, 12.7 and 12.17 to 12.19)."""
+        values = [np.asarray(value, np.float32) for value in values]
+        if layer.kind in NORMS:
+            return self._norm(layer, values[0])
+        if layer.kind in TABULATED:
+            return tabulated(layer.kind, values[0])
+        if layer.kind == "softmax":
+            return self._softmax(layer, values[0])
+        if layer.kind in MEANS:
+            pixels = layer.averaged(np.rint(values[0] * 2.0**EXPONENT_BIAS).astype(np.int64))
+            return self._quotient(pixels.sum(axis=-1), pixels.shape[-1], -EXPONENT_BIAS, layer)
+        if layer.kind in MOVED or layer.kind in SINGLE:
+            return layer(*values)
+        raise ValueError(f"Layer {layer.name!r} must be of a kind with a bit-exact rule, not {layer.kind}")
+
+    def _softmax(self, layer: Layer, value: np.ndarray) -> np.ndarray:
+        """One rounding of ``e_i / sum e``."""
+        value = value.astype(np.float64)
+        below = value - value.max(axis=-1, keepdims=True)  # exact: both are states of one unit
+        e = (tabulated("exp", below).astype(np.float64) * 2.0**EXPONENT_BIAS).astype(np.int64)
+        return self._quotient(e, e.sum(axis=-1, keepdims=True), 0, layer)
+
+    def _quotient(self, dividend: np.ndarray, divisor: np.ndarray | int, exponent: int, layer: Layer) -> np.ndarray:
+        """``dividend / divisor * 2^exponent``, rounded once to the unit of the layer's state, or to FP16."""
+        s = self._profile.state_exponent(layer.name, self._machine.state_width)
+        unit = -30 if self._half_state else s  # 2^-30: FP16 sees no more of it than whether there is a rest
+        divisor = formats.shift_left(divisor, max(unit - exponent, 0))
+        quotient, rest = np.divmod(formats.shift_left(dividend, max(exponent - unit, 0)), divisor)
+        if self._half_state:
+            return _value(formats.encode_half(2 * quotient + (rest > 0), unit - 1)[0])
+        up = (2 * rest > divisor) | ((2 * rest == divisor) & (quotient & 1 == 1))
+        return self._clamped((quotient + up).astype(np.float64), s)
+
+    def _norm(self, layer: Layer, value: np.ndarray) -> np.ndarray:
+        rows, exponent = _rows(layer, value)
+        sets = np.broadcast_to(np.arange(len(rows))[:, None], rows.shape)
+        gamma, beta = (_factors(layer, name, value, rows.shape) for name in ("weight", "bias"))
+        norm = Norm(
+            sets, 1.0 if gamma is None else gamma, 0.0 if beta is None else beta, layer.epsilon, _centred(layer)
+        )
+        return normalise(rows, np.zeros(rows.shape, np.bool_), norm, exponent)[0].reshape(value.shape)
+
+    def statistics(self, layer: Layer, value: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and deviation of each set: each the exact value, rounded once to binary32 (numerics 12.2)."""
+        rows, exponent = _rows(layer, np.asarray(value, np.float32))
+        unit, size = Fraction(2) ** exponent, rows.shape[1]
+        epsilon = Fraction(float(np.float32(layer.epsilon)))
+        mean, deviation = np.zeros(len(rows), np.float32), np.zeros(len(rows), np.float32)
+        totals = rows.sum(axis=1).tolist() if _centred(layer) else [0] * len(rows)
+        squares = [sum(y * y for y in row) for row in rows.tolist()]
+        for index, (total, square) in enumerate(zip(totals, squares, strict=True)):
+            variance = Fraction(square * size - total * total, size * size) * unit * unit
+            mean[index] = round_single(Fraction(total, size) * unit)
+            deviation[index] = reciprocal_root_single(1 / (variance + epsilon))
+        shape = (len(value), layer.groups) if layer.kind == "group_norm" else value.shape[:-1]
+        return mean.reshape(shape), deviation.reshape(shape)
+
+    def normalised(self, layer: Layer, value: np.ndarray, mean: np.ndarray, deviation: np.ndarray) -> np.ndarray:
+        """A norm with given statistics: the steps of numerics 12.2, from ``RNE(1 / deviation)`` on."""
+        value = np.asarray(value, np.float32)
+        rows = value.reshape(mean.size, -1)
+        reciprocal = (np.float32(1) / np.asarray(deviation, np.float32)).reshape(-1, 1)
+        z = (rows - mean.reshape(-1, 1)) * reciprocal
+        gamma, beta = (_factors(layer, name, value, rows.shape) for name in ("weight", "bias"))
+        if gamma is not None:
+            z = z * gamma
+        if beta is not None:
+            z = z + beta
+        return z.reshape(value.shape)
+
+
+def _low(integers: np.ndarray) -> int:
+    """Zeros that every integer ends in; 0 if there is none but 0."""
+    bits = int(np.bitwise_or.reduce(integers, axis=None))
+    return (bits & -bits).bit_length() - 1 if bits else 0
+
+
+@dataclasses.dataclass(frozen=True)
+class _Bound:
+    """Of values: the exponent of a `unit` that all are multiples of, and their `largest` magnitude as integers.
+
+    Where the lanes of a group are digits of one exponent, the integers of a group are its digits.
+    """
+
+    unit: int
+    largest: float
+
+    @classmethod
+    def of(cls, values: np.ndarray, digits: float | None) -> "_Bound":
+        """Bound of multiples of ``2^-24``; `digits` is the magnitude that no digit exceeds, if that is known."""
+        integers = np.rint(values * 2.0**EXPONENT_BIAS).astype(np.int64)
+        unit = _low(integers) - EXPONENT_BIAS
+        return cls(unit, float(np.abs(values).max(initial=0)) * 2.0**-unit if digits is None else digits)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Group:
+    """Weights of one group: ``integers`` (..., rows, lanes), and of each row the `scale` to the accumulator's unit."""
+
+    integers: np.ndarray
+    scale: np.ndarray
+
+    @functools.cached_property
+    def _real(self) -> np.ndarray:
+        return np.ldexp(self.integers.astype(np.float64), self.scale)
+
+    @functools.cached_property
+    def _single(self) -> np.ndarray:
+        return self._real.astype(np.float32)
+
+    @functools.cached_property
+    def _most(self) -> float:
+        """Largest sum of magnitudes of a row."""
+        return float(np.abs(self.integers.astype(np.float64)).sum(axis=-1).max(initial=0))
+
+    def times(self, columns: np.ndarray, bound_of: "_Bound", *, wide: bool = False) -> np.ndarray:
+        """``RNE(S * 2^scale)`` of all rows and columns: floats that hold it or, if `wide`, Python integers.
+
+        Parameters
+        ----------
+        columns : float32 (..., lanes, columns)
+            Dequantised group of each column.
+        bound_of : _Bound
+            What is known of them.
+        wide : bool
+            Whether the accumulator has more than 53 bits.
+        """
+        bound = self._most * bound_of.largest
+        if bound < 2.0**53:
+            # binary32 has no room for the weights in units of a wide accumulator
+            single = bound < 2.0**24 and not wide
+            result = self._single @ columns if single else self._real @ columns.astype(np.float64)
+            np.rint(result, out=result)
+            return _integer(result) if wide else result
+        dtype = np.int64 if bound < 2.0**62 else object
+        fixed = np.rint(columns.astype(np.float64) * 2.0**-bound_of.unit).astype(np.int64)
+        sums = self.integers.astype(dtype) @ fixed.astype(dtype)
+        return formats.round_shift(sums, -(self.scale + bound_of.unit)).astype(object if wide else np.float64)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Weights:
+    edges: list[tuple[int, int]]  # first and last input channel of each group of lanes
+    groups: list[_Group]  # group of lanes by group of lanes, tap by tap
+    lsb: np.ndarray
+    reach: float
+
+
+def _half(values: np.ndarray) -> np.ndarray:
+    """Nearest FP16 numbers, clamped, zero always +0, as float32: one rounding."""
+    with np.errstate(over="ignore"):
+        result = np.asarray(values, np.float64).astype(np.float16).astype(np.float32)
+    return np.clip(result, -65504, 65504) + np.float32(0)
+
+
+def _pattern(values: np.ndarray) -> np.ndarray:
+    """FP16 patterns of the nearest numbers, clamped."""
+    return _half(values).astype(np.float16).view(np.uint16)
+
+
+_integer = np.frompyfunc(int, 1, 1)
+
+
+def _weight_patterns(values: np.ndarray, parameters: Parameters) -> np.ndarray:
+    """Patterns of the nearest weights."""
+    numbers = weight_numbers(np.ascontiguousarray(values, np.float32), parameters)
+    if parameters.weight_format == "float16":
+        return numbers.astype(np.float16).view(np.uint16)
+    return (numbers.view(np.uint32) >> 16).astype(np.uint16)
+
+
+def _value(patterns: np.ndarray) -> np.ndarray:
+    return patterns.view(np.float16).astype(np.float32)
+
+
+class _Vectors:
+    """Vectors of n lanes that a tensor is cut into, and back."""
+
+    def __init__(self, values: np.ndarray, grouping: Grouping, lanes: int):
+        self.split = grouping.split(values)
+        self._grouping = grouping
+        self._axis = self.split.ndim + grouping.axis
+        moved = np.moveaxis(self.split, self._axis, -1)
+        self._shape, width = moved.shape, moved.shape[-1]
+        self.flat = np.zeros((moved.size // width, lanes), values.dtype)
+        self.flat[:, :width] = moved.reshape(-1, width)
+
+    def groups(self, flat: np.ndarray) -> np.ndarray:
+        """Rows of lanes in the shape of `Grouping.split`; rows of one for what belongs to a vector."""
+        width = min(flat.shape[1], self._shape[-1])
+        return np.moveaxis(flat[:, :width].reshape(*self._shape[:-1], width), -1, self._axis)
+
+    def tensor(self, flat: np.ndarray) -> np.ndarray:
+        """Rows of lanes in the shape of the tensor."""
+        return np.ascontiguousarray(self._grouping.join(self.groups(flat)))
+
+    def rows(self, values: np.ndarray) -> np.ndarray:
+        """Of values broadcast against `groups` of one lane, that of each vector."""
+        shape = list(self.split.shape)
+        shape[self._axis] = 1
+        return np.moveaxis(np.broadcast_to(values, shape), self._axis, -1).ravel()
+
+
+def _quantised(
+    patterns: np.ndarray,
+    grouping: Grouping,
+    parameters: Parameters,
+    passes: int | np.ndarray,
+    floor: int,
+    exponent: int | None,
+) -> Passes:
+    """FP16 patterns through the quantiser, vectors of different numbers of passes apart."""
+    vectors = _Vectors(patterns, grouping, parameters.lanes)
+    flat, n, k = vectors.flat, parameters.lanes, parameters.digit_width
+    counts = vectors.rows(np.asarray(passes))
+    least = floor if exponent is None else max(exponent, floor)
+    first = np.full(len(flat), least, np.int32)
+    terms: list[np.ndarray] = []
+    exact = np.zeros(flat.shape, np.bool_) if parameters.outliers else None
+    for count in np.unique(counts):
+        rows = np.flatnonzero(counts == count)
+        result = quantise_all(
+            flat[rows],
+            parameters,
+            int(count),
+            floor=floor + EXPONENT_BIAS,
+            by_group=exponent is None,
+            exponent=least + EXPONENT_BIAS,
+        )
+        starts = np.searchsorted(result.vector, np.arange(len(rows)))
+        number = np.arange(len(result.vector)) - starts[result.vector]
+        where = rows[result.vector]
+        fixed = (result.groups.fixed() * 2.0**-EXPONENT_BIAS).astype(np.float32)
+        for index in range(int(number.max(initial=-1)) + 1):
+            if index == len(terms):
+                terms.append(np.zeros(flat.shape, np.float32))
+            terms[index][where[number == index]] = fixed[number == index]
+        code = result.groups.exponent[starts].astype(np.int32)
+        if exponent is None:  # a zero group has the least exponent
+            first[rows] = np.where(code == ZERO_GROUP, least, code - EXPONENT_BIAS)
+        if exact is not None:
+            groups, slots = np.nonzero(result.groups.outlier_valid)
+            exact[where[groups], result.groups.outlier_lane[groups, slots]] = True
+    values = sum((term.astype(np.float64) for term in terms), np.zeros(flat.shape))
+    saturated = 0
+    if exponent is not None:
+        over = np.abs(_value(flat)) >= (2**k - 1) * 2.0 ** (least - 1)
+        saturated = int(np.count_nonzero(over if exact is None else over & ~exact))
+    last = np.maximum(first - (counts - 1) * (k - 1), floor).astype(np.int32)
+    return Passes(
+        vectors.tensor(values),
+        vectors.groups(_value(flat)),
+        vectors.groups(first[:, None]),
+        vectors.groups(last[:, None]),
+        None if exact is None else vectors.groups(exact),
+        saturated,
+        tuple(vectors.tensor(term[:, :n]) for term in terms),
+    )
+
+
+def _joint(patterns: np.ndarray, grouping: Grouping, parameters: Parameters, width: int, floor: int) -> Passes:
+    """One integer of up to `width` bits a lane (numerics 12.5)."""
+    vectors = _Vectors(patterns, grouping, parameters.lanes)
+    stream = JointStream(parameters, width, floor + EXPONENT_BIAS)
+    groups = stream.quantise(vectors.flat)
+    values = vectors.tensor(stream.fixed(groups) * 2.0**-EXPONENT_BIAS)
+    exponent = np.where(groups.exponent == ZERO_GROUP, floor, groups.exponent.astype(np.int32) - EXPONENT_BIAS)
+    last = exponent - np.minimum(width - parameters.digit_width, exponent - floor)
+    return Passes(
+        values,
+        vectors.groups(_value(vectors.flat)),
+        vectors.groups(exponent.astype(np.int32)[:, None]),
+        vectors.groups(last.astype(np.int32)[:, None]),
+        None,
+        0,
+        (values,),
+    )
+
+
+def _centred(layer: Layer) -> bool:
+    """Whether a norm takes the mean away."""
+    return layer.kind != "rms_norm"
+
+
+def _rows(layer: Layer, value: np.ndarray) -> tuple[np.ndarray, int]:
+    """State as integers, a row for each statistics set, and the exponent of their unit: the coarsest that holds all."""
+    units = value.astype(np.float64) * 2.0**EXPONENT_BIAS
+    whole = np.rint(units)
+    if (whole != units).any() or np.abs(whole).max(initial=0) >= 2.0**62:
+        raise ValueError(f"Norm {layer.name!r} must read a state, not values between its units")
+    integers = whole.astype(np.int64)
+    shift = _low(integers)
+    integers >>= shift
+    if not formats.fits(integers, 31):
+        raise ValueError(f"Norm {layer.name!r} must read states of at most 31 bits over all parts of a concatenation")
+    sets = len(value) * layer.groups if layer.kind == "group_norm" else math.prod(value.shape[:-1])
+    return integers.reshape(sets, -1), shift - EXPONENT_BIAS
+
+
+def _factors(layer: Layer, name: str, value: np.ndarray, shape: tuple[int, ...]) -> np.ndarray | None:
+    """Scale or shift of a norm for each element of its rows; None if it has none."""
+    factor = getattr(layer, name, None)
+    if factor is None:
+        return None
+    if layer.kind == "group_norm":
+        factor = np.broadcast_to(factor[:, None], (len(factor), math.prod(value.shape[2:])))
+        factor = np.broadcast_to(factor.reshape(1, -1), (len(value), factor.size))
+        return factor.reshape(shape)
+    return np.broadcast_to(factor, shape)

@@ -1,0 +1,406 @@
+"""Execution on deltas alone: the published dataflow, in which the sign bits of the step before stand for an activation.
+
+Words: a `Flow` is a value on its way: its *delta* of this step, all the core sees, and its *raw* value, state near
+memory. Deltas are quantised where they enter an activation or a product; an activation masks the very groups that the
+near-memory engine gets too.
+
+::
+
+      product --> delta norm --> quantise --+--> mask by Y(t-1) >= 0 --> product
+                                            |
+                                            +--> near memory: Y += delta, new sign bits
+
+What has no delta form (attention in raw form, softmax, modulation) is evaluated from raw values, and its delta is the
+difference of two evaluations. Norms use the published rule: deviations calibrated for every step, averaged over the two
+steps a delta lies between; the mean cancels. A step that sends raw values evaluates everything exactly.
+Source: ``docs/numerics.md``, sections 12.12 to 12.16.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from golden.diffusion.differential.arithmetic import MEANS, MOVED, STORED, Arithmetic, FloatArithmetic
+from golden.diffusion.differential.base import Differential
+from golden.diffusion.differential.configuration import Configuration
+from golden.diffusion.differential.measure import Measure
+from golden.diffusion.differential.profile import ACTIVATIONS, NORMS, Profile
+from golden.diffusion.differential.quantise import Grouping, run_on
+from golden.diffusion.layers import Layer
+from golden.diffusion.networks.graph import Network
+
+__all__ = ["Flow", "OpenLoop"]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Flow:
+    """A value between two layers.
+
+    Members
+    -------
+    raw : float32
+        State near memory after this step.
+    delta : float32
+        What changed in this step, FP16 numbers or a sum of delta groups; the raw value itself where an item starts
+        anew.
+    terms : tuple of arrays
+        What each group of a vector holds, in order, shaped as `delta`, which is their sum; () if it is not quantised.
+    """
+
+    raw: np.ndarray
+    delta: np.ndarray
+    terms: tuple[np.ndarray, ...] = ()
+
+
+class OpenLoop(Differential):
+    """Executor of the flow sign_mask.
+
+    Parameters
+    ----------
+    network : Network
+        To run.
+    configuration : Configuration
+        How.
+    profile : Profile
+        Of the network and the number of steps.
+    arithmetic : Arithmetic
+        What computes; the default is floating point with products in binary64, which holds the sums of an
+        accumulator of 48 bits nearly always.
+    measure : Measure
+        Takes notes of what is sent, if given.
+
+    Raises
+    ------
+    ValueError
+        If the configuration has another flow.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        configuration: Configuration,
+        profile: Profile,
+        arithmetic: Arithmetic | None = None,
+        measure: Measure | None = None,
+    ):
+        if configuration.flow != "sign_mask":
+            raise ValueError(f"flow must be sign_mask in the open loop, not {configuration.flow}")
+        arithmetic = arithmetic or FloatArithmetic(configuration, np.float64)
+        super().__init__(network, configuration, profile, arithmetic, measure)
+        self._raw: dict[str, np.ndarray] = {}  # by layer: its state; of an activation the one it masks by
+        self._read: dict[tuple[str, int], np.ndarray] = {}  # by layer and operand: raw value it has taken account of
+        self._ran: dict[str, tuple[int, int]] = {}  # by layer: the last two steps in which it ran
+        self._held: dict[tuple[str, int], np.ndarray] = {}  # sums of groups: of a product's operand, of an activation
+        self._repairs: dict[str, np.ndarray] = {}
+        self._deviation: dict[str, np.ndarray] = {}
+        self._groups: dict[tuple[str, int], tuple[np.ndarray, Flow]] = {}  # of this step: a delta and what it became
+        self._fresh: bool | np.ndarray = True
+        self._reference: np.ndarray | None = None
+
+    def begin_step(self, index: int, steps: int | None, reference: np.ndarray | None = None) -> None:
+        """A step begins: items of the batch take up their references, or start anew. Step 0 forgets all that was."""
+        self._begin(index, steps)
+        self._reference = reference
+        self._fresh = self._configuration.refreshes(index)
+        self._groups.clear()
+        tensors = (self._raw, self._read, self._held, self._repairs, self._deviation)
+        if index == 0:
+            for states in (*tensors, self._ran):
+                states.clear()
+        if reference is None or self._fresh:
+            return
+        for states in tensors:
+            for name, value in states.items():
+                states[name] = value[np.maximum(reference, 0)]
+        if (reference < 0).any():
+            self._fresh = reference < 0
+
+    def result(self, value: Flow | np.ndarray) -> np.ndarray:
+        """Raw value of a flow."""
+        return value.raw if isinstance(value, Flow) else value
+
+    def held(self, value: Flow | np.ndarray) -> Flow | np.ndarray:
+        """A flow that has not changed in this step."""
+        if not isinstance(value, Flow):
+            return value
+        nothing = np.zeros_like(value.raw)
+        return Flow(value.raw, nothing, (nothing,))
+
+    def __call__(self, layer: Layer, values: Sequence[Flow | np.ndarray]) -> Flow | np.ndarray:
+        """Evaluate a layer."""
+        if layer.name not in self._main:
+            return layer(*values)
+        flows = [self._arrive(layer, number, value) for number, value in enumerate(values)]
+        self._ran[layer.name] = self._last(layer.name), self._index
+        if layer.kind == "matmul":
+            return self._matmul(layer, flows)
+        if layer.contracted:
+            return self._product(layer, flows[0])
+        if layer.kind in ACTIVATIONS:
+            return self._activation(layer, flows[0])
+        if layer.kind in NORMS:
+            return self._norm(layer, flows[0])
+        if layer.kind in MOVED:
+            return self._moved(layer, flows)
+        return self._sum(layer, flows, self._linear(layer, flows))
+
+    # Values ---------------------------------------------------------------------------------------------------------
+
+    def _last(self, name: str) -> int:
+        """Step before this one in which a layer ran the last time; -1: never."""
+        before, latest = self._ran.get(name, (-1, -1))
+        return before if latest == self._index else latest
+
+    def _arrive(self, layer: Layer, number: int, value: Flow | np.ndarray) -> Flow:
+        """Value as a flow whose delta covers everything since the layer last ran."""
+        key, source = (layer.name, number), layer.inputs[number]
+        if not isinstance(value, Flow):
+            raw = np.asarray(value, np.float32)
+            if source == self._input:
+                raw = self._arithmetic.grid(raw, self._exponent(source))
+            elif layer.kind in STORED:
+                raw = self._arithmetic.grid(raw, self._exponent(layer.name))
+            value = Flow(raw, self._change(raw, self._read.get(key)))
+        elif key in self._read and self._last(source) > self._last(layer.name):
+            value = Flow(value.raw, self._change(value.raw, self._read[key]))
+        self._read[key] = value.raw
+        return value
+
+    def _change(self, now: np.ndarray, before: np.ndarray | None) -> np.ndarray:
+        """Delta between two raw values."""
+        change = self._arithmetic.change
+        if before is None or self._fresh is True:
+            return change(now)
+        return self._pick(lambda: change(now), change(now, before))
+
+    def _pick(self, anew: Callable[[], np.ndarray], usual: np.ndarray) -> np.ndarray:
+        """What `anew` gives for items that start anew, `usual` for the others."""
+        if self._fresh is False:
+            return usual
+        return np.where(np.reshape(self._fresh, (-1, *[1] * (usual.ndim - 1))), anew(), usual)
+
+    def _before(self, state: np.ndarray | None) -> np.ndarray | None:
+        """What new state adds to: nothing for items that start anew."""
+        if state is None or self._fresh is True:
+            return None
+        return self._pick(lambda: np.zeros_like(state), state)
+
+    def _moved(self, layer: Layer, flows: Sequence[Flow]) -> Flow:
+        """The order of values does not matter to a mask: groups stay groups, but for those of a concatenation."""
+        raw, delta = layer(*(flow.raw for flow in flows)), layer(*(flow.delta for flow in flows))
+        terms = tuple(layer(term) for term in flows[0].terms) if len(flows) == 1 else ()
+        return Flow(raw, delta, terms)
+
+    def _sum(
+        self,
+        layer: Layer,
+        flows: Sequence[Flow],
+        linear: Callable[[], np.ndarray] | None,
+        evaluated: Callable[[], np.ndarray] | None = None,
+    ) -> Flow:
+        """Flow of a layer: its state takes its delta in, or (without delta form) is evaluated and gives the delta.
+
+        Parameters
+        ----------
+        layer, flows : Layer, sequence of Flow
+            What is evaluated, of which values.
+        linear : callable, optional
+            Gives the delta from deltas, FP16 numbers.
+        evaluated : callable, optional
+            Gives the raw value; the default is the layer near memory, of the raw values of `flows`.
+        """
+        a, s = self._arithmetic, self._exponent(layer.name)
+        before = self._raw.get(layer.name)
+
+        def whole() -> np.ndarray:
+            value = a.near(layer, [flow.raw for flow in flows]) if evaluated is None else evaluated()
+            return a.grid(value, s)
+
+        if before is None or self._fresh is True or linear is None:
+            raw = whole()
+            delta = self._change(raw, before)
+        else:
+            delta = linear()
+            raw = self._pick(whole, a.add(before, delta, s))
+            delta = self._pick(lambda: a.change(raw), delta)
+        self._raw[layer.name] = raw
+        return Flow(raw, delta)
+
+    def _linear(self, layer: Layer, flows: Sequence[Flow]) -> Callable[[], np.ndarray] | None:
+        """Delta of a layer from those of its operands; None if it has no such form, as products of two values."""
+        conditioned = any(source not in self._main for source in layer.inputs)
+        additive = layer.kind == "add_channel" or (layer.kind == "add" and not conditioned)
+        if layer.kind == "add_constant":
+            return lambda: self._arithmetic.change(flows[0].delta)
+        if additive or (layer.linear and len(flows) == 1 and layer.kind not in MEANS):
+            return lambda: self._arithmetic.change(self._arithmetic.near(layer, [flow.delta for flow in flows]))
+        return None
+
+    # Layers ---------------------------------------------------------------------------------------------------------
+
+    def _quantised(self, flow: Flow, source: str, axis: int) -> Flow:
+        """The flow as delta groups, which near memory gets too."""
+        if flow.terms:
+            return flow
+        known = self._groups.get((source, axis))
+        if known is not None and known[0] is flow.delta:
+            return known[1]
+        result = Flow(flow.raw, *self._sent(flow.delta, source, axis))
+        self._groups[source, axis] = flow.delta, result
+        return result
+
+    def _sent(self, delta: np.ndarray, source: str, axis: int) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
+        """A delta as groups, dequantised, and what each group holds; it goes to all readers of its source at once."""
+        c, machine = self._configuration, self._configuration.machine
+        readers = tuple(layer.name for layer in self._network.consumers(source))
+        axis = axis if axis < 0 else axis - delta.ndim
+        passes = c.passes_of(self._index, self._steps, readers, first_layer=source == self._input)
+        digits = c.digits_of(readers)
+
+        def quantised(values: np.ndarray, count: int, exponent: int | None) -> list[np.ndarray]:
+            grouping = self._grouping(source, axis, values.shape)
+            if exponent is not None:  # groups of a static exponent run on over positions: only the last one is padded
+                values, back = run_on(values, axis)
+                grouping = Grouping(-1, (values.shape[-1],), machine.lanes)
+            sent = self._arithmetic.quantise(
+                values, grouping, digit_width=digits, passes=count, floor=self._exponent(source), exponent=exponent
+            )
+            if self._measure is not None:
+                self._measure.output(self._index, source, sent, grouping, digits, machine.outliers)
+            found = [sent.values, *(sent.terms or (sent.values,))]
+            if exponent is None:
+                return found
+            return [back(one) for one in found]
+
+        layer_policy = machine.exponent_policy == "layer"
+        fresh = max(c.first_passes, passes), None
+        usual = passes, self._profile.layer_exponent(source, digits) if layer_policy else None
+        if isinstance(self._fresh, bool):
+            values, *terms = quantised(delta, *(fresh if self._fresh else usual))
+            return values, tuple(terms)
+        result: list[np.ndarray] = []
+        for items, how in ((self._fresh, fresh), (~self._fresh, usual)):
+            if items.any():
+                for number, part in enumerate(quantised(delta[items], *how)):
+                    if number == len(result):
+                        result.append(np.zeros(delta.shape, part.dtype))
+                    result[number][items] = part
+        return result[0], tuple(result[1:])
+
+    def _product(self, layer: Layer, flow: Flow) -> Flow:
+        a, s = self._arithmetic, self._exponent(layer.name)
+        flow = self._quantised(flow, layer.inputs[0], layer.contracted[0])
+        change = a.scaled(a.product(layer, flow.delta, self._segments(layer), terms=flow.terms), layer)
+        before, bias = self._before(self._raw.get(layer.name)), None
+        if before is None:
+            bias = a.bias(layer, s)
+        elif self._fresh is not False:
+            bias = self._pick(lambda: a.bias(layer, s), np.zeros_like(change))
+        raw = a.add(before, change, s, bias=bias)
+        self._raw[layer.name] = raw
+        return Flow(raw, a.change(raw) if before is None else self._pick(lambda: a.change(raw), change))
+
+    def _activation(self, layer: Layer, flow: Flow) -> Flow:
+        """Mask or scale the groups by what the step before left, then let near memory add them."""
+        a, machine, s = self._arithmetic, self._configuration.machine, self._exponent(layer.inputs[0])
+        old = self._raw.get(layer.name)
+        flow = self._quantised(flow, layer.inputs[0], self._channels(layer.inputs[0]))
+        state = a.add(self._before(old), flow.delta, s, terms=flow.terms)
+        self._raw[layer.name] = state
+        if old is None or self._fresh is True:
+            old = state
+        masks_by = self._pick(lambda: state, old)  # an item that starts anew has no other state
+        signs = layer.kind == "relu" or machine.mask_width == 1
+        if signs:
+            terms = self._masked(layer, flow, a.mask(masks_by, s), a.mask(state, s), state)
+        else:
+            terms = (a.sloped(layer.kind, masks_by, a.change(flow.delta), s),)
+        held = self._held.get((layer.name, 0))
+        delta = sum(terms[1:], terms[0])
+        total = a.add(self._before(held), delta, s, terms=terms)
+        if layer.kind != "relu" and self._fresh is not False:
+            exact = a.grid(a.near(layer, [state]), s)
+            total = self._pick(lambda: exact, total)
+            delta = self._pick(lambda: a.change(exact), delta)
+        self._held[layer.name, 0] = total
+        # SiLU and GELU of raw values are no groups, nor are groups times the slopes of segments
+        groups = layer.kind == "relu" or (signs and self._fresh is False)
+        return Flow(total, delta, terms if groups else ())
+
+    def _channels(self, name: str) -> int:
+        """Axis of a value's channels: that of the product it comes from, unless it was laid out anew since."""
+        layer = self._network.by_name.get(name)
+        if layer is None:
+            return 1 if len(self._network.inputs[name]) == 3 else -1
+        if layer.kind in ("tokens", "patches", "frame_patches"):
+            return -1
+        if layer.kind in ("image", "unpatch"):
+            return 1
+        return layer.contracted[0] if layer.contracted else self._channels(layer.inputs[0])
+
+    def _masked(
+        self, layer: Layer, flow: Flow, mask: np.ndarray, after: np.ndarray, state: np.ndarray
+    ) -> tuple[np.ndarray, ...]:
+        """Groups behind a sign mask, and the repairs of the step before; those of this step are kept."""
+        terms = tuple(np.where(mask, term, np.zeros_like(term)) for term in flow.terms)
+        if self._fresh is True:
+            self._repairs.pop(layer.name, None)
+            return terms
+        flips = mask != after
+        if self._measure is not None:
+            self._measure.flips[self._index, layer.name] = int(np.count_nonzero(flips)), flips.size
+        if self._configuration.machine.flip_repair:
+            if layer.name in self._repairs:
+                terms = (*terms, self._before(self._repairs[layer.name]))
+            self._repairs[layer.name] = np.where(flips, self._arithmetic.change(np.abs(state)), np.float32(0))
+        return terms
+
+    def _norm(self, layer: Layer, flow: Flow) -> Flow:
+        """``gamma delta / deviation`` by the published rule; else the difference of norms of raw values."""
+        a, form = self._arithmetic, self._configuration.norm
+        if form == "current":
+            return self._sum(layer, [flow], None)
+        if form == "previous":
+            mean, deviation = a.statistics(layer, flow.raw)
+            before = self._deviation.get(layer.name)
+            self._deviation[layer.name] = deviation
+            used = deviation if before is None else self._pick(lambda: deviation, before)
+            return self._sum(layer, [flow], None, lambda: a.normalised(layer, flow.raw, mean, used))
+        now = self._profile.deviations(layer.name, self._index)
+        before = self._profile.deviations(layer.name, max(self._last(layer.name), 0), self._reference)
+        used = (now + before) / 2
+        used = np.broadcast_to(used, (len(flow.raw), *used.shape[1:]))
+        # the shift of a GroupNorm cancels like the mean
+        bare = dataclasses.replace(layer, bias=np.zeros_like(layer.bias)) if hasattr(layer, "bias") else layer
+
+        def linear() -> np.ndarray:
+            return a.change(a.normalised(bare, flow.delta, np.zeros_like(used), used))
+
+        return self._sum(layer, [flow], linear)
+
+    def _matmul(self, layer: Layer, flows: Sequence[Flow]) -> Flow:
+        a = self._arithmetic
+        if self._configuration.attention == "raw" or any(source not in self._main for source in layer.inputs):
+            left, right = (flow.raw for flow in flows)
+            return self._sum(layer, flows, None, lambda: a.scaled(a.matmul(layer, a.change(left), right), layer))
+        moving, before, after = [], [], []
+        for number, (flow, axis) in enumerate(zip(flows, layer.contracted, strict=True)):
+            source = layer.inputs[number]
+            flow = self._quantised(flow, source, axis)
+            held = self._before(self._held.get((layer.name, number)))
+            total = a.add(held, flow.delta, self._exponent(source), terms=flow.terms)
+            self._held[layer.name, number] = total
+            moving.append(flow)
+            before.append(held)
+            after.append(total)
+
+        def evaluated() -> np.ndarray:
+            return a.scaled(a.matmul(layer, moving[0].delta, after[1], terms=moving[0].terms), layer)
+
+        def linear() -> np.ndarray:
+            change = a.matmul(layer, after[0], moving[1].delta, right=True, terms=moving[1].terms)
+            change += a.matmul(layer, moving[0].delta, before[1], terms=moving[0].terms)
+            return a.scaled(change, layer)
+
+        return self._sum(layer, flows, linear, evaluated)

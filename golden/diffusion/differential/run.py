@@ -1,0 +1,139 @@
+"""A whole sampling under a configuration: the executor that fits it, the images, and what was measured on the way."""
+
+import dataclasses
+from collections.abc import Callable, Iterable
+
+import numpy as np
+
+from golden.diffusion.differential.arithmetic import Arithmetic
+from golden.diffusion.differential.configuration import Configuration
+from golden.diffusion.differential.exact import ExactArithmetic, check_exact
+from golden.diffusion.differential.measure import Measure
+from golden.diffusion.differential.near_memory import NearMemory
+from golden.diffusion.differential.open_loop import OpenLoop
+from golden.diffusion.differential.profile import Profile, calibrate
+from golden.diffusion.networks.graph import Executor, Network, dense
+from golden.diffusion.sampling import Denoiser, Given, Process, Sampler, Step, noise
+
+__all__ = ["Run", "executor", "run", "walk"]
+
+
+def executor(
+    network: Network,
+    configuration: Configuration,
+    profile: Profile | None = None,
+    *,
+    arithmetic: Arithmetic | None = None,
+    exact: bool = False,
+    measure: Measure | None = None,
+) -> Executor:
+    """Executor of a configuration.
+
+    Parameters
+    ----------
+    network : Network
+        To run.
+    configuration : Configuration
+        How.
+    profile : Profile
+        Of the network; needed by every flow but dense.
+    arithmetic : Arithmetic
+        What computes; the default is floating point.
+    exact : bool
+        Whether that default is exact arithmetic instead.
+    measure : Measure
+        Takes notes, if given.
+
+    Raises
+    ------
+    ValueError
+        If the profile is missing.
+    """
+    if configuration.flow == "dense":
+        return dense
+    if profile is None:
+        raise ValueError(f"profile must be given for flow {configuration.flow}, not None")
+    if exact and arithmetic is None:
+        arithmetic = ExactArithmetic(configuration, profile)
+    if configuration.flow == "sign_mask":
+        return OpenLoop(network, configuration, profile, arithmetic, measure)
+    return NearMemory(network, configuration, profile, arithmetic, measure)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Run:
+    """What a sampling gave.
+
+    Members
+    -------
+    images : float32 (images, channels, ...)
+        Images in -1..1, latents or videos.
+    trajectory : float32 (steps, images, channels, ...)
+        The sample after each step.
+    measure : Measure or None
+        Notes, if they were asked for.
+    """
+
+    images: np.ndarray
+    trajectory: np.ndarray
+    measure: Measure | None
+
+
+def run(
+    network: Network,
+    configuration: Configuration,
+    given: Given,
+    steps: int,
+    *,
+    seed: int = 0,
+    sampler: Process | None = None,
+    guidance: float | None = None,
+    measured: bool = False,
+    exact: bool = False,
+    track: Callable[[Iterable[Step]], Iterable[Step]] = iter,
+) -> Run:
+    """Sample under a configuration.
+
+    Parameters
+    ----------
+    network, given, steps, sampler, guidance :
+        As for `golden.diffusion.sampling.sample`.
+    configuration : Configuration
+        How the network is executed.
+    seed : int
+        Of all noise.
+    measured : bool
+        Whether to take notes; that takes longer than the execution.
+    exact : bool
+        Whether to compute the machine's bits, by the unit models, rather than in floating point: several times slower.
+    track : callable
+        Wraps the iteration over the steps, to show progress.
+
+    Raises
+    ------
+    ValueError
+        If `exact` is asked of a configuration or a network that has no exact form.
+    """
+    if exact:
+        check_exact(configuration)
+    sampler = sampler or Sampler()
+    profile = None
+    if configuration.flow != "dense":
+        profile = calibrate(network, steps, given=given, sampler=sampler, guidance=guidance)
+    measure = Measure(configuration.machine) if measured and configuration.flow != "dense" else None
+    how = executor(network, configuration, profile, exact=exact, measure=measure)
+    return walk(Denoiser(network, given, guidance=guidance, executor=how), sampler, steps, seed, measure, track)
+
+
+def walk(
+    denoiser: Denoiser,
+    sampler: Process,
+    steps: int,
+    seed: int,
+    measure: Measure | None,
+    track: Callable[[Iterable[Step]], Iterable[Step]],
+) -> Run:
+    """Sample with a denoiser that is ready; parameters as of `run`, `measure` as its executor notes."""
+    start = noise(denoiser.network, seed, denoiser.conditioning.count)
+    trajectory = [step.image for step in track(sampler.run(denoiser, start, steps, seed=seed))]
+    return Run(trajectory[-1], np.stack(trajectory), measure)

@@ -1,0 +1,201 @@
+"""Variants of the closed and the open loop, one change at a time: the figures behind the decisions.
+
+``python -m golden sweep`` runs them; a row a variant, network and number of steps.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from golden.common import names
+from golden.diffusion.cost import traffic
+from golden.diffusion.differential.configuration import Configuration, configuration
+from golden.diffusion.differential.measure import Row
+from golden.diffusion.differential.run import run
+from golden.diffusion.networks.graph import Network
+from golden.diffusion.zoo.quality import psnr
+
+__all__ = ["sweep", "variants"]
+
+MEASURED = 2
+"""Images on which bits are counted: counting takes longer than executing, and the shares hardly differ."""
+
+
+_SECOND_HALF = {pattern: 4 for pattern in ("up*", "head*", "block2*", "block3*")}
+"""k of what the second half of each network of the zoo reads."""
+
+
+def _changed(base: Configuration, machine: dict[str, Any] | None = None, **changes: Any) -> Configuration:
+    parameters = dataclasses.replace(base.machine, **(machine or {}))
+    return dataclasses.replace(base, machine=parameters, **changes)
+
+
+def variants() -> dict[str, Configuration]:
+    """Every variant by name: ``<base>`` as it is, or ``<base>: <what is different>``."""
+    result: dict[str, Configuration] = {}
+    usual = Configuration()
+
+    def add(base: str, what: str, machine: dict[str, Any] | None = None, **changes: Any) -> None:
+        result[f"{base}: {what}"] = _changed(configuration(base), machine, **changes)
+
+    for base in ("raw-int8", "raw-int8-tensor", "closed-int3", "closed-int4"):
+        result[base] = configuration(base)
+    layer = {"exponent_policy": "layer", "overflow_policy": "replay", "outliers": 2}
+    for base in ("closed-int3", "closed-int4"):
+        own = configuration(base)
+        add(base, "n = 16", {"lanes": 16})
+        add(base, "m = 1", {"outliers": 1})
+        add(base, "m = 2", {"outliers": 2})
+        add(base, "layer exponent, replay, m = 2", layer)
+        for passes in (1, 2, 3, 4):
+            add(
+                base,
+                f"{passes} output passes, no floor",
+                {"output_passes": passes},
+                output_form="passes",
+                output_bits=0,
+                output_allocation="even",
+                output_width=usual.output_width,
+            )
+        add(base, "one output bit less", output_bits=own.output_bits - 1)
+        add(base, "one output bit more", output_bits=own.output_bits + 1)
+        add(base, "even output bits", output_allocation="even")
+        add(base, "even output bits, one more", output_allocation="even", output_bits=own.output_bits + 1)
+        add(base, "exact outputs", exact_outputs=True)
+        for width in (16, 20):
+            add(base, f"state {width} bits", {"state_width": width})
+        add(
+            base,
+            "FP16 state",
+            {"state_format": "float16"},
+            output_bits=usual.output_bits,
+            output_allocation="even",
+        )
+        for bits in (12, 14):
+            add(base, f"F = {bits}", {"fraction_bits": bits})
+        add(base, "FP16 weights", {"weight_form": "float"})
+        add(base, "prediction", prediction=True)
+        add(base, "prediction, exact outputs", prediction=True, exact_outputs=True)
+        for bits in (2, 3, 4, 5, 6, 8):
+            add(base, f"residual in {bits} bits", residual_bits=bits)
+        add(base, "previous deviation", norm="previous")
+        add(base, "calibrated deviation", norm="calibrated")
+        add(base, "raw attention", attention="raw")
+        add(base, "one pass early", early_passes=1)
+        add(base, "two passes in 4 early and 2 late steps", early_steps=4, late_steps=2)
+        add(base, "one pass for the mix of attention", layer_passes={})
+        add(base, "one pass at the end", last_passes=1)
+        add(base, "choice by array work", choice="ditto")
+        add(base, "choice by cost", choice="cost")
+    add("closed-int3", "k = 4 for the mix of attention", layer_passes={}, layer_digits={"*.mix": 4})
+    add("closed-int3", "k = 4 in the second half", layer_digits=_SECOND_HALF)
+    add("closed-int4", "k = 3 in the first half", {"digit_width": 3}, layer_digits=_SECOND_HALF)
+    group = {"exponent_policy": "group", "overflow_policy": "saturate", "lanes": 32, "outliers": 0, "memory_lanes": 4}
+    exact = _changed(configuration("paper"), norm="current")
+    result["paper"] = configuration("paper")
+    result["paper: k = 4"] = _changed(configuration("paper"), {"digit_width": 4})
+    result["paper: previous deviation"] = _changed(configuration("paper"), norm="previous")
+    result["paper: current norm"] = exact
+    for bits in (2, 3, 4):
+        result[f"paper: segment masks of {bits} bits"] = _changed(
+            configuration("paper"), {"mask_width": bits, "mask_operand": "values"}
+        )
+    result["paper: current norm, 8 bits"] = _changed(exact, group | {"digit_width": 8})
+    result["paper: refresh every 10 steps"] = _changed(configuration("paper"), refresh=10)
+    result["paper: current norm, flip repair"] = _changed(exact, {"flip_repair": True})
+    result["paper: current norm, 8 bits, flip repair"] = _changed(
+        exact, group | {"digit_width": 8, "flip_repair": True}
+    )
+    result["paper: current norm, group exponent"] = _changed(exact, group)
+    result["paper: current norm, group exponent, flip repair"] = _changed(exact, group | {"flip_repair": True})
+    closed = {name: getattr(usual, name) for name in ("output_width", "output_bits", "output_allocation")}
+    result["diffy: digits of closed-int3"] = _changed(configuration("closed-int3"), flow="diffy", **closed)
+    result["diffy: digits of paper"] = _changed(configuration("paper"), flow="diffy", norm="current")
+    return result
+
+
+def sweep(
+    network: Network,
+    steps: int,
+    chosen: Sequence[str],
+    *,
+    images: int = 16,
+    seed: int = 0,
+    areas: Sequence[Mapping[str, Any]] = (),
+    track: Callable[[Sequence[str]], Iterator[str]] = iter,
+) -> Iterator[dict[str, Any]]:
+    """Run variants.
+
+    Parameters
+    ----------
+    network : Network
+        To sample.
+    steps : int
+        Of DDIM.
+    chosen : sequence of str
+        Names of `variants`.
+    images : int
+        To draw.
+    seed : int
+        Of the starting noise.
+    areas : sequence of mapping
+        LUTs of pieces, see `golden.diffusion.cost.areas.read`.
+    track : callable
+        Wraps the iteration over the names, to show progress.
+
+    Raises
+    ------
+    ValueError
+        If a variant is unknown.
+
+    Yields
+    ------
+    dict
+        ``variant``, ``network``, ``steps``, ``images``, ``psnr_mean`` and ``psnr_min`` (dB against dense, peak 2);
+        ``link_bits`` and ``area_cycles`` of `cost.traffic.price`, over all steps; over all steps but the first:
+        ``input_bits`` and ``output_bits`` of an element that is quantised (0: none is), ``link`` of `cost.traffic`
+        (everything that crosses over Diffy's 32 bits, what is not quantised in FP16) in the delta stream and
+        ``link_joint`` with joint deltas where that is smaller, and ``array``: groups of inputs that are not zero,
+        replays and all passes, over the groups of one pass (elements where there are no groups).
+    """
+    known = variants()
+    unknown = [name for name in chosen if name not in known]
+    if unknown:
+        raise ValueError(names.unknown("Variant", unknown[0], known))
+    labels = np.arange(images) % network.config["classes"]
+    reference = run(network, configuration("dense"), labels, steps, seed=seed).images
+    for name in track(chosen):
+        how = known[name]
+        result = psnr(run(network, how, labels, steps, seed=seed).images, reference)
+        measure = run(network, how, labels[:MEASURED], steps, seed=seed, measured=True).measure
+        later = range(1, steps)
+        inputs, outputs = measure.total(measure.inputs, later), measure.total(measure.outputs, later)
+        kind, machine = traffic.kind_of(how), how.machine
+        table = traffic.items(network, 1, how.attention)
+        links = []
+        for joint in (False, True):
+            rates = traffic.Rates.measured(measure, joint=joint, steps=later)
+            links.append(traffic.total(traffic.bill(item, kind, rates, machine, how) for item in table).ratio)
+        yield {
+            "variant": name,
+            "network": network.name,
+            "steps": steps,
+            "images": images,
+            "psnr_mean": float(result.mean()),
+            "psnr_min": float(result.min()),
+            **traffic.price(network, how, measure, areas),
+            "input_bits": inputs.bits / max(inputs.elements, 1),
+            "output_bits": outputs.bits / max(outputs.elements, 1),
+            "link": links[0],
+            "link_joint": links[1],
+            "array": _work(inputs if inputs.elements else outputs),
+        }
+
+
+def _work(row: Row) -> float:
+    """Groups that are not zero over those of one pass; elements where there are no groups."""
+    if row.vectors:
+        return (row.groups - row.zero_groups) / row.vectors
+    return row.digits / max(row.elements, 1)

@@ -1,0 +1,68 @@
+"""The layers of a network: frozen objects that own their parameters and can be evaluated, in float32, by numpy alone.
+
+A layer says what it is (`Layer.kind`), where it stands (`Layer.name`, and in `Layer.inputs` the names of what it
+reads), and what it computes when called. Whoever wants another execution of the same network, a differential one for
+instance, reads the parameters and does not call the layer.
+
+Images are ``(batch, channels, height, width)``, tokens ``(batch, tokens, channels)``, those of a video
+``(batch, frames, tokens, channels)``. Groups along a contracted
+dimension run along `Layer.contracted`, for a convolution over its input channels.
+"""
+
+from collections.abc import Sequence
+
+from golden.diffusion.layers.base import Layer, Shape
+from golden.diffusion.layers.combine import Add, AddChannel, AddConstant, Concat, Gate, Modulate
+from golden.diffusion.layers.conditioning import Embedding, TimeEncoding
+from golden.diffusion.layers.contraction import Convolution, Linear, MatMul
+from golden.diffusion.layers.gated import ErfGELU, Multiply
+from golden.diffusion.layers.norm import GroupNorm, LayerNorm
+from golden.diffusion.layers.pointwise import GELU, ReLU, SiLU, Softmax
+from golden.diffusion.layers.resample import AveragePool, CornerConvolution
+from golden.diffusion.layers.scaled_norm import AffineLayerNorm, RMSNorm
+from golden.diffusion.layers.shape import Heads, Image, Joined, Mean, Part, Patches, Tokens, Unpatch, Upsample
+from golden.diffusion.layers.video import Framed, FramePatches, FrameUnpatch, Merged, Permuted, Rotary
+
+KINDS: Sequence[type[Layer]] = (
+    Convolution,
+    CornerConvolution,
+    Linear,
+    MatMul,
+    GroupNorm,
+    LayerNorm,
+    AffineLayerNorm,
+    RMSNorm,
+    ReLU,
+    SiLU,
+    GELU,
+    ErfGELU,
+    Softmax,
+    Add,
+    AddChannel,
+    AddConstant,
+    Concat,
+    Gate,
+    Modulate,
+    Multiply,
+    Upsample,
+    AveragePool,
+    Mean,
+    Tokens,
+    Image,
+    Patches,
+    Unpatch,
+    Heads,
+    Joined,
+    Part,
+    FramePatches,
+    FrameUnpatch,
+    Permuted,
+    Merged,
+    Framed,
+    Rotary,
+    TimeEncoding,
+    Embedding,
+)
+"""Every class of layer."""
+
+__all__ = ["KINDS", "Layer", "Shape", *sorted(kind.__name__ for kind in KINDS)]

@@ -1,0 +1,25 @@
+"""Networks in numpy: layers, the graph that names and runs them, and builders."""
+
+from golden.diffusion.networks.classifier import ClassifierConfig, classifier
+from golden.diffusion.networks.dit import DiTConfig, dit
+from golden.diffusion.networks.graph import Executor, Network, Record, Recorder, StatefulExecutor, begin_step, dense
+from golden.diffusion.networks.sources import initial, stored
+from golden.diffusion.networks.unet import UNetConfig, unet
+
+__all__ = [
+    "ClassifierConfig",
+    "DiTConfig",
+    "Executor",
+    "Network",
+    "Record",
+    "Recorder",
+    "StatefulExecutor",
+    "UNetConfig",
+    "begin_step",
+    "classifier",
+    "dense",
+    "dit",
+    "initial",
+    "stored",
+    "unet",
+]

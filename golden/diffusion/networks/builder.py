@@ -1,0 +1,217 @@
+"""What the builders of networks share: layers appended by name, attention, feed-forward, modulation."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from golden.diffusion import layers as kinds
+from golden.diffusion.layers import Layer, Shape
+from golden.diffusion.networks.sources import Source
+
+ACTIVATIONS: dict[str, type[Layer]] = {
+    "silu": kinds.SiLU,
+    "relu": kinds.ReLU,
+    "gelu": kinds.ErfGELU,
+    "gelu-approximate": kinds.GELU,
+}
+"""Activations by name; ``"gelu"`` is the exact one, ``"gelu-approximate"`` its tanh form."""
+
+FEED_FORWARDS = ("geglu", "gelu", "gelu-approximate")
+"""What may stand between the two matrices of a feed-forward."""
+
+
+def unallocated(name: str, shape: Shape) -> np.ndarray:
+    """Parameters of which only the shape exists: one zero, seen everywhere. For shapes, MACs and bytes only."""
+    return np.broadcast_to(np.float32(0), shape)
+
+
+def check_counts(owner: str, values: Mapping[str, object]) -> None:
+    """Refuse values that are not positive integers.
+
+    Raises
+    ------
+    ValueError
+        Naming the owner, the field and the value.
+    """
+    for name, value in values.items():
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise ValueError(f"{owner} {name} must be a positive integer, not {value!r}")
+
+
+def check_flag(owner: str, name: str, value: object) -> None:
+    """Refuse a value that is not a bool.
+
+    Raises
+    ------
+    ValueError
+        Naming the owner, the field and the value.
+    """
+    if not isinstance(value, bool):
+        raise ValueError(f"{owner} {name} must be true or false, not {value!r}")
+
+
+def line(width: int, positions: np.ndarray) -> np.ndarray:
+    """Sinusoidal table of positions: first the sines, then the cosines, float64 ``(positions, width)``."""
+    half = width // 2
+    angle = np.asarray(positions, np.float64).reshape(-1, 1) * 10_000.0 ** (-np.arange(half) / half)
+    return np.concatenate([np.sin(angle), np.cos(angle)], axis=1)
+
+
+def grid(width: int, rows: int, columns: int, units: tuple[float, float] = (1.0, 1.0)) -> np.ndarray:
+    """Sinusoidal table of a grid, row by row: half of the channels for the column, then half for the row, float32.
+
+    Parameters
+    ----------
+    width : int
+        Channels; a multiple of 4.
+    rows, columns : int
+        Size of the grid.
+    units : two floats
+        Distance between rows, and between columns.
+    """
+    row, column = np.meshgrid(np.arange(rows) * units[0], np.arange(columns) * units[1], indexing="ij")
+    return np.concatenate([line(width // 2, column), line(width // 2, row)], axis=1).astype(np.float32)
+
+
+class Builder:
+    """Appends layers; every method returns the name of what it appended last.
+
+    Parameters
+    ----------
+    source : Source
+        Where parameters come from.
+    """
+
+    def __init__(self, source: Source):
+        self.source = source
+        self.layers: list[Layer] = []
+
+    def add(self, kind: type[Layer], name: str, *inputs: str, **arguments: object) -> str:
+        """Append a layer of a class."""
+        self.layers.append(kind(name, inputs, **arguments))
+        return name
+
+    def affine(self, name: str, shape: Shape, bias: bool = True) -> dict[str, np.ndarray]:
+        """``weight`` of a shape, and ``bias`` of its first axis, zeros if there is none."""
+        given = self.source(f"{name}.bias", shape[:1]) if bias else np.zeros(shape[:1], np.float32)
+        return {"weight": self.source(f"{name}.weight", shape), "bias": given}
+
+    def convolution(self, name: str, x: str, width_in: int, width_out: int, size: int = 3, stride: int = 1) -> str:
+        """Append a convolution."""
+        weights = self.affine(name, (width_out, width_in, size, size))
+        return self.add(kinds.Convolution, name, x, **weights, stride=stride)
+
+    def linear(self, name: str, x: str, width_in: int, width_out: int, bias: bool = True) -> str:
+        """Append a matrix product."""
+        return self.add(kinds.Linear, name, x, **self.affine(name, (width_out, width_in), bias))
+
+    def patch_embedding(self, name: str, x: str, width_in: int, width_out: int, size: int, frames: bool) -> str:
+        """Append patches and the matrix product that a convolution of kernel and stride `size` is on them."""
+        h = self.add(kinds.FramePatches if frames else kinds.Patches, f"{name}.patches", x, size=size)
+        return self.linear(name, h, width_in * size**2, width_out)
+
+    def group_norm(self, name: str, x: str, width: int, groups: int, epsilon: float = 1e-5) -> str:
+        """Append a GroupNorm."""
+        return self.add(kinds.GroupNorm, name, x, **self.affine(name, (width,)), groups=groups, epsilon=epsilon)
+
+    def layer_norm(self, name: str, x: str, width: int, epsilon: float, affine: bool = False) -> str:
+        """Append a LayerNorm, with scale and shift of its own if `affine`."""
+        if affine:
+            return self.add(kinds.AffineLayerNorm, name, x, **self.affine(name, (width,)), epsilon=epsilon)
+        return self.add(kinds.LayerNorm, name, x, epsilon=epsilon)
+
+    def activation(self, name: str, x: str, activation: str) -> str:
+        """Append one of `ACTIVATIONS`."""
+        return self.add(ACTIVATIONS[activation], name, x)
+
+    def parts(self, name: str, x: str, words: Sequence[str]) -> list[str]:
+        """Append the equal parts of the last axis, called ``<name>.<word>``."""
+        return [
+            self.add(kinds.Part, f"{name}.{word}", x, index=index, parts=len(words)) for index, word in enumerate(words)
+        ]
+
+    def time_embedding(self, name: str, x: str, width: int, shift: float = 0.0) -> str:
+        """Append ``time_proj``, the encoding of a number in 256 channels, and ``timestep_embedder`` over it."""
+        h = self.add(kinds.TimeEncoding, f"{name}.time_proj", x, channels=256, shift=shift)
+        return self.perceptron(f"{name}.timestep_embedder", h, 256, width, width, "silu")
+
+    def perceptron(self, name: str, x: str, width_in: int, wide: int, width_out: int, activation: str) -> str:
+        """Append ``linear_1``, ``act``, ``linear_2``."""
+        h = self.linear(f"{name}.linear_1", x, width_in, wide)
+        h = self.activation(f"{name}.act", h, activation)
+        return self.linear(f"{name}.linear_2", h, wide, width_out)
+
+    def attend(self, name: str, query: str, key: str, value: str, heads: int, width: int) -> str:
+        """Append ``softmax(q k.T / sqrt(width / heads)) v`` of heads side by side."""
+        split = [
+            self.add(kinds.Heads, f"{name}.{word}", x, heads=heads)
+            for word, x in (("query", query), ("key", key), ("value", value))
+        ]
+        return self.mix(name, *split, scale=1 / math.sqrt(width // heads))
+
+    def mix(self, name: str, query: str, key: str, value: str, scale: float) -> str:
+        """As `attend`, of values that are split into heads already."""
+        h = self.add(kinds.MatMul, f"{name}.scores", query, key, transposed=True, scale=scale)
+        h = self.add(kinds.Softmax, f"{name}.softmax", h)
+        h = self.add(kinds.MatMul, f"{name}.mix", h, value)
+        return self.add(kinds.Joined, f"{name}.joined", h)
+
+    def projections(
+        self, name: str, x: str, context: str, width: int, width_context: int, bias: bool
+    ) -> tuple[str, str, str]:
+        """Append ``to_q`` of `x`, ``to_k`` and ``to_v`` of `context`."""
+        query = self.linear(f"{name}.to_q", x, width, width, bias)
+        key = self.linear(f"{name}.to_k", context, width_context, width, bias)
+        return query, key, self.linear(f"{name}.to_v", context, width_context, width, bias)
+
+    def attention(
+        self, name: str, x: str, width: int, heads: int, context: str = "", width_context: int = 0, bias: bool = False
+    ) -> str:
+        """Append projections, attention within the last-but-one axis, ``to_out.0``; `context` gives keys and values."""
+        parts = self.projections(name, x, context or x, width, width_context if context else width, bias)
+        h = self.attend(name, *parts, heads, width)
+        return self.linear(f"{name}.to_out.0", h, width, width)
+
+    def cross_attention(
+        self, name: str, x: str, context: str, width: int, heads: int, width_context: int, bias: bool, frames: int
+    ) -> str:
+        """Append attention of the tokens of all frames to one context."""
+        query, key, value = self.projections(name, x, context, width, width_context, bias)
+        query = self.add(kinds.Merged, f"{name}.merged", query)
+        h = self.attend(name, query, key, value, heads, width)
+        h = self.add(kinds.Framed, f"{name}.framed", h, frames=frames)
+        return self.linear(f"{name}.to_out.0", h, width, width)
+
+    def feed_forward(self, name: str, x: str, width: int, activation: str) -> str:
+        """Append ``net.0`` (one of `FEED_FORWARDS`, four times as wide) and ``net.2``."""
+        wide = 4 * width
+        if activation == "geglu":
+            h = self.linear(f"{name}.net.0.proj", x, width, 2 * wide)
+            h, gate = self.parts(f"{name}.net.0", h, ("hidden", "gate"))
+            gate = self.add(kinds.ErfGELU, f"{name}.net.0.gelu", gate)
+            h = self.add(kinds.Multiply, f"{name}.net.0", h, gate)
+        else:
+            h = self.linear(f"{name}.net.0.proj", x, width, wide)
+            h = self.activation(f"{name}.net.0", h, activation)
+        return self.linear(f"{name}.net.2", h, wide, width)
+
+    def table(self, name: str, x: str, rows: int, width: int) -> str:
+        """Append the sum with a learnt table of `rows` times `width` values, laid out flat."""
+        return self.add(kinds.AddConstant, name, x, table=self.source(f"{name}.table", (rows * width,)))
+
+    def gated(self, name: str, x: str, branch: str, gate: str) -> str:
+        """Append ``x + gate * branch``, called `name`."""
+        h = self.add(kinds.Gate, f"{name}.gated", branch, gate)
+        return self.add(kinds.Add, name, x, h)
+
+    def condition(self, encoding: int, width: int, labels: int, activation: str) -> str:
+        """Append what makes one activated vector of ``timestep`` and ``label``, for every block to read."""
+        time = self.add(kinds.TimeEncoding, "time.encoding", "timestep", channels=encoding)
+        time = self.linear("time.linear1", time, encoding, width)
+        time = self.activation(f"time.{activation}1", time, activation)
+        time = self.linear("time.linear2", time, width, width)
+        table = self.source("label.embedding.weight", (labels, width))
+        label = self.add(kinds.Embedding, "label.embedding", "label", weight=table)
+        time = self.add(kinds.Add, "time.add", time, label)
+        return self.activation(f"time.{activation}2", time, activation)

@@ -1,0 +1,133 @@
+"""Latte: transformer blocks over the patches of a frame and over the frames of a patch in turn (Ma et al., 2024).
+
+Layers are called as the modules of diffusers' ``LatteTransformer3DModel`` are, so that a checkpoint gives the
+parameters by name; `golden.diffusion.zoo.importer` reads them.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+
+import numpy as np
+
+from golden.diffusion import layers as kinds
+from golden.diffusion.networks.builder import FEED_FORWARDS, Builder, check_counts, grid, line
+from golden.diffusion.networks.dit2d import SIX
+from golden.diffusion.networks.graph import Network
+from golden.diffusion.networks.sources import Source
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatteConfig:
+    """Shape of a Latte.
+
+    Parameters
+    ----------
+    frames, side : int
+        Frames, and height and width of each, in pixels.
+    channels_in, channels_out : int
+        Channels of the video and of the output.
+    patch : int
+        Side of a patch; divides `side`.
+    width, heads : int
+        Channels of a token, a multiple of 4, and attention heads, a divisor of them.
+    depth : int
+        Number of pairs of blocks, one over a frame and one over time.
+    text_width, tokens : int
+        Channels and number of the text states.
+    cross : bool
+        The blocks over a frame look at the text.
+    activation : str
+        Within the feed-forward, one of `FEED_FORWARDS`.
+    bias : bool
+        Queries, keys and values have a bias.
+    epsilon : float
+        Added to the variance in the norms of the blocks (1e-6 in the last one).
+    affine : bool
+        These norms have scale and shift of their own.
+
+    Raises
+    ------
+    ValueError
+        If a rule above is broken.
+    """
+
+    frames: int = 16
+    side: int = 64
+    channels_in: int = 4
+    channels_out: int = 8
+    patch: int = 2
+    width: int = 1152
+    heads: int = 16
+    depth: int = 28
+    text_width: int = 4096
+    tokens: int = 120
+    cross: bool = True
+    activation: str = "gelu-approximate"
+    bias: bool = True
+    epsilon: float = 1e-6
+    affine: bool = False
+
+    def __post_init__(self) -> None:
+        """Check every rule."""
+        names = ("frames", "side", "channels_in", "channels_out", "patch", "width", "heads", "depth")
+        check_counts("Latte", {name: getattr(self, name) for name in (*names, "text_width", "tokens")})
+        if self.side % self.patch:
+            raise ValueError(f"Latte patch must divide the side {self.side}, not be {self.patch}")
+        if self.width % 4:
+            raise ValueError(f"Latte width must be a multiple of 4, for the table of positions, not {self.width}")
+        if self.width % self.heads:
+            raise ValueError(f"Latte heads must divide the width {self.width}, not be {self.heads}")
+        if self.activation not in FEED_FORWARDS:
+            raise ValueError(f"Latte activation must be one of {', '.join(FEED_FORWARDS)}, not {self.activation!r}")
+
+
+def latte(config: LatteConfig, source: Source, name: str = "latte") -> Network:
+    """Build the Latte.
+
+    Inputs are ``video`` float32 ``(batch, channels_in, frames, side, side)``, ``timestep`` ``(batch,)`` and ``text``
+    float32 ``(batch, tokens, text_width)``.
+    """
+    b = Builder(source)
+    width, rows = config.width, config.side // config.patch
+
+    h = b.patch_embedding("pos_embed.proj", "video", config.channels_in, width, config.patch, frames=True)
+    # from 64 pixels on, positions lie closer the larger the image is
+    unit = 1 / max(config.side // 64, 1)
+    table = grid(width, rows, rows, (unit, unit))
+    h = b.add(kinds.AddConstant, "pos_embed", h, table=table)
+    time = b.time_embedding("adaln_single.emb", "timestep", width)
+    vectors = b.add(kinds.SiLU, "adaln_single.silu", time)
+    vectors = b.linear("adaln_single.linear", vectors, width, 6 * width)
+    text = b.perceptron("caption_projection", "text", config.text_width, width, width, "gelu-approximate")
+
+    def block(name: str, x: str, cross: bool) -> str:
+        own = b.table(f"{name}.scale_shift_table", vectors, 6, width)
+        shift, scale, gate, shift_mlp, scale_mlp, gate_mlp = b.parts(name, own, SIX)
+        normal = b.layer_norm(f"{name}.norm1", x, width, config.epsilon, config.affine)
+        normal = b.add(kinds.Modulate, f"{name}.modulate1", normal, shift, scale)
+        branch = b.attention(f"{name}.attn1", normal, width, config.heads, bias=config.bias)
+        x = b.gated(f"{name}.add1", x, branch, gate)
+        if cross:
+            more = (width, config.heads, width, config.bias, config.frames)
+            x = b.add(kinds.Add, f"{name}.add2", x, b.cross_attention(f"{name}.attn2", x, text, *more))
+        normal = b.layer_norm(f"{name}.norm2", x, width, config.epsilon, config.affine)
+        normal = b.add(kinds.Modulate, f"{name}.modulate2", normal, shift_mlp, scale_mlp)
+        return b.gated(name, x, b.feed_forward(f"{name}.ff", normal, width, config.activation), gate_mlp)
+
+    for index in range(config.depth):
+        h = block(f"transformer_blocks.{index}", h, config.cross)
+        h = b.add(kinds.Permuted, f"temporal_transformer_blocks.{index}.by_place", h)
+        if index == 0 and config.frames > 1:
+            table = line(width, np.arange(config.frames)).astype(np.float32)
+            h = b.add(kinds.AddConstant, "temp_pos_embed", h, table=table)
+        h = block(f"temporal_transformer_blocks.{index}", h, False)
+        h = b.add(kinds.Permuted, f"temporal_transformer_blocks.{index}.by_frame", h)
+    last = b.add(kinds.Concat, "scale_shift_table.twice", time, time)
+    last = b.table("scale_shift_table", last, 2, width)
+    shift, scale = b.parts("scale_shift_table", last, ("shift", "scale"))
+    h = b.layer_norm("norm_out", h, width, 1e-6)
+    h = b.add(kinds.Modulate, "norm_out.modulate", h, shift, scale)
+    h = b.linear("proj_out", h, width, config.patch**2 * config.channels_out)
+    b.add(kinds.FrameUnpatch, "unpatch", h, size=config.patch, rows=rows)
+    inputs = {"video": (config.channels_in, config.frames, config.side, config.side), "timestep": ()}
+    return Network(name, inputs | {"text": (config.tokens, config.text_width)}, b.layers, dataclasses.asdict(config))

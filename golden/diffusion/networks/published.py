@@ -1,0 +1,357 @@
+"""Published diffusion networks as graphs without weights: shapes, multiply-accumulates and bytes of every layer.
+
+`network` builds them with the builders that `zoo.importer` reads checkpoints with, so a row of `rows` is a layer
+that could run. `PUBLISHED` also holds the totals that their authors, or those who measured them, give.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from golden.common import names
+from golden.diffusion.cost.predict import HALF_BYTES, LayerShape
+from golden.diffusion.layers import Layer, Shape
+from golden.diffusion.networks.builder import unallocated
+from golden.diffusion.networks.dit2d import DiT2DConfig, dit2d
+from golden.diffusion.networks.graph import Network
+from golden.diffusion.networks.stdit import STDiTConfig, stdit
+from golden.diffusion.networks.unet2d import UNet2DConfig, unet2d
+
+__all__ = ["PUBLISHED", "Published", "Row", "Totals", "network", "operand_shape", "rows", "totals"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """A published network.
+
+    Members
+    -------
+    title : str
+        What it is, and where its shape stands.
+    build : callable
+        Builder of the network: ``unet2d``, ``dit2d`` or ``stdit``.
+    config : UNet2DConfig, DiT2DConfig or STDiTConfig
+        Its shape.
+    macs, parameters : float or None
+        Published totals, of one image or video in one step; None: none is known.
+    source : str
+        Who gives them, and what they call them.
+    counted : str
+        What is in `macs`: ``"all"``, or ``"weights"`` without the products of two activations, which tools that count
+        by module do not see.
+    """
+
+    title: str
+    build: Callable[..., Network]
+    config: Any
+    macs: float | None = None
+    parameters: float | None = None
+    source: str = ""
+    counted: Literal["all", "weights"] = "all"
+
+
+def _guided(side: int, widths: tuple[int, ...], time_width: int, heads: tuple[int, ...] = ()) -> UNet2DConfig:
+    """U-Net of guided diffusion, conditioned on the class: attention at 32, 16 and 8 pixels, heads of 64 channels.
+
+    Source: openai/guided-diffusion, flags of its README and channel multipliers of ``script_util.py``; out come noise
+    and variance. At 128 pixels there are 4 heads at each level. At 512 the encoding of time has 128 channels here and
+    256 there.
+    """
+    levels = range(len(widths))
+    down = tuple("self" if side >> level in (32, 16, 8) else "none" for level in levels)
+    return UNet2DConfig(
+        side=side,
+        channels_out=6,
+        widths=widths,
+        blocks=(2,) * len(widths),
+        down=down,
+        up=down[::-1],
+        shrink=("residual",) * len(widths),
+        enlarge=("residual",) * len(widths),
+        heads=heads or tuple(width // 64 for width in widths),
+        depth=(1,) * len(widths),
+        classes=1000,
+        time_norm="scale_shift",
+        time_width=time_width,
+    )
+
+
+def _latent(
+    widths: tuple[int, ...], text: tuple[bool, ...], heads: int, text_width: int, tokens: int, channels: int
+) -> UNet2DConfig:
+    """U-Net of latent diffusion on 64 x 64 latents: transformers over the text (or one token, the class)."""
+    down = tuple("text" if one else "none" for one in text)
+    return UNet2DConfig(
+        side=64,
+        channels_in=channels,
+        channels_out=channels,
+        widths=widths,
+        blocks=(2,) * len(widths),
+        down=down,
+        up=down[::-1],
+        middle="text",
+        shrink=("convolution",) * len(widths),
+        enlarge=("convolution",) * len(widths),
+        heads=(heads,) * len(widths),
+        depth=(1,) * len(widths),
+        text_width=text_width,
+        tokens=tokens,
+        middle_groups=0,
+        time_width=4 * widths[0],
+    )
+
+
+_DHARIWAL = "Dhariwal and Nichol, 2021, tables of compute and hyperparameters (their FLOPs are multiply-accumulates)"
+
+PUBLISHED: dict[str, Published] = {
+    "guided-diffusion-128": Published(
+        title="Guided diffusion (ADM), ImageNet 128 x 128",
+        build=unet2d,
+        config=_guided(128, (256, 256, 512, 768, 1024), 1024, (4,) * 5),
+        macs=307e9,
+        parameters=421e6,
+        source=_DHARIWAL,
+    ),
+    "guided-diffusion-256": Published(
+        title="Guided diffusion (ADM), ImageNet 256 x 256",
+        build=unet2d,
+        config=_guided(256, (256, 256, 512, 512, 1024, 1024), 1024),
+        macs=1120e9,
+        parameters=554e6,
+        source=_DHARIWAL,
+    ),
+    "guided-diffusion-512": Published(
+        title="Guided diffusion (ADM), ImageNet 512 x 512",
+        build=unet2d,
+        config=_guided(512, (128, 256, 256, 512, 512, 1024, 1024), 1024),
+        macs=1983e9,
+        parameters=559e6,
+        source=_DHARIWAL,
+    ),
+    "ldm-4": Published(
+        title="LDM-4, ImageNet 256 x 256, 64 x 64 latents, the class as one token of 512 channels",
+        build=unet2d,
+        config=_latent((192, 384, 576, 960), (False, True, True, True), 1, 512, 1, 3),
+        macs=99.82e9,
+        parameters=400e6,
+        source="MACs: Ma et al., DeepCache, 2024, table 1; parameters: Rombach et al., 2022",
+        counted="weights",
+    ),
+    "sd15": Published(
+        title="Stable Diffusion 1.x, 64 x 64 latents (512 x 512 pixels), 77 text tokens, one image without guidance",
+        build=unet2d,
+        config=_latent((320, 640, 1280, 1280), (True, True, True, False), 8, 768, 77, 4),
+        macs=338.83e9,
+        parameters=860e6,
+        source="MACs: Ma et al., DeepCache, 2024, table 3; parameters: README of Stable Diffusion",
+        counted="weights",
+    ),
+    "dit-xl-2": Published(
+        title="DiT-XL/2, ImageNet 256 x 256, 32 x 32 latents",
+        build=dit2d,
+        config=DiT2DConfig(side=32),
+        macs=118.64e9,
+        parameters=675e6,
+        source="Peebles and Xie, 2023 (their Gflops are multiply-accumulates)",
+    ),
+    "dit-xl-2-512": Published(
+        title="DiT-XL/2, ImageNet 512 x 512, 64 x 64 latents",
+        build=dit2d,
+        config=DiT2DConfig(side=64),
+        macs=524.60e9,
+        parameters=675e6,
+        source="Peebles and Xie, 2023 (their Gflops are multiply-accumulates)",
+    ),
+    "stdit-xl-2": Published(
+        title="Open-Sora 1.0, STDiT-XL/2, 16 frames of 512 x 512 pixels",
+        build=stdit,
+        config=STDiTConfig(),
+        parameters=724e6,
+        source="Open-Sora 1.0, its report",
+    ),
+    "stdit3-xl-2": Published(
+        title="Open-Sora 1.2, STDiT3-XL/2, 16 latent frames of 512 x 512 pixels",
+        build=stdit,
+        config=STDiTConfig(form="alternating", tokens=300),
+        parameters=1.1e9,
+        source="Open-Sora 1.2, its report",
+    ),
+}
+"""Published networks by name."""
+
+
+def network(name: str) -> Network:
+    """Network of a name in `PUBLISHED`, for `Network.shapes` and `Network.macs`: its weights are not allocated.
+
+    Raises
+    ------
+    ValueError
+        If there is none of this name.
+    """
+    found = names.lookup("Published network", name, PUBLISHED)
+    return found.build(found.config, unallocated, name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One layer of a published network.
+
+    Members
+    -------
+    name, kind : str
+        As of the layer.
+    shape : LayerShape or None
+        Of a convolution or a matrix product with weights, for `golden.diffusion.cost.predict.predict`.
+    inputs : tuple of tuple of int
+        Shape of each value it reads.
+    output : tuple of int
+        Shape of its value.
+    macs : int
+        Multiply-accumulates.
+    weights : int
+        Elements of its weight, or other learnt factors; biases and tables are not counted.
+    activations : int
+        Elements of its value.
+    """
+
+    name: str
+    kind: str
+    shape: LayerShape | None
+    inputs: tuple[Shape, ...]
+    output: Shape
+    macs: int
+    weights: int
+    activations: int
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of the weights, 2 for each."""
+        return self.weights * HALF_BYTES
+
+    @property
+    def activation_bytes(self) -> int:
+        """Bytes of the value, 2 for each element."""
+        return self.activations * HALF_BYTES
+
+
+def layer_shape(layer: Layer, shape: Shape) -> LayerShape | None:
+    """Shape of a convolution or matrix product for the cost model, of its first input's; None for other kinds.
+
+    The tokens of all frames stand for the height of a matrix product.
+    """
+    if layer.kind == "linear":
+        out_channels, in_channels = layer.weight.shape
+        height = int(np.prod(shape[1:-1], dtype=np.int64))
+        sizes = {"in_channels": in_channels, "out_channels": out_channels}
+        return LayerShape(kind="linear", height=height, batch=shape[0], **sizes)
+    if layer.kind == "convolution":
+        out_channels, in_channels, kernel, _ = layer.weight.shape
+        sizes = {"in_channels": in_channels, "out_channels": out_channels, "kernel": kernel}
+        return LayerShape(stride=layer.stride, height=shape[2], width=shape[3], batch=shape[0], **sizes)
+    return None
+
+
+def operand_shape(layer: Layer, number: int, shapes: Sequence[Shape]) -> LayerShape:
+    """Shape of a product for the cost model, as one of its operands sees it.
+
+    Parameters
+    ----------
+    layer : Layer
+        A product.
+    number : int
+        Of the operand that arrives; of two activations, the other one stands for the weights.
+    shapes : sequence of shapes
+        Of its operands.
+    """
+    found = layer_shape(layer, shapes[0])
+    if found is not None:
+        return found
+    *lead, tokens, inner = shapes[0]
+    columns = shapes[1][-2 if layer.transposed else -1]
+    height, out_channels = (tokens, columns) if number == 0 else (columns, tokens)
+    return LayerShape(
+        kind="linear",
+        in_channels=inner,
+        out_channels=out_channels,
+        height=height,
+        batch=int(np.prod(lead, dtype=np.int64)),
+    )
+
+
+def rows(name: str, batch: int = 1) -> list[Row]:
+    """Every layer of a published network in order of evaluation.
+
+    Parameters
+    ----------
+    name : str
+        In `PUBLISHED`.
+    batch : int
+        Images or videos of one step.
+    """
+    found = network(name)
+    shapes = found.shapes(batch)
+    table = []
+    for layer in found.layers:
+        inputs = tuple(shapes[source] for source in layer.inputs)
+        weight = layer.parameters().get("weight")
+        table.append(
+            Row(
+                name=layer.name,
+                kind=layer.kind,
+                shape=layer_shape(layer, inputs[0]),
+                inputs=inputs,
+                output=shapes[layer.name],
+                macs=layer.macs(*inputs),
+                weights=0 if weight is None else weight.size,
+                activations=int(np.prod(shapes[layer.name], dtype=np.int64)),
+            )
+        )
+    return table
+
+
+@dataclass(frozen=True, kw_only=True)
+class Totals:
+    """A published network summed up.
+
+    Members
+    -------
+    macs : int
+        Multiply-accumulates of one step.
+    weight_macs : int
+        Those among them with a weight; the others have two activations.
+    parameters : int
+        Learnt values, biases and tables included.
+    activations : int
+        Elements of the values of all layers.
+    layers : int
+        Number of layers.
+    """
+
+    macs: int
+    weight_macs: int
+    parameters: int
+    activations: int
+    layers: int
+
+
+def totals(name: str, batch: int = 1) -> Totals:
+    """Totals of a published network; arguments as `rows`."""
+    found = names.lookup("Published network", name, PUBLISHED)
+    learnt = 0
+
+    def count(parameter: str, shape: Shape) -> np.ndarray:
+        nonlocal learnt
+        learnt += int(np.prod(shape, dtype=np.int64))
+        return unallocated(parameter, shape)
+
+    found.build(found.config, count, name)
+    table = rows(name, batch)
+    return Totals(
+        macs=sum(row.macs for row in table),
+        weight_macs=sum(row.macs for row in table if row.kind != "matmul"),
+        parameters=learnt,
+        activations=sum(row.activations for row in table),
+        layers=len(table),
+    )

@@ -1,0 +1,82 @@
+"""Sources of parameters: random ones to start training from, and stored ones."""
+
+import math
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from golden.diffusion.layers import Shape
+
+Source = Callable[[str, Shape], np.ndarray]
+"""Gives the parameter of a dotted name and shape."""
+
+_ZERO = ("conv2", "project", "modulation")
+
+
+def initial(seed: int) -> Source:
+    """Random parameters to start training from: He et al. (2015) for weights; norms start as the identity, biases at 0.
+
+    What closes a residual branch starts at 0, so that every block starts as the identity: the last convolution of the
+    U-Net's branches (Ho et al., *Denoising diffusion probabilistic models*, 2020), the modulation of the transformer's,
+    gates included (adaLN-zero: Peebles and Xie, *Scalable diffusion models with transformers*, 2023). So does the last
+    layer of the network. Positions start as the sines and cosines of `positions`.
+    """
+    rng = np.random.default_rng(seed)
+
+    def source(name: str, shape: Shape) -> np.ndarray:
+        owner, parameter = name.rsplit(".", 1)
+        role = owner.rsplit(".", 1)[-1]
+        if parameter == "table":
+            return positions(math.isqrt(shape[0]), shape[1])
+        if parameter == "bias" or role in _ZERO or owner in ("head.conv", "head.linear"):
+            return np.zeros(shape, np.float32)
+        if role.startswith("norm"):
+            return np.ones(shape, np.float32)
+        # an embedding is as large as what it is added to; smaller, the label is learnt thousands of iterations later
+        deviation = 1.0 if role == "embedding" else math.sqrt(2 / math.prod(shape[1:]))
+        return (rng.standard_normal(shape) * deviation).astype(np.float32)
+
+    return source
+
+
+def positions(side: int, channels: int) -> np.ndarray:
+    """Sines and cosines of row and column of each token of a square image (Peebles and Xie, 2023).
+
+    Parameters
+    ----------
+    side : int
+        Tokens in a row.
+    channels : int
+        Divisible by 4: a quarter each for the sines and cosines of the column, then of the row.
+
+    Returns
+    -------
+    float32 (side * side, channels)
+        One vector for each token, row by row.
+    """
+    frequency = 10_000.0 ** (-np.arange(channels // 4) / (channels // 4))
+    row, column = np.divmod(np.arange(side * side), side)
+    angles = [place[:, None] * frequency for place in (column, row)]
+    return np.concatenate([f(angle) for angle in angles for f in (np.sin, np.cos)], axis=1).astype(np.float32)
+
+
+def stored(parameters: Mapping[str, np.ndarray]) -> Source:
+    """Parameters read from a mapping.
+
+    Raises
+    ------
+    ValueError
+        When a parameter is asked for that is missing, has another shape, or is not finite.
+    """
+
+    def source(name: str, shape: Shape) -> np.ndarray:
+        if name not in parameters:
+            raise ValueError(f"Parameters must contain {name!r}, not only {len(parameters)} others")
+        value = np.asarray(parameters[name], np.float32)
+        if value.shape != shape:
+            raise ValueError(f"Parameter {name!r} must have the shape {shape}, not {value.shape}")
+        if not np.isfinite(value).all():
+            raise ValueError(f"Parameter {name!r} must be finite, not {value[~np.isfinite(value)][0]}")
+        return value
+
+    return source

@@ -1,0 +1,216 @@
+"""STDiT of Open-Sora: attention over the patches of a frame, over the frames of a patch, and to a text.
+
+Two forms: *joint* (version 1.0), whose blocks attend over both axes in turn, and *alternating* (version 1.2, STDiT3),
+whose blocks attend over one of them, with normalised queries and keys and rotary positions in time. Both modulate by
+adaLN-single: one block makes six vectors of the timestep, each transformer block adds a table of its own (Chen et al.,
+*PixArt-alpha*, 2023). Layers are called as the modules of Open-Sora are.
+
+There is no mask: every text token counts and no frame is given. Source: Open-Sora, branches opensora/v1.0 and v1.2.
+"""
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+
+from golden.diffusion import layers as kinds
+from golden.diffusion.networks.builder import Builder, check_counts, grid, line
+from golden.diffusion.networks.dit2d import SIX
+from golden.diffusion.networks.graph import Network
+from golden.diffusion.networks.sources import Source
+
+Form = Literal["joint", "alternating"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class STDiTConfig:
+    """Shape of an STDiT; the defaults are STDiT-XL/2 on 16 frames of 512 x 512 pixels.
+
+    Parameters
+    ----------
+    form : str
+        ``"joint"`` (version 1.0) or ``"alternating"`` (version 1.2).
+    frames, height, width : int
+        Of the video the network sees, in latent pixels.
+    channels_in, channels_out : int
+        Channels of the video and of the output (the noise and its variance).
+    patch : int
+        Side of a patch of one frame; divides height and width.
+    channels, heads : int
+        Channels of a token, a multiple of 4, and attention heads; channels of a head are even.
+    depth : int
+        Number of blocks, each over both axes, or of pairs of blocks.
+    text_width, tokens : int
+        Channels and number of the text states.
+    space_scale, time_scale : float
+        What positions in a frame and in time (joint form only) are divided by.
+
+    Raises
+    ------
+    ValueError
+        If a rule above is broken.
+    """
+
+    form: Form = "joint"
+    frames: int = 16
+    height: int = 64
+    width: int = 64
+    channels_in: int = 4
+    channels_out: int = 8
+    patch: int = 2
+    channels: int = 1152
+    heads: int = 16
+    depth: int = 28
+    text_width: int = 4096
+    tokens: int = 120
+    space_scale: float = 1.0
+    time_scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Check every rule."""
+        if self.form not in get_args(Form):
+            raise ValueError(f"STDiT form must be joint or alternating, not {self.form!r}")
+        skipped = ("form", "space_scale", "time_scale")
+        check_counts("STDiT", {name: value for name, value in vars(self).items() if name not in skipped})
+        for name in ("height", "width"):
+            if getattr(self, name) % self.patch:
+                raise ValueError(f"STDiT {name} must be a multiple of patch ({self.patch}), not {getattr(self, name)}")
+        if self.channels % 4:
+            raise ValueError(f"STDiT channels must be a multiple of 4, for the table of positions, not {self.channels}")
+        if self.channels % (2 * self.heads):
+            raise ValueError(f"STDiT heads must divide half of the channels {self.channels}, not be {self.heads}")
+        for name in ("space_scale", "time_scale"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"STDiT {name} must be positive, not {getattr(self, name)!r}")
+
+    @property
+    def places(self) -> tuple[int, int]:
+        """Rows and columns of patches in a frame."""
+        return self.height // self.patch, self.width // self.patch
+
+
+class _STDiT(Builder):
+    """The blocks; `vectors` are the six of the shared block side by side, `text` the projected text, once made."""
+
+    def __init__(self, config: STDiTConfig, source: Source):
+        super().__init__(source)
+        self.config = config
+        self.vectors = self.text = ""
+
+    def embedding(self, name: str, x: str) -> str:
+        channels = self.config.channels
+        h = self.add(kinds.TimeEncoding, f"{name}.encoding", x, channels=256)
+        h = self.linear(f"{name}.mlp.0", h, 256, channels)
+        h = self.add(kinds.SiLU, f"{name}.mlp.1", h)
+        return self.linear(f"{name}.mlp.2", h, channels, channels)
+
+    def perceptron_of(self, name: str, x: str, width_in: int, wide: int) -> str:
+        h = self.linear(f"{name}.fc1", x, width_in, wide)
+        h = self.add(kinds.GELU, f"{name}.act", h)
+        return self.linear(f"{name}.fc2", h, wide, self.config.channels)
+
+    def self_attention(self, name: str, x: str, temporal: bool) -> str:
+        """Attention over the patches of a frame, or over the frames of a patch."""
+        config = self.config
+        channels, wide = config.channels, config.channels // config.heads
+        h = self.add(kinds.Permuted, f"{name}.by_place", x) if temporal else x
+        h = self.linear(f"{name}.qkv", h, channels, 3 * channels)
+        query, key, value = self.parts(f"{name}.qkv", h, ("query", "key", "value"))
+        if config.form == "joint":
+            h = self.attend(name, query, key, value, config.heads, channels)
+        else:
+            query, key, value = (
+                self.add(kinds.Heads, f"{name}.{word}", part, heads=config.heads)
+                for word, part in (("query", query), ("key", key), ("value", value))
+            )
+            query, key = (
+                self.add(kinds.RMSNorm, f"{name}.{norm}", part, weight=self.source(f"{name}.{norm}.weight", (wide,)))
+                for norm, part in (("q_norm", query), ("k_norm", key))
+            )
+            if temporal:
+                query, key = (self.add(kinds.Rotary, f"{part}.rotary", part) for part in (query, key))
+            h = self.mix(name, query, key, value, 1 / math.sqrt(wide))
+        h = self.linear(f"{name}.proj", h, channels, channels)
+        return self.add(kinds.Permuted, f"{name}.by_frame", h) if temporal else h
+
+    def text_attention(self, name: str, x: str) -> str:
+        config = self.config
+        channels = config.channels
+        query = self.linear(f"{name}.q_linear", x, channels, channels)
+        query = self.add(kinds.Merged, f"{name}.merged", query)
+        both = self.linear(f"{name}.kv_linear", self.text, channels, 2 * channels)
+        key, value = self.parts(f"{name}.kv_linear", both, ("key", "value"))
+        h = self.attend(name, query, key, value, config.heads, channels)
+        h = self.add(kinds.Framed, f"{name}.framed", h, frames=config.frames)
+        return self.linear(f"{name}.proj", h, channels, channels)
+
+    def block(self, name: str, x: str, axes: tuple[bool, ...], positions: np.ndarray | None = None) -> str:
+        """One block; `axes` says of each attention whether it is over time, the first one's input is modulated."""
+        channels = self.config.channels
+        own = self.table(f"{name}.scale_shift_table", self.vectors, 6, channels)
+        shift, scale, gate, shift_mlp, scale_mlp, gate_mlp = self.parts(name, own, SIX)
+        h = self.layer_norm(f"{name}.norm1", x, channels, 1e-6)
+        h = self.add(kinds.Modulate, f"{name}.modulate1", h, shift, scale)
+        for index, temporal in enumerate(axes):
+            part = f"{name}.attn" if index == 0 else f"{name}.attn_temp"
+            if index:
+                # the stream itself, not normalised; positions enter the attention and not the stream
+                h = x
+                if positions is not None:
+                    h = self.add(kinds.AddConstant, f"{part}.positions", h, table=positions)
+            x = self.gated(f"{part}.add", x, self.self_attention(part, h, temporal), gate)
+        x = self.add(kinds.Add, f"{name}.cross_attn.add", x, self.text_attention(f"{name}.cross_attn", x))
+        h = self.layer_norm(f"{name}.norm2", x, channels, 1e-6)
+        h = self.add(kinds.Modulate, f"{name}.modulate2", h, shift_mlp, scale_mlp)
+        return self.gated(name, x, self.perceptron_of(f"{name}.mlp", h, channels, 4 * channels), gate_mlp)
+
+
+def stdit(config: STDiTConfig, source: Source, name: str = "stdit") -> Network:
+    """Build the STDiT.
+
+    Inputs are ``video`` float32 ``(batch, channels_in, frames, height, width)``, ``timestep`` ``(batch,)``, ``text``
+    float32 ``(batch, tokens, text_width)``, and in the alternating form ``fps`` ``(batch,)``, frames in a second.
+    """
+    b = _STDiT(config, source)
+    channels, (rows, columns) = config.channels, config.places
+
+    time = b.embedding("t_embedder", "timestep")
+    if config.form == "alternating":
+        time = b.add(kinds.Add, "t_embedder.sum", time, b.embedding("fps_embedder", "fps"))
+    b.vectors = b.add(kinds.SiLU, "t_block.0", time)
+    b.vectors = b.linear("t_block.1", b.vectors, channels, 6 * channels)
+    b.text = b.perceptron_of("y_embedder.y_proj", "text", config.text_width, channels)
+
+    h = b.patch_embedding("x_embedder.proj", "video", config.channels_in, channels, config.patch, frames=True)
+    units = (1 / config.space_scale, 1 / config.space_scale)
+    if config.form == "alternating":
+        # the grid is stretched to a square of as many places
+        side = round(math.sqrt(rows * columns))
+        units = (units[0] * side / rows, units[1] * side / columns)
+    h = b.add(kinds.AddConstant, "pos_embed", h, table=grid(channels, rows, columns, units))
+    if config.form == "joint":
+        positions = line(channels, np.arange(config.frames) / config.time_scale).astype(np.float32)[:, None]
+        for index in range(config.depth):
+            h = b.block(f"blocks.{index}", h, (False, True), positions if index == 0 else None)
+    else:
+        for index in range(config.depth):
+            h = b.block(f"spatial_blocks.{index}", h, (False,))
+            h = b.block(f"temporal_blocks.{index}", h, (True,))
+    last = b.add(kinds.Concat, "final_layer.twice", time, time)
+    last = b.table("final_layer.scale_shift_table", last, 2, channels)
+    shift, scale = b.parts("final_layer", last, ("shift", "scale"))
+    h = b.layer_norm("final_layer.norm_final", h, channels, 1e-6)
+    h = b.add(kinds.Modulate, "final_layer.modulate", h, shift, scale)
+    h = b.linear("final_layer.linear", h, channels, config.patch**2 * config.channels_out)
+    b.add(kinds.FrameUnpatch, "unpatch", h, size=config.patch, rows=rows)
+
+    inputs: dict[str, kinds.Shape] = {
+        "video": (config.channels_in, config.frames, config.height, config.width),
+        "timestep": (),
+        "text": (config.tokens, config.text_width),
+    }
+    if config.form == "alternating":
+        inputs["fps"] = ()
+    return Network(name, inputs, b.layers, dataclasses.asdict(config))

@@ -1,0 +1,444 @@
+"""Samplers from noise to image or video: DDIM, DDPM and rectified flow, with or without guidance."""
+
+import abc
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from golden.common import names
+from golden.diffusion.networks.graph import Executor, Network, begin_step, dense
+from golden.diffusion.sampling.conditioning import Given, condition
+from golden.diffusion.sampling.guidance import guided
+from golden.diffusion.sampling.rules import check_finite
+from golden.diffusion.sampling.schedule import Schedule
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of a sampling, after it was done.
+
+    Members
+    -------
+    index : int
+        Execution order, from 0.
+    timestep : int or float
+        Noise level given to the network.
+    image : float32 (batch, channels, ...)
+        The sample after the step; an image is about -1 to 1 at the end.
+    """
+
+    index: int
+    timestep: float
+    image: np.ndarray
+
+
+def _noise(shape: tuple[int, ...], *seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(shape, np.float32)
+
+
+def noise(network: Network, seed: int, count: int) -> np.ndarray:
+    """Starting noise of `count` images or videos, float32; item i is the same whatever the count."""
+    shape = next(iter(network.inputs.values()))
+    images = [_noise(shape, seed, index) for index in range(count)]
+    return np.stack(images) if images else np.empty((0, *shape), np.float32)
+
+
+class Denoiser:
+    """What predicts in each step of a sampling: a network, its conditioning and its executor.
+
+    Parameters
+    ----------
+    network : Network
+        Takes a sample, a timestep and conditioning, and predicts what its sampler says, in as many channels as the
+        sample has, or in twice as many, of which the second half is a variance.
+    given : int, sequence of int, mapping or Conditioning
+        Labels, or other conditioning of each image, see `golden.diffusion.sampling.condition`.
+    guidance : float, optional
+        Scale of classifier-free guidance, see `sampling.guidance`; without it the network is called once for
+        each image.
+    executor : Executor
+        Evaluates the layers.
+
+    Members
+    -------
+    conditioning : Conditioning
+        Of each image.
+    inputs : mapping of str to array
+        Conditioning of each call, whose batch is doubled with guidance.
+
+    Raises
+    ------
+    ValueError
+        If the network cannot be sampled or guided, or its conditioning does not fit.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        given: Given,
+        *,
+        guidance: float | None = None,
+        executor: Executor = dense,
+    ):
+        if guidance is not None:
+            check_finite("Guidance", guidance)
+        self.network = network
+        self.conditioning = condition(network, given)
+        if not self.conditioning.count:
+            raise ValueError("Conditioning of a sampling must be of at least one image, not of none")
+        self.guidance = guidance
+        self.executor = executor
+        self._channels = check_output(network)
+        called = self.conditioning if guidance is None else self.conditioning.doubled(network)
+        self.inputs = called.values
+
+    def __call__(self, image: np.ndarray, timestep: float, index: int, steps: int) -> np.ndarray:
+        """Predict for the samples of step `index` of `steps`, all at one timestep."""
+        if self.guidance is not None:
+            image = np.concatenate([image, image])
+        begin_step(self.executor, index, steps)
+        predicted = self.evaluate(index, image, np.full(len(image), timestep), *self.inputs.values())
+        return predicted if self.guidance is None else guided(predicted, self.guidance, self._channels)
+
+    def evaluate(self, index: int, *inputs: np.ndarray) -> np.ndarray:
+        """Call the network in step `index`."""
+        return self.network(*inputs, executor=self.executor)
+
+
+def check_output(network: Network) -> int:
+    """Channels of the sample, if the output is a prediction for it.
+
+    Raises
+    ------
+    ValueError
+        If the output has another shape than the sample, or than one of twice its channels.
+    """
+    sample, *_ = network.inputs.values()
+    output = network.shapes()[network.layers[-1].name][1:]
+    if output not in (sample, (2 * sample[0], *sample[1:])):
+        raise ValueError(f"Output of {network.name!r} must have the shape {sample} or twice the channels, not {output}")
+    return sample[0]
+
+
+class Process(abc.ABC):
+    """What leads from noise to a sample, step by step.
+
+    Members
+    -------
+    eta : float
+        Above 0 if steps add fresh noise.
+    clip : bool
+        Whether samples end between -1 and 1.
+    """
+
+    eta: float = 0.0
+    clip: bool = False
+    noise_scale: ClassVar[float] = 1.0
+
+    @abc.abstractmethod
+    def plan(self, steps: int) -> Iterable[tuple[float, float, float]]:
+        """Of each step the timestep, and the noise level there and after it, in the process's own measure."""
+
+    @abc.abstractmethod
+    def update(
+        self,
+        image: np.ndarray,
+        predicted: np.ndarray,
+        here: float,
+        there: float,
+        fresh: np.ndarray | None = None,
+        variance: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """Sample at the next noise level.
+
+        Parameters
+        ----------
+        image, predicted : float32 (batch, channels, ...)
+            Sample at this level and what the network says of it.
+        here, there : float
+            This level and the next, see `plan`.
+        fresh : float32 (batch, channels, ...)
+            Noise of unit variance to add, needed if eta is not 0.
+        variance : float32 (batch, channels, ...)
+            What the network says of the variance, if it does.
+        """
+
+    def run(
+        self,
+        denoiser: Callable[[np.ndarray, float, int, int], np.ndarray],
+        start: np.ndarray,
+        steps: int,
+        *,
+        seed: int = 0,
+        first: int = 0,
+    ) -> Iterator[Step]:
+        """Sample.
+
+        Parameters
+        ----------
+        denoiser : callable
+            Predicts, called as ``denoiser(image, timestep, index, steps)``, see `Denoiser`.
+        start : float32 (batch, channels, ...)
+            Noise of unit variance to start from, see `noise`.
+        steps : int
+            Number of steps.
+        seed, first : int
+            Seed of the noise that is added, and number of the first image: image i gets the same noise in any batch.
+
+        Yields
+        ------
+        Step
+            One for each step.
+
+        Raises
+        ------
+        ValueError
+            At the first step, if `steps` is out of range.
+        """
+        x = np.asarray(start, np.float32) * np.float32(self.noise_scale)
+        channels = x.shape[1]
+        for index, (timestep, here, there) in enumerate(self.plan(steps)):
+            predicted = denoiser(x, timestep, index, steps)
+            variance = predicted[:, channels:] if predicted.shape[1] > channels else None
+            fresh = None
+            if self.eta:
+                # 1 + index: a seed that ends in 0 is the seed without it, which is that of the starting noise
+                fresh = np.stack([_noise(x.shape[1:], seed, first + item, 1 + index) for item in range(len(x))])
+            x = self.update(x, predicted[:, :channels], here, there, fresh, variance)
+            yield Step(index, timestep, x)
+
+
+@dataclass(frozen=True)
+class Sampler(Process):
+    """Denoises step by step, with as much fresh noise in every step as `eta` says.
+
+    Song et al., *Denoising diffusion implicit models* (2021), equation 12. With ``eta=0`` nothing is added. With
+    ``eta=1`` it is the ancestral sampling of Ho et al., *Denoising diffusion probabilistic models* (2020). The noise in
+    the image is always what the predicted (and clipped) image leaves. A level is the share of the variance that is
+    signal.
+
+    Parameters
+    ----------
+    schedule : Schedule
+        Noise levels; the default is what the zoo was trained on.
+    eta : float
+        0 to 1, see above.
+    clip : bool
+        Clip the predicted image to -1..1 in every step, as usual for pixels; latents are not clipped.
+    prediction : str
+        What the network predicts: ``"noise"`` n, ``"image"`` x0, or ``"velocity"``, which is
+        ``sqrt(signal) n - sqrt(1 - signal) x0`` (Salimans and Ho, *Progressive distillation for fast sampling of
+        diffusion models*, 2022).
+    variance : str
+        Of the fresh noise: ``"small"`` or ``"large"``, the two fixed ones of Ho et al., or ``"learned"``, for each
+        pixel between these two, in the logarithm, as the network says from -1 to 1 (Nichol and Dhariwal, *Improved
+        denoising diffusion probabilistic models*, 2021). The last two need ``eta=1``. What a network says of its
+        variance is left out of account otherwise. A step that leads to the clean image adds no noise.
+    noise_scale : float
+        Deviation of the noise that a sampling starts from.
+    """
+
+    schedule: Schedule = Schedule()
+    eta: float = 0.0
+    clip: bool = True
+    prediction: str = "noise"
+    variance: str = "small"
+    noise_scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Check the rules above."""
+        if not 0 <= self.eta <= 1:
+            raise ValueError(f"Sampler eta must be from 0 to 1, not {self.eta!r}")
+        names.lookup("Sampler prediction", self.prediction, dict.fromkeys(("noise", "velocity", "image")))
+        names.lookup("Sampler variance", self.variance, dict.fromkeys(("small", "large", "learned")))
+        if self.variance != "small" and self.eta != 1:
+            raise ValueError(f"Sampler variance must be small with eta {self.eta!r}, not {self.variance!r}")
+        if not 0 < self.noise_scale < np.inf:
+            raise ValueError(f"Sampler noise_scale must be positive, not {self.noise_scale!r}")
+
+    def plan(self, steps: int) -> Iterable[tuple[int, float, float]]:
+        """As the schedule says."""
+        return zip(self.schedule.spaced(steps).tolist(), *self.schedule.levels(steps), strict=True)
+
+    def update(
+        self,
+        image: np.ndarray,
+        predicted: np.ndarray,
+        here: float,
+        there: float,
+        fresh: np.ndarray | None = None,
+        variance: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """Sample at the next level, see `Process.update`.
+
+        Raises
+        ------
+        ValueError
+            If the variance is learned and the network says nothing of it.
+        """
+        signal, rest = np.float32(here**0.5), np.float32((1 - here) ** 0.5)
+        if self.prediction == "noise":
+            clean = (image - rest * predicted) / signal
+        else:
+            clean = predicted if self.prediction == "image" else signal * image - rest * predicted
+        if self.clip:
+            clean = np.clip(clean, -1, 1)
+        left = (image - signal * clean) / rest
+        large = 1 - here / there
+        small = (1 - there) / (1 - here) * large
+        image = np.float32(there**0.5) * clean + np.float32((1 - there - self.eta**2 * small) ** 0.5) * left
+        if fresh is None or not small:
+            return image
+        if self.variance == "learned":
+            if variance is None:
+                raise ValueError(
+                    f"Prediction must have {2 * image.shape[1]} channels with a learned variance, not half"
+                )
+            share = (variance + 1) / 2
+            deviation = np.exp((share * np.float32(np.log(large)) + (1 - share) * np.float32(np.log(small))) / 2)
+        else:
+            deviation = np.float32(self.eta * (small if self.variance == "small" else large) ** 0.5)
+        return image + deviation * fresh
+
+
+@dataclass(frozen=True)
+class RectifiedFlow(Process):
+    """Follows the straight lines between noise and sample (Liu et al., *Flow straight and fast*, 2023), by Euler.
+
+    A level s is the share of noise: the sample is ``(1 - s) x0 + s n``. Open-Sora 1.2 and Stable Diffusion 3 are
+    trained so.
+
+    Parameters
+    ----------
+    timesteps : int
+        Timestep of pure noise; timesteps are not rounded.
+    shift : float
+        Levels s, evenly spaced from 1, become ``shift s / (1 + (shift - 1) s)``: above 1 more steps at much noise, as
+        large videos need (Open-Sora derives it from their size, Stable Diffusion 3 fixes 3).
+    prediction : str
+        ``"image"`` if the network predicts ``x0 - n`` (Open-Sora), ``"noise"`` if ``n - x0`` (diffusers).
+    """
+
+    timesteps: int = 1000
+    shift: float = 1.0
+    prediction: str = "image"
+
+    def __post_init__(self) -> None:
+        """Check the rules above."""
+        if not isinstance(self.timesteps, int) or self.timesteps < 1:
+            raise ValueError(f"Flow timesteps must be a positive integer, not {self.timesteps!r}")
+        if not 0 < self.shift < np.inf:
+            raise ValueError(f"Flow shift must be positive, not {self.shift!r}")
+        names.lookup("Flow prediction", self.prediction, dict.fromkeys(("image", "noise")))
+
+    def plan(self, steps: int) -> Iterable[tuple[float, float, float]]:
+        """Levels evenly spaced before they are shifted, down to the clean sample."""
+        if not isinstance(steps, int | np.integer) or steps < 1:
+            raise ValueError(f"Steps must be a positive integer, not {steps!r}")
+        levels = np.linspace(1, 0, steps + 1)
+        levels = self.shift * levels / (1 + (self.shift - 1) * levels)
+        return zip((levels[:-1] * self.timesteps).tolist(), levels[:-1].tolist(), levels[1:].tolist(), strict=True)
+
+    def update(
+        self,
+        image: np.ndarray,
+        predicted: np.ndarray,
+        here: float,
+        there: float,
+        fresh: np.ndarray | None = None,
+        variance: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """Sample at the next level, see `Process.update`; nothing is made of a variance."""
+        distance = here - there if self.prediction == "image" else there - here
+        return image + np.float32(distance) * predicted
+
+
+def ddim(
+    network: Network,
+    start: np.ndarray,
+    given: Given,
+    steps: int,
+    *,
+    schedule: Schedule | None = None,
+    executor: Executor = dense,
+) -> Iterator[Step]:
+    """Denoise step by step without added noise or guidance: `Sampler` and `Denoiser` with their defaults.
+
+    Parameters
+    ----------
+    network, given, executor
+        As for `Denoiser`.
+    start, steps
+        As for `Process.run`.
+    schedule : Schedule
+        Noise levels; the default is what the zoo was trained on.
+
+    Yields
+    ------
+    Step
+        One for each step.
+
+    Raises
+    ------
+    ValueError
+        At the first step, if the network cannot be sampled, or conditioning or steps do not fit.
+    """
+    sampler = Sampler(schedule or Schedule())
+    yield from sampler.run(Denoiser(network, given, executor=executor), start, steps)
+
+
+def sample(
+    network: Network,
+    given: Given,
+    steps: int,
+    seed: int = 0,
+    batch: int = 25,
+    track: Callable[[Iterable[Step]], Iterable[Step]] = iter,
+    *,
+    sampler: Process | None = None,
+    guidance: float | None = None,
+    executor: Executor = dense,
+    denoiser: Callable[..., Denoiser] = Denoiser,
+) -> np.ndarray:
+    """Sample an image or a video for each label, or for each item of other conditioning.
+
+    Parameters
+    ----------
+    network, given, guidance, executor
+        As for `Denoiser`.
+    steps : int
+        Number of steps.
+    seed : int
+        Seed of all noise.
+    batch : int
+        Images evaluated together; each takes about 1 MB while it is, in networks of the zoo.
+    track : callable
+        Wraps the iteration over the steps of all batches, to show progress.
+    sampler : Process
+        Steps from noise level to noise level; the default is DDIM on the schedule of the zoo.
+    denoiser : callable
+        Makes what predicts for one batch, with the arguments of `Denoiser`.
+
+    Returns
+    -------
+    float32 (images, channels, ...)
+        Images in -1..1, latents or videos.
+    """
+    sampler = sampler or Sampler()
+    whole = condition(network, given)
+    start = noise(network, seed, whole.count)
+    images = np.empty_like(start)
+
+    def run() -> Iterator[Step]:
+        for first in range(0, whole.count, batch):
+            part = slice(first, first + batch)
+            predicts = denoiser(network, whole[part], guidance=guidance, executor=executor)
+            for step in sampler.run(predicts, start[part], steps, seed=seed, first=first):
+                images[part] = step.image
+                yield step
+
+    for _ in track(run()):
+        pass
+    return images

@@ -1,0 +1,114 @@
+"""Noise schedules: how much of an image is left at each timestep, and which timesteps a sampling visits."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from golden.common import names
+
+_BETAS = {"cosine": (None, None), "linear": (1e-4, 0.02), "scaled_linear": (0.00085, 0.012)}
+_SPACINGS = ("even", "leading", "trailing", "linspace")
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Noise levels a network was trained on, and the spacing of those that are visited.
+
+    Parameters
+    ----------
+    timesteps : int
+        Number of noise levels the network was trained on; timestep 0 is the cleanest.
+    betas : str
+        What share of the variance each level replaces by noise: ``"cosine"`` (Nichol and Dhariwal, *Improved denoising
+        diffusion probabilistic models*, 2021; what the zoo was trained on), ``"linear"`` (Ho et al., 2020: 0.0001 to
+        0.02) or ``"scaled_linear"``, linear in the square root (Stable Diffusion: 0.00085 to 0.012).
+    first_beta, last_beta : float
+        Ends of a linear schedule; the defaults are those above.
+    spacing : str
+        ``"even"`` (multiples of timesteps / steps, rounded down), or as in table 2 of Lin et al., *Common diffusion
+        noise schedules and sample steps are flawed* (2024): ``"leading"`` (multiples of the whole part of timesteps /
+        steps), ``"trailing"`` (from the noisiest down) or ``"linspace"`` (both ends).
+    offset : int
+        Added to every timestep of ``"leading"``; Stable Diffusion 1.x adds 1.
+    ends_clean : bool
+        Whether the last step leads to the clean image; otherwise to the level of timestep 0 (Stable Diffusion 1.x).
+    """
+
+    timesteps: int = 1000
+    betas: str = "cosine"
+    first_beta: float | None = None
+    last_beta: float | None = None
+    spacing: str = "even"
+    offset: int = 0
+    ends_clean: bool = True
+
+    def __post_init__(self) -> None:
+        """Check the rules above."""
+        if not isinstance(self.timesteps, int) or self.timesteps < 2:
+            raise ValueError(f"Schedule timesteps must be an integer of at least 2, not {self.timesteps!r}")
+        ends = names.lookup("Schedule betas", self.betas, _BETAS)
+        names.lookup("Schedule spacing", self.spacing, dict.fromkeys(_SPACINGS))
+        if not isinstance(self.offset, int) or self.offset < 0 or (self.offset and self.spacing != "leading"):
+            raise ValueError(
+                f"Schedule offset must be 0, or a positive integer with leading spacing, not {self.offset!r}"
+            )
+        for name, default in zip(("first_beta", "last_beta"), ends, strict=True):
+            if self.betas == "cosine" and getattr(self, name) is not None:
+                raise ValueError(f"Schedule {name} must be left out with cosine betas, not {getattr(self, name)!r}")
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, default)
+        if self.betas != "cosine" and not 0 < self.first_beta <= self.last_beta < 1:
+            raise ValueError(
+                f"Schedule betas must rise between 0 and 1, not from {self.first_beta!r} to {self.last_beta!r}"
+            )
+
+    @property
+    def signal(self) -> np.ndarray:
+        """Share of the variance that is signal at each timestep, float64 ``(timesteps,)``, strictly falling.
+
+        An image x0 with noise n is ``sqrt(signal) x0 + sqrt(1 - signal) n``.
+        """
+        if self.betas == "cosine":
+            edges = np.cos((np.arange(self.timesteps + 1) / self.timesteps + 0.008) / 1.008 * np.pi / 2) ** 2
+            # 0.999: the published clip of beta, which keeps the last level above zero
+            betas = np.minimum(1 - edges[1:] / edges[:-1], 0.999)
+        elif self.betas == "linear":
+            betas = np.linspace(self.first_beta, self.last_beta, self.timesteps)
+        else:
+            betas = np.linspace(self.first_beta**0.5, self.last_beta**0.5, self.timesteps) ** 2
+        return np.cumprod(1 - betas)
+
+    def spaced(self, steps: int) -> np.ndarray:
+        """Timesteps that a sampling of so many steps visits: int64 ``(steps,)``, falling.
+
+        Raises
+        ------
+        ValueError
+            If `steps` is not between 1 and `timesteps`, or the offset leads above the last timestep.
+        """
+        if not isinstance(steps, int | np.integer) or not 1 <= steps <= self.timesteps:
+            raise ValueError(f"Steps must be an integer from 1 to {self.timesteps}, not {steps!r}")
+        rising = np.arange(steps)
+        if self.spacing == "even":
+            rising = rising * self.timesteps // steps
+        elif self.spacing == "leading":
+            rising = rising * (self.timesteps // steps) + self.offset
+        elif self.spacing == "trailing":
+            rising = np.round(self.timesteps - rising[::-1] * (self.timesteps / steps)) - 1
+        else:
+            rising = np.round(np.linspace(0, self.timesteps - 1, steps))
+        if rising[-1] >= self.timesteps:
+            raise ValueError(
+                f"Timesteps must stay below {self.timesteps} with the offset {self.offset}, not reach {rising[-1]}"
+            )
+        return rising[::-1].astype(np.int64)
+
+    def levels(self, steps: int) -> tuple[np.ndarray, np.ndarray]:
+        """Signal at each timestep of `spaced` and at the one after it, float64 ``(steps,)`` each."""
+        signal = self.signal
+        here = signal[self.spaced(steps)]
+        return here, np.append(here[1:], 1.0 if self.ends_clean else signal[0])
+
+
+STABLE_DIFFUSION = Schedule(betas="scaled_linear", spacing="leading", offset=1, ends_clean=False)
+"""Noise levels and spacing of Stable Diffusion 1.x."""

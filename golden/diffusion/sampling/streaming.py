@@ -1,0 +1,315 @@
+"""StreamDiffusion: frames of a video denoised as they come, one call of the network for each (Kodaira et al., 2023).
+
+The *stream batch* has a *slot* for each noise level. In every call slot 0 takes the newest frame, and each other slot
+what the slot before it made of the frame before: n frames are under way at n levels, and the last slot's comes out. A
+slot always has the same timestep and the same noise, so what it holds changes from call to call only as the video does.
+That is a small delta of its own kind, between frames; `Stream` tells the executor which old state to take it against.
+
+Follows the published code (github.com/cumulo-autumn/StreamDiffusion, b623251) for frames that are one image each.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from golden.common import names
+from golden.diffusion.networks.graph import Executor, Network, begin_step, dense
+from golden.diffusion.sampling.conditioning import Given, condition
+from golden.diffusion.sampling.deepcache import Reuse
+from golden.diffusion.sampling.guidance import guided
+from golden.diffusion.sampling.rules import check_finite, check_integer
+from golden.diffusion.sampling.samplers import check_output, noise
+from golden.diffusion.sampling.schedule import Schedule
+
+Measure = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""Distance of items of a batch, ``(now, before) -> (batch,)``, by which a reference is chosen."""
+
+
+def distance(now: np.ndarray, before: np.ndarray) -> np.ndarray:
+    """Euclidean distance of each item, ``(batch,)``."""
+    return np.sqrt(np.square(now - before, dtype=np.float64).reshape(len(now), -1).sum(axis=1))
+
+
+class SimilarityFilter:
+    """Stochastic similarity filter: leaves out frames that are much like the last one that was processed.
+
+    With S the cosine of frame and reference, a frame is left out with probability ``max(0, (S - eta) / (1 - eta))``. A
+    frame that is processed becomes the reference. (The published code processes one by force only after more than
+    `max_skips`.)
+
+    Parameters
+    ----------
+    eta : float
+        Similarity from which on frames may be left out; 1 or more processes every frame.
+    max_skips : int
+        Frames left out in a row at most.
+    seed : int
+        Seed of the draws.
+    """
+
+    def __init__(self, eta: float = 0.98, max_skips: int = 10, seed: int = 0):
+        check_finite("Filter eta", eta)
+        check_integer("Filter max_skips", max_skips, 0)
+        check_integer("Filter seed", seed, 0)
+        self.eta = eta
+        self.max_skips = max_skips
+        self._random = np.random.default_rng(seed)
+        self._reference: np.ndarray | None = None
+        self._skips = 0
+
+    def probability(self, frame: np.ndarray) -> float:
+        """Probability with which this frame is left out, were it the next."""
+        if self._reference is None or self.eta >= 1 or self._skips >= self.max_skips:
+            return 0.0
+        now, then = np.ravel(frame).astype(np.float64), self._reference
+        size = np.linalg.norm(now) * np.linalg.norm(then)
+        similarity = now @ then / size if size else 0.0
+        return max(0.0, (similarity - self.eta) / (1 - self.eta))
+
+    def __call__(self, frame: np.ndarray) -> bool:
+        """Whether to process this frame, the next of the video."""
+        probability = self.probability(frame)
+        if probability > 0 and probability >= self._random.random():
+            self._skips += 1
+            return False
+        self._reference = np.ravel(frame).astype(np.float64)
+        self._skips = 0
+        return True
+
+
+class Stream:
+    """Video to video, frame by frame.
+
+    Parameters
+    ----------
+    network : Network
+        Takes a sample, a timestep and conditioning, and predicts the noise; a variance is left out of account.
+    given : int, or conditioning of one image
+        Label that every frame is drawn towards, or other conditioning, as for `golden.diffusion.sampling.Denoiser`.
+    timesteps : sequence of int
+        Noise level of each slot, falling. The first says how much of the input is left to see.
+    schedule : Schedule
+        Noise levels; the default is what the zoo was trained on.
+    residual : str
+        Where the prediction without conditioning comes from, for guidance: ``"none"`` (no guidance),
+        ``"full"`` (a second item for every slot), ``"self"`` (the noise that would lead from the slot back to the input
+        frame, which needs nothing that stands for none) or ``"onetime"`` (the noise that would lead back to the image
+        that one item more, at slot 0, predicts without conditioning).
+    guidance : float
+        Its scale; up to 1 there is none.
+    delta : float
+        Factor of the noise of ``"self"`` and ``"onetime"``.
+    scalings : str
+        ``"plain"`` takes the predicted image as it is, which suits networks trained as DDPM; ``"lcm"`` blends it with
+        the input as a latent consistency model does (Luo et al., 2023).
+    clip : bool
+        Clip predicted images to -1..1, as usual for pixels; the published code works on latents and does not.
+    renoise : bool
+        Add the slot's noise to what enters it; the published code calls it `do_add_noise`.
+    reference : str
+        State that each item's delta is against: ``"frames"``, its own of the call before; ``"timesteps"``, that of the
+        slot before it (the same frame at the noise level before; slot 0 starts anew); ``"measured"``, whichever of the
+        two is nearer (slot 0: its own). While the stream fills, an item starts anew rather than refer to a slot that no
+        frame had reached.
+    measure : callable
+        Distance for ``"measured"``, called with the images of the call now and before; an executor may offer a better
+        one than `distance`.
+    similarity : SimilarityFilter, optional
+        Leaves out frames.
+    interval : int
+        DeepCache along frames: one call in `interval` runs the whole network, those between reuse the deep value of the
+        same slot, a frame or more ago. The calls that fill the stream are whole. Needs references along frames.
+    branch : int or str
+        What is kept, see `golden.diffusion.sampling.deepcache.value`.
+    seed : int
+        Seed of the slots' noise.
+    executor : Executor
+        Evaluates the layers. The first call is step 0 and refers to nothing. Nobody knows how many follow, so no call
+        is announced as the last: what is left out of a delta comes with the next frame.
+
+    Members
+    -------
+    items : int
+        Items of the batch in each call: n slots; one more for ``"onetime"``, before them; twice as many for ``"full"``,
+        first without conditioning.
+    calls : int
+        Calls of the network so far.
+    references : int64 (items,)
+        References of the last call, as `StatefulExecutor.begin_step` takes them.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of range, or the network has no null conditioning and needs it.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        given: Given,
+        timesteps: Sequence[int],
+        *,
+        schedule: Schedule | None = None,
+        residual: str = "none",
+        guidance: float = 1.2,
+        delta: float = 1.0,
+        scalings: str = "plain",
+        clip: bool = True,
+        renoise: bool = True,
+        reference: str = "frames",
+        measure: Measure = distance,
+        similarity: SimilarityFilter | None = None,
+        interval: int = 1,
+        branch: int | str = 0,
+        seed: int = 0,
+        executor: Executor = dense,
+    ):
+        schedule = schedule or Schedule()
+        one = condition(
+            network, [given] if isinstance(given, int | np.integer) and "label" in network.inputs else given
+        )
+        if one.count != 1:
+            raise ValueError(f"Conditioning of a stream must be of one image, not {one.count}")
+        levels = np.asarray(timesteps)
+        if levels.ndim != 1 or not levels.size or levels.dtype.kind not in "iu" or (np.diff(levels) >= 0).any():
+            raise ValueError(f"Timesteps of a stream must be integers that fall, not {list(timesteps)}")
+        if levels[0] >= schedule.timesteps or levels[-1] < 0:
+            raise ValueError(f"Timesteps of a stream must be from 0 to {schedule.timesteps - 1}, not {list(timesteps)}")
+        for name, chosen, known in (
+            ("residual", residual, ("none", "self", "onetime", "full")),
+            ("scalings", scalings, ("plain", "lcm")),
+            ("reference", reference, ("frames", "timesteps", "measured")),
+        ):
+            names.lookup(f"Stream {name}", chosen, dict.fromkeys(known))
+        check_integer("Stream interval", interval)
+        check_integer("Stream seed", seed, 0)
+        check_finite("Stream guidance", guidance)
+        check_finite("Stream delta", delta)
+        if interval > 1 and reference != "frames":
+            raise ValueError(f"Stream interval must be 1 with references along {reference}, not {interval}")
+        slots = len(levels)
+        self.network = network
+        self.executor = executor
+        self._residual = residual if guidance > 1 else "none"
+        self._guidance, self._delta, self._clip = guidance, delta, clip
+        self._choice, self._measure, self._similarity = reference, measure, similarity
+
+        self._channels = check_output(network)
+        self._interval, self._reuse = interval, Reuse(network, branch) if interval > 1 else None
+
+        levels = levels.reshape(-1, *[1] * len(next(iter(network.inputs.values()))))
+        signal = schedule.signal[levels]
+        self._signal, self._rest = np.sqrt(signal).astype(np.float32), np.sqrt(1 - signal).astype(np.float32)
+        wide = 10.0 * levels  # times 10: the published scaling of timesteps
+        skip, out = (0.25 / (wide**2 + 0.25), wide / np.sqrt(wide**2 + 0.25)) if scalings == "lcm" else (0.0, 1.0)
+        self._skip, self._out = np.float32(skip), np.float32(out)
+        self._noise = noise(network, seed, slots)
+        self._added = self._noise if renoise else np.zeros_like(self._noise)
+        self._buffer = np.zeros_like(self._noise[1:])
+        self._stock = np.zeros_like(self._noise)
+
+        extra = {"onetime": 1, "full": slots}.get(self._residual, 0)
+        slot = np.concatenate([np.arange(extra), np.arange(slots)])
+        self._slot, self._timestep = slot, levels[slot].astype(np.int64).ravel()
+        rows = one.doubled(network) if extra else one
+        self._conditioning = rows[np.where(np.arange(len(slot)) < extra, 0, rows.count - 1)].values.values()
+        self._own = np.arange(len(slot))
+        self._previous = np.where(slot > 0, self._own - 1, -1)
+        self._before: np.ndarray | None = None
+        self._output: np.ndarray | None = None
+        self.references = np.full(len(slot), -1)
+        self.calls = 0
+
+    @property
+    def items(self) -> int:
+        """Items of the batch in each call."""
+        return len(self._slot)
+
+    def push(self, frame: np.ndarray) -> np.ndarray | None:
+        """Take the next frame and give the next image.
+
+        Parameters
+        ----------
+        frame : float (channels, ...)
+            Frame of the video, in -1..1, or its latent.
+
+        Returns
+        -------
+        float32 (channels, ...) or None
+            The image of the frame pushed n - 1 calls ago, for n slots; again the last one if the filter leaves this
+            frame out; None while the first frames are under way.
+
+        Raises
+        ------
+        ValueError
+            If the frame has another shape than the images of the network, or is not finite.
+        """
+        frame = np.asarray(frame, np.float32)
+        if frame.shape != self._noise.shape[1:]:
+            raise ValueError(f"Frame must have the shape {self._noise.shape[1:]}, not {frame.shape}")
+        if not np.isfinite(frame).all():
+            raise ValueError(f"Frame must be finite, not {frame[~np.isfinite(frame)][0]}")
+        if self._similarity is not None and not self._similarity(frame):
+            return self._output
+        newest = self._signal[:1] * frame + self._rest[:1] * self._noise[:1]
+        x = np.concatenate([newest, self._buffer])
+        image = x[self._slot]
+        self.references = self._refer(image)
+        begin_step(self.executor, self.calls, None, self.references)
+        predicted = self._predict(image, self._timestep, *self._conditioning)[:, : self._channels]
+        clean = self._clean(x, self._guided(predicted))
+        if self._clip:
+            clean = np.clip(clean, -1, 1)
+        self._buffer = self._signal[1:] * clean[:-1] + self._rest[1:] * self._added[1:]
+        self._before = image
+        self.calls += 1
+        if self.calls >= len(x):
+            self._output = clean[-1]
+        return self._output
+
+    def _predict(self, *inputs: np.ndarray) -> np.ndarray:
+        """Call the network, or what is left of it."""
+        if self._reuse is None:
+            return self.network(*inputs, executor=self.executor)
+        since = self.calls - len(self._buffer)  # from the call on that fills the last slot
+        return self._reuse(inputs, self.executor, whole=since <= 0 or since % self._interval == 0)
+
+    def _refer(self, image: np.ndarray) -> np.ndarray:
+        """For each item the one of the call before that its delta is against."""
+        if self._before is None:
+            return np.full(len(image), -1)
+        if self._choice == "frames":
+            return self._reached(self._own)
+        if self._choice == "timesteps":
+            return self._reached(self._previous)
+        chosen, later = self._reached(self._own), np.flatnonzero(self._previous >= 0)
+        frames = self._measure(image, self._before)[later]
+        levels = self._measure(image[later], self._before[self._previous[later]])
+        nearer = later[(levels < frames) & (chosen[later] >= 0)]
+        chosen[nearer] = self._previous[nearer]
+        return chosen
+
+    def _reached(self, reference: np.ndarray) -> np.ndarray:
+        """These references, but -1 for slots that held no frame in the call before."""
+        return np.where((reference >= 0) & (self._slot[reference] < self.calls), reference, -1)
+
+    def _clean(self, x: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+        """Image without noise that the prediction implies, for each slot."""
+        return self._out * ((x - self._rest * predicted) / self._signal) + self._skip * x
+
+    def _guided(self, predicted: np.ndarray) -> np.ndarray:
+        """Prediction for each slot from that for each item."""
+        if self._residual == "none":
+            return predicted
+        if self._residual == "full":
+            return guided(predicted, self._guidance)
+        stock = np.concatenate([self._noise[:1], self._stock[:-1]])
+        if self._residual == "onetime":
+            stock[0], predicted = predicted[0], predicted[1:]
+        predicted = guided(np.concatenate([np.float32(self._delta) * stock, predicted]), self._guidance)
+        # The next slot adds its noise to what this one predicts. How far that is from the image that the stock noise
+        # leads back to, seen as noise at the next level, is what its own stock noise has beside the noise added.
+        away = self._clean(self._rest * stock, predicted)
+        signal, rest = (np.concatenate([level[1:], np.ones_like(level[:1])]) for level in (self._signal, self._rest))
+        self._stock = np.roll(self._noise, -1, axis=0) + signal * away / rest
+        return predicted

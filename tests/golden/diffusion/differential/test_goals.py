@@ -1,0 +1,44 @@
+"""What the closed loop has to reach: a short form of it in every run, all of it by name (``-m slow``)."""
+
+import numpy as np
+import pytest
+
+from golden.diffusion import zoo
+from golden.diffusion.differential.configuration import configuration
+from golden.diffusion.differential.run import run
+from golden.diffusion.zoo.quality import psnr
+
+pytestmark = pytest.mark.golden
+
+
+def quality(name, methods, *, steps, images):
+    network, labels = zoo.load(name), np.arange(images) % 10
+    reference = run(network, configuration("dense"), labels, steps).images
+    return {
+        method: psnr(run(network, configuration(method), labels, steps).images, reference).mean() for method in methods
+    }
+
+
+def link(name, method, steps):
+    """Bits on the link over 32 for a boundary element, two images, all steps but the first."""
+    network = zoo.load(name)
+    measure = run(network, configuration(method), [0, 1], steps, measured=True).measure
+    inputs, outputs = (measure.total(rows, range(1, steps)) for rows in (measure.inputs, measure.outputs))
+    return (inputs.bits + outputs.joint) / (16 * (inputs.elements + outputs.elements))
+
+
+@pytest.mark.parametrize("name, three, four", [("unet", 49.8, 58.7), ("unet-silu", 49.8, 58.7), ("dit", 48.1, 57.2)])
+def test_twenty_steps(name, three, four):
+    """A dB under what was measured; two bits less for outputs would miss one of each network's two."""
+    found = quality(name, ["closed-int3", "closed-int4", "raw-int8"], steps=20, images=6)
+    assert found["closed-int4"] >= four and found["closed-int3"] >= three, found
+    assert found["closed-int4"] >= found["raw-int8"] + 2, found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", zoo.DRAWS)
+def test_fifty_steps(name):
+    found = quality(name, ["closed-int3", "closed-int4", "raw-int8"], steps=50, images=16)
+    assert found["closed-int3"] >= 50 and found["closed-int4"] >= 58, found
+    assert found["closed-int4"] >= found["raw-int8"] + 5, found
+    assert link(name, "closed-int3", 50) <= 0.34 and link(name, "closed-int4", 50) <= 0.40

@@ -1,0 +1,212 @@
+"""Every member in every flow: either it is refused, or it changes images or what is sent."""
+
+import dataclasses
+import re
+
+import numpy as np
+import pytest
+
+from golden.diffusion import layers
+from golden.diffusion.differential.configuration import ACTS_IN, FLOWS, SENDING, Configuration
+from golden.diffusion.differential.measure import Measure
+from golden.diffusion.differential.run import executor
+from golden.diffusion.networks import Network
+from golden.parameters import Parameters
+from tests.golden.diffusion.differential.networks import arguments, calibrated, f32, moving
+
+pytestmark = pytest.mark.golden
+
+STEPS = 6
+ONCE = {"last_passes": 1, "input_passes": 1}
+LAYER = {"exponent_policy": "layer", "outliers": 1, "output_passes": 1}
+
+# of each member a value that is not the default; what else has to be set for it to act; what else of the machine
+CHANGES = {
+    "passes": (4, {}, {}),
+    "first_passes": (4, {}, {}),
+    "last_passes": (4, {}, {}),
+    "input_passes": (5, {}, {}),
+    "raw_passes": (5, {"attention": "raw"}, {}),
+    "early_steps": (2, {"early_passes": 4}, {}),
+    "early_passes": (4, {}, {}),
+    "late_steps": (3, {"last_passes": 4}, {}),
+    "step_passes": ({2: 4}, {}, {}),
+    "layer_passes": ({"query": 4}, {}, {}),
+    "layer_digits": ({"query": 6}, {}, {}),
+    "output_form": ("passes", {}, {}),
+    "output_width": (6, {}, {}),
+    "output_bits": (6, {}, {}),
+    "output_allocation": ("gain", {}, {}),
+    "layer_output_bits": ({"query": 6}, {}, {}),
+    "exact_outputs": (True, {}, {}),
+    "tensor_scale": (True, {}, {}),
+    "refresh": (2, {}, {}),
+    "prediction": (True, {}, {}),
+    "residual_bits": (2, {}, {}),
+    "norm": ("previous", {}, {}),
+    "attention": ("raw", {}, {}),
+    "choice": ("ditto", {"passes": 2, "raw_passes": 1}, {}),
+    "exponent_policy": ("layer", ONCE, {"outliers": 1, "output_passes": 1}),
+    "overflow_policy": ("replay", ONCE, LAYER),
+    "mask_operand": ("values", {}, {}),
+    "mask_width": (2, {}, {"mask_operand": "values"}),
+    "flip_repair": (True, {}, {}),
+    "state_format": ("float16", {}, {}),
+    "state_width": (16, {}, {}),
+}
+OF_MACHINE = {field.name for field in dataclasses.fields(Parameters)}
+SAME_NUMBERS = {"mask_operand"}
+"""Where the mask stands in the hardware: by numerics 12.16 no number depends on it."""
+
+
+@pytest.fixture(scope="module")
+def network():
+    """One of everything that a member speaks of: what reads the input, a norm, attention, an activation."""
+    rng = np.random.default_rng(0)
+
+    def linear(name, source, width=6):
+        weight, bias = rng.standard_normal((6, width)) * 0.4, rng.standard_normal(6) * 0.1
+        return layers.Linear(name, (source,), weight=f32(weight), bias=f32(bias))
+
+    found = [
+        linear("first", "image"),
+        layers.LayerNorm("norm", ("first",)),
+        linear("query", "norm"),
+        linear("key", "norm"),
+        linear("value", "norm"),
+        layers.MatMul("scores", ("query", "key"), transposed=True, scale=0.4),
+        layers.Softmax("softmax", ("scores",)),
+        layers.MatMul("mix", ("softmax", "value")),
+        layers.Add("add", ("first", "mix")),
+        linear("wide", "add"),
+        layers.SiLU("act", ("wide",)),
+        linear("out", "act"),
+    ]
+    return Network("all", {"image": (5, 6)}, found, {})
+
+
+@pytest.fixture(scope="module")
+def images(network):
+    return moving(network, STEPS)
+
+
+@pytest.fixture(scope="module")
+def profile(network, images):
+    return calibrated(network, images)
+
+
+def changed(configuration, member, value):
+    if member in OF_MACHINE:
+        return dataclasses.replace(configuration, machine=dataclasses.replace(configuration.machine, **{member: value}))
+    return dataclasses.replace(configuration, **{member: value})
+
+
+def refused(flow, member):
+    """Whatever has to be set with it in a machine is refused like it."""
+    value, _, parameters = CHANGES.get(member, (5, {}, {}))
+    named = "|".join((member, *parameters))
+    with pytest.raises(ValueError, match=rf"^({named}) must be \S+ with flow {flow}, not .+$"):
+        if member in OF_MACHINE:
+            Configuration(flow=flow, machine=Parameters(**parameters | {member: value}))
+        else:
+            Configuration(flow=flow, **{member: value})
+
+
+def walk(network, images, profile, configuration):
+    """Images, and every figure of what was sent."""
+    measure = Measure(configuration.machine)
+    how = executor(network, configuration, profile, measure=measure)
+    found = []
+    for step, image in enumerate(images):
+        how.begin_step(step, STEPS)
+        found.append(network(*arguments(network, image, step), executor=how))
+    rows = [dataclasses.astuple(measure.total(one)) for one in (measure.inputs, measure.outputs)]
+    return np.stack(found), rows
+
+
+def test_there_is_a_change_of_every_member():
+    members = {field.name for field in dataclasses.fields(Configuration)} - {"flow", "machine"}
+    assert set(CHANGES) == members | set(ACTS_IN)
+    assert members | OF_MACHINE >= set(ACTS_IN)
+
+
+@pytest.mark.parametrize("flow", SENDING)
+@pytest.mark.parametrize("member", CHANGES)
+def test_a_member_acts_or_is_refused(network, images, profile, flow, member):
+    value, options, parameters = CHANGES[member]
+    machine = {"digit_width": 3, "accumulator_width": 48}
+    if flow not in ACTS_IN.get(member, SENDING):
+        refused(flow, member)
+        return
+    if flow == "raw":  # every step is a first one: the most passes that any rule asks for
+        options = {**({} if member in ("first_passes", "tensor_scale") else {"first_passes": 1}), **options}
+    base = Configuration(flow=flow, machine=Parameters(**machine | parameters), **options)
+    one = changed(base, member, value)
+    assert one != base
+    (plain, sent), (other, other_sent) = (walk(network, images, profile, how) for how in (base, one))
+    same = np.array_equal(plain, other) and sent == other_sent
+    assert same == (member in SAME_NUMBERS)
+
+
+@pytest.mark.parametrize("member", [*CHANGES, "digit_width", "rows"])
+def test_the_dense_flow_has_no_members(member):
+    refused("dense", member)
+    assert set(FLOWS) == {"dense", *SENDING}
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (
+            {"machine": Parameters(state_format="float16"), "output_bits": 13},
+            "output_bits must be 12 with state_format float16, not 13",
+        ),
+        (
+            {"machine": Parameters(state_format="float16"), "layer_output_bits": {"*": 9}},
+            "layer_output_bits must be empty with state_format float16, not {'*': 9}",
+        ),
+        ({"output_form": "passes", "output_width": 9}, "output_width must be 13 with output_form passes, not 9"),
+        *(
+            (
+                {"flow": "raw", "tensor_scale": True, member: 2},
+                f"{member} must be {getattr(Configuration(), member)} with tensor_scale true, not 2",
+            )
+            for member in ("passes", "early_passes", "input_passes", "first_passes", "early_steps", "late_steps")
+        ),
+    ],
+)
+def test_what_another_member_leaves_without_effect_is_refused(options, message):
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        Configuration(**options)
+
+
+# Patterns and steps of the network that is run ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("flow", ["sign_mask", "closed_loop", "raw"])
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"layer_passes": {"*.mxi": 2}}, "layer_passes must match a layer of network 'all', not '*.mxi'"),
+        ({"layer_digits": {"query": 4, "up*": 5}}, "layer_digits must match a layer of network 'all', not 'up*'"),
+        ({"layer_output_bits": {"act": 9}}, "layer_output_bits must match a layer of network 'all', not 'act'"),
+    ],
+)
+def test_patterns_that_match_nothing_are_refused(network, profile, flow, options, message):
+    if flow not in ACTS_IN.get(next(iter(options)), SENDING):
+        return
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        executor(network, Configuration(flow=flow, **options), profile)
+
+
+@pytest.mark.parametrize("flow", ["sign_mask", "closed_loop", "raw"])
+def test_steps_that_there_are_not_are_refused(network, profile, flow):
+    how = executor(network, Configuration(flow=flow, step_passes={5: 2}), profile)
+    how.begin_step(0, 6)
+    how.begin_step(0, None)  # a stream has no last step
+    with pytest.raises(ValueError, match=r"^Key of step_passes must be in 0\.\.4, not 5$"):
+        how.begin_step(0, 5)
+
+
+def test_patterns_of_the_named_configurations_fit_every_network(network, profile):
+    assert executor(network, Configuration(layer_passes={"*.mix": 2}), profile)

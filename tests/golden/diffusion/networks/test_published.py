@@ -1,0 +1,99 @@
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from golden.diffusion.cost import predict as cost
+from golden.diffusion.networks import published
+from golden.diffusion.networks.builder import unallocated
+from golden.parameters import Parameters
+
+pytestmark = pytest.mark.golden
+
+EXACT = ("guided-diffusion-128", "guided-diffusion-256", "guided-diffusion-512", "ldm-4", "sd15")
+EXACT += ("dit-xl-2", "dit-xl-2-512")
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_totals_are_those_published(name):
+    found, totals = published.PUBLISHED[name], published.totals(name)
+    macs = totals.macs if found.counted == "all" else totals.weight_macs
+    # published MACs have three to five digits, parameters three (two for LDM-4 and Stable Diffusion)
+    assert macs == pytest.approx(found.macs, rel=0.001)
+    assert totals.parameters == pytest.approx(found.parameters, rel=0.0025)
+
+
+def test_every_product_of_stable_diffusion():
+    # 859,520,964 is the sum over the state dictionary of the published checkpoint
+    totals = published.totals("sd15")
+    assert totals.parameters == 859_520_964
+    assert totals.macs == pytest.approx(401.6e9, rel=0.001)
+    assert published.totals("sd15", batch=2).macs == 2 * totals.macs
+
+
+@pytest.mark.parametrize("name, pieces, share", [("stdit-xl-2", 20, 0.05), ("stdit3-xl-2", 32, 0.1)])
+def test_blocks_of_stdit(name, pieces, share):
+    # attention over space and time and to the text have 4 width^2 each, the feed-forward 8
+    rows = published.rows(name)
+    blocks = [row for row in rows if "blocks." in row.name and row.kind == "linear"]
+    assert sum(row.weights for row in blocks) == 28 * pieces * 1152**2
+    # what is reported is rounded, and below what the blocks alone have
+    found = published.PUBLISHED[name]
+    assert published.totals(name).parameters == pytest.approx(found.parameters, rel=share)
+
+
+@pytest.mark.parametrize("name", published.PUBLISHED)
+def test_rows_are_layers_for_the_cost_model(name):
+    rows = published.rows(name)
+    network = published.network(name)
+    assert [row.name for row in rows] == [layer.name for layer in network.layers]
+    assert rows[-1].output[1] == network.config["channels_out"]
+    for row in rows:
+        assert (row.shape is not None) == (row.kind in ("convolution", "linear")), row.name
+        if row.shape is not None:
+            assert (row.shape.macs, row.shape.inputs) == (row.macs, np.prod(row.inputs[0])), row.name
+            assert row.shape.outputs == row.activations, row.name
+        elif row.kind == "matmul":
+            assert row.macs == row.activations * row.inputs[0][-1] > 0
+        else:
+            assert row.macs == 0
+    largest = max((row for row in rows if row.shape), key=lambda row: row.macs)
+    assert cost.predict(largest.shape, Parameters()).compute_cycles > 0
+    assert largest.weight_bytes == 2 * largest.weights and largest.activation_bytes == 2 * largest.activations
+
+
+def test_table_of_the_documentation():
+    page = (Path(__file__).resolve().parents[4] / "docs/networks.md").read_text()
+    table = {name: rest.split(" | ") for name, rest in re.findall(r"^\| `([\w-]+)` \| (.*) \|$", page, re.M)}
+    assert table.keys() >= published.PUBLISHED.keys()
+    for name, found in published.PUBLISHED.items():
+        totals = published.totals(name)
+        expected = [totals.macs / 1e9, totals.weight_macs / 1e9, (found.macs or 0) / 1e9]
+        expected += [totals.parameters / 1e6, found.parameters / 1e6, totals.activations / 1e6]
+        for cell, value in zip(table[name], expected, strict=True):
+            digits = len(cell.partition(".")[2])
+            assert float(cell.replace(",", "") or 0) == round(value, digits), (name, cell, value)
+
+
+def test_no_weight_is_allocated():
+    value = unallocated("weight", (10_000, 10_000, 3, 3))
+    assert value.shape == (10_000, 10_000, 3, 3) and value.strides == (0, 0, 0, 0)
+    network = published.network("stdit3-xl-2")
+    held = sum(value.nbytes for value in network.parameters().values() if any(value.strides))
+    assert held < 50e6
+
+
+def test_levels_of_guided_diffusion():
+    # 64 channels a head, attention at 32, 16 and 8 pixels on both sides and at the bottom
+    rows = [row for row in published.rows("guided-diffusion-256") if row.name.endswith(".scores")]
+    places = {(row.output[-1], row.output[1]) for row in rows}
+    assert places == {(1024, 8), (256, 16), (64, 16)}
+    assert len(rows) == 3 * (2 + 3) + 1
+    rows = [row for row in published.rows("guided-diffusion-128") if row.name.endswith(".scores")]
+    assert {row.output[1] for row in rows} == {4}
+
+
+def test_unknown_name():
+    with pytest.raises(ValueError, match=r"^Published network must be one of .*did you mean sd15"):
+        published.network("sd-15")

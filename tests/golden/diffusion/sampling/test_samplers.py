@@ -1,0 +1,129 @@
+import math
+import re
+
+import numpy as np
+import pytest
+
+from golden.diffusion.networks import initial, unet
+from golden.diffusion.sampling import Denoiser, Sampler, Schedule, ddim, noise, sample
+from tests.golden.diffusion.sampling.networks import SMALL, random_unet
+
+pytestmark = pytest.mark.golden
+
+
+@pytest.fixture(scope="module")
+def network():
+    return unet(SMALL, initial(0))
+
+
+@pytest.mark.parametrize("steps", [0, 1001, -1, 2.0])
+def test_bad_steps(network, steps):
+    with pytest.raises(ValueError, match=f"^{re.escape(f'Steps must be an integer from 1 to 1000, not {steps!r}')}$"):
+        sample(network, [1], steps)
+
+
+@pytest.mark.parametrize("labels, wrong", [([0, 10], "10"), ([-1], "-1"), ([0.5], "0.5")])
+def test_bad_labels(network, labels, wrong):
+    with pytest.raises(ValueError, match=f"^Labels must be integers from 0 to 9, not {wrong}$"):
+        sample(network, labels, 2)
+
+
+def test_the_true_noise_gives_back_the_image(network):
+    """With an executor that answers with the noise in the image, each step stays on the line to the clean image."""
+    rng = np.random.default_rng(0)
+    clean = rng.uniform(-0.9, 0.9, (1, 1, 8, 8)).astype(np.float32)
+    signal = Schedule().signal
+    start = noise(network, 0, 1)
+    image = math.sqrt(signal[900]) * clean + math.sqrt(1 - signal[900]) * start
+
+    def oracle(layer, values):
+        if layer.name == "head.conv":
+            return start
+        return layer(*values)
+
+    steps = list(ddim(network, image, [3], 10, executor=oracle))
+    assert [(step.index, step.timestep) for step in steps] == [(i, 900 - 100 * i) for i in range(10)]
+    expected = math.sqrt(signal[500]) * clean + math.sqrt(1 - signal[500]) * start
+    np.testing.assert_allclose(steps[3].image, expected, atol=1e-4)
+    np.testing.assert_allclose(steps[-1].image, clean, atol=1e-4)
+
+
+def test_samples_do_not_depend_on_batch_or_count(network):
+    whole = sample(network, [1, 2, 3], 3, seed=5)
+    np.testing.assert_allclose(sample(network, [1, 2, 3], 3, seed=5, batch=2), whole, atol=1e-4)
+    np.testing.assert_allclose(sample(network, [1, 2], 3, seed=5), whole[:2], atol=1e-4)
+    assert np.abs(sample(network, [1, 2, 3], 3, seed=6) - whole).max() > 0.1
+    assert whole.dtype == np.float32 and np.abs(whole).max() <= 1
+
+
+def test_no_images(network):
+    assert sample(network, np.zeros(0, int), 3).shape == (0, 1, 8, 8)
+
+
+def test_fresh_noise_does_not_depend_on_batch_or_count():
+    network, sampler = random_unet(), Sampler(eta=1.0)
+    whole = sample(network, [1, 2, 3], 4, seed=5, sampler=sampler)
+    np.testing.assert_allclose(sample(network, [1, 2, 3], 4, seed=5, batch=2, sampler=sampler), whole, atol=1e-4)
+    assert np.abs(sample(network, [1, 2, 3], 4, seed=5) - whole).max() > 0.1
+    start = noise(network, 5, 3)
+    other = sampler.run(Denoiser(network, [1, 2, 3]), start, 4, seed=6)
+    *_, last = other
+    assert np.abs(last.image - whole).max() > 0.1
+
+
+def test_fresh_noise_is_unit_noise_of_each_step_and_image():
+    """A denoiser that predicts what leaves no image at all: what is left of each step is the noise it added."""
+    sampler, start = Sampler(eta=1.0, clip=False), np.zeros((4, 1, 32, 32), np.float32)
+    here, there = sampler.schedule.levels(5)
+    images = [step.image for step in sampler.run(lambda image, *_: image * 0, start, 5)]
+    variance = (1 - there[0]) / (1 - here[0]) * (1 - here[0] / there[0])
+    fresh = [images[0] / variance**0.5]
+    for before, after, h, t in zip(images, images[1:], here[1:], there[1:], strict=False):
+        variance = (1 - t) / (1 - h) * (1 - h / t)
+        if variance:
+            fresh.append((after - sampler.update(before, before * 0, h, t)) / variance**0.5)
+    assert len(fresh) == 4
+    fresh = np.array(fresh).reshape(16, -1)
+    np.testing.assert_allclose(fresh.std(axis=1), 1, atol=0.1)
+    np.testing.assert_allclose(np.corrcoef(fresh), np.eye(16), atol=0.15)
+
+
+def test_fresh_noise_is_not_the_starting_noise():
+    start = noise(random_unet(), 0, 4)
+    first = next(Sampler(eta=1.0, clip=False).run(lambda image, *_: image * 0, np.zeros_like(start), 5)).image
+    assert abs(np.corrcoef(first.ravel(), start.ravel())[0, 1]) < 0.2
+
+
+def test_a_velocity_is_another_way_to_say_the_noise():
+    network, schedule = random_unet(), Schedule()
+    noisy = Denoiser(network, [1, 2])
+
+    def velocity(image, timestep, index, steps):
+        signal = schedule.signal[timestep]
+        predicted = noisy(image, timestep, index, steps)
+        clean = (image - np.sqrt(1 - signal) * predicted) / np.sqrt(signal)
+        return (np.sqrt(signal) * predicted - np.sqrt(1 - signal) * clean).astype(np.float32)
+
+    start = noise(network, 0, 2)
+    *_, expected = Sampler().run(noisy, start, 5)
+    *_, found = Sampler(prediction="velocity").run(velocity, start, 5)
+    np.testing.assert_allclose(found.image, expected.image, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"eta": -0.1}, "Sampler eta must be from 0 to 1, not -0.1"),
+        ({"prediction": "noises"}, "Sampler prediction must be one of the known names, not 'noises'; did you mean no"),
+    ],
+)
+def test_bad_sampler(options, message):
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
+        Sampler(**options)
+
+
+def test_a_denoiser_needs_an_image_and_a_finite_guidance(network):
+    with pytest.raises(ValueError, match="^Conditioning of a sampling must be of at least one image, not of none$"):
+        Denoiser(network, [])
+    with pytest.raises(ValueError, match="^Guidance must be finite, not inf$"):
+        Denoiser(network, [1], guidance=float("inf"))

@@ -1,0 +1,147 @@
+import re
+
+import numpy as np
+import pytest
+
+from golden.diffusion import zoo
+from golden.diffusion.zoo import Recording, capture
+
+pytestmark = pytest.mark.golden
+
+
+@pytest.fixture(scope="module")
+def unet():
+    return zoo.load("unet")
+
+
+@pytest.fixture(scope="module")
+def recorded():
+    return zoo.recorded()
+
+
+def test_shipped_recording_is_the_convolution_of_a_block(recorded):
+    assert recorded.kind == "convolution" and recorded.weight.shape == (64, 64, 3, 3) and recorded.stride == 1
+    assert recorded.followed_by == ("add_channel", "group_norm", "relu", "convolution") and recorded.relu
+    assert recorded.total == 50
+    assert recorded.steps.tolist() == list(range(50)) and recorded.timesteps.tolist() == list(range(980, -1, -20))
+    assert recorded.inputs[0].shape == recorded.output.shape == (50, 1, 64, 8, 8)
+    assert recorded.inputs[0].dtype == recorded.output.dtype == recorded.weight.dtype == np.float16
+    assert recorded.shift.shape == (50, 1, 64)
+    assert recorded.norm_weight.shape == recorded.norm_bias.shape == (64,) and recorded.norm_groups == 8
+    assert not recorded.before[0].any()
+
+
+def test_shipped_recording_is_what_the_network_does_now(recorded, unet):
+    """The weights are those of the network, the inputs follow from the seed, up to float32 in another order."""
+    layer = unet.by_name[recorded.layer]
+    assert np.array_equal(recorded.weight, layer.weight) and np.array_equal(recorded.bias, layer.bias)
+    again = capture(unet, recorded.layer, recorded.labels, steps=50, last=3, seed=recorded.seed, half=True)
+    now, then = again.inputs[0].astype(np.float32), recorded.inputs[0][:3].astype(np.float32)
+    assert np.abs(now - then).max() <= 2e-3 * np.abs(then).max()
+
+
+def test_outputs_of_the_shipped_recording_follow_from_its_inputs(recorded):
+    """Y = W X + b in float64, one tap at a time."""
+    x = np.pad(recorded.inputs[0][:, 0].astype(np.float64), ((0, 0), (0, 0), (1, 1), (1, 1)))
+    y = np.zeros((50, 64, 8, 8)) + recorded.bias[:, None, None]
+    for i in range(3):
+        for j in range(3):
+            y += np.tensordot(recorded.weight[:, :, i, j], x[:, :, i : i + 8, j : j + 8], (1, 1)).swapaxes(0, 1)
+    np.testing.assert_allclose(recorded.output[:, 0], y, rtol=2**-10, atol=1e-4)
+
+
+def test_deltas_are_small_and_not_empty(recorded):
+    deltas = recorded.deltas()
+    assert deltas.dtype == np.float16 and deltas.shape == recorded.inputs[0].shape
+    assert np.array_equal(deltas[0], recorded.inputs[0][0])
+    later, raw = np.abs(deltas[1:].astype(float)).mean(), np.abs(recorded.inputs[0].astype(float)).mean()
+    assert 0 < later < raw / 4
+    assert np.isfinite(deltas).all()
+
+
+@pytest.mark.parametrize("n", [16, 32, 60, 64])
+def test_groups(recorded, n):
+    groups = recorded.groups(n)
+    count = -(-64 // n)
+    assert groups.shape == (50, 64, count, n) and groups.dtype == np.float16
+    flat = groups.reshape(50, 64, -1)
+    assert not flat[:, :, 64:].any()
+    # position 19 is row 2, column 3
+    np.testing.assert_array_equal(flat[7, 19, :64], recorded.deltas()[7, 0, :, 2, 3])
+
+
+@pytest.mark.parametrize("n", [0, -1, 2.0])
+def test_bad_groups(recorded, n):
+    with pytest.raises(ValueError, match=f"^Lanes n must be a positive integer, not {n!r}$"):
+        recorded.groups(n)
+
+
+@pytest.mark.parametrize("name", ["unet", "unet-silu", "dit"])
+def test_every_kind_of_layer_can_be_captured(name):
+    network = zoo.load(name)
+    for layer in {layer.kind: layer for layer in network.layers}.values():
+        recording = capture(network, layer.name, [3], steps=4, first=0, last=1)
+        assert recording.kind == layer.kind and recording.output.shape[0] == 1
+        assert len(recording.inputs) == len(layer.inputs) == len(recording.before)
+        np.testing.assert_array_equal(layer(*(value[0] for value in recording.inputs)), recording.output[0])
+
+
+@pytest.mark.parametrize("half", [False, True])
+@pytest.mark.parametrize("layer", ["up1.block.conv1", "down1.attention.scores", "label.embedding", "up0.concat"])
+def test_a_part_of_a_sampling_is_that_part_of_the_whole(unet, tmp_path, layer, half):
+    whole = capture(unet, layer, [3, 5], steps=6, last=4, seed=4, half=half)
+    part = capture(unet, layer, [3, 5], steps=6, first=2, last=4, seed=4, half=half)
+    assert part.steps.tolist() == [2, 3] and part.timesteps.tolist() == whole.timesteps[2:4].tolist()
+    np.testing.assert_array_equal(part.output, whole.output[2:4])
+    for operand in range(len(part.inputs)):
+        np.testing.assert_array_equal(part.inputs[operand], whole.inputs[operand][2:4])
+        np.testing.assert_array_equal(part.before[operand], whole.inputs[operand][1])
+        np.testing.assert_array_equal(part.deltas(operand), whole.deltas(operand)[2:4])
+    part.save(tmp_path / "part.npz")
+    again = Recording.load(tmp_path / "part.npz")
+    for name, value in vars(part).items():
+        if isinstance(value, np.ndarray) or (isinstance(value, tuple) and value and isinstance(value[0], np.ndarray)):
+            for a, b in zip(np.atleast_1d(value), np.atleast_1d(getattr(again, name)), strict=True):
+                assert a.dtype == b.dtype
+                np.testing.assert_array_equal(a, b)
+        else:
+            assert getattr(again, name) == value and type(getattr(again, name)) is type(value)
+    with np.load(tmp_path / "part.npz") as file:
+        np.testing.assert_array_equal(file["deltas"], part.deltas())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["part.npz"]
+
+
+def test_what_follows(unet):
+    recording = capture(unet, "down0.block.conv1", [3, 5], steps=2)
+    assert recording.followed_by_names == tuple(f"down0.block.{name}" for name in ("shift", "norm2", "relu2", "conv2"))
+    following = capture(unet, "down0.block.norm2", [3, 5], steps=2)
+    # batch-matrix products of other shapes may round differently, hence not bit for bit
+    np.testing.assert_allclose(recording.output + recording.shift[..., None, None], following.inputs[0], atol=1e-5)
+    assert capture(unet, "head.conv", [3], steps=1).followed_by == ()
+    assert capture(unet, "down0.block.conv2", [3], steps=1).followed_by == ()
+    assert not capture(unet, "down0.block.conv2", [3], steps=1).relu
+
+
+@pytest.mark.parametrize("first, last", [(2, 2), (3, 2), (0, 11), (-1, 3), (10, 11)])
+def test_bad_steps(unet, first, last):
+    message = f"Steps must be a half-open range within 0:10, not {first}:{last}"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        capture(unet, "stem.conv", [3], steps=10, first=first, last=last)
+
+
+def test_unknown_layer(unet):
+    with pytest.raises(ValueError, match=r"^Layer must be one of the known names, not 'stem.cnv'; did you mean stem"):
+        capture(unet, "stem.cnv", [3])
+
+
+def test_load_rejects_other_files(tmp_path):
+    path = tmp_path / "other.npz"
+    with pytest.raises(OSError):
+        Recording.load(path)
+    for content in (b"", b"text", b"PK\x03\x04 cut off"):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"^Recording must be an \.npz of `golden capture`, not "):
+            Recording.load(path)
+    np.savez(path, inputs=np.zeros(3))
+    with pytest.raises(ValueError, match=r" must have format 1, not None$"):
+        Recording.load(path)
