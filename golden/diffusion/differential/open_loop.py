@@ -332,12 +332,8 @@ class OpenLoop(Differential):
         """Axis of a value's channels: that of the product it comes from, unless it was laid out anew since."""
         layer = self._network.by_name.get(name)
         if layer is None:
-            return 1 if len(self._network.inputs[name]) == 3 else -1
-        if layer.kind in ("tokens", "patches", "frame_patches"):
-            return -1
-        if layer.kind in ("image", "unpatch"):
-            return 1
-        return layer.contracted[0] if layer.contracted else self._channels(layer.inputs[0])
+            return -3 if len(self._network.inputs[name]) == 3 else -1
+        return layer.channel_axis or self._channels(layer.inputs[0])
 
     def _masked(
         self, layer: Layer, flow: Flow, mask: np.ndarray, after: np.ndarray, state: np.ndarray

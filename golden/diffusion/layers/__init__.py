@@ -1,8 +1,8 @@
 """The layers of a network: frozen objects that own their parameters and can be evaluated, in float32, by numpy alone.
 
-A layer says what it is (`Layer.kind`), where it stands (`Layer.name`, and in `Layer.inputs` the names of what it
-reads), and what it computes when called. Whoever wants another execution of the same network, a differential one for
-instance, reads the parameters and does not call the layer.
+A layer says what it is (`Layer.kind`), what that is to an executor (`Layer.role`), where it stands (`Layer.name`, and
+in `Layer.inputs` the names of what it reads), and what it computes when called. Whoever wants another execution of the
+same network, a differential one for instance, reads the parameters and does not call the layer.
 
 Images are ``(batch, channels, height, width)``, tokens ``(batch, tokens, channels)``, those of a video
 ``(batch, frames, tokens, channels)``. Groups along a contracted
@@ -11,7 +11,7 @@ dimension run along `Layer.contracted`, for a convolution over its input channel
 
 from collections.abc import Sequence
 
-from golden.diffusion.layers.base import Layer, Shape
+from golden.diffusion.layers.base import Layer, Role, Shape
 from golden.diffusion.layers.combine import Add, AddChannel, AddConstant, Concat, Gate, Modulate
 from golden.diffusion.layers.conditioning import Embedding, TimeEncoding
 from golden.diffusion.layers.contraction import Convolution, Linear, MatMul
@@ -65,4 +65,4 @@ KINDS: Sequence[type[Layer]] = (
 )
 """Every class of layer."""
 
-__all__ = ["KINDS", "Layer", "Shape", *sorted(kind.__name__ for kind in KINDS)]
+__all__ = ["KINDS", "Layer", "Role", "Shape", *sorted(kind.__name__ for kind in KINDS)]

@@ -1,11 +1,37 @@
 """What every layer is."""
 
+import enum
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
 Shape = tuple[int, ...]
+
+
+class Role(enum.Enum):
+    """What a layer does, for whoever executes or counts a network in another way than densely."""
+
+    PRODUCT = "product"
+    """Contracts channels, with weights or with a second activation; its value is state."""
+    SUM = "sum"
+    """Adds values of one unit; its value is state."""
+    MEAN = "mean"
+    """Averages pixels; its value is state."""
+    NORM = "norm"
+    """Normalises a state by its own statistics."""
+    ACTIVATION = "activation"
+    """A function of each element."""
+    SOFTMAX = "softmax"
+    """Exponentials over their sum, along the last axis."""
+    SCALE = "scale"
+    """Products and sums element by element: factors that depend on time, gates, rotations."""
+    MOVE = "move"
+    """The same elements in another order or number."""
+    EMBEDDING = "embedding"
+    """Makes a vector of a timestep or a label."""
+    OTHER = "other"
+    """Anything else, such as a layer class of one's own: evaluated from raw values, without a bit-exact rule."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,17 +49,40 @@ class Layer:
     -------
     kind : str
         What the layer computes, one word for each subclass.
+    role : Role
+        What that is to an executor. What only one class has is asked of the class.
+    stored : bool
+        Whether the value is state of its own: a product, a sum or a mean. Others are made from state when read.
     linear : bool
         True if the layer is linear in its first input once the others are held: it can run on deltas.
     contracted : tuple of int
         Of each operand of a product, the axis that is contracted and whose elements form groups; empty for layers that
-        do not contract.
+        do not contract. All are counted from the end.
+    bilinear : bool
+        Whether it is a product of two activations.
+    channel_axis : int or None
+        Axis of the channels of its value, counted from the end; None: that of its first input.
+    table : str or None
+        Table near memory that evaluates each element (`golden.units.activations`); None: none is needed.
     """
 
     name: str
     inputs: tuple[str, ...]
     kind: ClassVar[str] = ""
+    role: ClassVar[Role] = Role.OTHER
     linear: ClassVar[bool] = False
+    channel_axis: ClassVar[int | None] = None
+    table: ClassVar[str | None] = None
+
+    @property
+    def stored(self) -> bool:
+        """Whether the value is state of its own."""
+        return self.role in (Role.PRODUCT, Role.SUM, Role.MEAN)
+
+    @property
+    def bilinear(self) -> bool:
+        """Whether it is a product of two activations."""
+        return len(self.contracted) == 2
 
     @property
     def contracted(self) -> tuple[int, ...]:

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from golden.diffusion.layers.base import Layer, Shape
+from golden.diffusion.layers.base import Layer, Role, Shape
 
 
 @dataclass(frozen=True, eq=False)
@@ -13,6 +13,7 @@ class Add(Layer):
     """Sum of two values of one shape: a residual connection."""
 
     kind: ClassVar[str] = "add"
+    role: ClassVar[Role] = Role.SUM
     linear: ClassVar[bool] = True
 
     def __call__(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -25,6 +26,7 @@ class AddChannel(Layer):
     """An image plus one value for each channel: how the time embedding enters a block."""
 
     kind: ClassVar[str] = "add_channel"
+    role: ClassVar[Role] = Role.SUM
     linear: ClassVar[bool] = True
 
     def __call__(self, x: np.ndarray, shift: np.ndarray) -> np.ndarray:
@@ -37,6 +39,7 @@ class Concat(Layer):
     """Channels of two images side by side, the first input's first."""
 
     kind: ClassVar[str] = "concat"
+    role: ClassVar[Role] = Role.MOVE
     linear: ClassVar[bool] = True
 
     def __call__(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -70,6 +73,7 @@ class Modulate(Layer):
 
     axis: int = -1
     kind: ClassVar[str] = "modulate"
+    role: ClassVar[Role] = Role.SCALE
 
     def __call__(self, x: np.ndarray, shift: np.ndarray, scale: np.ndarray) -> np.ndarray:
         """Scale and shift ``(batch, ..., channels)`` by ``(batch, channels)``."""
@@ -89,6 +93,7 @@ class Gate(Layer):
 
     axis: int = -1
     kind: ClassVar[str] = "gate"
+    role: ClassVar[Role] = Role.SCALE
     linear: ClassVar[bool] = True
 
     def __call__(self, x: np.ndarray, gate: np.ndarray) -> np.ndarray:
@@ -108,6 +113,7 @@ class AddConstant(Layer):
 
     table: np.ndarray
     kind: ClassVar[str] = "add_constant"
+    role: ClassVar[Role] = Role.SUM
     linear: ClassVar[bool] = True
 
     def __call__(self, x: np.ndarray) -> np.ndarray:

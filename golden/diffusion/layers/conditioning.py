@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from golden.diffusion.layers.base import Layer, Shape
+from golden.diffusion.layers.base import Layer, Role, Shape
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +29,8 @@ class TimeEncoding(Layer):
     shift: float = 0.0
     sines_first: bool = False
     kind: ClassVar[str] = "time_encoding"
+    role: ClassVar[Role] = Role.EMBEDDING
+    channel_axis: ClassVar[int | None] = -1
 
     def __call__(self, timestep: np.ndarray) -> np.ndarray:
         """Encode ``(batch,)`` timesteps as float32 ``(batch, channels)``."""
@@ -55,6 +57,8 @@ class Embedding(Layer):
 
     weight: np.ndarray
     kind: ClassVar[str] = "embedding"
+    role: ClassVar[Role] = Role.EMBEDDING
+    channel_axis: ClassVar[int | None] = -1
 
     def __call__(self, label: np.ndarray) -> np.ndarray:
         """Look up ``(batch,)`` integer labels."""

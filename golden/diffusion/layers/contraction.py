@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from golden.diffusion.layers.base import Layer, Shape, Weighted
+from golden.diffusion.layers.base import Layer, Role, Shape, Weighted
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,12 +24,14 @@ class Convolution(Weighted):
 
     stride: int = 1
     kind: ClassVar[str] = "convolution"
+    role: ClassVar[Role] = Role.PRODUCT
+    channel_axis: ClassVar[int | None] = -3
     linear: ClassVar[bool] = True
 
     @property
     def contracted(self) -> tuple[int, ...]:
         """Input channels."""
-        return (1,)
+        return (-3,)
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """Convolve images ``(batch, in, height, width)``."""
@@ -84,6 +86,8 @@ class Linear(Weighted):
     """
 
     kind: ClassVar[str] = "linear"
+    role: ClassVar[Role] = Role.PRODUCT
+    channel_axis: ClassVar[int | None] = -1
     linear: ClassVar[bool] = True
 
     @property
@@ -123,6 +127,8 @@ class MatMul(Layer):
     transposed: bool = False
     scale: float = 1.0
     kind: ClassVar[str] = "matmul"
+    role: ClassVar[Role] = Role.PRODUCT
+    channel_axis: ClassVar[int | None] = -1
     linear: ClassVar[bool] = True
 
     @property

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from golden.diffusion.layers.base import Layer
+from golden.diffusion.layers.base import Layer, Role
 
 # W. J. Cody, "Rational Chebyshev approximations for the error function", 1969, as in SPECFUN's CALERF: erf(z) = z A/B
 # of z^2 up to 0.46875, erfc(z) = exp(-z^2) C/D of z up to 4; leading coefficient first, ...
@@ -37,6 +37,8 @@ class ErfGELU(Layer):
     """
 
     kind: ClassVar[str] = "erf_gelu"
+    role: ClassVar[Role] = Role.ACTIVATION
+    table: ClassVar[str | None] = "erf_gelu"
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """Weight by the normal distribution."""
@@ -48,6 +50,7 @@ class Multiply(Layer):
     """Product of two values of one shape, element by element: the gate of GEGLU. Both change from step to step."""
 
     kind: ClassVar[str] = "multiply"
+    role: ClassVar[Role] = Role.SCALE
     linear: ClassVar[bool] = True
 
     def __call__(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from golden.diffusion.layers.base import Layer, Weighted
+from golden.diffusion.layers.base import Layer, Role, Weighted
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,6 +25,7 @@ class GroupNorm(Weighted):
     groups: int = 1
     epsilon: float = 1e-5
     kind: ClassVar[str] = "group_norm"
+    role: ClassVar[Role] = Role.NORM
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """Normalise images ``(batch, channels, height, width)`` with their own statistics."""
@@ -56,6 +57,7 @@ class LayerNorm(Layer):
 
     epsilon: float = 1e-6
     kind: ClassVar[str] = "layer_norm"
+    role: ClassVar[Role] = Role.NORM
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """Normalise ``(..., channels)`` with its own statistics."""

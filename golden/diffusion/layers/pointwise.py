@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from golden.diffusion.layers.base import Layer
+from golden.diffusion.layers.base import Layer, Role
 
 
 @dataclass(frozen=True, eq=False)
@@ -14,6 +14,7 @@ class ReLU(Layer):
     """``max(x, 0)``."""
 
     kind: ClassVar[str] = "relu"
+    role: ClassVar[Role] = Role.ACTIVATION
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """Clamp below at zero."""
@@ -25,6 +26,8 @@ class Softmax(Layer):
     """``exp(x) / sum(exp(x))`` along the last axis."""
 
     kind: ClassVar[str] = "softmax"
+    role: ClassVar[Role] = Role.SOFTMAX
+    table: ClassVar[str | None] = "exp"
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """Normalised exponentials; the largest is subtracted first, so nothing overflows."""
@@ -37,6 +40,8 @@ class SiLU(Layer):
     """``x / (1 + exp(-x))``."""
 
     kind: ClassVar[str] = "silu"
+    role: ClassVar[Role] = Role.ACTIVATION
+    table: ClassVar[str | None] = "silu"
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """Multiply by the logistic function."""
@@ -52,6 +57,8 @@ class GELU(Layer):
     """
 
     kind: ClassVar[str] = "gelu"
+    role: ClassVar[Role] = Role.ACTIVATION
+    table: ClassVar[str | None] = "gelu"
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """Weight by the approximate normal distribution."""

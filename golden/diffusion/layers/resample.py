@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from golden.diffusion.layers.base import Layer, Shape
+from golden.diffusion.layers.base import Layer, Role, Shape
 from golden.diffusion.layers.contraction import Convolution
 
 
@@ -21,6 +21,7 @@ class AveragePool(Layer):
 
     factor: int = 2
     kind: ClassVar[str] = "average_pool"
+    role: ClassVar[Role] = Role.MEAN
     linear: ClassVar[bool] = True
 
     def __call__(self, x: np.ndarray) -> np.ndarray:

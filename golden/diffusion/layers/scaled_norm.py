@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from golden.diffusion.layers.base import Layer, Weighted
+from golden.diffusion.layers.base import Layer, Role, Weighted
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,6 +22,7 @@ class AffineLayerNorm(Weighted):
 
     epsilon: float = 1e-5
     kind: ClassVar[str] = "affine_layer_norm"
+    role: ClassVar[Role] = Role.NORM
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """Normalise ``(..., channels)`` with its own statistics."""
@@ -55,6 +56,7 @@ class RMSNorm(Layer):
     weight: np.ndarray
     epsilon: float = 1e-6
     kind: ClassVar[str] = "rms_norm"
+    role: ClassVar[Role] = Role.NORM
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """Normalise ``(..., channels)`` with its own statistics."""

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from golden.diffusion.layers.base import Layer, Shape
+from golden.diffusion.layers.base import Layer, Role, Shape
 
 
 @dataclass(frozen=True, eq=False)
@@ -14,6 +14,7 @@ class Upsample(Layer):
 
     factor: int = 2
     kind: ClassVar[str] = "upsample"
+    role: ClassVar[Role] = Role.MOVE
     linear: ClassVar[bool] = True
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
@@ -31,6 +32,8 @@ class Mean(Layer):
     """Mean of each channel over the pixels of an image."""
 
     kind: ClassVar[str] = "mean"
+    role: ClassVar[Role] = Role.MEAN
+    channel_axis: ClassVar[int | None] = -1
     linear: ClassVar[bool] = True
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
@@ -51,6 +54,8 @@ class Tokens(Layer):
     """An image as tokens, one for each pixel, row by row."""
 
     kind: ClassVar[str] = "tokens"
+    role: ClassVar[Role] = Role.MOVE
+    channel_axis: ClassVar[int | None] = -1
     linear: ClassVar[bool] = True
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
@@ -68,6 +73,8 @@ class Image(Layer):
     """Tokens as a square image: the inverse of `Tokens`."""
 
     kind: ClassVar[str] = "image"
+    role: ClassVar[Role] = Role.MOVE
+    channel_axis: ClassVar[int | None] = -3
     linear: ClassVar[bool] = True
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
@@ -93,6 +100,8 @@ class Patches(Layer):
 
     size: int = 2
     kind: ClassVar[str] = "patches"
+    role: ClassVar[Role] = Role.MOVE
+    channel_axis: ClassVar[int | None] = -1
     linear: ClassVar[bool] = True
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
@@ -119,6 +128,8 @@ class Unpatch(Layer):
 
     size: int = 2
     kind: ClassVar[str] = "unpatch"
+    role: ClassVar[Role] = Role.MOVE
+    channel_axis: ClassVar[int | None] = -3
     linear: ClassVar[bool] = True
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
@@ -146,6 +157,7 @@ class Heads(Layer):
 
     heads: int = 1
     kind: ClassVar[str] = "heads"
+    role: ClassVar[Role] = Role.MOVE
     linear: ClassVar[bool] = True
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
@@ -163,6 +175,7 @@ class Joined(Layer):
     """Attention heads side by side as the channels of tokens: the inverse of `Heads`."""
 
     kind: ClassVar[str] = "joined"
+    role: ClassVar[Role] = Role.MOVE
     linear: ClassVar[bool] = True
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
@@ -188,6 +201,7 @@ class Part(Layer):
     index: int = 0
     parts: int = 1
     kind: ClassVar[str] = "part"
+    role: ClassVar[Role] = Role.MOVE
     linear: ClassVar[bool] = True
 
     def __call__(self, x: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from golden.diffusion.layers.base import Layer, Shape
+from golden.diffusion.layers.base import Layer, Role, Shape
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,6 +25,8 @@ class FramePatches(Layer):
 
     size: int = 2
     kind: ClassVar[str] = "frame_patches"
+    role: ClassVar[Role] = Role.MOVE
+    channel_axis: ClassVar[int | None] = -1
     linear: ClassVar[bool] = True
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
@@ -54,6 +56,8 @@ class FrameUnpatch(Layer):
     size: int = 2
     rows: int = 1
     kind: ClassVar[str] = "frame_unpatch"
+    role: ClassVar[Role] = Role.MOVE
+    channel_axis: ClassVar[int | None] = -4
     linear: ClassVar[bool] = True
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
@@ -80,6 +84,7 @@ class Permuted(Layer):
 
     axes: tuple[int, ...] = (0, 2, 1, 3)
     kind: ClassVar[str] = "permuted"
+    role: ClassVar[Role] = Role.MOVE
     linear: ClassVar[bool] = True
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
@@ -96,6 +101,7 @@ class Merged(Layer):
     """Tokens of all frames in one row, frame after frame."""
 
     kind: ClassVar[str] = "merged"
+    role: ClassVar[Role] = Role.MOVE
     linear: ClassVar[bool] = True
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
@@ -120,6 +126,7 @@ class Framed(Layer):
 
     frames: int = 1
     kind: ClassVar[str] = "framed"
+    role: ClassVar[Role] = Role.MOVE
     linear: ClassVar[bool] = True
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
@@ -147,6 +154,7 @@ class Rotary(Layer):
 
     period: float = 10_000.0
     kind: ClassVar[str] = "rotary"
+    role: ClassVar[Role] = Role.SCALE
     linear: ClassVar[bool] = True
 
     def __call__(self, x: np.ndarray) -> np.ndarray:

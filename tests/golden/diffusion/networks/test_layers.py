@@ -231,8 +231,29 @@ def test_heads_joined_and_part(rng):
 
 
 def test_contracted_axes(rng):
-    assert layers.Convolution("c", ("x",), values(rng, 3, 3, 3, 3), values(rng, 3)).contracted == (1,)
+    assert layers.Convolution("c", ("x",), values(rng, 3, 3, 3, 3), values(rng, 3)).contracted == (-3,)
     assert layers.Linear("l", ("x",), values(rng, 3, 4), values(rng, 3)).contracted == (-1,)
     assert layers.MatMul("m", ("a", "b")).contracted == (-1, -2)
     assert layers.MatMul("m", ("a", "b"), transposed=True).contracted == (-1, -1)
     assert layers.ReLU("r", ("x",)).contracted == ()
+
+
+def test_every_layer_has_a_role():
+    roles = {role: {kind.kind for kind in layers.KINDS if kind.role is role} for role in layers.Role}
+    assert roles[layers.Role.PRODUCT] == {"convolution", "linear", "matmul"}
+    assert roles[layers.Role.SUM] == {"add", "add_channel", "add_constant"}
+    assert roles[layers.Role.MEAN] == {"mean", "average_pool"}
+    assert not roles[layers.Role.OTHER]
+    for kind in layers.KINDS:
+        assert kind.linear or kind.role not in (layers.Role.PRODUCT, layers.Role.SUM, layers.Role.MOVE)
+
+
+def test_a_layer_of_ones_own_has_no_role_but_runs():
+    class Square(layers.Layer):
+        def __call__(self, x):
+            return x * x
+
+    square = Square("square", ("x",))
+    assert square.role is layers.Role.OTHER and not square.stored and not square.bilinear
+    x = np.array([3.0], np.float32)
+    agree(square, square(x), [9], x)

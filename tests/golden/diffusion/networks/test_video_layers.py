@@ -80,7 +80,7 @@ def test_corner_convolution(rng, side):
             if y < side[0] and z < side[1]:
                 expected[n, o, row, column] += float(x[n, c, y, z]) * float(weight[o, c, i, j])
     agree(layer, layer(x), expected, x)
-    assert layer.contracted == (1,) and layer.kind == "convolution"
+    assert layer.contracted == (-3,) and layer.kind == "convolution"
     np.testing.assert_allclose(layer.product(x, 2 * weight), 2 * (layer(x) - bias[:, None, None]), rtol=1e-4, atol=1e-5)
     assert layer.macs(x.shape) == expected.size * 27
 
