@@ -3,13 +3,10 @@
 import dataclasses
 import json
 import typing
-from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from golden.common import names as known
-
-SCHEMA = 1
-"""Version of the JSON configuration files; see ``docs/formats.md``."""
+from golden.common.checked import Range, Rule, Stored, described
 
 ZERO_GROUP = 62
 """Exponent code of a group whose digits are all zero and that carries no outlier."""
@@ -26,50 +23,14 @@ EXPONENT_WIDTH = 6
 SCALE_WIDTH = 9
 """Bits of the signed binary scale that goes with weights and channels."""
 
-
-def read_json(what: str, path: Path | str) -> Any:
-    """Content of a JSON file.
-
-    Raises
-    ------
-    OSError
-        If it cannot be read.
-    ValueError
-        If it is not JSON, nested too deeply, or has a key twice; the sentence begins with `what`. Or if its ``schema``
-        is no integer.
-    """
-    try:
-        found = json.loads(Path(path).read_text(encoding="utf-8"), object_pairs_hook=_object)
-    except RecursionError:
-        raise ValueError(f"{what} must be JSON, not {str(path)!r}: it is nested too deeply") from None
-    except ValueError as error:
-        raise ValueError(f"{what} must be JSON, not {str(path)!r}: {error}") from error
-    schema = found.get("schema", SCHEMA) if isinstance(found, dict) else SCHEMA
-    if type(schema) is not int:
-        raise ValueError(f"{what} must have an integer as schema, not {schema!r}")
-    return found
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in found:
-            raise ValueError(f"key {key!r} stands twice")
-        found[key] = value
-    return found
-
-
-def _number(low: int, high: int, default: int, help: str) -> Any:
-    return dataclasses.field(default=default, metadata={"help": help, "low": low, "high": high})
-
-
-def _choice(default: str, help: str) -> Any:
-    return dataclasses.field(default=default, metadata={"help": help})
+_POWER_OF_TWO = Rule("a power of two", lambda value: value & (value - 1) == 0)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Parameters:
+class Parameters(Stored, noun="a configuration", schema=1):
     """Parameters of a machine. ``docs/architecture.md`` explains each; ``metadata["help"]`` says it in a line.
+
+    ``docs/formats.md`` describes the JSON configuration files.
 
     Raises
     ------
@@ -79,40 +40,43 @@ class Parameters:
         If a value is outside its range, or two values exclude each other.
     """
 
-    digit_width: int = _number(2, 8, 3, "k, bits of a digit")
-    lanes: int = _number(4, 64, 16, "n, lanes of a group")
-    outliers: int = _number(0, 8, 1, "m, outliers a group can carry")
-    exponent_policy: Literal["group", "layer"] = _choice("group", "who chooses the exponent: each group, or the layer")
-    overflow_policy: Literal["saturate", "replay"] = _choice(
+    digit_width: Annotated[int, Range(2, 8)] = described(3, "k, bits of a digit")
+    lanes: Annotated[int, Range(4, 64)] = described(16, "n, lanes of a group")
+    outliers: Annotated[int, Range(0, 8)] = described(1, "m, outliers a group can carry")
+    exponent_policy: Literal["group", "layer"] = described(
+        "group", "who chooses the exponent: each group, or the layer"
+    )
+    overflow_policy: Literal["saturate", "replay"] = described(
         "saturate", "what happens to the overflows past the m-th (exponent_policy layer only)"
     )
-    weight_format: Literal["float16", "bfloat16"] = _choice("float16", "format the weights come in")
-    weight_form: Literal["float", "aligned"] = _choice("aligned", "weights enter as floats, or aligned to a group")
-    fraction_bits: int = _number(7, 16, 12, "F, fraction bits of aligned weights")
-    weight_exponent_min: int = _number(-126, 127, -14, "declared least exponent of a weight (float form)")
-    weight_exponent_max: int = _number(-126, 127, 15, "declared largest exponent of a weight (float form)")
-    accumulator_width: int = _number(16, 128, 32, "W, bits of an accumulator")
-    output_passes: int = _number(1, 4, 4, "passes in which output deltas leave the array; the joint form takes none")
-    mask_operand: Literal["digits", "values"] = _choice("digits", "what the sign mask masks")
-    mask_width: int = _number(1, 4, 1, "s, bits of a mask: 1 sign mask, 2 to 4 segment mask")
-    flip_repair: bool = dataclasses.field(
-        default=False, metadata={"help": "send exact corrections for elements whose mask changed"}
+    weight_format: Literal["float16", "bfloat16"] = described("float16", "format the weights come in")
+    weight_form: Literal["float", "aligned"] = described("aligned", "weights enter as floats, or aligned to a group")
+    fraction_bits: Annotated[int, Range(7, 16)] = described(12, "F, fraction bits of aligned weights")
+    weight_exponent_min: Annotated[int, Range(-126, 127)] = described(
+        -14, "declared least exponent of a weight (float form)"
     )
-    state_format: Literal["fixed", "float16"] = _choice("fixed", "format of the state near memory")
-    state_width: int = _number(16, 24, 24, "bits of a fixed-point state element")
-    memory_lanes: int = _number(1, 64, 4, "state elements in a memory word; divides lanes")
-    link_width: int = _number(32, 512, 64, "bits of a word on the compressed link; a power of two")
-    pipeline_depth: int = _number(1, 16, 16, "at most this many register stages in a unit")
-    rows: int = _number(1, 128, 2, "rows (positions) of the array")
-    columns: int = _number(1, 128, 4, "columns (output channels) of the array")
+    weight_exponent_max: Annotated[int, Range(-126, 127)] = described(
+        15, "declared largest exponent of a weight (float form)"
+    )
+    accumulator_width: Annotated[int, Range(16, 128)] = described(32, "W, bits of an accumulator")
+    output_passes: Annotated[int, Range(1, 4)] = described(
+        4, "passes in which output deltas leave the array; the joint form takes none"
+    )
+    mask_operand: Literal["digits", "values"] = described("digits", "what the sign mask masks")
+    mask_width: Annotated[int, Range(1, 4)] = described(1, "s, bits of a mask: 1 sign mask, 2 to 4 segment mask")
+    flip_repair: bool = described(False, "send exact corrections for elements whose mask changed")
+    state_format: Literal["fixed", "float16"] = described("fixed", "format of the state near memory")
+    state_width: Annotated[int, Range(16, 24)] = described(24, "bits of a fixed-point state element")
+    memory_lanes: Annotated[int, Range(1, 64)] = described(4, "state elements in a memory word; divides lanes")
+    link_width: Annotated[int, Range(32, 512), _POWER_OF_TWO] = described(
+        64, "bits of a word on the compressed link; a power of two"
+    )
+    pipeline_depth: Annotated[int, Range(1, 16)] = described(16, "at most this many register stages in a unit")
+    rows: Annotated[int, Range(1, 128)] = described(2, "rows (positions) of the array")
+    columns: Annotated[int, Range(1, 128)] = described(4, "columns (output channels) of the array")
 
-    def __post_init__(self) -> None:
-        """Check every rule, once."""
-        for field in dataclasses.fields(self):
-            _check(field, getattr(self, field.name))
-        self._check_together()
-
-    def _check_together(self) -> None:
+    def check_together(self) -> None:
+        """Check the rules between parameters."""
         if self.outliers > self.lanes:
             raise ValueError(f"outliers must be at most lanes = {self.lanes}, not {self.outliers}")
         if self.exponent_policy == "layer" and self.overflow_policy == "saturate" and self.output_passes > 1:
@@ -147,8 +111,6 @@ class Parameters:
             raise ValueError(f"flip_repair must be false with mask_width {self.mask_width}, not true")
         if self.lanes % self.memory_lanes:
             raise ValueError(f"memory_lanes must divide lanes = {self.lanes}, not {self.memory_lanes}")
-        if self.link_width & (self.link_width - 1):
-            raise ValueError(f"link_width must be a power of two, not {self.link_width}")
 
     # Derived values -------------------------------------------------------------------------------------------------
 
@@ -207,48 +169,6 @@ class Parameters:
         """Memory words of the state of one vector."""
         return self.lanes // self.memory_lanes
 
-    # JSON -----------------------------------------------------------------------------------------------------------
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the parameters as a mapping with ``schema``, ready for JSON."""
-        return {"schema": SCHEMA, **dataclasses.asdict(self)}
-
-    @classmethod
-    def from_dict(cls, mapping: Any, *, base: "Parameters | None" = None) -> "Parameters":
-        """Read a mapping; keys left out keep the value of `base` (default: the class's defaults).
-
-        Raises
-        ------
-        TypeError
-            If `mapping` is no mapping or a value has the wrong type.
-        ValueError
-            If ``schema`` is missing or not 1, a key is unknown, or a rule is broken.
-        """
-        if not isinstance(mapping, dict):
-            raise TypeError(f"A configuration must be a JSON object, not {type(mapping).__name__}")
-        values = dict(mapping)
-        schema = values.pop("schema", None)
-        if type(schema) is not int or schema != SCHEMA:  # True is 1, too
-            raise ValueError(f"schema of a configuration must be {SCHEMA}, not {schema!r}")
-        names = [field.name for field in dataclasses.fields(cls)]
-        for key in values:
-            if key not in names:
-                raise ValueError(known.unknown("Key of a configuration", key, names))
-        return dataclasses.replace(base or cls(), **values)
-
-    @classmethod
-    def from_file(cls, path: Path | str) -> "Parameters":
-        """Read a JSON configuration file (``docs/formats.md``).
-
-        Raises
-        ------
-        OSError
-            If the file cannot be read.
-        ValueError, TypeError
-            If it is not JSON or breaks a rule.
-        """
-        return cls.from_dict(read_json("A configuration file", path))
-
     def with_settings(self, settings: typing.Iterable[str]) -> "Parameters":
         """Apply ``key=value`` texts, all at once.
 
@@ -257,7 +177,7 @@ class Parameters:
         ValueError
             If a text is not ``key=value``, the key is unknown, or the value breaks a rule.
         """
-        values: dict[str, Any] = {"schema": SCHEMA}
+        values: dict[str, Any] = {"schema": self._schema}
         for setting in settings:
             key, equals, text = setting.partition("=")
             if not equals:
@@ -271,22 +191,6 @@ def _parse(text: str) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError):
         return text
-
-
-def _check(field: dataclasses.Field, value: Any) -> None:
-    if field.type is int:
-        if not isinstance(value, int) or isinstance(value, bool):
-            raise TypeError(f"{field.name} must be an integer, not {value!r}")
-        low, high = field.metadata["low"], field.metadata["high"]
-        if not low <= value <= high:
-            raise ValueError(f"{field.name} must be in {low}..{high}, not {value}")
-    elif field.type is bool:
-        if not isinstance(value, bool):
-            raise TypeError(f"{field.name} must be true or false, not {value!r}")
-    else:
-        choices = typing.get_args(field.type)
-        if not isinstance(value, str) or value not in choices:
-            raise ValueError(f"{field.name} must be {' or '.join(choices)}, not {value!r}")
 
 
 PRESETS: dict[str, Parameters] = {

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from golden.parameters import Parameters, read_json
+from golden.common.checked import read_json
+from golden.parameters import Parameters
 
 __all__ = ["DENSE", "SHIPPED", "lane", "piece", "read"]
 

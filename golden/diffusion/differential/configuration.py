@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from golden.common import names
-from golden.parameters import Parameters, read_json
+from golden.common.checked import read_json
+from golden.parameters import Parameters
 
 __all__ = [
     "ACTS_IN",

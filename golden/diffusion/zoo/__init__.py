@@ -17,6 +17,7 @@ import safetensors
 import safetensors.numpy
 
 from golden.common import files, names
+from golden.common.checked import read_json
 from golden.diffusion.networks import (
     ClassifierConfig,
     DiTConfig,
@@ -30,7 +31,6 @@ from golden.diffusion.networks import (
 )
 from golden.diffusion.zoo.quality import Statistics
 from golden.diffusion.zoo.recording import Recording, capture
-from golden.parameters import read_json
 
 __all__ = [
     "DATA",

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from golden.common import names
+from golden.common.checked import read_json
 from golden.diffusion.sampling import STABLE_DIFFUSION, Sampler, Schedule
-from golden.parameters import read_json
 
 __all__ = ["DEFAULTS", "FILE", "SCHEDULERS", "find", "read"]
 

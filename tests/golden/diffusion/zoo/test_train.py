@@ -8,8 +8,8 @@ pytestmark = pytest.mark.golden
 
 torch = pytest.importorskip("torch", reason="needs the extra 'train'")
 
-from golden.diffusion import zoo  # noqa: E402
 from golden.__main__ import main  # noqa: E402
+from golden.diffusion import zoo  # noqa: E402
 from golden.diffusion.networks import ClassifierConfig, DiTConfig, Recorder, UNetConfig, initial, stored, unet  # noqa: E402
 from golden.diffusion.zoo import train  # noqa: E402
 
