@@ -74,7 +74,7 @@ def test_build_for_a_target(run, tmp_path):
         (["--set", "lanes=many"], "lanes must be an integer, not 'many'"),
         (["--set", "outliers=8", "--set", "lanes=4", "--set", "memory_lanes=4"], "outliers must be at most lanes = 4"),
         (["--preset", "edge", "--config", "x.json"], "A machine must come from --preset or --config, not both"),
-        (["--config", "missing.json"], "[Errno 2] No such file or directory: 'missing.json'"),
+        (["--config", "missing.json"], "A configuration file must be a file, not 'missing.json', which does not exist"),
         (["--config", "broken.json"], "A configuration file must be JSON, not 'broken.json'"),
         (["--config", "list.json"], "A configuration must be a JSON object, not list"),
         (["--config", "new.json"], "schema of a configuration must be 1, not 2"),
