@@ -333,23 +333,23 @@ class Code:
         first, code = bits[:4], bits[4:10]
         explicit = first == 0b1111
         zero = bits[:3] == 0b001
-        poisoned = explicit & (code == POISONED_GROUP)
-        long_replay = explicit & (code == ZERO_GROUP)
         short_replay = first == 0b0111
-        replay = long_replay | short_replay
-        # Prefix lengths, each with the case it stands for; exactly one case holds.
-        prefixes = {
-            1: ~bits[0],
-            3: bits[0] & ~(bits[1] & bits[2]),
-            4: short_replay,
-            10: explicit & ~long_replay,
-            16: long_replay,
-        }
+        # Prefix lengths, each with the case it stands for; exactly one case holds. A prefix that is refused ends with
+        # the last bit that told so: no bit beyond the end of a block can make a group seem to end before it.
+        prefixes = {1: ~bits[0], 3: bits[0] & ~(bits[1] & bits[2])}
+        if p.replays:
+            poisoned = explicit & (code == POISONED_GROUP)
+            long_replay = explicit & (code == ZERO_GROUP)
+            replay, bad = long_replay | short_replay, Const(0, 1)
+            prefixes |= {4: short_replay, 10: explicit & ~long_replay, 16: long_replay}
+        else:
+            poisoned = explicit & (code >= ZERO_GROUP)
+            replay, bad = short_replay, short_replay | (poisoned & (code == ZERO_GROUP))
+            prefixes |= {10: explicit}
         body = Signal(self.body_width, name="body")
         m.d.comb += body.eq(_one_of([(case, bits[length:]) for length, case in prefixes.items()]))
         listed, plain = Signal(name="measured_listed"), Signal(name="measured_plain")
         m.d.comb += [listed.eq(~zero & ~poisoned), plain.eq(listed & ~replay)]
-        bad = Const(0, 1) if p.replays else replay
         count = Const(0, 0)
         if p.outliers:
             field = body[: self.count_width]
@@ -383,11 +383,13 @@ class Code:
             (prefixes[1], 1 + fixed),
             (prefixes[3] & ~zero, 3 + fixed),
             (zero, 3),
-            (prefixes[4], 4 + self.count_width),
             (prefixes[10] & ~poisoned, 10 + fixed),
             (poisoned, 10),
-            (prefixes[16], 16 + self.count_width),
         ]
+        if p.replays:
+            cases += [(short_replay, 4 + self.count_width), (long_replay, 16 + self.count_width)]
+        else:
+            cases += [(short_replay, 4)]
         early, length = (Signal(range(self.longest + 1), name=name) for name in ("early_length", "measured_length"))
         m.d.comb += early.eq(_one_of([(case, Const(amount)) for case, amount in cases]) + count * self.slot_width)
         if self.planes == 3:

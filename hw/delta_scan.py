@@ -7,6 +7,8 @@ Numbers are *sliced*: a list with one vector for each binary digit, the least fi
 the stream. An operation on two vectors is that operation at every place, and a shift moves all places.
 """
 
+import functools
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -55,7 +57,7 @@ class Scan:
     ) -> tuple[Sliced, dict[str, Value]]:
         """Ends for groups at the first `width` of `bits`, sliced, and `keep` delayed as much; two cuts.
 
-        A group that is refused may end anywhere; one that needs bits after `bits` ends after them.
+        They are those of `Code.measure`, for whatever bits; a group that needs bits after `bits` ends after them.
         """
         self._m = m
         code, n = self.code, self.code.parameters.lanes
@@ -93,11 +95,16 @@ class Scan:
         return self._choose(s.bits, total, slots), keep
 
     def _slots(self, bits: Value) -> Sliced:
-        """Bits of the outliers whose count stands at each place."""
+        """Bits of the outliers whose count stands at each place; none if there are too many, which is refused."""
         slots: Sliced = []
-        size = self.code.slot_width
-        for digit in range(self.code.count_width):
-            field, added = bits[digit:], size << digit
+        size, width, most = self.code.slot_width, self.code.count_width, self.code.parameters.outliers
+        fields = [bits[digit:][: len(bits) - width + 1] for digit in range(width)]
+        refused = [_all_of(fields, count) for count in range(most + 1, 1 << width)]
+        if refused:
+            fits = ~self._named("too_many", functools.reduce(operator.or_, refused))
+            fields = [field & fits for field in fields]
+        for digit, field in enumerate(fields):
+            added = size << digit
             part = [field if added >> place & 1 else Const(0, len(field)) for place in range(added.bit_length())]
             slots = self._add(f"slots{digit}", slots, part, size * self.code.parameters.outliers)
         return slots
@@ -128,7 +135,7 @@ class Scan:
         code, n, width = self.code, self.code.parameters.lanes, self.width
         b = [bits[place:][:width] for place in range(10)]
         explicit = b[0] & b[1] & b[2] & b[3]
-        # Code 62 is refused without replay groups: then its group may end anywhere.
+        # Code 62 is refused without replay groups, and ends where it is.
         special = explicit & b[5] & b[6] & b[7] & b[8] & b[9]
         poisoned = special & b[4] if code.parameters.replays else special
         fields = code.count_width + n
@@ -139,8 +146,10 @@ class Scan:
             (b[0] & ~b[1] & ~b[2], 3, []),
             (poisoned, 10, []),
         ]
-        if code.parameters.replays:
-            replay = b[0] & b[1] & b[2] & ~b[3]
+        replay = b[0] & b[1] & b[2] & ~b[3]
+        if not code.parameters.replays:
+            cases += [(replay, 4, [])]
+        else:
             cases += [
                 (replay, 4 + code.count_width, _from(slots, 4)),
                 (special & ~b[4], 16 + code.count_width, _from(slots, 16)),
@@ -186,6 +195,13 @@ class Scan:
             self._named(f"{name}_{digit}", (select & a[:places]) | (~select & b[:places]))
             for digit, (a, b) in enumerate(zip(one, zero, strict=True))
         ]
+
+
+def _all_of(fields: list[Value], number: int) -> Value:
+    """Where the bits of `fields` are those of `number`."""
+    return functools.reduce(
+        operator.and_, (field if number >> digit & 1 else ~field for digit, field in enumerate(fields))
+    )
 
 
 def _from(planes: Sliced, place: int) -> Sliced:
