@@ -51,7 +51,7 @@ class Group(click.Group):
         except (TypeError, ValueError, OSError) as error:
             if ctx.find_root().params.get("traceback"):
                 raise
-            raise UserError(str(error) or type(error).__name__) from error
+            raise UserError(_sentence(error)) from error
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Usage errors are one sentence too."""
@@ -70,6 +70,12 @@ class Group(click.Group):
             click.echo("Aborted.", err=True)
             raise SystemExit(130) from None
         raise SystemExit(result if isinstance(result, int) else 0)
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename is not None:  # of the system, which writes "[Errno 2] ..."
+        return f"File must be accessible, not {str(error.filename)!r}: {error.strerror.lower()}"
+    return str(error) or type(error).__name__
 
 
 def group(help: str) -> Callable[[Callable[..., Any]], Group]:

@@ -159,9 +159,9 @@ def test_what_is_no_report_of_areas_is_refused(tmp_path, text):
         ("--steps 0", "Steps must be an integer from 1 to 1000, not 0"),
         ("--plot drift.jpg", "Output must end in .png, not 'drift.jpg'"),
         ("--pareto a.png --plot a.png", "Pictures must be two files, not 'a.png' twice"),
-        ("--areas nothing.json", "[Errno 2] No such file or directory: 'nothing.json'"),
+        ("--areas nothing.json", "Areas must be a file, not 'nothing.json', which does not exist"),
         ("--areas /dev/null", "Areas must be a report of `python -m fpga area`, not '/dev/null'"),
-        ("--method nothing.json", "[Errno 2] No such file or directory: 'nothing.json'"),
+        ("--method nothing.json", "A method file must be a file, not 'nothing.json', which does not exist"),
     ],
 )
 def test_bad_input_is_one_sentence(tmp_path, monkeypatch, arguments, message):

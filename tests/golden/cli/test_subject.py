@@ -191,7 +191,7 @@ def test_traffic_needs_no_weights(pipeline, model):
         ),
         ("sample --conditioning none.npz", "Conditioning 'text' must be of at least one image, not of none"),
         ("sample --conditioning pipe/unet/config.json", "Conditioning must be an .npz of numpy.savez, not 'pipe/unet"),
-        ("sample --conditioning nothing.npz", "[Errno 2] No such file or directory: 'nothing.npz'"),
+        ("sample --conditioning nothing.npz", "File must be accessible, not 'nothing.npz': no such file or directory"),
         ("sample --network pipe/scheduler", "Network must be of the zoo or a folder with a config.json, not 'pipe/sch"),
         ("layers --network ./nowhere", "Network must be of the zoo or a folder with a config.json, not './nowhere'"),
         ("traffic --network pip", "Network must be one of the known names, not 'pip'"),
