@@ -14,6 +14,7 @@ from amaranth.hdl import Shape
 
 from golden.common import console
 from golden.diffusion.cost import predict as cost
+from golden.diffusion.cost.layer import LayerShape
 from golden.parameters import DEFAULT_PRESET, PRESETS, Parameters
 from hw.arith.leaves import LEAF_TARGETS
 from hw.units.catalogue import UNITS, unit
@@ -123,7 +124,7 @@ def _shape(command: Callable[..., Any]) -> Callable[..., Any]:
     def wrapped(
         *args: Any, in_channels: int, out_channels: int, kernel: int, stride: int, size: int, batch: int, **others: Any
     ) -> Any:
-        shape = cost.LayerShape(
+        shape = LayerShape(
             in_channels=in_channels,
             out_channels=out_channels,
             kernel=kernel,
@@ -147,12 +148,12 @@ def _facts(name: str, parameters: Parameters) -> dict[str, Any]:
 @options.machine
 @_shape
 @options.as_json
-def explain_command(machine: options.Machine, shape: cost.LayerShape, as_json: bool) -> None:
+def explain_command(machine: options.Machine, shape: LayerShape, as_json: bool) -> None:
     """Say what follows from the parameters, before anything is built: widths, units, cycles and storage."""
     parameters = machine.parameters
     units = [_facts(name, parameters) for name in UNITS]
     derived = cost.machine(parameters)
-    predictions = [prediction.to_dict() for prediction in cost.compare(shape, parameters)]
+    predictions = cost.explain(shape, parameters)
     if as_json:
         result = {
             "machine": machine.name,

@@ -14,17 +14,22 @@ from golden.cli.subject import folder, outline
 from golden.common import console, names
 from golden.diffusion import zoo
 from golden.diffusion.cost import traffic
-from golden.diffusion.cost.traffic import CAMBRICON_D, PAPER, Item, Rates
+from golden.diffusion.cost.cambricon_d import CAMBRICON_D, PAPER, against_dense
+from golden.diffusion.cost.predict import multipliers, predict, total
+from golden.diffusion.cost.rates import Rates
 from golden.diffusion.differential.configuration import Configuration
 from golden.diffusion.networks import published
 from golden.diffusion.networks.graph import Network
 from golden.diffusion.sampling import Schedule
-from golden.parameters import PRESETS, Parameters
+from golden.parameters import DEFAULT_PRESET, PRESETS, Parameters
 
 __all__ = ["command", "flows", "published_rows"]
 
 KINDRED = {"unet2d": "unet-silu", "dit2d": "dit", "stdit": "dit"}
 """Network of the zoo on which rates of a published one are measured, by the builder of the latter."""
+
+ARRAY = 64
+"""FP16 multipliers that every array of the table of flows costs."""
 
 GUIDED = ("sd15",)
 """Published networks that are sampled with guidance: two images, one of them without text."""
@@ -47,6 +52,14 @@ def find(name: str) -> tuple[Network, str]:
     return published.network(name), KINDRED[published.PUBLISHED[name].build.__name__]
 
 
+RIVALS = {
+    "dense FP16": ("dense", Rates(source="exact")),
+    "dense INT8": ("int8", Rates(source="exact")),
+    "Diffy": ("diffy", Rates(source="one pass, no group skipped")),
+}
+"""Flow and rates of the rows beside the methods, on the default machine: they depend on no method."""
+
+
 def flows(
     network: Network, methods: Mapping[str, tuple[Configuration, Rates]], *, batch: int = 1, by: str = "total"
 ) -> list[dict[str, Any]]:
@@ -57,7 +70,7 @@ def flows(
     network : Network
         With or without weights.
     methods : mapping of str to (Configuration, Rates)
-        What to bill beside dense and Diffy. Diffy multiplies digits like those of the first.
+        What to bill beside `RIVALS`.
     batch : int
         Images of the step.
     by : str
@@ -69,40 +82,33 @@ def flows(
         ``network``, ``method``, ``layer``; bytes ``link_in``, ``link_out`` of activations, ``raw`` among them (FP16 in
         the open loop), ``weights``, and behind the engine ``memory_read``, ``memory_written``; ``ratio`` of the link to
         Diffy's 32 bits, ``ratio_groups`` of groups and masks alone to 32 bits for each quantised element (open loop);
-        ``cycles``, and ``speedup`` over dense FP16 multipliers of the same cost; the rates.
+        ``macs``; ``cycles`` of arrays that all cost as much, see `equal_cost`; the rates.
     """
-    first = next(iter(methods.values()))
-    plain = Rates(source="exact")
-    table = {
-        "dense FP16": ("fp16", plain, first[0].machine, None),
-        "dense INT8": ("int8", plain, first[0].machine, None),
-        "Diffy": ("diffy", Rates(passes=first[1].passes, zero_groups=first[1].zero_groups), first[0].machine, None),
-    }
+    table = {name: (flow, rates, PRESETS[DEFAULT_PRESET], "delta") for name, (flow, rates) in RIVALS.items()}
     for name, (configuration, rates) in methods.items():
-        table[name] = (traffic.kind_of(configuration), rates, configuration.machine, configuration)
+        table[name] = (configuration.flow, rates, configuration.machine, configuration.attention)
     found = []
-    for name, (kind, rates, machine, method) in table.items():
-        items = traffic.items(network, batch, "delta" if method is None else method.attention)
-        parts = {item.name: [item] for item in items} if by == "layer" else {"": items}
+    for name, (flow, rates, machine, attention) in table.items():
+        loads = traffic.loads(network, batch, attention)
+        parts = {load.name: [load] for load in loads} if by == "layer" else {"": loads}
         for layer, part in parts.items():
-            bill = traffic.total(traffic.bill(item, kind, rates, machine, method) for item in part)
-            groups = sum(sum(item.groups.values()) for item in part) if kind == "sign_mask" else 0
+            cost = total(predict(load, flow, rates, machine) for load in part)
+            groups = sum(sum(load.groups.values()) for load in part) if flow == "sign_mask" else 0
             found.append(
                 {
                     "network": network.name,
                     "method": name,
                     **({"layer": layer} if by == "layer" else {}),
-                    "link_in": round(bill.link_in),
-                    "link_out": round(bill.link_out),
-                    "raw": round(bill.raw),
-                    "ratio": bill.ratio,
-                    "ratio_groups": (bill.link - bill.raw) / (4 * groups) if groups else None,
-                    "weights": round(bill.weights),
-                    "memory_read": round(bill.read),
-                    "memory_written": round(bill.written),
-                    "macs": bill.macs,
-                    "cycles": round(bill.cycles),
-                    "speedup": bill.dense_cycles / bill.cycles if bill.cycles else None,
+                    "link_in": round(cost.link_in),
+                    "link_out": round(cost.link_out),
+                    "raw": round(cost.raw),
+                    "ratio": cost.ratio,
+                    "ratio_groups": (cost.link - cost.raw) / (4 * groups) if groups else None,
+                    "weights": round(cost.weights),
+                    "memory_read": round(cost.read),
+                    "memory_written": round(cost.written),
+                    "macs": cost.macs,
+                    "cycles": round(cost.cycles * equal_cost(machine)),
                     "input_bits": rates.input_bits or None,
                     "output_bits": rates.output_bits or None,
                     "passes": rates.passes,
@@ -111,6 +117,11 @@ def flows(
                 }
             )
     return found
+
+
+def equal_cost(parameters: Parameters) -> float:
+    """Clocks of an array over those of one of the same groups that costs as much as `ARRAY` FP16 multipliers."""
+    return parameters.rows * parameters.columns * multipliers(parameters) / ARRAY
 
 
 def published_rows(
@@ -128,21 +139,16 @@ def published_rows(
     for name in chosen:
         for machine, (speedup, moved) in CAMBRICON_D[name].items():
             found.append({"network": name, "machine": machine, "speedup": speedup, "traffic": moved, "source": PAPER})
-        table: list[Item] = traffic.items(published.network(name), 2 if name in GUIDED else 1, "raw", modulated=True)
-        first = next(iter(methods.values()))[1]
-        diffy = Rates(passes=first.passes, zero_groups=first.zero_groups)
-        cases: list[tuple[str, str, Rates, Parameters, Configuration | None]] = [
-            ("diffy", "Diffy's dataflow, predicted", diffy, PRESETS["paper"], None)
-        ]
-        for method, (configuration, rates) in methods.items():
+        loads = traffic.loads(published.network(name), 2 if name in GUIDED else 1, "raw", modulated=True)
+        flow, rates = RIVALS["Diffy"]
+        cases = {"Diffy's dataflow": (flow, rates, PRESETS["paper"])}
+        for method, (configuration, own) in methods.items():
             if configuration.flow != "dense":
-                kind = traffic.kind_of(configuration)
-                cases.append((kind, f"{method}, predicted", rates, configuration.machine, configuration))
-        for kind, machine, rates, parameters, one in cases:
-            speedup, moved = traffic.against_dense(table, kind, rates, parameters, one)
-            found.append(
-                {"network": name, "machine": machine, "speedup": speedup, "traffic": moved, "source": rates.source}
-            )
+                cases[method] = (configuration.flow, own, configuration.machine)
+        for machine, (flow, rates, parameters) in cases.items():
+            speedup, moved = against_dense(loads, flow, rates, parameters)
+            row = {"network": name, "machine": f"{machine}, predicted", "speedup": speedup, "traffic": moved}
+            found.append({**row, "source": rates.source})
     return found
 
 
@@ -269,7 +275,10 @@ def command(
 def _print(found: Sequence[Mapping[str, Any]], beside: Sequence[Mapping[str, Any]], batch: int) -> None:
     sizes = ("link_in", "link_out", "raw", "weights", "memory_read", "memory_written")
     hidden = ("macs", "input_bits", "output_bits", "passes", "zero_groups", "rates")
-    title = f"One step, batch {batch}, MB and million cycles; ratio: activations on the link over Diffy's 32 bits"
+    title = (
+        f"One step, batch {batch}, MB; ratio: activations on the link over Diffy's 32 bits; million cycles of arrays "
+        f"that cost as much as {ARRAY} FP16 multipliers"
+    )
     rows = []
     for row in found:
         kept = {key: value for key, value in row.items() if key not in hidden}

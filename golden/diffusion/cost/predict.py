@@ -1,277 +1,237 @@
-"""Predicted cycles, storage and bytes of one layer: the one cost model that every report uses.
+"""The cost model: bytes, clocks and storage of a layer in one step, the same for every report.
 
-Words: a *step* is one clock of the array, in which each of its groups takes one delta group; the *link* lies between
-core and near-memory engine, the *memory side* behind it (the dense and the Diffy flow have no engine: what crosses
-their link crosses their memory side too). A *flow* is how activations travel, see `FLOWS`.
+Words: a *clock of the array* is one in which each of its groups takes one delta group; the *link* lies between core and
+near-memory engine, the *memory side* behind it (dense and Diffy have no engine: what crosses their link crosses their
+memory side too). A *flow* is how activations travel, see `golden.diffusion.cost.flows.FLOWS`.
 """
 
 import dataclasses
-from typing import Any, Literal, get_args
+import math
+from collections.abc import Iterable
+from typing import Any
 
 from golden.common import names
-from golden.parameters import EXPONENT_WIDTH, SCALE_WIDTH, Parameters
+from golden.diffusion.cost.flows import FLOWS
+from golden.diffusion.cost.layer import HALF_BYTES, LayerShape, Load
+from golden.diffusion.cost.rates import Rates, group_bits
+from golden.parameters import Parameters
 from golden.units import delta_compressor
-from golden.units.delta_group import DeltaGroups
 
-__all__ = ["FLOWS", "LayerShape", "Prediction", "Traffic", "compare", "group_bits", "machine", "predict"]
-
-Flow = Literal["dense", "diffy", "sign_mask", "closed_loop"]
-
-FLOWS: dict[str, str] = {
-    "dense": "FP16 values in and out, every step from scratch, on FP16 multipliers of the same cost",
-    "diffy": "deltas taken in the core: raw X(t-1) and Y(t-1) come back from memory, X(t) and Y(t) go there",
-    "sign_mask": "deltas stay on chip; compressed deltas go to the near-memory engine, sign bits come back",
-    "closed_loop": "compressed output deltas go to the near-memory engine, deltas of the true input come back",
-}
-"""Every flow and what it does."""
-
-HALF_BYTES = 2
-"""Bytes of a raw activation or a stored weight."""
+__all__ = ["Cost", "explain", "machine", "multipliers", "predict", "total"]
 
 DIGIT_COST = 0.239
 """Cost of one 3-bit by FP16 multiplier over that of an FP16 by FP16 one. Source: Cambricon-D (ISCA 2024), derived from
 its 60 + 4 multipliers that stand for 18.3."""
 
-REPAIR_BYTES = 8
-"""Bytes of a flip repair on the link: address 32 bits, lane 8, value 16, rounded up to 8 bytes."""
+INT8_COST = DIGIT_COST * 7 / 2
+"""Cost of an 8-bit by FP16 multiplier over that of an FP16 by FP16 one: 7 bits of magnitude instead of 2."""
+
+REPAIR_BITS = 64
+"""Bits of a flip repair on the link: address 32, lane 8, value 16, rounded up to 8 bytes."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class LayerShape:
-    """Shape of a linear layer.
+class Cost:
+    """What a layer or a network costs in one step; costs can be added.
 
-    Parameters
-    ----------
-    kind : str
-        ``"convolution"`` or ``"linear"``; a linear layer has kernel 1 and its tokens as height.
-    in_channels, out_channels : int
-        Channels.
-    kernel, stride : int
-        Of a convolution (square, padded to keep the size).
-    height, width : int
-        Of the input, in pixels.
-    batch : int
-        Images that share the weights of one load.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If a value is no positive integer, or a linear layer has a kernel or a stride.
+    Members
+    -------
+    link_in, link_out : float
+        Bytes of activations to the core and from it.
+    raw : float
+        Those among them that cross in FP16 in the open loop, because they have no delta form.
+    weights : float
+        Bytes of weights, on the same link, once for the batch.
+    read, written : float
+        Bytes of activations and state at memory, behind the near-memory engine.
+    kept : float
+        Bytes of state that stay in memory between steps.
+    yardstick : float
+        Bytes of Diffy's 32 bits: 16 for each input and 16 for each output.
+    cycles, dense_cycles : float
+        Clocks of the array, and those of a dense FP16 array whose multipliers cost as much.
+    macs : int
+        Multiply-accumulates of the layers, each once.
+    work : float
+        Clocks of single lanes that these keep: passes, products of two activations in delta form twice, skipped zero
+        groups taken off (of all rows at a time); lanes that only pad, and tiles that are not full, are left out.
     """
 
-    kind: Literal["convolution", "linear"] = "convolution"
-    in_channels: int
-    out_channels: int
-    kernel: int = 1
-    stride: int = 1
-    height: int = 1
-    width: int = 1
-    batch: int = 1
+    link_in: float = 0.0
+    link_out: float = 0.0
+    raw: float = 0.0
+    weights: float = 0.0
+    read: float = 0.0
+    written: float = 0.0
+    kept: float = 0.0
+    yardstick: float = 0.0
+    cycles: float = 0.0
+    dense_cycles: float = 0.0
+    macs: int = 0
+    work: float = 0.0
 
-    def __post_init__(self) -> None:
-        """Check every rule."""
-        if self.kind not in ("convolution", "linear"):
-            raise ValueError(f"kind must be convolution or linear, not {self.kind!r}")
-        for field in dataclasses.fields(self)[1:]:
-            value = getattr(self, field.name)
-            if not isinstance(value, int) or isinstance(value, bool):
-                raise TypeError(f"{field.name} must be an integer, not {value!r}")
-            if value < 1:
-                raise ValueError(f"{field.name} must be at least 1, not {value}")
-        for name in ("kernel", "stride"):
-            if self.kind == "linear" and getattr(self, name) != 1:
-                raise ValueError(f"{name} of a linear layer must be 1, not {getattr(self, name)}")
+    def __add__(self, other: "Cost") -> "Cost":
+        mine, theirs = dataclasses.asdict(self), dataclasses.asdict(other)
+        return Cost(**{name: mine[name] + theirs[name] for name in mine})
 
     @property
-    def inputs(self) -> int:
-        """Input elements: ``batch * in_channels * height * width``."""
-        return self.batch * self.in_channels * self.height * self.width
+    def link(self) -> float:
+        """Bytes of activations on the link."""
+        return self.link_in + self.link_out
 
     @property
-    def positions(self) -> int:
-        """Output positions: ``batch * ceil(height / stride) * ceil(width / stride)``."""
-        return self.batch * -(-self.height // self.stride) * -(-self.width // self.stride)
+    def ratio(self) -> float | None:
+        """Activations on the link over Diffy's 32 bits; None for what only masks."""
+        return self.link / self.yardstick if self.yardstick else None
 
-    @property
-    def outputs(self) -> int:
-        """Output elements: ``positions * out_channels``."""
-        return self.positions * self.out_channels
+    def clocks(self, parameters: Parameters) -> dict[str, int]:
+        """Clocks that each part of a machine takes; they overlap, so the longest binds.
 
-    @property
-    def macs(self) -> int:
-        """Multiply-accumulates: ``outputs * in_channels * kernel^2``, the padding's included."""
-        return self.outputs * self.in_channels * self.kernel**2
+        Parameters
+        ----------
+        parameters : Parameters
+            The machine.
 
-    def groups_per_output(self, parameters: Parameters) -> int:
-        """Groups of one output: ``kernel^2 * ceil(in_channels / n)``; under the layer policy the contracted indices
-        are flattened first: ``ceil(kernel^2 * in_channels / n)``.
+        Returns
+        -------
+        dict
+            ``compute``: of the array. ``link``: both directions and weights on one bus, `link_width` bits a clock.
+            ``memory``: ``memory_lanes * state_bits`` bits a clock, reads and writes on separate ports; weights are
+            the link's.
         """
-        n = parameters.lanes
-        if parameters.exponent_policy == "layer":
-            return -(-(self.kernel**2) * self.in_channels // n)
-        return self.kernel**2 * -(-self.in_channels // n)
+        p = parameters
+        return {
+            "compute": math.ceil(self.cycles),
+            "link": math.ceil(8 * (self.weights + self.link) / p.link_width),
+            "memory": math.ceil(8 * max(self.read, self.written) / (p.memory_lanes * p.state_bits)),
+        }
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Traffic:
-    """What the deltas of a layer are like. The defaults assume nothing: no group is zero, nothing is compressed.
+def total(costs: Iterable[Cost]) -> Cost:
+    """Sum of costs."""
+    return sum(costs, Cost())
+
+
+def multipliers(parameters: Parameters) -> float:
+    """FP16 by FP16 multipliers that cost as much as those of one group: ``0.239 * (k - 1) / 2 * n + m``, at least 1.
+
+    An int-by-float multiplier is a row of AND gates and an adder for each bit of the magnitude, 0.239 of a float
+    multiplier at k = 3 (published).
+    """
+    return max(DIGIT_COST * (parameters.digit_width - 1) / 2 * parameters.lanes + parameters.outliers, 1.0)
+
+
+def predict(load: Load, flow: str, rates: Rates, parameters: Parameters) -> Cost:
+    """Cost of one layer in one step.
+
+    ``I`` inputs, ``O`` outputs, ``G`` elements quantised in the open loop, ``M`` masked, ``raw`` in FP16 there, ``b``
+    bits of `rates`, ``w`` and ``s`` bits of state and mask, all in bits::
+
+        flow         link in              link out           memory read          memory written       kept
+        dense        16 I                 16 O               as the link          as the link          0
+        int8         8 I                  8 O                as the link          as the link          0
+        raw          b_in I               16 O               16 I                 16 O                 0
+        diffy        16 (I + O)           16 (I + O)         as the link          as the link          16 (I + O)
+        sign_mask    s M + 16 raw in      b_out G + 16 raw   w G + s M + 16 raw   w G + s M + 16 raw   w G + s M
+        closed_loop  b_in I               b_out O            2 w O + w I          w O + w I            w (I + O)
+
+    In the closed loop the engine reads Y twice (statistics, then use), and reads and writes what it holds of X. Where
+    operands are sent raw in every step (`Load.anew`), sums start anew: Y is written and read once, and nothing is kept.
+    With `flip_repair` every flip takes 64 bits more on the way in.
+
+    Clocks of the array are those of one pass (`LayerShape.array_clocks`) times the passes of the operand that is
+    digits. Raw FP16 operands of the open loop's attention go through the m float multipliers of a group, in n / m
+    clocks; without any they are ``ceil(11 / (k - 1))`` passes of digits. Dense arrays have as many multipliers as
+    cost as much, see `multipliers`.
 
     Parameters
     ----------
-    zero_groups : float
-        Share of input groups that are zero and skipped, 0..1.
-    replay_groups : float
-        Replay groups for each input group, 0 or more.
-    input_passes : int
-        Passes in which input deltas come, 1..8.
-    bits_per_element : float or None
-        Compressed bits of one element in one pass, headers and padding included; None: the plain group over its lanes.
-    flips : float
-        Share of elements whose mask changes in a step, 0..1; costs repairs only with `flip_repair`.
-    anew : bool
-        What comes are raw values: the sums start anew, and nothing of the step before is read or kept. Of the flows
-        diffy, which then moves what dense does, and closed_loop.
+    load : Load
+        The layer.
+    flow : str
+        One of `FLOWS`.
+    rates : Rates
+        Bits and passes.
+    parameters : Parameters
+        The machine.
 
     Raises
     ------
     ValueError
-        If a value is out of range.
+        If there is no such flow.
     """
-
-    zero_groups: float = 0.0
-    replay_groups: float = 0.0
-    input_passes: int = 1
-    bits_per_element: float | None = None
-    flips: float = 0.0
-    anew: bool = False
-
-    def __post_init__(self) -> None:
-        """Check every rule."""
-        for name in ("zero_groups", "flips"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} must be in 0..1, not {getattr(self, name)}")
-        if self.replay_groups < 0:
-            raise ValueError(f"replay_groups must be at least 0, not {self.replay_groups}")
-        if self.input_passes not in range(1, 9):
-            raise ValueError(f"input_passes must be in 1..8, not {self.input_passes}")
-        if self.bits_per_element is not None and self.bits_per_element < 0:
-            raise ValueError(f"bits_per_element must be at least 0, not {self.bits_per_element}")
-
-    @classmethod
-    def measured(
-        cls,
-        groups: DeltaGroups,
-        parameters: Parameters,
-        *,
-        passes: int = 1,
-        elements: int | None = None,
-        flips: float = 0,
-    ) -> "Traffic":
-        """Figures of real groups, the compressed size among them.
-
-        Parameters
-        ----------
-        groups, passes, elements :
-            As for `delta_compressor.cost`.
-        flips : float
-            As above.
-        """
-        if len(groups) == 0:
-            raise ValueError("Groups to measure must be at least one, not none")
-        counted = int((~groups.replay).sum())
-        spent = delta_compressor.cost(groups, parameters, passes=passes, elements=elements)
-        return cls(
-            zero_groups=float(groups.zero.sum() / counted),
-            replay_groups=float(groups.replay.sum() / counted),
-            input_passes=passes,
-            bits_per_element=spent.per_element / passes,
-            flips=flips,
-        )
+    names.lookup("Flow", flow, FLOWS)
+    link_in, link_out, read, written, kept = (bits / 8 for bits in _crossing(load, flow, rates, parameters))
+    dense_cycles = sum(shape.dense_clocks(parameters, multipliers(parameters)) for shape in load.dense)
+    macs = sum(shape.macs for shape in load.dense)
+    cycles, work = float(dense_cycles), float(macs)
+    if flow == "int8":
+        cycles *= INT8_COST
+    elif flow != "dense":
+        cycles, work = _array(load, flow, rates, parameters)
+    scales = parameters.weight_form == "aligned" and flow not in ("dense", "int8")
+    weights = sum(shape.weight_bytes(parameters, scales=scales) for shape in load.dense) if load.weights else 0
+    return Cost(
+        link_in=link_in,
+        link_out=link_out,
+        raw=HALF_BYTES * (load.raw_in + load.raw_out) if flow == "sign_mask" else 0.0,
+        weights=weights / (2 if flow == "int8" else 1),
+        read=read,
+        written=written,
+        kept=kept,
+        yardstick=HALF_BYTES * (load.inputs + load.outputs),
+        cycles=cycles,
+        dense_cycles=dense_cycles,
+        macs=macs,
+        work=work,
+    )
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Prediction:
-    """Cost of one layer in one step of the sampling.
-
-    Members
-    -------
-    flow : str
-        One of `FLOWS`.
-    compute_cycles : int
-        Steps of the array.
-    link_cycles : int
-        Clocks in which the link carries its bytes at `link_width` bits a clock, both directions and weights on one bus.
-    memory_cycles : int
-        Clocks in which memory carries its state at ``memory_lanes * state_bits`` bits a clock, reads and writes on
-        separate ports; weights are the link's.
-    cycles : int
-        The largest of the three: they overlap.
-    bound : str
-        Which one that is.
-    utilisation : float
-        Multiplications of the layer over those the array could do in `cycles`; more than 1 if skipping pays.
-    weight_bytes : int
-        Weights in, once for the whole batch.
-    link_in_bytes, link_out_bytes : int
-        Activations towards and from the core, without weights.
-    memory_read_bytes, memory_write_bytes : int
-        Activations and state at memory, without weights.
-    state_bytes : int
-        What stays in memory between steps.
-    input_buffer_bytes : int
-        The layer's whole input on chip, as plain groups (FP16 in the dense flow).
-    weight_buffer_bytes : int
-        One output tile's weights, twice (one in use, one arriving).
-    accumulator_bytes : int
-        All accumulators of the array.
-    """
-
-    flow: str
-    compute_cycles: int
-    link_cycles: int
-    memory_cycles: int
-    cycles: int
-    bound: str
-    utilisation: float
-    weight_bytes: int
-    link_in_bytes: int
-    link_out_bytes: int
-    memory_read_bytes: int
-    memory_write_bytes: int
-    state_bytes: int
-    input_buffer_bytes: int
-    weight_buffer_bytes: int
-    accumulator_bytes: int
-
-    @property
-    def link_bytes(self) -> int:
-        """Activations on the link, both directions."""
-        return self.link_in_bytes + self.link_out_bytes
-
-    @property
-    def memory_bytes(self) -> int:
-        """Activations and state at memory, both directions."""
-        return self.memory_read_bytes + self.memory_write_bytes
-
-    def to_dict(self) -> dict[str, Any]:
-        """Members and totals as a mapping, for tables and JSON."""
-        return {**dataclasses.asdict(self), "link_bytes": self.link_bytes, "memory_bytes": self.memory_bytes}
+def _crossing(load: Load, flow: str, rates: Rates, parameters: Parameters) -> tuple[float, float, float, float, float]:
+    """Bits in and out on the link, read and written behind it, and kept: the table of `predict`."""
+    i, o, w, s = load.inputs, load.outputs, parameters.state_bits, parameters.mask_width
+    if flow == "dense":
+        return 16 * i, 16 * o, 16 * i, 16 * o, 0
+    if flow == "int8":
+        return 8 * i, 8 * o, 8 * i, 8 * o, 0
+    if flow == "diffy":
+        both = 16 * (i + o)
+        return both, both, both, both, both
+    if flow == "sign_mask":
+        groups = sum(count * rates.by_output.get(name, rates.output_bits) for name, count in load.groups.items())
+        state = w * sum(load.groups.values()) + s * load.masked
+        at_memory = state + 16 * (load.raw_in + load.raw_out)
+        repairs = REPAIR_BITS * rates.flips * load.masked if parameters.flip_repair else 0
+        link_in = s * load.masked + 16 * load.raw_in + repairs
+        return link_in, groups + 16 * load.raw_out, at_memory, at_memory, state
+    inputs = sum(count * rates.by_input.get(name, rates.input_bits) for name, count in load.sources.items())
+    if flow == "raw":
+        return inputs, 16 * o, 16 * i, 16 * o, 0
+    outputs = o * rates.by_output.get(load.name, rates.output_bits)
+    if load.anew:
+        return inputs, outputs, w * o, w * o, 0
+    return inputs, outputs, w * (2 * o + i), w * (o + i), w * (o + i)
 
 
-def group_bits(parameters: Parameters) -> int:
-    """Bits of a plain delta group: ``6 + [replay] + n * k + m * (1 + ceil(log2 n) + 16)``."""
-    outlier = 1 + parameters.lane_width + 16
-    bits = EXPONENT_WIDTH + parameters.lanes * parameters.digit_width + parameters.outliers * outlier
-    return bits + parameters.replays
+def _array(load: Load, flow: str, rates: Rates, parameters: Parameters) -> tuple[float, float]:
+    """Clocks of the array, and of single lanes, where operands are digits."""
+    p, cycles, work = parameters, 0.0, 0.0
+    shapes = load.dense if flow == "raw" else load.shapes
+    for shape, source in zip(shapes, load.digits or ("",) * len(shapes), strict=False):
+        passes, skipped, replays = rates.by_passes.get(source, rates.passes), rates.zero_groups, rates.replay_groups
+        if flow == "sign_mask" and load.floats:
+            passes = p.lanes / p.outliers if p.outliers else math.ceil(11 / (p.digit_width - 1))
+            skipped = replays = 0.0
+        cycles += passes * shape.array_clocks(p, zero_groups=skipped, replay_groups=replays)
+        work += passes * shape.macs * (1 - skipped**p.rows)
+    return cycles, work
+
+
+# What `rtl_gen explain` prints --------------------------------------------------------------------------------------
 
 
 def machine(parameters: Parameters) -> dict[str, int | float]:
-    """Figures that follow from the parameters alone, for `rtl_gen explain`.
-
-    `dense_lanes` is the number of FP16 by FP16 multipliers that cost as much as one group's:
-    ``0.239 * (k - 1) / 2 * n + m``, at least 1: an int-by-float multiplier is a row of AND gates and an adder for each
-    bit of the magnitude, 0.239 of a float multiplier at k = 3 (published).
-    """
+    """Figures that follow from the parameters alone; `dense_lanes` are `multipliers`."""
     p = parameters
     groups = p.rows * p.columns
     return {
@@ -287,134 +247,52 @@ def machine(parameters: Parameters) -> dict[str, int | float]:
         "int_float_multipliers": groups * p.lanes,
         "float_multipliers": groups * p.outliers,
         "macs_per_cycle": groups * p.lanes,
-        "dense_lanes": _dense_lanes(p),
+        "dense_lanes": multipliers(p),
         "accumulator_bits": groups * p.accumulator_width,
         "state_bits_per_element": p.state_bits,
         "memory_word_bits": p.memory_lanes * p.state_bits,
     }
 
 
-def _dense_lanes(parameters: Parameters) -> float:
-    return max(DIGIT_COST * (parameters.digit_width - 1) / 2 * parameters.lanes + parameters.outliers, 1.0)
+def explain(shape: LayerShape, parameters: Parameters) -> list[dict[str, Any]]:
+    """A layer by itself under every flow, of which nothing is known: no group zero, nothing compressed, no flips.
 
-
-def _bytes(bits: float) -> int:
-    return int(-(-bits // 8))
-
-
-def predict(
-    shape: LayerShape, parameters: Parameters, flow: str = "sign_mask", traffic: Traffic | None = None
-) -> Prediction:
-    """Predict one layer in one step.
-
-    Compute: the array works on `rows` positions by `columns` output channels at a time and its rows share the weights,
-    so they go in lockstep: a step is skipped where the groups of all rows are zero, and repeated if any row replays.
-    With ``T = ceil(positions / rows) * ceil(out_channels / columns)`` output tiles, ``g`` groups of an output,
-    ``p`` input passes, zero share ``z`` and replays ``r``::
-
-        steps = T * g * p * (1 - z^rows + min(1, r * rows))        differential flows (layer rows in lockstep)
-        steps = T * ceil(g * n / dense_lanes)                      dense, see `machine`
-
-    Weights: ``out_channels * g * n`` values of 2 bytes in their stored order, padding included, and 2 bytes of scale
-    for each aligned group.
-
-    Bytes of activations, with ``I`` inputs, ``O`` outputs, ``b`` compressed bits of an element in a pass, ``o`` output
-    passes, ``w`` bits of a state element, ``s`` bits of a mask::
-
-        flow         link in                      link out       memory read           memory write
-        dense        2 I                          2 O            as the link           as the link
-        diffy        2 I (X) + 2 O (Y)            2 I + 2 O      as the link           as the link
-        sign_mask    s O / 8 + repairs            p b O / 8      w O / 8 + s O / 8     w O / 8 + s O / 8
-        closed_loop  p b I / 8                    o b O / 8      2 w O / 8 + w I / 8   w O / 8 + w I / 8
-
-    The sign-mask flow keeps input deltas on chip. In the closed loop the engine reads Y twice (statistics, then use),
-    and reads and writes Xhat; each layer is charged for the Xhat of its own input. Raw values (`Traffic.anew`) add to
-    no Y and need no Xhat: Y is written and read once. Repairs: ``8 * flips * O`` bytes.
-    Diffy counts X and Y of the layer once each way.
-
-    Parameters
-    ----------
-    shape : LayerShape
-        The layer.
-    parameters : Parameters
-        The machine.
-    flow : str
-        One of `FLOWS`.
-    traffic : Traffic
-        What the deltas are like.
-
-    Raises
-    ------
-    ValueError
-        If there is no such flow.
+    Returns
+    -------
+    list of dict
+        For each of `FLOWS`: ``flow``; clocks ``compute_cycles``, ``link_cycles``, ``memory_cycles`` of `Cost.clocks`,
+        the longest as ``cycles`` and its name as ``bound``; ``utilisation``, multiplications over those the array could
+        do in these clocks; bytes ``weight_bytes``, ``link_in_bytes``, ``link_out_bytes``, ``memory_read_bytes``,
+        ``memory_write_bytes``, ``state_bytes`` kept between steps, ``input_buffer_bytes`` of the whole input on chip
+        (plain groups, or as values), ``weight_buffer_bytes`` of one tile, twice, ``accumulator_bytes`` of the array;
+        ``link_bytes`` and ``memory_bytes`` both ways.
     """
-    names.lookup("Flow", flow, FLOWS)
-    traffic = traffic or Traffic()
-    p = parameters
-    groups = shape.groups_per_output(p)
-    tiles = -(-shape.positions // p.rows) * -(-shape.out_channels // p.columns)
-    lanes = groups * p.lanes
-    passes = traffic.input_passes
-    if flow == "dense":
-        dense_lanes = _dense_lanes(p)
-        compute = tiles * int(-(-lanes // dense_lanes))
-        peak = p.rows * p.columns * dense_lanes
-    else:
-        share = 1 - traffic.zero_groups**p.rows + min(1.0, traffic.replay_groups * p.rows)
-        compute = int(-(-tiles * groups * passes * share // 1))
-        peak = p.rows * p.columns * p.lanes
-
-    scales = -(-SCALE_WIDTH // 8) * groups if p.weight_form == "aligned" and flow != "dense" else 0
-    weight_bytes = shape.out_channels * (lanes * HALF_BYTES + scales)
-
-    inputs, outputs = shape.inputs, shape.outputs
-    bits = traffic.bits_per_element if traffic.bits_per_element is not None else group_bits(p) / p.lanes
-    state, sign = _bytes(p.state_bits * outputs), _bytes(p.mask_width * outputs)
-    # Under the sign mask the groups that leave are the very ones the next layer takes in.
-    deltas_out = _bytes((passes if flow == "sign_mask" else p.output_passes) * bits * outputs)
-    repairs = int(-(-traffic.flips * outputs // 1)) * REPAIR_BYTES if p.flip_repair else 0
-    if flow == "dense" or (flow == "diffy" and traffic.anew):
-        link_in, link_out = HALF_BYTES * inputs, HALF_BYTES * outputs
-        read, write, kept = link_in, link_out, 0
-    elif flow == "diffy":
-        link_in = link_out = HALF_BYTES * (inputs + outputs)
-        read, write, kept = link_in, link_out, link_in
-    elif flow == "sign_mask":
-        link_in, link_out = sign + repairs, deltas_out
-        read = write = state + sign
-        kept = state + sign
-    else:
-        sums = _bytes(p.state_bits * inputs)
-        link_in, link_out = _bytes(passes * bits * inputs), deltas_out
-        read, write = (state, state) if traffic.anew else (2 * state + sums, state + sums)
-        kept = 0 if traffic.anew else state + sums
-
-    link_cycles = -(-8 * (weight_bytes + link_in + link_out) // p.link_width)
-    memory_cycles = -(-8 * max(read, write) // (p.memory_lanes * p.state_bits))
-    costs = {"compute": compute, "link": link_cycles, "memory": memory_cycles}
-    bound = max(costs, key=lambda name: costs[name])
-    cycles = costs[bound]
-    buffered = HALF_BYTES * inputs if flow == "dense" else _bytes(passes * group_bits(p) * inputs / p.lanes)
-    return Prediction(
-        flow=flow,
-        compute_cycles=compute,
-        link_cycles=link_cycles,
-        memory_cycles=memory_cycles,
-        cycles=cycles,
-        bound=bound,
-        utilisation=shape.macs / (cycles * peak),
-        weight_bytes=weight_bytes,
-        link_in_bytes=link_in,
-        link_out_bytes=link_out,
-        memory_read_bytes=read,
-        memory_write_bytes=write,
-        state_bytes=kept,
-        input_buffer_bytes=buffered,
-        weight_buffer_bytes=2 * p.columns * (lanes * HALF_BYTES + scales),
-        accumulator_bytes=_bytes(p.rows * p.columns * p.accumulator_width),
-    )
-
-
-def compare(shape: LayerShape, parameters: Parameters, traffic: Traffic | None = None) -> list[Prediction]:
-    """Predictions of one layer under every flow, in the order of `FLOWS`."""
-    return [predict(shape, parameters, flow, traffic) for flow in get_args(Flow)]
+    p, load, found = parameters, Load.alone(shape), []
+    for flow in FLOWS:
+        cost = predict(load, flow, Rates.plain(p, flow), p)
+        clocks = cost.clocks(p)
+        bound = max(clocks, key=lambda part: clocks[part])
+        values = {"dense": 16, "int8": 8}.get(flow)
+        lanes = p.lanes if values is None else multipliers(p) / (INT8_COST if flow == "int8" else 1)
+        into, out, read, written = map(math.ceil, (cost.link_in, cost.link_out, cost.read, cost.written))
+        found.append(
+            {
+                "flow": flow,
+                **{f"{part}_cycles": number for part, number in clocks.items()},
+                "cycles": clocks[bound],
+                "bound": bound,
+                "utilisation": shape.macs / (clocks[bound] * p.rows * p.columns * lanes),
+                "weight_bytes": math.ceil(cost.weights),
+                "link_in_bytes": into,
+                "link_out_bytes": out,
+                "memory_read_bytes": read,
+                "memory_write_bytes": written,
+                "state_bytes": math.ceil(cost.kept),
+                "input_buffer_bytes": math.ceil(shape.inputs * (values or group_bits(p) / p.lanes) / 8),
+                "weight_buffer_bytes": 2 * p.columns * math.ceil(cost.weights) // shape.out_channels,
+                "accumulator_bytes": math.ceil(p.rows * p.columns * p.accumulator_width / 8),
+                "link_bytes": into + out,
+                "memory_bytes": read + written,
+            }
+        )
+    return found

@@ -8,12 +8,12 @@ from typing import Any, Literal, get_args
 
 from golden.common import names
 from golden.common.checked import read_json
+from golden.diffusion.cost.flows import MethodFlow
 from golden.parameters import Parameters
 
 __all__ = [
     "ACTS_IN",
     "CONFIGURATIONS",
-    "FLOWS",
     "GENERAL",
     "PATTERNS",
     "SENDING",
@@ -24,21 +24,10 @@ __all__ = [
 
 SCHEMA = 1
 
-Flow = Literal["dense", "raw", "diffy", "sign_mask", "closed_loop"]
-
-FLOWS: dict[str, str] = {
-    "dense": "every step from scratch in binary32: the reference",
-    "raw": "every step from scratch, activations as digits: no state at all",
-    "diffy": "deltas against the raw input of the step before; activations and norms exact",
-    "sign_mask": "deltas from layer to layer, ReLU by the sign of the step before (published open loop)",
-    "closed_loop": "deltas against what the consumers have summed so far",
-}
-"""Every flow and what it does."""
-
-SENDING: tuple[Flow, ...] = ("raw", "diffy", "sign_mask", "closed_loop")
+SENDING: tuple[MethodFlow, ...] = ("raw", "diffy", "sign_mask", "closed_loop")
 """Flows that send something: where every member acts that `ACTS_IN` does not name."""
 
-ACTS_IN: dict[str, tuple[Flow, ...]] = {
+ACTS_IN: dict[str, tuple[MethodFlow, ...]] = {
     "raw_passes": ("diffy", "closed_loop"),
     "output_form": ("closed_loop",),
     "output_width": ("closed_loop",),
@@ -95,7 +84,7 @@ class Configuration:
         If a value is outside its range, or two exclude each other.
     """
 
-    flow: Flow = _field("closed_loop", "how activations travel, see FLOWS")
+    flow: MethodFlow = _field("closed_loop", "how activations travel, see METHOD_FLOWS of the cost model")
     machine: Parameters = dataclasses.field(default_factory=Parameters, metadata={"help": "parameters of the machine"})
     passes: int = _field(1, "passes of an input delta")
     first_passes: int = _field(3, "passes of the first step and of every refresh, which send raw values")

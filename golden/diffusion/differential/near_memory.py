@@ -17,7 +17,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from golden.diffusion.cost.predict import Traffic, predict
+from golden.diffusion.cost.layer import Load
+from golden.diffusion.cost.predict import predict
+from golden.diffusion.cost.rates import Rates
 from golden.diffusion.differential.allocation import output_floors
 from golden.diffusion.differential.arithmetic import MEANS, MOVED, STORED, Arithmetic
 from golden.diffusion.differential.base import Differential
@@ -276,12 +278,12 @@ class NearMemory(Differential):
         machine, (source, axis) = self._configuration.machine, key
         row = count(sent, grouping, machine, digits, machine.outliers)
         passes = row.digits // row.elements
-        traffic = Traffic(
+        rates = Rates(
+            input_bits=row.bits / row.elements,
+            output_bits=machine.output_passes * row.bits / row.digits,
+            passes=passes,
             zero_groups=row.zero_groups / (row.vectors * passes),
             replay_groups=row.groups / (row.vectors * passes) - 1,
-            input_passes=passes,
-            bits_per_element=row.bits / row.digits,
-            anew=anew,
         )
         total = 0
         for layer in self._network.consumers(source):
@@ -290,7 +292,8 @@ class NearMemory(Differential):
                 if (layer.inputs[number], contracted) == (source, axis):
                     shape = operand_shape(layer, number, shapes)
                     shape = dataclasses.replace(shape, batch=shape.batch * items)
-                    total += predict(shape, machine, self._configuration.flow, traffic).cycles
+                    load = Load.alone(shape, anew=anew)
+                    total += max(predict(load, self._configuration.flow, rates, machine).clocks(machine).values())
         return float(total)
 
     # Products -------------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import numpy as np
 
 from golden.common import names
 from golden.diffusion.cost import traffic
+from golden.diffusion.cost.rates import Rates
 from golden.diffusion.differential.configuration import Configuration, configuration
 from golden.diffusion.differential.measure import Row
 from golden.diffusion.differential.run import run
@@ -172,12 +173,10 @@ def sweep(
         measure = run(network, how, labels[:MEASURED], steps, seed=seed, measured=True).measure
         later = range(1, steps)
         inputs, outputs = measure.total(measure.inputs, later), measure.total(measure.outputs, later)
-        kind, machine = traffic.kind_of(how), how.machine
-        table = traffic.items(network, 1, how.attention)
-        links = []
-        for joint in (False, True):
-            rates = traffic.Rates.measured(measure, joint=joint, steps=later)
-            links.append(traffic.total(traffic.bill(item, kind, rates, machine, how) for item in table).ratio)
+        links = [
+            traffic.step(network, how, Rates.measured(measure, joint=joint, steps=later)).ratio
+            for joint in (False, True)
+        ]
         yield {
             "variant": name,
             "network": network.name,

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from golden.common import names
-from golden.diffusion.cost.predict import HALF_BYTES, LayerShape
+from golden.diffusion.cost.layer import HALF_BYTES, LayerShape
 from golden.diffusion.layers import Layer, Shape
 from golden.diffusion.networks.builder import unallocated
 from golden.diffusion.networks.dit2d import DiT2DConfig, dit2d
@@ -203,7 +203,7 @@ class Row:
     name, kind : str
         As of the layer.
     shape : LayerShape or None
-        Of a convolution or a matrix product with weights, for `golden.diffusion.cost.predict.predict`.
+        Of a convolution or a matrix product with weights, for `golden.diffusion.cost`.
     inputs : tuple of tuple of int
         Shape of each value it reads.
     output : tuple of int

@@ -6,7 +6,8 @@ import re
 
 import pytest
 
-from golden.diffusion.differential.configuration import CONFIGURATIONS, FLOWS, Configuration, configuration
+from golden.diffusion.cost.flows import METHOD_FLOWS
+from golden.diffusion.differential.configuration import CONFIGURATIONS, Configuration, configuration
 from golden.parameters import Parameters
 
 pytestmark = pytest.mark.golden
@@ -125,7 +126,7 @@ def test_rules(options, error, message):
 def test_every_member_is_explained_and_every_flow():
     for field in dataclasses.fields(Configuration):
         assert field.metadata["help"], field.name
-    for flow in FLOWS:
+    for flow in METHOD_FLOWS:
         assert Configuration(flow=flow).flow == flow
 
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from golden.diffusion import layers
-from golden.diffusion.differential.configuration import ACTS_IN, FLOWS, SENDING, Configuration
+from golden.diffusion.cost.flows import METHOD_FLOWS
+from golden.diffusion.differential.configuration import ACTS_IN, SENDING, Configuration
 from golden.diffusion.differential.measure import Measure
 from golden.diffusion.differential.run import executor
 from golden.diffusion.networks import Network
@@ -151,7 +152,7 @@ def test_a_member_acts_or_is_refused(network, images, profile, flow, member):
 @pytest.mark.parametrize("member", [*CHANGES, "digit_width", "rows"])
 def test_the_dense_flow_has_no_members(member):
     refused("dense", member)
-    assert set(FLOWS) == {"dense", *SENDING}
+    assert set(METHOD_FLOWS) == {"dense", *SENDING}
 
 
 @pytest.mark.parametrize(
