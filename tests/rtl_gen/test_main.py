@@ -126,7 +126,14 @@ def test_explain_predicts_before_building(run, tmp_path, name):
     assert found["derived"]["int_float_multipliers"] == p.rows * p.columns * p.lanes
     assert found["derived"]["weight_bits"] == (16 if p.weight_form == "float" else p.fraction_bits + 2)
     assert [row["unit"] for row in found["units"]] == list(UNITS)
-    assert [row["flow"] for row in found["predictions"]] == ["dense", "int8", "raw", "diffy", "sign_mask", "closed_loop"]
+    assert [row["flow"] for row in found["predictions"]] == [
+        "dense",
+        "int8",
+        "raw",
+        "diffy",
+        "sign_mask",
+        "closed_loop",
+    ]
     assert all(row["cycles"] > 0 and row["accumulator_bytes"] > 0 for row in found["predictions"])
     assert list(tmp_path.iterdir()) == []
 

@@ -17,8 +17,8 @@ from golden.diffusion.cost.predict import Cost, predict, total
 from golden.diffusion.cost.rates import Rates
 from golden.diffusion.differential.configuration import Configuration
 from golden.diffusion.differential.measure import Measure
-from golden.diffusion.differential.profile import ACTIVATIONS, NORMS, main_values
-from golden.diffusion.layers import Layer, Shape
+from golden.diffusion.differential.profile import main_values
+from golden.diffusion.layers import AddChannel, Layer, Role, Shape
 from golden.diffusion.networks.graph import Network
 from golden.diffusion.networks.published import layer_shape
 
@@ -51,29 +51,28 @@ def loads(network: Network, batch: int = 1, attention: str = "delta", *, modulat
             continue
         flags = [quantised.get(source, False) for source in layer.inputs]
         operands = _operands(layer, main, shapes)
-        both = layer.kind == "matmul" and len(operands) == 2
+        both = layer.bilinear and len(operands) == 2
         sources = {source: _size(shapes[source]) for source, axis in operands if (source, axis) not in sent}
         sent.update(operands)
         groups: dict[str, int] = {}
         values: dict[str, Any] = {}
-        if layer.kind == "matmul" and (attention == "raw" or not both):
+        if layer.bilinear and (attention == "raw" or not both):
             values["floats"] = True
             fresh = {source for source, _ in operands} - raw
             raw |= fresh
             values["raw_in"] = sum(_size(shapes[source]) for source in fresh)
-        elif operands or layer.kind in ACTIVATIONS:
+        elif operands or layer.role is Role.ACTIVATION:
             shape = shapes[layer.inputs[0]]
             places = operands or [(layer.inputs[0], (1 if len(shape) == 4 else -1) % len(shape))]
             for (source, axis), flag in zip(places, flags, strict=False):
                 if not flag and (source, axis) not in grouped:
                     grouped.add((source, axis))
                     groups[source] = _size(shapes[source])
-        if layer.kind in ACTIVATIONS:
+        if layer.role is Role.ACTIVATION:
             values["masked"] = _size(shapes[layer.name])
             quantised[layer.name] = True
         else:
-            shaping = layer.linear and len(layer.inputs) == 1 and layer.kind not in ("mean", "add_constant")
-            quantised[layer.name] = shaping and not layer.contracted and flags[0]
+            quantised[layer.name] = layer.role is Role.MOVE and len(layer.inputs) == 1 and flags[0]
         if layer.contracted:
             products = _products(layer, shapes)
             twice = both and attention == "delta"
@@ -86,7 +85,7 @@ def loads(network: Network, batch: int = 1, attention: str = "delta", *, modulat
             if _leaves_raw(network, layer.name, main, attention, modulated):
                 values["raw_out"] = values["outputs"]
         if layer.contracted or groups or values.get("masked"):
-            values |= {"weights": layer.kind != "matmul", "sources": sources, "groups": groups}
+            values |= {"weights": not layer.bilinear, "sources": sources, "groups": groups}
             found.append(Load(name=layer.name, kind=layer.kind, **values))
     return found
 
@@ -106,7 +105,7 @@ def _operands(layer: Layer, main: frozenset[str], shapes: Mapping[str, Shape]) -
 
 def _products(layer: Layer, shapes: Mapping[str, Shape]) -> tuple[LayerShape, ...]:
     """Product of a layer as the cost model takes it; of two activations, one of them stands for the weights."""
-    if layer.kind != "matmul":
+    if not layer.bilinear:
         shape = layer_shape(layer, shapes[layer.inputs[0]])
         return () if shape is None else (shape,)
     *lead, rows, inner = shapes[layer.inputs[0]]
@@ -118,13 +117,13 @@ def _leaves_raw(network: Network, name: str, main: frozenset[str], attention: st
     """Whether, in the open loop, a value goes somewhere that takes no groups before it is quantised."""
     readers = [layer for layer in network.consumers(name) if layer.name in main]
     for layer in readers:
-        if layer.kind in ACTIVATIONS or (layer.contracted and (layer.kind != "matmul" or attention == "delta")):
+        if layer.role is Role.ACTIVATION or (layer.contracted and (not layer.bilinear or attention == "delta")):
             continue
         conditioned = any(source not in main for source in layer.inputs)
         linear = layer.linear and not layer.contracted
         if conditioned:
-            linear = layer.kind == "add_channel" or (modulated and layer.kind in ("modulate", "gate"))
-        onward = linear or layer.kind in NORMS
+            linear = isinstance(layer, AddChannel) or (modulated and layer.role is Role.SCALE)
+        onward = linear or layer.role is Role.NORM
         if not onward or _leaves_raw(network, layer.name, main, attention, modulated):
             return True
     return not readers
@@ -148,7 +147,7 @@ def passes(network: Network, configuration: Configuration, steps: int) -> dict[s
     ):
         layers = network.consumers(source)
         readers = tuple(layer.name for layer in layers)
-        raw = c.attention == "raw" and any(layer.kind == "matmul" for layer in layers)
+        raw = c.attention == "raw" and any(layer.bilinear for layer in layers)
         wide = -(-(c.digits_of(readers) - 1) // (c.machine.digit_width - 1))
         total = 0
         for step in range(steps):

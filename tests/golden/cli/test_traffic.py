@@ -120,16 +120,6 @@ def test_given_rates_take_the_passes_of_the_method():
     assert one["closed-int3"]["passes"] == 1
 
 
-def test_every_norm_passes_deltas_on():
-    """A linear layer, a norm and another: the norm's result is quantised, so nothing leaves in FP16."""
-    for kind in ("group_norm", "layer_norm", "affine_layer_norm", "rms_norm"):
-        assert kind in traffic.NORMS
-    for name in ("stdit-xl-2", "dit-xl-2"):
-        network = published.network(name)
-        norms = {layer.kind for layer in network.layers if "norm" in layer.kind}
-        assert norms <= set(traffic.NORMS), name
-
-
 @pytest.mark.parametrize("k, least, most", [(3, 0.11, 0.15), (4, 0.15, 0.19)])
 def test_link_of_the_open_loop(k, least, most):
     """Groups and masks alone, and everything that crosses, on the networks of the zoo and on a published one."""
