@@ -28,22 +28,7 @@ from golden.units.sign_mask import segments
 
 __all__ = ["MEANS", "MOVED", "STORED", "Arithmetic", "FloatArithmetic", "align", "tabulated"]
 
-MOVED = (
-    "concat",
-    "upsample",
-    "tokens",
-    "image",
-    "patches",
-    "unpatch",
-    "heads",
-    "joined",
-    "part",
-    "frame_patches",
-    "frame_unpatch",
-    "permuted",
-    "merged",
-    "framed",
-)
+MOVED = ("concat", "move")
 """Kinds that only move values."""
 
 STORED = ("add", "add_channel", "add_constant")

@@ -12,16 +12,15 @@ dimension run along `Layer.contracted`, for a convolution over its input channel
 from collections.abc import Sequence
 
 from golden.diffusion.layers.base import Layer, Role, Shape
-from golden.diffusion.layers.combine import Add, AddChannel, AddConstant, Concat, Gate, Modulate
+from golden.diffusion.layers.combine import Add, AddChannel, AddConstant, Concat
 from golden.diffusion.layers.conditioning import Embedding, TimeEncoding
-from golden.diffusion.layers.contraction import Convolution, Linear, MatMul
-from golden.diffusion.layers.gated import ErfGELU, Multiply
+from golden.diffusion.layers.contraction import Convolution, CornerConvolution, Linear, MatMul
+from golden.diffusion.layers.move import Move
 from golden.diffusion.layers.norm import GroupNorm, LayerNorm
-from golden.diffusion.layers.pointwise import GELU, ReLU, SiLU, Softmax
-from golden.diffusion.layers.resample import AveragePool, CornerConvolution
+from golden.diffusion.layers.pointwise import GELU, ErfGELU, ReLU, SiLU, Softmax
+from golden.diffusion.layers.pooling import AveragePool, Mean
+from golden.diffusion.layers.scale import Gate, Modulate, Multiply, Rotary
 from golden.diffusion.layers.scaled_norm import AffineLayerNorm, RMSNorm
-from golden.diffusion.layers.shape import Heads, Image, Joined, Mean, Part, Patches, Tokens, Unpatch, Upsample
-from golden.diffusion.layers.video import Framed, FramePatches, FrameUnpatch, Merged, Permuted, Rotary
 
 KINDS: Sequence[type[Layer]] = (
     Convolution,
@@ -44,22 +43,10 @@ KINDS: Sequence[type[Layer]] = (
     Gate,
     Modulate,
     Multiply,
-    Upsample,
+    Rotary,
+    Move,
     AveragePool,
     Mean,
-    Tokens,
-    Image,
-    Patches,
-    Unpatch,
-    Heads,
-    Joined,
-    Part,
-    FramePatches,
-    FrameUnpatch,
-    Permuted,
-    Merged,
-    Framed,
-    Rotary,
     TimeEncoding,
     Embedding,
 )

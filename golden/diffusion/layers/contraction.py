@@ -74,6 +74,33 @@ class Convolution(Weighted):
 
 
 @dataclass(frozen=True, eq=False)
+class CornerConvolution(Convolution):
+    """Convolution with stride whose zero padding stands below and to the right only, one pixel (as in Ho et al., 2020).
+
+    Output ``[i, j]`` reads from ``[stride * i, stride * j]`` on. Its kind is that of any convolution:
+    an executor that multiplies by `product` or `columns` need not know.
+    """
+
+    def columns(self, x: np.ndarray) -> np.ndarray:
+        """As for `Convolution`."""
+        batch, _, height, width = self.shape(x.shape)
+        channels, size = x.shape[1], self.weight.shape[2]
+        padded = np.pad(x.transpose(1, 0, 2, 3), ((0, 0), (0, 0), (0, 1), (0, 1)))
+        taps = np.empty((channels, size, size, batch, height, width), x.dtype)
+        for i in range(size):
+            for j in range(size):
+                bottom, right = i + self.stride * height, j + self.stride * width
+                taps[:, i, j] = padded[:, :, i : bottom : self.stride, j : right : self.stride]
+        return taps.reshape(channels * size * size, -1)
+
+    def shape(self, *shapes: Shape) -> Shape:
+        """``(batch, out, rows, columns)``, with ``(height + 1 - kernel) // stride + 1`` rows."""
+        batch, _, height, width = shapes[0]
+        size = self.weight.shape[2]
+        return (batch, len(self.weight), *((side + 1 - size) // self.stride + 1 for side in (height, width)))
+
+
+@dataclass(frozen=True, eq=False)
 class Linear(Weighted):
     """Matrix product with the last axis: ``y = x @ weight.T + bias``.
 

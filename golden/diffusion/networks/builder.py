@@ -108,7 +108,7 @@ class Builder:
 
     def patch_embedding(self, name: str, x: str, width_in: int, width_out: int, size: int, frames: bool) -> str:
         """Append patches and the matrix product that a convolution of kernel and stride `size` is on them."""
-        h = self.add(kinds.FramePatches if frames else kinds.Patches, f"{name}.patches", x, size=size)
+        h = self.patches(f"{name}.patches", x, size, frames)
         return self.linear(name, h, width_in * size**2, width_out)
 
     def group_norm(self, name: str, x: str, width: int, groups: int, epsilon: float = 1e-5) -> str:
@@ -127,9 +127,42 @@ class Builder:
 
     def parts(self, name: str, x: str, words: Sequence[str]) -> list[str]:
         """Append the equal parts of the last axis, called ``<name>.<word>``."""
-        return [
-            self.add(kinds.Part, f"{name}.{word}", x, index=index, parts=len(words)) for index, word in enumerate(words)
-        ]
+        pattern, n = "... (n c) -> ... c", len(words)
+        return [self.move(f"{name}.{word}", x, pattern, index, n=n) for index, word in enumerate(words)]
+
+    def move(self, name: str, x: str, pattern: str, index: int = 0, **sizes: int) -> str:
+        """Append a `kinds.Move`."""
+        return self.add(kinds.Move, name, x, pattern=pattern, sizes=sizes, index=index)
+
+    def tokens(self, name: str, x: str) -> str:
+        """Append pixels as tokens, row by row."""
+        return self.move(name, x, "b c h w -> b (h w) c")
+
+    def image(self, name: str, x: str, rows: int) -> str:
+        """Append tokens as pixels of so many rows."""
+        return self.move(name, x, "b (h w) c -> b c h w", h=rows)
+
+    def upsample(self, name: str, x: str, factor: int = 2) -> str:
+        """Append squares of equal pixels."""
+        return self.move(name, x, "b c h w -> b c (h p) (w q)", p=factor, q=factor)
+
+    def patches(self, name: str, x: str, size: int, frames: bool = False) -> str:
+        """Append squares of pixels as tokens, row by row; a token holds channel after channel, row by row."""
+        pattern = "b c f (h p) (w q) -> b f (h w) (c p q)" if frames else "b c (h p) (w q) -> b (h w) (c p q)"
+        return self.move(name, x, pattern, p=size, q=size)
+
+    def unpatch(self, name: str, x: str, size: int, rows: int, frames: bool = False) -> str:
+        """Append tokens as squares of pixels, so many rows of them; a token holds row by row, channels last."""
+        pattern = "b f (h w) (p q c) -> b c f (h p) (w q)" if frames else "b (h w) (p q c) -> b c (h p) (w q)"
+        return self.move(name, x, pattern, h=rows, p=size, q=size)
+
+    def heads(self, name: str, x: str, heads: int) -> str:
+        """Append neighbouring channels of tokens as attention heads."""
+        return self.move(name, x, "... t (h c) -> ... h t c", h=heads)
+
+    def frames_last(self, name: str, x: str) -> str:
+        """Append the tokens of one place in all frames together, or, of those, the tokens of a frame together again."""
+        return self.move(name, x, "b f t c -> b t f c")
 
     def time_embedding(self, name: str, x: str, width: int, shift: float = 0.0) -> str:
         """Append ``time_proj``, the encoding of a number in 256 channels, and ``timestep_embedder`` over it."""
@@ -145,8 +178,7 @@ class Builder:
     def attend(self, name: str, query: str, key: str, value: str, heads: int, width: int) -> str:
         """Append ``softmax(q k.T / sqrt(width / heads)) v`` of heads side by side."""
         split = [
-            self.add(kinds.Heads, f"{name}.{word}", x, heads=heads)
-            for word, x in (("query", query), ("key", key), ("value", value))
+            self.heads(f"{name}.{word}", x, heads) for word, x in (("query", query), ("key", key), ("value", value))
         ]
         return self.mix(name, *split, scale=1 / math.sqrt(width // heads))
 
@@ -155,7 +187,7 @@ class Builder:
         h = self.add(kinds.MatMul, f"{name}.scores", query, key, transposed=True, scale=scale)
         h = self.add(kinds.Softmax, f"{name}.softmax", h)
         h = self.add(kinds.MatMul, f"{name}.mix", h, value)
-        return self.add(kinds.Joined, f"{name}.joined", h)
+        return self.move(f"{name}.joined", h, "... h t c -> ... t (h c)")
 
     def projections(
         self, name: str, x: str, context: str, width: int, width_context: int, bias: bool
@@ -178,9 +210,9 @@ class Builder:
     ) -> str:
         """Append attention of the tokens of all frames to one context."""
         query, key, value = self.projections(name, x, context, width, width_context, bias)
-        query = self.add(kinds.Merged, f"{name}.merged", query)
+        query = self.move(f"{name}.merged", query, "b f t c -> b (f t) c")
         h = self.attend(name, query, key, value, heads, width)
-        h = self.add(kinds.Framed, f"{name}.framed", h, frames=frames)
+        h = self.move(f"{name}.framed", h, "b (f t) c -> b f t c", f=frames)
         return self.linear(f"{name}.to_out.0", h, width, width)
 
     def feed_forward(self, name: str, x: str, width: int, activation: str) -> str:

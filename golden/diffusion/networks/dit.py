@@ -86,12 +86,9 @@ class _Builder(Builder):
     def attention(self, name: str, x: str) -> str:
         width, heads = self.config.width, self.config.heads
         parts = [self.linear(f"{name}.{part}", x, width, width) for part in ("query", "key", "value")]
-        query, key, value = (self.add(kinds.Heads, f"{part}_heads", part, heads=heads) for part in parts)
+        query, key, value = (self.heads(f"{part}_heads", part, heads) for part in parts)
         scale = 1 / math.sqrt(width // heads)
-        h = self.add(kinds.MatMul, f"{name}.scores", query, key, transposed=True, scale=scale)
-        h = self.add(kinds.Softmax, f"{name}.softmax", h)
-        h = self.add(kinds.MatMul, f"{name}.mix", h, value)
-        h = self.add(kinds.Joined, f"{name}.joined", h)
+        h = self.mix(name, query, key, value, scale)
         return self.linear(f"{name}.output", h, width, width)
 
     def mlp(self, name: str, x: str) -> str:
@@ -111,7 +108,7 @@ def dit(config: DiTConfig, source: Source, name: str = "dit") -> Network:
     b = _Builder(source, config)
     width, pixels = config.width, config.channels * config.patch**2
     condition = b.condition(config.encoding, width, config.classes + config.null_label, "silu")
-    h = b.add(kinds.Patches, "stem.patches", "image", size=config.patch)
+    h = b.patches("stem.patches", "image", config.patch)
     h = b.linear("stem.linear", h, pixels, width)
     table = source("stem.position.table", ((config.side // config.patch) ** 2, width))
     h = b.add(kinds.AddConstant, "stem.position", h, table=table)
@@ -120,6 +117,6 @@ def dit(config: DiTConfig, source: Source, name: str = "dit") -> Network:
     modulation = b.linear("head.modulation", condition, width, 2 * width)
     h = b.normal("head", h, *b.parts("head", modulation, ("shift", "scale")))
     h = b.linear("head.linear", h, width, pixels)
-    b.add(kinds.Unpatch, "head.image", h, size=config.patch)
+    b.unpatch("head.image", h, config.patch, config.side // config.patch)
     image = (config.channels, config.side, config.side)
     return Network(name, {"image": image, "timestep": (), "label": ()}, b.layers, dataclasses.asdict(config))

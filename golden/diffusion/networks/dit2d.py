@@ -116,6 +116,6 @@ def dit2d(config: DiT2DConfig, source: Source, name: str = "dit2d") -> Network:
     h = b.layer_norm("norm_out", h, width, 1e-6)
     h = b.add(kinds.Modulate, "norm_out.modulate", h, shift, scale)
     h = b.linear("proj_out_2", h, width, config.patch**2 * config.channels_out)
-    b.add(kinds.Unpatch, "unpatch", h, size=config.patch)
+    b.unpatch("unpatch", h, config.patch, rows)
     inputs: dict[str, kinds.Shape] = {"image": (config.channels_in, config.side, config.side)}
     return Network(name, inputs | {"timestep": (), "label": ()}, b.layers, dataclasses.asdict(config))

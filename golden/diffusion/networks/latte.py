@@ -116,18 +116,18 @@ def latte(config: LatteConfig, source: Source, name: str = "latte") -> Network:
 
     for index in range(config.depth):
         h = block(f"transformer_blocks.{index}", h, config.cross)
-        h = b.add(kinds.Permuted, f"temporal_transformer_blocks.{index}.by_place", h)
+        h = b.frames_last(f"temporal_transformer_blocks.{index}.by_place", h)
         if index == 0 and config.frames > 1:
             table = line(width, np.arange(config.frames)).astype(np.float32)
             h = b.add(kinds.AddConstant, "temp_pos_embed", h, table=table)
         h = block(f"temporal_transformer_blocks.{index}", h, False)
-        h = b.add(kinds.Permuted, f"temporal_transformer_blocks.{index}.by_frame", h)
+        h = b.frames_last(f"temporal_transformer_blocks.{index}.by_frame", h)
     last = b.add(kinds.Concat, "scale_shift_table.twice", time, time)
     last = b.table("scale_shift_table", last, 2, width)
     shift, scale = b.parts("scale_shift_table", last, ("shift", "scale"))
     h = b.layer_norm("norm_out", h, width, 1e-6)
     h = b.add(kinds.Modulate, "norm_out.modulate", h, shift, scale)
     h = b.linear("proj_out", h, width, config.patch**2 * config.channels_out)
-    b.add(kinds.FrameUnpatch, "unpatch", h, size=config.patch, rows=rows)
+    b.unpatch("unpatch", h, config.patch, rows, frames=True)
     inputs = {"video": (config.channels_in, config.frames, config.side, config.side), "timestep": ()}
     return Network(name, inputs | {"text": (config.tokens, config.text_width)}, b.layers, dataclasses.asdict(config))

@@ -115,14 +115,14 @@ class _STDiT(Builder):
         """Attention over the patches of a frame, or over the frames of a patch."""
         config = self.config
         channels, wide = config.channels, config.channels // config.heads
-        h = self.add(kinds.Permuted, f"{name}.by_place", x) if temporal else x
+        h = self.frames_last(f"{name}.by_place", x) if temporal else x
         h = self.linear(f"{name}.qkv", h, channels, 3 * channels)
         query, key, value = self.parts(f"{name}.qkv", h, ("query", "key", "value"))
         if config.form == "joint":
             h = self.attend(name, query, key, value, config.heads, channels)
         else:
             query, key, value = (
-                self.add(kinds.Heads, f"{name}.{word}", part, heads=config.heads)
+                self.heads(f"{name}.{word}", part, config.heads)
                 for word, part in (("query", query), ("key", key), ("value", value))
             )
             query, key = (
@@ -133,17 +133,17 @@ class _STDiT(Builder):
                 query, key = (self.add(kinds.Rotary, f"{part}.rotary", part) for part in (query, key))
             h = self.mix(name, query, key, value, 1 / math.sqrt(wide))
         h = self.linear(f"{name}.proj", h, channels, channels)
-        return self.add(kinds.Permuted, f"{name}.by_frame", h) if temporal else h
+        return self.frames_last(f"{name}.by_frame", h) if temporal else h
 
     def text_attention(self, name: str, x: str) -> str:
         config = self.config
         channels = config.channels
         query = self.linear(f"{name}.q_linear", x, channels, channels)
-        query = self.add(kinds.Merged, f"{name}.merged", query)
+        query = self.move(f"{name}.merged", query, "b f t c -> b (f t) c")
         both = self.linear(f"{name}.kv_linear", self.text, channels, 2 * channels)
         key, value = self.parts(f"{name}.kv_linear", both, ("key", "value"))
         h = self.attend(name, query, key, value, config.heads, channels)
-        h = self.add(kinds.Framed, f"{name}.framed", h, frames=config.frames)
+        h = self.move(f"{name}.framed", h, "b (f t) c -> b f t c", f=config.frames)
         return self.linear(f"{name}.proj", h, channels, channels)
 
     def block(self, name: str, x: str, axes: tuple[bool, ...], positions: np.ndarray | None = None) -> str:
@@ -204,7 +204,7 @@ def stdit(config: STDiTConfig, source: Source, name: str = "stdit") -> Network:
     h = b.layer_norm("final_layer.norm_final", h, channels, 1e-6)
     h = b.add(kinds.Modulate, "final_layer.modulate", h, shift, scale)
     h = b.linear("final_layer.linear", h, channels, config.patch**2 * config.channels_out)
-    b.add(kinds.FrameUnpatch, "unpatch", h, size=config.patch, rows=rows)
+    b.unpatch("unpatch", h, config.patch, rows, frames=True)
 
     inputs: dict[str, kinds.Shape] = {
         "video": (config.channels_in, config.frames, config.height, config.width),

@@ -88,16 +88,16 @@ class _Builder(Builder):
             x = self.convolution(f"{name}.skip", x, width_in, width_out, size=1)
         return self.add(kinds.Add, f"{name}.add", x, h)
 
-    def attention(self, name: str, x: str, width: int) -> str:
+    def attention(self, name: str, x: str, width: int, side: int) -> str:
         h = self.group_norm(f"{name}.norm", x, width, self.config.groups)
-        h = self.add(kinds.Tokens, f"{name}.tokens", h)
+        h = self.tokens(f"{name}.tokens", h)
         query, key, value = (self.linear(f"{name}.{part}", h, width, width) for part in ("query", "key", "value"))
         scale = 1 / math.sqrt(width)
         h = self.add(kinds.MatMul, f"{name}.scores", query, key, transposed=True, scale=scale)
         h = self.add(kinds.Softmax, f"{name}.softmax", h)
         h = self.add(kinds.MatMul, f"{name}.mix", h, value)
         h = self.linear(f"{name}.project", h, width, width)
-        h = self.add(kinds.Image, f"{name}.image", h)
+        h = self.image(f"{name}.image", h, side)
         return self.add(kinds.Add, f"{name}.add", x, h)
 
 
@@ -118,7 +118,7 @@ def unet(config: UNetConfig, source: Source, name: str = "unet") -> Network:
     for level, width in enumerate(widths):
         h = b.block(f"down{level}.block", h, time, width, width)
         if config.attention[level]:
-            h = b.attention(f"down{level}.attention", h, width)
+            h = b.attention(f"down{level}.attention", h, width, config.side >> level)
         skips.append(h)
         if level < top:
             h = b.convolution(f"down{level}.reduce", h, width, widths[level + 1], stride=2)
@@ -128,9 +128,9 @@ def unet(config: UNetConfig, source: Source, name: str = "unet") -> Network:
         h = b.add(kinds.Concat, f"up{level}.concat", h, skips[level])
         h = b.block(f"up{level}.block", h, time, 2 * width, width)
         if config.attention[level]:
-            h = b.attention(f"up{level}.attention", h, width)
+            h = b.attention(f"up{level}.attention", h, width, config.side >> level)
         if level:
-            h = b.add(kinds.Upsample, f"up{level}.upsample", h)
+            h = b.upsample(f"up{level}.upsample", h)
             h = b.convolution(f"up{level}.enlarge", h, width, widths[level - 1])
     h = b.group_norm("head.norm", h, widths[0], config.groups)
     h = b.activation(f"head.{config.activation}", h, config.activation)

@@ -5,6 +5,7 @@ Layers are called as the modules of diffusers are (``down_blocks.0.resnets.1.con
 """
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -163,13 +164,13 @@ class _UNet(Builder):
         return self.group_norm(name, x, width, self.config.groups, self.config.epsilon)
 
     def residual(
-        self, name: str, x: str, width_in: int, width_out: int, resize: type[kinds.Layer] | None = None
+        self, name: str, x: str, width_in: int, width_out: int, resize: Callable[[str, str], str] | None = None
     ) -> str:
         config = self.config
         h = self.norm(f"{name}.norm1", x, width_in)
         h = self.activation(f"{name}.nonlinearity1", h, config.activation)
         if resize:
-            x, h = self.add(resize, f"{name}.resize_skip", x), self.add(resize, f"{name}.resize", h)
+            x, h = resize(f"{name}.resize_skip", x), resize(f"{name}.resize", h)
         h = self.convolution(f"{name}.conv1", h, width_in, width_out)
         if config.time_norm == "default":
             shift = self.linear(f"{name}.time_emb_proj", self.time, config.time_width, width_out)
@@ -194,9 +195,9 @@ class _UNet(Builder):
     def self_attention(self, name: str, x: str, level: int, groups: int) -> str:
         width = self.config.widths[level]
         h = self.group_norm(f"{name}.group_norm", x, width, groups, self.config.epsilon) if groups else x
-        h = self.add(kinds.Tokens, f"{name}.tokens", h)
+        h = self.tokens(f"{name}.tokens", h)
         h = self.attention(name, h, width, self.config.heads[level], bias=True)
-        h = self.add(kinds.Image, f"{name}.image", h)
+        h = self.image(f"{name}.image", h, self.config.side >> level)
         return self.add(kinds.Add, name, x, h)
 
     def transformer(self, name: str, x: str, level: int) -> str:
@@ -204,11 +205,11 @@ class _UNet(Builder):
         width, heads = config.widths[level], config.heads[level]
         h = self.group_norm(f"{name}.norm", x, width, config.groups, 1e-6)
         if config.linear_projection:
-            h = self.add(kinds.Tokens, f"{name}.tokens", h)
+            h = self.tokens(f"{name}.tokens", h)
             h = self.linear(f"{name}.proj_in", h, width, width)
         else:
             h = self.convolution(f"{name}.proj_in", h, width, width, size=1)
-            h = self.add(kinds.Tokens, f"{name}.tokens", h)
+            h = self.tokens(f"{name}.tokens", h)
         for index in range(config.depth[level]):
             block = f"{name}.transformer_blocks.{index}"
             normal = self.layer_norm(f"{block}.norm1", h, width, 1e-5, affine=True)
@@ -221,16 +222,19 @@ class _UNet(Builder):
             h = self.add(kinds.Add, block, h, self.feed_forward(f"{block}.ff", normal, width, "geglu"))
         if config.linear_projection:
             h = self.linear(f"{name}.proj_out", h, width, width)
-            h = self.add(kinds.Image, f"{name}.image", h)
+            h = self.image(f"{name}.image", h, self.config.side >> level)
         else:
-            h = self.add(kinds.Image, f"{name}.image", h)
+            h = self.image(f"{name}.image", h, self.config.side >> level)
             h = self.convolution(f"{name}.proj_out", h, width, width, size=1)
         return self.add(kinds.Add, name, x, h)
+
+    def pool(self, name: str, x: str) -> str:
+        return self.add(kinds.AveragePool, name, x)
 
     def shrink(self, name: str, x: str, level: int) -> str:
         width = self.config.widths[level]
         if self.config.shrink[level] == "residual":
-            return self.residual(name, x, width, width, kinds.AveragePool)
+            return self.residual(name, x, width, width, self.pool)
         if not self.config.corner:
             return self.convolution(f"{name}.conv", x, width, width, stride=2)
         weights = self.affine(f"{name}.conv", (width, width, 3, 3))
@@ -238,8 +242,8 @@ class _UNet(Builder):
 
     def enlarge(self, name: str, x: str, index: int, width: int) -> str:
         if self.config.enlarge[index] == "residual":
-            return self.residual(name, x, width, width, kinds.Upsample)
-        h = self.add(kinds.Upsample, f"{name}.upsample", x)
+            return self.residual(name, x, width, width, self.upsample)
+        h = self.upsample(f"{name}.upsample", x)
         return self.convolution(f"{name}.conv", h, width, width)
 
 

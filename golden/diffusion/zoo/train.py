@@ -124,27 +124,11 @@ def _evaluate(layer: Layer, parameters: Mapping[str, torch.Tensor], values: list
             return x * values[1][:, None]
         case "concat":
             return torch.cat(values, dim=1)
-        case "upsample":
-            return F.interpolate(x, scale_factor=layer.factor, mode="nearest")
+        case "move":
+            split, index, order, spread, lengths, shape = layer.steps(tuple(x.shape))
+            return x.reshape(split)[index].permute(order)[spread].expand(lengths).reshape(shape)
         case "mean":
             return x.mean(dim=(2, 3))
-        case "tokens":
-            return x.flatten(2).transpose(1, 2)
-        case "image":
-            side = math.isqrt(x.shape[1])
-            return x.transpose(1, 2).unflatten(2, (side, side))
-        case "patches":
-            return F.unfold(x, layer.size, stride=layer.size).transpose(1, 2)
-        case "unpatch":
-            side = math.isqrt(x.shape[1])
-            planes = x.unflatten(2, (layer.size**2, -1)).permute(0, 3, 2, 1)
-            return F.pixel_shuffle(planes.flatten(1, 2).unflatten(2, (side, side)), layer.size)
-        case "heads":
-            return x.unflatten(2, (layer.heads, -1)).transpose(1, 2)
-        case "joined":
-            return x.transpose(1, 2).flatten(2)
-        case "part":
-            return x.chunk(layer.parts, dim=-1)[layer.index]
         case "time_encoding":
             half = layer.channels // 2
             angle = x.double()[:, None] * torch.exp(-math.log(layer.period) * torch.arange(half).double() / half)

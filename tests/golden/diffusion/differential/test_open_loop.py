@@ -406,15 +406,19 @@ def test_a_product_of_two_values_has_no_delta_form():
 def test_an_average_of_groups_is_no_group():
     rng = np.random.default_rng(0)
     weight = f32(rng.standard_normal((4, 4, 1, 1)))
+
+    def upsampled(name, source):
+        return layers.Move(name, (source,), "b c h w -> b c (h p) (w q)", {"p": 2, "q": 2})
+
     found = [
         layers.Convolution("first", ("image",), weight=weight, bias=f32(np.zeros(4))),
         layers.ReLU("act", ("first",)),
         layers.AveragePool("pool", ("act",), factor=2),
-        layers.Upsample("up", ("act",)),
+        upsampled("up", "act"),
         layers.Convolution("second", ("pool",), weight=weight, bias=f32(np.zeros(4))),
         layers.Convolution("third", ("up",), weight=weight, bias=f32(np.zeros(4))),
-        layers.Upsample("wide", ("second",)),
-        layers.Upsample("wider", ("wide",)),
+        upsampled("wide", "second"),
+        upsampled("wider", "wide"),
         layers.Add("add", ("wider", "third")),
     ]
     network = Network("pool", {"image": (4, 4, 4)}, found, {})

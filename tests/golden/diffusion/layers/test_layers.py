@@ -108,21 +108,10 @@ def test_add_channel_and_concat(rng):
     np.testing.assert_array_equal(joined[:, 4], y[:, 1])
 
 
-def test_upsample_and_mean():
+def test_mean():
     x = np.arange(4, dtype=np.float32).reshape(1, 1, 2, 2)
-    layer = layers.Upsample("u", ("x",))
-    agree(layer, layer(x), [[[[0, 0, 1, 1], [0, 0, 1, 1], [2, 2, 3, 3], [2, 2, 3, 3]]]], x)
     layer = layers.Mean("m", ("x",))
     agree(layer, layer(x), [[1.5]], x)
-
-
-def test_tokens_and_back(rng):
-    x = values(rng, 2, 3, 4, 4)
-    tokens, image = layers.Tokens("t", ("x",)), layers.Image("i", ("t",))
-    assert tokens(x).shape == tokens.shape(x.shape) == (2, 16, 3)
-    np.testing.assert_array_equal(tokens(x)[1, 6], x[1, :, 1, 2])
-    np.testing.assert_array_equal(image(tokens(x)), x)
-    assert image.shape((2, 16, 3)) == x.shape
 
 
 def test_time_encoding():
@@ -146,28 +135,21 @@ def test_embedding(rng):
 
 
 def test_linear_layers_are_linear_in_their_first_input(rng):
-    image, tokens = (2, 3, 4, 4), (2, 4, 8)
+    image = (2, 3, 4, 4)
     weight, bias, square = values(rng, 3, 3, 3, 3), values(rng, 3), values(rng, *image)
     others = {"matmul": (values(rng, 2, 3, 4, 4),), "add": (square,), "concat": (square,)}
     others |= {"add_channel": (values(rng, 2, 3),), "gate": (values(rng, 2, 4),), "multiply": (square,)}
-    video, frames = (2, 3, 2, 4, 4), (2, 3, 4, 8)
     arguments = {
         "convolution": {"weight": weight, "bias": bias},
         "linear": {"weight": values(rng, 3, 4), "bias": bias},
         "add_constant": {"table": values(rng, 4)},
-        "heads": {"heads": 2},
-        "part": {"index": 1, "parts": 2},
-        "frame_unpatch": {"rows": 2},
-        "framed": {"frames": 2},
+        "move": {"pattern": "b c h w -> b (h w) c"},
     }
-    of_tokens = (layers.Unpatch, layers.Heads, layers.Image, layers.Framed)
-    of_frames = (layers.FrameUnpatch, layers.Merged, layers.Permuted, layers.Rotary)
-    shapes = {layers.FramePatches: video} | dict.fromkeys(of_tokens, tokens) | dict.fromkeys(of_frames, frames)
     for kind in layers.KINDS:
         if not kind.linear:
             continue
         layer = kind("x", ("a", "b"), **arguments.get(kind.kind, {}))
-        shape = shapes.get(kind, image)
+        shape = image
         a, b = values(rng, *shape), values(rng, *shape)
         rest = others.get(kind.kind, ())
         whole, change = layer(a + b, *rest), layer(b, *rest) - layer(np.zeros_like(b), *rest)
@@ -202,32 +184,6 @@ def test_modulate_and_gate(rng, axis):
     agree(layer, layer(x, shift, scale), expected, x, shift, scale)
     layer = layers.Gate("g", ("x", "scale"), axis=axis)
     agree(layer, layer(x, scale), gated, x, scale)
-
-
-def test_patches_and_unpatch(rng):
-    x = values(rng, 2, 3, 4, 6)
-    layer = layers.Patches("p", ("x",), size=2)
-    expected = [[x[n, :, i : i + 2, j : j + 2].ravel() for i in (0, 2) for j in (0, 2, 4)] for n in range(2)]
-    agree(layer, layer(x), expected, x)
-    tokens = values(rng, 2, 4, 12)
-    layer = layers.Unpatch("u", ("x",), size=2)
-    expected = np.empty((2, 3, 4, 4))
-    for n, c, i, j in np.ndindex(expected.shape):
-        expected[n, c, i, j] = tokens[n, i // 2 * 2 + j // 2, (i % 2 * 2 + j % 2) * 3 + c]
-    agree(layer, layer(tokens), expected, tokens)
-
-
-def test_heads_joined_and_part(rng):
-    x = values(rng, 2, 5, 6)
-    heads = layers.Heads("h", ("x",), heads=3)
-    agree(heads, heads(x), np.stack([x[..., 0:2], x[..., 2:4], x[..., 4:6]], axis=1), x)
-    joined = layers.Joined("j", ("h",))
-    agree(joined, joined(heads(x)), x, heads(x))
-    frames = values(rng, 2, 4, 5, 6)
-    agree(heads, heads(frames), np.stack([heads(item) for item in frames]), frames)
-    agree(joined, joined(heads(frames)), frames, heads(frames))
-    part = layers.Part("p", ("x",), index=2, parts=3)
-    agree(part, part(x), x[..., 4:], x)
 
 
 def test_contracted_axes(rng):

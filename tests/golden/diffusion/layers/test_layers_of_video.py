@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from golden.diffusion import layers
-from golden.diffusion.layers import gated
+from golden.diffusion.layers import pointwise
 
 pytestmark = pytest.mark.golden
 
@@ -29,8 +29,8 @@ def test_error_function():
     x = np.concatenate([np.linspace(-8, 8, 4001), [0.46875, -0.46875, 4, -4, 100, -100, 0.0]])
     expected = np.array([math.erf(v) for v in x])
     inside = np.abs(x) <= 4
-    np.testing.assert_allclose(gated.erf(x)[inside], expected[inside], rtol=1e-14)
-    np.testing.assert_allclose(gated.erf(x), expected, rtol=0, atol=1e-8)
+    np.testing.assert_allclose(pointwise.erf(x)[inside], expected[inside], rtol=1e-14)
+    np.testing.assert_allclose(pointwise.erf(x), expected, rtol=0, atol=1e-8)
 
 
 def test_erf_gelu_and_multiply(rng):
@@ -83,31 +83,6 @@ def test_corner_convolution(rng, side):
     assert layer.contracted == (-3,) and layer.kind == "convolution"
     np.testing.assert_allclose(layer.product(x, 2 * weight), 2 * (layer(x) - bias[:, None, None]), rtol=1e-4, atol=1e-5)
     assert layer.macs(x.shape) == expected.size * 27
-
-
-def test_frame_patches_and_unpatch(rng):
-    x = values(rng, 2, 3, 5, 4, 6)
-    layer = layers.FramePatches("p", ("x",), size=2)
-    expected = np.empty((2, 5, 6, 12))
-    for n, t, i, j in np.ndindex(2, 5, 2, 3):
-        expected[n, t, 3 * i + j] = x[n, :, t, 2 * i : 2 * i + 2, 2 * j : 2 * j + 2].ravel()
-    agree(layer, layer(x), expected, x)
-    tokens = values(rng, 2, 5, 6, 12)
-    layer = layers.FrameUnpatch("u", ("x",), size=2, rows=2)
-    expected = np.empty((2, 3, 5, 4, 6))
-    for n, c, t, i, j in np.ndindex(expected.shape):
-        expected[n, c, t, i, j] = tokens[n, t, i // 2 * 3 + j // 2, (i % 2 * 2 + j % 2) * 3 + c]
-    agree(layer, layer(tokens), expected, tokens)
-
-
-def test_permuted_merged_and_framed(rng):
-    x = values(rng, 2, 3, 4, 5)
-    layer = layers.Permuted("p", ("x",))
-    agree(layer, layer(x), [[[x[n, t, s] for t in range(3)] for s in range(4)] for n in range(2)], x)
-    merged = layers.Merged("m", ("x",))
-    agree(merged, merged(x), [[x[n, t, s] for t in range(3) for s in range(4)] for n in range(2)], x)
-    framed = layers.Framed("f", ("m",), frames=3)
-    agree(framed, framed(merged(x)), x, merged(x))
 
 
 def test_rotary(rng):

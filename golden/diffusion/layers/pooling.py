@@ -1,0 +1,62 @@
+"""Means over the pixels of an image."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from golden.diffusion.layers.base import Layer, Role, Shape
+
+
+@dataclass(frozen=True, eq=False)
+class Mean(Layer):
+    """Mean of each channel over the pixels of an image."""
+
+    kind: ClassVar[str] = "mean"
+    role: ClassVar[Role] = Role.MEAN
+    channel_axis: ClassVar[int | None] = -1
+    linear: ClassVar[bool] = True
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        """Average ``(batch, channels, height, width)`` to ``(batch, channels)``."""
+        return self.averaged(x).mean(axis=-1)
+
+    def averaged(self, x: np.ndarray) -> np.ndarray:
+        """Pixels that each mean is of, along the last axis."""
+        return x.reshape(*x.shape[:2], -1)
+
+    def shape(self, *shapes: Shape) -> Shape:
+        """``(batch, channels)``."""
+        return shapes[0][:2]
+
+
+@dataclass(frozen=True, eq=False)
+class AveragePool(Layer):
+    """Every square of `factor` by `factor` pixels becomes their mean.
+
+    Parameters
+    ----------
+    factor : int
+        Side of the square; rows and columns past the last whole one are dropped.
+    """
+
+    factor: int = 2
+    kind: ClassVar[str] = "average_pool"
+    role: ClassVar[Role] = Role.MEAN
+    linear: ClassVar[bool] = True
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        """Reduce images ``(batch, channels, height, width)``."""
+        return self.averaged(x).mean(axis=-1)
+
+    def averaged(self, x: np.ndarray) -> np.ndarray:
+        """Pixels that each mean is of, along a last axis of their own."""
+        batch, channels, height, width = self.shape(x.shape)
+        whole = x[:, :, : height * self.factor, : width * self.factor]
+        squares = whole.reshape(batch, channels, height, self.factor, width, self.factor).swapaxes(3, 4)
+        return squares.reshape(batch, channels, height, width, -1)
+
+    def shape(self, *shapes: Shape) -> Shape:
+        """Height and width over `factor`."""
+        batch, channels, height, width = shapes[0]
+        return (batch, channels, height // self.factor, width // self.factor)

@@ -1,0 +1,101 @@
+"""Products, and products and sums, element by element."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from golden.diffusion.layers.base import Layer, Role
+
+
+def _per_channel(vector: np.ndarray, ndim: int, axis: int) -> np.ndarray:
+    """``(batch, channels)`` ready to be broadcast along `axis` of a value with `ndim` axes."""
+    shape = [1] * ndim
+    shape[0], shape[axis] = vector.shape
+    return vector.reshape(shape)
+
+
+@dataclass(frozen=True, eq=False)
+class Modulate(Layer):
+    """``x * (1 + scale) + shift``, with a shift and a scale for each channel: adaptive normalisation.
+
+    Source: Peebles and Xie, *Scalable diffusion models with transformers*, 2023. Inputs: x, shift, scale.
+
+    Parameters
+    ----------
+    axis : int
+        Channels of x: the last axis of tokens, axis 1 of images.
+    """
+
+    axis: int = -1
+    kind: ClassVar[str] = "modulate"
+    role: ClassVar[Role] = Role.SCALE
+
+    def __call__(self, x: np.ndarray, shift: np.ndarray, scale: np.ndarray) -> np.ndarray:
+        """Scale and shift ``(batch, ..., channels)`` by ``(batch, channels)``."""
+        shift, scale = (_per_channel(vector, x.ndim, self.axis) for vector in (shift, scale))
+        return x * (np.float32(1) + scale) + shift
+
+
+@dataclass(frozen=True, eq=False)
+class Gate(Layer):
+    """``x * gate``, with a gate for each channel. Inputs: x, gate.
+
+    Parameters
+    ----------
+    axis : int
+        Channels of x: the last axis of tokens, axis 1 of images.
+    """
+
+    axis: int = -1
+    kind: ClassVar[str] = "gate"
+    role: ClassVar[Role] = Role.SCALE
+    linear: ClassVar[bool] = True
+
+    def __call__(self, x: np.ndarray, gate: np.ndarray) -> np.ndarray:
+        """Scale ``(batch, ..., channels)`` by ``(batch, channels)``."""
+        return x * _per_channel(gate, x.ndim, self.axis)
+
+
+@dataclass(frozen=True, eq=False)
+class Multiply(Layer):
+    """Product of two values of one shape, element by element: the gate of GEGLU. Both change from step to step."""
+
+    kind: ClassVar[str] = "multiply"
+    role: ClassVar[Role] = Role.SCALE
+    linear: ClassVar[bool] = True
+
+    def __call__(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        """Multiply elementwise."""
+        return a * b
+
+
+@dataclass(frozen=True, eq=False)
+class Rotary(Layer):
+    """Rotary position embedding: neighbouring pairs of channels are turned by an angle that grows with the token.
+
+    With pair j of ``width / 2`` and token p the angle is ``p * period ** (-2 j / width)``; the product of a query and a
+    key then depends on their distance only. Source: Su et al., *RoFormer*, 2021, section 3.2.
+
+    Parameters
+    ----------
+    period : float
+        Longest wavelength over 2 pi, in tokens.
+    """
+
+    period: float = 10_000.0
+    kind: ClassVar[str] = "rotary"
+    role: ClassVar[Role] = Role.SCALE
+    linear: ClassVar[bool] = True
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        """Turn ``(..., tokens, width)``."""
+        tokens, width = x.shape[-2:]
+        # float64 inside, as for the encoding of timesteps
+        angle = np.arange(tokens)[:, None] * self.period ** (-2 * np.arange(width // 2) / width)
+        cosine, sine = np.cos(angle).astype(np.float32), np.sin(angle).astype(np.float32)
+        even, odd = x[..., 0::2], x[..., 1::2]
+        y = np.empty_like(x)
+        y[..., 0::2] = even * cosine - odd * sine
+        y[..., 1::2] = odd * cosine + even * sine
+        return y
