@@ -132,8 +132,7 @@ def _leaves_raw(network: Network, name: str, main: frozenset[str], attention: st
 def passes(network: Network, configuration: Configuration, steps: int) -> dict[str, float]:
     """Clocks of a lane that every operand takes by the rules of a configuration, on average over the steps.
 
-    All passes count, those included that no vector of a tensor needs. A digit wider than the machine's k, which
-    ``layer_digits`` may ask for, takes ``ceil((k' - 1) / (k - 1))`` clocks.
+    All passes count, those included that no vector of a tensor needs.
     """
     found = {}
     main, c = main_values(network), configuration
@@ -145,18 +144,13 @@ def passes(network: Network, configuration: Configuration, steps: int) -> dict[s
         for source in layer.inputs[: len(layer.contracted)]
         if source in main
     ):
-        layers = network.consumers(source)
-        readers = tuple(layer.name for layer in layers)
-        raw = c.attention == "raw" and any(layer.bilinear for layer in layers)
-        wide = -(-(c.digits_of(readers) - 1) // (c.machine.digit_width - 1))
+        readers = tuple(layer.name for layer in network.consumers(source))
         total = 0
         for step in range(steps):
             count = c.passes_of(step, steps, readers, first_layer=source == entry)
             if c.refreshes(step):
                 count = max(count, c.first_passes)
-            elif raw:
-                count = max(count, c.raw_passes)
-            total += count * wide
+            total += count
         found[source] = total / steps
     return found
 

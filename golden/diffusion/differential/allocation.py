@@ -130,7 +130,7 @@ def output_floors(network: Network, configuration: Configuration, profile: Profi
     """
     by_gain: dict[str, int] = {}
     bits = configuration.output_bits
-    if bits and configuration.output_allocation == "gain":
+    if configuration.output_allocation == "gain":
         by_gain = dealt(network, profile, bits)
         bits += 1
     floors = {}

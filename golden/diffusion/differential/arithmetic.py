@@ -122,28 +122,17 @@ class Arithmetic(abc.ABC):
         """
 
     @abc.abstractmethod
-    def predict(self, held: np.ndarray, before: np.ndarray, beta: np.float32, s: int) -> np.ndarray:
-        """``held + beta (held - before)``, rounded like `grid`."""
-
-    @abc.abstractmethod
     def quantise(
         self,
         difference: np.ndarray,
         grouping: Grouping,
         *,
-        digit_width: int,
         passes: int | np.ndarray,
         floor: int,
         exponent: int | None = None,
         tensor_scale: bool = False,
     ) -> Passes:
         """Delta groups of differences, which are rounded to FP16 first; exponents are at least `floor`."""
-
-    @abc.abstractmethod
-    def residual(
-        self, x: np.ndarray, total: np.ndarray, sent: Passes, grouping: Grouping, bits: int, s: int
-    ) -> np.ndarray:
-        """What the engine takes for Xhat if it keeps ``x - Xhat`` in so many bits."""
 
     @abc.abstractmethod
     def product(
@@ -193,12 +182,8 @@ class Arithmetic(abc.ABC):
         """A layer near memory, from raw values."""
 
     @abc.abstractmethod
-    def statistics(self, layer: Layer, value: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and deviation of each statistics set of a norm."""
-
-    @abc.abstractmethod
-    def normalised(self, layer: Layer, value: np.ndarray, mean: np.ndarray, deviation: np.ndarray) -> np.ndarray:
-        """A norm with given statistics."""
+    def divided(self, layer: Layer, delta: np.ndarray, deviation: np.ndarray) -> np.ndarray:
+        """A norm of deltas: over a given deviation of each statistics set, times the scale."""
 
 
 def output_vectors(
@@ -279,17 +264,11 @@ class FloatArithmetic(Arithmetic):
             total = np.clip(total, -top, top)
         return total
 
-    def predict(self, held: np.ndarray, before: np.ndarray, beta: np.float32, s: int) -> np.ndarray:
-        """``held + beta (held - before)`` in the state's format."""
-        held = held.astype(np.float64)
-        return self.grid(held + half(np.float64(beta)) * (held - before), s)
-
     def quantise(
         self,
         difference: np.ndarray,
         grouping: Grouping,
         *,
-        digit_width: int,
         passes: int | np.ndarray,
         floor: int,
         exponent: int | None = None,
@@ -297,7 +276,7 @@ class FloatArithmetic(Arithmetic):
     ) -> Passes:
         """Delta groups of FP16 differences."""
         if tensor_scale:
-            return quantise_tensor(difference, grouping, digit_width)
+            return quantise_tensor(difference, grouping, self._machine.digit_width)
         if isinstance(passes, np.ndarray):
             passes = passes[..., None]
         floor = -24 if self._half_state else floor
@@ -305,21 +284,11 @@ class FloatArithmetic(Arithmetic):
             half(difference),
             grouping,
             self._machine,
-            digit_width=digit_width,
             passes=passes,
             floor=floor,
             exponent=None if exponent is None else max(exponent, floor),
             split=self._half_state,
         )
-
-    def residual(
-        self, x: np.ndarray, total: np.ndarray, sent: Passes, grouping: Grouping, bits: int, s: int
-    ) -> np.ndarray:
-        """What the engine takes for Xhat if it keeps ``x - Xhat`` in so many bits."""
-        unit = np.ldexp(1.0, sent.last - bits)
-        kept = np.rint(grouping.split(x - total) / unit)
-        limit = 2 ** (bits - 1)
-        return self.grid(x - grouping.join(np.clip(kept, -limit, limit - 1) * unit), s)
 
     def product(
         self, layer: Layer, delta: np.ndarray, segments: tuple[int, ...] = (), *, terms: Sequence[np.ndarray] = ()
@@ -363,20 +332,10 @@ class FloatArithmetic(Arithmetic):
         configuration = self._configuration
         change = self.scaled(change, layer, scale)
         values, grouping, back = output_vectors(change, layer, self._machine.lanes)
-        if configuration.exact_outputs or configuration.flow in ("raw", "diffy"):
+        if configuration.flow != "closed_loop":
             return (change if self._half_state else self.grid(change, s)), None, grouping
-        result = quantise(
-            values,
-            grouping,
-            self._machine,
-            passes=self._machine.output_passes,
-            finer=configuration.output_width - self._machine.digit_width
-            if configuration.output_form == "joint"
-            else None,
-            floor=-24 if self._half_state else floor,
-            outliers=0,
-            split=self._half_state,
-        )
+        finer = configuration.output_width - self._machine.digit_width
+        result = quantise(values, grouping, self._machine, finer=finer, floor=floor, outliers=0)
         return back(result.values), result.shaped(back), grouping
 
     def bias(self, layer: Layer, s: int) -> np.ndarray | None:
@@ -436,11 +395,10 @@ class FloatArithmetic(Arithmetic):
             z += layer.bias.reshape(shape)
         return z
 
-    def statistics(self, layer: Layer, value: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and deviation of each statistics set of a norm."""
-        mean, variance = self._moments(layer, value)
-        return mean.astype(np.float32), np.sqrt(variance).astype(np.float32)
-
-    def normalised(self, layer: Layer, value: np.ndarray, mean: np.ndarray, deviation: np.ndarray) -> np.ndarray:
-        """A norm with given statistics."""
-        return self._scaled(layer, value, mean, np.float32(1) / deviation)
+    def divided(self, layer: Layer, delta: np.ndarray, deviation: np.ndarray) -> np.ndarray:
+        """A norm of deltas."""
+        z = delta.reshape(deviation.size, -1) * (np.float32(1) / deviation).reshape(-1, 1)
+        z = z.reshape(delta.shape)
+        if hasattr(layer, "weight"):
+            z *= layer.weight.reshape((-1, 1, 1) if layer.kind == "group_norm" else (-1,))
+        return z

@@ -28,25 +28,22 @@ SENDING: tuple[MethodFlow, ...] = ("raw", "diffy", "sign_mask", "closed_loop")
 """Flows that send something: where every member acts that `ACTS_IN` does not name."""
 
 ACTS_IN: dict[str, tuple[MethodFlow, ...]] = {
-    "raw_passes": ("diffy", "closed_loop"),
-    "output_form": ("closed_loop",),
+    "raw_passes": ("closed_loop",),
     "output_width": ("closed_loop",),
     "output_bits": ("closed_loop",),
     "output_allocation": ("closed_loop",),
     "layer_output_bits": ("closed_loop",),
-    "exact_outputs": ("closed_loop",),
     "tensor_scale": ("raw",),
     "refresh": ("diffy", "sign_mask", "closed_loop"),
-    "prediction": ("closed_loop",),
-    "residual_bits": ("closed_loop",),
-    "attention": ("diffy", "sign_mask", "closed_loop"),
-    "choice": ("diffy", "closed_loop"),
-    "exponent_policy": ("diffy", "sign_mask", "closed_loop"),
-    "overflow_policy": ("diffy", "sign_mask", "closed_loop"),
+    "norm": ("sign_mask",),
+    "attention": ("sign_mask",),
+    "choice": ("closed_loop",),
+    "exponent_policy": ("diffy", "sign_mask"),
+    "overflow_policy": ("diffy", "sign_mask"),
     "mask_operand": ("sign_mask",),
     "mask_width": ("sign_mask",),
     "flip_repair": ("sign_mask",),
-    "state_format": ("raw", "sign_mask", "closed_loop"),
+    "state_format": ("sign_mask",),
     "state_width": ("raw", "sign_mask", "closed_loop"),
 }
 """Flows in which a member of a `Configuration` or of its machine acts; elsewhere it has to keep its default."""
@@ -54,9 +51,6 @@ ACTS_IN: dict[str, tuple[MethodFlow, ...]] = {
 _PASSES = ("passes", "early_passes", "last_passes", "input_passes")
 
 _IDLE: dict[str, tuple[str, Any, tuple[str, ...]]] = {
-    "state_format float16": ("state_format", "float16", ("output_bits", "output_allocation", "layer_output_bits")),
-    "output_bits 0": ("output_bits", 0, ("output_allocation",)),
-    "output_form passes": ("output_form", "passes", ("output_width",)),
     "tensor_scale true": (
         "tensor_scale",
         True,
@@ -90,21 +84,14 @@ class Configuration:
     first_passes: int = _field(3, "passes of the first step and of every refresh, which send raw values")
     last_passes: int = _field(2, "passes of the last steps")
     input_passes: int = _field(3, "passes of the network's own input, where a product reads it as it is")
-    raw_passes: int = _field(3, "passes of an operand that is sent raw in every step (raw attention, chosen layers)")
+    raw_passes: int = _field(3, "passes of an operand that is sent raw in every step, as `choice` may have it")
     early_steps: int = _field(4, "how many steps after the first take `early_passes`")
     early_passes: int = _field(1, "passes of the steps after the first: what goes wrong early, the sampler carries on")
     late_steps: int = _field(1, "how many steps at the end take `last_passes`")
     step_passes: Mapping[int, int] = _field({}, "passes of single steps, by number")
     layer_passes: Mapping[str, int] = _field({}, "passes of what layers read, by pattern of their names")
-    layer_digits: Mapping[str, int] = _field({}, "k of what layers read, by pattern of their names")
-    output_form: Literal["passes", "joint"] = _field(
-        "joint",
-        "output deltas: `output_passes` passes of the machine, or one integer of up to `output_width` bits a lane",
-    )
-    output_width: int = _field(13, "bits of a joint output delta at most")
-    output_bits: float = _field(
-        12, "output deltas are never finer than the largest state over 2^bits, on average; 0: as fine as state"
-    )
+    output_width: int = _field(13, "bits of an output delta at most, one integer a lane")
+    output_bits: float = _field(12, "output deltas are never finer than the largest state over 2^bits, on average")
     output_allocation: Literal["even", "gain"] = _field(
         "even",
         "the same bits for every layer (rounded), or dealt out by how much of a layer's errors reaches the image",
@@ -112,16 +99,14 @@ class Configuration:
     layer_output_bits: Mapping[str, int] = _field(
         {}, "bits of single layers instead of `output_bits`, by pattern of their names"
     )
-    exact_outputs: bool = _field(False, "output deltas reach the state without being quantised (a study)")
     tensor_scale: bool = _field(False, "flow raw: one real scale for a whole tensor, instead of group exponents")
     refresh: int = _field(0, "send raw values every so many steps; 0: only in the first")
-    prediction: bool = _field(False, "closed loop: deltas against a prediction from the last two steps")
-    residual_bits: int = _field(0, "closed loop: keep what was not sent in so many bits; 0: exactly")
-    norm: Literal["current", "previous", "calibrated"] = _field("current", "whose deviation norms divide by")
-    attention: Literal["delta", "raw"] = _field("delta", "products of two activations on deltas, or from raw values")
-    choice: Literal["delta", "ditto", "cost"] = _field(
-        "delta",
-        "per tensor: always deltas, or raw values where two measured steps, or the cost model, find them cheaper",
+    norm: Literal["current", "calibrated"] = _field("current", "whose deviation norms of the open loop divide by")
+    attention: Literal["delta", "raw"] = _field(
+        "delta", "products of two activations in the open loop: on deltas, or from raw values"
+    )
+    choice: Literal["delta", "cost"] = _field(
+        "delta", "per tensor: always deltas, or raw values where the cost model finds two measured steps cheaper"
     )
 
     def __post_init__(self) -> None:
@@ -146,17 +131,15 @@ class Configuration:
             ("raw_passes", 1, 8),
             ("output_width", 2, 16),
             ("refresh", 0, 1000),
-            ("residual_bits", 0, 16),
         ):
             _integer(name, getattr(self, name), low, high)
         if not isinstance(self.output_bits, int | float) or isinstance(self.output_bits, bool):
             raise TypeError(f"output_bits must be a number, not {self.output_bits!r}")
-        if not 0 <= self.output_bits <= 24:
-            raise ValueError(f"output_bits must be in 0..24, not {self.output_bits}")
+        if not 1 <= self.output_bits <= 24:
+            raise ValueError(f"output_bits must be in 1..24, not {self.output_bits}")
         for name, low, high in (
             ("step_passes", 1, 8),
             ("layer_passes", 1, 8),
-            ("layer_digits", 2, 8),
             ("layer_output_bits", 1, 24),
         ):
             table = getattr(self, name)
@@ -171,8 +154,6 @@ class Configuration:
                     raise TypeError(f"Key of {name} must be a pattern of names, not {key!r}")
                 _integer(f"{name}[{key!r}]", value, low, high)
         self._check_effects()
-        if self.prediction and self.residual_bits:
-            raise ValueError(f"residual_bits must be 0 with prediction, not {self.residual_bits}")
         if self.output_width < self.machine.digit_width:
             raise ValueError(
                 f"output_width must be at least digit_width = {self.machine.digit_width}, not {self.output_width}"
@@ -206,11 +187,6 @@ class Configuration:
             raise ValueError(f"{name} must be {default} with {what}, not {value}")
 
     # What applies where ---------------------------------------------------------------------------------------------
-
-    def digits_of(self, consumers: tuple[str, ...]) -> int:
-        """k of a tensor that these layers read."""
-        found = [k for pattern, k in self.layer_digits.items() if matches(pattern, consumers)]
-        return max(found, default=self.machine.digit_width)
 
     def output_bits_of(self, layer: str) -> int | None:
         """Bits that `layer_output_bits` gives to a layer: the least of all patterns that fit; None without one."""
@@ -372,7 +348,7 @@ CONFIGURATIONS: dict[str, tuple[str, Configuration]] = {
 }
 """Named configurations: a line about each, and the configuration."""
 
-PATTERNS = ("layer_passes", "layer_digits", "layer_output_bits")
+PATTERNS = ("layer_passes", "layer_output_bits")
 """Members whose keys are patterns of names."""
 
 GENERAL = frozenset(

@@ -14,7 +14,6 @@ import dataclasses
 import functools
 import math
 from collections.abc import Sequence
-from fractions import Fraction
 
 import numpy as np
 
@@ -26,7 +25,7 @@ from golden.diffusion.differential.quantise import Grouping, Passes, quantise_te
 from golden.diffusion.layers import Layer
 from golden.parameters import EXPONENT_BIAS, ZERO_GROUP, Parameters
 from golden.units.channel_scale import channel_scale
-from golden.units.closed_loop import Norm, normalise, reciprocal_root_single, round_single
+from golden.units.closed_loop import Norm, normalise
 from golden.units.delta_quantizer import quantise_all
 from golden.units.joint_stream import JointStream
 from golden.units.multiplier_group import (
@@ -79,11 +78,9 @@ class ExactArithmetic(Arithmetic):
         self._half_state = configuration.flow == "diffy" or machine.state_format == "float16"
         self._wide = machine.accumulator_width > 53
         self._top = float(2 ** (machine.state_width - 1) - 1)
-        self._coarsest = min(machine.digit_width, *configuration.layer_digits.values(), 8)
-        self._finest = max(machine.digit_width, *configuration.layer_digits.values(), 2)
         # in the open loop a group of a product may hold digits of several exponents, and repairs
         digits = machine.outliers == 0 and configuration.flow != "sign_mask"
-        self._digits = float(2 ** (self._finest - 1)) if digits else None
+        self._digits = float(2 ** (machine.digit_width - 1)) if digits else None
         self._passes = machine.flip_repair + max(
             configuration.passes,
             configuration.first_passes,
@@ -142,20 +139,6 @@ class ExactArithmetic(Arithmetic):
             total += bias * 2.0**-s
         return self._clamped(total, s)
 
-    def predict(self, held: np.ndarray, before: np.ndarray, beta: np.float32, s: int) -> np.ndarray:
-        """``held + beta (held - before)`` with `beta` as FP16: one rounding (numerics 12.8)."""
-        held = held.astype(np.float64)
-        return self.grid(held + float(_half(np.float64(beta))) * (held - before), s)
-
-    def residual(
-        self, x: np.ndarray, total: np.ndarray, sent: Passes, grouping: Grouping, bits: int, s: int
-    ) -> np.ndarray:
-        """What the engine takes for Xhat if it keeps ``x - Xhat`` in so many bits (numerics 12.9)."""
-        unit = np.ldexp(1.0, sent.last - bits)
-        kept = np.rint(grouping.split(self.difference(x, total)) / unit)
-        limit = 2 ** (bits - 1)
-        return self.grid(x - grouping.join(np.clip(kept, -limit, limit - 1) * unit), s)
-
     # Groups ---------------------------------------------------------------------------------------------------------
 
     def quantise(
@@ -163,7 +146,6 @@ class ExactArithmetic(Arithmetic):
         difference: np.ndarray,
         grouping: Grouping,
         *,
-        digit_width: int,
         passes: int | np.ndarray,
         floor: int,
         exponent: int | None = None,
@@ -171,14 +153,11 @@ class ExactArithmetic(Arithmetic):
     ) -> Passes:
         """Delta groups of FP16 differences: `golden.units.delta_quantizer`; or digits of one scale (numerics 12.22)."""
         if tensor_scale:
-            return quantise_tensor(difference, grouping, digit_width)
+            return quantise_tensor(difference, grouping, self._machine.digit_width)
         unit = -EXPONENT_BIAS if self._half_state else floor
-        parameters = self._machine
-        if digit_width != parameters.digit_width:
-            parameters = dataclasses.replace(parameters, digit_width=digit_width)
         if isinstance(passes, np.ndarray):
             passes = passes[..., None]
-        return _quantised(_pattern(difference), grouping, parameters, passes, unit, exponent)
+        return _quantised(_pattern(difference), grouping, self._machine, passes, unit, exponent)
 
     def scaled(self, sums: np.ndarray, layer: Layer, scale: np.ndarray | None = None) -> np.ndarray:
         """Products times the factor of their layer: `golden.units.channel_scale`; or times a scale (numerics 12.22)."""
@@ -200,15 +179,9 @@ class ExactArithmetic(Arithmetic):
         configuration, machine = self._configuration, self._machine
         change = self.scaled(change, layer, scale)
         values, grouping, back = output_vectors(change, layer, machine.lanes)
-        if configuration.exact_outputs or configuration.flow in ("raw", "diffy"):
+        if configuration.flow != "closed_loop":
             return self.grid(change, s), None, grouping
-        patterns = _pattern(values)
-        unit = -EXPONENT_BIAS if self._half_state else floor
-        if configuration.output_form == "joint":
-            result = _joint(patterns, grouping, machine, configuration.output_width, unit)
-        else:
-            by_group = dataclasses.replace(machine, outliers=0, exponent_policy="group")
-            result = _quantised(patterns, grouping, by_group, machine.output_passes, unit, None)
+        result = _joint(_pattern(values), grouping, machine, configuration.output_width, floor)
         return back(result.values), result.shaped(back), grouping
 
     # Products -------------------------------------------------------------------------------------------------------
@@ -275,10 +248,10 @@ class ExactArithmetic(Arithmetic):
             patterns[:, index * taps : (index + 1) * taps, : stop - start] = part
         reach, floor, passes = self._reach(source), self._floor(source), self._passes
         if self._configuration.tensor_scale:
-            reach, floor, passes = float(2 ** (self._finest - 1) - 1), 0, 1
+            reach, floor, passes = float(machine.digit_max), 0, 1
         compiled = compile_weights(  # a static exponent is one that the group policy may choose for such a delta
             patterns,
-            dataclasses.replace(machine, digit_width=self._coarsest, exponent_policy="group"),
+            dataclasses.replace(machine, exponent_policy="group"),
             largest=reach,
             passes=passes,
             floor=floor + EXPONENT_BIAS,
@@ -409,33 +382,13 @@ class ExactArithmetic(Arithmetic):
         )
         return normalise(rows, np.zeros(rows.shape, np.bool_), norm, exponent)[0].reshape(value.shape)
 
-    def statistics(self, layer: Layer, value: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and deviation of each set: each the exact value, rounded once to binary32 (numerics 12.2)."""
-        rows, exponent = _rows(layer, np.asarray(value, np.float32))
-        unit, size = Fraction(2) ** exponent, rows.shape[1]
-        epsilon = Fraction(float(np.float32(layer.epsilon)))
-        mean, deviation = np.zeros(len(rows), np.float32), np.zeros(len(rows), np.float32)
-        totals = rows.sum(axis=1).tolist() if _centred(layer) else [0] * len(rows)
-        squares = [sum(y * y for y in row) for row in rows.tolist()]
-        for index, (total, square) in enumerate(zip(totals, squares, strict=True)):
-            variance = Fraction(square * size - total * total, size * size) * unit * unit
-            mean[index] = round_single(Fraction(total, size) * unit)
-            deviation[index] = reciprocal_root_single(1 / (variance + epsilon))
-        shape = (len(value), layer.groups) if layer.kind == "group_norm" else value.shape[:-1]
-        return mean.reshape(shape), deviation.reshape(shape)
-
-    def normalised(self, layer: Layer, value: np.ndarray, mean: np.ndarray, deviation: np.ndarray) -> np.ndarray:
-        """A norm with given statistics: the steps of numerics 12.2, from ``RNE(1 / deviation)`` on."""
-        value = np.asarray(value, np.float32)
-        rows = value.reshape(mean.size, -1)
-        reciprocal = (np.float32(1) / np.asarray(deviation, np.float32)).reshape(-1, 1)
-        z = (rows - mean.reshape(-1, 1)) * reciprocal
-        gamma, beta = (_factors(layer, name, value, rows.shape) for name in ("weight", "bias"))
-        if gamma is not None:
-            z = z * gamma
-        if beta is not None:
-            z = z + beta
-        return z.reshape(value.shape)
+    def divided(self, layer: Layer, delta: np.ndarray, deviation: np.ndarray) -> np.ndarray:
+        """A norm of deltas: the steps of numerics 12.2, from ``RNE(1 / deviation)`` on, without mean and shift."""
+        delta = np.asarray(delta, np.float32)
+        rows = delta.reshape(deviation.size, -1)
+        z = rows * (np.float32(1) / np.asarray(deviation, np.float32)).reshape(-1, 1)
+        gamma = _factors(layer, "weight", delta, rows.shape)
+        return (z if gamma is None else z * gamma).reshape(delta.shape)
 
 
 def _low(integers: np.ndarray) -> int:

@@ -47,8 +47,7 @@ class Row:
     padding, joint_padding : float
         Those of `bits` and `joint` that are digits of lanes without a value.
     clocks : float
-        Clocks of a lane for all elements: passes and replays, and a digit wider than the machine's k in
-        ``ceil((k' - 1) / (k - 1))`` clocks. Zero groups are not taken off.
+        Clocks of a lane for all elements: passes and replays. Zero groups are not taken off.
     """
 
     elements: int = 0
@@ -110,10 +109,9 @@ def _entropy(values: np.ndarray, low: int, high: int) -> float:
     return float(-(counts * np.log2(counts / counts.sum())).sum()) if counts.sum() else 0.0
 
 
-def count(sent: Passes, grouping: Grouping, parameters: Parameters, k: int, m: int) -> Row:
-    """Figures of one quantised tensor."""
-    elements = int(np.prod(sent.values.shape))
-    wide = -(-(k - 1) // (parameters.digit_width - 1))
+def count(sent: Passes, grouping: Grouping, parameters: Parameters, m: int) -> Row:
+    """Figures of one quantised tensor, of which m lanes at most are outliers."""
+    elements, k = int(np.prod(sent.values.shape)), parameters.digit_width
     if sent.exponent is None:
         zeros, plain = (
             elements - int(np.count_nonzero(sent.values)),
@@ -127,7 +125,7 @@ def count(sent: Passes, grouping: Grouping, parameters: Parameters, k: int, m: i
             joint=plain,
             entropy=plain,
             first_zeros=zeros,
-            clocks=float(elements * wide),
+            clocks=float(elements),
         )
     lanes = sent.lanes
     axis = lanes.ndim + grouping.axis
@@ -150,7 +148,7 @@ def count(sent: Passes, grouping: Grouping, parameters: Parameters, k: int, m: i
     row.bits = row.joint = row.entropy = float(row.outliers * (parameters.lane_width + 16))
     row.bits += _replay_bits(place, replays, m)
     row.groups += int(replays.sum())
-    row.clocks = float(int(replays.sum()) * elements / vectors * wide)
+    row.clocks = float(int(replays.sum()) * elements / vectors)
     spare = (n - grouping.lengths).reshape(-1, *[1] * -grouping.axis)  # lanes of each group without a value
     for number in range(most):
         e = np.maximum(sent.exponent - number * (k - 1), sent.last)
@@ -167,7 +165,7 @@ def count(sent: Passes, grouping: Grouping, parameters: Parameters, k: int, m: i
         row.groups += vectors
         row.zero_groups += vectors - int(used.sum())
         row.digits += elements
-        row.clocks += elements * wide
+        row.clocks += elements
         row.padding += float((used * spare).sum()) * (1 + max(k - 3, 0))
         row.zeros += elements - int(np.count_nonzero(magnitude)) - (row.outliers if number == 0 else 0)
         if number == 0:
@@ -238,16 +236,13 @@ class Measure:
         self.outputs: dict[tuple[int, str], Row] = defaultdict(Row)
         self.flips: dict[tuple[int, str], tuple[int, int]] = {}
 
-    def sent(self, step: int, name: str, sent: Passes, grouping: Grouping, k: int) -> None:
+    def sent(self, step: int, name: str, sent: Passes, grouping: Grouping) -> None:
         """An operand went to its readers."""
-        self.inputs[step, name] += count(sent, grouping, self._parameters, k, self._parameters.outliers)
+        self.inputs[step, name] += count(sent, grouping, self._parameters, self._parameters.outliers)
 
-    def output(
-        self, step: int, name: str, sent: Passes, grouping: Grouping, k: int | None = None, outliers: int = 0
-    ) -> None:
-        """Deltas left a product, or in the open loop (which also gives k and m) entered a mask or a product."""
-        k = self._parameters.digit_width if k is None else k
-        self.outputs[step, name] += count(sent, grouping, self._parameters, k, outliers)
+    def output(self, step: int, name: str, sent: Passes, grouping: Grouping, outliers: int = 0) -> None:
+        """Deltas left a product, or in the open loop (which also gives m) entered a mask or a product."""
+        self.outputs[step, name] += count(sent, grouping, self._parameters, outliers)
 
     def total(self, rows: dict[tuple[int, str], Row], steps: Any = None) -> Row:
         """Sum over tensors, and over the given steps (default: all)."""

@@ -43,13 +43,11 @@ class Sent:
     delta : array
         Dequantised groups; with a `scale`, digits.
     held : array
-        What the consumers hold afterwards: the sum of all they were sent, predictions included.
+        What the consumers hold afterwards: the sum of all they were sent.
     before : array or None
         What they held before; None if they start anew.
     fresh : bool, or bool (batch, 1, ...)
         Which items start anew.
-    predicted : bool
-        Whether `before` is a prediction rather than what they held.
     since : int
         Step in which they were sent something the last time; -1 if never.
     terms : tuple of arrays
@@ -62,16 +60,13 @@ class Sent:
     held: np.ndarray
     before: np.ndarray | None
     fresh: bool | np.ndarray
-    predicted: bool = False
     since: int = -1
     terms: tuple[np.ndarray, ...] = ()
     scale: np.ndarray | None = None
 
     def whole(self) -> "Sent":
         """All that they hold, for a product that starts anew though they do not."""
-        return dataclasses.replace(
-            self, delta=self.held, before=None, fresh=True, predicted=False, terms=(), scale=None
-        )
+        return dataclasses.replace(self, delta=self.held, before=None, fresh=True, terms=(), scale=None)
 
 
 class NearMemory(Differential):
@@ -108,10 +103,7 @@ class NearMemory(Differential):
             raise ValueError(f"flow must be raw, diffy or closed_loop near memory, not {configuration.flow}")
         super().__init__(network, configuration, profile, arithmetic, measure)
         self._sums: dict[str, np.ndarray] = {}  # Y, by layer
-        self._sums_before: dict[str, np.ndarray] = {}
         self._held: dict[tuple[str, int], np.ndarray] = {}  # Xhat, by tensor and contracted axis
-        self._held_before: dict[tuple[str, int], np.ndarray] = {}
-        self._deviation: dict[str, np.ndarray] = {}
         self._sent: dict[tuple[str, int], Sent] = {}
         self._when: dict[tuple[str, int], int] = {}  # step in which a tensor was sent the last time
         self._ran: dict[str, int] = {}  # step in which a product ran the last time
@@ -125,7 +117,7 @@ class NearMemory(Differential):
         self._begin(index, steps)
         self._sent.clear()
         self._anew = None
-        tensors = (self._sums, self._sums_before, self._held, self._held_before, self._deviation, self._fixed)
+        tensors = (self._sums, self._held, self._fixed)
         if index == 0:
             for states in (*tensors, self._when, self._ran, self._raw, self._costs):
                 states.clear()
@@ -150,7 +142,7 @@ class NearMemory(Differential):
         if layer.kind in NORMS:
             source = layer.inputs[0]
             state = values[0] if self._is_state(source) else self._arithmetic.grid(values[0], self._exponent(source))
-            return self._norm(layer, state)
+            return self._arithmetic.near(layer, [state])
         if layer.kind in MEANS:
             pixels = self._arithmetic.grid(values[0], self._exponent(layer.inputs[0]))
             return self._arithmetic.grid(self._arithmetic.near(layer, [pixels]), self._exponent(layer.name))
@@ -178,7 +170,7 @@ class NearMemory(Differential):
     def _floors(self) -> dict[str, int]:
         return output_floors(self._network, self._configuration, self._profile)
 
-    def _send(self, source: str, axis: int, value: np.ndarray, *, raw: bool = False) -> Sent:
+    def _send(self, source: str, axis: int, value: np.ndarray) -> Sent:
         key = (source, axis)
         if key in self._sent:
             return self._sent[key]
@@ -186,97 +178,65 @@ class NearMemory(Differential):
         readers = tuple(layer.name for layer in self._network.consumers(source))
         s = self._exponent(source)
         x = a.grid(value, s)
-        fresh = raw or c.refreshes(self._index) or key not in self._held or key in self._raw
+        fresh = c.refreshes(self._index) or key not in self._held or key in self._raw
         held = None if fresh else self._held[key]
         passes = c.passes_of(self._index, self._steps, readers, first_layer=source == self._input)
         if fresh:
             passes = max(passes, c.raw_passes if c.refreshes(self._index) is False else c.first_passes)
-        predicted = held
-        predicts = held is not None and key in self._held_before
-        if predicts:
-            predicted = a.predict(held, self._held_before[key], self._beta(source), s)
         if held is not None and self._anew is not None:
             fresh = self._anew.reshape(-1, *[1] * (x.ndim - 1))
-            predicted = np.where(fresh, np.zeros_like(x), predicted)
+            held = np.where(fresh, np.zeros_like(x), held)
             passes = np.where(fresh, max(passes, c.first_passes), passes)
         grouping = self._grouping(source, axis, x.shape)
         layer_policy = c.machine.exponent_policy == "layer" and c.flow != "raw" and fresh is False
-        digits = c.digits_of(readers)
         sent = a.quantise(
-            x if predicted is None else a.difference(x, predicted),
+            x if held is None else a.difference(x, held),
             grouping,
-            digit_width=digits,
             passes=passes,
             floor=s,
-            exponent=self._profile.layer_exponent(source, digits) if layer_policy else None,
+            exponent=self._profile.layer_exponent(source, c.machine.digit_width) if layer_policy else None,
             tensor_scale=c.tensor_scale,
         )
         if sent.scale is None:
-            delta, total = sent.values, a.add(predicted, sent.values, s, terms=sent.terms)
+            delta, total = sent.values, a.add(held, sent.values, s, terms=sent.terms)
         else:
             delta, total = sent.terms[0], a.grid(sent.values, s)
         if c.flow == "diffy":
             total = x
-        elif c.residual_bits:
-            total = a.residual(x, total, sent, grouping, c.residual_bits, s)
-        bilinear = any(layer.kind == "matmul" for layer in self._network.consumers(source))
-        if c.prediction and not bilinear:  # a prediction passes through linear readers only
-            if held is None:
-                self._held_before.pop(key, None)
-            else:
-                self._held_before[key] = held if fresh is False else np.where(fresh, total, held)
         self._held[key] = total
-        result = Sent(delta, total, predicted, fresh, predicts, self._when.get(key, -1), sent.terms, sent.scale)
+        result = Sent(delta, total, held, fresh, self._when.get(key, -1), sent.terms, sent.scale)
         self._when[key] = self._index
         if self._measure is not None:
             # items that start anew have passes of their own, and a stream
             parts = [sent] if isinstance(fresh, bool) else [sent.items(which) for which in (self._anew, ~self._anew)]
             for part in parts:
                 if len(part.values):
-                    self._measure.sent(self._index, source, part, grouping, digits)
-        if c.choice != "delta" and len(self._costs.get(key, ())) < 2 and not raw and fresh is False:
-            self._choose(key, x, sent, grouping, digits, passes)
+                    self._measure.sent(self._index, source, part, grouping)
+        if c.choice == "cost" and len(self._costs.get(key, ())) < 2 and fresh is False:
+            self._choose(key, x, sent, grouping)
         self._sent[key] = result
         return result
 
-    def _beta(self, source: str) -> np.float32:
-        trend = self._profile.trend.get(source)
-        if trend is None or self._profile.rows is not None or self._index >= len(trend):
-            return np.float32(0)
-        return np.float32(trend[self._index])
-
-    def _choose(
-        self, key: tuple[str, int], x: np.ndarray, sent: Passes, grouping: Grouping, digits: int, passes: int
-    ) -> None:
+    def _choose(self, key: tuple[str, int], x: np.ndarray, sent: Passes, grouping: Grouping) -> None:
         """After a tensor's first two deltas, see whether raw values of `raw_passes` passes would have been cheaper.
 
-        ``ditto`` counts steps of the array: groups that are not zero, times passes. ``cost`` takes the cycles that
-        `golden.diffusion.cost.predict` predicts for its readers, of the groups and bits that there are or would be.
+        They are if `golden.diffusion.cost.predict` predicts fewer cycles for all readers, of the groups and bits that
+        there are or would be.
         """
-        c = self._configuration
-        if c.choice == "cost":
-            raw = self._arithmetic.quantise(
-                x, grouping, digit_width=digits, passes=c.raw_passes, floor=self._exponent(key[0])
-            )
-            pairs = (sent, False), (raw, True)
-            work = tuple(self._cycles(key, len(x), one, grouping, digits, anew) for one, anew in pairs)
-        else:
-            axis = sent.lanes.ndim + grouping.axis
-            used = [np.count_nonzero(grouping.split(values).any(axis=axis)) for values in (sent.values, x)]
-            work = float(used[0] * np.max(passes)), float(used[1] * c.raw_passes)
+        raw = self._arithmetic.quantise(
+            x, grouping, passes=self._configuration.raw_passes, floor=self._exponent(key[0])
+        )
         costs = self._costs.setdefault(key, [])
-        costs.append(work)
+        costs.append((self._cycles(key, len(x), sent, grouping, False), self._cycles(key, len(x), raw, grouping, True)))
         if len(costs) == 2:
-            delta, raw = np.sum(costs, axis=0)
-            if raw < delta:
+            by_delta, by_raw = np.sum(costs, axis=0)
+            if by_raw < by_delta:
                 self._raw.add(key)
 
-    def _cycles(
-        self, key: tuple[str, int], items: int, sent: Passes, grouping: Grouping, digits: int, anew: bool
-    ) -> float:
+    def _cycles(self, key: tuple[str, int], items: int, sent: Passes, grouping: Grouping, anew: bool) -> float:
         """Clocks of all readers of a tensor."""
         machine, (source, axis) = self._configuration.machine, key
-        row = count(sent, grouping, machine, digits, machine.outliers)
+        row = count(sent, grouping, machine, machine.outliers)
         passes = row.digits // row.elements
         rates = Rates(
             input_bits=row.bits / row.elements,
@@ -300,13 +260,13 @@ class NearMemory(Differential):
 
     def _product(self, layer: Layer, values: Sequence[np.ndarray]) -> np.ndarray:
         main = [source in self._main for source in layer.inputs]
-        predicted, scale = False, None
+        scale = None
         if layer.kind == "matmul":
             change, fresh = self._matmul(layer, values, main)
         else:
             sent = self._operand(layer, 0, values[0])
             change = self._arithmetic.product(layer, sent.delta, self._segments(layer), terms=sent.terms)
-            fresh, predicted, scale = sent.fresh, sent.predicted, sent.scale
+            fresh, scale = sent.fresh, sent.scale
         self._ran[layer.name] = self._index
         s = self._exponent(layer.name)
         floor = self._floors[layer.name]
@@ -319,52 +279,44 @@ class NearMemory(Differential):
         change, passes, grouping = self._arithmetic.outputs(change, layer, s, floor, scale=scale)
         if self._measure is not None and passes is not None:
             self._measure.output(self._index, layer.name, passes, grouping)
-        before = self._sum_before(layer, fresh, predicted, s)
+        before = self._sum_before(layer, fresh)
         bias = None if fresh is False and before is not None else self._arithmetic.bias(layer, s)
         if bias is not None and before is not None:
             bias = np.where(fresh.reshape(-1, *[1] * (change.ndim - 1)), bias, np.zeros_like(bias))
         terms = () if passes is None else passes.terms
         total = self._arithmetic.add(before, change, s, terms=terms, bias=bias)
-        if self._configuration.prediction and layer.name in self._sums:
-            known = self._sums[layer.name]
-            if isinstance(fresh, np.ndarray):
-                known = np.where(fresh.reshape(-1, *[1] * (total.ndim - 1)), total, known)
-            self._sums_before[layer.name] = known
         self._sums[layer.name] = total
         return total
 
-    def _operand(self, layer: Layer, number: int, value: np.ndarray, *, raw: bool = False) -> Sent:
+    def _operand(self, layer: Layer, number: int, value: np.ndarray) -> Sent:
         """What a product gets of an operand: all of it if it did not run when the operand was sent the last time.
 
         A product of two activations has no place for the scales of both, and takes what its readers hold instead.
         """
-        sent = self._send(layer.inputs[number], layer.contracted[number], value, raw=raw)
+        sent = self._send(layer.inputs[number], layer.contracted[number], value)
         if sent.scale is not None and layer.kind == "matmul":
             return sent.whole()
         if sent.before is None or self._ran.get(layer.name) == sent.since:
             return sent
         return sent.whole()
 
-    def _sum_before(self, layer: Layer, fresh: bool | np.ndarray, predicted: bool, s: int) -> np.ndarray | None:
+    def _sum_before(self, layer: Layer, fresh: bool | np.ndarray) -> np.ndarray | None:
         """What the new sum adds to."""
         if fresh is True or layer.name not in self._sums:
             return None
         total = self._sums[layer.name]
-        if predicted:
-            total = self._arithmetic.predict(total, self._sums_before[layer.name], self._beta(layer.inputs[0]), s)
-        if fresh is not False:
-            total = np.where(fresh.reshape(-1, *[1] * (total.ndim - 1)), np.zeros_like(total), total)
-        return total
+        if fresh is False:
+            return total
+        return np.where(fresh.reshape(-1, *[1] * (total.ndim - 1)), np.zeros_like(total), total)
 
     def _matmul(
         self, layer: Layer, values: Sequence[np.ndarray], main: Sequence[bool]
     ) -> tuple[np.ndarray, bool | np.ndarray]:
-        """``A(t) dB + dA B(t-1)``; from raw values if attention is raw; ``dA B`` if one operand is conditioning."""
-        raw = self._configuration.attention == "raw"
+        """``A(t) dB + dA B(t-1)``; ``dA B`` if one operand is conditioning."""
         a = self._arithmetic
         if not all(main):
             moving = main.index(True)
-            sent = self._operand(layer, moving, values[moving], raw=raw)
+            sent = self._operand(layer, moving, values[moving])
             known, fixed = self._fixed.get(layer.name), values[1 - moving]
             self._fixed[layer.name] = fixed
             same = known is not None and np.array_equal(known, fixed)
@@ -372,25 +324,11 @@ class NearMemory(Differential):
                 sent = sent.whole()
             operands = (sent.delta, fixed) if moving == 0 else (fixed, sent.delta)
             return a.matmul(layer, *operands, right=moving == 1, terms=sent.terms), sent.fresh
-        left = self._operand(layer, 0, values[0], raw=raw)
-        right = self._operand(layer, 1, values[1], raw=raw)
+        left = self._operand(layer, 0, values[0])
+        right = self._operand(layer, 1, values[1])
         if right.before is None or left.before is None:
             left = left if left.before is None else left.whole()
             return a.matmul(layer, left.delta, right.held, terms=left.terms), True
         change = a.matmul(layer, left.held, right.delta, right=True, terms=right.terms)
         change += a.matmul(layer, left.delta, right.before, terms=left.terms)
         return change, left.fresh
-
-    # Norms ----------------------------------------------------------------------------------------------------------
-
-    def _norm(self, layer: Layer, value: np.ndarray) -> np.ndarray:
-        form = self._configuration.norm
-        if form == "current":
-            return self._arithmetic.near(layer, [value])
-        mean, deviation = self._arithmetic.statistics(layer, value)
-        if form == "calibrated":
-            used = np.broadcast_to(self._profile.deviations(layer.name, self._index), deviation.shape)
-        else:
-            used = self._deviation.get(layer.name, deviation)
-            self._deviation[layer.name] = deviation
-        return self._arithmetic.normalised(layer, value, mean, used)

@@ -93,7 +93,6 @@ class OpenLoop(Differential):
         self._ran: dict[str, tuple[int, int]] = {}  # by layer: the last two steps in which it ran
         self._held: dict[tuple[str, int], np.ndarray] = {}  # sums of groups: of a product's operand, of an activation
         self._repairs: dict[str, np.ndarray] = {}
-        self._deviation: dict[str, np.ndarray] = {}
         self._groups: dict[tuple[str, int], tuple[np.ndarray, Flow]] = {}  # of this step: a delta and what it became
         self._fresh: bool | np.ndarray = True
         self._reference: np.ndarray | None = None
@@ -104,7 +103,7 @@ class OpenLoop(Differential):
         self._reference = reference
         self._fresh = self._configuration.refreshes(index)
         self._groups.clear()
-        tensors = (self._raw, self._read, self._held, self._repairs, self._deviation)
+        tensors = (self._raw, self._read, self._held, self._repairs)
         if index == 0:
             for states in (*tensors, self._ran):
                 states.clear()
@@ -256,7 +255,6 @@ class OpenLoop(Differential):
         readers = tuple(layer.name for layer in self._network.consumers(source))
         axis = axis if axis < 0 else axis - delta.ndim
         passes = c.passes_of(self._index, self._steps, readers, first_layer=source == self._input)
-        digits = c.digits_of(readers)
 
         def quantised(values: np.ndarray, count: int, exponent: int | None) -> list[np.ndarray]:
             grouping = self._grouping(source, axis, values.shape)
@@ -264,10 +262,10 @@ class OpenLoop(Differential):
                 values, back = run_on(values, axis)
                 grouping = Grouping(-1, (values.shape[-1],), machine.lanes)
             sent = self._arithmetic.quantise(
-                values, grouping, digit_width=digits, passes=count, floor=self._exponent(source), exponent=exponent
+                values, grouping, passes=count, floor=self._exponent(source), exponent=exponent
             )
             if self._measure is not None:
-                self._measure.output(self._index, source, sent, grouping, digits, machine.outliers)
+                self._measure.output(self._index, source, sent, grouping, machine.outliers)
             found = [sent.values, *(sent.terms or (sent.values,))]
             if exponent is None:
                 return found
@@ -275,7 +273,7 @@ class OpenLoop(Differential):
 
         layer_policy = machine.exponent_policy == "layer"
         fresh = max(c.first_passes, passes), None
-        usual = passes, self._profile.layer_exponent(source, digits) if layer_policy else None
+        usual = passes, self._profile.layer_exponent(source, machine.digit_width) if layer_policy else None
         if isinstance(self._fresh, bool):
             values, *terms = quantised(delta, *(fresh if self._fresh else usual))
             return values, tuple(terms)
@@ -354,24 +352,16 @@ class OpenLoop(Differential):
 
     def _norm(self, layer: Layer, flow: Flow) -> Flow:
         """``gamma delta / deviation`` by the published rule; else the difference of norms of raw values."""
-        a, form = self._arithmetic, self._configuration.norm
-        if form == "current":
+        if self._configuration.norm == "current":
             return self._sum(layer, [flow], None)
-        if form == "previous":
-            mean, deviation = a.statistics(layer, flow.raw)
-            before = self._deviation.get(layer.name)
-            self._deviation[layer.name] = deviation
-            used = deviation if before is None else self._pick(lambda: deviation, before)
-            return self._sum(layer, [flow], None, lambda: a.normalised(layer, flow.raw, mean, used))
         now = self._profile.deviations(layer.name, self._index)
         before = self._profile.deviations(layer.name, max(self._last(layer.name), 0), self._reference)
         used = (now + before) / 2
         used = np.broadcast_to(used, (len(flow.raw), *used.shape[1:]))
-        # the shift of a GroupNorm cancels like the mean
-        bare = dataclasses.replace(layer, bias=np.zeros_like(layer.bias)) if hasattr(layer, "bias") else layer
+        a = self._arithmetic
 
         def linear() -> np.ndarray:
-            return a.change(a.normalised(bare, flow.delta, np.zeros_like(used), used))
+            return a.change(a.divided(layer, flow.delta, used))
 
         return self._sum(layer, [flow], linear)
 

@@ -39,8 +39,6 @@ class Profile:
         Mean over the images of what a norm divides by, for each set: groups of a GroupNorm, tokens of the others.
     overflow : mapping of str to float
         Magnitude that `quantile` of a value's deltas do not exceed, over all steps but the first and the last.
-    trend : mapping of str to float32 (steps,)
-        Factor ``beta`` of the best prediction ``x(t-1) + beta (x(t-1) - x(t-2))`` of each value.
     rows : int (batch,), optional
         Row of `deviation` for each item of the batch, where a stream keeps its items at timesteps of their own; the
         default is the row of the step, for all of them.
@@ -52,7 +50,6 @@ class Profile:
     largest: Mapping[str, float]
     deviation: Mapping[str, np.ndarray]
     overflow: Mapping[str, float]
-    trend: Mapping[str, np.ndarray]
     rows: np.ndarray | None = None
     gains: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
@@ -65,9 +62,7 @@ class Profile:
         return max(self.magnitude(name) + margin - (width - 1), -24)
 
     def output_floor(self, name: str, bits: int, s: int) -> int:
-        """Least exponent of a tensor's output deltas: `bits` under its largest magnitude; ``s`` if `bits` is 0."""
-        if not bits:
-            return s
+        """Least exponent of a tensor's output deltas: `bits` under its largest magnitude, ``s`` at the least."""
         return max(self.magnitude(name) - bits, s)
 
     def deviations(self, name: str, step: int, reference: np.ndarray | None = None) -> np.ndarray:
@@ -126,9 +121,8 @@ class Calibration(StatefulExecutor):
         self._read = {source for layer in reads for source in layer.inputs} & self._main
         self._largest: dict[str, float] = dict.fromkeys(self._main, 0.0)
         self._deviation: dict[str, dict[int, np.ndarray]] = {}
-        self._history: dict[str, list[np.ndarray]] = {}
+        self._last: dict[str, np.ndarray] = {}
         self._overflow: dict[str, list[float]] = {}
-        self._trend: dict[str, list[float]] = {}
         self._input = next(iter(network.inputs))
         self._noted = False
 
@@ -160,21 +154,14 @@ class Calibration(StatefulExecutor):
         self._largest[name] = max(self._largest[name], float(np.abs(value).max()))
         if name not in self._read:
             return
-        history = self._history.setdefault(name, [])
-        beta = 0.0
-        if history and not self._filling(len(value)):
-            delta = value - history[-1]
+        before = self._last.get(name)
+        if before is not None and not self._filling(len(value)):
+            delta = value - before
             if self._reference is not None:
                 refers = self._reference >= 0
-                delta = value[refers] - history[-1][self._reference[refers]]
+                delta = value[refers] - before[self._reference[refers]]
             self._overflow.setdefault(name, []).append(float(np.quantile(np.abs(delta), self._quantile)))
-            if len(history) > 1 and not self._stream:
-                before = history[-1] - history[-2]
-                power = float(np.vdot(before, before))
-                beta = float(np.vdot(delta, before)) / power if power else 0.0
-        self._trend.setdefault(name, []).append(beta)
-        history.append(value)
-        del history[:-2]
+        self._last[name] = value
 
     def profile(self, steps: int) -> Profile:
         """What was found in a sampling of `steps` steps. A step that left a norm out takes the row before."""
@@ -184,7 +171,6 @@ class Calibration(StatefulExecutor):
             largest=self._largest,
             deviation={name: self._rows(found, steps) for name, found in self._deviation.items()},
             overflow=overflow,
-            trend={name: np.array(found, np.float32) for name, found in self._trend.items()},
             rows=np.arange(len(self._reference)) if self._stream and self._reference is not None else None,
             gains=zoo.gains(self._network),
         )

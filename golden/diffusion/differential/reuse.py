@@ -67,7 +67,7 @@ def _figures(
 ) -> Figures:
     steps = None if steps is None else set(steps)
     sent, given = measure.total(measure.inputs, steps), measure.total(measure.outputs, steps)
-    written = given.joint if how.output_form == "joint" and how.flow == "closed_loop" else given.bits
+    written = given.joint if how.flow == "closed_loop" else given.bits
     return Figures(
         images=images,
         psnr=psnr(images, expected),

@@ -24,10 +24,6 @@ MEASURED = 2
 """Images on which bits are counted: counting takes longer than executing, and the shares hardly differ."""
 
 
-_SECOND_HALF = {pattern: 4 for pattern in ("up*", "head*", "block2*", "block3*")}
-"""k of what the second half of each network of the zoo reads."""
-
-
 def _changed(base: Configuration, machine: dict[str, Any] | None = None, **changes: Any) -> Configuration:
     parameters = dataclasses.replace(base.machine, **(machine or {}))
     return dataclasses.replace(base, machine=parameters, **changes)
@@ -43,61 +39,29 @@ def variants() -> dict[str, Configuration]:
 
     for base in ("raw-int8", "raw-int8-tensor", "closed-int3", "closed-int4"):
         result[base] = configuration(base)
-    layer = {"exponent_policy": "layer", "overflow_policy": "replay", "outliers": 2}
     for base in ("closed-int3", "closed-int4"):
         own = configuration(base)
         add(base, "n = 16", {"lanes": 16})
         add(base, "m = 1", {"outliers": 1})
         add(base, "m = 2", {"outliers": 2})
-        add(base, "layer exponent, replay, m = 2", layer)
-        for passes in (1, 2, 3, 4):
-            add(
-                base,
-                f"{passes} output passes, no floor",
-                {"output_passes": passes},
-                output_form="passes",
-                output_bits=0,
-                output_allocation="even",
-                output_width=usual.output_width,
-            )
         add(base, "one output bit less", output_bits=own.output_bits - 1)
         add(base, "one output bit more", output_bits=own.output_bits + 1)
         add(base, "even output bits", output_allocation="even")
         add(base, "even output bits, one more", output_allocation="even", output_bits=own.output_bits + 1)
-        add(base, "exact outputs", exact_outputs=True)
         for width in (16, 20):
             add(base, f"state {width} bits", {"state_width": width})
-        add(
-            base,
-            "FP16 state",
-            {"state_format": "float16"},
-            output_bits=usual.output_bits,
-            output_allocation="even",
-        )
         for bits in (12, 14):
             add(base, f"F = {bits}", {"fraction_bits": bits})
         add(base, "FP16 weights", {"weight_form": "float"})
-        add(base, "prediction", prediction=True)
-        add(base, "prediction, exact outputs", prediction=True, exact_outputs=True)
-        for bits in (2, 3, 4, 5, 6, 8):
-            add(base, f"residual in {bits} bits", residual_bits=bits)
-        add(base, "previous deviation", norm="previous")
-        add(base, "calibrated deviation", norm="calibrated")
-        add(base, "raw attention", attention="raw")
         add(base, "one pass early", early_passes=1)
         add(base, "two passes in 4 early and 2 late steps", early_steps=4, late_steps=2)
         add(base, "one pass for the mix of attention", layer_passes={})
         add(base, "one pass at the end", last_passes=1)
-        add(base, "choice by array work", choice="ditto")
         add(base, "choice by cost", choice="cost")
-    add("closed-int3", "k = 4 for the mix of attention", layer_passes={}, layer_digits={"*.mix": 4})
-    add("closed-int3", "k = 4 in the second half", layer_digits=_SECOND_HALF)
-    add("closed-int4", "k = 3 in the first half", {"digit_width": 3}, layer_digits=_SECOND_HALF)
     group = {"exponent_policy": "group", "overflow_policy": "saturate", "lanes": 32, "outliers": 0, "memory_lanes": 4}
     exact = _changed(configuration("paper"), norm="current")
     result["paper"] = configuration("paper")
     result["paper: k = 4"] = _changed(configuration("paper"), {"digit_width": 4})
-    result["paper: previous deviation"] = _changed(configuration("paper"), norm="previous")
     result["paper: current norm"] = exact
     for bits in (2, 3, 4):
         result[f"paper: segment masks of {bits} bits"] = _changed(
@@ -113,7 +77,7 @@ def variants() -> dict[str, Configuration]:
     result["paper: current norm, group exponent, flip repair"] = _changed(exact, group | {"flip_repair": True})
     closed = {name: getattr(usual, name) for name in ("output_width", "output_bits", "output_allocation")}
     result["diffy: digits of closed-int3"] = _changed(configuration("closed-int3"), flow="diffy", **closed)
-    result["diffy: digits of paper"] = _changed(configuration("paper"), flow="diffy", norm="current")
+    result["diffy: digits of paper"] = _changed(exact, flow="diffy", attention="delta")
     return result
 
 

@@ -83,7 +83,7 @@ def test_bits_are_those_of_the_stream(k, n, m, passes, layer):
     values = (random.standard_t(3, (5, 64, 8, 8)) * 0.01 * random.random((5, 64, 8, 8))).astype(np.float16)
     grouping = Grouping(-3, (64,), n)
     sent = quantise(values.astype(np.float32), grouping, parameters, passes=passes, exponent=layer)
-    row = count(sent, grouping, parameters, k, m)
+    row = count(sent, grouping, parameters, m)
     vectors = np.moveaxis(values.reshape(5, -1, n, 8, 8), (1, 2), (-2, -1)).reshape(-1, n)
     code = 0 if layer is None else layer + 24
     groups = quantise_passes(vectors.view(np.uint16), parameters, passes, exponent=code)

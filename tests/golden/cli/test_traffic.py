@@ -101,10 +101,6 @@ def test_passes_follow_the_rules_of_a_method():
     assert set(found.values()) == {plain, mix}
     unet = zoo.load("unet")
     assert traffic.passes(unet, configuration("closed-int3"), 10)[next(iter(unet.inputs))] == (5 + 9 * 3) / 10
-    wide = dataclasses.replace(c, layer_passes={}, layer_digits={"*": 8})  # 7 bits of magnitude on lanes of 3
-    assert min(traffic.passes(network, wide, 10).values()) == pytest.approx(3 * plain)
-    raw = traffic.passes(network, dataclasses.replace(c, attention="raw"), 10)
-    assert any(raw[source] > found[source] for source in raw)
     table = traffic.loads(network)
     assert {source for item in table for source in item.digits} <= set(found)
 

@@ -141,7 +141,7 @@ class Spy:
     Members
     -------
     inputs : dict
-        Under (step, value) the pair of `Passes` and k; of the items that do not start anew if there are both.
+        Under (step, value) the `Passes`; of the items that do not start anew if there are both.
     parts : dict
         Under (step, value) all `Passes`.
     outputs : dict
@@ -152,12 +152,12 @@ class Spy:
         self.inputs, self.outputs, self.flips = {}, {}, {}
         self.groupings, self.parts = {}, {}
 
-    def sent(self, step, name, sent, grouping, k):
-        self.inputs[step, name] = sent, k
+    def sent(self, step, name, sent, grouping):
+        self.inputs[step, name] = sent
         self.parts.setdefault((step, name), []).append(sent)
         self.groupings[name] = grouping
 
-    def output(self, step, name, sent, grouping, k=None, outliers=0):
+    def output(self, step, name, sent, grouping, outliers=0):
         self.outputs.setdefault((step, name), []).append(sent)
         self.groupings[name] = grouping
 

@@ -25,12 +25,9 @@ ONCE = {"last_passes": 1, "input_passes": 1}
             ValueError,
             "flow must be dense or raw or diffy or sign_mask or closed_loop, not 'closed'",
         ),
-        ({"norm": "old"}, ValueError, "norm must be current or previous or calibrated, not 'old'"),
+        ({"norm": "old"}, ValueError, "norm must be current or calibrated, not 'old'"),
         ({"attention": 1}, ValueError, "attention must be delta or raw, not 1"),
-        ({"choice": "cheap"}, ValueError, "choice must be delta or ditto or cost, not 'cheap'"),
-        ({"output_form": "both"}, ValueError, "output_form must be passes or joint, not 'both'"),
-        ({"prediction": 1}, TypeError, "prediction must be true or false, not 1"),
-        ({"exact_outputs": "yes"}, TypeError, "exact_outputs must be true or false, not 'yes'"),
+        ({"choice": "cheap"}, ValueError, "choice must be delta or cost, not 'cheap'"),
         ({"tensor_scale": None}, TypeError, "tensor_scale must be true or false, not None"),
         ({"passes": 0}, ValueError, "passes must be in 1..4, not 0"),
         ({"passes": 1.0}, TypeError, "passes must be an integer, not 1.0"),
@@ -42,23 +39,24 @@ ONCE = {"last_passes": 1, "input_passes": 1}
         ({"last_passes": 0}, ValueError, "last_passes must be in 1..4, not 0"),
         ({"input_passes": 0}, ValueError, "input_passes must be in 1..8, not 0"),
         ({"raw_passes": 9}, ValueError, "raw_passes must be in 1..8, not 9"),
-        ({"output_bits": 25}, ValueError, "output_bits must be in 0..24, not 25"),
+        ({"output_bits": 25}, ValueError, "output_bits must be in 1..24, not 25"),
+        ({"output_bits": 0}, ValueError, "output_bits must be in 1..24, not 0"),
         ({"output_width": 17}, ValueError, "output_width must be in 2..16, not 17"),
         ({"refresh": -1}, ValueError, "refresh must be in 0..1000, not -1"),
-        ({"residual_bits": 17}, ValueError, "residual_bits must be in 0..16, not 17"),
         ({"step_passes": [1]}, TypeError, "step_passes must be a mapping, not [1]"),
         ({"step_passes": {3: 9}}, ValueError, "step_passes[3] must be in 1..8, not 9"),
         ({"step_passes": {"3": 2}}, TypeError, "Key of step_passes must be an integer, not '3'"),
         ({"layer_passes": {"*": "2"}}, TypeError, "layer_passes['*'] must be an integer, not '2'"),
         ({"layer_passes": {3: 2}}, TypeError, "Key of layer_passes must be a pattern of names, not 3"),
-        ({"layer_digits": {"up*": 9}}, ValueError, "layer_digits['up*'] must be in 2..8, not 9"),
-        ({"flow": "raw", "prediction": True}, ValueError, "prediction must be false with flow raw, not true"),
-        ({"flow": "diffy", "residual_bits": 2}, ValueError, "residual_bits must be 0 with flow diffy, not 2"),
+        ({"flow": "raw", "choice": "cost"}, ValueError, "choice must be delta with flow raw, not cost"),
+        ({"norm": "calibrated"}, ValueError, "norm must be current with flow closed_loop, not calibrated"),
+        ({"attention": "raw"}, ValueError, "attention must be delta with flow closed_loop, not raw"),
         (
-            {"prediction": True, "residual_bits": 2},
+            {"machine": Parameters(state_format="float16")},
             ValueError,
-            "residual_bits must be 0 with prediction, not 2",
+            "state_format must be fixed with flow closed_loop, not float16",
         ),
+        ({"machine": SATURATE}, ValueError, "exponent_policy must be group with flow closed_loop, not layer"),
         (
             {"output_width": 3, "machine": Parameters(digit_width=4)},
             ValueError,
@@ -71,46 +69,36 @@ ONCE = {"last_passes": 1, "input_passes": 1}
             "flip_repair must be false with flow closed_loop, not true",
         ),
         (
-            {"machine": SATURATE, "passes": 2},
+            {"flow": "sign_mask", "machine": SATURATE, "passes": 2},
             ValueError,
             "passes must be 1 with overflow_policy saturate (a saturated lane leaves no residual), not 2",
         ),
         (
-            {"machine": SATURATE, "last_passes": 2},
+            {"flow": "sign_mask", "machine": SATURATE, "last_passes": 2},
             ValueError,
             "last_passes must be 1 with overflow_policy saturate (a saturated lane leaves no residual), not 2",
         ),
         (
-            {"machine": SATURATE, "last_passes": 1, "early_passes": 3},
+            {"flow": "sign_mask", "machine": SATURATE, "last_passes": 1, "early_passes": 3},
             ValueError,
             "early_passes must be 1 with overflow_policy saturate (a saturated lane leaves no residual), not 3",
         ),
         (
-            {"machine": SATURATE, "last_passes": 1},
+            {"flow": "sign_mask", "machine": SATURATE, "last_passes": 1},
             ValueError,
             "input_passes must be 1 with overflow_policy saturate (a saturated lane leaves no residual), not 3",
         ),
         (
-            {"machine": SATURATE, **ONCE, "step_passes": {1: 1, 3: 4}},
+            {"flow": "sign_mask", "machine": SATURATE, **ONCE, "step_passes": {1: 1, 3: 4}},
             ValueError,
             "step_passes[3] must be 1 with overflow_policy saturate (a saturated lane leaves no residual), not 4",
         ),
         (
-            {"machine": SATURATE, **ONCE, "layer_passes": {"*": 3}},
+            {"flow": "sign_mask", "machine": SATURATE, **ONCE, "layer_passes": {"*": 3}},
             ValueError,
             "layer_passes['*'] must be 1 with overflow_policy saturate (a saturated lane leaves no residual), not 3",
         ),
         ({"step_passes": {-1: 2}}, ValueError, "Key of step_passes must be at least 0, not -1"),
-        (
-            {"machine": Parameters(state_format="float16"), "layer_output_bits": {"*": 9}},
-            ValueError,
-            "layer_output_bits must be empty with state_format float16, not {'*': 9}",
-        ),
-        (
-            {"output_form": "passes", "output_width": 9},
-            ValueError,
-            "output_width must be 13 with output_form passes, not 9",
-        ),
         (
             {"flow": "raw", "tensor_scale": True, "first_passes": 1},
             ValueError,
@@ -142,7 +130,7 @@ def test_named_configurations_survive_json(name, tmp_path):
 
 
 def test_tables_survive_json():
-    one = Configuration(step_passes={3: 2, 10: 4}, layer_passes={"up*": 2}, layer_digits={"*.mix": 5}, refresh=7)
+    one = Configuration(step_passes={3: 2, 10: 4}, layer_passes={"up*": 2}, refresh=7)
     again = Configuration.from_dict(json.loads(json.dumps(one.to_dict())))
     assert again == one and again.step_passes == {3: 2, 10: 4}
 
@@ -211,13 +199,6 @@ def test_passes_are_the_most_that_a_rule_asks_for():
     assert passes(4, first=True) == 4
     assert passes(4, "up1.conv") == 2 and passes(4, "up12.conv") == 1
     assert passes(4, "up1.conv", "a.mix") == 4 and passes(8, "up1.conv") == 3
-
-
-def test_digits_are_the_most_that_a_reader_asks_for():
-    one = Configuration(machine=Parameters(digit_width=3), layer_digits={"up*": 4, "*.skip": 6})
-    assert one.digits_of(("down",)) == 3
-    assert one.digits_of(("up.conv",)) == 4
-    assert one.digits_of(("up.conv", "up.skip")) == 6
 
 
 def test_refreshes():

@@ -18,7 +18,6 @@ from golden.diffusion.layers import (
     GELU,
     Convolution,
     ErfGELU,
-    GroupNorm,
     LayerNorm,
     Linear,
     MatMul,
@@ -85,7 +84,7 @@ def psnr(a, b):
 
 
 def profile(**largest) -> Profile:
-    return Profile(steps=1, largest=largest, deviation={}, overflow={}, trend={})
+    return Profile(steps=1, largest=largest, deviation={}, overflow={})
 
 
 # Against floating point ---------------------------------------------------------------------------------------------
@@ -108,46 +107,34 @@ PUBLISHED = dataclasses.replace(
 
 WIDE = {
     "joint": (CLOSED, ("unet", "silu", "dit")),
-    "passes": (dataclasses.replace(CLOSED, output_form="passes"), ("unet",)),
     "outliers": (machine(CLOSED, outliers=2), ("unet",)),
-    "replay, float weights": (dataclasses.replace(CLOSED, machine=REPLAY), ("unet", "dit")),
-    "saturate": (Configuration(machine=SATURATE, early_passes=1, last_passes=1, input_passes=1), ("unet",)),
-    "prediction": (dataclasses.replace(CLOSED, prediction=True), ("dit",)),
-    "residual": (dataclasses.replace(CLOSED, residual_bits=4), ("unet",)),
+    "float weights": (machine(CLOSED, weight_form="float"), ("unet", "dit")),
     "raw": (dataclasses.replace(CLOSED, flow="raw"), ("unet", "dit")),
-    "refresh, k by layer": (dataclasses.replace(CLOSED, refresh=2, layer_digits={"*conv2": 6}), ("unet",)),
-    "norms of the step before": (dataclasses.replace(CLOSED, norm="previous", attention="raw"), ("unet",)),
-    "calibrated norms": (dataclasses.replace(CLOSED, norm="calibrated"), ("dit",)),
-    "float16 state": (machine(CLOSED, state_format="float16"), ("unet", "dit")),
-    "float16 state, passes, replay": (
-        dataclasses.replace(CLOSED, machine=dataclasses.replace(REPLAY, state_format="float16"), output_form="passes"),
-        ("unet",),
-    ),
+    "refresh": (dataclasses.replace(CLOSED, refresh=2), ("unet",)),
     "state of 16 bits": (machine(CLOSED, state_width=16), ("dit",)),
     "state of 20 bits": (machine(CLOSED, state_width=20), ("silu",)),
     "diffy": (dataclasses.replace(CLOSED, flow="diffy"), ("unet",)),
-    "raw or delta by steps": (dataclasses.replace(CLOSED, choice="ditto", raw_passes=1), ("unet",)),
+    "diffy, replay, float weights": (dataclasses.replace(CLOSED, flow="diffy", machine=REPLAY), ("unet", "dit")),
+    "diffy, saturate": (
+        Configuration(flow="diffy", machine=SATURATE, early_passes=1, last_passes=1, input_passes=1),
+        ("unet",),
+    ),
     "raw or delta by cost": (dataclasses.replace(CLOSED, choice="cost", raw_passes=1), ("dit",)),
     "bfloat16": (machine(CLOSED, weight_format="bfloat16", fraction_bits=8), ("unet", "dit")),
     "bfloat16, float form": (
-        dataclasses.replace(
-            CLOSED, machine=dataclasses.replace(REPLAY, weight_format="bfloat16", weight_exponent_min=-10)
-        ),
+        machine(CLOSED, weight_form="float", outliers=1, weight_format="bfloat16", weight_exponent_min=-10),
         ("dit",),
     ),
     "one scale a tensor": (ONE_SCALE, ("unet", "dit")),
-    "one scale a tensor, float16 state": (
-        machine(ONE_SCALE, state_format="float16", digit_width=8),
-        ("unet",),
-    ),
+    "one scale a tensor, k = 8": (machine(ONE_SCALE, digit_width=8), ("unet",)),
     "open": (OPEN, ("unet", "silu", "dit")),
     "open, published": (PUBLISHED, ("unet", "silu", "dit")),
     "open, replay, passes": (dataclasses.replace(machine(PUBLISHED, **FOLLOWS), passes=2), ("unet",)),
     "open, outliers, repair": (machine(OPEN, outliers=2, flip_repair=True), ("unet",)),
     "open, current norms": (dataclasses.replace(OPEN, norm="current", passes=3), ("silu", "dit")),
-    "open, norms of the step before": (dataclasses.replace(OPEN, norm="previous", attention="raw"), ("unet",)),
+    "open, raw attention": (dataclasses.replace(OPEN, attention="raw"), ("unet",)),
     "open, segments": (machine(OPEN, mask_width=3, mask_operand="values"), ("silu", "dit")),
-    "open, refresh, k by layer": (dataclasses.replace(OPEN, refresh=2, layer_digits={"*conv2": 6}), ("silu",)),
+    "open, refresh": (dataclasses.replace(OPEN, refresh=2), ("silu",)),
     "open, float16 state": (machine(OPEN, state_format="float16", flip_repair=True), ("unet", "dit")),
     "open, state of 16 bits": (machine(OPEN, state_width=16), ("dit",)),
 }
@@ -364,11 +351,12 @@ def test_product_is_the_multiplier_group(name):
     if base.weight_format == "bfloat16":
         weight = (weight.view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32)
     layer = Convolution("layer", ("x",), weight, np.zeros(3, np.float32))
-    exact = ExactArithmetic(Configuration(machine=base), X)
+    flow = "diffy" if base.replays else "closed_loop"
+    exact = ExactArithmetic(Configuration(flow=flow, machine=base), X)
     x = np.rint(rng.standard_normal((1, 14, 4, 4)) * 2.0**-STATE) * 2.0**STATE
     exponent = -2 if base.replays else None
     grouping = Grouping(-3, (5, 9), 8)  # a piece of one group and one of two
-    sent = exact.quantise(x, grouping, digit_width=4, passes=2, floor=STATE, exponent=exponent)
+    sent = exact.quantise(x, grouping, passes=2, floor=STATE, exponent=exponent)
     found = exact.product(layer, sent.values, (5, 9), terms=sent.terms)
 
     edges = [(0, 5), (5, 13), (13, 14)]
@@ -426,7 +414,7 @@ def test_product_of_activations_is_the_multiplier_group(right, transposed, chang
     exact = ExactArithmetic(Configuration(machine=base), X)
     a, b = (np.rint(rng.standard_normal((1, rows, 11)) * 2.0**-STATE) * 2.0**STATE for rows in (3, 4))
     delta, raw = (b, a) if right else (a, b)
-    sent = exact.quantise(delta, Grouping(-1, (11,), 8), digit_width=4, passes=2, floor=STATE)
+    sent = exact.quantise(delta, Grouping(-1, (11,), 8), passes=2, floor=STATE)
     moved, terms = sent.values, sent.terms
     if not transposed:  # the right operand has the contracted axis before the last
         b = b.swapaxes(1, 2)
@@ -465,11 +453,10 @@ def test_state_is_the_near_memory_engine(state_format):
     rng = np.random.default_rng(5)
     base = dataclasses.replace(MACHINE, state_format=state_format, state_width=16)
     s, fixed = -11, state_format == "fixed"
-    configuration = Configuration(machine=base, output_form="passes")
-    exact = ExactArithmetic(configuration, profile(x=7.0, layer=7.0))
+    exact = ExactArithmetic(Configuration(flow="sign_mask", machine=base), profile(x=7.0, layer=7.0))
     layer = Linear("layer", ("x",), np.eye(8, dtype=np.float32), rng.standard_normal(8).astype(np.float32))
     x = (np.rint(rng.standard_normal((6, 8)) * 2.0**13) * 2.0**s).astype(np.float16).astype(np.float64)
-    change, passes, _ = exact.outputs(exact.product(layer, x), layer, s, -8)
+    sent = exact.quantise(x, Grouping(-1, (8,), 8), passes=3, floor=-8)
     groups = quantise_all(patterns_of(x), base, 3, floor=16 if fixed else 0)
     held = np.rint(rng.uniform(-1, 1, (6, 8)) * 2.0**15) * 2.0**s
     held = held if fixed else held.astype(np.float16).astype(np.float64)
@@ -477,9 +464,9 @@ def test_state_is_the_near_memory_engine(state_format):
     for fresh in (False, True):
         found = exact.add(
             None if fresh else held.astype(np.float32),
-            change,
+            sent.values,
             s,
-            terms=passes.terms,
+            terms=sent.terms,
             bias=exact.bias(layer, s) if fresh else None,
         )
         expected = near_memory_engine(
@@ -519,7 +506,7 @@ def test_what_is_sent_is_the_closed_loop(kind):
         x = exact.grid(exact.near(function, [exact.near(norm, [y * 2.0**STATE])]), STATE)
         np.testing.assert_array_equal(x, emitted.x * 2.0**STATE)
         difference = x if held is None else exact.difference(x, held)
-        sent = exact.quantise(difference, Grouping(-1, (8,), 8), digit_width=4, passes=passes, floor=STATE)
+        sent = exact.quantise(difference, Grouping(-1, (8,), 8), passes=passes, floor=STATE)
         held = exact.add(held, sent.values, STATE, terms=sent.terms)
         np.testing.assert_array_equal(held, loop.xhat * 2.0**STATE)
         fixed = emitted.groups.fixed() * 2.0**-24
@@ -527,34 +514,10 @@ def test_what_is_sent_is_the_closed_loop(kind):
             np.testing.assert_array_equal(term, fixed[number::passes])
 
 
-def test_norms_with_given_statistics_against_fractions():
-    rng = np.random.default_rng(7)
-    exact = ExactArithmetic(CLOSED, X)
-    layer = GroupNorm("norm", ("y",), *(rng.standard_normal(4).astype(np.float32) for _ in range(2)), groups=2)
-    y = (np.rint(rng.standard_normal((2, 4, 2, 3)) * 2.0**20) * 2.0**STATE).astype(np.float32)
-    mean, deviation = exact.statistics(layer, y)
-    for item, group in np.ndindex(2, 2):
-        values = [Fraction(float(value)) for value in y[item, 2 * group : 2 * group + 2].ravel()]
-        middle = sum(values) / len(values)
-        variance = sum(value * value for value in values) / len(values) - middle * middle
-        variance += Fraction(float(np.float32(1e-5)))
-        for found, square, true in ((mean, False, middle), (deviation, True, variance)):
-            # the neighbours of the nearest binary32 are on either side, half a unit away
-            value = found[item, group]
-            low, high = (
-                (Fraction(float(value)) + Fraction(float(np.nextafter(value, np.float32(side))))) / 2
-                for side in (-np.inf, np.inf)
-            )
-            assert (low * low <= true <= high * high) if square else (low <= true <= high)
-    z = exact.normalised(layer, y, mean, deviation)
-    own = exact.near(layer, [y])
-    assert np.abs(z - own).max() <= np.abs(own).max() * 2.0**-22  # the root and its reciprocal, rounded apart
-
-
 @pytest.mark.parametrize("state_format", ["fixed", "float16"])
 def test_softmax_against_fractions(state_format):
     rng = np.random.default_rng(8)
-    exact = ExactArithmetic(machine(CLOSED, state_format=state_format), profile(y=20.0, softmax=1.0))
+    exact = ExactArithmetic(machine(OPEN, state_format=state_format), profile(y=20.0, softmax=1.0))
     y = (np.rint(rng.standard_normal((4, 9)) * 2.0**21) * 2.0**-18).astype(np.float32)
     y[3] = 0.5  # nine equal ones
     found = exact.near(Softmax("softmax", ("y",)), [y])

@@ -51,7 +51,7 @@ def test_bits_are_those_of_the_compressor(name, k, m, passes):
     parameters = machine(k, m)
     values = smooth(rng, shape)
     sent = quantise(values, Grouping(axis, segments, 8), parameters, passes=passes, floor=-24)
-    row = count(sent, Grouping(axis, segments, 8), parameters, k, m)
+    row = count(sent, Grouping(axis, segments, 8), parameters, m)
     result, _ = units(values, axis, segments, parameters, passes)
     expected = cost(result.groups, parameters, passes=passes)
     assert row.bits - padding(row.groups, parameters) == expected.bits - expected.padding
@@ -66,14 +66,14 @@ def test_bits_are_those_of_the_compressor(name, k, m, passes):
 @pytest.mark.parametrize("k, bits", [(2, 1), (3, 1), (4, 2), (8, 6)])
 def test_bits_and_clocks_of_lanes_by_hand(k, bits):
     """One channel in groups of 8: seven lanes of each group that is not zero are padding, a digit of 0 each."""
-    parameters, grouping = machine(3, 0), Grouping(-3, (1,), 8)
+    parameters, grouping = machine(k, 0), Grouping(-3, (1,), 8)
     values = np.zeros((1, 1, 5, 3), np.float32)
     values[0, 0, :, 1] = 1.5
-    row = count(quantise(values, grouping, parameters, digit_width=k, floor=-24), grouping, parameters, k, 0)
+    row = count(quantise(values, grouping, parameters, floor=-24), grouping, parameters, 0)
     assert row.padding == row.joint_padding == 5 * 7 * bits
-    assert row.clocks == 15 * {2: 1, 3: 1, 4: 2, 8: 4}[k]  # on lanes of k = 3: two bits of magnitude a clock
+    assert row.clocks == 15
     full = Grouping(-1, (8,), 8)
-    row = count(quantise(np.ones((5, 8), np.float32), full, parameters, passes=2, floor=-24), full, parameters, 3, 0)
+    row = count(quantise(np.ones((5, 8), np.float32), full, parameters, passes=2, floor=-24), full, parameters, 0)
     assert row.padding == row.joint_padding == 0 and row.clocks == 2 * 40
 
 
@@ -86,7 +86,7 @@ def test_bits_under_the_exponent_of_a_layer(overflow, k, m, passes):
         values = halves(np.random.default_rng(seed), (3, 20, 7, 2), -8, 2)
         grouping = Grouping(-3, (20,), 8)
         sent = quantise(values, grouping, parameters, passes=passes, floor=-24, exponent=-4)
-        row = count(sent, grouping, parameters, k, m)
+        row = count(sent, grouping, parameters, m)
         result, _ = units(values, -3, (20,), parameters, passes, by_group=False, exponent=20)
         expected = cost(result.groups, parameters, passes=passes)
         assert row.bits - padding(row.groups, parameters) == expected.bits - expected.padding
@@ -103,7 +103,7 @@ def test_passes_that_nobody_needs_are_not_sent():
     grouping, parameters = Grouping(-3, (16,), 8), machine(4, 0)
     e = int(np.frexp(np.abs(values).max())[1])
     sent = quantise(values, grouping, parameters, passes=4, floor=e - 4)
-    row = count(sent, grouping, parameters, 4, 0)
+    row = count(sent, grouping, parameters, 0)
     assert row.digits == 2 * values.size
     result, _ = units(values, -3, (16,), parameters, 2, floor=e - 4 + 24)
     expected = cost(result.groups, parameters, passes=2)
@@ -120,7 +120,7 @@ def test_joint_bits_are_those_of_the_joint_stream(k, width, floor):
         values = np.where(rng.random(shape) < 0.5, smooth(rng, shape), halves(rng, shape, -10, 0))
         grouping = Grouping(axis, segments, 8)
         sent = quantise(values, grouping, parameters, finer=width - k, floor=floor)
-        row = count(sent, grouping, parameters, k, 0)
+        row = count(sent, grouping, parameters, 0)
         joint = JointStream(parameters, width, floor + 24)
         groups = joint.quantise(vectors(patterns(values), axis, segments, 8))
         words = joint.encode(groups)
@@ -138,9 +138,7 @@ def test_joint_bits_are_those_of_the_joint_stream(k, width, floor):
 
 def test_one_scale_for_a_tensor_costs_its_digits_and_the_scale():
     values = np.ones((2, 16), np.float32)
-    row = count(
-        Passes(values, values.reshape(2, 2, 8), None, None, None, 0), Grouping(-1, (16,), 8), machine(8, 0), 8, 0
-    )
+    row = count(Passes(values, values.reshape(2, 2, 8), None, None, None, 0), Grouping(-1, (16,), 8), machine(8, 0), 0)
     assert row.bits == row.joint == 32 * 8 + 2 * 16 and row.elements == row.digits == 32
 
 
@@ -149,7 +147,7 @@ def test_entropy_is_that_of_the_digits_pass_by_pass(m):
     parameters = machine(3, m)
     values = halves(np.random.default_rng(5), (2, 16, 5, 2), -6, 0)
     sent = quantise(values, Grouping(-3, (16,), 8), parameters, passes=2)
-    row = count(sent, Grouping(-3, (16,), 8), parameters, 3, m)
+    row = count(sent, Grouping(-3, (16,), 8), parameters, m)
     result, _ = units(values, -3, (16,), parameters, 2)
     expected = 0.0
     for number in range(2):
@@ -174,13 +172,13 @@ def test_a_measure_collects_by_step_and_name():
     sent = quantise(values, grouping, parameters)
     joint = quantise(values, grouping, parameters, outliers=0, finer=4)
     measure = Measure(parameters)
-    measure.sent(0, "a", sent, grouping, 3)
-    measure.sent(1, "a", sent, grouping, 3)
-    measure.sent(1, "b", sent, grouping, 3)
+    measure.sent(0, "a", sent, grouping)
+    measure.sent(1, "a", sent, grouping)
+    measure.sent(1, "b", sent, grouping)
     measure.output(1, "c", joint, grouping)
-    one = count(sent, grouping, parameters, 3, 1)
+    one = count(sent, grouping, parameters, 1)
     assert measure.inputs[0, "a"] == measure.inputs[1, "b"] == one
-    assert measure.outputs == {(1, "c"): count(joint, grouping, parameters, 3, 0)}
+    assert measure.outputs == {(1, "c"): count(joint, grouping, parameters, 0)}
     assert measure.total(measure.inputs) == one + one + one
     assert measure.total(measure.inputs, steps=[0]) == one
     assert measure.total(measure.inputs, steps=[7]) == Row()
@@ -188,8 +186,8 @@ def test_a_measure_collects_by_step_and_name():
 
 def test_groups_of_the_open_loop_have_outliers():
     parameters, grouping = machine(3, 2, **LAYER), Grouping(-1, (16,), 8)
-    sent = quantise(halves(np.random.default_rng(1), (40, 16)), grouping, parameters, digit_width=4)
+    sent = quantise(halves(np.random.default_rng(1), (40, 16)), grouping, parameters)
     measure = Measure(parameters)
-    measure.output(1, "a", sent, grouping, k=4, outliers=2)
-    assert measure.outputs == {(1, "a"): count(sent, grouping, parameters, 4, 2)}
+    measure.output(1, "a", sent, grouping, outliers=2)
+    assert measure.outputs == {(1, "a"): count(sent, grouping, parameters, 2)}
     assert measure.outputs[1, "a"].outliers > 0

@@ -27,26 +27,21 @@ CHANGES = {
     "first_passes": (4, {}, {}),
     "last_passes": (4, {}, {}),
     "input_passes": (5, {}, {}),
-    "raw_passes": (5, {"attention": "raw"}, {}),
+    "raw_passes": (5, {"choice": "cost", "passes": 4}, {"memory_lanes": 1, "rows": 128, "columns": 128}),
     "early_steps": (2, {"early_passes": 4}, {}),
     "early_passes": (4, {}, {}),
     "late_steps": (3, {"last_passes": 4}, {}),
     "step_passes": ({2: 4}, {}, {}),
     "layer_passes": ({"query": 4}, {}, {}),
-    "layer_digits": ({"query": 6}, {}, {}),
-    "output_form": ("passes", {}, {}),
     "output_width": (6, {}, {}),
     "output_bits": (6, {}, {}),
     "output_allocation": ("gain", {}, {}),
     "layer_output_bits": ({"query": 6}, {}, {}),
-    "exact_outputs": (True, {}, {}),
     "tensor_scale": (True, {}, {}),
     "refresh": (2, {}, {}),
-    "prediction": (True, {}, {}),
-    "residual_bits": (2, {}, {}),
-    "norm": ("previous", {}, {}),
+    "norm": ("calibrated", {}, {}),
     "attention": ("raw", {}, {}),
-    "choice": ("ditto", {"passes": 2, "raw_passes": 1}, {}),
+    "choice": ("cost", {"passes": 4, "raw_passes": 1}, {}),
     "exponent_policy": ("layer", ONCE, {"outliers": 1, "output_passes": 1}),
     "overflow_policy": ("replay", ONCE, LAYER),
     "mask_operand": ("values", {}, {}),
@@ -159,21 +154,10 @@ def test_the_dense_flow_has_no_members(member):
     "options, message",
     [
         (
-            {"machine": Parameters(state_format="float16"), "output_bits": 13},
-            "output_bits must be 12 with state_format float16, not 13",
-        ),
-        (
-            {"machine": Parameters(state_format="float16"), "layer_output_bits": {"*": 9}},
-            "layer_output_bits must be empty with state_format float16, not {'*': 9}",
-        ),
-        ({"output_form": "passes", "output_width": 9}, "output_width must be 13 with output_form passes, not 9"),
-        *(
-            (
-                {"flow": "raw", "tensor_scale": True, member: 2},
-                f"{member} must be {getattr(Configuration(), member)} with tensor_scale true, not 2",
-            )
-            for member in ("passes", "early_passes", "input_passes", "first_passes", "early_steps", "late_steps")
-        ),
+            {"flow": "raw", "tensor_scale": True, member: 2},
+            f"{member} must be {getattr(Configuration(), member)} with tensor_scale true, not 2",
+        )
+        for member in ("passes", "early_passes", "input_passes", "first_passes", "early_steps", "late_steps")
     ],
 )
 def test_what_another_member_leaves_without_effect_is_refused(options, message):
@@ -189,7 +173,6 @@ def test_what_another_member_leaves_without_effect_is_refused(options, message):
     "options, message",
     [
         ({"layer_passes": {"*.mxi": 2}}, "layer_passes must match a layer of network 'all', not '*.mxi'"),
-        ({"layer_digits": {"query": 4, "up*": 5}}, "layer_digits must match a layer of network 'all', not 'up*'"),
         ({"layer_output_bits": {"act": 9}}, "layer_output_bits must match a layer of network 'all', not 'act'"),
     ],
 )

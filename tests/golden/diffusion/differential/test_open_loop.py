@@ -74,7 +74,7 @@ def walk(network, images, configuration, profile):
     y2 = State(plain, profile.state_exponent("second", machine.state_width))
     near = ExactArithmetic(configuration, profile)  # for norms of raw values only: they have a test of their own
     thresholds = () if signs else segments(act.kind, machine.mask_width).of(machine, s["norm"])
-    repairs, deviation_before, found = None, None, []
+    repairs, found = None, []
 
     def floor(name):
         return 0 if machine.state_format == "float16" else s[name] + 24
@@ -102,18 +102,13 @@ def walk(network, images, configuration, profile):
         fresh = step == 0 or bool(configuration.refresh and step % configuration.refresh == 0)
         dx = evaluated(x, image, fresh)
         dy, exact1 = product(first, sent(dx, "image", fresh), "image", y1, fresh)
-        mean, deviation = near.statistics(norm, y1.image)
-        if fresh and form != "previous" or form == "current":
+        if fresh or form == "current":
             dz = evaluated(z, near.near(norm, [y1.image]), fresh)
-        elif form == "previous":
-            used = deviation if deviation_before is None or fresh else deviation_before
-            dz = evaluated(z, near.normalised(norm, y1.image, mean, used), fresh)
         else:
             between = (profile.deviation["norm"][step] + profile.deviation["norm"][step - 1]) / np.float32(2)
             reciprocal = np.repeat(np.float32(1) / between, 3)[:, None, None]
             dz = nearest(numbers(dy) * reciprocal * norm.weight[:, None, None])
             z.add(Stream.values(dz, n), False)
-        deviation_before = deviation
         groups = sent(dz, "norm", fresh)
         before, after, flipped = y.add(groups, fresh, thresholds=thresholds)
         mask = after if fresh else before
@@ -171,7 +166,7 @@ VARIANTS = [
 
 
 @pytest.mark.parametrize("function, parameters, more", VARIANTS)
-@pytest.mark.parametrize("form", ["calibrated", "previous", "current"])
+@pytest.mark.parametrize("form", ["calibrated", "current"])
 def test_every_bit_is_that_of_the_units(function, parameters, more, form):
     """Exact arithmetic against the units at an accumulator that rounds, floating point at one that hardly does."""
     network = chain(function)
@@ -238,7 +233,7 @@ def test_a_second_sampling_starts_anew():
     network = random_unet()
     images = moving(network)
     profile = calibrated(network, images)
-    for form in ("calibrated", "previous"):
+    for form in ("calibrated", "current"):
         configuration = open_loop(norm=form)
         _, executor = run(network, images, configuration, profile)
         other = images[::-1, :2] * 0.8
@@ -472,31 +467,15 @@ def test_passes(options, of_image, of_norm):
         assert [passes_sent(spy.outputs[step, name][0], 3, floor) for step in range(6)] == [[one] for one in expected]
 
 
-def test_digits_of_layers():
-    """Under the group policy the largest lane of a group needs k bits, and no lane more."""
-    network = chain()
-    images = moving(network, 6, speed=0.3)
-    spy = Spy()
-    run(network, images, open_loop(3, m=0, layer_digits={"act": 6}), calibrated(network, images), spy)
-    for name, k in (("image", 3), ("norm", 6)):
-        digits = np.concatenate(
-            [
-                np.abs(np.rint(spy.outputs[step, name][0].lanes / 2.0 ** spy.outputs[step, name][0].exponent)).ravel()
-                for step in range(6)
-            ]
-        )
-        assert 2 ** (k - 2) < digits.max() < 2 ** (k - 1)
-
-
 @pytest.mark.parametrize("kind", ["group_norm", "layer_norm", "affine_layer_norm", "rms_norm"])
-@pytest.mark.parametrize("form", ["current", "previous", "calibrated"])
+@pytest.mark.parametrize("form", ["current", "calibrated"])
 def test_norms_divide_by_the_deviation_that_was_asked_for(kind, form):
-    """Calibrated: deltas, by the mean of two steps. The others: raw values, less the mean of the step."""
+    """Calibrated: deltas, by the mean of two steps. Current: raw values, less the mean of the step."""
     network = normed(kind)
     images = moving(network, speed=0.5)
     profile = calibrated(network, images)
     executor = OpenLoop(network, open_loop(8, m=0, norm=form, passes=2), profile)
-    y_before = z_before = own_before = None
+    y_before = z_before = None
     far = 0.0
     for index, image in enumerate(images):
         executor.begin_step(index, STEPS)
@@ -505,8 +484,6 @@ def test_norms_divide_by_the_deviation_that_was_asked_for(kind, form):
         own = deviation_of(network, y)
         if index == 0 or form == "current":
             expected = normalised(network, y, own)
-        elif form == "previous":
-            expected = normalised(network, y, own_before)
         else:
             table = profile.deviation["norm"]
             used = np.broadcast_to((table[index] + table[index - 1]) / 2, own.shape)
@@ -516,9 +493,7 @@ def test_norms_divide_by_the_deviation_that_was_asked_for(kind, form):
             )
             far = max(far, np.abs(z - wrong).max())
         np.testing.assert_allclose(z, expected, rtol=2e-3, atol=2e-3)
-        if form == "previous":
-            far = max(far, np.abs(z - normalised(network, y, own)).max())
-        y_before, z_before, own_before = y, z, own
+        y_before, z_before = y, z
     assert far > 0.05 or form == "current"
 
 
