@@ -82,6 +82,9 @@ Count = Annotated[int, Range(1)]
 Share = Annotated[float, Range(0, 1)]
 """A number from 0 to 1."""
 
+_LONGEST = 100
+"""Characters of a value that a sentence shows."""
+
 _ATOMS = {int: "an integer", float: "a number", bool: "true or false", str: "a text", type(None): "None"}
 
 
@@ -110,16 +113,16 @@ def check(name: str, value: Any, kind: Any) -> Any:
         value = check(name, value, kind.__origin__)
         for rule in kind.__metadata__:
             if not rule.holds(value):
-                raise ValueError(f"{name} must be {rule.text}, not {value!r}")
+                raise ValueError(f"{name} must be {rule.text}, not {_shown(value)}")
         return value
     if not _fits(value, kind):
         # a choice may offer values of any type, so none is wrong by its type
-        error = ValueError if typing.get_origin(kind) is Literal else TypeError
-        shown = type(value).__name__ if isinstance(kind, type) and kind not in _ATOMS else repr(value)
+        error = ValueError if any(typing.get_origin(one) is Literal for one in _members(kind)) else TypeError
+        shown = type(value).__name__ if isinstance(kind, type) and kind not in _ATOMS else _shown(value)
         raise error(f"{name} must be {_text(kind)}, not {shown}")
     origin = typing.get_origin(kind)
-    if origin in (typing.Union, types.UnionType):
-        return check(name, value, next(one for one in typing.get_args(kind) if _fits(value, one)))
+    if origin in _UNIONS:
+        return check(name, value, next(one for one in _members(kind) if _fits(value, one)))
     if origin is tuple:
         return tuple(check(f"{name}[{index}]", one, typing.get_args(kind)[0]) for index, one in enumerate(value))
     if origin is Mapping:
@@ -133,6 +136,13 @@ def check(name: str, value: Any, kind: Any) -> Any:
     return value
 
 
+_UNIONS = (typing.Union, types.UnionType)
+
+
+def _members(kind: Any) -> tuple[Any, ...]:
+    return typing.get_args(kind) if typing.get_origin(kind) in _UNIONS else (kind,)
+
+
 def _fits(value: Any, kind: Any) -> bool:
     """Whether a value has the type of a kind, whatever it holds."""
     origin = typing.get_origin(kind)
@@ -142,8 +152,8 @@ def _fits(value: Any, kind: Any) -> bool:
         return value is None
     if origin is Annotated:
         return _fits(value, kind.__origin__)
-    if origin in (typing.Union, types.UnionType):
-        return any(_fits(value, one) for one in typing.get_args(kind))
+    if origin in _UNIONS:
+        return any(_fits(value, one) for one in _members(kind))
     if origin is Literal:
         # True is no 1, but 1.0 is one
         return any(value == one and isinstance(value, bool) == isinstance(one, bool) for one in typing.get_args(kind))
@@ -154,11 +164,16 @@ def _fits(value: Any, kind: Any) -> bool:
     return isinstance(value, int | float if kind is float else origin or kind)
 
 
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+
+
 def _text(kind: Any) -> str:
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin is Annotated:
         return " ".join([_text(arguments[0]), *(rule.text for rule in arguments[1:])])
-    if origin in (typing.Union, types.UnionType):
+    if origin in _UNIONS:
         return " or ".join(map(_text, arguments))
     if origin is Literal:
         return " or ".join(map(str, arguments))
@@ -202,8 +217,13 @@ class Checked:
         """Check every field, then all of them together."""
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            object.__setattr__(self, field.name, check(self._label.format(field.name), value, field.type))
+            object.__setattr__(self, field.name, check(self.called(field.name), value, field.type))
         self.check_together()
+
+    @classmethod
+    def called(cls, field: str) -> str:
+        """What a sentence calls a field."""
+        return cls._label.format(field)
 
     def check_together(self) -> None:
         """Check the rules between fields; each has the right type by then."""
@@ -220,7 +240,7 @@ class Checked:
         for field in dataclasses.fields(cls):
             given = field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
             if not given and field.name not in mapping:
-                raise ValueError(f"{cls._label.format(field.name)} must be {_text(field.type)}, not left out")
+                raise ValueError(f"{cls.called(field.name)} must be {_text(field.type)}, not left out")
         return cls(**mapping)
 
 

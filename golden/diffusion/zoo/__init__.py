@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-import safetensors
 import safetensors.numpy
 
 from golden.common import files, names
@@ -31,6 +30,7 @@ from golden.diffusion.networks import (
 )
 from golden.diffusion.zoo.quality import Statistics
 from golden.diffusion.zoo.recording import Recording, capture
+from golden.diffusion.zoo.tensors import read_tensors
 
 __all__ = [
     "DATA",
@@ -93,12 +93,7 @@ def load(name: str, folder: Path | None = None) -> Network:
     """
     config_class, build = names.lookup("Network", name, NETWORKS)
     path = Path(folder or DATA) / f"{name}.safetensors"
-    try:
-        with safetensors.safe_open(path, "np") as file:
-            metadata = file.metadata() or {}
-            parameters = {key: file.get_tensor(key) for key in file.keys()}
-    except safetensors.SafetensorError as error:
-        raise ValueError(f"Weights must be a safetensors file, not {path}: {error}") from error
+    metadata, parameters = read_tensors(path)
     if metadata.get("network") != name:
         raise ValueError(f"Weights in {path} must be of network {name!r}, not {metadata.get('network')!r}")
     network = build(config_class(**json.loads(metadata["config"])), stored(parameters), name)

@@ -5,24 +5,25 @@ live torch model. Nothing is downloaded. Whatever would change the result and is
 option of the configuration, a layer by the path of its module, a parameter that is missing, misshapen or left over.
 """
 
-import json
+import dataclasses
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
-import safetensors
 
 from golden.common import names
+from golden.common.checked import Checked, Count, Range, Rule, check, read_json
 from golden.diffusion.layers import Shape
-from golden.diffusion.networks.builder import ACTIVATIONS, unallocated
+from golden.diffusion.networks.builder import unallocated
 from golden.diffusion.networks.dit2d import DiT2DConfig, dit2d
 from golden.diffusion.networks.graph import Network
 from golden.diffusion.networks.latte import LatteConfig, latte
 from golden.diffusion.networks.sources import Source
 from golden.diffusion.networks.unet2d import UNet2DConfig, unet2d
+from golden.diffusion.zoo.tensors import read_tensors
 
 __all__ = ["CLASSES", "Options", "build", "configuration", "convert", "load", "outline", "read"]
 
@@ -33,360 +34,369 @@ TOKENS = 77
 """Text tokens of a U-Net unless told, those of CLIP."""
 
 
-@dataclass(frozen=True)
-class Options:
-    """What is understood of the configuration of one class.
+class Options(Checked):
+    """What is understood of the configuration of one class of diffusers, with its defaults.
+
+    The annotation of an option says which values are supported; `Any` stands for options that do not change what a
+    trained network computes in float32. An option without a default must be given.
 
     Members
     -------
-    read : mapping of str to value
-        Options that are read, with diffusers' default.
-    fixed : mapping of str to tuple
-        Options that must have one of these values; the first one is diffusers' default.
-    ignored : frozenset of str
-        Options that do not change what a trained network computes in float32.
-    former : mapping of str to tuple
-        As `fixed`, of options that only configurations of older releases hold.
+    former : frozenset of str
+        Options that only configurations of older releases hold.
     """
 
-    read: Mapping[str, Any]
-    fixed: Mapping[str, tuple]
-    ignored: frozenset[str]
-    former: Mapping[str, tuple] = field(default_factory=dict)
+    former: ClassVar[frozenset[str]] = frozenset()
 
-    def values(self, name: str, config: Mapping[str, Any]) -> dict[str, Any]:
-        """Every option that is read.
+    @classmethod
+    def read(cls, config: Mapping[str, Any]) -> Self:
+        """Options of a configuration, without those whose names begin with an underscore.
 
         Raises
         ------
-        ValueError
-            If an option is unknown or has a value that is not supported.
+        TypeError, ValueError
+            If an option is unknown, has a value that is not supported, or must be given and is not.
         """
-        fixed = {**self.former, **self.fixed}
-        for option, value in config.items():
-            if option in fixed and value not in fixed[option]:
-                allowed = " or ".join(repr(one) for one in fixed[option] if one is not ...)
-                raise ValueError(f"Option {option!r} of {name} must be {allowed}, not {value!r}")
-            known = option in self.read or option in fixed or option in self.ignored
-            if not known and not option.startswith("_"):
-                raise ValueError(f"Option {option!r} of {name} is not supported, whatever its value; it is {value!r}")
-        for option, allowed in self.fixed.items():
-            if option not in config and allowed[0] is Ellipsis:
-                raise ValueError(f"Option {option!r} of {name} must be {allowed[1]!r}, not left out")
-        return {option: config.get(option, default) for option, default in self.read.items()}
+        given = {option: value for option, value in config.items() if not option.startswith("_")}
+        known = {field.name for field in dataclasses.fields(cls)}
+        for option, value in given.items():
+            if option not in known:
+                raise ValueError(f"{cls.called(option)} is not supported, whatever its value; it is {value!r}")
+        return cls.of(given)
 
 
-_UNET = {
-    "sample_size": None,
-    "flip_sin_to_cos": True,
-    "freq_shift": 0,
-    "block_out_channels": (224, 448, 672, 896),
-    "layers_per_block": 2,
-    "downsample_padding": 1,
-    "act_fn": "silu",
-    "norm_num_groups": 32,
-    "norm_eps": 1e-5,
-    "attention_head_dim": 8,
-    "resnet_time_scale_shift": "default",
-    "num_class_embeds": None,
-    "time_embedding_dim": None,
-}
-_UNET_FIXED = {
-    "center_input_sample": (False,),
-    "time_embedding_type": ("positional",),
-    "mid_block_scale_factor": (1,),
-    "class_embed_type": (None,),
-}
-_UNET2D = Options(
-    read={
-        **_UNET,
-        "in_channels": 3,
-        "out_channels": 3,
-        "down_block_types": ("DownBlock2D", "AttnDownBlock2D", "AttnDownBlock2D", "AttnDownBlock2D"),
-        "mid_block_type": "UNetMidBlock2D",
-        "up_block_types": ("AttnUpBlock2D", "AttnUpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
-        "downsample_type": "conv",
-        "upsample_type": "conv",
-        "attn_norm_num_groups": None,
-        "add_attention": True,
-    },
-    fixed=_UNET_FIXED,
-    ignored=frozenset({"dropout", "num_train_timesteps"}),
-)
-_CONDITIONAL = Options(
-    read={
-        **_UNET,
-        "in_channels": 4,
-        "out_channels": 4,
-        "down_block_types": ("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
-        "mid_block_type": "UNetMidBlock2DCrossAttn",
-        "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
-        "block_out_channels": (320, 640, 1280, 1280),
-        "cross_attention_dim": 1280,
-        "transformer_layers_per_block": 1,
-        "use_linear_projection": False,
-    },
-    fixed={
-        **_UNET_FIXED,
-        "only_cross_attention": (False,),
-        "encoder_hid_dim": (None,),
-        "encoder_hid_dim_type": (None,),
-        "num_attention_heads": (None,),
-        "dual_cross_attention": (False,),
-        "addition_embed_type": (None,),
-        "addition_time_embed_dim": (None,),
-        "resnet_skip_time_act": (False,),
-        "resnet_out_scale_factor": (1.0,),
-        "time_embedding_act_fn": (None,),
-        "timestep_post_act": (None,),
-        "time_cond_proj_dim": (None,),
-        "conv_in_kernel": (3,),
-        "conv_out_kernel": (3,),
-        "projection_class_embeddings_input_dim": (None,),
-        "attention_type": ("default",),
-        "class_embeddings_concat": (False,),
-        "mid_block_only_cross_attention": (None, False),
-        "cross_attention_norm": (None,),
-        "reverse_transformer_layers_per_block": (None,),
-    },
-    ignored=frozenset({"dropout", "upcast_attention", "addition_embed_type_num_heads"}),
-)
-# Latte and DiT were once written as Transformer2DModel.
-_FORMER = {
-    "attention_type": ("default",),
-    "double_self_attention": (False,),
-    "num_vector_embeds": (None,),
-    "only_cross_attention": (False,),
-    "use_linear_projection": (False,),
-}
-_DIT = Options(
-    read={
-        "num_attention_heads": 16,
-        "attention_head_dim": 72,
-        "in_channels": 4,
-        "out_channels": None,
-        "num_layers": 28,
-        "attention_bias": True,
-        "sample_size": 32,
-        "patch_size": 2,
-        "activation_fn": "gelu-approximate",
-        "num_embeds_ada_norm": 1000,
-        "norm_elementwise_affine": False,
-        "norm_eps": 1e-5,
-    },
-    fixed={"norm_type": ("ada_norm_zero",)},
-    ignored=frozenset({"dropout", "norm_num_groups", "upcast_attention"}),
-    former={**_FORMER, "cross_attention_dim": (None,), "caption_channels": (None,)},
-)
-_OLD_DIT = Options(
-    read={
-        **_DIT.read,
-        "attention_head_dim": 88,
-        "in_channels": None,
-        "num_layers": 1,
-        "attention_bias": False,
-        "sample_size": None,
-        "patch_size": None,
-        "activation_fn": "geglu",
-        "num_embeds_ada_norm": None,
-        "norm_elementwise_affine": True,
-    },
-    fixed={
-        **_FORMER,
-        "norm_type": (..., "ada_norm_zero"),
-        "cross_attention_dim": (None,),
-        "caption_channels": (None,),
-        "interpolation_scale": (None, 1, 1.0),
-        "use_additional_conditions": (None, False),
-    },
-    ignored=_DIT.ignored,
-)
-_LATTE = Options(
-    read={
-        "num_attention_heads": 16,
-        "attention_head_dim": 88,
-        "in_channels": None,
-        "out_channels": None,
-        "num_layers": 1,
-        "cross_attention_dim": None,
-        "attention_bias": False,
-        "sample_size": 64,
-        "patch_size": None,
-        "activation_fn": "geglu",
-        "norm_elementwise_affine": True,
-        "norm_eps": 1e-5,
-        "caption_channels": None,
-        "video_length": 16,
-    },
-    fixed={"norm_type": (..., "ada_norm_single")},
-    ignored=frozenset({"dropout", "num_embeds_ada_norm"}),
-    former={**_FORMER, "norm_num_groups": (32, None), "upcast_attention": (False, True)},
-)
+Positive = Annotated[float, Range(above=0)]
+Widths = Annotated[tuple[Count, ...], Rule("of at least one level", bool)]
+Levels = Count | tuple[Count, ...]
+"""One value for all levels, or one for each."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _UNet(Options):
+    """What both classes of U-Nets share."""
+
+    sample_size: Levels | None = None
+    flip_sin_to_cos: bool = True
+    freq_shift: float = 0
+    block_out_channels: Widths = (224, 448, 672, 896)
+    layers_per_block: Levels = 2
+    downsample_padding: Literal[1, 0] = 1
+    act_fn: Literal["silu", "swish", "relu", "gelu"] = "silu"
+    norm_num_groups: Count = 32
+    norm_eps: Positive = 1e-5
+    attention_head_dim: Levels | None = 8
+    resnet_time_scale_shift: Literal["default", "scale_shift"] = "default"
+    num_class_embeds: Count | None = None
+    time_embedding_dim: Count | None = None
+    dropout: Any = 0.0
+    center_input_sample: Literal[False] = False
+    time_embedding_type: Literal["positional"] = "positional"
+    mid_block_scale_factor: Literal[1] = 1
+    class_embed_type: Literal[None] = None
+
+    def check_together(self) -> None:
+        """Every list has as many values as there are levels."""
+        levels = len(self.block_out_channels)
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            listed = isinstance(value, tuple) and field.name not in ("sample_size", "cross_attention_dim")
+            if listed and len(value) != levels:
+                raise ValueError(f"{self.called(field.name)} must be of {levels} levels, not {value!r}")
+
+    def levels(self, option: str) -> tuple[int, ...]:
+        """Value of an option at each level."""
+        value = getattr(self, option)
+        return value if isinstance(value, tuple) else (value,) * len(self.block_out_channels)
+
+    @property
+    def activation(self) -> str:
+        """Activation by our name."""
+        return "silu" if self.act_fn == "swish" else self.act_fn
+
+
+_Down = Literal["DownBlock2D", "ResnetDownsampleBlock2D", "AttnDownBlock2D"]
+_Up = Literal["UpBlock2D", "ResnetUpsampleBlock2D", "AttnUpBlock2D"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _UNet2D(_UNet, label="UNet2DModel option {}"):
+    in_channels: Count = 3
+    out_channels: Count = 3
+    down_block_types: tuple[_Down, ...] = ("DownBlock2D", "AttnDownBlock2D", "AttnDownBlock2D", "AttnDownBlock2D")
+    mid_block_type: Literal["UNetMidBlock2D", None] = "UNetMidBlock2D"
+    up_block_types: tuple[_Up, ...] = ("AttnUpBlock2D", "AttnUpBlock2D", "AttnUpBlock2D", "UpBlock2D")
+    downsample_type: Literal["conv", "resnet", None] = "conv"
+    upsample_type: Literal["conv", "resnet", None] = "conv"
+    attn_norm_num_groups: Count | None = None
+    add_attention: bool = True
+    num_train_timesteps: Any = None
+
+
+_TextDown = Literal["DownBlock2D", "ResnetDownsampleBlock2D", "CrossAttnDownBlock2D"]
+_TextUp = Literal["UpBlock2D", "ResnetUpsampleBlock2D", "CrossAttnUpBlock2D"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Conditional(_UNet, label="UNet2DConditionModel option {}"):
+    in_channels: Count = 4
+    out_channels: Count = 4
+    down_block_types: tuple[_TextDown, ...] = ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",)
+    mid_block_type: Literal["UNetMidBlock2DCrossAttn", None] = "UNetMidBlock2DCrossAttn"
+    up_block_types: tuple[_TextUp, ...] = ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3
+    block_out_channels: Widths = (320, 640, 1280, 1280)
+    attention_head_dim: Levels = 8
+    cross_attention_dim: Levels = 1280
+    transformer_layers_per_block: Levels = 1
+    use_linear_projection: bool = False
+    upcast_attention: Any = False
+    addition_embed_type_num_heads: Any = 64
+    only_cross_attention: Literal[False] | tuple[Literal[False], ...] = False
+    encoder_hid_dim: Literal[None] = None
+    encoder_hid_dim_type: Literal[None] = None
+    num_attention_heads: Literal[None] = None
+    dual_cross_attention: Literal[False] = False
+    addition_embed_type: Literal[None] = None
+    addition_time_embed_dim: Literal[None] = None
+    resnet_skip_time_act: Literal[False] = False
+    resnet_out_scale_factor: Literal[1] = 1.0
+    time_embedding_act_fn: Literal[None] = None
+    timestep_post_act: Literal[None] = None
+    time_cond_proj_dim: Literal[None] = None
+    conv_in_kernel: Literal[3] = 3
+    conv_out_kernel: Literal[3] = 3
+    projection_class_embeddings_input_dim: Literal[None] = None
+    attention_type: Literal["default"] = "default"
+    class_embeddings_concat: Literal[False] = False
+    mid_block_only_cross_attention: Literal[None, False] = None
+    cross_attention_norm: Literal[None] = None
+    reverse_transformer_layers_per_block: Literal[None] = None
+
+
+FeedForward = Literal["geglu", "gelu", "gelu-approximate"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Transformer(Options):
+    """What the classes of transformers share; Latte and DiT were once written as ``Transformer2DModel``."""
+
+    num_attention_heads: Count = 16
+    attention_head_dim: Count = 88
+    in_channels: Count
+    out_channels: Count | None = None
+    num_layers: Count = 1
+    attention_bias: bool = False
+    sample_size: Levels
+    patch_size: Count
+    activation_fn: FeedForward = "geglu"
+    norm_elementwise_affine: bool = True
+    norm_eps: Positive = 1e-5
+    dropout: Any = 0.0
+    attention_type: Literal["default"] = "default"
+    double_self_attention: Literal[False] = False
+    num_vector_embeds: Literal[None] = None
+    only_cross_attention: Literal[False] = False
+    use_linear_projection: Literal[False] = False
+
+    @property
+    def width(self) -> int:
+        """Channels of a token."""
+        return self.num_attention_heads * self.attention_head_dim
+
+
+_FORMER = {"attention_type", "double_self_attention", "num_vector_embeds"}
+_FORMER |= {"only_cross_attention", "use_linear_projection"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _OldDiT(_Transformer, label="Transformer2DModel option {}"):
+    num_embeds_ada_norm: Count
+    norm_type: Literal["ada_norm_zero"]
+    norm_num_groups: Any = 32
+    upcast_attention: Any = False
+    cross_attention_dim: Literal[None] = None
+    caption_channels: Literal[None] = None
+    interpolation_scale: Literal[None, 1] = None
+    use_additional_conditions: Literal[None, False] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _DiT(_Transformer, label="DiTTransformer2DModel option {}"):
+    attention_head_dim: Count = 72
+    in_channels: Count = 4
+    num_layers: Count = 28
+    attention_bias: bool = True
+    sample_size: Levels = 32
+    patch_size: Count = 2
+    activation_fn: FeedForward = "gelu-approximate"
+    num_embeds_ada_norm: Count = 1000
+    norm_elementwise_affine: bool = False
+    norm_type: Literal["ada_norm_zero"] = "ada_norm_zero"
+    norm_num_groups: Any = 32
+    upcast_attention: Any = False
+    cross_attention_dim: Literal[None] = None
+    caption_channels: Literal[None] = None
+
+    former: ClassVar[frozenset[str]] = frozenset(_FORMER | {"cross_attention_dim", "caption_channels"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Latte(_Transformer, label="LatteTransformer3DModel option {}"):
+    cross_attention_dim: Count | None = None
+    sample_size: Levels = 64
+    caption_channels: Count
+    video_length: Count = 16
+    norm_type: Literal["ada_norm_single"]
+    num_embeds_ada_norm: Any = None
+    norm_num_groups: Literal[32, None] = 32
+    upcast_attention: bool = False
+
+    former: ClassVar[frozenset[str]] = frozenset(_FORMER | {"norm_num_groups", "upcast_attention"})
+
+    def check_together(self) -> None:
+        """Attention between frames is as wide as that within them."""
+        if self.cross_attention_dim not in (None, self.width):
+            what = self.called("cross_attention_dim")
+            raise ValueError(f"{what} must be the width {self.width} or None, not {self.cross_attention_dim}")
+
 
 # What follows each residual block, and how the level is left; None: as the configuration says.
-_DOWN = {
+_BLOCKS = {
     "DownBlock2D": ("none", "convolution"),
     "ResnetDownsampleBlock2D": ("none", "residual"),
     "AttnDownBlock2D": ("self", None),
     "CrossAttnDownBlock2D": ("text", "convolution"),
-}
-_UP = {
     "UpBlock2D": ("none", "convolution"),
     "ResnetUpsampleBlock2D": ("none", "residual"),
     "AttnUpBlock2D": ("self", None),
     "CrossAttnUpBlock2D": ("text", "convolution"),
 }
-_MIDDLE = {"UNetMidBlock2D": "self", "UNetMidBlock2DCrossAttn": "text"}
 _RESAMPLE = {None: "convolution", "conv": "convolution", "resnet": "residual"}
 
 
-def _choice(what: str, value: Any, choices: Mapping[Any, Any]) -> Any:
-    if value not in choices:
-        raise ValueError(f"{what} must be {' or '.join(map(str, choices))}, not {value}")
-    return choices[value]
-
-
-def _levels(option: str, value: Any, count: int) -> tuple[int, ...]:
-    """One value for each level, of one for all of them or a list."""
-    values = (value,) * count if isinstance(value, int) else tuple(value)
-    if len(values) != count or not all(isinstance(one, int) for one in values):
-        raise ValueError(f"Option {option!r} must be an integer, or one for each of {count} levels, not {value!r}")
-    return values
-
-
-def _side(value: Any) -> int:
-    if isinstance(value, list | tuple) and len(set(value)) == 1:
+def _one(options: Options, option: str) -> int:
+    """An option that may be a list, all of whose values are one."""
+    value = getattr(options, option)
+    if isinstance(value, tuple) and len(set(value)) == 1:
         value = value[0]
     if not isinstance(value, int):
-        raise ValueError(f"Option 'sample_size' must be one integer (images are square), or give side, not {value!r}")
+        raise ValueError(f"{options.called(option)} must be one integer, not {value!r}")
     return value
 
 
-def _activation(value: str) -> str:
-    value = "silu" if value == "swish" else value
-    if value not in ACTIVATIONS:
-        raise ValueError(f"Option 'act_fn' must be one of {', '.join(ACTIVATIONS)}, not {value!r}")
-    return value
+def _side(options: Options, given: int | None = None) -> int:
+    if given is None and options.sample_size is None:
+        raise ValueError(f"{options.called('sample_size')} must be one integer, or side be given, not None")
+    return _one(options, "sample_size") if given is None else given
 
 
-def _unet(options: dict[str, Any], conditional: bool, side: int | None, tokens: int | None) -> UNet2DConfig:
-    widths = tuple(options["block_out_channels"])
-    allowed = ("none", "text") if conditional else ("none", "self")
-    sides = {}
-    for word, table in (("down", _DOWN), ("up", _UP)):
-        table = {kind: value for kind, value in table.items() if value[0] in allowed}
-        types = options[f"{word}_block_types"]
-        sides[word] = [_choice(f"Layer '{word}_blocks.{index}'", kind, table) for index, kind in enumerate(types)]
-    if conditional:
-        middle = {kind: value for kind, value in _MIDDLE.items() if value == "text"}
-        heads = _levels("attention_head_dim", options["attention_head_dim"], len(widths))
+def _unet(options: _UNet2D | _Conditional, side: int | None, tokens: int | None) -> UNet2DConfig:
+    widths = options.block_out_channels
+    down = [_BLOCKS[kind] for kind in options.down_block_types]
+    up = [_BLOCKS[kind] for kind in options.up_block_types]
+    if isinstance(options, _Conditional):
+        own = {
+            "middle": options.mid_block_type and "text",
+            "heads": options.levels("attention_head_dim"),
+            "depth": options.levels("transformer_layers_per_block"),
+            "text_width": _one(options, "cross_attention_dim"),
+            "tokens": TOKENS if tokens is None else tokens,
+            "linear_projection": options.use_linear_projection,
+            "middle_groups": 0,
+            "outer_activation": options.activation,
+        }
         shrink = enlarge = "convolution"
-        width = options["cross_attention_dim"]
-        if isinstance(width, list | tuple) and len(set(width)) == 1:
-            width = width[0]
-        if not isinstance(width, int):
-            raise ValueError(f"Option 'cross_attention_dim' must be one integer, not {width!r}")
     else:
-        middle = {"UNetMidBlock2D": "self" if options["add_attention"] else "none"}
-        heads = _levels("attention_head_dim", options["attention_head_dim"] or 0, len(widths))
-        attends = [down == "self" for down, _ in sides["down"]]
-        attends = [one or up == "self" for one, (up, _) in zip(attends, reversed(sides["up"]), strict=False)]
-        attends[-1:] = [attends[-1] or options["add_attention"]]
-        for wide, one, attended in zip(widths, heads, attends, strict=False):
-            if attended and one and wide % one:
-                raise ValueError(f"Option 'attention_head_dim' must divide the width {wide}, not be {one}")
-        heads = tuple(max(wide // one, 1) if one else 1 for wide, one in zip(widths, heads, strict=True))
-        shrink = _choice("Option 'downsample_type'", options["downsample_type"], _RESAMPLE)
-        enlarge = _choice("Option 'upsample_type'", options["upsample_type"], _RESAMPLE)
-        width = 0
-    kind = options["mid_block_type"]
-    outer = _activation(options["act_fn"]) if conditional else "silu"
-    groups = options["norm_num_groups"]
-    if conditional:
-        middle_groups = 0
-    else:
-        middle_groups = groups if options["resnet_time_scale_shift"] == "default" else 0
-        middle_groups = options["attn_norm_num_groups"] or middle_groups
-    time_norms = {name: name for name in ("default", "scale_shift")}
+        middle_groups = options.norm_num_groups if options.resnet_time_scale_shift == "default" else 0
+        own = {
+            "middle": options.mid_block_type and ("self" if options.add_attention else "none"),
+            "heads": _heads(options, [one == "self" for one, _ in down], [one == "self" for one, _ in up]),
+            "depth": (1,) * len(widths),
+            "middle_groups": options.attn_norm_num_groups or middle_groups,
+            "outer_activation": "silu",
+        }
+        shrink, enlarge = _RESAMPLE[options.downsample_type], _RESAMPLE[options.upsample_type]
     return UNet2DConfig(
-        side=_side(options["sample_size"] if side is None else side),
-        channels_in=options["in_channels"],
-        channels_out=options["out_channels"],
+        side=_side(options, side),
+        channels_in=options.in_channels,
+        channels_out=options.out_channels,
         widths=widths,
-        blocks=_levels("layers_per_block", options["layers_per_block"], len(widths)),
-        down=tuple(attention for attention, _ in sides["down"]),
-        up=tuple(attention for attention, _ in sides["up"]),
-        middle=None if kind is None else _choice("Layer 'mid_block'", kind, middle),
-        shrink=tuple(how or shrink for _, how in sides["down"]),
-        enlarge=tuple(how or enlarge for _, how in sides["up"]),
-        heads=heads,
-        depth=_levels("transformer_layers_per_block", options.get("transformer_layers_per_block", 1), len(widths)),
-        text_width=width,
-        tokens=(TOKENS if tokens is None else tokens) if conditional else 0,
-        linear_projection=options.get("use_linear_projection", False),
-        classes=options["num_class_embeds"] or 0,
-        groups=groups,
-        middle_groups=middle_groups,
-        epsilon=options["norm_eps"],
-        activation=_activation(options["act_fn"]),
-        outer_activation=outer,
-        time_norm=_choice("Option 'resnet_time_scale_shift'", options["resnet_time_scale_shift"], time_norms),
-        time_width=options["time_embedding_dim"] or 4 * widths[0],
-        frequency_shift=float(options["freq_shift"]),
-        sines_first=not options["flip_sin_to_cos"],
-        corner=_choice("Option 'downsample_padding'", options["downsample_padding"], {1: False, 0: True}),
+        blocks=options.levels("layers_per_block"),
+        down=tuple(attention for attention, _ in down),
+        up=tuple(attention for attention, _ in up),
+        shrink=tuple(how or shrink for _, how in down),
+        enlarge=tuple(how or enlarge for _, how in up),
+        classes=options.num_class_embeds or 0,
+        groups=options.norm_num_groups,
+        epsilon=options.norm_eps,
+        activation=options.activation,
+        time_norm=options.resnet_time_scale_shift,
+        time_width=options.time_embedding_dim or 4 * widths[0],
+        frequency_shift=float(options.freq_shift),
+        sines_first=not options.flip_sin_to_cos,
+        corner=options.downsample_padding == 0,
+        **own,
     )
 
 
-def _dit(options: dict[str, Any], shared: bool) -> DiT2DConfig:
-    side = _side(options["sample_size"])
+def _heads(options: _UNet2D, down: list[bool], up: list[bool]) -> tuple[int, ...]:
+    """Heads of each level, of channels of a head; `down` and `up` say which blocks attend."""
+    attends = [one or other for one, other in zip(down, reversed(up), strict=True)]
+    attends[-1] = attends[-1] or options.add_attention
+    found = []
+    for width, channels, attended in zip(
+        options.block_out_channels, options.levels("attention_head_dim"), attends, strict=True
+    ):
+        if attended and channels and width % channels:
+            what = options.called("attention_head_dim")
+            raise ValueError(f"{what} must divide the width {width}, not be {channels}")
+        found.append(max(width // channels, 1) if channels else 1)
+    return tuple(found)
+
+
+def _dit(options: _DiT | _OldDiT, shared: bool) -> DiT2DConfig:
     return DiT2DConfig(
-        side=side,
-        channels_in=options["in_channels"],
-        channels_out=options["out_channels"] or options["in_channels"],
-        patch=options["patch_size"],
-        width=options["num_attention_heads"] * options["attention_head_dim"],
-        heads=options["num_attention_heads"],
-        depth=options["num_layers"],
-        classes=options["num_embeds_ada_norm"],
-        activation=options["activation_fn"],
-        bias=options["attention_bias"],
-        epsilon=options["norm_eps"],
-        affine=options["norm_elementwise_affine"],
+        side=_side(options),
+        channels_in=options.in_channels,
+        channels_out=options.out_channels or options.in_channels,
+        patch=options.patch_size,
+        width=options.width,
+        heads=options.num_attention_heads,
+        depth=options.num_layers,
+        classes=options.num_embeds_ada_norm,
+        activation=options.activation_fn,
+        bias=options.attention_bias,
+        epsilon=options.norm_eps,
+        affine=options.norm_elementwise_affine,
         shared=shared,
     )
 
 
-def _latte(options: dict[str, Any], tokens: int | None) -> LatteConfig:
-    width = options["num_attention_heads"] * options["attention_head_dim"]
-    if options["cross_attention_dim"] not in (None, width):
-        found = options["cross_attention_dim"]
-        raise ValueError(f"Option 'cross_attention_dim' must be the width {width} or None, not {found!r}")
+def _latte(options: _Latte, tokens: int | None) -> LatteConfig:
     return LatteConfig(
-        frames=options["video_length"],
-        side=_side(options["sample_size"]),
-        channels_in=options["in_channels"],
-        channels_out=options["out_channels"] or options["in_channels"],
-        patch=options["patch_size"],
-        width=width,
-        heads=options["num_attention_heads"],
-        depth=options["num_layers"],
-        text_width=options["caption_channels"],
+        frames=options.video_length,
+        side=_side(options),
+        channels_in=options.in_channels,
+        channels_out=options.out_channels or options.in_channels,
+        patch=options.patch_size,
+        width=options.width,
+        heads=options.num_attention_heads,
+        depth=options.num_layers,
+        text_width=options.caption_channels,
         tokens=LatteConfig.tokens if tokens is None else tokens,
-        cross=options["cross_attention_dim"] is not None,
-        activation=options["activation_fn"],
-        bias=options["attention_bias"],
-        epsilon=options["norm_eps"],
-        affine=options["norm_elementwise_affine"],
+        cross=options.cross_attention_dim is not None,
+        activation=options.activation_fn,
+        bias=options.attention_bias,
+        epsilon=options.norm_eps,
+        affine=options.norm_elementwise_affine,
     )
 
 
-CLASSES: dict[str, Options] = {
-    "UNet2DModel": _UNET2D,
-    "UNet2DConditionModel": _CONDITIONAL,
-    "DiTTransformer2DModel": _DIT,
-    "Transformer2DModel": _OLD_DIT,
-    "LatteTransformer3DModel": _LATTE,
+CLASSES: dict[str, type[Options]] = {
+    "UNet2DModel": _UNet2D,
+    "UNet2DConditionModel": _Conditional,
+    "DiTTransformer2DModel": _DiT,
+    "Transformer2DModel": _OldDiT,
+    "LatteTransformer3DModel": _Latte,
 }
 """Classes of diffusers that are read; of ``Transformer2DModel``, which old checkpoints name, DiT only."""
 
@@ -463,7 +473,7 @@ def build(
 
     Raises
     ------
-    ValueError
+    TypeError, ValueError
         Naming the option, layer or parameter that is not supported, missing, misshapen or left over.
     """
     parameters = _renamed(parameters)
@@ -485,16 +495,16 @@ def outline(config: Mapping[str, Any], *, side: int | None = None, tokens: int |
 
 def _network(config: Mapping[str, Any], source: Source, shared: bool, side: int | None, tokens: int | None) -> Network:
     kind = config.get("_class_name")
-    options = names.lookup("Model class", str(kind), CLASSES).values(kind, config)
+    options = names.lookup("Model class", str(kind), CLASSES).read(config)
     if side is not None and not kind.startswith("UNet2D"):
         raise ValueError(f"Side of {kind} must be its sample_size, for the table of positions, not {side}")
-    if kind in ("UNet2DModel", "UNet2DConditionModel"):
-        return unet2d(_unet(options, kind == "UNet2DConditionModel", side, tokens), source, kind)
-    if kind == "LatteTransformer3DModel":
+    if isinstance(options, _UNet):
+        return unet2d(_unet(options, side, tokens), source, kind)
+    if isinstance(options, _Latte):
         return latte(_latte(options, tokens), source, kind)
-    if kind == "Transformer2DModel" and _side(options["sample_size"]) >= 128:
-        raise ValueError(f"Option 'sample_size' of {kind} must be below 128, not {options['sample_size']}")
-    return dit2d(_dit(options, shared or options["num_layers"] == 1), source, kind)
+    if isinstance(options, _OldDiT) and _side(options) >= 128:
+        raise ValueError(f"{options.called('sample_size')} must be below 128, not {options.sample_size}")
+    return dit2d(_dit(options, shared or options.num_layers == 1), source, kind)
 
 
 def _check_tables(network: Network, parameters: Mapping[str, np.ndarray], checkpoint: _Checkpoint) -> None:
@@ -518,7 +528,8 @@ def _check_left(network: Network, left: list[str]) -> None:
 
 def configuration(folder: Path) -> dict[str, Any]:
     """Configuration of a folder as ``save_pretrained`` writes it; errors as `read`."""
-    return _json(Path(folder) / "config.json")
+    path = Path(folder) / "config.json"
+    return check(f"Configuration {str(path)!r}", read_json("Configuration", path), Mapping[str, Any])
 
 
 def read(folder: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -526,40 +537,34 @@ def read(folder: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
 
     Raises
     ------
-    ValueError
+    TypeError, ValueError
         If a file is not what it should be.
     OSError
         If it cannot be read.
     """
     folder = Path(folder)
     config = configuration(folder)
-    index = folder / f"{WEIGHTS}.index.json"
-    files = [WEIGHTS]
-    if not (folder / WEIGHTS).exists() and index.exists():
-        files = sorted(set(_json(index).get("weight_map", {}).values()))
     parameters: dict[str, np.ndarray] = {}
-    for file in files:
-        path = folder / file
-        if not path.exists():
-            raise FileNotFoundError(f"Weights must be in {path}, which does not exist")
-        try:
-            with safetensors.safe_open(path, "np") as stored:
-                parameters |= {name: stored.get_tensor(name) for name in stored.keys()}
-        except (safetensors.SafetensorError, TypeError) as error:
-            raise ValueError(
-                f"Weights must be a safetensors file of floats numpy knows, not {path}: {error}"
-            ) from error
+    for file in _files(folder):
+        parameters |= read_tensors(folder / file)[1]
     return config, parameters
 
 
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text())
-    except ValueError as error:
-        raise ValueError(f"Configuration must be JSON, not {path}: {error}") from error
-    if not isinstance(found, dict):
-        raise ValueError(f"Configuration must be a mapping, not {type(found).__name__} in {path}")
-    return found
+_FileName = Annotated[str, Rule("a file in the same folder", lambda name: Path(name).name == name)]
+
+
+def _files(folder: Path) -> list[str]:
+    """Names of the files of the weights."""
+    index = folder / f"{WEIGHTS}.index.json"
+    if (folder / WEIGHTS).exists():
+        return [WEIGHTS]
+    if index.exists():
+        found = check(f"Index {str(index)!r}", read_json("Index of weights", index), Mapping[str, Any])
+        table = check(f"weight_map of {str(index)!r}", found.get("weight_map"), Mapping[str, _FileName])
+        return sorted(set(table.values()))
+    others = sorted(path.name for path in folder.glob("*") if path.suffix in (".bin", ".safetensors", ".pt", ".pth"))
+    found = f"; found {', '.join(others)}, which `save_pretrained` of diffusers can convert" if others else ""
+    raise FileNotFoundError(f"Weights must be in {str(folder / WEIGHTS)!r}, which does not exist{found}")
 
 
 def load(folder: Path, *, side: int | None = None, tokens: int | None = None) -> Network:

@@ -4,12 +4,14 @@ The noise levels, their spacing and the kind of prediction are the network's; th
 `golden.diffusion.sampling.Sampler`: DDPM where the scheduler is one, DDIM in place of every other.
 """
 
+import dataclasses
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from golden.common import names
-from golden.common.checked import read_json
+from golden.common.checked import Checked, Range, check, read_json
 from golden.diffusion.sampling import STABLE_DIFFUSION, Sampler, Schedule
 
 __all__ = ["DEFAULTS", "FILE", "SCHEDULERS", "find", "read"]
@@ -28,33 +30,95 @@ DEFAULTS: dict[str, Sampler] = {
 }
 """DDIM as the published models of each class were trained for it: DDPM, Stable Diffusion 1.x, DiT and Latte."""
 
-_COMMON = {"num_train_timesteps": 1000, "beta_start": 0.0001, "beta_end": 0.02, "beta_schedule": "linear"}
-_COMMON |= {"prediction_type": "epsilon", "timestep_spacing": "leading", "steps_offset": 0}
-_CLIPS = {"clip_sample": True, "clip_sample_range": 1.0, "thresholding": False, "rescale_betas_zero_snr": False}
-_EVEN = {"timestep_spacing": "linspace"}
-
-SCHEDULERS: dict[str, dict[str, Any]] = {
-    "DDIMScheduler": {**_COMMON, **_CLIPS, "set_alpha_to_one": True},
-    "DDPMScheduler": {**_COMMON, **_CLIPS, "variance_type": "fixed_small"},
-    "PNDMScheduler": {**_COMMON, "set_alpha_to_one": False},
-    "DPMSolverMultistepScheduler": {**_COMMON, **_EVEN},
-    "UniPCMultistepScheduler": {**_COMMON, **_EVEN},
-    "EulerDiscreteScheduler": {**_COMMON, **_EVEN},
-    "EulerAncestralDiscreteScheduler": {**_COMMON, **_EVEN},
-    "LMSDiscreteScheduler": {**_COMMON, **_EVEN},
-}
-"""Classes that are read, with diffusers' defaults of the options that count; the others are about the steps."""
-
 _BETAS = {"linear": "linear", "scaled_linear": "scaled_linear", "squaredcos_cap_v2": "cosine"}
 _PREDICTIONS = {"epsilon": "noise", "v_prediction": "velocity", "sample": "image"}
-_SPACINGS = {name: name for name in ("leading", "trailing", "linspace")}
 _VARIANCES = {"fixed_small": "small", "fixed_small_log": "small", "fixed_large": "large", "learned_range": "learned"}
-_FIXED = {
-    "trained_betas": None,
-    "clip_sample_range": 1.0,
-    "thresholding": False,
-    "rescale_betas_zero_snr": False,
+
+_Beta = Annotated[float, Range(above=0, below=1)]
+_Spacing = Literal["leading", "trailing", "linspace"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Options(Checked):
+    """Options that count, with diffusers' defaults; the others are about the steps."""
+
+    num_train_timesteps: Annotated[int, Range(2)] = 1000
+    beta_start: _Beta = 0.0001
+    beta_end: _Beta = 0.02
+    beta_schedule: Literal["linear", "scaled_linear", "squaredcos_cap_v2"] = "linear"
+    prediction_type: Literal["epsilon", "v_prediction", "sample"] = "epsilon"
+    timestep_spacing: _Spacing = "leading"
+    steps_offset: Annotated[int, Range(0)] = 0
+    trained_betas: Literal[None] = None
+    thresholding: Literal[False] = False
+    rescale_betas_zero_snr: Literal[False] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Clipping(_Options):
+    clip_sample: bool = True
+    clip_sample_range: float = 1.0
+
+    def check_together(self) -> None:
+        """Only the range of our own clip is known; without a clip it changes nothing."""
+        if self.clip_sample and self.clip_sample_range != 1:
+            raise ValueError(f"{self.called('clip_sample_range')} must be 1, not {self.clip_sample_range!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _DDIM(_Clipping, label="DDIMScheduler option {}"):
+    set_alpha_to_one: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class _DDPM(_Clipping, label="DDPMScheduler option {}"):
+    variance_type: Literal["fixed_small", "fixed_small_log", "fixed_large", "learned_range"] = "fixed_small"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _PNDM(_Options, label="PNDMScheduler option {}"):
+    set_alpha_to_one: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Even(_Options):
+    timestep_spacing: _Spacing = "linspace"
+
+
+class _EulerAncestral(_Even, label="EulerAncestralDiscreteScheduler option {}"):
+    pass
+
+
+class _LMS(_Even, label="LMSDiscreteScheduler option {}"):
+    pass
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Euler(_Even, label="EulerDiscreteScheduler option {}"):
+    # continuous: the network is told the logarithm of a noise level, not its number
+    timestep_type: Literal["discrete"] = "discrete"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Solver(_Even, label="DPMSolverMultistepScheduler option {}"):
+    use_flow_sigmas: Literal[False] = False
+
+
+class _UniPC(_Solver, label="UniPCMultistepScheduler option {}"):
+    pass
+
+
+SCHEDULERS: dict[str, type[_Options]] = {
+    "DDIMScheduler": _DDIM,
+    "DDPMScheduler": _DDPM,
+    "PNDMScheduler": _PNDM,
+    "DPMSolverMultistepScheduler": _Solver,
+    "UniPCMultistepScheduler": _UniPC,
+    "EulerDiscreteScheduler": _Euler,
+    "EulerAncestralDiscreteScheduler": _EulerAncestral,
+    "LMSDiscreteScheduler": _LMS,
 }
+"""Classes that are read. Files also keep options of the schedulers they were made from, which are passed over."""
 
 
 def find(folder: Path) -> Path | None:
@@ -78,48 +142,30 @@ def read(source: Path | Mapping[str, Any]) -> Sampler:
 
     Raises
     ------
-    ValueError
+    TypeError, ValueError
         Naming the class or the option that is not supported.
     OSError
         If the file cannot be read.
     """
     given = source if isinstance(source, Mapping) else read_json("A scheduler's configuration", source)
-    if not isinstance(given, Mapping):
-        raise ValueError(f"Configuration of a scheduler must be a mapping, not {type(given).__name__}")
-    kind = str(given.get("_class_name"))
-    options = {**names.lookup("Scheduler", kind, SCHEDULERS), **given}
-    for option, value in _FIXED.items():
-        if options.get(option, value) != value:
-            raise ValueError(f"Option {option!r} of {kind} must be {value!r}, not {options[option]!r}")
-
-    def own(option: str, otherwise: bool) -> bool:
-        """An option, of a scheduler that has it: files also keep those of the schedulers they were made from."""
-        return options[option] if option in SCHEDULERS[kind] else otherwise
-
-    betas = _choice(kind, options, "beta_schedule", _BETAS)
-    spacing = _choice(kind, options, "timestep_spacing", _SPACINGS)
-    ends = {} if betas == "cosine" else {"first_beta": options["beta_start"], "last_beta": options["beta_end"]}
+    given = check("Configuration of a scheduler", given, Mapping[str, Any])
+    kind = names.lookup("Scheduler", str(given.get("_class_name")), SCHEDULERS)
+    known = {field.name for field in dataclasses.fields(kind)}
+    options = kind(**{option: value for option, value in given.items() if option in known})
+    betas = _BETAS[options.beta_schedule]
+    ends = {} if betas == "cosine" else {"first_beta": options.beta_start, "last_beta": options.beta_end}
     schedule = Schedule(
-        timesteps=options["num_train_timesteps"],
+        timesteps=options.num_train_timesteps,
         betas=betas,
-        spacing=spacing,
-        offset=options["steps_offset"] if spacing == "leading" else 0,
-        ends_clean=own("set_alpha_to_one", True),
+        spacing=options.timestep_spacing,
+        offset=options.steps_offset if options.timestep_spacing == "leading" else 0,
+        ends_clean=getattr(options, "set_alpha_to_one", True),
         **ends,
     )
-    ancestral = {}
-    if kind == "DDPMScheduler":
-        ancestral = {"eta": 1.0, "variance": _choice(kind, options, "variance_type", _VARIANCES)}
+    ancestral = {"eta": 1.0, "variance": _VARIANCES[options.variance_type]} if isinstance(options, _DDPM) else {}
     return Sampler(
         schedule,
-        clip=own("clip_sample", False),
-        prediction=_choice(kind, options, "prediction_type", _PREDICTIONS),
+        clip=getattr(options, "clip_sample", False),
+        prediction=_PREDICTIONS[options.prediction_type],
         **ancestral,
     )
-
-
-def _choice(kind: str, options: Mapping[str, Any], option: str, choices: Mapping[str, str]) -> str:
-    value = options[option]
-    if value not in choices:
-        raise ValueError(f"Option {option!r} of {kind} must be {' or '.join(map(repr, choices))}, not {value!r}")
-    return choices[value]

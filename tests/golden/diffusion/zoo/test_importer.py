@@ -1,6 +1,8 @@
+import dataclasses
 import json
 import re
 import shutil
+from typing import Any
 
 import numpy as np
 import pytest
@@ -157,57 +159,64 @@ def test_parameters_left_over_missing_and_misshapen(tmp_path):
 @pytest.mark.parametrize(
     "name, option, value, message",
     [
-        (
-            "text",
-            "class_embed_type",
-            "timestep",
-            r"Option 'class_embed_type' of UNet2DConditionModel must be None, not 't",
-        ),
-        ("text", "addition_embed_type", "text_time", r"Option 'addition_embed_type' .* must be None, not 'text_time'"),
-        ("text", "only_cross_attention", True, r"Option 'only_cross_attention' .* must be False, not True"),
-        ("text", "new_option", 3, r"Option 'new_option' of UNet2DConditionModel is not supported, whatever .* it is 3"),
-        ("text", "act_fn", "mish", r"Option 'act_fn' must be one of silu, relu, gelu, gelu-approximate, not 'mish'"),
-        ("text", "sample_size", [8, 16], r"Option 'sample_size' must be one integer .*, not \[8, 16\]"),
-        (
-            "text",
-            "down_block_types",
-            ["CrossAttnDownBlock2D", "KDownBlock2D"],
-            r"Layer 'down_blocks\.1' must be .* not KD",
-        ),
-        (
-            "text",
-            "mid_block_type",
-            "UNetMidBlock2D",
-            r"Layer 'mid_block' must be UNetMidBlock2DCrossAttn, not UNetMidBlock",
-        ),
-        (
-            "unet_of_ddpm",
-            "time_embedding_type",
-            "fourier",
-            r"Option 'time_embedding_type' .* must be 'positional', not",
-        ),
-        ("unet_of_ddpm", "downsample_padding", 2, r"Option 'downsample_padding' must be 1 or 0, not 2"),
-        (
-            "unet_of_ddpm",
-            "resnet_time_scale_shift",
-            "spatial",
-            r"Option 'resnet_time_scale_shift' must be default or s",
-        ),
-        ("unet_of_ddpm", "attention_head_dim", 5, r"Option 'attention_head_dim' must divide the width 12, not be 5"),
-        ("dit", "norm_type", "ada_norm", r"Option 'norm_type' of DiTTransformer2DModel must be 'ada_norm_zero', not"),
-        ("latte", "cross_attention_dim", 12, r"Option 'cross_attention_dim' must be the width 16 or None, not 12"),
-        (
-            "latte",
-            "_class_name",
-            "LatteTransformer",
-            r"Model class must be one of .*; did you mean LatteTransformer3DMod",
-        ),
+        ("text", "class_embed_type", "timestep", "must be None, not 'timestep'"),
+        ("text", "addition_embed_type", "text_time", "must be None, not 'text_time'"),
+        ("text", "only_cross_attention", True, "must be False or a list, not True"),
+        ("text", "only_cross_attention", [False, True], "[1] must be False, not True"),
+        ("text", "new_option", 3, "is not supported, whatever its value; it is 3"),
+        ("text", "act_fn", "mish", "must be silu or swish or relu or gelu, not 'mish'"),
+        ("text", "sample_size", [8, 16], "must be one integer, not (8, 16)"),
+        ("text", "sample_size", 0, "must be at least 1, not 0"),
+        ("text", "down_block_types", ["CrossAttnDownBlock2D", "KDown"], "[1] must be DownBlock2D or ResnetDownsa"),
+        ("text", "mid_block_type", "UNetMidBlock2D", "must be UNetMidBlock2DCrossAttn or None, not 'UNetMidBlock2D'"),
+        ("text", "cross_attention_dim", None, "must be an integer at least 1 or a list, not None"),
+        ("text", "attention_head_dim", 0, "must be at least 1, not 0"),
+        ("text", "layers_per_block", [1, 1, 1], "must be of 2 levels, not (1, 1, 1)"),
+        ("text", "flip_sin_to_cos", "false", "must be true or false, not 'false'"),
+        ("text", "freq_shift", "0", "must be a number, not '0'"),
+        ("text", "norm_num_groups", None, "must be an integer, not None"),
+        ("text", "in_channels", True, "must be an integer, not True"),
+        ("unet_of_ddpm", "time_embedding_type", "fourier", "must be positional, not 'fourier'"),
+        ("unet_of_ddpm", "downsample_padding", 2, "must be 1 or 0, not 2"),
+        ("unet_of_ddpm", "resnet_time_scale_shift", "spatial", "must be default or scale_shift, not 'spatial'"),
+        ("unet_of_ddpm", "attention_head_dim", 5, "must divide the width 12, not be 5"),
+        ("unet_of_ddpm", "attention_head_dim", 0, "must be at least 1, not 0"),
+        ("unet_of_ddpm", "norm_eps", -1e-5, "must be above 0, not -1e-05"),
+        ("unet_of_ddpm", "norm_eps", float("nan"), "must be finite, not nan"),
+        ("unet_of_ddpm", "block_out_channels", None, "must be a list, not None"),
+        ("unet_of_ddpm", "block_out_channels", [], "must be of at least one level, not ()"),
+        ("unet_of_ddpm", "block_out_channels", [8, "12"], "[1] must be an integer, not '12'"),
+        ("unet_of_ddpm", "add_attention", "no", "must be true or false, not 'no'"),
+        ("dit", "norm_type", "ada_norm", "must be ada_norm_zero, not 'ada_norm'"),
+        ("dit", "num_layers", "2", "must be an integer, not '2'"),
+        ("latte", "cross_attention_dim", 12, "must be the width 16 or None, not 12"),
     ],
 )
 def test_options_are_refused_by_name(tmp_path, name, option, value, message):
     folder = changed(cases.RECORDED / name, tmp_path / "case", **{option: value})
-    with pytest.raises(ValueError, match=f"^{message}"):
+    kind = json.loads((folder / "config.json").read_text())["_class_name"]
+    with pytest.raises((TypeError, ValueError), match=f"^{kind} option {option} ?{re.escape(message)}"):
         importer.load(folder)
+
+
+def test_an_unknown_class_is_refused_with_the_closest():
+    with pytest.raises(ValueError, match=r"^Model class must be one of .*; did you mean LatteTransformer3DModel"):
+        importer.outline({"_class_name": "LatteTransformer"})
+
+
+@pytest.mark.parametrize("value", [False, [False, False]])
+def test_an_option_without_effect_is_not_refused(tmp_path, value):
+    folder = changed(cases.RECORDED / "text", tmp_path / "case", only_cross_attention=value)
+    assert importer.outline(importer.configuration(folder)).layers
+
+
+def test_an_option_that_must_be_given():
+    config = importer.configuration(cases.RECORDED / "latte")
+    del config["norm_type"]
+    with pytest.raises(
+        ValueError, match="^LatteTransformer3DModel option norm_type must be ada_norm_single, not left out$"
+    ):
+        importer.outline(config)
 
 
 def test_an_option_left_out_has_the_default_of_diffusers(torch):
@@ -217,12 +226,11 @@ def test_an_option_left_out_has_the_default_of_diffusers(torch):
 
     for kind, options in importer.CLASSES.items():
         signature = inspect.signature(getattr(diffusers, kind).__init__).parameters
-        known = set(options.read) | set(options.fixed) | options.ignored
-        assert known == set(signature) - {"self"}, kind
-        for option, default in options.read.items():
-            assert signature[option].default == default, (kind, option)
-        for option, (default, *_) in options.fixed.items():
-            assert default is ... or signature[option].default == default, (kind, option)
+        fields = {field.name: field for field in dataclasses.fields(options) if field.name not in options.former}
+        assert fields.keys() == set(signature) - {"self"}, kind
+        for option, field in fields.items():
+            if field.type is not Any and field.default is not dataclasses.MISSING:
+                assert signature[option].default == field.default, (kind, option)
 
 
 GUIDED = {
@@ -290,12 +298,8 @@ def test_configurations_of_older_releases(tmp_path):
     importer.load(changed(cases.RECORDED / "latte", tmp_path / "latte", **former), tokens=7)
     importer.load(changed(cases.RECORDED / "dit", tmp_path / "dit", **former))
     folder = changed(cases.RECORDED / "dit", tmp_path / "other", num_vector_embeds=5)
-    with pytest.raises(ValueError, match=r"^Option 'num_vector_embeds' of DiTTransformer2DModel must be None, not 5$"):
+    with pytest.raises(ValueError, match="^DiTTransformer2DModel option num_vector_embeds must be None, not 5$"):
         importer.load(folder)
-    config = json.loads((cases.RECORDED / "latte" / "config.json").read_text())
-    del config["norm_type"]
-    with pytest.raises(ValueError, match=r"^Option 'norm_type' of Latte\w+ must be 'ada_norm_single', not left out$"):
-        importer.outline(config)
 
 
 def test_copies_of_the_embedder_are_read_once(tmp_path):
@@ -337,19 +341,43 @@ def test_old_checkpoints_name_attention_and_the_class_otherwise(tmp_path):
 
 
 def test_files_that_are_not_a_checkpoint(tmp_path):
-    with pytest.raises(FileNotFoundError):
-        importer.load(tmp_path)
+    def refused(error, message):
+        with pytest.raises(error, match=f"^{message}"):
+            importer.load(tmp_path)
+
+    refused(FileNotFoundError, r"Configuration must be a file, not '.*config\.json', which does not exist$")
     (tmp_path / "config.json").write_text("[]")
-    with pytest.raises(ValueError, match=r"^Configuration must be a mapping, not list in "):
-        importer.load(tmp_path)
+    refused(TypeError, r"Configuration '.*config\.json' must be a mapping, not \[\]$")
     (tmp_path / "config.json").write_text("{")
-    with pytest.raises(ValueError, match=r"^Configuration must be JSON, not "):
-        importer.load(tmp_path)
+    refused(ValueError, "Configuration must be JSON, not ")
     (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(FileNotFoundError, match=r"^Weights must be in .*safetensors, which does not exist$"):
-        importer.load(tmp_path)
+    refused(FileNotFoundError, r"Weights must be in '.*safetensors', which does not exist$")
+    for other in ("diffusion_pytorch_model.bin", "diffusion_pytorch_model.fp16.safetensors"):
+        (tmp_path / other).write_bytes(b"")
+    refused(
+        FileNotFoundError,
+        r"Weights must be in '.*', which does not exist; "
+        r"found diffusion_pytorch_model\.bin, diffusion_pytorch_model\.fp16\.safetensors, which `save_pretrained`",
+    )
     (tmp_path / importer.WEIGHTS).write_bytes(b"nothing")
-    with pytest.raises(ValueError, match=r"^Weights must be a safetensors file of floats numpy knows, not "):
+    refused(ValueError, "Weights must be a safetensors file, not ")
+
+
+@pytest.mark.parametrize(
+    "index, message",
+    [
+        ([], r"Index '.*' must be a mapping, not \[\]"),
+        ({}, "weight_map of '.*' must be a mapping, not None"),
+        ({"weight_map": ["a"]}, r"weight_map of '.*' must be a mapping, not \['a'\]"),
+        ({"weight_map": {"a": 3}}, r"weight_map of '.*'\['a'\] must be a text, not 3"),
+        ({"weight_map": {"a": "../a"}}, r"weight_map of '.*'\['a'\] must be a file in the same folder, not '\.\./a'"),
+        ({"weight_map": {"a": "b.safetensors"}}, r"Weights must be in '.*b\.safetensors', which does not exist"),
+    ],
+)
+def test_an_index_is_checked(tmp_path, index, message):
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / f"{importer.WEIGHTS}.index.json").write_text(json.dumps(index))
+    with pytest.raises((TypeError, ValueError, FileNotFoundError), match=f"^{message}$"):
         importer.load(tmp_path)
 
 
