@@ -1,0 +1,752 @@
+"""The commands of the machine, and the 256-bit words that they are in memory.
+
+Words: an *operation* is what one engine does once it is told to go; its *fields* lie in the 32-bit *shadow registers*
+of that engine, which a ``configure`` writes and a ``go`` takes over. A *token* orders two engines: one that pops waits
+until the other one has pushed. A *unit of memory* is 32 bytes. Source: ``docs/machine.md``, commands.
+
+>>> program = [Stamp(tag=7), Stop()]
+>>> disassemble(assemble(program)) == program
+True
+"""
+
+import dataclasses
+import functools
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args, get_origin
+
+import numpy as np
+
+from golden.common.checked import Checked, Range, described
+
+__all__ = [
+    "COMMAND_WORDS",
+    "ENGINES",
+    "OPERATIONS",
+    "UNIT_BYTES",
+    "VERSION",
+    "Accumulate",
+    "Align",
+    "Bits",
+    "Coefficients",
+    "Combine",
+    "Command",
+    "CommandError",
+    "Emit",
+    "End",
+    "Factor",
+    "Function",
+    "Interrupt",
+    "LoadGroups",
+    "LoadWeights",
+    "Loop",
+    "Multiply",
+    "Operand",
+    "Operation",
+    "Slot",
+    "Stamp",
+    "Step",
+    "Stop",
+    "Summed",
+    "Wait",
+    "assemble",
+    "disassemble",
+    "layout",
+    "table",
+]
+
+VERSION = 1
+"""Of the commands; another one is refused by the machine."""
+
+UNIT_BYTES = 32
+"""Bytes of a unit of memory: what operands and regions count in, and what a command takes."""
+
+COMMAND_WORDS = UNIT_BYTES // 4
+"""32-bit words of a command."""
+
+ENGINES = ("load", "multiply", "accumulate", "emit")
+"""The four engines, by number. Each runs its operations in order; only tokens order two of them."""
+
+Function = Literal["identity", "relu", "clamp", "silu", "gelu", "erf_gelu", "exp"]
+"""What an emission or a combination applies, by number."""
+
+Summed = Literal["no", "channel", "position"]
+"""What sums of Y and of its squares are kept of."""
+
+Factor = Literal["one", "channel", "position", "element"]
+"""What a combination has a factor for."""
+
+_HEAD_WORDS = 2
+_DATA_WORDS = COMMAND_WORDS - _HEAD_WORDS
+_REGISTERS = 32
+_MASK = 2**32 - 1
+
+
+class CommandError(ValueError):
+    """Words that are no command: the cause is a sentence, `position` the number of the command in the program."""
+
+    def __init__(self, position: int, cause: str):
+        super().__init__(f"Command {position}: {cause}")
+        self.position = position
+
+
+class Bits(Range):
+    """An integer of so many bits, two's complement if `signed`."""
+
+    def __init__(self, width: int, *, signed: bool = False):
+        low, high = (-(1 << width - 1), (1 << width - 1) - 1) if signed else (0, (1 << width) - 1)
+        super().__init__(low, high)
+        object.__setattr__(self, "width", width)
+        object.__setattr__(self, "signed", signed)
+
+
+@dataclasses.dataclass(frozen=True)
+class Operand(Checked, label="Operand's {}"):
+    """Where data lie: units of memory from the base of a region. Raises as `Checked` does."""
+
+    region: Annotated[int, Bits(3)]
+    offset: Annotated[int, Bits(29)] = 0
+
+    def encode(self) -> int:
+        """The 32-bit word."""
+        return self.region << 29 | self.offset
+
+    @classmethod
+    def decode(cls, word: int) -> Self:
+        """The operand of a word; every word is one."""
+        return cls(word >> 29, word & (1 << 29) - 1)
+
+
+NOWHERE = Operand(0, 0)
+"""What an operand that an operation does not use must be."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Slot:
+    """Bits of a field.
+
+    Members
+    -------
+    name : str
+        Of the field.
+    word, low, width : int
+        Register, its lowest bit, bits.
+    kind : type or tuple
+        `int`, `bool`, `Operand`, or the names of a choice by number.
+    signed : bool
+        Whether an integer is two's complement.
+    help : str
+        What the field says.
+    """
+
+    name: str
+    word: int
+    low: int
+    width: int
+    kind: Any
+    signed: bool
+    help: str
+
+
+@functools.cache
+def layout(kind: type) -> tuple[Slot, ...]:
+    """Slots of the fields that a class of commands adds to its base.
+
+    Fields are placed in the order of their declaration, from bit 0 of word 0; one that would straddle two words starts
+    the next.
+    """
+    base = {field.name for field in dataclasses.fields(Operation if issubclass(kind, Operation) else Command)}
+    slots, word, low = [], 0, 0
+    for field in dataclasses.fields(kind):
+        if field.name in base:
+            continue
+        width, what, signed = _shape(field.type)
+        if low + width > 32:
+            word, low = word + 1, 0
+        slots.append(Slot(field.name, word, low, width, what, signed, field.metadata["help"]))
+        low += width
+    return tuple(slots)
+
+
+def _shape(annotation: Any) -> tuple[int, Any, bool]:
+    if annotation is bool:
+        return 1, bool, False
+    if annotation is Operand:
+        return 32, Operand, False
+    if get_origin(annotation) is Literal:
+        names = get_args(annotation)
+        return max(1, (len(names) - 1).bit_length()), names, False
+    bits = next(rule for rule in annotation.__metadata__ if isinstance(rule, Bits))
+    return bits.width, int, bits.signed
+
+
+def _pack(command: "Command") -> list[int]:
+    """Words of a command's own fields."""
+    slots = layout(type(command))
+    words = [0] * (slots[-1].word + 1 if slots else 0)
+    for slot in slots:
+        value = getattr(command, slot.name)
+        if slot.kind is Operand:
+            value = value.encode()
+        elif isinstance(slot.kind, tuple):
+            value = slot.kind.index(value)
+        words[slot.word] |= (int(value) & (1 << slot.width) - 1) << slot.low
+    return words
+
+
+def _unpack(kind: type, words: Sequence[int]) -> dict[str, Any]:
+    """Own fields of a command from its words; ValueError if a reserved bit is set or a choice is not offered."""
+    slots = layout(kind)
+    used = [0] * (slots[-1].word + 1 if slots else 0)
+    values: dict[str, Any] = {}
+    for slot in slots:
+        mask = (1 << slot.width) - 1
+        used[slot.word] |= mask << slot.low
+        value = words[slot.word] >> slot.low & mask
+        if slot.kind is Operand:
+            values[slot.name] = Operand.decode(value)
+        elif slot.kind is bool:
+            values[slot.name] = bool(value)
+        elif isinstance(slot.kind, tuple):
+            if value >= len(slot.kind):
+                raise ValueError(f"{slot.name} must be in 0..{len(slot.kind) - 1}, not {value}")
+            values[slot.name] = slot.kind[value]
+        else:
+            values[slot.name] = value - (1 << slot.width) if slot.signed and value >> slot.width - 1 else value
+    for number, (word, mask) in enumerate(zip(words, used, strict=False)):
+        if word & ~mask & _MASK:
+            raise ValueError(f"reserved bits of register {number} must be 0, not {word & ~mask & _MASK:#010x}")
+    return values
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Command(Checked):
+    """What the fetch unit takes from memory.
+
+    Parameters
+    ----------
+    tag : int
+        16 bits for people: layer and tile, in traces, errors and snapshots.
+    """
+
+    opcode: ClassVar[int]
+
+    tag: Annotated[int, Bits(16)] = 0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Stop(Command):
+    """End of the program: waits until every engine is idle, then the machine is done."""
+
+    opcode: ClassVar[int] = 0x01
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Wait(Command):
+    """Wait until the engines named are idle and their writes have arrived in memory."""
+
+    opcode: ClassVar[int] = 0x02
+
+    load: bool = described(False, "wait for the load engine")
+    multiply: bool = described(False, "wait for the multiply engine")
+    accumulate: bool = described(False, "wait for the accumulate engine")
+    emit: bool = described(False, "wait for the emit engine")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Stamp(Command):
+    """Write the clock counter, the tag and the engines' counters to the trace."""
+
+    opcode: ClassVar[int] = 0x03
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Interrupt(Command):
+    """Raise the interrupt ``reached`` with the tag; the program goes on."""
+
+    opcode: ClassVar[int] = 0x04
+
+
+@dataclasses.dataclass(frozen=True)
+class Step(Checked, label="Loop step's {}"):
+    """How far a region moves for each turn of a loop, in units of memory."""
+
+    region: Annotated[int, Bits(3)]
+    stride: Annotated[int, Bits(29, signed=True)]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Loop(Command):
+    """Repeat what stands before the matching `End`. Loops nest `DEPTH` deep at most.
+
+    Each turn after the first adds the strides to the bases of their regions; the bases return when the loop is over.
+    """
+
+    opcode: ClassVar[int] = 0x05
+    DEPTH: ClassVar[int] = 4
+    STEPS: ClassVar[int] = _DATA_WORDS - 1
+
+    turns: Annotated[int, Range(1, 2**16 - 1)] = 1
+    steps: tuple[Step, ...] = ()
+
+    def check_together(self) -> None:
+        """Each region moves once."""
+        if len(self.steps) > self.STEPS:
+            raise ValueError(f"steps must be at most {self.STEPS}, not {len(self.steps)}")
+        if len({step.region for step in self.steps}) < len(self.steps):
+            raise ValueError(f"steps must be of different regions, not {[step.region for step in self.steps]}")
+        for step in self.steps:
+            if not step.stride:
+                raise ValueError(f"stride of region {step.region} must not be 0: leave the step out")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class End(Command):
+    """End of a loop's turn."""
+
+    opcode: ClassVar[int] = 0x06
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Operation(Command):
+    """What an engine does once.
+
+    Parameters
+    ----------
+    pop, push : tuple of str
+        Engines to wait for a token of before it starts, and to give one to once its last write is done. In the order
+        of `ENGINES`, the own engine never.
+    """
+
+    engine: ClassVar[str]
+
+    pop: tuple[str, ...] = ()
+    push: tuple[str, ...] = ()
+
+    def check_together(self) -> None:
+        """Tokens go to other engines, in order."""
+        others = [engine for engine in ENGINES if engine != self.engine]
+        for name in ("pop", "push"):
+            engines = getattr(self, name)
+            if list(engines) != [engine for engine in others if engine in engines]:
+                raise ValueError(f"{name} must name engines of {', '.join(others)} in this order, not {list(engines)}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LoadWeights(Operation):
+    """Bring weight records from memory into one half of the weight buffer, one after the other."""
+
+    opcode: ClassVar[int] = 0x10
+    engine: ClassVar[str] = "load"
+
+    source: Operand = described(NOWHERE, "first record")
+    half: bool = described(False, "half of the buffer")
+    at: Annotated[int, Bits(15)] = described(0, "record of the half that the first one becomes")
+    records: Annotated[int, Bits(16)] = described(0, "how many")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LoadGroups(Operation):
+    """Bring lines of delta groups into one half of every row's bank; what lies outside the image is zero groups.
+
+    Row r takes the lines ``line + r line_step`` onwards of the spool that begins ``r slot_step`` slots after `source`.
+    A bank holds, for each line, ``left + width repeat + right`` positions of `pitch` addresses; the groups of a
+    position start at `first` and take `passes` addresses each. Fewer passes than that are filled up by zero groups.
+    """
+
+    opcode: ClassVar[int] = 0x11
+    engine: ClassVar[str] = "load"
+
+    source: Operand = described(NOWHERE, "slot of line 0 of row 0")
+    lengths: Operand = described(NOWHERE, "table of the slots' lengths in bytes, 4 bytes each (compressed form)")
+    half: bool = described(False, "half of the banks")
+    at: Annotated[int, Bits(15)] = described(0, "address of the first line in the banks")
+    slot: Annotated[int, Bits(16)] = described(0, "units of memory from slot to slot")
+    slot_step: Annotated[int, Bits(16)] = described(0, "slots from row to row: 0 strips, else samples")
+    line_step: Annotated[int, Bits(16)] = described(0, "lines from row to row: 0 samples, else strips")
+    rows: Annotated[int, Bits(8)] = described(0, "rows that get groups, minus 1")
+    link: bool = described(False, "the groups come from the link as they are emitted, not from a spool")
+    line: Annotated[int, Bits(16, signed=True)] = described(0, "first line of row 0; negative ones are zero groups")
+    lines: Annotated[int, Bits(12)] = described(0, "lines of a bank")
+    repeat: Literal[1, 2] = described(1, "2: each position and each line stands twice (upsampling)")
+    height: Annotated[int, Bits(16)] = described(0, "lines of the spool; those past them are zero groups")
+    width: Annotated[int, Bits(16)] = described(0, "positions of a line")
+    left: Annotated[int, Bits(4)] = described(0, "positions of zero groups before a line")
+    right: Annotated[int, Bits(4)] = described(0, "positions of zero groups after it")
+    groups: Annotated[int, Bits(12)] = described(0, "groups of a position")
+    passes: Annotated[int, Bits(3)] = described(0, "addresses of a group in the banks, minus 1")
+    first: Annotated[int, Bits(16)] = described(0, "address of a position where its groups start")
+    pitch: Annotated[int, Bits(16)] = described(0, "addresses from position to position")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Multiply(Operation):
+    """One tile: `channels` sums for each of ``lines x columns`` positions of every row, sent down as joint vectors.
+
+    The loop, outermost first: blocks of as many channels as the array has columns, blocks of T positions, kernel
+    lines, kernel columns, groups (with each, the records of the block's channels), passes, positions. The group of a
+    position is at ``at + line line_pitch + column column_pitch + kernel line kernel_pitch + kernel column tap_pitch +
+    group passes + pass``. Records are taken one after the other from `weights_at`. Rows past `rows` work on nothing.
+    Sums of a row leave in the order position, channel, as vectors of n, the last one padded.
+    """
+
+    opcode: ClassVar[int] = 0x20
+    engine: ClassVar[str] = "multiply"
+
+    half: bool = described(False, "half of the banks")
+    at: Annotated[int, Bits(15)] = described(0, "address of the first group")
+    weights_half: bool = described(False, "half of the weight buffer")
+    weights_at: Annotated[int, Bits(15)] = described(0, "first record")
+    lines: Annotated[int, Bits(8)] = described(0, "lines of positions")
+    columns: Annotated[int, Bits(8)] = described(0, "positions of a line")
+    channels: Annotated[int, Bits(7)] = described(0, "output channels; lines x columns x channels is at most T n")
+    rows: Annotated[int, Bits(8)] = described(0, "rows that exist, minus 1")
+    line_pitch: Annotated[int, Bits(16)] = described(0, "addresses from line to line of positions")
+    column_pitch: Annotated[int, Bits(16)] = described(0, "addresses from position to position")
+    kernel_lines: Annotated[int, Bits(4)] = described(0, "lines of the kernel")
+    kernel_columns: Annotated[int, Bits(4)] = described(0, "columns of the kernel")
+    groups: Annotated[int, Bits(12)] = described(0, "groups of a position")
+    passes: Annotated[int, Bits(3)] = described(0, "addresses of a group, minus 1")
+    start: bool = described(True, "the sums start at 0")
+    leave: bool = described(True, "the sums leave; else they stay for the next tile, which must be one block")
+    kernel_pitch: Annotated[int, Bits(16)] = described(0, "addresses from kernel line to kernel line")
+    tap_pitch: Annotated[int, Bits(16)] = described(0, "addresses from kernel column to kernel column")
+    floor: Annotated[int, Bits(6)] = described(0, "code of the least exponent of a joint vector")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Accumulate(Operation):
+    """Take the joint vectors of one tile: ``Y += delta``, with the bias, and the sums of what changed.
+
+    Vector v of row r goes to vector ``first + r row_step + (v div inner) outer_step + (v mod inner) inner_step`` of
+    the state, and takes vector ``(v mod bias_period) + r bias_step`` of the bias.
+    """
+
+    opcode: ClassVar[int] = 0x30
+    engine: ClassVar[str] = "accumulate"
+
+    state: Operand = described(NOWHERE, "vector 0 of the state")
+    bias: Operand = described(NOWHERE, "vectors of n integers of w + 1 bits")
+    sums: Operand = described(NOWHERE, "records of sums")
+    origin: Operand = described(NOWHERE, "what a start from a region begins with, vectors like the state's")
+    first: Annotated[int, Bits(24)] = described(0, "vector of the state that the first one of row 0 goes to")
+    rows: Annotated[int, Bits(8)] = described(0, "rows that exist, minus 1")
+    row_step: Annotated[int, Bits(24)] = described(0, "vectors of the state from row to row")
+    outer: Annotated[int, Bits(8)] = described(0, "turns of the outer loop")
+    outer_step: Annotated[int, Bits(16)] = described(0, "vectors from turn to turn of it")
+    inner: Annotated[int, Bits(16)] = described(0, "turns of the inner loop")
+    inner_step: Annotated[int, Bits(16)] = described(0, "vectors from turn to turn of it")
+    start: Literal["add", "zero", "region"] = described("add", "what Y is before: itself, 0, or a region")
+    biased: bool = described(False, "whether there is a bias")
+    summed: Summed = described("no", "whether sums are kept, and of what")
+    exchanged: bool = described(False, "position and channel are exchanged: a vector is n positions of a channel")
+    bias_period: Annotated[int, Bits(8)] = described(0, "vectors after which the bias repeats itself")
+    bias_step: Annotated[int, Bits(16)] = described(0, "vectors of the bias from row to row")
+    sums_step: Annotated[int, Bits(16)] = described(0, "records of sums from row to row")
+    channels: Annotated[int, Bits(16)] = described(0, "channels of the tensor")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Combine(Operation):
+    """A state from one to three states, vector by vector; one rounding.
+
+    ``sum``: ``a1 Y1 + a2 Y2 + a3 Y3``; ``product``: ``Y1 a2 f(a1 Y2)``. A factor is one for all, or one for each
+    channel, position or element.
+    """
+
+    opcode: ClassVar[int] = 0x40
+    engine: ClassVar[str] = "emit"
+
+    state: Operand = described(NOWHERE, "vector 0 of the result")
+    copy: Operand = described(NOWHERE, "where it is written a second time, if `copied`")
+    source1: Operand = described(NOWHERE, "Y1")
+    source2: Operand = described(NOWHERE, "Y2")
+    source3: Operand = described(NOWHERE, "Y3")
+    factor1: Operand = described(NOWHERE, "factors of Y1")
+    factor2: Operand = described(NOWHERE, "factors of Y2")
+    factor3: Operand = described(NOWHERE, "factors of Y3")
+    limits: Operand = described(NOWHERE, "least and largest result, 4 bytes each, if `clamped`")
+    sums: Operand = described(NOWHERE, "records of sums")
+    vectors: Annotated[int, Bits(24)] = described(0, "how many")
+    terms: Annotated[int, Bits(2)] = described(1, "states that there are")
+    form: Literal["sum", "product"] = described("sum", "what is made of them")
+    function: Function = described("identity", "f of a product")
+    clamped: bool = described(False, "whether the result is clamped to limits of its own")
+    copied: bool = described(False, "whether there is a second result")
+    kind1: Factor = described("one", "factors of Y1")
+    kind2: Factor = described("one", "factors of Y2")
+    kind3: Factor = described("one", "factors of Y3")
+    permuted: bool = described(False, "Y2 is read with each pair of channels exchanged, the first negated (rotary)")
+    summed: Summed = described("no", "whether sums are kept, and of what")
+    channels: Annotated[int, Bits(16)] = described(0, "channels of the tensor")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Coefficients(Operation):
+    """Mean and reciprocal root of statistics sets from sums of one tensor, or of two of different units."""
+
+    opcode: ClassVar[int] = 0x41
+    engine: ClassVar[str] = "emit"
+
+    sums1: Operand = described(NOWHERE, "records of sums of the first tensor")
+    sums2: Operand = described(NOWHERE, "of the second one, if there is one")
+    result: Operand = described(NOWHERE, "records of coefficients, one for each set")
+    epsilon: Operand = described(NOWHERE, "record of epsilon in squared units of the first tensor")
+    sets: Annotated[int, Bits(16)] = described(0, "how many")
+    size: Annotated[int, Bits(16)] = described(0, "records of sums of a set")
+    records1: Annotated[int, Bits(16)] = described(0, "records of the first tensor; what follows is the second's")
+    shift: Annotated[int, Bits(5, signed=True)] = described(0, "unit of the second tensor over the first, as log2")
+    centred: bool = described(True, "whether the mean is taken off (RMS norm: no)")
+    count: Annotated[int, Bits(32)] = described(0, "elements of a set")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Emit(Operation):
+    """``x = f(norm(Y))``, the delta groups of ``x - Xhat`` for its readers, and the new Xhat.
+
+    Lines `line` to ``line + lines - 1`` of the tensor, position by position, group by group, pass by pass. Groups are
+    n channels of a position, the last one padded; or, `along` positions, n positions of a channel.
+    """
+
+    opcode: ClassVar[int] = 0x42
+    engine: ClassVar[str] = "emit"
+
+    state: Operand = described(NOWHERE, "vector 0 of Y")
+    held: Operand = described(NOWHERE, "vector 0 of Xhat, laid out like Y")
+    coefficients: Operand = described(NOWHERE, "records of coefficients, if `normed`")
+    scales: Operand = described(NOWHERE, "G and B of each channel, if `scaled`")
+    factors: Operand = described(NOWHERE, "a factor after f for each position, if `factored`")
+    spool: Operand = described(NOWHERE, "slot of line 0")
+    lengths: Operand = described(NOWHERE, "table of the slots' lengths in bytes, 4 bytes each (compressed form)")
+    slot: Annotated[int, Bits(16)] = described(0, "units of memory from slot to slot")
+    line: Annotated[int, Bits(16)] = described(0, "first line")
+    lines: Annotated[int, Bits(16)] = described(0, "how many lines")
+    width: Annotated[int, Bits(16)] = described(0, "positions of a line")
+    channels: Annotated[int, Bits(16)] = described(0, "channels of the tensor")
+    set_channels: Annotated[int, Bits(16)] = described(0, "channels of a statistics set; 0: a set is a position")
+    link: bool = described(False, "the groups go to the link, not to a spool")
+    normed: bool = described(False, "u = RNE((Y - mean) R)")
+    scaled: bool = described(False, "z = RNE(u G + B)")
+    factored: bool = described(False, "whether there is a factor after f")
+    function: Function = described("identity", "f")
+    along: Literal["channels", "positions"] = described("channels", "axis of a group")
+    start: bool = described(False, "Xhat and its poison count as 0")
+    passes: Annotated[int, Bits(3)] = described(0, "passes, minus 1")
+    floor: Annotated[int, Bits(6)] = described(0, "code of the least exponent")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Align(Operation):
+    """What the readers of a state hold of it, as weight records."""
+
+    opcode: ClassVar[int] = 0x43
+    engine: ClassVar[str] = "emit"
+
+    held: Operand = described(NOWHERE, "vector 0 of Xhat")
+    result: Operand = described(NOWHERE, "first record")
+    positions: Annotated[int, Bits(16)] = described(0, "positions of the tensor")
+    channels: Annotated[int, Bits(16)] = described(0, "channels of a head")
+    heads: Annotated[int, Bits(8)] = described(1, "heads, each padded apart")
+    along: Literal["channels", "positions"] = described("channels", "axis of a record's n lanes")
+    scale: Annotated[int, Bits(9, signed=True)] = described(0, "what is added to the exponent of each record")
+
+
+OPERATIONS: tuple[type[Operation], ...] = (
+    LoadWeights,
+    LoadGroups,
+    Multiply,
+    Accumulate,
+    Combine,
+    Coefficients,
+    Emit,
+    Align,
+)
+"""Every operation."""
+
+_CONTROLS: tuple[type[Command], ...] = (Stop, Wait, Stamp, Interrupt, Loop, End)
+_CONFIGURE = 0x08
+_BY_OPCODE = {kind.opcode: kind for kind in (*_CONTROLS, *OPERATIONS)}
+
+
+def _head(opcode: int, tag: int = 0, engine: int = 0, low: int = 0) -> list[int]:
+    return [opcode | VERSION << 8 | engine << 12 | tag << 16, low]
+
+
+def _mask(engines: Sequence[str]) -> int:
+    return sum(1 << ENGINES.index(engine) for engine in engines)
+
+
+def assemble(program: Sequence[Command]) -> np.ndarray:
+    """Words of a program.
+
+    A field that a shadow register holds already is not written again, but in the first turn of a loop.
+
+    Parameters
+    ----------
+    program : sequence of Command
+        Ends with `Stop`; every `Loop` has its `End`.
+
+    Returns
+    -------
+    uint32 (commands, 8)
+        Little endian in memory, one unit of memory each.
+
+    Raises
+    ------
+    ValueError
+        If loops do not match or nest too deeply, or `Stop` is not the last command.
+    """
+    lines: list[list[int]] = []
+    known: dict[str, list[int | None]] = {engine: [0] * _REGISTERS for engine in ENGINES}
+    depth = 0
+    for number, command in enumerate(program):
+        if isinstance(command, Stop) != (number == len(program) - 1):
+            raise ValueError(f"Stop must be the last command of a program, not {type(command).__name__} at {number}")
+        if isinstance(command, Operation):
+            engine = ENGINES.index(command.engine)
+            held = known[command.engine]
+            for first, words in _changes(held, _pack(command)):
+                head = _head(_CONFIGURE, command.tag, engine, first | len(words) << 8)
+                lines.append([*head, *words, *[0] * (_DATA_WORDS - len(words))])
+                held[first : first + len(words)] = words
+            tokens = _mask(command.pop) | _mask(command.push) << 4
+            lines.append([*_head(command.opcode, command.tag, engine, tokens), *[0] * _DATA_WORDS])
+        elif isinstance(command, Loop):
+            depth += 1
+            if depth > Loop.DEPTH:
+                raise ValueError(f"Loops must nest at most {Loop.DEPTH} deep, not {depth}, at command {number}")
+            steps = [Operand(step.region, step.stride & (1 << 29) - 1).encode() for step in command.steps]
+            lines.append(_padded([*_head(command.opcode, command.tag), command.turns | len(steps) << 16, *steps]))
+            known = {engine: [None] * _REGISTERS for engine in ENGINES}
+        else:
+            if isinstance(command, End):
+                depth -= 1
+                if depth < 0:
+                    raise ValueError(f"End must close a loop, at command {number}")
+            lines.append(_padded([*_head(command.opcode, command.tag), *_pack(command)]))
+    if not lines:
+        raise ValueError("Stop must be the last command of a program, not left out")
+    if depth:
+        raise ValueError(f"Every loop must be closed by an End, not {depth} left open")
+    return np.array(lines, np.uint32)
+
+
+def _padded(words: list[int]) -> list[int]:
+    return [*words, *[0] * (COMMAND_WORDS - len(words))]
+
+
+def _changes(held: Sequence[int | None], words: Sequence[int]) -> Iterator[tuple[int, list[int]]]:
+    """Runs of at most six registers that cover every change, each as its first register and its words."""
+    number = 0
+    while number < len(words):
+        if held[number] == words[number]:
+            number += 1
+            continue
+        last = min(number + _DATA_WORDS, len(words))
+        while held[last - 1] == words[last - 1]:
+            last -= 1
+        yield number, list(words[number:last])
+        number = last
+
+
+def disassemble(words: np.ndarray) -> list[Command]:
+    """Commands of a program; the inverse of `assemble`.
+
+    Parameters
+    ----------
+    words : uint32 (commands, 8)
+        What memory holds from the program's base on.
+
+    Raises
+    ------
+    CommandError
+        At the first command that the machine would refuse: an unknown opcode, another version, a reserved bit that is
+        not 0, a choice that is not offered, loops that do not match, or no Stop.
+    """
+    program: list[Command] = []
+    registers = {engine: [0] * _REGISTERS for engine in ENGINES}
+    depth = 0
+    for position, line in enumerate(np.asarray(words, np.uint32).tolist()):
+        try:
+            command = _decoded(line, registers)
+            if isinstance(command, Loop):
+                depth += 1
+                if depth > Loop.DEPTH:
+                    raise ValueError(f"loops must nest at most {Loop.DEPTH} deep")
+            if isinstance(command, End):
+                depth -= 1
+                if depth < 0:
+                    raise ValueError("an end without a loop")
+            if isinstance(command, Stop) and depth:
+                raise ValueError("a stop inside a loop")
+        except ValueError as error:
+            raise CommandError(position, str(error)) from None
+        if command is not None:
+            program.append(command)
+        if isinstance(command, Stop):
+            return program
+    raise CommandError(len(words), "the program must end with a stop")
+
+
+def _decoded(line: Sequence[int], registers: dict[str, list[int]]) -> Command | None:
+    """One command; None for a configure, which only writes registers."""
+    opcode, version, engine, tag = line[0] & 255, line[0] >> 8 & 15, line[0] >> 12 & 15, line[0] >> 16
+    low, data = line[1], line[_HEAD_WORDS:]
+    if opcode != _CONFIGURE and opcode not in _BY_OPCODE:
+        raise ValueError(f"opcode must be a known one, not {opcode:#04x}")
+    if version != VERSION:
+        raise ValueError(f"version must be {VERSION}, not {version}")
+    if opcode == _CONFIGURE:
+        first, count = low & 255, low >> 8
+        if engine >= len(ENGINES):
+            raise ValueError(f"engine must be in 0..{len(ENGINES) - 1}, not {engine}")
+        if not 1 <= count <= _DATA_WORDS or first + count > _REGISTERS:
+            raise ValueError(f"registers must be 1 to {_DATA_WORDS} below {_REGISTERS}, not {count} from {first}")
+        _zero(data[count:])
+        registers[ENGINES[engine]][first : first + count] = data[:count]
+        return None
+    kind = _BY_OPCODE[opcode]
+    if issubclass(kind, Operation):
+        number = ENGINES.index(kind.engine)
+        if engine != number:
+            raise ValueError(f"engine must be {number}, not {engine}")
+        pop, push = low & 15, low >> 4 & 15
+        _zero([*data, low >> 8, (pop | push) >> number & 1])
+        tokens = {
+            name: tuple(engine for index, engine in enumerate(ENGINES) if mask >> index & 1)
+            for name, mask in (("pop", pop), ("push", push))
+        }
+        return kind(tag=tag, **tokens, **_unpack(kind, registers[kind.engine]))
+    _zero([engine, low])
+    if kind is Loop:
+        turns, count = data[0] & 0xFFFF, data[0] >> 16
+        if count > Loop.STEPS:
+            raise ValueError(f"steps must be at most {Loop.STEPS}, not {count}")
+        _zero(data[1 + count :])
+        operands = [Operand.decode(word) for word in data[1 : 1 + count]]
+        half = 1 << 28
+        steps = tuple(Step(one.region, (one.offset ^ half) - half) for one in operands)
+        return Loop(tag=tag, turns=turns, steps=steps)
+    slots = layout(kind)
+    own = slots[-1].word + 1 if slots else 0
+    _zero(data[own:])
+    return kind(tag=tag, **_unpack(kind, data[:own]))
+
+
+def _zero(words: Sequence[int]) -> None:
+    if any(words):
+        raise ValueError("reserved bits must be 0")
+
+
+def table(kind: type[Command]) -> str:
+    """The fields of a kind of command as a table of Markdown, as ``docs/machine.md`` shows them."""
+    rows = ["| register | bits | field | meaning |", "|---|---|---|---|"]
+    for slot in layout(kind):
+        bits = f"{slot.low + slot.width - 1}:{slot.low}" if slot.width > 1 else f"{slot.low}"
+        choices = (
+            "; " + ", ".join(f"{number} {name}" for number, name in enumerate(slot.kind))
+            if isinstance(slot.kind, tuple)
+            else ""
+        )
+        sign = ", signed" if slot.signed else ""
+        rows.append(f"| {slot.word} | {bits} | `{slot.name}` | {slot.help}{sign}{choices} |")
+    return "\n".join(rows)
