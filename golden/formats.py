@@ -200,6 +200,18 @@ def _round_right(values: np.ndarray, shifts: np.ndarray) -> np.ndarray:
     return np.where(far, 0, rounded)
 
 
+def round_quotient(dividends: Any, divisors: Any) -> np.ndarray:
+    """``RNE(dividends / divisors)`` of integers; divisors are positive."""
+    quotient, rest = np.divmod(dividends, divisors)
+    return quotient + ((2 * rest > divisors) | ((2 * rest == divisors) & (quotient & 1 == 1)))
+
+
+def clamp(values: Any, top: int) -> tuple[np.ndarray, bool]:
+    """Integers clamped to ``+-top`` as int64, and whether that changed one."""
+    held = np.clip(values, -top, top).astype(np.int64)
+    return held, bool((held != values).any())
+
+
 def encode_half(values: Any, exponents: Any) -> tuple[np.ndarray, np.ndarray]:
     """FP16 patterns of ``values * 2^exponents``: one rounding (RNE), clamped to +-65504, zero always ``+0``.
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from golden import formats
-from golden.parameters import POISONED_GROUP, ZERO_GROUP, Parameters
+from golden.parameters import EXPONENT_BIAS, POISONED_GROUP, ZERO_GROUP, Parameters
 from golden.units.delta_compressor import BLOCK_GROUPS, HEADER_BITS, Layout, fields
 from golden.units.delta_decompressor import Block, Refused
 from golden.units.delta_group import DeltaGroups
@@ -81,35 +81,54 @@ class JointStream:
         code = np.asarray(exponent, np.int64)
         return np.where(code < ZERO_GROUP, np.minimum(self.width - self.parameters.digit_width, code - self.floor), 0)
 
-    def quantise(self, values: Any) -> JointGroups:
+    def quantise(
+        self, values: Any, exponent: Any = formats.HALF_LSB, poisoned: Any = False
+    ) -> tuple[JointGroups, bool]:
         """Quantise vectors, one group each.
 
-        Numerics: exact integers of unit ``2^-24``; each lane rounded once (RNE), to ``2^(e - r)``.
+        Numerics: each lane is rounded once (RNE), to ``2^(e - r)``; a vector beyond the largest exponent is clamped to
+        the integers that there are.
 
         Parameters
         ----------
-        values : uint16 (V, n)
-            FP16 patterns.
+        values : int (V, n)
+            Lanes in units of ``2^exponent``: sums of accumulators, or multiples of ``2^-24``.
+        exponent : int, broadcast against `values`
+            Of their unit.
+        poisoned : bool, or bool (V,)
+            Vectors that make poisoned groups.
+
+        Returns
+        -------
+        groups : JointGroups
+        overflow : bool
+            Whether a vector was clamped.
         """
-        values = np.asarray(values, np.uint16)
-        poisoned = ~formats.is_finite(values).all(axis=1)
-        fixed = formats.half_to_fixed(values)
-        fixed[poisoned] = 0
+        values = np.asarray(values)
+        poisoned = np.broadcast_to(np.asarray(poisoned, np.bool_), (len(values),))
+        lsb = np.broadcast_to(np.asarray(exponent, np.int64) + EXPONENT_BIAS, values.shape)
         k = self.parameters.digit_width
-        exponent = np.full(len(values), ZERO_GROUP, np.int64)
-        integers = np.zeros(fixed.shape, np.int64)
-        open_ = np.ones(len(values), np.bool_)
+        codes = np.full(len(values), ZERO_GROUP, np.int64)
+        integers = np.zeros(values.shape, np.int64)
+        open_ = ~poisoned
+        overflow = False
         for code in range(self.floor, 43 - k):
+            if not open_.any():
+                break
             r = int(self.finer(code))
-            rounded = formats.round_shift(fixed[open_], code - r)
-            fits = (2 * np.abs(rounded) < (2**k - 1) << r).all(axis=1)
+            rounded = formats.round_shift(values[open_], code - r - lsb[open_])
+            limit = (2**k - 1) << r
+            fits = (2 * np.abs(rounded) < limit).all(axis=1)
+            if code == 42 - k and not fits.all():
+                rounded, overflow = np.clip(rounded, -((limit - 1) // 2), (limit - 1) // 2), True
+                fits[:] = True
             rows = np.flatnonzero(open_)[fits]
             integers[rows] = rounded[fits]
-            exponent[rows] = code
+            codes[rows] = code
             open_[rows] = False
-        exponent[~integers.any(axis=1)] = ZERO_GROUP
-        exponent[poisoned] = POISONED_GROUP
-        return JointGroups(exponent.astype(np.uint8), integers.astype(np.int32))
+        codes[~integers.any(axis=1)] = ZERO_GROUP
+        codes[poisoned] = POISONED_GROUP
+        return JointGroups(codes.astype(np.uint8), integers.astype(np.int32)), overflow
 
     def fixed(self, groups: JointGroups) -> np.ndarray:
         """Lanes as int64 (G, n) multiples of ``2^-24``; poisoned groups read 0."""

@@ -25,7 +25,6 @@ from golden.diffusion.differential.quantise import Grouping, Passes, quantise_te
 from golden.diffusion.layers import Layer
 from golden.parameters import EXPONENT_BIAS, ZERO_GROUP, Parameters
 from golden.units.channel_scale import channel_scale
-from golden.units.closed_loop import Norm, normalise
 from golden.units.delta_quantizer import quantise_all
 from golden.units.joint_stream import JointStream
 from golden.units.multiplier_group import (
@@ -34,6 +33,7 @@ from golden.units.multiplier_group import (
     weight_integers,
 )
 from golden.units.sign_mask import mask_codes, segment_mask, segments
+from golden.units.single_norm import Norm, normalise
 
 __all__ = ["SINGLE", "ExactArithmetic", "check_exact"]
 
@@ -584,7 +584,7 @@ def _joint(patterns: np.ndarray, grouping: Grouping, parameters: Parameters, wid
     """One integer of up to `width` bits a lane (numerics 12.5)."""
     vectors = _Vectors(patterns, grouping, parameters.lanes)
     stream = JointStream(parameters, width, floor + EXPONENT_BIAS)
-    groups = stream.quantise(vectors.flat)
+    groups, _ = stream.quantise(formats.half_to_fixed(vectors.flat))
     values = vectors.tensor(stream.fixed(groups) * 2.0**-EXPONENT_BIAS)
     exponent = np.where(groups.exponent == ZERO_GROUP, floor, groups.exponent.astype(np.int32) - EXPONENT_BIAS)
     last = exponent - np.minimum(width - parameters.digit_width, exponent - floor)

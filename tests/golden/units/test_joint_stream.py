@@ -88,7 +88,10 @@ def test_streams(k, width, least):
     values = values_of(rng, 130, 8)
     values[rng.integers(0, 130, 3), 2] = np.inf, np.nan, -np.inf
     joint = JointStream(machine(k), width, least)
-    groups = joint.quantise(values.view(np.uint16))
+    finite = np.isfinite(values)
+    fixed = np.where(finite, values, 0).astype(np.float64) * 2.0**24
+    groups, overflow = joint.quantise(fixed.astype(np.int64), poisoned=~finite.all(axis=1))
+    assert not overflow
     words = joint.encode(groups)
     assert words == stream_text(values, k, width, least, 32)
     decoded = joint.decode(words)
@@ -99,6 +102,31 @@ def test_streams(k, width, least):
     last = groups.exponent.astype(int) - joint.finer(groups.exponent)
     error = np.abs(joint.fixed(groups) - values.astype(np.float64) * 2.0**24)
     assert (error[sound] <= 2.0 ** (last[sound, None] - 1)).all()
+
+
+@pytest.mark.parametrize("wide", [False, True], ids=["int64", "python integers"])
+@pytest.mark.parametrize("k", [2, 3, 4, 8])
+@pytest.mark.parametrize("exponent", [-31, -24, -3, 4])
+def test_sums_of_an_accumulator_against_fractions(k, exponent, wide):
+    rng = np.random.default_rng([k, exponent + 40])
+    joint = JointStream(machine(k), 13, 20)
+    values = np.rint(rng.standard_normal((60, 8)) * np.exp2(rng.integers(0, 22, (60, 1)))).astype(np.int64)
+    top = ((2**k - 1) << 13 - k) - 1 >> 1
+    values[0] = 2**40
+    groups, overflow = joint.quantise(values.astype(object) << 30 if wide else values, exponent - 30 * wide)
+    clamped = 0
+    for row, code, integers in zip(values, groups.exponent, groups.integers, strict=True):
+        exact = [Fraction(int(v)) * Fraction(2) ** exponent for v in row]
+        for least in range(20, 43 - k):
+            step = Fraction(2) ** (least - 24 - min(13 - k, least - 20))
+            expected = [round(v / step) for v in exact]
+            if all(abs(q) * step < Fraction(2**k - 1) * Fraction(2) ** (least - 25) for q in expected):
+                break
+        else:
+            clamped += 1
+            expected = [min(max(q, -top), top) for q in expected]
+        assert integers.tolist() == expected and code == (least if any(expected) else 62)
+    assert overflow == bool(clamped) == (exponent >= -3)
 
 
 def test_the_longest_groups_fit_the_length():
@@ -138,7 +166,7 @@ def test_the_worked_example_of_the_document():
     words = [int(word, 16) for word in re.findall(r"`(0x[0-9a-f]{8})`", section)]
     joint = JointStream(machine(3, 4), 6, 20)
     values = np.array([[1, -0.3125, -3.46875, 0], [0, 0, 0, 0]], np.float16)
-    groups = joint.quantise(values.view(np.uint16))
+    groups, _ = joint.quantise((values.astype(np.float64) * 2.0**24).astype(np.int64))
     assert joint.encode(groups) == words and len(words) == 2
     decoded = joint.decode(words)
     assert decoded.exponent.tolist() == [25, 62]
@@ -150,7 +178,7 @@ def test_the_worked_example_of_the_document():
 
 def test_an_empty_stream():
     joint = JointStream(machine(3), 13, 10)
-    empty = joint.quantise(np.zeros((0, 8), np.uint16))
+    empty, _ = joint.quantise(np.zeros((0, 8), np.int64))
     assert joint.encode(empty) == [] and len(joint.decode([])) == 0
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from golden.diffusion.differential.measure import Measure, Row, count
 from golden.diffusion.differential.quantise import Grouping, Passes, quantise
+from golden.formats import half_to_fixed
 from golden.parameters import Parameters
 from golden.units.delta_compressor import cost
 from golden.units.joint_stream import JointStream
@@ -122,7 +123,7 @@ def test_joint_bits_are_those_of_the_joint_stream(k, width, floor):
         sent = quantise(values, grouping, parameters, finer=width - k, floor=floor)
         row = count(sent, grouping, parameters, 0)
         joint = JointStream(parameters, width, floor + 24)
-        groups = joint.quantise(vectors(patterns(values), axis, segments, 8))
+        groups, _ = joint.quantise(half_to_fixed(vectors(patterns(values), axis, segments, 8)))
         words = joint.encode(groups)
         lengths, position = [], 0
         while position < len(words):
