@@ -38,16 +38,31 @@ first axis of every array counts transactions in stream order; G groups, V vecto
 ``delta_decompressor``
     ``delta_decompressor(words, parameters) -> Decoded(groups, error, status)``: one stream, malformed or not
 ``joint_stream``
-    ``JointStream(parameters, width, floor)``: ``.quantise(values) -> JointGroups(exponent, integers)``,
-    ``.encode(groups) -> words``, ``.decode(words) -> JointGroups``, ``.first(groups) -> DeltaGroups``; golden only
+    ``JointStream(parameters, width, floor)``: ``.quantise(values, exponent) -> groups, overflow`` with
+    ``JointGroups(exponent, integers)``, ``.encode(groups) -> words``, ``.decode(words) -> JointGroups``, ``.first(groups) -> DeltaGroups``; golden only
 ``near_memory_engine``
     ``near_memory_engine(state, groups, parameters, *, address, last, refresh, bias, state_exponent, thresholds)
     -> Update(state, address, mask, repairs(address, lane, value), status)``; ``state`` int32[vectors, n]
 ``activations``
-    ``activation("silu" | "gelu" | "exp", values) -> Activated(values, status)``; ``table(name)``: its numbers
+    ``activation("silu" | "gelu" | "exp", values) -> Activated(values, status)``; ``table(name)``: FP16 to FP16
+``single_norm``
+    ``normalise(y, poisoned, norm, state_exponent)``, ``Norm(sets, gamma, beta, epsilon, centred)``: in binary32
+``norm``
+    Fixed point: ``sums(y, sets, count)``, ``coefficients(total, square, size, floor) -> Coefficients(mean, root,
+    exponent)``, ``normalise(y, mean, root, exponent) -> u, overflow``, ``Affine.of(gain, shift, unit)``,
+    ``affine(u, tables, top) -> z, overflow``
+``activation_tables``
+    ``apply("silu" | "gelu" | "erf_gelu", z, unit, result)``, ``table(name)``: fixed point to fixed point
+``softmax``
+    ``probabilities(y, root, exponent, unit)`` with ``log2_factor(scale, unit)``: rows of fixed point
+``combine``
+    ``combine(states, factors, top) -> y, overflow`` with ``Factors.of(factors, sources, unit)``; ``multiply``
+``state_quantizer``
+    ``quantise_state(differences, parameters, passes, *, poisoned) -> Passes``: integers to delta groups
 ``closed_loop``
-    ``ClosedLoop(parameters, vectors, *, state_exponent, function, norm)``: ``.update(groups, ...)``, ``.activate()``,
-    ``.emit(passes, ...) -> Emitted(groups, vector, last, x, status)``; ``Norm(sets, gamma, beta, epsilon)``
+    ``accumulate(state, delta, parameters, *, bias, start, poisoned)``, ``functions(name, z, unit, result)``,
+    ``emit(x, xhat, parameters, passes, *, start) -> Emitted(groups, vector, last, xhat, status)``, ``align(values,
+    parameters) -> Aligned(weights, exponent, poisoned)``; ``ClosedLoop(parameters, vectors, *, unit, ...)``
 
 ``status`` is a dict of sticky bits by name. ``sum`` is int64, or an object array of Python integers where the
 accumulator has more than 63 bits.

@@ -49,7 +49,7 @@ class Norm:
     epsilon : float
         Added to the variance, as binary32; positive.
     centred : bool
-        Whether the mean is taken away; without it the variance is the mean square: RMS norm (numerics, section 12.18).
+        Whether the mean is taken away; without it the variance is the mean square: RMS norm (numerics, section 13.2).
 
     Raises
     ------
@@ -86,7 +86,7 @@ def _totals(sets: np.ndarray, values: np.ndarray, count: int) -> list[int]:
 
 
 def normalise(y: Any, poisoned: Any, norm: Norm, state_exponent: int) -> tuple[np.ndarray, np.ndarray]:
-    """Normalise a fixed-point state (numerics, section 12.2).
+    """Normalise a fixed-point state (numerics, section 13.1).
 
     Numerics: ``sum Y`` and ``sum Y^2`` are exact; mean and reciprocal deviation are rounded once; the four operations
     that follow are binary32 operations.

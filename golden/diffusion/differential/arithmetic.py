@@ -82,7 +82,7 @@ def align(weights: np.ndarray, axis: int, parameters: Parameters, segments: tupl
 
 
 def _declared(weights: np.ndarray, parameters: Parameters) -> np.ndarray:
-    """Weights in float form; beyond the declared range they are refused, as by the units (numerics, section 12.20)."""
+    """Weights in float form; beyond the declared range they are refused, as by the units (numerics, section 13.10)."""
     numbers = weight_numbers(weights, parameters)
     low, high = parameters.weight_exponent_min, parameters.weight_exponent_max
     largest = float(np.abs(numbers).max(initial=0))
@@ -189,7 +189,7 @@ class Arithmetic(abc.ABC):
 def output_vectors(
     change: np.ndarray, layer: Layer, lanes: int
 ) -> tuple[np.ndarray, Grouping, Callable[[np.ndarray], np.ndarray]]:
-    """Outputs of a product as they are cut into vectors, how, and the way back (numerics 12.11)."""
+    """Outputs of a product as they are cut into vectors, how, and the way back (numerics 13.9)."""
     axis = -3 if layer.kind == "convolution" else -1
     if change.shape[axis] >= lanes:
         return change, Grouping(axis, (change.shape[axis],), lanes), lambda values: values
@@ -375,7 +375,7 @@ class FloatArithmetic(Arithmetic):
     def _moments(self, layer: Layer, value: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Mean and variance with epsilon in binary64: for states, nearly always as good as exact once rounded.
 
-        The mean of an RMS norm counts as 0 (numerics 12.18).
+        The mean of an RMS norm counts as 0 (numerics 13.2).
         """
         shape = (len(value), layer.groups) if layer.kind == "group_norm" else value.shape[:-1]
         rows = value.reshape(int(np.prod(shape)), -1).astype(np.float64)

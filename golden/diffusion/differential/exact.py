@@ -101,7 +101,7 @@ class ExactArithmetic(Arithmetic):
         return (np.clip(units, -self._top, self._top) * 2.0**s).astype(np.float32)
 
     def grid(self, value: np.ndarray, s: int) -> np.ndarray:
-        """Round to the state's format: fixed point or FP16, clamped (numerics 12.1)."""
+        """Round to the state's format: fixed point or FP16, clamped (numerics 13.13)."""
         value = np.asarray(value, np.float64)
         if not np.isfinite(value).all():
             raise ValueError("Values must be finite in exact arithmetic: poison is a matter of the units")
@@ -114,7 +114,7 @@ class ExactArithmetic(Arithmetic):
         return x.astype(np.float64) - held
 
     def change(self, now: np.ndarray, before: np.ndarray | None = None) -> np.ndarray:
-        """``now - before`` as FP16 numbers, one rounding (numerics 12.12)."""
+        """``now - before`` as FP16 numbers, one rounding (numerics 14.1)."""
         return _half(now if before is None else self.difference(now, before))
 
     def add(
@@ -151,7 +151,7 @@ class ExactArithmetic(Arithmetic):
         exponent: int | None = None,
         tensor_scale: bool = False,
     ) -> Passes:
-        """Delta groups of FP16 differences: `golden.units.delta_quantizer`; or digits of one scale (numerics 12.22)."""
+        """Delta groups of FP16 differences: `golden.units.delta_quantizer`; or digits of one scale (numerics 13.12)."""
         if tensor_scale:
             return quantise_tensor(difference, grouping, self._machine.digit_width)
         unit = -EXPONENT_BIAS if self._half_state else floor
@@ -160,7 +160,7 @@ class ExactArithmetic(Arithmetic):
         return _quantised(_pattern(difference), grouping, self._machine, passes, unit, exponent)
 
     def scaled(self, sums: np.ndarray, layer: Layer, scale: np.ndarray | None = None) -> np.ndarray:
-        """Products times the factor of their layer: `golden.units.channel_scale`; or times a scale (numerics 12.22)."""
+        """Products times the factor of their layer: `golden.units.channel_scale`; or times a scale (numerics 13.12)."""
         lsb = self._lsb[layer.name]
         if layer.kind == "convolution":
             lsb = lsb[:, None, None]
@@ -175,7 +175,7 @@ class ExactArithmetic(Arithmetic):
     def outputs(
         self, change: np.ndarray, layer: Layer, s: int, floor: int, *, scale: np.ndarray | None = None
     ) -> tuple[np.ndarray, Passes | None, Grouping]:
-        """Products as they reach the state: FP16, then delta groups (numerics 12.5)."""
+        """Products as they reach the state: FP16, then delta groups (numerics 13.14)."""
         configuration, machine = self._configuration, self._machine
         change = self.scaled(change, layer, scale)
         values, grouping, back = output_vectors(change, layer, machine.lanes)
@@ -340,7 +340,7 @@ class ExactArithmetic(Arithmetic):
         return _value(segment_mask(_pattern(values), codes, table.slopes).values)
 
     def near(self, layer: Layer, values: Sequence[np.ndarray]) -> np.ndarray:
-        """A layer near memory (numerics 12.2, 12.3, 12.6, 12.7 and 12.17 to 12.19)."""
+        """A layer near memory (numerics 13.1, 13.3, 13.5, 13.6 and 13.4 to 13.7)."""
         values = [np.asarray(value, np.float32) for value in values]
         if layer.kind in NORMS:
             return self._norm(layer, values[0])
@@ -383,7 +383,7 @@ class ExactArithmetic(Arithmetic):
         return normalise(rows, np.zeros(rows.shape, np.bool_), norm, exponent)[0].reshape(value.shape)
 
     def divided(self, layer: Layer, delta: np.ndarray, deviation: np.ndarray) -> np.ndarray:
-        """A norm of deltas: the steps of numerics 12.2, from ``RNE(1 / deviation)`` on, without mean and shift."""
+        """A norm of deltas: the steps of numerics 13.1, from ``RNE(1 / deviation)`` on, without mean and shift."""
         delta = np.asarray(delta, np.float32)
         rows = delta.reshape(deviation.size, -1)
         z = rows * (np.float32(1) / np.asarray(deviation, np.float32)).reshape(-1, 1)
@@ -581,7 +581,7 @@ def _quantised(
 
 
 def _joint(patterns: np.ndarray, grouping: Grouping, parameters: Parameters, width: int, floor: int) -> Passes:
-    """One integer of up to `width` bits a lane (numerics 12.5)."""
+    """One integer of up to `width` bits a lane (numerics 13.14)."""
     vectors = _Vectors(patterns, grouping, parameters.lanes)
     stream = JointStream(parameters, width, floor + EXPONENT_BIAS)
     groups, _ = stream.quantise(formats.half_to_fixed(vectors.flat))

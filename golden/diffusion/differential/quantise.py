@@ -48,7 +48,7 @@ def half(values: np.ndarray) -> np.ndarray:
 
 
 def weight_numbers(values: np.ndarray, parameters: Parameters) -> np.ndarray:
-    """Nearest numbers that the machine takes as weights, as float32 (numerics, section 12.20).
+    """Nearest numbers that the machine takes as weights, as float32 (numerics, section 13.10).
 
     Parameters
     ----------
@@ -289,7 +289,7 @@ def quantise(
 
 
 def quantise_tensor(values: np.ndarray, grouping: Grouping, digit_width: int) -> Passes:
-    """Quantise under one real scale for each item of the batch (numerics, section 12.22).
+    """Quantise under one real scale for each item of the batch (numerics, section 13.12).
 
     Numerics: binary64 holds quotients of state elements and binary32 numbers closely enough that `rint` sees on which
     side of a half they are.

@@ -1,7 +1,9 @@
 """State, emission and align of the closed loop against plain walks; Xhat never clamps."""
 
 import itertools
+import re
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from golden.parameters import Parameters
 from golden.units.activation_tables import apply
 from golden.units.closed_loop import ClosedLoop, Norm, accumulate, activation_max, align, emit
 from golden.units.joint_stream import JointGroups, JointStream
+from golden.units.norm import Affine, affine, coefficients, normalise, sums, variance_floor
 from golden.units.state_quantizer import quantise_state
 
 pytestmark = pytest.mark.golden
@@ -237,6 +240,34 @@ def test_poison_spreads_through_the_norm_and_ends_with_a_start():
     assert loop.emit(4).groups.poisoned[:8].all()  # the consumers' sums are still poisoned
     emitted = loop.emit(4, start=True)
     assert not emitted.status["poisoned"] and np.array_equal(loop.xhat, good)
+
+
+def test_the_worked_example_of_the_document():
+    page = (Path(__file__).resolve().parents[3] / "docs/numerics.md").read_text()
+    section = page.split("\n## 12. ")[1].split("\n### ")[0]
+    rows = dict(re.findall(r"^\| (.*?) \| (.*?) \| \d+ \|$", section, re.MULTILINE))
+    said = {name.replace("`", ""): [int(v) for v in re.findall(r"-?\d+", text)] for name, text in rows.items()}
+    y = np.array(said["Y"])
+    total, square = sums(y, np.zeros(4, int), 1)
+    floor = variance_floor(1e-5, 4, -12)
+    assert said["S1, S2, K"] == [total[0], square[0], floor]
+    assert said["D"] == [4 * square[0] - total[0] ** 2 + floor]
+    found = coefficients(total, square, 4, floor)
+    assert said["mean, r, rho"] == [found.mean[0], found.root[0], found.exponent[0]]
+    u, _ = normalise(y, found.mean, found.root, found.exponent)
+    tables = Affine.of(1.5, 0.25, -13)
+    z, _ = affine(u, tables, 2**17 - 1)
+    x = apply("silu", z, -13, -13)
+    assert said["u"] == u.tolist() and said["G, B, h"] == [tables.gain, tables.shift, tables.places]
+    assert said["z"] == z.tolist() and said["x"] == x.tolist()
+    before = np.array(said["Xhat before"])
+    emitted = emit(x[None], before[None], machine(lanes=4, digit_width=3), 2)
+    assert said["d"] == (x - before).tolist()
+    for number in (0, 1):
+        groups = emitted.groups[number : number + 1]
+        assert said[f"codes, digits of pass {number}"] == [*groups.exponent, *groups.digits[0]]
+    assert said["Xhat after"] == emitted.xhat[0].tolist()
+    assert len(said) == 13
 
 
 def test_bad_arguments():

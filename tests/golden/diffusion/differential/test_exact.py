@@ -15,21 +15,14 @@ from golden.diffusion.differential.profile import Profile, calibrate
 from golden.diffusion.differential.quantise import Grouping, weight_numbers
 from golden.diffusion.differential.run import executor, run
 from golden.diffusion.layers import (
-    GELU,
     Convolution,
-    ErfGELU,
     LayerNorm,
     Linear,
     MatMul,
-    ReLU,
-    SiLU,
-    Softmax,
 )
 from golden.diffusion.networks import DiTConfig, Network, UNetConfig, dit, initial, stored, unet
 from golden.diffusion.sampling import ddim, noise
 from golden.parameters import Parameters
-from golden.units.activations import activation
-from golden.units.closed_loop import ClosedLoop, Norm
 from golden.units.delta_group import DeltaGroups
 from golden.units.delta_quantizer import quantise_all
 from golden.units.multiplier_group import align_weights, compile_weights, multiplier_group
@@ -483,57 +476,6 @@ def test_state_is_the_near_memory_engine(state_format):
         np.testing.assert_array_equal(found, state)
         if fixed and not fresh:
             assert expected.status["overflow"]
-
-
-@pytest.mark.parametrize("kind", ["relu", "silu", "gelu", "erf_gelu"])
-def test_what_is_sent_is_the_closed_loop(kind):
-    rng = np.random.default_rng(6)
-    exact = ExactArithmetic(CLOSED, X)
-    loop = ClosedLoop(
-        MACHINE,
-        5,
-        state_exponent=STATE,
-        function=kind,
-        norm=Norm(np.repeat(np.arange(5)[:, None], 8, axis=1), epsilon=1e-6),
-    )
-    norm = LayerNorm("norm", ("y",))
-    function = {"relu": ReLU, "silu": SiLU, "gelu": GELU, "erf_gelu": ErfGELU}[kind]("x", ("norm",))
-    held, y = None, np.zeros((5, 8))
-    for step, passes in enumerate((3, 1, 2)):
-        y = y + np.rint(rng.standard_normal((5, 8)) * 2.0**18)
-        loop.y = y.astype(np.int32)
-        emitted = loop.emit(passes, refresh=step == 0)
-        x = exact.grid(exact.near(function, [exact.near(norm, [y * 2.0**STATE])]), STATE)
-        np.testing.assert_array_equal(x, emitted.x * 2.0**STATE)
-        difference = x if held is None else exact.difference(x, held)
-        sent = exact.quantise(difference, Grouping(-1, (8,), 8), passes=passes, floor=STATE)
-        held = exact.add(held, sent.values, STATE, terms=sent.terms)
-        np.testing.assert_array_equal(held, loop.xhat * 2.0**STATE)
-        fixed = emitted.groups.fixed() * 2.0**-24
-        for number, term in enumerate(sent.terms):
-            np.testing.assert_array_equal(term, fixed[number::passes])
-
-
-@pytest.mark.parametrize("state_format", ["fixed", "float16"])
-def test_softmax_against_fractions(state_format):
-    rng = np.random.default_rng(8)
-    exact = ExactArithmetic(machine(OPEN, state_format=state_format), profile(y=20.0, softmax=1.0))
-    y = (np.rint(rng.standard_normal((4, 9)) * 2.0**21) * 2.0**-18).astype(np.float32)
-    y[3] = 0.5  # nine equal ones
-    found = exact.near(Softmax("softmax", ("y",)), [y])
-    for row, values in zip(found, y, strict=True):
-        below = np.array([float(value) - float(values.max()) for value in values]).astype(np.float16)
-        e = [Fraction(float(value)) for value in activation("exp", below.view(np.uint16)).values.view(np.float16)]
-        for value, one in zip(row, e, strict=True):
-            true = one / sum(e)
-            if state_format == "fixed":
-                assert Fraction(float(value)) == Fraction(round(true * 2**21), 2**21)  # Python rounds ties to even
-            else:
-                unit = Fraction(2) ** (max(int(np.frexp(float(true))[1]), -13) - 11)
-                assert Fraction(float(value)) == round(true / unit) * unit
-
-
-# Refusals and runs --------------------------------------------------------------------------------------------------
 
 
 def test_values_that_are_no_state_are_refused():

@@ -52,7 +52,7 @@ CHANGES = {
 }
 OF_MACHINE = {field.name for field in dataclasses.fields(Parameters)}
 SAME_NUMBERS = {"mask_operand"}
-"""Where the mask stands in the hardware: by numerics 12.16 no number depends on it."""
+"""Where the mask stands in the hardware: by numerics 14.5 no number depends on it."""
 
 
 @pytest.fixture(scope="module")
