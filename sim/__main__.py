@@ -12,8 +12,10 @@ import click
 
 from golden.common import console
 from rtl_gen import options
-from sim import bench, faults
+from sim import bench, faults, play
 from sim import layer as layers
+from sim import run as running
+from sim.result import Result
 
 
 @console.group("Simulations of the emitted Verilog against the golden model (cocotb on Verilator).")
@@ -24,7 +26,8 @@ def main(traceback: bool) -> None:
 @main.command()
 @click.argument("unit", default="all")
 @options.machine
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Seed of vectors and pauses.")
+@click.option("--seed", type=click.IntRange(0), help="Seed of vectors and pauses.  [default: 0]")
+@click.option("--seeds", metavar="A:B", help="Every seed of this half-open range, in place of one.")
 @click.option("--waves", is_flag=True, help="Write waveforms (VCD); quick vectors unless asked otherwise.")
 @click.option("--vectors", type=click.Choice(["quick", "full"]), help="How many.  [default: full]")
 @click.option("--only", is_flag=True, help="These parameters only, without each unit's further variants.")
@@ -35,7 +38,8 @@ def run(
     context: click.Context,
     unit: str,
     machine: options.Machine,
-    seed: int,
+    seed: int | None,
+    seeds: str | None,
     waves: bool,
     vectors: str | None,
     only: bool,
@@ -47,6 +51,9 @@ def run(
     With full vectors each unit also runs in variants, formats and policies that one machine cannot have at once. Ends
     with code 1 if anything differs from the golden model.
     """
+    if seed is not None and seeds is not None:
+        raise ValueError(f"Seeds must be given by --seed or --seeds, not by both, {seed} and {seeds!r}")
+    chosen = [seed or 0] if seeds is None else list(_half_open("Seeds", seeds))
     full = vectors == "full" or vectors is None and not waves
     names = list(bench.BENCHES) if unit == "all" else [unit]
     work = []
@@ -54,26 +61,37 @@ def run(
         machines = {"": machine.parameters}
         if full and not only:
             machines |= bench.variants(name, machine.parameters)
-        work += [(name, label, bench.Request(other, full, seed), waves) for label, other in machines.items()]
+        work += [(name, label, bench.Request(other, full), chosen, waves) for label, other in machines.items()]
     results = _in_parallel(work, jobs)
     console.show([_row(label, result) for label, result in results], title="Benches", as_json=as_json)
-    for label, result in results:
+    every = [(label, result) for label, found in results for result in found]
+    for label, result in every:
         if result.waves:
             click.echo(f"{result.unit} {label}: waveforms in {result.waves}".replace(" :", ":"), err=as_json)
-    failures = [(label, result) for label, result in results if result.first]
+    failures = [(label, result) for label, result in every if result.first]
     for label, result in failures:
-        click.echo(f"FAIL {'(' + label + ') ' if label else ''}{result.first}", err=True)
+        where = [label] * bool(label) + [f"seed {result.seed}"] * (len(chosen) > 1)
+        click.echo(f"FAIL {'(' + ', '.join(where) + ') ' if where else ''}{result.first}", err=True)
     if failures:
         context.exit(1)
 
 
-def _in_parallel(work: list[tuple[str, str, bench.Request, bool]], jobs: int) -> list[tuple[str, bench.Result]]:
+def _half_open(what: str, text: str) -> range:
+    match = re.fullmatch(r"(\d{1,6}):(\d{1,6})", text)
+    if not match or int(match[1]) >= int(match[2]):
+        raise ValueError(f"{what} must be a half-open range A:B, not {text!r}")
+    return range(int(match[1]), int(match[2]))
+
+
+def _in_parallel(
+    work: list[tuple[str, str, bench.Request, list[int], bool]], jobs: int
+) -> list[tuple[str, list[Result]]]:
     if min(jobs, len(work)) <= 1:
-        return [(label, bench.carry_out(name, *rest)) for name, label, *rest in console.progress(work, "Benches")]
+        return [(label, running.carry_out(name, *rest)) for name, label, *rest in console.progress(work, "Benches")]
     # Processes of their own: making vectors is Python's work, and simulators change the environment.
     processes = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(jobs, mp_context=processes) as pool:
-        waiting = [pool.submit(bench.carry_out, name, *rest) for name, _, *rest in work]
+        waiting = [pool.submit(running.carry_out, name, *rest) for name, _, *rest in work]
         try:
             done = concurrent.futures.as_completed(waiting)
             for future in console.progress(done, "Benches", total=len(waiting)):
@@ -84,16 +102,18 @@ def _in_parallel(work: list[tuple[str, str, bench.Request, bool]], jobs: int) ->
         return [(label, future.result()) for (_, label, *_), future in zip(work, waiting, strict=True)]
 
 
-def _row(label: str, result: bench.Result) -> dict[str, Any]:
+def _row(label: str, results: list[Result]) -> dict[str, Any]:
+    """One row for a unit under all its seeds."""
     return {
-        "unit": result.unit,
+        "unit": results[0].unit,
         "variant": label,
-        "vectors": result.vectors,
-        "runs": result.runs,
-        "cycles": result.cycles,
-        "groups/clock": round(result.groups_per_clock, 4) or None,
-        "mismatches": result.mismatches,
-        "seconds": round(result.seconds, 1),
+        "seeds": len(results),
+        "vectors": sum(result.vectors for result in results),
+        "runs": sum(result.runs for result in results),
+        "cycles": sum(result.cycles for result in results),
+        "groups/clock": round(min(result.groups_per_clock for result in results), 4) or None,
+        "mismatches": sum(result.mismatches for result in results),
+        "seconds": round(sum(result.seconds for result in results), 1),
     }
 
 
@@ -135,7 +155,7 @@ def inject(
 @click.option(
     "--positions", type=click.IntRange(1), help="Only so many output positions, evenly spread.  [default: all]"
 )
-@click.option("--mode", default="none", show_default=True, type=click.Choice(list(bench.MODES)), help="Pauses.")
+@click.option("--mode", default="none", show_default=True, type=click.Choice(list(play.MODES)), help="Pauses.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Seed of the pauses.")
 @click.option("--plot", type=click.Path(path_type=Path, dir_okay=False), help="Picture to save, .png.")
 @options.as_json
@@ -156,12 +176,10 @@ def layer(
     Deltas of the trained network are quantised, multiplied, scaled, masked, compressed, decompressed and added to the
     state near memory; every value is compared with the golden model. State before the first step is the network's own.
     """
-    match = re.fullmatch(r"(\d{1,6}):(\d{1,6})", steps)
-    if not match:
-        raise ValueError(f"Steps must be a half-open range A:B, not {steps!r}")
+    chosen = _half_open("Steps", steps)
     if plot is not None and (plot.suffix != ".png" or not plot.parent.is_dir()):
         raise ValueError(f"Picture must be a .png in a folder that exists, not {str(plot)!r}")
-    first, last = map(int, match.groups())
+    first, last = chosen.start, chosen.stop
     found = layers.recording(layer, first, last)
     made = layers.prepare(found, machine.parameters, first, last, positions=positions, seed=seed)
     results = made.run(modes=[mode], seed=seed, track=lambda units: console.progress(units, "Units"))
@@ -171,7 +189,10 @@ def layer(
         rate = rates.get(f"step {step.step}")
         rows.append({"step": step.step, "cycles per group": 1 / rate if rate else None})
         rows[-1] |= {field: value for field, value in dataclasses.asdict(step).items() if field != "step"}
-    units = [{key: value for key, value in _row("", result).items() if key != "variant"} for result in results]
+    units = [
+        {key: value for key, value in _row("", [result]).items() if key not in ("variant", "seeds")}
+        for result in results
+    ]
     if as_json:
         click.echo(
             json.dumps({"layer": made.name, "positions": made.positions, "steps": rows, "units": units}, indent=2)

@@ -10,7 +10,9 @@ from pathlib import Path
 
 from rtl_gen import emission
 from sim import simulator
-from sim.bench import Bench, Mismatch, Play
+from sim.bench import Bench
+from sim.play import Play, top
+from sim.result import Mismatch, judge
 
 __all__ = ["KINDS", "PACKAGE", "Fault", "Finding", "inject", "run"]
 
@@ -170,7 +172,7 @@ def run(
     unit = emission.emit(bench.component, name=bench.name)
     text, faults = inject(unit.text, per_kind=per_kind)
     play = Play(bench, seed=seed, modes=modes)
-    sources = {"faults.sv": PACKAGE, f"{bench.name}.v": text, "player.sv": play.top(unit, faults=True)}
+    sources = {"faults.sv": PACKAGE, f"{bench.name}.v": text, "player.sv": top(bench, unit, faults=True)}
     model = simulator.build(sources)
     plan = play.plan | {"faults": [0, *(fault.number for fault in faults)]}
     with simulator.workspace(f"{bench.name}-faults", folder) as space:
@@ -178,7 +180,7 @@ def run(
     per_fault: dict[int, list] = {number: [] for number in range(len(faults) + 1)}
     for outcome in outcomes:
         per_fault[outcome["fault"]].append(outcome)
-    clean = play.judge(per_fault[0])
+    clean = judge(play, per_fault[0])
     if clean.first is not None:
         raise simulator.SimulationError(f"Bench of {bench.name} must pass without a fault: {clean.first}")
-    return [Finding(fault, play.judge(per_fault[fault.number]).first) for fault in faults]
+    return [Finding(fault, judge(play, per_fault[fault.number]).first) for fault in faults]

@@ -27,14 +27,15 @@ from golden.units.multiplier_group import compile_weights, multiplier_group
 from golden.units.near_memory_engine import near_memory_engine
 from golden.units.sign_mask import mask_codes
 from hw.units import catalogue
-from sim import bench
-from sim.bench import Bench, Case, Result
+from sim.bench import Bench, Case
 from sim.benches import channel_scale as scaling
 from sim.benches import delta_quantizer as quantising
 from sim.benches import multiplier_group as multiplying
 from sim.benches import near_memory_engine as adding
 from sim.benches import sign_mask as masking
 from sim.benches.delta_compressor import Streams
+from sim.result import Result
+from sim.run import run
 
 __all__ = ["Layer", "Step", "UNITS", "plot", "prepare", "recording"]
 
@@ -162,7 +163,7 @@ class Layer:
             memory = adding.MEMORY if name == "near_memory_engine" else None
             made = Bench(name, component, self.cases[name], groups_per_clock=0.0, memory=memory)
             where = None if folder is None else folder / name
-            results.append(bench.run(made, modes=modes, seed=seed, folder=where))
+            results.append(run(made, modes=modes, seed=seed, folder=where))
         return results
 
 

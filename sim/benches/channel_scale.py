@@ -8,7 +8,7 @@ from golden.parameters import SCALE_WIDTH, Parameters
 from golden.units.channel_scale import channel_scale
 from hw.units.channel_scale import ChannelScale
 from sim import stimuli
-from sim.bench import Bench, Case, Request
+from sim.bench import Bench, Case, Request, component
 
 
 def variants(parameters: Parameters) -> dict[str, Parameters]:
@@ -55,7 +55,7 @@ def bench(request: Request) -> Bench:
     cases.append(
         case("anything", parameters, extreme, poisoned, stimuli.poisoned(random, scale, 0.2), anywhere),
     )
-    return Bench("channel_scale", ChannelScale(parameters), cases)
+    return Bench("channel_scale", component(ChannelScale, parameters), cases)
 
 
 def _sums(random: np.random.Generator, bits: np.ndarray, width: int) -> np.ndarray:

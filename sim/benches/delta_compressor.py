@@ -10,7 +10,7 @@ from golden.units.delta_group import DeltaGroups
 from golden.units.delta_quantizer import quantise_passes
 from hw.units.delta_compressor import DeltaCompressor
 from sim import stimuli
-from sim.bench import Bench, Case, Request
+from sim.bench import Bench, Case, Request, component
 from sim.benches.multiplier_group import layer_exponent
 from sim.vectors import group_values
 
@@ -105,4 +105,4 @@ def bench(request: Request) -> Bench:
         )
         for made in streams(request)
     ]
-    return Bench("delta_compressor", DeltaCompressor(parameters), cases)
+    return Bench("delta_compressor", component(DeltaCompressor, parameters), cases)

@@ -7,7 +7,7 @@ from golden.units.delta_compressor import delta_compressor
 from golden.units.delta_decompressor import delta_decompressor
 from hw.units.delta_decompressor import DeltaDecompressor
 from sim import stimuli
-from sim.bench import Bench, Case, Request
+from sim.bench import Bench, Case, Request, component
 from sim.benches import delta_compressor as packing
 from sim.benches.delta_compressor import Streams
 
@@ -22,7 +22,7 @@ def bench(request: Request) -> Bench:
         for made in packing.streams(request)
     ]
     cases += [_case(made, parameters, error=True) for made in damaged(request)]
-    return Bench("delta_decompressor", DeltaDecompressor(parameters), cases)
+    return Bench("delta_decompressor", component(DeltaDecompressor, parameters), cases)
 
 
 def _case(made: Streams, parameters: Parameters, *, error: bool = False, rate: float = 0.0) -> Case:

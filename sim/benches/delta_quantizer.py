@@ -9,7 +9,7 @@ from golden.parameters import Parameters
 from golden.units.delta_quantizer import delta_quantizer
 from hw.units.delta_quantizer import DeltaQuantizer
 from sim import stimuli
-from sim.bench import Bench, Case, Request
+from sim.bench import Bench, Case, Request, component
 from sim.vectors import group_values
 
 
@@ -72,7 +72,7 @@ def bench(request: Request) -> Bench:
         case("recorded deltas", parameters, real, floor=8),
         passes_case("4 passes of recorded deltas", parameters, real[: count // 4], 4),
     ]
-    return Bench("delta_quantizer", DeltaQuantizer(parameters), cases)
+    return Bench("delta_quantizer", component(DeltaQuantizer, parameters), cases)
 
 
 def passes_case(

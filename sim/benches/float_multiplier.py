@@ -8,7 +8,7 @@ from golden.parameters import Parameters
 from golden.units.float_multiplier import float_multiplier
 from hw.units.float_multiplier import FloatMultiplier
 from sim import stimuli
-from sim.bench import Bench, Case, Request
+from sim.bench import Bench, Case, Request, component
 
 
 def variants(parameters: Parameters) -> dict[str, Parameters]:
@@ -36,4 +36,4 @@ def bench(request: Request) -> Bench:
     values, weights = (np.concatenate([np.ravel(part) for part in parts]) for parts in zip(*pairs, strict=True))
     found = float_multiplier(values, weights, parameters)
     case = Case("products", {"i": {"value": values, "weight": weights}}, {"o": vars(found)})
-    return Bench("float_multiplier", FloatMultiplier(parameters), [case])
+    return Bench("float_multiplier", component(FloatMultiplier, parameters), [case])

@@ -9,6 +9,7 @@ from amaranth.lib import wiring
 
 from golden.parameters import Parameters
 from hw.arith import float as arith
+from sim import bench as benches
 from sim import stimuli
 from sim.bench import Bench, Case, Request
 
@@ -62,7 +63,8 @@ def arithmetic(
     infinity = 0x7C00 if half else 0x7F80
     finite = (a & infinity != infinity) & (b & infinity != infinity)
     overflow = finite & (value & 0x7FFF == infinity)
-    unit = component(arith.FLOAT16 if half else arith.BFLOAT16, depth=request.parameters.pipeline_depth)
+    form = arith.FLOAT16 if half else arith.BFLOAT16
+    unit = benches.component(component, form, depth=request.parameters.pipeline_depth)
     case = Case("all kinds", {"i": {"a": a, "b": b}}, {"o": {"value": value, "overflow": overflow}})
     return Bench(name, unit, [case])
 

@@ -8,7 +8,7 @@ from golden.parameters import Parameters
 from golden.units.int_float_multiplier import int_float_multiplier
 from hw.units.int_float_multiplier import IntFloatMultiplier
 from sim import stimuli
-from sim.bench import Bench, Case, Request
+from sim.bench import Bench, Case, Request, component
 
 
 def variants(parameters: Parameters) -> dict[str, Parameters]:
@@ -39,4 +39,4 @@ def bench(request: Request) -> Bench:
     found = int_float_multiplier(digits, weights, parameters)
     output = found if parameters.weight_form == "aligned" else vars(found)
     case = Case("products", {"i": {"digit": digits, "weight": weights}}, {"o": output})
-    return Bench("int_float_multiplier", IntFloatMultiplier(parameters), [case])
+    return Bench("int_float_multiplier", component(IntFloatMultiplier, parameters), [case])

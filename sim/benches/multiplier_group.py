@@ -16,7 +16,7 @@ from golden.units.delta_quantizer import quantise_passes
 from golden.units.multiplier_group import compile_weights, multiplier_group
 from hw.units.multiplier_group import MultiplierGroup
 from sim import stimuli
-from sim.bench import Bench, Case, Request
+from sim.bench import Bench, Case, Request, component
 from sim.vectors import group_values
 
 
@@ -104,7 +104,7 @@ def bench(request: Request) -> Bench:
         case("any scale, poison", parameters, groups, weights, scale=anywhere, first=first, last=last),
         _trained(request),
     ]
-    return Bench("multiplier_group", MultiplierGroup(parameters), cases)
+    return Bench("multiplier_group", component(MultiplierGroup, parameters), cases)
 
 
 def _near(groups: DeltaGroups, weights: np.ndarray, parameters: Parameters, random: np.random.Generator) -> np.ndarray:

@@ -13,7 +13,7 @@ from golden.units.near_memory_engine import near_memory_engine, poison_code
 from hw import payloads
 from hw.units.near_memory_engine import NearMemoryEngine
 from sim import stimuli
-from sim.bench import Bench, Case, Memory, Request
+from sim.bench import Bench, Case, Memory, Request, component
 from sim.benches.multiplier_group import layer_exponent
 from sim.player import MemoryPorts
 from sim.vectors import group_values, number
@@ -176,7 +176,9 @@ def bench(request: Request) -> Bench:
             )
         )
     cases.append(_at_full_speed(request, s))
-    return Bench("near_memory_engine", NearMemoryEngine(parameters), cases, groups_per_clock=0.0, memory=MEMORY)
+    return Bench(
+        "near_memory_engine", component(NearMemoryEngine, parameters), cases, groups_per_clock=0.0, memory=MEMORY
+    )
 
 
 def _at_full_speed(request: Request, state_exponent: int) -> Case:

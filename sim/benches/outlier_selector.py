@@ -7,7 +7,7 @@ import numpy as np
 from golden.parameters import Parameters
 from golden.units.outlier_selector import outlier_selector
 from hw.units.outlier_selector import OutlierSelector
-from sim.bench import Bench, Case, Request
+from sim.bench import Bench, Case, Request, component
 from sim.vectors import flags_of
 
 
@@ -38,4 +38,4 @@ def bench(request: Request) -> Bench:
     if parameters.outliers:
         outputs["outliers"] = {"valid": found.valid, "lane": found.lane, "value": found.value}
     case = Case("flags", {"i": {"flags": flags, "values": values}}, {"o": outputs})
-    return Bench("outlier_selector", OutlierSelector(parameters), [case])
+    return Bench("outlier_selector", component(OutlierSelector, parameters), [case])

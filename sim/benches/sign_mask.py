@@ -11,7 +11,7 @@ from golden.units.delta_quantizer import quantise_passes
 from golden.units.sign_mask import Masked, mask_values, segment_mask, segments, sign_mask
 from hw.units.sign_mask import SignMask
 from sim import stimuli
-from sim.bench import Bench, Case, Request
+from sim.bench import Bench, Case, Request, component
 from sim.benches.multiplier_group import layer_exponent
 from sim.vectors import flags_of, group_values, number
 
@@ -42,7 +42,7 @@ def bench(request: Request) -> Bench:
         cases = [_values(request)]
     else:
         cases = _segments(request)
-    return Bench("sign_mask", SignMask(parameters), cases)
+    return Bench("sign_mask", component(SignMask, parameters), cases)
 
 
 def group_case(name: str, groups: DeltaGroups, mask: np.ndarray, parameters: Parameters) -> Case:

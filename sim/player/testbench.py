@@ -2,7 +2,7 @@
 
 The plan is ``plan.json`` in the working folder: the names of the player's ports, and for each run its seed, its pauses,
 the values of the settings, where each stream's vectors are in its file, and the sticky bits expected. The outcome of
-every run goes to ``outcome.json``; `sim.bench` makes the plan and decodes the outcome.
+every run goes to ``outcome.json``; `sim.play` makes the plan, `sim.result` says what the outcome means.
 """
 
 import json

@@ -7,8 +7,9 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from rtl_gen import emission
-from sim import bench, player
+from sim import play, player, run
 from sim.bench import Bench, Case
+from sim.result import Result
 
 DEFECTS = ("none", "value", "missing", "extra", "changes", "withdraws", "status", "clear")
 COUNT = 200
@@ -53,7 +54,7 @@ class Rogue(wiring.Component):
         return m
 
 
-def outcome(defect: str, mode: str = "both") -> bench.Result:
+def outcome(defect: str, mode: str = "both") -> Result:
     values = np.arange(COUNT)
     values[[60, ODD]] = values[[ODD, 60]]  # the odd one comes at 60, and last when an extra one is to follow it
     if defect == "extra":
@@ -62,7 +63,7 @@ def outcome(defect: str, mode: str = "both") -> bench.Result:
     after = values + 1
     outputs = {"pad": np.full(COUNT, 5), "lanes": np.stack([after & 63, after >> 6], axis=1)}
     case = Case("count", {"i": inputs}, {"o": outputs}, {"defect": DEFECTS.index(defect)}, {"seen": True})
-    return bench.run(Bench("rogue", Rogue(), [case], groups_per_clock=1.0), modes=[mode], seed=3)
+    return run.run(Bench("rogue", Rogue(), [case], groups_per_clock=1.0), modes=[mode], seed=3)
 
 
 @pytest.mark.unit
@@ -85,7 +86,7 @@ def test_an_array_of_ports_is_refused():
 
 
 @pytest.mark.cocotb
-@pytest.mark.parametrize("mode", bench.MODES)
+@pytest.mark.parametrize("mode", play.MODES)
 def test_a_sound_unit_passes(mode):
     result = outcome("none", mode)
     assert result.first is None and result.mismatches == 0
