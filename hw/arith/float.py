@@ -6,27 +6,30 @@ pattern, which carries from fraction to exponent, from subnormals to normals, an
 """
 
 import dataclasses
+import functools
+from collections.abc import Callable
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Value, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.arith.path import Path, run
-from hw.arith.shift import Window, leading_zeros, named, shift_left
-from hw.stream import Pipeline
+from hw.arith.bits import named
+from hw.arith.shift import Window, leading_zeros, shift_left
+from hw.stream import Stage, count_stages
 
 __all__ = [
-    "ADD_CUTS",
     "BFLOAT16",
     "FLOAT16",
     "FloatAdd",
     "FloatFormat",
+    "Rules",
     "FloatMultiply",
-    "MULTIPLY_CUTS",
     "float_add",
     "float_multiply",
     "round_and_pack",
 ]
+
+_NEVER = Const(0, 1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,14 +158,26 @@ class Rules:
 
 
 def round_and_pack(
-    m: Module, format: FloatFormat, rules: Rules, *, sign, above, significand, increment, nan, infinite
-) -> dict[str, Value]:
-    """Round and pack. `above` is the field minus 1 if the significand's top bit is set, and 0 otherwise.
+    s: Stage,
+    m: Module,
+    format: FloatFormat,
+    rules: Rules,
+    *,
+    sign: Value,
+    above: Value,
+    significand: Value,
+    increment: Value,
+    nan: Value,
+    infinite: Value = _NEVER,
+) -> None:
+    """Make `value` and `overflow` of a stage: the rounded and packed pattern.
 
-    `above` has two bits more than a field.
+    `above` is the field minus 1 if the significand's top bit is set, and 0 otherwise; it has two bits more than a
+    field.
     """
     f = format.fraction_width
-    rounded = named(m, "rounded", (Cat(Const(0, f), above) + significand + increment)[: f + format.exponent_width + 2])
+    sum_width = f + format.exponent_width + 2
+    rounded = named(m, s.label("rounded"), (Cat(Const(0, f), above) + significand + increment)[:sum_width])
     # The field of a finite number is below that of infinity, all ones.
     too_large = rounded[f : f + format.exponent_width].all() | rounded[f + format.exponent_width :].any()
     magnitude = format.width - 1
@@ -170,32 +185,30 @@ def round_and_pack(
     value = Mux(too_large, limit, rounded[:magnitude])
     if rules.non_finite == "ieee":
         value = Mux(infinite, format.infinity, value)
-    value = Mux(nan, format.nan, Cat(value[:magnitude], sign))
-    return {"value": value[: format.width], "overflow": too_large & ~nan & ~infinite}
+    s.value = Mux(nan, format.nan, Cat(value[:magnitude], sign))[: format.width]
+    s.overflow = too_large & ~nan & ~infinite
 
 
-MULTIPLY_CUTS = 6
-"""Places for registers inside `float_multiply`."""
+def float_multiply(s: Stage, m: Module, format: FloatFormat, rules: Rules, a: Value, b: Value) -> Stage:
+    """``a * b``: `value` and `overflow` of the stage returned.
 
-ADD_CUTS = 5
-"""Places for registers inside `float_add`."""
+    ::
 
+        take apart | multiply | count leading zeros | the lesser of both counts | shift | shift | round and pack
 
-def float_multiply(m: Module, format: FloatFormat, rules: Rules, a: Value, b: Value) -> Path:
-    """``a * b``; six places for registers, the second and third right around the multiplier of the significands.
-
-    Returns ``value`` and ``overflow``.
+    The second and third place for registers are right around the multiplier of the significands.
     """
     f, bias = format.fraction_width, format.bias
     finite = format.is_finite(a) & format.is_finite(b)
     if rules.non_finite == "ieee":
-        nan = format.is_nan(a) | format.is_nan(b) | ~finite & (format.is_zero(a) | format.is_zero(b))
-        infinite = ~finite
+        s.nan = format.is_nan(a) | format.is_nan(b) | ~finite & (format.is_zero(a) | format.is_zero(b))
+        s.infinite = ~finite
     else:
-        nan, infinite = ~finite, Const(0, 1)
-    sign = format.sign(a) ^ format.sign(b)
+        s.nan, s.infinite = ~finite, _NEVER
+    s.sign = format.sign(a) ^ format.sign(b)
     if rules.zero == "positive":
-        sign = sign & ~format.is_zero(a) & ~format.is_zero(b)
+        s.sign = s.sign & ~format.is_zero(a) & ~format.is_zero(b)
+    s.a, s.b = format.significand(a), format.significand(b)
     # The field of the product if its leading bit were the topmost, minus 1. Its least useful value shifts every bit
     # below the guard bit.
     lowest = -(f + 3)
@@ -205,149 +218,99 @@ def float_multiply(m: Module, format: FloatFormat, rules: Rules, a: Value, b: Va
     if 1 + largest_field - bias > 2 * f + 1:
         # A zero times a large number: the leading zeros of the product must not be taken for a normal number.
         above = Mux(format.is_zero(a) | format.is_zero(b), 0, above)
-    s = yield {
-        "a": format.significand(a),
-        "b": format.significand(b),
-        "above": above,
-        "sign": sign,
-        "nan": nan,
-        "infinite": infinite,
-    }
-    above = s["above"]
+    s.above = above
+
+    s = s.cut()
+    s.product = s.a * s.b
     if 2 - bias < lowest:
-        above = Mux(above < lowest, Const(lowest, signed(wide)), above)
-    s = yield {
-        "product": s["a"] * s["b"],
-        "above": above,
-        "sign": s["sign"],
-        "nan": s["nan"],
-        "infinite": s["infinite"],
-    }
-    flags = ("sign", "nan", "infinite")
-    zeros = leading_zeros(m, "product", s["product"])
-    s = yield {"zeros": zeros, **{name: s[name] for name in ("product", "above", *flags)}}
-    zeros, above = s["zeros"], s["above"]
+        s.above = Mux(s.above < lowest, Const(lowest, signed(wide)), s.above)
+
+    s = s.cut()
+    s.zeros = leading_zeros(m, s.label("product"), s.product)
+
+    s = s.cut()
     # The lesser of both counts. Everything it may come to is computed beside the subtraction whose sign decides.
-    excess = named(m, "excess", above - zeros)
+    excess = named(m, s.label("excess"), s.above - s.zeros)
     subnormal = excess[-1]
     amount_width = (2 * f + 1 - lowest).bit_length()
-    amount = Mux(subnormal, (above - lowest)[:amount_width], (zeros - lowest)[:amount_width])
-    left = Mux(subnormal, 0, excess)[:wide]
-    s = yield {"amount": amount, "above": left, **{name: s[name] for name in ("product", *flags)}}
-    window = Window.of(
-        m,
-        "product",
-        Cat(s["product"], Const(0, 1)).as_signed(),
-        offset=2 * f + 4,
-        width=f + 2,
-        amount_width=amount_width,
-    )
+    s.amount = Mux(subnormal, (s.above - lowest)[:amount_width], (s.zeros - lowest)[:amount_width])
+    s.field_above = Mux(subnormal, 0, excess)[:wide]
+
+    s = s.cut()
+    product = Cat(s.product, Const(0, 1)).as_signed()
+    offset, name = 2 * f + 4, s.label("product")
+    s.window = Window.of(m, name, product, offset=offset, width=f + 2, amount_width=amount_width)
     for position in reversed(range(amount_width)):
         if position == amount_width // 2 - 1:
-            kept = {f"kept_{name}": s[name] for name in ("above", "amount", *flags)}
-            registered = yield {**kept, **window.registers()}
-            window = window.resume(registered)
-            s = {name: registered[f"kept_{name}"] for name in ("above", "amount", *flags)}
-        window = window.shift(s["amount"][position : position + 1], 1 << position)
-    s = yield {
-        "significand": window.floor[: f + 1],
-        "increment": window.increment,
-        **{name: s[name] for name in ("above", *flags)},
-    }
-    return round_and_pack(m, format, rules, **s)
+            s = s.cut()
+        s.window = s.window.shift(s.amount[position : position + 1], 1 << position)
+    s.significand, s.increment = s.window.floor[: f + 1], s.window.increment
+
+    s = s.cut()
+    result = {"sign": s.sign, "above": s.field_above, "significand": s.significand, "increment": s.increment}
+    round_and_pack(s, m, format, rules, **result, nan=s.nan, infinite=s.infinite)
+    return s
 
 
-def float_add(m: Module, format: FloatFormat, rules: Rules, a: Value, b: Value) -> Path:
-    """``a + b``; five places for registers.
+def float_add(s: Stage, m: Module, format: FloatFormat, rules: Rules, a: Value, b: Value) -> Stage:
+    """``a + b``: `value` and `overflow` of the stage returned.
 
     ::
 
         order by magnitude | align the smaller | add or subtract | count leading zeros | normalise | round and pack
-
-    Returns ``value`` and ``overflow``.
     """
     f = format.fraction_width
+    finite = format.is_finite(a) & format.is_finite(b)
     if rules.non_finite == "ieee":
         opposite = ~format.is_finite(a) & ~format.is_finite(b) & (format.sign(a) ^ format.sign(b))
-        nan = format.is_nan(a) | format.is_nan(b) | opposite
-        infinite = ~format.is_finite(a) | ~format.is_finite(b)
+        s.nan, s.infinite = format.is_nan(a) | format.is_nan(b) | opposite, ~finite
     else:
-        nan, infinite = ~format.is_finite(a) | ~format.is_finite(b), Const(0, 1)
+        s.nan, s.infinite = ~finite, _NEVER
     swap = format.magnitude(a) < format.magnitude(b)
     large, small = Mux(swap, b, a), Mux(swap, a, b)
-    difference = (format.field(large) - format.field(small))[: format.exponent_width]
-    both_negative = format.sign(a) & format.sign(b)
-    s = yield {
-        "large": format.significand(large),
-        "small": format.significand(small),
-        "difference": difference,
-        "field": format.field(large),
-        "sign": format.sign(large),
-        "zero_sign": both_negative if rules.zero == "ieee" else Const(0, 1),
-        "subtract": format.sign(a) ^ format.sign(b),
-        "nan": nan,
-        "infinite": infinite,
-    }
+    s.large, s.small = format.significand(large), format.significand(small)
+    s.field, s.sign = format.field(large), format.sign(large)
+    s.difference = (s.field - format.field(small))[: format.exponent_width]
+    s.zero_sign = format.sign(a) & format.sign(b) if rules.zero == "ieee" else Const(0, 1)
+    s.subtract = format.sign(a) ^ format.sign(b)
+
+    s = s.cut()
     # Two bits below the significand and a sticky one are enough: only a difference below 2 can lose leading bits to
     # a subtraction, and then no bit falls out.
-    small = Cat(Const(0, 3), s["small"])
-    width = f + 4
-    sticky = Const(0, 1)
-    difference = s["difference"]
-    for position in reversed(range(len(difference))):
-        step = 1 << position
-        if step >= width:
-            sticky = sticky | (difference[position] & small.any())
-            shifted = Const(0, width)
-        else:
-            sticky = sticky | (difference[position] & small[:step].any())
-            shifted = small[step:]
-        small = named(m, f"small_by{step}", Mux(difference[position], shifted, small))
-    names = ("field", "sign", "zero_sign", "subtract", "nan", "infinite")
-    s = yield {
-        "large": Cat(Const(0, 3), s["large"]),
-        "small": small,
-        "sticky": sticky,
-        **{name: s[name] for name in names},
-    }
+    small, width, sticky = Cat(Const(0, 3), s.small), f + 4, Const(0, 1)
+    for position in reversed(range(len(s.difference))):
+        step, moves = 1 << position, s.difference[position]
+        sticky = sticky | (moves & small[:step].any())
+        shifted = small[step:] if step < width else Const(0, width)
+        small = named(m, s.label(f"small_by{step}"), Mux(moves, shifted, small))
+    s.aligned, s.sticky = small, sticky
+
+    s = s.cut()
     # The sticky bit only joins here, so that its OR runs beside the shifter.
-    small = Cat(s["small"][0] | s["sticky"], s["small"][1:])
-    total = Signal(width + 1, name="aligned_sum")
-    flipped = Cat(small ^ s["subtract"].replicate(width), s["subtract"])
-    m.d.comb += total.eq((Cat(Const(1, 1), s["large"]) + Cat(s["subtract"], flipped))[1:])
-    names = ("field", "sign", "zero_sign", "nan", "infinite")
-    s = yield {"total": total, **{name: s[name] for name in names}}
-    zeros = leading_zeros(m, "total", s["total"])
-    nonzero = s["total"].any()
-    normal = nonzero & (zeros < s["field"])
-    left = Mux(normal, s["field"] - zeros, 0)[: format.exponent_width]
-    shift = Mux(normal, zeros, s["field"])[: len(zeros)]
-    sign = Mux(nonzero, s["sign"], s["zero_sign"])
-    sign = Mux(s["infinite"], s["sign"], sign) if rules.non_finite == "ieee" else sign
-    s = yield {
-        "total": s["total"],
-        "shift": shift,
-        "above": left,
-        "sign": sign,
-        "nan": s["nan"],
-        "infinite": s["infinite"],
-    }
-    total = shift_left(m, "normal", s["total"], s["shift"], width + 1)[: width + 1]
-    significand, guard, rest = total[4:], total[3], total[:3]
-    s = yield {
-        "significand": significand,
-        "increment": guard & (rest.any() | significand[0]),
-        "above": Cat(s["above"], Const(0, 2)),
-        "sign": s["sign"],
-        "nan": s["nan"],
-        "infinite": s["infinite"],
-    }
-    return round_and_pack(m, format, rules, **s)
+    small = Cat(s.aligned[0] | s.sticky, s.aligned[1:])
+    flipped = Cat(small ^ s.subtract.replicate(width), s.subtract)
+    s.total = (Cat(Const(1, 1), Const(0, 3), s.large) + Cat(s.subtract, flipped))[1 : width + 2]
+
+    s = s.cut()
+    zeros, some = leading_zeros(m, s.label("total"), s.total), s.total.any()
+    normal = some & (zeros < s.field)
+    s.above = Mux(normal, s.field - zeros, 0)[: format.exponent_width]
+    s.shift = Mux(normal, zeros, s.field)[: len(zeros)]
+    s.result_sign = Mux(some | s.infinite if rules.non_finite == "ieee" else some, s.sign, s.zero_sign)
+
+    s = s.cut()
+    total = shift_left(m, s.label("normal"), s.total, s.shift, width + 1)
+    s.significand, guard, rest = total[4:], total[3], total[:3]
+    s.increment = guard & (rest.any() | s.significand[0])
+
+    s = s.cut()
+    result = {"sign": s.result_sign, "significand": s.significand, "increment": s.increment}
+    round_and_pack(s, m, format, rules, **result, above=Cat(s.above, Const(0, 2)), nan=s.nan, infinite=s.infinite)
+    return s
 
 
 class _FloatUnit(wiring.Component):
-    _path = None
-    _cuts = 0
+    _operation: Callable[..., Stage]
 
     def __init__(
         self,
@@ -377,17 +340,20 @@ class _FloatUnit(wiring.Component):
         """Format of operands and result."""
         return self._format
 
-    @property
+    @functools.cached_property
     def latency(self) -> int:
         """Clocks from operands to their result."""
-        return min(self._cuts, self._depth)
+        return count_stages(self._describe)
 
     def elaborate(self, platform: object) -> Module:  # noqa: D102
         m = Module()
-        pipe = Pipeline(m, self.i, self.o, cuts=self._cuts, depth=self._depth)
-        result = run(pipe, type(self)._path(m, self._format, self._rules, self.i.p.a, self.i.p.b))
-        pipe.finish(Cat(result["value"], result["overflow"]))
+        self._describe(m)
         return m
+
+    def _describe(self, m: Module) -> int:
+        s = Stage.begin(m, self.i)
+        s = type(self)._operation(s, m, self._format, self._rules, self.i.p.a, self.i.p.b)
+        return s.finish(self.o, Cat(s.value, s.overflow), depth=self._depth)
 
 
 class FloatMultiply(_FloatUnit):
@@ -430,8 +396,7 @@ class FloatMultiply(_FloatUnit):
         If a choice is unknown or `depth` is no positive integer.
     """
 
-    _path = staticmethod(float_multiply)
-    _cuts = MULTIPLY_CUTS + 1
+    _operation = staticmethod(float_multiply)
 
 
 class FloatAdd(_FloatUnit):
@@ -471,5 +436,4 @@ class FloatAdd(_FloatUnit):
         If a choice is unknown or `depth` is no positive integer.
     """
 
-    _path = staticmethod(float_add)
-    _cuts = ADD_CUTS + 1
+    _operation = staticmethod(float_add)

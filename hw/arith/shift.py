@@ -7,17 +7,11 @@ simulators evaluate an expression as often as it is used.
 
 import dataclasses
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, ValueLike
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 
-__all__ = ["Window", "leading_zeros", "named", "saturate_amount", "shift_left"]
+from hw.arith.bits import named
 
-
-def named(m: Module, name: str, value: ValueLike) -> Signal:
-    """A signal of that name, driven by `value`."""
-    value = Value.cast(value)
-    signal = Signal(value.shape(), name=name)
-    m.d.comb += signal.eq(value)
-    return signal
+__all__ = ["Window", "leading_zeros", "saturate_amount", "shift_left"]
 
 
 def leading_zeros(m: Module, name: str, value: Value) -> Value:

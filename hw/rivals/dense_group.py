@@ -9,9 +9,10 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.arith.accumulate import ACCUMULATE_CUTS, round_and_accumulate
+from hw.arith.bits import named
 from hw.arith.float import FLOAT16
 from hw.arith.path import Path, parallel, run, wait
-from hw.arith.shift import named, saturate_amount
+from hw.arith.shift import saturate_amount
 from hw.arith.sums import Term, add_terms, levels
 from hw.stream import Pipeline
 

@@ -1,7 +1,8 @@
 """Valid/ready plumbing that knows nothing of the accelerator."""
 
 from hw.stream.fifo import Fifo
-from hw.stream.pipeline import Pipeline, enabled_cuts
+from hw.stream.pipeline import Pipeline
 from hw.stream.skid_buffer import SkidBuffer
+from hw.stream.stage import Stage, count_stages, enabled_cuts
 
-__all__ = ["Fifo", "Pipeline", "SkidBuffer", "enabled_cuts"]
+__all__ = ["Fifo", "Pipeline", "SkidBuffer", "Stage", "count_stages", "enabled_cuts"]

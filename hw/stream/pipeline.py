@@ -4,33 +4,9 @@ from types import SimpleNamespace
 
 from amaranth.hdl import Module, Signal, ValueLike
 
-__all__ = ["Pipeline", "enabled_cuts"]
+from hw.stream.stage import enabled_cuts
 
-
-def enabled_cuts(cuts: int, depth: int) -> tuple[bool, ...]:
-    """Which of a unit's `cuts` hold registers when at most `depth` may.
-
-    The last cut (the output register) always does; the others are spread evenly.
-
-    Parameters
-    ----------
-    cuts : int
-        Places where the unit can be cut, the output register included.
-    depth : int
-        Register stages wanted; at least 1.
-
-    Raises
-    ------
-    ValueError
-        If either is below 1.
-    """
-    if cuts < 1:
-        raise ValueError(f"cuts must be at least 1, not {cuts}")
-    if depth < 1:
-        raise ValueError(f"depth must be at least 1, not {depth}")
-    stages = min(cuts, depth)
-    chosen = {cuts - 1 - (position * cuts) // stages for position in range(stages)}
-    return tuple(cut in chosen for cut in range(cuts))
+__all__ = ["Pipeline"]
 
 
 class Pipeline:

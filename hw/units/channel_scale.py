@@ -6,20 +6,18 @@ from amaranth.lib.wiring import In, Out
 
 from golden.parameters import SCALE_WIDTH, Parameters
 from hw import payloads
+from hw.arith.bits import or_tree
 from hw.arith.float import FLOAT16, Rules, round_and_pack
-from hw.arith.path import Path, parallel, run
 from hw.arith.shift import Window, leading_zeros
-from hw.stream import Pipeline
-from hw.units.outlier_selector import or_tree
-from hw.units.unit import Unit
+from hw.stream import Stage
+from hw.units.unit import PipelinedUnit
 
 __all__ = ["ChannelScale"]
 
 _RULES = Rules(overflow="clamp", zero="positive", non_finite="nan")
-_CUTS = 6
 
 
-class ChannelScale(Unit):
+class ChannelScale(PipelinedUnit):
     """Multiplies sums by per-channel scales and rounds them to FP16 (``docs/numerics.md``, section 8).
 
     ::
@@ -63,90 +61,67 @@ class ChannelScale(Unit):
         }
 
     @property
-    def latency(self) -> int:
-        """Clocks from accepted sums to their values."""
-        return min(_CUTS, self.parameters.pipeline_depth)
-
-    @property
     def throughput(self) -> str:
         """One vector per clock."""
         return "one vector per clock"
 
-    def elaborate(self, platform: object) -> Module:  # noqa: D102
-        m = Module()
-        n = self.parameters.lanes
-        pipe = Pipeline(m, self.i, self.o, cuts=_CUTS, depth=self.parameters.pipeline_depth)
-        sums, scale, lsb = self.i.p.sums, self.i.p.scale, self.i.p.lsb
-        paths = {
-            f"lane{lane}": _scaled(m, sums[lane].sum, sums[lane].poisoned, scale[lane], lsb[lane]) for lane in range(n)
-        }
-        results = run(pipe, parallel(**paths)).values()
-        pipe.finish(Cat(result["value"] for result in results))
-        leaves = pipe.valid & pipe.advance
+    def _describe(self, m: Module, platform: object) -> int:
+        s, p = Stage.begin(m, self.i), self.i.p
+        lanes = [
+            _scaled(s.part(f"lane{lane}"), m, p.sums[lane].sum, p.sums[lane].poisoned, p.scale[lane], p.lsb[lane])
+            for lane in range(self.parameters.lanes)
+        ]
+        s, lanes = s.join(lanes)
         self._stick(
             m,
-            **{name: leaves & or_tree([result[name] for result in results]) for name in ("overflow", "poisoned")},
+            overflow=s.moves & or_tree(lane.overflow for lane in lanes),
+            poisoned=s.moves & or_tree(lane.poisoned for lane in lanes),
         )
-        return m
+        return s.finish(self.o, Cat(lane.value for lane in lanes), depth=self.parameters.pipeline_depth)
 
 
-def _scaled(m: Module, total: Value, poisoned: Value, scale: Value, lsb: Value) -> Path:
+def _scaled(s: Stage, m: Module, total: Value, poisoned: Value, scale: Value, lsb: Value) -> Stage:
+    """One lane: `value`, `overflow` and `poisoned` of the stage returned."""
     f = FLOAT16.fraction_width
     negative = total[-1]
-    s = yield {
-        "magnitude": ((total.as_unsigned() ^ negative.replicate(len(total))) + negative)[: len(total)],
-        "significand": FLOAT16.significand(scale),
-        "exponent": lsb + Cat(FLOAT16.field(scale), Const(0, 1)).as_signed(),
-        "sign": negative ^ FLOAT16.sign(scale),
-        "poisoned": poisoned | ~FLOAT16.is_finite(scale),
-    }
-    product = s["magnitude"] * s["significand"]
-    width = len(product)
+    s.magnitude = ((total.as_unsigned() ^ negative.replicate(len(total))) + negative)[: len(total)]
+    s.significand = FLOAT16.significand(scale)
+    s.exponent = lsb + Cat(FLOAT16.field(scale), Const(0, 1)).as_signed()
+    s.sign = negative ^ FLOAT16.sign(scale)
+    s.poisoned = poisoned | ~FLOAT16.is_finite(scale)
+
+    s = s.cut()
+    s.product = s.magnitude * s.significand
+    width = len(s.product)
     # Field of the value if the product's topmost bit led it, minus 1 (0 is that of subnormals).
     wide = signed(SCALE_WIDTH + 2)
-    above = s["exponent"] + Const(width - 1 + 14 - 25, signed(SCALE_WIDTH + 1))
+    above = s.exponent + Const(width - 1 + 14 - 25, signed(SCALE_WIDTH + 1))
     # At its least useful value every bit is shifted below the guard bit.
     lowest = -(f + 3)
-    s = yield {
-        "product": product,
-        "above": Mux(above < lowest, Const(lowest, wide), above)[: wide.width].as_signed(),
-        "sign": s["sign"],
-        "poisoned": s["poisoned"],
-    }
-    s = yield {"zeros": leading_zeros(m, "scaled", s["product"]), **s}
-    zeros, above = s["zeros"], s["above"]
-    normal = zeros < above
+    s.above = Mux(above < lowest, Const(lowest, wide), above)[: wide.width].as_signed()
+
+    s = s.cut()
+    s.zeros = leading_zeros(m, s.label("scaled"), s.product)
+
+    s = s.cut()
+    normal = s.zeros < s.above
     amount_width = (width - 1 - lowest).bit_length()
-    left = (above - zeros)[: wide.width]
+    left = (s.above - s.zeros)[: wide.width]
     # Fields past 63 overflow like 63 does. A product of 0 has no leading bit, so nothing to go by.
     left = Mux(left[6:].any(), 63, left[:6])
-    some = s["product"].any()
-    s = yield {
-        "product": s["product"],
-        "amount": (Mux(normal, zeros, above) - lowest)[:amount_width],
-        "above": Mux(normal & some, left, 0),
-        "sign": s["sign"] & some,
-        "poisoned": s["poisoned"],
-    }
-    window = Window.of(
-        m,
-        "scaled",
-        Cat(s["product"], Const(0, 1)).as_signed(),
-        offset=width - 1 - f - lowest,
-        width=f + 2,
-        amount_width=amount_width,
-    )
+    some = s.product.any()
+    s.amount = (Mux(normal, s.zeros, s.above) - lowest)[:amount_width]
+    s.field_above = Mux(normal & some, left, 0)
+    s.result_sign = s.sign & some
+
+    s = s.cut()
+    product, offset = Cat(s.product, Const(0, 1)).as_signed(), width - 1 - f - lowest
+    window = Window.of(m, s.label("scaled"), product, offset=offset, width=f + 2, amount_width=amount_width)
     # In two parts: what a part loses is told from one segment of bits for each of its amounts.
-    window = window.shift(s["amount"][4:], 16).shift(s["amount"][:4])
-    s = yield {
-        "significand": window.floor[: f + 1],
-        "increment": window.increment,
-        "above": Cat(s["above"], Const(0, 1)),
-        "sign": s["sign"],
-        "poisoned": s["poisoned"],
-    }
-    poisoned = s.pop("poisoned")
-    return {
-        "poisoned": poisoned,
-        **round_and_pack(m, FLOAT16, _RULES, **s, nan=poisoned, infinite=Const(0, 1)),
-    }
+    window = window.shift(s.amount[4:], 16).shift(s.amount[:4])
+    s.rounded_down, s.increment = window.floor[: f + 1], window.increment
+
+    s = s.cut()
+    result = {"sign": s.result_sign, "significand": s.rounded_down, "increment": s.increment}
+    round_and_pack(s, m, FLOAT16, _RULES, **result, above=Cat(s.field_above, Const(0, 1)), nan=s.poisoned)
+    return s

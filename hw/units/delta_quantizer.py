@@ -7,36 +7,23 @@ the top, with the *candidates*: the lanes whose fit agrees with it so far.
 
 from typing import Any
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, ValueLike
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import In, Out
 
 from golden.parameters import EXPONENT_WIDTH, POISONED_GROUP, ZERO_GROUP, Parameters
 from hw import payloads
+from hw.arith.bits import add_thermometers, named, or_tree
 from hw.arith.float import FLOAT16
-from hw.arith.path import Path, carry, parallel, run, settle
-from hw.arith.shift import leading_zeros, named, shift_left
-from hw.stream import Pipeline, enabled_cuts
-from hw.units.outlier_selector import (
-    add_thermometers,
-    multiplex_cuts,
-    multiplex_slots,
-    or_tree,
-    select_outliers,
-    selection_cuts,
-)
-from hw.units.unit import Unit
+from hw.arith.shift import leading_zeros, shift_left
+from hw.stream import Stage
+from hw.units.outlier_selector import multiplex_slots, select_outliers
+from hw.units.unit import PipelinedUnit
 
 __all__ = ["DeltaQuantizer"]
 
-_DIGIT_CUTS = 3
 
-
-def _any(bits: Value) -> Value:
-    return or_tree(list(bits))
-
-
-class DeltaQuantizer(Unit):
+class DeltaQuantizer(PipelinedUnit):
     """Makes delta groups of FP16 vectors (``docs/numerics.md``, section 3).
 
     Latency: ``latency`` clocks. Throughput: one vector per clock; under ``replay`` one group per clock.
@@ -70,22 +57,6 @@ class DeltaQuantizer(Unit):
     name = "delta_quantizer"
     summary = "FP16 deltas to exponent, digits, outliers and residual"
 
-    def __init__(self, parameters: Parameters):
-        super().__init__(parameters)
-        lanes, outliers = parameters.lanes, parameters.outliers
-        # Fits, six steps, exponent, flags; then digits and residuals beside the selection; then the output register.
-        shared = 1 + EXPONENT_WIDTH + 1 + 1
-        if parameters.replays:
-            beside, self._group_cuts = _DIGIT_CUTS, 2 + multiplex_cuts(lanes)
-        else:
-            beside, self._group_cuts = max(_DIGIT_CUTS, selection_cuts(lanes, outliers) if outliers else 0), 0
-        self._vector_cuts = shared + beside + 1
-        depth = parameters.pipeline_depth
-        # Of the register stages allowed, those past the replay loop get their share, and at least one.
-        total = self._vector_cuts + self._group_cuts
-        self._group_depth = max(1, min(depth, total) * self._group_cuts // total) if parameters.replays else 0
-        self._vector_depth = min(self._vector_cuts, depth - self._group_depth)
-
     def _members(self, parameters: Parameters) -> dict:
         return {
             "i": In(stream.Signature(payloads.quantizer_input(parameters))),
@@ -96,66 +67,56 @@ class DeltaQuantizer(Unit):
         }
 
     @property
-    def latency(self) -> int:
-        """Clocks from an accepted vector to its first group."""
-        vector = sum(enabled_cuts(self._vector_cuts, self._vector_depth)) if self._vector_depth else 0
-        return vector + (sum(enabled_cuts(self._group_cuts, self._group_depth)) if self._group_depth else 0)
-
-    @property
     def throughput(self) -> str:
         """One group per clock."""
         return "one group per clock"
 
-    def elaborate(self, platform: Any) -> Module:  # noqa: D102
-        m = Module()
-        if self.parameters.replays:
-            self._with_replays(m)
-        else:
-            self._without_replays(m)
-        return m
+    def _describe(self, m: Module, platform: Any) -> int:
+        return self._with_replays(m) if self.parameters.replays else self._without_replays(m)
 
     # Without replays: a straight pipeline -----------------------------------------------------------------------------
 
-    def _without_replays(self, m: Module) -> None:
+    def _without_replays(self, m: Module) -> int:
         n, outliers = self.parameters.lanes, self.parameters.outliers
-        pipe = Pipeline(m, self.i, self.o, cuts=self._vector_cuts, depth=self._vector_depth)
-        s = run(pipe, self._flagged(m))
-        digits = self._digits(m, s)
+        s = self._flagged(Stage.begin(m, self.i), m)
+        selected, parts = Const(0, n), []
         if outliers:
-            flags = named(m, "selectable", Mux(s["first_pass"], s["overflow"], 0))
-            both = run(
-                pipe, parallel(digits=digits, selection=select_outliers(m, flags, s["values"], outliers=outliers))
-            )
-            s = both["digits"]
-            slots, selected = both["selection"]["slots"], both["selection"]["selected"]
-        else:
-            s = run(pipe, digits)
-            slots, selected = None, Const(0, n)
-        lost = named(m, "lost", s["overflow"] & ~selected)
-        cleared = Signal(data.ArrayLayout(self.parameters.digit_width, n), name="cleared")
-        for lane in range(n):
-            m.d.comb += cleared[lane].eq(Mux(selected[lane], 0, s["digits"][lane]))
-        group = {"exponent": s["code"], "digits": cleared}
-        if slots is not None:
-            group["outliers"] = slots
+            flags = named(m, "selectable", Mux(s.first_pass, s.overflow, 0))
+            parts = [select_outliers(s.part("selection"), m, flags, s.values, outliers=outliers)]
+        s, parts = self._digits(s, m).join(parts)
+        group = {"exponent": s.group_code}
+        if outliers:
+            selected, group["outliers"] = parts[0].selected, parts[0].slots
+        lost = named(m, "lost", s.overflow & ~selected)
+        group["digits"] = [Mux(selected[lane], 0, s.digits[lane]) for lane in range(n)]
+        self._stick(m, saturated=s.moves & or_tree(lost), poisoned=s.moves & s.poison)
+        return s.finish(self.o, self._output(m, s, group, last=1), depth=self.parameters.pipeline_depth)
+
+    def _output(self, m: Module, s: Stage, group: dict[str, Any], *, last: ValueLike) -> data.View:
+        """Payload of `o`; the fields of the group by their names."""
         output = Signal(self.o.payload.shape(), name="output")
-        m.d.comb += [getattr(output.group, name).eq(value) for name, value in group.items()]
+        m.d.comb += [output.group[name].eq(_joined(value)) for name, value in group.items()]
         m.d.comb += [
-            output.last.eq(1),
-            output.next_exponent.eq(s["next_exponent"]),
-            output.overflow.eq(s["overflow"]),
-            output.residual.eq(s["residual"]),
+            output.last.eq(last),
+            output.next_exponent.eq(s.next_exponent),
+            output.overflow.eq(s.overflow),
+            output.residual.eq(_joined(s.residual)),
         ]
-        leaves = named(m, "leaves", pipe.valid & pipe.advance)
-        pipe.finish(output)
-        self._stick(m, saturated=leaves & _any(lost), poisoned=leaves & s["poison"])
+        return output
 
-    # With replays: vectors, a loop over their groups, outlier slots ---------------------------------------------------
+    # With replays: vectors, then the groups of each -------------------------------------------------------------------
 
-    def _with_replays(self, m: Module) -> None:
+    def _with_replays(self, m: Module) -> int:
+        """A vector with more than m flags leaves as several groups.
+
+        ::
+
+            i -> fits ... flags -+-> digits, residuals ----+-> vector -> once per group -> slots -> o
+                                 +-> rank of each flag ----+
+        """
         n, outliers = self.parameters.lanes, self.parameters.outliers
-        # A lane's rank among the flagged ones, as the group that takes it and the slot there.
-        slot_width, group_width = max((outliers - 1).bit_length(), 1), (-(-n // outliers)).bit_length()
+        slot_width = max(1, (outliers - 1).bit_length())
+        group_width = (-(-n // outliers)).bit_length()
         layout = data.StructLayout(
             {
                 "code": EXPONENT_WIDTH,
@@ -171,306 +132,207 @@ class DeltaQuantizer(Unit):
             }
         )
         vector = stream.Signature(layout).create(path=("vector",))
-        saturates, poisons, leaves = Signal(name="saturates"), Signal(name="poisons"), Signal(name="leaves")
-        s = self._flagged(m)
-        if self._vector_depth:
-            pipe = Pipeline(m, self.i, vector, cuts=self._vector_cuts, depth=self._vector_depth, name="vector_")
-            s = run(pipe, s)
-        else:
-            s = settle(s)
-        flags = named(m, "selectable", Mux(s["first_pass"], s["overflow"], 0))
-        values = s["values"]
-        both = parallel(digits=self._digits(m, s), ranks=self._ranks(m, flags, values, group_width, slot_width))
-        both = run(pipe, both) if self._vector_depth else settle(both)
-        ranks, s = both["ranks"], both["digits"]
+        s = self._flagged(Stage.begin(m, self.i, name="vector_"), m)
+        flags = named(m, "selectable", Mux(s.first_pass, s.overflow, 0))
+        ranks = self._ranks(s.part("ranks"), m, flags, s.values, group_width, slot_width)
+        s, (ranks,) = self._digits(s, m).join([ranks])
         payload = Signal(layout, name="vector_payload")
-        names = ("code", "digits", "next_exponent", "overflow", "residual")
-        m.d.comb += [getattr(payload, name).eq(s[name]) for name in names]
-        m.d.comb += [getattr(payload, name).eq(value) for name, value in ranks.items()]
-        if self._vector_depth:
-            m.d.comb += leaves.eq(pipe.valid & pipe.advance)
-            pipe.finish(payload)
-        else:
-            m.d.comb += [vector.payload.eq(payload), vector.valid.eq(self.i.valid), self.i.ready.eq(vector.ready)]
-            m.d.comb += leaves.eq(vector.valid & vector.ready)
-        m.d.comb += [saturates.eq(_any(s["overflow"] & ~ranks["flags"])), poisons.eq(s["poison"])]
-        self._stick(m, saturated=leaves & saturates, poisoned=leaves & poisons)
-        self._groups(m, vector)
+        m.d.comb += [payload[name].eq(_joined(getattr(ranks, name))) for name in ("values", "flags", "group", "slot")]
+        m.d.comb += [payload[name].eq(_joined(getattr(s, name))) for name in ("digits", "next_exponent", "overflow")]
+        m.d.comb += [
+            payload.code.eq(s.group_code),
+            payload.residual.eq(_joined(s.residual)),
+            payload.groups.eq(ranks.groups),
+        ]
+        self._stick(m, saturated=s.moves & or_tree(s.overflow & ~ranks.flags), poisoned=s.moves & s.poison)
+        g, output = self._groups(m, vector)
+        # Of the register stages allowed, those past the replay loop get their share, and at least one.
+        depth, cuts = self.parameters.pipeline_depth, s.cuts + g.cuts
+        group_depth = max(1, min(depth, cuts) * g.cuts // cuts)
+        vector_depth = min(s.cuts, depth - group_depth)
+        return s.finish(vector, payload, depth=vector_depth) + g.finish(self.o, output, depth=group_depth)
 
-    def _ranks(self, m: Module, flags: Value, values: data.View, group_width: int, slot_width: int) -> Path:
+    def _ranks(self, s: Stage, m: Module, flags: Value, values: data.View, group_width: int, slot_width: int) -> Stage:
         """Number of flagged lanes before each, as groups and slots; and the groups the vector makes."""
         n, outliers = self.parameters.lanes, self.parameters.outliers
-        zero = Const(0, group_width)
+        s.flags, s.values = flags, values
         # Inclusive prefix counts, each a pair (groups, slots) with slots below m.
-        if outliers == 1:
-            counts = [(flags[lane], Const(0, 1)) for lane in range(n)]
-        else:
-            counts = [(zero, flags[lane]) for lane in range(n)]
+        groups, slots = (flags, Const(0, n)) if outliers == 1 else (Const(0, n), flags)
+        s.counted = [Cat(group, Const(0, group_width - 1)) for group in groups]
+        s.left_over = [Cat(slot, Const(0, slot_width - 1)) for slot in slots]
         levels = (n - 1).bit_length()
         for level in range(levels):
-            half, sums = 1 << level, {}
+            half, counted, left_over = 1 << level, list(s.counted), list(s.left_over)
             for lane in range(n):
                 if lane & half:
-                    before, own = counts[(lane & -half) - 1], counts[lane]
-                    slots = named(m, f"slots{2 * half}_{lane}", before[1] + own[1])
-                    wraps = named(m, f"wraps{2 * half}_{lane}", slots >= outliers)
-                    rest = named(m, f"slot{2 * half}_{lane}", Mux(wraps, slots - outliers, slots)[:slot_width])
-                    total = named(m, f"group{2 * half}_{lane}", (before[0] + own[0] + wraps)[:group_width])
-                    sums[lane] = (total, rest)
-            counts = [sums.get(lane, count) for lane, count in enumerate(counts)]
+                    before = (lane & -half) - 1
+                    slots = named(m, s.label(f"slots{2 * half}_{lane}"), s.left_over[before] + s.left_over[lane])
+                    wraps = named(m, s.label(f"wraps{2 * half}_{lane}"), slots >= outliers)
+                    rest, total = Mux(wraps, slots - outliers, slots), s.counted[before] + s.counted[lane] + wraps
+                    left_over[lane] = named(m, s.label(f"slot{2 * half}_{lane}"), rest[:slot_width])
+                    counted[lane] = named(m, s.label(f"group{2 * half}_{lane}"), total[:group_width])
+            s.counted, s.left_over = counted, left_over
             if level in (levels // 3, 2 * levels // 3):
-                widths = [(len(group), len(slot)) for group, slot in counts]
-                packed = named(m, f"ranks{2 * half}", Cat(Cat(*count) for count in counts))
-                s = yield {"flags": flags, "values": values, "counts": packed}
-                flags, values, packed = s["flags"], s["values"], s["counts"]
-                counts, start = [], 0
-                for group, slot in widths:
-                    counts.append((packed[start : start + group], packed[start + group : start + group + slot]))
-                    start += group + slot
-        group = Signal(data.ArrayLayout(group_width, n), name="rank_group")
-        slot = Signal(data.ArrayLayout(slot_width, n), name="rank_slot")
-        for lane in range(1, n):
-            m.d.comb += [group[lane].eq(counts[lane - 1][0]), slot[lane].eq(counts[lane - 1][1])]
-        groups = named(m, "groups", (counts[-1][0] + counts[-1][1].any())[:group_width])
-        return {"flags": flags, "values": values, "group": group, "slot": slot, "groups": groups}
+                s = s.cut()
+        s.group, s.slot = [Const(0, group_width), *s.counted[:-1]], [Const(0, slot_width), *s.left_over[:-1]]
+        s.groups = (s.counted[-1] + s.left_over[-1].any())[:group_width]
+        return s
 
-    def _groups(self, m: Module, vector: Any) -> None:
+    def _groups(self, m: Module, vector: Any) -> tuple[Stage, data.View]:
         """Repeat a vector for each of its groups, and fill the slots of each."""
         n, outliers = self.parameters.lanes, self.parameters.outliers
         p = vector.payload
-        number, last, groups = Signal.like(p.groups, name="number"), Signal(name="last"), Signal(name="replay")
-        m.d.comb += [last.eq(number + 1 >= p.groups), groups.eq(number != 0)]
+        number, last, replay = Signal.like(p.groups, name="number"), Signal(name="last"), Signal(name="replay")
+        m.d.comb += [last.eq(number + 1 >= p.groups), replay.eq(number != 0)]
         issue = stream.Signature(1).create(path=("issue",))
         m.d.comb += [issue.valid.eq(vector.valid), vector.ready.eq(issue.ready & last)]
         with m.If(issue.valid & issue.ready):
             m.d.sync += number.eq(Mux(last, 0, number + 1))
+        s = Stage.begin(m, issue, name="group_")
         pairs = range(0, n, 2)
-        taken = Signal(n, name="taken")
-        here = Signal(data.ArrayLayout(len(pairs), outliers))
-        left = Signal(data.ArrayLayout(len(pairs), outliers))
-        m.d.comb += taken.eq(Cat(p.flags[lane] & (p.group[lane] == number) for lane in range(n)))
-        for slot in range(outliers):
-            at = [taken[lane] & (p.slot[lane] == slot) for lane in range(n)]
-            m.d.comb += [
-                left[slot].eq(Cat(at[lane] for lane in pairs)),
-                here[slot].eq(Cat(at[lane] | at[min(lane + 1, n - 1)] for lane in pairs)),
-            ]
-        digits = Signal(p.digits.shape(), name="group_digits")
-        for lane in range(n):
-            m.d.comb += digits[lane].eq(Mux(groups, 0, p.digits[lane]))
-        kept = {
-            "code": p.code,
-            "replay": groups,
-            "digits": digits,
-            "last": last,
-            "next_exponent": p.next_exponent,
-            "overflow": p.overflow,
-            "residual": p.residual,
-        }
-        pipe = Pipeline(m, issue, self.o, cuts=self._group_cuts, depth=self._group_depth, name="group_")
-        s = vars(pipe.cut(values=p.values, here=here, left=left, **kept))
-        found = named(m, "found", Cat(_any(s["here"][slot]) for slot in range(outliers)))
-        slots = multiplex_slots(m, s["values"], s["here"], s["left"], found)
-        s = run(pipe, carry(slots, **{name: s[name] for name in kept}))
-        output = Signal(self.o.payload.shape(), name="output")
-        m.d.comb += [
-            output.group.exponent.eq(s["code"]),
-            output.group.replay.eq(s["replay"]),
-            output.group.digits.eq(s["digits"]),
-            output.group.outliers.eq(s["slots"]),
-            output.last.eq(s["last"]),
-            output.next_exponent.eq(s["next_exponent"]),
-            output.overflow.eq(s["overflow"]),
-            output.residual.eq(s["residual"]),
-        ]
-        pipe.finish(output)
+        taken = named(m, "taken", Cat(p.flags[lane] & (p.group[lane] == number) for lane in range(n)))
+        at = [[taken[lane] & (p.slot[lane] == slot) for lane in range(n)] for slot in range(outliers)]
+        s.left = [Cat(lanes[lane] for lane in pairs) for lanes in at]
+        s.here = [Cat(lanes[lane] | lanes[min(lane + 1, n - 1)] for lane in pairs) for lanes in at]
+        s.values, s.replay, s.last = p.values, replay, last
+        s.digits = [Mux(replay, 0, digit) for digit in p.digits]
+        s.code, s.next_exponent, s.overflow, s.residual = p.code, p.next_exponent, p.overflow, p.residual
+
+        s = s.cut()
+        s.found = Cat(or_tree(here) for here in s.here)
+        s = multiplex_slots(s, m)
+        group = {"exponent": s.code, "replay": s.replay, "digits": s.digits, "outliers": s.slots}
+        return s, self._output(m, s, group, last=s.last)
 
     # Exponent and flags -----------------------------------------------------------------------------------------------
 
-    def _flagged(self, m: Module) -> Path:
+    def _flagged(self, s: Stage, m: Module) -> Stage:
         """From the input to the exponent code, the overflow flags and how far each lane must be shifted."""
-        k, n, outliers = self.parameters.digit_width, self.parameters.lanes, self.parameters.outliers
-        p = self.i.p
-        fits = Signal(data.ArrayLayout(EXPONENT_WIDTH, n), name="fits")
-        infinite = Signal(n, name="infinite")
-        for lane in range(n):
-            m.d.comb += fits[lane].eq(_fit(m, k, lane, p.values[lane]))
-            m.d.comb += infinite[lane].eq(p.values[lane][10:15].all())
-        kept = {name: getattr(p, name) for name in ("by_group", "first_pass", "exponent", "floor", "values")}
-        s = yield kept | {"fits": fits, "infinite": infinite}
+        k, n, outliers, p = self.parameters.digit_width, self.parameters.lanes, self.parameters.outliers, self.i.p
+        s.by_group, s.first_pass, s.exponent, s.floor, s.values = (
+            p.by_group,
+            p.first_pass,
+            p.exponent,
+            p.floor,
+            p.values,
+        )
+        s.fits = [_fit(m, k, lane, value) for lane, value in enumerate(p.values)]
+        s.infinite = Cat(value[10:15].all() for value in p.values)
 
-        candidates, infinite = Const(-1, n), s["infinite"]
-        above: list[Value] = []
-        found: list[Value] = []
-        poison = named(m, "poison", _any(infinite))
+        s = s.cut()
+        s.poison = or_tree(s.infinite)
+        s.candidates, s.above, s.found = Const(-1, n), Const(0, 0), Const(0, 0)
         for bit in reversed(range(EXPONENT_WIDTH)):
-            ones = named(m, f"ones{bit}", Cat(candidates[lane] & s["fits"][lane][bit] for lane in range(n)))
-            counts = [list(above), *([one] for one in ones)] if above else [[one] for one in ones]
+            ones = Cat(candidate & fit[bit] for candidate, fit in zip(s.candidates, s.fits, strict=True))
+            counts = [*([s.above] if len(s.above) else []), *named(m, f"ones{bit}", ones)]
             level = 0
             while len(counts) > 1:
-                merged = []
-                for index in range(0, len(counts), 2):
-                    total = (
-                        Cat(counts[index])
-                        if index + 1 == len(counts)
-                        else Cat(add_thermometers(counts[index], counts[index + 1], outliers + 1))
-                    )
-                    merged.append(list(named(m, f"above{bit}_{level}_{index // 2}", total)))
-                counts, level = merged, level + 1
-            total = counts[0]
+                counts = [
+                    named(m, f"above{bit}_{level}_{index // 2}", Cat(add_thermometers(*pair, outliers + 1)))
+                    if len(pair := counts[index : index + 2]) == 2
+                    else pair[0]
+                    for index in range(0, len(counts), 2)
+                ]
+                level += 1
             # More than m lanes are at least as large as the result with this bit set: it is set.
-            is_set = named(m, f"set{bit}", total[outliers] if outliers < len(total) else 0)
-            found.insert(0, is_set)
-            candidates = named(
-                m,
-                f"candidates{bit}",
-                Cat(candidates[lane] & (s["fits"][lane][bit] == is_set) for lane in range(n)),
+            is_set = named(m, f"set{bit}", counts[0][outliers] if outliers < len(counts[0]) else 0)
+            s.found = Cat(is_set, s.found)
+            s.candidates = Cat(
+                candidate & (fit[bit] == is_set) for candidate, fit in zip(s.candidates, s.fits, strict=True)
             )
-            before = Cat(above) if above else 0
-            kept_above = (
-                {"above": named(m, f"above{bit}", Mux(is_set, before, Cat(total))[:outliers])} if outliers else {}
-            )
-            s = yield {name: s[name] for name in (*kept, "fits")} | {
-                "poison": poison,
-                "candidates": candidates,
-                "found": named(m, f"found{bit}", Cat(found)),
-                **kept_above,
-            }
-            candidates, poison = s["candidates"], s["poison"]
-            above = list(s["above"]) if outliers else []
-            found = list(s["found"])
+            s.above = Mux(is_set, s.above, counts[0])[:outliers]
+            s = s.cut()
 
-        chosen = named(m, "chosen", Mux(s["found"] < s["floor"], s["floor"], s["found"]))
-        exponent = named(m, "code", Mux(s["by_group"] & s["first_pass"], chosen, s["exponent"]))
-        s = yield {name: s[name] for name in ("first_pass", "floor", "values", "fits", "poison")} | {"code": exponent}
+        chosen = named(m, "chosen", Mux(s.found < s.floor, s.floor, s.found))
+        s.code = Mux(s.by_group & s.first_pass, chosen, s.exponent)
 
-        code = s["code"]
-        after = named(m, "after", code + 1)
-        overflow = Signal(n, name="flags")
-        shifts = Signal(data.ArrayLayout(4, n), name="shifts")
-        for lane in range(n):
+        s = s.cut()
+        after, overflow, shifts = named(m, "after", s.code + 1), [], []
+        for lane, (value, fit) in enumerate(zip(s.values, s.fits, strict=True)):
             # Right shift of the significand: c + 1 - max(field, 1). It is not negative where the lane fits, and from 12
             # on nothing is left.
-            field = FLOAT16.field(s["values"][lane])
-            distance = named(m, f"distance{lane}", (after - field)[: EXPONENT_WIDTH + 1])
-            far = named(m, f"far{lane}", _any(distance[4:]) | distance[2:4].all())
-            m.d.comb += [
-                overflow[lane].eq((s["fits"][lane] > code) & ~s["poison"]),
-                shifts[lane].eq(Mux(far, 12, distance[:4])),
-            ]
-        lower = named(m, "lower", code - (k - 1))
-        follows = Mux(s["poison"] | (lower < s["floor"]), s["floor"], lower[:EXPONENT_WIDTH])
-        s = yield {name: s[name] for name in ("first_pass", "values", "poison", "code")} | {
-            "overflow": overflow,
-            "shifts": shifts,
-            "next_exponent": named(m, "next_exponent", follows),
-        }
-        return s
+            distance = named(m, f"distance{lane}", (after - FLOAT16.field(value))[: EXPONENT_WIDTH + 1])
+            far = named(m, f"far{lane}", or_tree(distance[4:]) | distance[2:4].all())
+            overflow.append((fit > s.code) & ~s.poison)
+            shifts.append(Mux(far, 12, distance[:4]))
+        s.overflow, s.shifts = Cat(overflow), shifts
+        lower = named(m, "lower", s.code - (k - 1))
+        s.next_exponent = Mux(s.poison | (lower < s.floor), s.floor, lower[:EXPONENT_WIDTH])
+        return s.cut()
 
     # Digits and residuals ---------------------------------------------------------------------------------------------
 
-    def _digits(self, m: Module, s: dict[str, Value]) -> Path:
+    def _digits(self, s: Stage, m: Module) -> Stage:
         """Digits as if no lane were selected, residuals, and the exponent code of the group."""
-        k, n, largest = self.parameters.digit_width, self.parameters.lanes, self.parameters.digit_max
-        whole = Signal(data.ArrayLayout(k - 1, n), name="whole")
-        rounds_up, nonzero = Signal(n, name="rounds_up"), Signal(n, name="nonzero")
-        lower = Signal(data.ArrayLayout(11, n), name="lower")
-        below = Signal(data.ArrayLayout(11, n), name="below")
-        signs = Signal(n, name="signs")
-        fields = Signal(data.ArrayLayout(5, n), name="fields")
-        for lane in range(n):
-            value, shift = s["values"][lane], s["shifts"][lane]
+        k, largest = self.parameters.digit_width, self.parameters.digit_max
+        whole, rounds_up, lower, below = [], [], [], []
+        for lane, (value, shift, overflow) in enumerate(zip(s.values, s.shifts, s.overflow, strict=True)):
             significand = named(m, f"significand{lane}", FLOAT16.significand(value))
             shifted = named(m, f"shifted{lane}", (Cat(Const(0, 1), significand) >> shift)[:k])
             half, odd = shifted[0], shifted[1]
             # Tables of one bit per shift: comparators would become carry chains.
-            m.d.comb += below[lane].eq(Cat((Const(-2 << bit, 16) >> shift)[0] for bit in range(11)))
-            sticky = _any(significand[:10] & below[lane][1:])
-            m.d.comb += [
-                whole[lane].eq(shifted[1:]),
-                rounds_up[lane].eq(half & (sticky | odd)),
-                lower[lane].eq(Mux(s["overflow"][lane] | s["poison"], 0, significand & below[lane])),
-                signs[lane].eq(FLOAT16.sign(value)),
-                fields[lane].eq(FLOAT16.field(value)),
-            ]
-        kept = {name: s[name] for name in ("first_pass", "poison", "code", "next_exponent", "overflow")}
-        s = yield kept | {
-            "whole": whole,
-            "rounds_up": rounds_up,
-            "lower": lower,
-            "below": below,
-            "signs": signs,
-            "fields": fields,
-        }
+            mask = named(m, f"below{lane}", Cat((Const(-2 << bit, 16) >> shift)[0] for bit in range(11)))
+            sticky = or_tree(significand[:10] & mask[1:])
+            whole.append(shifted[1:])
+            rounds_up.append(half & (sticky | odd))
+            below.append(mask)
+            lower.append(Mux(overflow | s.poison, 0, significand & mask)[:11])
+        s.whole, s.rounds_up, s.lower, s.below = whole, Cat(rounds_up), lower, below
+        s.signs, s.fields = Cat(map(FLOAT16.sign, s.values)), [FLOAT16.field(value) for value in s.values]
 
-        digits = Signal(data.ArrayLayout(k, n), name="digits")
-        rest = Signal(data.ArrayLayout(11, n), name="rest_of")
-        down = Signal(n, name="rest_negative")
-        for lane in range(n):
-            up, flagged, negative = s["rounds_up"][lane], s["overflow"][lane], s["signs"][lane]
-            magnitude = s["whole"][lane]
+        s = s.cut()
+        digits, rests, nonzero = [], [], []
+        lanes = zip(s.whole, s.rounds_up, s.overflow, s.signs, s.lower, s.below, strict=True)
+        for lane, (magnitude, up, flagged, negative, lower, below) in enumerate(lanes):
             magnitude = Cat(bit ^ (up & magnitude[:index].all()) for index, bit in enumerate(magnitude))
-            if self.parameters.replays:
-                limited = Mux(flagged, Mux(s["first_pass"], 0, largest), magnitude)
-            else:
-                limited = Mux(flagged, largest, magnitude)
-            limited = named(m, f"limited{lane}", Mux(s["poison"], 0, limited)[: k - 1])
+            sent = Mux(s.first_pass, 0, largest) if self.parameters.replays else largest
+            limited = named(m, f"limited{lane}", Mux(s.poison, 0, Mux(flagged, sent, magnitude))[: k - 1])
+            digits.append(Cat(_negated_bit(limited, index, negative) for index in range(k)))
+            nonzero.append(or_tree(limited) | flagged)
             # Rounded up, the residual is what was missing: 2^shift - lower, the negative within the bits below the
             # digit. A negative number keeps its lowest one and inverts what is above.
-            lower, below = s["lower"][lane], s["below"][lane]
-            ones = named(m, f"ones{lane}", Cat(_any(lower[:index]) for index in range(11)))
-            m.d.comb += [
-                digits[lane].eq(Cat(_negated_bit(limited, index, negative) for index in range(k))),
-                nonzero[lane].eq(_any(limited) | flagged),
-                rest[lane].eq(Cat(lower[index] ^ (up & below[index] & ones[index]) for index in range(11))),
-                down[lane].eq(negative ^ up),
-            ]
-        kept = {name: s[name] for name in ("first_pass", "poison", "code", "next_exponent", "overflow", "fields")}
-        s = yield kept | {"digits": digits, "rest": rest, "down": down, "nonzero": nonzero}
+            ones = named(m, f"ones{lane}", Cat(or_tree(lower[:index]) for index in range(11)))
+            rests.append(lower ^ (up.replicate(11) & below & ones))
+        s.digits, s.rests, s.nonzero, s.down = digits, rests, Cat(nonzero), s.signs ^ s.rounds_up
 
-        zeros = Signal(data.ArrayLayout(4, n), name="zeros")
-        exponents = Signal(data.ArrayLayout(5, n), name="residual_fields")
-        rests, negative = Signal(data.ArrayLayout(11, n), name="rests"), Signal(n, name="residual_negative")
-        for lane in range(n):
+        s = s.cut()
+        packed, zeros, fields = [], [], []
+        for lane, (rest, field) in enumerate(zip(s.rests, s.fields, strict=True)):
             # A poisoned lane has rest 0 so far; with two ones on top and the field of all ones it is packed as NaN.
-            rest = named(m, f"rest{lane}", s["rest"][lane] | Mux(s["poison"], 0x600, 0))
+            rest = named(m, f"rest{lane}", rest | Mux(s.poison, 0x600, 0))
             count = named(m, f"zeros{lane}", leading_zeros(m, f"rest{lane}", rest))
             # The field after a left shift by all leading zeros; if it is not positive, the result is subnormal and the
             # field alone bounds the shift.
-            field = s["fields"][lane]
             left = named(m, f"left{lane}", (field - count)[:6])
-            short = named(m, f"short{lane}", left[5] | ~_any(left))
-            m.d.comb += [
-                zeros[lane].eq(Mux(short, field[:4] - 1, count)),
-                exponents[lane].eq(left[:5] | Mux(s["poison"], 31, 0)),
-                rests[lane].eq(rest),
-                negative[lane].eq(s["down"][lane] & _any(s["rest"][lane])),
-            ]
-        empty = named(m, "empty", ~_any(s["nonzero"]))
-        code = Mux(s["poison"], POISONED_GROUP, Mux(empty, ZERO_GROUP, s["code"]))
-        kept = {name: s[name] for name in ("first_pass", "poison", "next_exponent", "overflow", "digits")}
-        s = yield kept | {
-            "code": named(m, "group_code", code),
-            "zeros": zeros,
-            "exponents": exponents,
-            "rests": rests,
-            "negative": negative,
-        }
+            short = named(m, f"short{lane}", left[5] | ~or_tree(left))
+            packed.append(rest)
+            zeros.append(Mux(short, field[:4] - 1, count)[:4])
+            fields.append(left[:5] | Mux(s.poison, 31, 0))
+        s.negative = s.down & Cat(or_tree(rest) for rest in s.rests)
+        s.rests, s.zeros, s.residual_fields = packed, zeros, fields
+        empty = named(m, "empty", ~or_tree(s.nonzero))
+        s.group_code = Mux(s.poison, POISONED_GROUP, Mux(empty, ZERO_GROUP, s.code))
 
-        residual = Signal(data.ArrayLayout(16, n), name="residual")
-        for lane in range(n):
-            fraction = shift_left(m, f"residual{lane}", s["rests"][lane], s["zeros"][lane], 11)
+        s = s.cut()
+        residual = []
+        lanes = zip(s.rests, s.zeros, s.residual_fields, s.negative, strict=True)
+        for lane, (rest, zeros, field, negative) in enumerate(lanes):
+            fraction = shift_left(m, f"residual{lane}", rest, zeros, 11)
             # A subnormal has no hidden one: its field is 0.
-            field = Mux(fraction[10], s["exponents"][lane], 0)[:5]
-            m.d.comb += residual[lane].eq(Cat(fraction[:10], field, s["negative"][lane]))
-        kept = {name: s[name] for name in ("first_pass", "poison", "code", "next_exponent", "overflow", "digits")}
-        return kept | {"residual": residual}
+            residual.append(Cat(fraction[:10], Mux(fraction[10], field, 0)[:5], negative))
+        s.residual = residual
+        return s
+
+
+def _joined(value: Any) -> Value:
+    """A value, or the values of a list side by side."""
+    return Cat(value) if isinstance(value, list) else value
 
 
 def _negated_bit(magnitude: Value, index: int, negative: Value) -> Value:
     """Bit of ``-magnitude`` if `negative`, else of `magnitude`; in look-up tables, for a few bits."""
     bit = magnitude[index] if index < len(magnitude) else Const(0, 1)
-    return bit ^ (negative & _any(magnitude[:index]))
+    return bit ^ (negative & or_tree(magnitude[:index]))
 
 
 def _fit(m: Module, k: int, lane: int, value: Value) -> Value:
@@ -484,7 +346,7 @@ def _fit(m: Module, k: int, lane: int, value: Value) -> Value:
     overflows = []
     for code in range(12 - k):
         row = fraction[code - 1 : code + k - 1].all() if code else Const(0, 1)
-        overflows.append(_any(fraction[code + k - 1 :]) | row)
+        overflows.append(or_tree(fraction[code + k - 1 :]) | row)
     overflows = named(m, f"overflows{lane}", Cat(overflows))
     least = [overflows[code] & (~overflows[code + 1] if code + 1 < len(overflows) else 1) for code in range(12 - k)]
     bits = [or_tree([top for code, top in enumerate(least) if (code + 1) >> bit & 1]) for bit in range(EXPONENT_WIDTH)]

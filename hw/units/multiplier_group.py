@@ -11,9 +11,10 @@ from amaranth.lib.wiring import In, Out
 from golden.parameters import POISONED_GROUP, Parameters
 from hw import payloads
 from hw.arith.accumulate import ACCUMULATE_CUTS, round_and_accumulate
+from hw.arith.bits import named
 from hw.arith.leaves import leaf_target
 from hw.arith.path import Path, parallel, run, wait
-from hw.arith.shift import named, saturate_amount, shift_left
+from hw.arith.shift import saturate_amount, shift_left
 from hw.arith.sums import Term, add_terms, levels, plane_product, product_levels
 from hw.stream import Pipeline
 from hw.units.float_multiplier import split_value

@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """The near-memory engine: adds delta groups to the raw state, which never leaves the memory's side."""
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
@@ -156,7 +157,7 @@ class NearMemoryEngine(Unit):
         depth = self.parameters.pipeline_depth
         if self.parameters.state_format == "fixed":
             return min(3, depth) + 1 + Fifo.latency + min(3, depth) + 1
-        return min(3, depth) + Fifo.latency + 1 + 2 * min(FloatAdd._cuts, depth) + 1
+        return min(3, depth) + Fifo.latency + 1 + 2 * FloatAdd(FLOAT16, depth=depth).latency + 1
 
     @property
     def throughput(self) -> str:
@@ -595,7 +596,7 @@ class NearMemoryEngine(Unit):
 
         # A group's word may only start when the word of the group before has been kept: fewer words than a vector's
         # are then between start and keeping.
-        between = Signal(range(4 * FloatAdd._cuts + 4), name="between")
+        between = Signal(range(4 * FloatAdd(FLOAT16).latency + 4), name="between")
         start, finish = Signal(name="add_start"), Signal(name="add_finish")
         fetched = _create(joined.payload.shape(), "fetched")
         free = Signal(name="fetch_free")

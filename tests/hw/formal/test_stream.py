@@ -6,7 +6,7 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from golden.parameters import Parameters
-from hw.stream import Pipeline, SkidBuffer, enabled_cuts
+from hw.stream import SkidBuffer, Stage, enabled_cuts
 from hw.units.outlier_selector import OutlierSelector
 from rtl_gen.proof import prove
 
@@ -26,16 +26,16 @@ class Stages(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        pipe = Pipeline(m, self.i, self.o, cuts=self.cuts, depth=self.depth)
-        value = self.i.payload
+        s = Stage.begin(m, self.i)
+        s.number = self.i.payload
         for _ in range(self.cuts - 1):
-            value = pipe.cut(value=value).value
+            s = s.cut()
+        five = (s.number == 5) & self.i.valid
         if self.fault == "lost":
-            pipe.finish(value, valid=~((value == 5) & self.i.valid))
-        else:
-            pipe.finish(value)
+            s.valid = s.valid & ~five
+        s.finish(self.o, s.number, depth=self.depth)
         if self.fault == "repeated":
-            m.d.comb += self.i.ready.eq(pipe.advance & ~((value == 5) & self.i.valid))
+            m.d.comb += self.i.ready.eq((~self.o.valid | self.o.ready) & ~five)
         if self.fault == "changed":
             with m.If(self.o.valid & ~self.o.ready & (self.o.payload == 5)):
                 m.d.sync += self.o.payload.eq(4)

@@ -48,29 +48,6 @@ def test_a_payload_can_be_dropped_at_the_end(pattern):
     assert result.outputs == [value + 2 for value in range(0, 60, 2)]
 
 
-def test_enabled_cuts_always_hold_the_last():
-    for cuts in range(1, 12):
-        for depth in range(1, 17):
-            enabled = enabled_cuts(cuts, depth)
-            assert len(enabled) == cuts
-            assert enabled[-1]
-            assert sum(enabled) == min(cuts, depth)
-
-
-def test_enabled_cuts_spread_evenly():
-    assert enabled_cuts(6, 2) == (False, False, True, False, False, True)
-    assert enabled_cuts(4, 1) == (False, False, False, True)
-
-
-@pytest.mark.parametrize(
-    "cuts, depth, message",
-    [(0, 1, r"^cuts must be at least 1, not 0$"), (2, 0, r"^depth must be at least 1, not 0$")],
-)
-def test_rejections(cuts, depth, message):
-    with pytest.raises(ValueError, match=message):
-        enabled_cuts(cuts, depth)
-
-
 def test_finish_must_follow_the_last_inner_cut():
     class Early(wiring.Component):
         i: In(stream.Signature(1))

@@ -1,0 +1,358 @@
+# amaranth: UnusedElaboratable=no
+"""A straight pipeline between two streams, described stage by stage: what is read later is registered, nothing else."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from amaranth.hdl import Cat, Const, Module, Signal, Value, ValueCastable, ValueLike
+from amaranth.lib import data
+
+__all__ = ["Stage", "count_stages", "enabled_cuts"]
+
+
+def enabled_cuts(cuts: int, depth: int) -> tuple[bool, ...]:
+    """Which of a unit's `cuts` hold registers when at most `depth` may.
+
+    The last cut (the output register) always does; the others are spread evenly.
+
+    Parameters
+    ----------
+    cuts : int
+        Places where the unit can be cut, the output register included.
+    depth : int
+        Register stages wanted; at least 1.
+
+    Raises
+    ------
+    ValueError
+        If either is below 1.
+    """
+    if cuts < 1:
+        raise ValueError(f"cuts must be at least 1, not {cuts}")
+    if depth < 1:
+        raise ValueError(f"depth must be at least 1, not {depth}")
+    stages = min(cuts, depth)
+    chosen = {cuts - 1 - (position * cuts) // stages for position in range(stages)}
+    return tuple(cut in chosen for cut in range(cuts))
+
+
+def count_stages(describe: Callable[[Module], int]) -> int:
+    """Register stages of a pipeline: what `describe`, called with a module that is thrown away, returns.
+
+    Parameters
+    ----------
+    describe : function
+        Describes a pipeline into a module and returns what `Stage.finish` does.
+    """
+    return describe(Module())
+
+
+@dataclasses.dataclass
+class _Carried:
+    """A value on its way through a cut: the signal stands for it in the stage after the cut."""
+
+    cut: int
+    signal: Signal | ValueCastable
+    value: Value | ValueCastable
+    held_by: Value | None
+
+
+class _Pipeline:
+    """What the stages of a pipeline share."""
+
+    def __init__(self, m: Module, name: str):
+        self.m, self.name = m, name
+        self.advance = Signal(name=f"{name}advance")
+        self.carried: list[_Carried] = []
+        self.wires: set[str] = set()
+        self.last = 0
+        self.finished = False
+
+    def wire(self, number: int, name: str, value: Any) -> Any:
+        """`value` under its name, where it is more than a name: an expression is written out for each of its uses."""
+        plain = Value.cast(value)
+        if isinstance(plain, Signal | Const) or not len(plain):
+            return value
+        name = self.name + name
+        name = f"{name}_stage{number}" if name in self.wires else name
+        self.wires.add(name)
+        signal = Signal(value.shape(), name=name)
+        self.m.d.comb += signal.eq(value)
+        return signal
+
+    def carry(self, number: int, name: str, value: Any, made: "_Made") -> Any:
+        """`value` as stage `number` sees it, one cut on."""
+        if self.finished:
+            raise ValueError(f"value {name!r} must not be read after its pipeline is finished")
+        if isinstance(value, Const) or not len(Value.cast(value)):
+            return value
+        full_name = f"{self.name}stage{number}_{name}"
+        # Data need no reset as long as nobody takes them for valid.
+        signal = Signal(value.shape(), name=full_name, init=made.init, reset_less=name != "valid")
+        self.carried.append(_Carried(number - 1, signal, value, made.held_by))
+        return signal
+
+
+@dataclasses.dataclass(frozen=True)
+class _Made:
+    """What a value's registers hold at first, and a register that there is already."""
+
+    init: Any = None
+    held_by: Value | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class _Array:
+    """A list of values of one shape, which share a signal."""
+
+    view: data.View
+    kind: type
+
+
+def _pack(item: Any) -> Any:
+    """`item` with each list of values of one shape as an `_Array`."""
+    if isinstance(item, list | tuple):
+        shapes = [part.shape() if isinstance(part, Value | ValueCastable) else None for part in item]
+        constant = any(isinstance(part, Const) for part in item)
+        if len(item) > 1 and not constant and None not in shapes and all(shape == shapes[0] for shape in shapes):
+            return _Array(data.ArrayLayout(shapes[0], len(item))(Cat(*item)), type(item))
+        return type(item)(_pack(part) for part in item)
+    if dataclasses.is_dataclass(item):
+        return dataclasses.replace(
+            item, **{field.name: _pack(getattr(item, field.name)) for field in dataclasses.fields(item)}
+        )
+    return item
+
+
+def _open(item: Any) -> Any:
+    """What `_pack` made the item of."""
+    if isinstance(item, _Array):
+        return item.kind(item.view)
+    if isinstance(item, list | tuple):
+        return type(item)(_open(part) for part in item)
+    if dataclasses.is_dataclass(item):
+        return dataclasses.replace(
+            item, **{field.name: _open(getattr(item, field.name)) for field in dataclasses.fields(item)}
+        )
+    return item
+
+
+def _map(function: Callable[[str, Any], Any], name: str, item: Any) -> Any:
+    """`item`, packed, with each value in it replaced by ``function(name, value)``."""
+    if isinstance(item, Value | ValueCastable):
+        return function(name, item)
+    if isinstance(item, _Array):
+        return _Array(function(name, item.view), item.kind)
+    if isinstance(item, list | tuple):
+        return type(item)(_map(function, f"{name}_{index}", part) for index, part in enumerate(item))
+    if dataclasses.is_dataclass(item):
+        return dataclasses.replace(
+            item,
+            **{
+                field.name: _map(function, f"{name}_{field.name}", getattr(item, field.name))
+                for field in dataclasses.fields(item)
+            },
+        )
+    return item
+
+
+class Stage:
+    """The values between two cuts of a pipeline: an attribute set is a value made, an attribute read a value used.
+
+    A value made in one stage and read in a later one passes a register at each cut between them, if that cut holds
+    registers; which do is chosen at the end (`enabled_cuts`). So results are equal at every depth, and cuts count
+    themselves. All registers move in a clock in which the output is empty or taken, else all hold: throughput is one
+    payload per clock, results keep their order, and no back-pressure pattern changes them.
+
+    Values are Amaranth values, views, or lists, tuples and dataclasses of them; constants and Python objects pass.
+    The value ``valid`` tells whether the stage holds a payload; lowering it drops the payload.
+
+    ::
+
+        s = Stage.begin(m, self.i)
+        s.a, s.b = self.i.p.a + 1, self.i.p.b
+        s = s.cut()
+        s.c = s.a * s.b                                # registers stage1_a, stage1_b
+        s = s.cut()
+        s.finish(self.o, s.c, depth=depth)             # register stage2_c, and the output
+
+    A *part* of a stage has names of its own, for what stands there more than once::
+
+        lanes = [product(m, s.part(f"lane{lane}"), s.a[lane], s.b[lane]) for lane in range(n)]
+        s, lanes = s.join(lanes)                       # where the latest of them has its result
+        s.total = sum(lane.product for lane in lanes)
+    """
+
+    def __init__(self, pipeline: _Pipeline, number: int, prefix: str, before: "Stage | None", outer: "Stage | None"):
+        self.__dict__.update(
+            _pipeline=pipeline, _prefix=prefix, _before=before, _outer=outer, _number=number, _made={}, _next=None
+        )
+        pipeline.last = max(pipeline.last, number)
+
+    @classmethod
+    def begin(cls, m: Module, i: Any, *, name: str = "") -> "Stage":
+        """First stage of a pipeline.
+
+        Parameters
+        ----------
+        m : Module
+            Module to add to.
+        i : stream interface
+            Input, as seen inside the component; its ready is driven.
+        name : str
+            Starts the names of all signals; needed where a module holds several pipelines.
+        """
+        pipeline = _Pipeline(m, name)
+        stage = cls(pipeline, 0, "", None, None)
+        m.d.comb += i.ready.eq(pipeline.advance)
+        stage.valid = i.valid
+        return stage
+
+    def make(self, name: str, value: Any, *, init: Any = None, held_by: Value | None = None) -> None:
+        """Set a value, as an assignment does, and say what its registers are like.
+
+        Parameters
+        ----------
+        name : str
+            Its name.
+        value : value
+            The value.
+        init : optional
+            What its registers hold at first; a reset leaves them alone.
+        held_by : Value, optional
+            A register of the caller's that takes `value` whenever this stage moves: it stands for the value after the
+            next cut, instead of one more register.
+
+        Raises
+        ------
+        ValueError
+            If a stage has an attribute of that name already.
+        """
+        if hasattr(type(self), name) or name.startswith("_"):
+            raise ValueError(f"value must not be called {name!r}, a stage's own name")
+        pipeline = self._pipeline
+        wire = functools.partial(pipeline.wire, self._number)
+        self._made[name] = _map(wire, self._prefix + name, _pack(value)), _Made(init, held_by)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self.make(name, value)
+
+    def __getattr__(self, name: str) -> Any:
+        found = self._find(name)
+        if found is None:
+            raise AttributeError(f"value {name!r} must be made before stage {self._number} reads it")
+        return _open(found[0])
+
+    def _find(self, name: str) -> tuple[Any, _Made] | None:
+        if name in self._made:
+            return self._made[name]
+        before = None if self._before is None else self._before._find(name)
+        if before is None:
+            return None
+        value, made = before
+        pipeline = self._pipeline
+
+        def carry(part: str, value: Any) -> Any:
+            return pipeline.carry(self._number, part, value, made)
+
+        self._made[name] = _map(carry, self._prefix + name, value), dataclasses.replace(made, held_by=None)
+        return self._made[name]
+
+    @property
+    def moves(self) -> Value:
+        """Whether a payload of this stage moves on at this clock edge."""
+        if self._outer is not None:
+            return self._outer.moves
+        return self.valid & self._pipeline.advance
+
+    @property
+    def cuts(self) -> int:
+        """Cuts that a pipeline has which finishes in this stage, that of its output included."""
+        return self._number + 1
+
+    def label(self, name: str) -> str:
+        """A name for a signal of this stage's part."""
+        return self._pipeline.name + self._prefix + name
+
+    def cut(self) -> "Stage":
+        """The stage after this one."""
+        if self._next is None:
+            outer = None if self._outer is None else self._outer.cut()
+            self.__dict__["_next"] = Stage(self._pipeline, self._number + 1, self._prefix, self, outer)
+        return self._next
+
+    def part(self, name: str) -> "Stage":
+        """A place in this stage with names of its own, which start with `name`."""
+        return Stage(self._pipeline, self._number, f"{self._prefix}{name}_", None, self)
+
+    def join(self, parts: "list[Stage]") -> "tuple[Stage, list[Stage]]":
+        """The first stage from this one on that comes after none of `parts`, and the parts in it.
+
+        Raises
+        ------
+        ValueError
+            If a part belongs to another pipeline.
+        """
+        for part in parts:
+            if part._pipeline is not self._pipeline:
+                raise ValueError("parts must be of the pipeline they are joined in")
+        number = max([self._number, *(part._number for part in parts)])
+        return self._at(number), [part._at(number) for part in parts]
+
+    def _at(self, number: int) -> "Stage":
+        stage = self
+        while stage._number < number:
+            stage = stage.cut()
+        return stage
+
+    def finish(self, o: Any, payload: ValueLike, *, depth: int) -> int:
+        """End the pipeline with the output register.
+
+        Parameters
+        ----------
+        o : stream interface
+            Output, as seen inside the component.
+        payload : value
+            Its payload (same layout or width).
+        depth : int
+            At most this many cuts hold registers, the output included; see `enabled_cuts`. With 0 none does, and
+            there is no output register.
+
+        Returns
+        -------
+        int
+            Latency: clocks from an accepted payload to the output it causes, without back-pressure.
+
+        Raises
+        ------
+        ValueError
+            If there is a later stage, or the pipeline is finished.
+        """
+        pipeline = self._pipeline
+        if pipeline.finished:
+            raise ValueError("finish must be called once")
+        if self._number != pipeline.last:
+            raise ValueError(f"finish must be called in the last stage, {pipeline.last}, not in stage {self._number}")
+        enabled = enabled_cuts(self.cuts, depth) if depth else (False,) * self.cuts
+        output = [o.valid.eq(self.valid), o.payload.eq(payload)]
+        moves, wires = [], []
+        for carried in pipeline.carried:
+            if not enabled[carried.cut]:
+                wires.append(carried.signal.eq(carried.value))
+            elif carried.held_by is not None:
+                wires.append(carried.signal.eq(carried.held_by))
+            else:
+                moves.append(carried.signal.eq(carried.value))
+        if depth:
+            moves += output
+            wires.append(pipeline.advance.eq(~o.valid | o.ready))
+        else:
+            wires += [*output, pipeline.advance.eq(o.ready)]
+        m = pipeline.m
+        m.d.comb += wires
+        with m.If(pipeline.advance):
+            m.d.sync += moves
+        pipeline.finished = True
+        return sum(enabled)
