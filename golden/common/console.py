@@ -1,6 +1,10 @@
 """What every command line of Driftless shares: one-sentence errors, tables and progress."""
 
+import itertools
 import json
+import math
+import os
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -8,6 +12,7 @@ import click
 import rich.console
 import rich.progress
 import rich.table
+import rich.text
 
 from golden.common import names
 
@@ -95,27 +100,127 @@ def group(help: str) -> Callable[[Callable[..., Any]], Group]:
 
 
 def show(rows: Sequence[Mapping[str, Any]], *, title: str = "", as_json: bool = False) -> None:
-    """Print rows (mappings with the same keys) as a table, or as a JSON list on standard output."""
+    """Print rows (mappings with the same keys) as a table, or as a JSON list on standard output.
+
+    A line is as wide as the terminal, or ``COLUMNS``, or 160. Words wrap at spaces and numbers never break: columns
+    that do not fit follow below, beside the first columns again.
+    """
     if as_json:
         click.echo(json.dumps(list(rows), indent=2))
         return
-    table = rich.table.Table(title=title or None, title_justify="left")
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    for column in columns:
-        numeric = all(isinstance(row.get(column), int | float | None) for row in rows)
-        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(_cell(row.get(column)) for column in columns))
     console = rich.console.Console()
-    if not console.is_terminal:
-        console = rich.console.Console(width=160)
-    console.print(table)
+    width = console.width if console.is_terminal or os.environ.get("COLUMNS", "").isdigit() else 160
+    console = rich.console.Console(width=width, highlight=False)
+    if title:
+        console.print("\n".join(_wrap(title, width)), style="italic", markup=False)
+    columns = [_Column(key, rows) for key in dict.fromkeys(key for row in rows for key in row)]
+    for part in _parts(columns, width):
+        room = width - _frame(part)
+        table = rich.table.Table()
+        for column, size in zip(part, _sizes(part, room), strict=True):
+            justify: Any = "right" if column.numeric else "left"
+            table.add_column("\n".join(_wrap(column.head, size, 0)), width=size, justify=justify, no_wrap=True)
+            column.wrapped = ["\n".join(_wrap(cell, size)) for cell in column.cells]
+        for cells in zip(*(column.wrapped for column in part), strict=True):
+            table.add_row(*map(rich.text.Text, cells))
+        console.print(table)
+
+
+class _Column:
+    """A column of a table: its head and its cells as they are printed."""
+
+    def __init__(self, key: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        values = [row.get(key) for row in rows]
+        self.head = key
+        self.numeric = all(isinstance(value, int | float | None) for value in values)
+        self.cells = [_cell(value) for value in values]
+        self.wrapped: list[str] = []
+        self.most = max(map(len, (key, *self.cells)))
+        pieces = [piece for word in key.split() for piece in _pieces(word, 0)]
+        pieces += [piece for cell in self.cells for word in cell.split() for piece in _pieces(word)]
+        self.least = max(map(len, pieces), default=0)
+
+
+def _parts(columns: Sequence[_Column], width: int) -> list[list[_Column]]:
+    """Columns of each table: one if all fit into the width, else several that begin with those that tell rows apart.
+
+    Of these, the first ones that are words, stay as many as leave room for the widest of the others.
+    """
+    leading = list(itertools.takewhile(lambda column: not column.numeric, columns[:-1]))
+    for count in range(1, len(leading)):
+        if len(set(zip(*(column.cells for column in leading[:count]), strict=True))) == len(leading[0].cells):
+            leading = leading[:count]
+            break
+    others = columns[len(leading) :]
+    while leading and any(_least([*leading, column]) > width for column in others):
+        others = [leading.pop(), *others]
+    parts = [list(leading)]
+    for column in others:
+        if len(parts[-1]) > len(leading) and _least([*parts[-1], column]) > width:
+            parts.append(list(leading))
+        parts[-1].append(column)
+    return parts
+
+
+def _frame(columns: Sequence[_Column]) -> int:
+    """Characters of a line that are borders."""
+    return 3 * len(columns) + 1
+
+
+def _least(columns: Sequence[_Column]) -> int:
+    """Characters of a line in which no word is broken."""
+    return _frame(columns) + sum(column.least for column in columns)
+
+
+def _sizes(columns: Sequence[_Column], room: int) -> list[int]:
+    """Widths of columns: what the longest word needs, and of what is left always one more to whom it is the narrowest.
+
+    Only a single column that is wider than the room gets less than its longest word.
+    """
+    sizes = [min(column.least, room) for column in columns]
+    for _ in range(room - sum(sizes)):
+        wanting = [i for i, column in enumerate(columns) if sizes[i] < column.most]
+        if not wanting:
+            break
+        sizes[min(wanting, key=lambda i: sizes[i] / columns[i].most)] += 1
+    return sizes
+
+
+_WHOLE = 30
+"""Letters up to which a name or a path stays whole."""
+
+
+def _pieces(word: str, whole: int = _WHOLE) -> list[str]:
+    """What is not to be broken: a word; one longer than `whole` may go on behind a ``_`` or ``/`` between names."""
+    return re.split(r"(?<=[A-Za-z0-9][_/])(?=[A-Za-z])", word) if len(word) > whole else [word]
+
+
+def _wrap(text: str, width: int, whole: int = _WHOLE) -> list[str]:
+    """Lines of a text; a piece that is longer than a line by itself is cut, without which its end would be lost."""
+    lines = [""]
+    for word in text.split():
+        gap = " " if lines[-1] else ""
+        if len(lines[-1]) + len(gap) + len(word) > width and lines[-1]:
+            lines.append("")
+            gap = ""
+        for piece in _pieces(word, min(whole, width)):
+            if len(lines[-1]) + len(gap) + len(piece) > width and lines[-1]:
+                lines.append("")
+                gap = ""
+            while len(piece) > width:
+                lines[-1], piece = piece[:width], piece[width:]
+                lines.append("")
+            lines[-1] += gap + piece
+            gap = ""
+    return lines
 
 
 def _cell(value: Any) -> str:
     if value is None:
         return ""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:.4g}" if abs(value) < 1e4 or not math.isfinite(value) else f"{value:.0f}"
+    return str(value)
 
 
 def progress(items: Iterable[_T], description: str, total: int | None = None) -> Iterable[_T]:

@@ -7,6 +7,9 @@ import numpy as np
 
 from golden.common import files
 
+FEWEST = 16
+"""Images below which the distance of `frechet` says nothing: of two it falls as they get worse."""
+
 _WINDOW = 7
 _RANGE = 2.0
 

@@ -34,6 +34,7 @@ def test_rows(tmp_path):
             *("found", "frechet", "drift", "seconds", "time_ratio"),
         ]
         assert row["steps"] == 3 and row["images"] == 2 and len(row["drift"]) == 3
+        assert row["frechet"] is None  # of two images the distance falls as they get worse
         if row["method"] == "dense":
             assert row["psnr_mean"] is None and row["psnr_min"] is None and row["drift"] == [None] * 3
             assert row["ssim_mean"] == 1 and row["agreement"] == 1
@@ -50,8 +51,8 @@ def test_what_is_measured_is_the_distance_to_the_dense_images(tmp_path, monkeypa
     from golden.diffusion.differential.configuration import CONFIGURATIONS
     from golden.diffusion.differential.run import Run
 
-    network, labels = zoo.load("unet"), np.array([3, 8, 1])
-    steps = [step.image for step in ddim(network, noise(network, 7, 3), labels, 4)]
+    network, labels = zoo.load("unet"), np.arange(16) % 10  # as many as the Frechet distance needs
+    steps = [step.image for step in ddim(network, noise(network, 7, 16), labels, 4)]
 
     def late(network, configuration, given, count, *, seed, sampler, guidance, track, exact=False):
         dense = configuration.flow == "dense"
@@ -60,7 +61,7 @@ def test_what_is_measured_is_the_distance_to_the_dense_images(tmp_path, monkeypa
 
     monkeypatch.setattr(compare, "run", late)
     (row,) = compare.rows(network, {"late": CONFIGURATIONS["raw-int8"][1]}, labels, 4, seed=7)
-    each = [10 * np.log10(4 / np.mean((steps[2][i] - steps[3][i]).astype(float) ** 2)) for i in range(3)]
+    each = [10 * np.log10(4 / np.mean((steps[2][i] - steps[3][i]).astype(float) ** 2)) for i in range(16)]
     assert row["psnr_mean"] == pytest.approx(np.mean(each)) and row["psnr_min"] == pytest.approx(min(each))
     assert row["drift"][0] is None and row["drift"][2] == pytest.approx(quality.psnr(steps[1], steps[2]).mean())
     assert row["found"] == np.mean(zoo.classify(steps[2]) == labels)
