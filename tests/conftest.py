@@ -7,7 +7,8 @@ import pytest
 
 # The matrices here are small: a thread of OpenBLAS on every core only waits, all the longer the more tests run at once.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-
+# Tables as they are where there is no terminal, whoever starts the tests.
+os.environ["COLUMNS"] = "160"
 
 @pytest.fixture
 def fresh_seed(record_property):
