@@ -10,6 +10,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 # Tables as they are where there is no terminal, whoever starts the tests.
 os.environ["COLUMNS"] = "160"
 
+
 @pytest.fixture
 def fresh_seed(record_property):
     """A seed that differs from run to run; printed, and repeated by the environment's DRIFTLESS_SEED."""

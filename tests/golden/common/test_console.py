@@ -13,10 +13,8 @@ WIDTHS = (80, 100, 120, 160)
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-def test_random_tables(capsys, monkeypatch, width):
-    seed = random.randrange(10**6)
-    print("seed", seed)
-    choose = random.Random(seed)
+def test_random_tables(capsys, monkeypatch, fresh_seed, width):
+    choose = random.Random(fresh_seed)
     for _ in range(20):
         heads = [f"{choose.choice(('bits', 'memory_read_bytes', 'of dense', 'x'))} {i}" for i in range(12)]
         kinds = [choose.choice(("word", "number", "mixed", "text")) for _ in heads]
