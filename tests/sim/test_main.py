@@ -38,7 +38,7 @@ def type_in(capsys, *arguments: str) -> tuple[int, str, str]:
         ),
         (["layer", "--steps", "5"], "Error: Steps must be a half-open range A:B, not '5'"),
         (["layer", "--plot", "x.pdf"], "Error: Picture must be a .png in a folder that exists, not 'x.pdf'"),
-        (["layer", "--layer", "down1.block.norm1"], "Error: Layer must be a convolution, not the group_norm "),
+        (["layer", "--layer", "down1.block.norm1"], "Error: Layer must be a convolution, not the norm "),
         (
             ["layer", "--set", "mask_operand=values"],
             "Error: mask_operand must be digits for a layer run, not values",

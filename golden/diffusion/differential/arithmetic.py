@@ -377,9 +377,9 @@ class FloatArithmetic(Arithmetic):
 
         The mean of an RMS norm counts as 0 (numerics 13.2).
         """
-        shape = (len(value), layer.groups) if layer.kind == "group_norm" else value.shape[:-1]
+        shape = layer.sets(value.shape)
         rows = value.reshape(int(np.prod(shape)), -1).astype(np.float64)
-        mean = np.zeros(len(rows)) if layer.kind == "rms_norm" else rows.mean(axis=1)
+        mean = rows.mean(axis=1) if layer.centred else np.zeros(len(rows))
         variance = np.einsum("ij,ij->i", rows, rows) / rows.shape[1] - mean * mean
         return mean.reshape(shape), (variance + np.float64(np.float32(layer.epsilon))).reshape(shape)
 
@@ -388,17 +388,16 @@ class FloatArithmetic(Arithmetic):
         z = value.reshape(mean.size, -1) - mean.reshape(-1, 1)
         z *= reciprocal.reshape(-1, 1)
         z = z.reshape(value.shape)
-        shape = (-1, 1, 1) if layer.kind == "group_norm" else (-1,)
-        if hasattr(layer, "weight"):
-            z *= layer.weight.reshape(shape)
-        if hasattr(layer, "bias"):
-            z += layer.bias.reshape(shape)
+        if layer.weight is not None:
+            z *= layer.per_channel(layer.weight, value.ndim)
+        if layer.bias is not None:
+            z += layer.per_channel(layer.bias, value.ndim)
         return z
 
     def divided(self, layer: Layer, delta: np.ndarray, deviation: np.ndarray) -> np.ndarray:
         """A norm of deltas."""
         z = delta.reshape(deviation.size, -1) * (np.float32(1) / deviation).reshape(-1, 1)
         z = z.reshape(delta.shape)
-        if hasattr(layer, "weight"):
-            z *= layer.weight.reshape((-1, 1, 1) if layer.kind == "group_norm" else (-1,))
+        if layer.weight is not None:
+            z *= layer.per_channel(layer.weight, delta.ndim)
         return z

@@ -377,9 +377,7 @@ class ExactArithmetic(Arithmetic):
         rows, exponent = _rows(layer, value)
         sets = np.broadcast_to(np.arange(len(rows))[:, None], rows.shape)
         gamma, beta = (_factors(layer, name, value, rows.shape) for name in ("weight", "bias"))
-        norm = Norm(
-            sets, 1.0 if gamma is None else gamma, 0.0 if beta is None else beta, layer.epsilon, _centred(layer)
-        )
+        norm = Norm(sets, 1.0 if gamma is None else gamma, 0.0 if beta is None else beta, layer.epsilon, layer.centred)
         return normalise(rows, np.zeros(rows.shape, np.bool_), norm, exponent)[0].reshape(value.shape)
 
     def divided(self, layer: Layer, delta: np.ndarray, deviation: np.ndarray) -> np.ndarray:
@@ -599,11 +597,6 @@ def _joint(patterns: np.ndarray, grouping: Grouping, parameters: Parameters, wid
     )
 
 
-def _centred(layer: Layer) -> bool:
-    """Whether a norm takes the mean away."""
-    return layer.kind != "rms_norm"
-
-
 def _rows(layer: Layer, value: np.ndarray) -> tuple[np.ndarray, int]:
     """State as integers, a row for each statistics set, and the exponent of their unit: the coarsest that holds all."""
     units = value.astype(np.float64) * 2.0**EXPONENT_BIAS
@@ -615,17 +608,13 @@ def _rows(layer: Layer, value: np.ndarray) -> tuple[np.ndarray, int]:
     integers >>= shift
     if not formats.fits(integers, 31):
         raise ValueError(f"Norm {layer.name!r} must read states of at most 31 bits over all parts of a concatenation")
-    sets = len(value) * layer.groups if layer.kind == "group_norm" else math.prod(value.shape[:-1])
+    sets = math.prod(layer.sets(value.shape))
     return integers.reshape(sets, -1), shift - EXPONENT_BIAS
 
 
 def _factors(layer: Layer, name: str, value: np.ndarray, shape: tuple[int, ...]) -> np.ndarray | None:
     """Scale or shift of a norm for each element of its rows; None if it has none."""
-    factor = getattr(layer, name, None)
+    factor = getattr(layer, name)
     if factor is None:
         return None
-    if layer.kind == "group_norm":
-        factor = np.broadcast_to(factor[:, None], (len(factor), math.prod(value.shape[2:])))
-        factor = np.broadcast_to(factor.reshape(1, -1), (len(value), factor.size))
-        return factor.reshape(shape)
-    return np.broadcast_to(factor, shape)
+    return np.broadcast_to(layer.per_channel(factor, value.ndim), value.shape).reshape(shape)

@@ -21,7 +21,7 @@ __all__ = ["ACTIVATIONS", "NORMS", "Calibration", "Profile", "calibrate", "main_
 ACTIVATIONS = ("relu", "silu", "gelu", "erf_gelu")
 """Kinds that a mask can stand for."""
 
-NORMS = ("group_norm", "layer_norm", "affine_layer_norm", "rms_norm")
+NORMS = ("norm",)
 """Kinds that divide by a deviation."""
 
 

@@ -16,21 +16,17 @@ from golden.diffusion.layers.combine import Add, AddChannel, AddConstant, Concat
 from golden.diffusion.layers.conditioning import Embedding, TimeEncoding
 from golden.diffusion.layers.contraction import Convolution, CornerConvolution, Linear, MatMul
 from golden.diffusion.layers.move import Move
-from golden.diffusion.layers.norm import GroupNorm, LayerNorm
+from golden.diffusion.layers.norm import Norm
 from golden.diffusion.layers.pointwise import GELU, ErfGELU, ReLU, SiLU, Softmax
 from golden.diffusion.layers.pooling import AveragePool, Mean
 from golden.diffusion.layers.scale import Gate, Modulate, Multiply, Rotary
-from golden.diffusion.layers.scaled_norm import AffineLayerNorm, RMSNorm
 
 KINDS: Sequence[type[Layer]] = (
     Convolution,
     CornerConvolution,
     Linear,
     MatMul,
-    GroupNorm,
-    LayerNorm,
-    AffineLayerNorm,
-    RMSNorm,
+    Norm,
     ReLU,
     SiLU,
     GELU,

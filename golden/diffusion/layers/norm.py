@@ -1,74 +1,79 @@
-"""Normalisations with current statistics."""
+"""Normalisation by the statistics of the value itself."""
 
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
-from golden.diffusion.layers.base import Layer, Role, Weighted
+from golden.diffusion.layers.base import Layer, Role, Shape
 
 
 @dataclass(frozen=True, eq=False)
-class GroupNorm(Weighted):
-    """Normalise every group of channels of an image to mean 0 and variance 1, then scale and shift each channel.
+class Norm(Layer):
+    """Normalise sets of elements to mean 0 and variance 1, then scale and shift each channel.
+
+    ==============  ================================================  ========  =========
+    norm            a set                                             `groups`  `centred`
+    ==============  ================================================  ========  =========
+    ``GroupNorm``   neighbouring channels of one item, all positions  1 or more  True
+    ``LayerNorm``   all channels of one token, the last axis          0          True
+    ``RMSNorm``     as of a ``LayerNorm``                             0          False
+    ==============  ================================================  ========  =========
+
+    Sources: Wu and He, *Group normalization*, 2018; Ba et al., *Layer normalization*, 2016; Zhang and Sennrich, *Root
+    mean square layer normalization*, 2019 (of queries and keys it is QK-norm).
 
     Parameters
     ----------
-    weight, bias : float32 (channels,)
-        Scale and shift.
+    weight, bias : float32 (channels,) or None
+        Scale and shift; None: 1 and 0.
     groups : int
-        Number of groups; neighbouring channels share one.
+        Groups of channels, axis 1; 0: each vector along the last axis is a set.
     epsilon : float
         Added to the variance.
+    centred : bool
+        Take the mean away; otherwise it counts as 0, and the variance is the mean square.
     """
 
-    groups: int = 1
+    weight: np.ndarray | None = None
+    bias: np.ndarray | None = None
+    groups: int = 0
     epsilon: float = 1e-5
-    kind: ClassVar[str] = "group_norm"
+    centred: bool = True
+    kind: ClassVar[str] = "norm"
     role: ClassVar[Role] = Role.NORM
 
-    def __call__(self, x: np.ndarray) -> np.ndarray:
-        """Normalise images ``(batch, channels, height, width)`` with their own statistics."""
-        return self.normalised(x, *self.statistics(x))
+    def sets(self, shape: Shape) -> Shape:
+        """Of a value's shape, that of its statistics: ``(batch, groups)``, or all but the last axis."""
+        return (shape[0], self.groups) if self.groups else shape[:-1]
 
-    def normalised(self, x: np.ndarray, mean: np.ndarray, deviation: np.ndarray) -> np.ndarray:
-        """Normalise with the given statistics."""
-        scale = self.weight.reshape(self.groups, -1) / deviation[:, :, None]
-        shift = self.bias.reshape(self.groups, -1) - mean[:, :, None] * scale
-        return x * scale.reshape(len(x), -1, 1, 1) + shift.reshape(len(x), -1, 1, 1)
+    def rows(self, x: np.ndarray) -> np.ndarray:
+        """Elements of each set along the last axis, ``(*sets, elements)``."""
+        return x.reshape(*self.sets(x.shape), -1)
 
-    def statistics(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and standard deviation (with `epsilon` under the root) of each group, both ``(batch, groups)``."""
-        grouped = x.reshape(len(x), self.groups, -1)
-        mean = grouped.mean(axis=2)
-        variance = np.square(grouped - mean[:, :, None]).mean(axis=2)
-        return mean, np.sqrt(variance + np.float32(self.epsilon))
-
-
-@dataclass(frozen=True, eq=False)
-class LayerNorm(Layer):
-    """Normalise the last axis to mean 0 and variance 1, without scale and shift of its own (adaLN gives them).
-
-    Parameters
-    ----------
-    epsilon : float
-        Added to the variance.
-    """
-
-    epsilon: float = 1e-6
-    kind: ClassVar[str] = "layer_norm"
-    role: ClassVar[Role] = Role.NORM
-
-    def __call__(self, x: np.ndarray) -> np.ndarray:
-        """Normalise ``(..., channels)`` with its own statistics."""
-        return self.normalised(x, *self.statistics(x))
-
-    def normalised(self, x: np.ndarray, mean: np.ndarray, deviation: np.ndarray) -> np.ndarray:
-        """Normalise with the given statistics."""
-        return (x - mean[..., None]) / deviation[..., None]
+    def per_channel(self, factor: np.ndarray, ndim: int) -> np.ndarray:
+        """Scale or shift, ready to be broadcast against a value of so many axes."""
+        return factor.reshape(-1, *[1] * (ndim - 2)) if self.groups else factor
 
     def statistics(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and standard deviation (with `epsilon` under the root) of each row, both without the last axis."""
-        mean = x.mean(axis=-1)
-        variance = np.square(x - mean[..., None]).mean(axis=-1)
+        """Mean and standard deviation (with `epsilon` under the root) of each set."""
+        rows = self.rows(x)
+        mean = rows.mean(axis=-1) if self.centred else np.zeros(rows.shape[:-1], x.dtype)
+        variance = np.square(rows - mean[..., None]).mean(axis=-1)
         return mean, np.sqrt(variance + np.float32(self.epsilon))
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        """Normalise ``(batch, channels, ...)``, or ``(..., channels)`` without groups."""
+        mean, deviation = self.statistics(x)
+        z = self.rows(x) - mean[..., None]
+        z /= deviation[..., None]
+        z = z.reshape(x.shape)
+        if self.weight is not None:
+            z *= self.per_channel(self.weight, x.ndim)
+        if self.bias is not None:
+            z += self.per_channel(self.bias, x.ndim)
+        return z
+
+    def parameters(self) -> dict[str, np.ndarray]:
+        """``weight`` and ``bias``, those there are."""
+        return {name: value for name in ("weight", "bias") if (value := getattr(self, name)) is not None}

@@ -112,14 +112,17 @@ class Builder:
         return self.linear(name, h, width_in * size**2, width_out)
 
     def group_norm(self, name: str, x: str, width: int, groups: int, epsilon: float = 1e-5) -> str:
-        """Append a GroupNorm."""
-        return self.add(kinds.GroupNorm, name, x, **self.affine(name, (width,)), groups=groups, epsilon=epsilon)
+        """Append a norm of groups of channels, with scale and shift of its own."""
+        return self.add(kinds.Norm, name, x, **self.affine(name, (width,)), groups=groups, epsilon=epsilon)
 
     def layer_norm(self, name: str, x: str, width: int, epsilon: float, affine: bool = False) -> str:
-        """Append a LayerNorm, with scale and shift of its own if `affine`."""
-        if affine:
-            return self.add(kinds.AffineLayerNorm, name, x, **self.affine(name, (width,)), epsilon=epsilon)
-        return self.add(kinds.LayerNorm, name, x, epsilon=epsilon)
+        """Append a norm of the last axis, with scale and shift of its own if `affine`."""
+        return self.add(kinds.Norm, name, x, **self.affine(name, (width,)) if affine else {}, epsilon=epsilon)
+
+    def rms_norm(self, name: str, x: str, width: int, epsilon: float = 1e-6) -> str:
+        """Append a norm of the last axis by its root mean square, with a scale of its own."""
+        weight = self.source(f"{name}.weight", (width,))
+        return self.add(kinds.Norm, name, x, weight=weight, epsilon=epsilon, centred=False)
 
     def activation(self, name: str, x: str, activation: str) -> str:
         """Append one of `ACTIVATIONS`."""

@@ -66,7 +66,7 @@ class _Builder(Builder):
         self.config = config
 
     def normal(self, name: str, x: str, shift: str, scale: str) -> str:
-        h = self.add(kinds.LayerNorm, f"{name}.norm", x)
+        h = self.layer_norm(f"{name}.norm", x, self.config.width, 1e-6)
         return self.add(kinds.Modulate, f"{name}.modulate", h, shift, scale)
 
     def block(self, name: str, x: str, condition: str) -> str:

@@ -126,8 +126,7 @@ class _STDiT(Builder):
                 for word, part in (("query", query), ("key", key), ("value", value))
             )
             query, key = (
-                self.add(kinds.RMSNorm, f"{name}.{norm}", part, weight=self.source(f"{name}.{norm}.weight", (wide,)))
-                for norm, part in (("q_norm", query), ("k_norm", key))
+                self.rms_norm(f"{name}.{norm}", part, wide) for norm, part in (("q_norm", query), ("k_norm", key))
             )
             if temporal:
                 query, key = (self.add(kinds.Rotary, f"{part}.rotary", part) for part in (query, key))

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from golden.common import files, names
+from golden.diffusion.layers import AddChannel, Norm, Role
 from golden.diffusion.networks import Network, Recorder
 from golden.diffusion.sampling import Denoiser, Given, Process, Sampler, Step, noise
 
@@ -47,13 +48,13 @@ class Recording:
         Of a convolution, otherwise 1. Padding is half the kernel, with zeros.
     followed_by : tuple of str
         Kinds of the layers after it, as long as each is the only reader, up to the first that needs a second value
-        other than a time shift: ("add_channel", "group_norm", "relu", "convolution") within a residual block.
+        other than a time shift: ("add_channel", "norm", "relu", "convolution") within a residual block.
     followed_by_names : tuple of str
         Their names.
     shift : array (S, B, out) or None
         The time embedding's shift of each channel, if "add_channel" follows: ``b(t)`` is ``bias + shift[t]``.
     norm_weight, norm_bias : arrays (out,) or None
-        Scale and shift of the "group_norm" that follows.
+        Scale and shift of the norm of groups that follows.
     norm_groups : int
         Its groups, 0 if none follows.
     norm_epsilon : float
@@ -216,7 +217,7 @@ def capture(
     if not 0 <= first < last <= steps:
         raise ValueError(f"Steps must be a half-open range within 0:{steps}, not {first}:{last}")
     chain = _chain(network, layer)
-    shift = next((link for link in chain if link.kind == "add_channel"), None)
+    shift = next((link for link in chain if isinstance(link, AddChannel)), None)
     recorder = Recorder([layer] if shift is None else [layer, shift.name])
     denoiser = Denoiser(network, given, guidance=guidance, executor=recorder)
     start = noise(network, seed, denoiser.conditioning.count)
@@ -245,7 +246,7 @@ def capture(
         output = output.astype(np.float16)
         if "weight" in parameters:  # exact: the weights of the zoo are stored as FP16
             parameters["weight"] = parameters["weight"].astype(np.float16)
-    norm = next((link for link in chain if link.kind == "group_norm"), None)
+    norm = next((link for link in chain if isinstance(link, Norm) and link.groups), None)
     return Recording(
         network=network.name,
         layer=layer,
@@ -276,10 +277,10 @@ def _chain(network: Network, layer: str) -> list:
     chain = []
     while len(consumers := network.consumers(layer)) == 1:
         (follower,) = consumers
-        if len(follower.inputs) > 1 and (follower.kind != "add_channel" or follower.inputs[0] != layer):
+        if len(follower.inputs) > 1 and (not isinstance(follower, AddChannel) or follower.inputs[0] != layer):
             break
         chain.append(follower)
         layer = follower.name
-        if follower.kind in ("convolution", "linear"):
+        if follower.role is Role.PRODUCT:
             break
     return chain

@@ -96,16 +96,16 @@ def _evaluate(layer: Layer, parameters: Mapping[str, torch.Tensor], values: list
             return F.conv2d(x, parameters["weight"], parameters["bias"], stride=layer.stride, padding=pad)
         case "linear":
             return F.linear(x, parameters["weight"], parameters["bias"])
-        case "group_norm":
+        case "norm" if layer.groups:
             return F.group_norm(x, layer.groups, parameters["weight"], parameters["bias"], layer.epsilon)
+        case "norm":
+            return F.layer_norm(x, x.shape[-1:], eps=layer.epsilon)
         case "relu":
             return F.relu(x)
         case "silu":
             return F.silu(x)
         case "gelu":
             return F.gelu(x, approximate="tanh")
-        case "layer_norm":
-            return F.layer_norm(x, x.shape[-1:], eps=layer.epsilon)
         case "softmax":
             return F.softmax(x, dim=-1)
         case "matmul":

@@ -46,7 +46,7 @@ def attention_network(seed=2, constant=False):
         weight, bias = rng.standard_normal((wide_out, wide_in)), rng.standard_normal(wide_out)
         return layers.Linear(name, (source,), weight=f32(weight * 0.4), bias=f32(bias * 0.1))
 
-    found = [layers.LayerNorm("norm", ("image",)), linear("query", "norm")]
+    found = [layers.Norm("norm", ("image",), epsilon=1e-6), linear("query", "norm")]
     if constant:
         found += [
             layers.Embedding("table", ("label",), weight=f32(rng.standard_normal((10, 6)))),
@@ -87,10 +87,10 @@ def normed(kind, seed=0):
     rng = np.random.default_rng(seed)
     scale, shift = f32(rng.uniform(0.5, 1.5, 6)), f32(rng.standard_normal(6) * 0.3)
     norm = {
-        "group_norm": lambda: layers.GroupNorm("norm", ("first",), weight=scale, bias=shift, groups=2),
-        "layer_norm": lambda: layers.LayerNorm("norm", ("first",)),
-        "affine_layer_norm": lambda: layers.AffineLayerNorm("norm", ("first",), weight=scale, bias=shift),
-        "rms_norm": lambda: layers.RMSNorm("norm", ("first",), weight=scale),
+        "group_norm": lambda: layers.Norm("norm", ("first",), weight=scale, bias=shift, groups=2),
+        "layer_norm": lambda: layers.Norm("norm", ("first",), epsilon=1e-6),
+        "affine_layer_norm": lambda: layers.Norm("norm", ("first",), weight=scale, bias=shift),
+        "rms_norm": lambda: layers.Norm("norm", ("first",), weight=scale, epsilon=1e-6, centred=False),
     }[kind]()
     image = kind == "group_norm"
 
@@ -117,8 +117,8 @@ def normalised(network, y, deviation, *, centred=True, shifted=True):
         mean = 0
     z = ((sets - mean) / np.asarray(deviation)[..., None]).reshape(y.shape)
     shape = (-1, 1, 1) if network.name == "group_norm" else (-1,)
-    z = z * getattr(norm, "weight", np.ones(6)).reshape(shape)
-    return z + getattr(norm, "bias", np.zeros(6)).reshape(shape) if shifted else z
+    z = z * (1 if norm.weight is None else norm.weight.reshape(shape))
+    return z + (0 if norm.bias is None else norm.bias.reshape(shape)) if shifted else z
 
 
 def deviation_of(network, y):

@@ -16,9 +16,9 @@ from golden.diffusion.differential.quantise import Grouping, weight_numbers
 from golden.diffusion.differential.run import executor, run
 from golden.diffusion.layers import (
     Convolution,
-    LayerNorm,
     Linear,
     MatMul,
+    Norm,
 )
 from golden.diffusion.networks import DiTConfig, Network, UNetConfig, dit, initial, stored, unet
 from golden.diffusion.sampling import ddim, noise
@@ -292,7 +292,7 @@ def test_each_primitive_within_its_bound(name, method):
 
 @pytest.mark.parametrize(
     "wrong",
-    ["grid", "quantise", "add", "product", "matmul", "scaled", "outputs", "softmax", "group_norm", "silu"]
+    ["grid", "quantise", "add", "product", "matmul", "scaled", "outputs", "softmax", "norm", "silu"]
     + ["change", "sloped"],
 )
 def test_a_wrong_rounding_is_seen(wrong):
@@ -483,7 +483,7 @@ def test_values_that_are_no_state_are_refused():
     with pytest.raises(ValueError, match=r"^Values must be finite in exact arithmetic"):
         exact.grid(np.array([np.nan]), STATE)
     with pytest.raises(ValueError, match=r"^Norm 'norm' must read a state, not values between its units$"):
-        exact.near(LayerNorm("norm", ("y",)), [np.full((1, 4), 1e-9, np.float32)])
+        exact.near(Norm("norm", ("y",)), [np.full((1, 4), 1e-9, np.float32)])
 
 
 def test_a_run_can_be_exact():

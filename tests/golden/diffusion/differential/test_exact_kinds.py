@@ -63,9 +63,7 @@ def fractions(values):
 OF_KIND = {
     "convolution": {"weight": np.ones((4, 4, 1, 1)), "bias": np.ones(4)},
     "linear": {"weight": np.ones((4, 4)), "bias": np.ones(4)},
-    "group_norm": {"weight": np.ones(4), "bias": np.ones(4), "groups": 2},
-    "affine_layer_norm": {"weight": np.ones(4), "bias": np.ones(4)},
-    "rms_norm": {"weight": np.ones(4)},
+    "norm": {"weight": np.ones(4), "bias": np.ones(4), "groups": 2},
     "add_constant": {"table": np.ones(4)},
     "move": {"pattern": "b c h w -> b (h w) c"},
     "embedding": {"weight": np.ones((4, 4))},
@@ -144,7 +142,7 @@ def test_the_exact_gelu_of_every_half():
 def test_rms_norm_against_fractions():
     rng = np.random.default_rng(2)
     arithmetic, weight = exact(), rng.standard_normal(11).astype(np.float32)
-    layer = layers.RMSNorm("layer", ("x",), weight=weight, epsilon=1e-3)
+    layer = layers.Norm("layer", ("x",), weight=weight, epsilon=1e-3, centred=False)
     y = states(rng, (2, 3, 11))
     y[1, 2] = 0
     found = arithmetic.near(layer, [y])
@@ -207,7 +205,7 @@ def test_a_norm_can_read_a_mean():
     rng = np.random.default_rng(4)
     found = [
         layers.AveragePool("layer", ("x",), factor=3),
-        layers.GroupNorm("norm", ("layer",), np.ones(4, np.float32), np.zeros(4, np.float32), groups=2),
+        layers.Norm("norm", ("layer",), np.ones(4, np.float32), np.zeros(4, np.float32), groups=2),
     ]
     network = Network("one", {"x": (4, 6, 6)}, found, {})
     configuration = Configuration(machine=MACHINE)

@@ -66,7 +66,7 @@ def network():
 
     found = [
         linear("first", "image"),
-        layers.LayerNorm("norm", ("first",)),
+        layers.Norm("norm", ("first",), epsilon=1e-6),
         linear("query", "norm"),
         linear("key", "norm"),
         linear("value", "norm"),

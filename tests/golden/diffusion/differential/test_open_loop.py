@@ -55,7 +55,7 @@ def chain(function="relu", seed=0, average=False):
     scale, shift = f32(rng.uniform(0.5, 1.5, 6)), f32(rng.standard_normal(6) * 0.3)
     found = [
         convolution("first", "image", 5, 6),
-        layers.GroupNorm("norm", ("first",), weight=scale, bias=shift, groups=2),
+        layers.Norm("norm", ("first",), weight=scale, bias=shift, groups=2),
         kind("act", ("norm",)),
         convolution("second", "act", 6, 3),
     ]

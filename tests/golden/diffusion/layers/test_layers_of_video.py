@@ -45,7 +45,7 @@ def test_erf_gelu_and_multiply(rng):
 
 def test_affine_layer_norm(rng):
     x, weight, bias = values(rng, 2, 5, 6) * 3 + 1, values(rng, 6), values(rng, 6)
-    layer = layers.AffineLayerNorm("n", ("x",), weight, bias, epsilon=0.1)
+    layer = layers.Norm("n", ("x",), weight, bias, epsilon=0.1)
     normal = [[(row - row.mean()) / math.sqrt(row.astype(float).var() + 0.1) for row in item] for item in x]
     agree(layer, layer(x), np.array(normal) * weight + bias, x)
     assert layer.parameters().keys() == {"weight", "bias"}
@@ -53,7 +53,7 @@ def test_affine_layer_norm(rng):
 
 def test_rms_norm(rng):
     x, weight = values(rng, 2, 5, 6) * 3 + 1, values(rng, 6)
-    layer = layers.RMSNorm("n", ("x",), weight, epsilon=0.1)
+    layer = layers.Norm("n", ("x",), weight, epsilon=0.1, centred=False)
     rows = [[row / math.sqrt(sum(v * v for v in row.tolist()) / 6 + 0.1) * weight for row in item] for item in x]
     agree(layer, layer(x), rows, x)
     assert layer.parameters().keys() == {"weight"}

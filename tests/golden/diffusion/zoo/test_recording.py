@@ -21,7 +21,7 @@ def recorded():
 
 def test_shipped_recording_is_the_convolution_of_a_block(recorded):
     assert recorded.kind == "convolution" and recorded.weight.shape == (64, 64, 3, 3) and recorded.stride == 1
-    assert recorded.followed_by == ("add_channel", "group_norm", "relu", "convolution") and recorded.relu
+    assert recorded.followed_by == ("add_channel", "norm", "relu", "convolution") and recorded.relu
     assert recorded.total == 50
     assert recorded.steps.tolist() == list(range(50)) and recorded.timesteps.tolist() == list(range(980, -1, -20))
     assert recorded.inputs[0].shape == recorded.output.shape == (50, 1, 64, 8, 8)

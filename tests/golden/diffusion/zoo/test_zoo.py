@@ -35,9 +35,9 @@ def test_shipped_files_are_small():
 @pytest.mark.parametrize(
     "name, kinds",
     [
-        ("unet", {"convolution", "group_norm", "relu", "concat", "matmul", "softmax", "move"}),
-        ("unet-silu", {"convolution", "group_norm", "silu", "concat", "matmul", "softmax", "move"}),
-        ("dit", {"layer_norm", "modulate", "gate", "gelu", "matmul", "softmax", "move"}),
+        ("unet", {"convolution", "norm", "relu", "concat", "matmul", "softmax", "move"}),
+        ("unet-silu", {"convolution", "norm", "silu", "concat", "matmul", "softmax", "move"}),
+        ("dit", {"norm", "modulate", "gate", "gelu", "matmul", "softmax", "move"}),
     ],
 )
 def test_networks_are_what_the_readme_says(name, kinds):
