@@ -17,7 +17,7 @@ from golden.common import console, files
 from golden.diffusion import zoo
 from golden.diffusion.cost import traffic
 from golden.diffusion.cost.areas import read as read_areas
-from golden.diffusion.differential.configuration import Configuration
+from golden.diffusion.differential.method import Method
 from golden.diffusion.differential.profile import calibrate
 from golden.diffusion.differential.reuse import cached_run
 from golden.diffusion.differential.run import Run, run
@@ -34,7 +34,7 @@ METHODS = "paper,closed-int3,closed-int4,raw-int8,raw-int8-tensor"
 
 def rows(
     network: Network,
-    methods: Mapping[str, Configuration],
+    methods: Mapping[str, Method],
     given: Given,
     steps: int,
     *,
@@ -51,7 +51,7 @@ def rows(
     ----------
     network, given, steps, seed, sampler, guidance :
         As for `golden.diffusion.differential.run.run`.
-    methods : mapping of str to Configuration
+    methods : mapping of str to Method
         What to compare, by name.
     exact : bool
         Whether methods give the machine's bits; dense stays binary32.
@@ -81,14 +81,14 @@ def rows(
     how = {"seed": seed, "sampler": sampler, "guidance": guidance}
     # once for all; and what the first run pays for memory, no method does
     calibrate(network, steps, given=given, sampler=sampler, guidance=guidance)
-    dense, dense_seconds = _timed(network, Configuration(flow="dense"), given, steps, how, track("dense"))
+    dense, dense_seconds = _timed(network, Method(flow="dense"), given, steps, how, track("dense"))
     images = dense.images
     peak = 2.0 if sampler.clip else float(np.ptp(images))
     similar = sampler.clip and images.ndim == 4 and min(images.shape[2:]) >= 7
     judged = _judged(network, given, images)
     found = []
-    for name, configuration in methods.items():
-        own, seconds = _timed(network, configuration, given, steps, how | {"exact": exact}, track(name), caching)
+    for name, method in methods.items():
+        own, seconds = _timed(network, method, given, steps, how | {"exact": exact}, track(name), caching)
         psnr = quality.psnr(own.images, images, peak)
         found.append(
             {
@@ -134,7 +134,7 @@ def _judged(
 
 def _timed(
     network: Network,
-    configuration: Configuration,
+    method: Method,
     given: Given,
     steps: int,
     how: dict[str, Any],
@@ -143,9 +143,9 @@ def _timed(
 ) -> tuple[Run, float]:
     start = time.perf_counter()
     if caching is None:
-        result = run(network, configuration, given, steps, **how, track=track)
+        result = run(network, method, given, steps, **how, track=track)
     else:
-        result = cached_run(network, configuration, given, steps, **how, **caching, track=track)
+        result = cached_run(network, method, given, steps, **how, **caching, track=track)
     return result, time.perf_counter() - start
 
 
@@ -155,7 +155,7 @@ def _finite(value: float) -> float | None:
 
 def price(
     network: Network,
-    configuration: Configuration,
+    method: Method,
     name: str,
     steps: int,
     report: Sequence[Mapping[str, Any]] = (),
@@ -167,16 +167,16 @@ def price(
 
     Parameters
     ----------
-    network, configuration, name, steps, given :
+    network, method, name, steps, given :
         What is run, as in `rows`.
     report : sequence of mapping
         Areas.
     how :
         Sampler and guidance, as in `rows`.
     """
-    dense = configuration.flow == "dense"
-    notes = None if dense else measured(network, name, configuration, given, steps, **how)
-    return traffic.price(network, configuration, notes, report)
+    dense = method.flow == "dense"
+    notes = None if dense else measured(network, name, method, given, steps, **how)
+    return traffic.price(network, method, notes, report)
 
 
 def draw_prices(found: Sequence[Mapping[str, Any]], path: Path) -> None:

@@ -12,7 +12,7 @@ from golden.cli.subject import subject
 from golden.common import console, files
 from golden.diffusion import zoo
 from golden.diffusion.differential.allocation import STEPS, dealt, measure_gains
-from golden.diffusion.differential.configuration import configuration
+from golden.diffusion.differential.method import Method
 from golden.diffusion.differential.profile import calibrate
 
 __all__ = ["command"]
@@ -49,7 +49,7 @@ def command(
     if ship:
         _ship()
         return
-    how = configuration(method)
+    how = Method.named(method)
     if how.flow != "closed_loop" or not how.output_bits:
         raise ValueError(f"Method must be a closed loop with output_bits above 0, not {method!r}")
     options.writable(out, ".json")

@@ -13,8 +13,8 @@ import click
 import numpy as np
 
 from golden.common import files
-from golden.diffusion.differential.configuration import Configuration, configuration
 from golden.diffusion.differential.exact import check_exact
+from golden.diffusion.differential.method import Method
 from golden.diffusion.networks.graph import Network
 from golden.diffusion.sampling import deepcache
 
@@ -80,7 +80,7 @@ def steps(default: int = 50) -> Callable[..., Any]:
 
 def method(default: str) -> Callable[..., Any]:
     """Option ``--method`` of several methods."""
-    help = "Methods, comma separated: names of CONFIGURATIONS, or files that end in .json."
+    help = "Methods, comma separated: names of METHODS, or files that end in .json."
     return click.option("--method", "method", default=default, show_default=True, help=help)
 
 
@@ -210,20 +210,20 @@ def shift(text: str) -> tuple[float, float]:
     return down, right
 
 
-def methods(text: str, *, exact: bool = False) -> dict[str, Configuration]:
-    """Configurations of a comma-separated list, by name; a file goes by its name without ``.json``.
+def methods(text: str, *, exact: bool = False) -> dict[str, Method]:
+    """Methods of a comma-separated list, by name; a file goes by its name without ``.json``.
 
     Raises
     ------
     ValueError
         If one is unknown or stands twice, or is to be `exact` and has no such form.
     """
-    found: dict[str, Configuration] = {}
+    found: dict[str, Method] = {}
     for part in (part.strip() for part in text.split(",")):
         name = Path(part).stem if part.endswith(".json") else part
         if name in found:
             raise ValueError(f"Methods must have different names, not {name!r} twice")
-        found[name] = configuration(part)
+        found[name] = Method.named(part)
         if exact:
             try:
                 check_exact(found[name])

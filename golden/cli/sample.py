@@ -12,7 +12,7 @@ from golden.cli import options
 from golden.cli.subject import subject
 from golden.common import console, files
 from golden.diffusion import zoo
-from golden.diffusion.differential.configuration import Configuration
+from golden.diffusion.differential.method import Method
 from golden.diffusion.differential.profile import calibrate
 from golden.diffusion.differential.reuse import cached_denoiser
 from golden.diffusion.differential.run import executor
@@ -27,7 +27,7 @@ _BATCH = 25
 
 
 def denoiser(
-    configuration: Configuration,
+    method: Method,
     steps: int,
     sampler: Process | None = None,
     *,
@@ -43,8 +43,8 @@ def denoiser(
     def make(network: Network, given: Conditioning, *, guidance: float | None, executor: Any) -> Denoiser:
         if caching is not None:
             options = {"sampler": sampler, "guidance": guidance, "exact": exact, **caching}
-            return cached_denoiser(network, configuration, given, steps, **options)
-        how = _executor(network, configuration, steps, given, sampler, guidance, exact)
+            return cached_denoiser(network, method, given, steps, **options)
+        how = _executor(network, method, steps, given, sampler, guidance, exact)
         return Denoiser(network, given, guidance=guidance, executor=how)
 
     return make
@@ -52,7 +52,7 @@ def denoiser(
 
 def _executor(
     network: Network,
-    configuration: Configuration,
+    method: Method,
     steps: int,
     given: Conditioning,
     sampler: Process | None,
@@ -60,9 +60,9 @@ def _executor(
     exact: bool,
 ) -> Any:
     profile = None
-    if configuration.flow != "dense":
+    if method.flow != "dense":
         profile = calibrate(network, steps, given=given, sampler=sampler, guidance=guidance)
-    return executor(network, configuration, profile, exact=exact)
+    return executor(network, method, profile, exact=exact)
 
 
 @click.command("sample")
@@ -107,7 +107,7 @@ def command(
     caching = None if cache is None else cache.options(one.network, steps)
     total = steps * -(-count // _BATCH)
     found = {}
-    for name, configuration in methods.items():
+    for name, method in methods.items():
         title = "Sampling" if len(methods) == 1 else f"Sampling, {name}"
         found[name] = draw(
             one.network,
@@ -118,7 +118,7 @@ def command(
             track=lambda run, title=title: console.progress(run, title, total=total),
             sampler=one.sampler,
             guidance=guidance,
-            denoiser=denoiser(configuration, steps, one.sampler, exact=exact, caching=caching),
+            denoiser=denoiser(method, steps, one.sampler, exact=exact, caching=caching),
         )
     shown, columns, note = visible(np.concatenate(list(found.values())))
     sheets = {name: grid(part, columns) for name, part in zip(found, np.split(shown, len(found)), strict=True)}

@@ -9,8 +9,8 @@ import click
 from golden.cli import options
 from golden.cli.subject import subject
 from golden.common import console
-from golden.diffusion.differential.configuration import Configuration
 from golden.diffusion.differential.measure import Measure, Row
+from golden.diffusion.differential.method import Method
 from golden.diffusion.differential.reuse import cached_run
 from golden.diffusion.differential.run import run
 from golden.diffusion.networks.graph import Network
@@ -24,7 +24,7 @@ SIDES = ("inputs", "outputs")
 def measured(
     network: Network,
     name: str,
-    configuration: Configuration,
+    method: Method,
     given: Given,
     steps: int,
     *,
@@ -37,7 +37,7 @@ def measured(
 
     Parameters
     ----------
-    network, configuration, given, steps, seed, sampler, guidance :
+    network, method, given, steps, seed, sampler, guidance :
         As for `golden.diffusion.differential.run.run`.
     name : str
         Of the method.
@@ -49,14 +49,14 @@ def measured(
     ValueError
         If the method sends no digits.
     """
-    if configuration.flow == "dense":
+    if method.flow == "dense":
         raise ValueError(f"Method must send digits to be measured, not {name!r}, which is dense")
     title = f"{network.name}, {name}"
     options = {"seed": seed, "sampler": sampler, "guidance": guidance, "measured": True}
     options["track"] = lambda taken: console.progress(taken, title, total=steps)
     if caching is not None:
-        return cached_run(network, configuration, given, steps, **options, **caching).measure
-    return run(network, configuration, given, steps, **options).measure
+        return cached_run(network, method, given, steps, **options, **caching).measure
+    return run(network, method, given, steps, **options).measure
 
 
 def rows(network: Network, name: str, measure: Measure, by: str = "total") -> list[dict[str, Any]]:
@@ -175,8 +175,8 @@ def command(
     found, drawn = [], {}
     for one, given, caching in zip(subjects, asked, caches, strict=True):
         model, how = one.network, {"seed": seed, "sampler": one.sampler, "guidance": guidance, "caching": caching}
-        for name, configuration in methods.items():
-            notes = measured(model, name, configuration, given, steps, **how)
+        for name, method in methods.items():
+            notes = measured(model, name, method, given, steps, **how)
             found += rows(model, name, notes, by)
             drawn[name if len(subjects) == 1 else f"{model.name}, {name}"] = rows(model, name, notes, "step")
     title = f"{network}, {count} images, {steps} steps: shares of digits of pass 0, vectors, elements, groups; bits"

@@ -12,7 +12,7 @@ from golden.cli import options
 from golden.common import console, names
 from golden.diffusion import zoo
 from golden.diffusion.differential import reuse
-from golden.diffusion.differential.configuration import Configuration
+from golden.diffusion.differential.method import Method
 from golden.diffusion.networks.graph import Network
 from golden.diffusion.sampling.streaming import SimilarityFilter
 from golden.diffusion.zoo.moving import blend_video, digit_video
@@ -38,7 +38,7 @@ def videos(
 
 def rows(
     network: Network,
-    methods: Mapping[str, Configuration],
+    methods: Mapping[str, Method],
     video: np.ndarray,
     other: np.ndarray,
     label: int,
@@ -51,7 +51,7 @@ def rows(
     ----------
     network, label, timesteps, given
         As for `golden.diffusion.sampling.streaming.Stream`.
-    methods : mapping of str to Configuration
+    methods : mapping of str to Method
         What to compare, by name.
     video : float (frames, channels, side, side)
         Frames.

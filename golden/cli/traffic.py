@@ -17,7 +17,7 @@ from golden.diffusion.cost import traffic
 from golden.diffusion.cost.cambricon_d import CAMBRICON_D, PAPER, against_dense
 from golden.diffusion.cost.predict import multipliers, predict, total
 from golden.diffusion.cost.rates import Rates
-from golden.diffusion.differential.configuration import Configuration
+from golden.diffusion.differential.method import Method
 from golden.diffusion.networks import published
 from golden.diffusion.networks.graph import Network
 from golden.diffusion.sampling import Schedule
@@ -61,7 +61,7 @@ RIVALS = {
 
 
 def flows(
-    network: Network, methods: Mapping[str, tuple[Configuration, Rates]], *, batch: int = 1, by: str = "total"
+    network: Network, methods: Mapping[str, tuple[Method, Rates]], *, batch: int = 1, by: str = "total"
 ) -> list[dict[str, Any]]:
     """Bytes and cycles of one step.
 
@@ -69,7 +69,7 @@ def flows(
     ----------
     network : Network
         With or without weights.
-    methods : mapping of str to (Configuration, Rates)
+    methods : mapping of str to (Method, Rates)
         What to bill beside `RIVALS`.
     batch : int
         Images of the step.
@@ -85,8 +85,8 @@ def flows(
         ``macs``; ``cycles`` of arrays that all cost as much, see `equal_cost`; the rates.
     """
     table = {name: (flow, rates, PRESETS[DEFAULT_PRESET], "delta") for name, (flow, rates) in RIVALS.items()}
-    for name, (configuration, rates) in methods.items():
-        table[name] = (configuration.flow, rates, configuration.machine, configuration.attention)
+    for name, (method, rates) in methods.items():
+        table[name] = (method.flow, rates, method.machine, method.attention)
     found = []
     for name, (flow, rates, machine, attention) in table.items():
         loads = traffic.loads(network, batch, attention)
@@ -125,7 +125,7 @@ def equal_cost(parameters: Parameters) -> float:
 
 
 def published_rows(
-    methods: Mapping[str, tuple[Configuration, Rates]], chosen: Sequence[str] = tuple(CAMBRICON_D)
+    methods: Mapping[str, tuple[Method, Rates]], chosen: Sequence[str] = tuple(CAMBRICON_D)
 ) -> list[dict[str, Any]]:
     """The published table, and beside it what the cost model predicts for the published machine and for methods.
 
@@ -142,9 +142,9 @@ def published_rows(
         loads = traffic.loads(published.network(name), 2 if name in GUIDED else 1, "raw", modulated=True)
         flow, rates = RIVALS["Diffy"]
         cases = {"Diffy's dataflow": (flow, rates, PRESETS["paper"])}
-        for method, (configuration, own) in methods.items():
-            if configuration.flow != "dense":
-                cases[method] = (configuration.flow, own, configuration.machine)
+        for title, (method, own) in methods.items():
+            if method.flow != "dense":
+                cases[title] = (method.flow, own, method.machine)
         for machine, (flow, rates, parameters) in cases.items():
             speedup, moved = against_dense(loads, flow, rates, parameters)
             row = {"network": name, "machine": f"{machine}, predicted", "speedup": speedup, "traffic": moved}
@@ -155,7 +155,7 @@ def published_rows(
 def _rates(
     kindred: str,
     name: str,
-    configuration: Configuration,
+    method: Method,
     steps: int,
     joint: bool,
     given: Mapping[str, float],
@@ -169,11 +169,11 @@ def _rates(
     if len(bits) == 3:
         found = {}
         for network in targets:
-            own = {} if "passes" in given else traffic.passes(network, configuration, steps)
+            own = {} if "passes" in given else traffic.passes(network, method, steps)
             mean = sum(own.values()) / len(own) if own else 1.0
             found[network.name] = Rates(**{"passes": mean, **given}, by_passes=own, source="given")
         return found
-    notes = measured(zoo.load(kindred), name, configuration, np.array([3]), steps)
+    notes = measured(zoo.load(kindred), name, method, np.array([3]), steps)
     source = f"measured on {kindred}, {steps} steps" + (", but those given" if given else "")
     tables = {"input_bits": "by_input", "output_bits": "by_output", "passes": "by_passes"}
     changes = {**given, **{tables[field]: {} for field in given if field in tables}}
@@ -247,7 +247,7 @@ def command(
     wanted = tuple(CAMBRICON_D) if plot is not None else tuple(compared)
     networks = {one.name: (one, kindred) for one, kindred in targets}
     networks |= {name: (published.network(name), KINDRED["unet2d"]) for name in wanted if name not in networks}
-    rates: dict[str, dict[str, tuple[Configuration, Rates]]] = {name: {} for name in networks}
+    rates: dict[str, dict[str, tuple[Method, Rates]]] = {name: {} for name in networks}
     for kindred in dict.fromkeys(kindred for _, kindred in networks.values()):
         own = [one for one, kind in networks.values() if kind == kindred]
         for name, one in methods.items():

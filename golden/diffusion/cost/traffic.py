@@ -15,8 +15,8 @@ from golden.diffusion.cost import areas
 from golden.diffusion.cost.layer import LayerShape, Load
 from golden.diffusion.cost.predict import Cost, predict, total
 from golden.diffusion.cost.rates import Rates
-from golden.diffusion.differential.configuration import Configuration
 from golden.diffusion.differential.measure import Measure
+from golden.diffusion.differential.method import Method
 from golden.diffusion.differential.profile import main_values
 from golden.diffusion.layers import AddChannel, Layer, Role, Shape
 from golden.diffusion.networks.graph import Network
@@ -129,46 +129,39 @@ def _leaves_raw(network: Network, name: str, main: frozenset[str], attention: st
     return not readers
 
 
-def passes(network: Network, configuration: Configuration, steps: int) -> dict[str, float]:
-    """Clocks of a lane that every operand takes by the rules of a configuration, on average over the steps.
+def passes(network: Network, method: Method, steps: int) -> dict[str, float]:
+    """Clocks of a lane that every operand takes by the rules of a method, on average over the steps.
 
     All passes count, those included that no vector of a tensor needs.
     """
-    found = {}
-    main, c = main_values(network), configuration
-    entry = next(iter(network.inputs))
-    for source in dict.fromkeys(
+    main = main_values(network)
+    sent = (
         source
         for layer in network.layers
         if layer.name in main and layer.contracted
         for source in layer.inputs[: len(layer.contracted)]
         if source in main
-    ):
-        readers = tuple(layer.name for layer in network.consumers(source))
-        total = 0
-        for step in range(steps):
-            count = c.passes_of(step, steps, readers, first_layer=source == entry)
-            if c.refreshes(step):
-                count = max(count, c.first_passes)
-            total += count
-        found[source] = total / steps
-    return found
+    )
+    return {
+        source: sum(method.passes_of(network, source, step, steps) for step in range(steps)) / steps
+        for source in dict.fromkeys(sent)
+    }
 
 
-def step(network: Network, configuration: Configuration, rates: Rates) -> Cost:
+def step(network: Network, method: Method, rates: Rates) -> Cost:
     """Cost of one step of one image."""
-    table = loads(network, 1, configuration.attention)
-    return total(predict(load, configuration.flow, rates, configuration.machine) for load in table)
+    table = loads(network, 1, method.attention)
+    return total(predict(load, method.flow, rates, method.machine) for load in table)
 
 
 def price(
-    network: Network, configuration: Configuration, measure: Measure | None, report: Sequence[Mapping[str, Any]]
+    network: Network, method: Method, measure: Measure | None, report: Sequence[Mapping[str, Any]]
 ) -> dict[str, float | None]:
     """What a method costs, whatever its machine is.
 
     Parameters
     ----------
-    network, configuration : Network, Configuration
+    network, method : Network, Method
         What ran.
     measure : Measure
         Notes of it; None of the dense method.
@@ -182,6 +175,6 @@ def price(
         deltas in the smaller of stream and joint form), and ``area_cycles``: LUTs of a multiplier lane times the clocks
         that a multiply-accumulate keeps it (`Cost.work`); None if this very group is not in the report.
     """
-    whole = step(network, configuration, Rates() if measure is None else Rates.measured(measure, joint=True))
-    luts = areas.lane(report, None if configuration.flow == "dense" else configuration.machine)
+    whole = step(network, method, Rates() if measure is None else Rates.measured(measure, joint=True))
+    luts = areas.lane(report, None if method.flow == "dense" else method.machine)
     return {"link_bits": 32 * whole.ratio, "area_cycles": None if luts is None else luts * whole.work / whole.macs}

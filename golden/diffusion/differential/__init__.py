@@ -1,1 +1,1 @@
-"""Differential execution of whole networks: one executor for any network, step after step, under any configuration."""
+"""Differential execution of whole networks: one executor for any network, step after step, under any method."""

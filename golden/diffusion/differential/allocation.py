@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
-from golden.diffusion.differential.configuration import Configuration
+from golden.diffusion.differential.method import Method
 from golden.diffusion.differential.profile import Profile, calibrate, example
 from golden.diffusion.layers import Layer
 from golden.diffusion.networks.graph import Network, StatefulExecutor, dense, main_values
@@ -123,22 +123,22 @@ def output_bits(
     return {name: max(int(np.rint(bits + x - mean)), 1) for name, x in share.items()}
 
 
-def output_floors(network: Network, configuration: Configuration, profile: Profile) -> dict[str, int]:
+def output_floors(network: Network, method: Method, profile: Profile) -> dict[str, int]:
     """Least exponent of the output deltas of each product; ``s`` of its state at the least.
 
-    Without gains every layer gets one bit more than `Configuration.output_bits`: evenly dealt, about as good.
+    Without gains every layer gets one bit more than `Method.output_bits`: evenly dealt, about as good.
     """
     by_gain: dict[str, int] = {}
-    bits = configuration.output_bits
-    if configuration.output_allocation == "gain":
+    bits = method.output_bits
+    if method.output_allocation == "gain":
         by_gain = dealt(network, profile, bits)
         bits += 1
     floors = {}
     for name in _products(network):
-        own = configuration.output_bits_of(name)
+        own = method.output_bits_of(name)
         if own is None:
             own = by_gain.get(name, int(np.rint(bits)))
-        s = profile.state_exponent(name, configuration.machine.state_width)
+        s = profile.state_exponent(name, method.machine.state_width)
         floors[name] = profile.output_floor(name, own, s)
     return floors
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from golden.diffusion.differential.configuration import Configuration
+from golden.diffusion.differential.method import Method
 from golden.diffusion.differential.profile import NORMS
 from golden.diffusion.differential.quantise import (
     Grouping,
@@ -202,18 +202,18 @@ class FloatArithmetic(Arithmetic):
 
     Parameters
     ----------
-    configuration : Configuration
+    method : Method
         How a network is executed.
     dtype : type
         Of the products: float32, or float64, which holds nearly every sum exactly and takes twice the time.
     """
 
-    def __init__(self, configuration: Configuration, dtype: type = np.float32):
+    def __init__(self, method: Method, dtype: type = np.float32):
         self._dtype = dtype
-        self._configuration = configuration
-        self._machine = configuration.machine
-        self._half_state = configuration.flow == "diffy" or configuration.machine.state_format == "float16"
-        self._top = np.float32(2 ** (configuration.machine.state_width - 1) - 1)
+        self._method = method
+        self._machine = method.machine
+        self._half_state = method.flow == "diffy" or method.machine.state_format == "float16"
+        self._top = np.float32(2 ** (method.machine.state_width - 1) - 1)
         self._weights: dict[str, np.ndarray] = {}
 
     def grid(self, value: np.ndarray, s: int) -> np.ndarray:
@@ -247,7 +247,7 @@ class FloatArithmetic(Arithmetic):
         bias: np.ndarray | None = None,
     ) -> np.ndarray:
         """New state; FP16 state takes the terms one by one (numerics 11.2)."""
-        between = self._configuration.flow == "sign_mask"  # deltas may lie between units
+        between = self._method.flow == "sign_mask"  # deltas may lie between units
         total = held
         for term in terms or (delta,):
             if self._half_state:
@@ -329,12 +329,12 @@ class FloatArithmetic(Arithmetic):
         self, change: np.ndarray, layer: Layer, s: int, floor: int, *, scale: np.ndarray | None = None
     ) -> tuple[np.ndarray, Passes | None, Grouping]:
         """Products as they reach the state."""
-        configuration = self._configuration
+        method = self._method
         change = self.scaled(change, layer, scale)
         values, grouping, back = output_vectors(change, layer, self._machine.lanes)
-        if configuration.flow != "closed_loop":
+        if method.flow != "closed_loop":
             return (change if self._half_state else self.grid(change, s)), None, grouping
-        finer = configuration.output_width - self._machine.digit_width
+        finer = method.output_width - self._machine.digit_width
         result = quantise(values, grouping, self._machine, finer=finer, floor=floor, outliers=0)
         return back(result.values), result.shaped(back), grouping
 

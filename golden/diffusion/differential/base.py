@@ -6,8 +6,8 @@ Words: what depends on the network's first input is the *main* part, the rest is
 import functools
 
 from golden.diffusion.differential.arithmetic import Arithmetic, FloatArithmetic
-from golden.diffusion.differential.configuration import GENERAL, PATTERNS, Configuration, matches
 from golden.diffusion.differential.measure import Measure
+from golden.diffusion.differential.method import PATTERNS, Method, matches
 from golden.diffusion.differential.profile import Profile, main_values
 from golden.diffusion.differential.quantise import Grouping
 from golden.diffusion.layers import Layer
@@ -23,7 +23,7 @@ class Differential(StatefulExecutor):
     ----------
     network : Network
         To run.
-    configuration : Configuration
+    method : Method
         How.
     profile : Profile
         Of the network and the number of steps.
@@ -35,48 +35,41 @@ class Differential(StatefulExecutor):
     Raises
     ------
     ValueError
-        If a pattern of the configuration matches no layer that follows the network's first input; `GENERAL` may.
+        If a pattern of the method matches no layer that follows the network's first input.
     """
 
     def __init__(
         self,
         network: Network,
-        configuration: Configuration,
+        method: Method,
         profile: Profile,
         arithmetic: Arithmetic | None = None,
         measure: Measure | None = None,
     ):
         self._network = network
-        self._configuration = configuration
+        self._method = method
         self._profile = profile
-        self._arithmetic = arithmetic or FloatArithmetic(configuration)
+        self._arithmetic = arithmetic or FloatArithmetic(method)
         self._measure = measure
         self._main = main_values(network)
         self._input = next(iter(network.inputs))
         self._index = -1
         self._steps: int | None = profile.steps
         for member in PATTERNS:
-            for pattern in getattr(configuration, member):
+            for pattern in getattr(method, member):
                 layers = [layer for layer in network.layers if layer.name in self._main]
                 known = [layer.name for layer in layers if layer.contracted or member != "layer_output_bits"]
-                if pattern not in GENERAL and not matches(pattern, known):
+                if not matches(pattern, known):
                     raise ValueError(f"{member} must match a layer of network {network.name!r}, not {pattern!r}")
-
-    def _begin(self, index: int, steps: int | None) -> None:
-        """Take note of the step; the first one shows whether `step_passes` speaks of steps that there are."""
-        self._index, self._steps = index, steps
-        beyond = [step for step in self._configuration.step_passes if steps is not None and step >= steps]
-        if index == 0 and beyond:
-            raise ValueError(f"Key of step_passes must be in 0..{steps - 1}, not {beyond[0]}")
 
     def _exponent(self, name: str) -> int:
         """``s`` of a value's state."""
-        return self._profile.state_exponent(name, self._configuration.machine.state_width)
+        return self._profile.state_exponent(name, self._method.machine.state_width)
 
     def _grouping(self, source: str, axis: int, shape: tuple[int, ...]) -> Grouping:
         axis = axis if axis < 0 else axis - len(shape)
         segments = (self._pieces(source) if axis == -3 else ()) or (shape[axis],)
-        return Grouping(axis, segments, self._configuration.machine.lanes)
+        return Grouping(axis, segments, self._method.machine.lanes)
 
     def _segments(self, layer: Layer) -> tuple[int, ...]:
         """Channels of what a convolution reads a concatenation of; empty for everything else."""

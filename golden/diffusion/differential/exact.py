@@ -19,7 +19,7 @@ import numpy as np
 
 from golden import formats
 from golden.diffusion.differential.arithmetic import MEANS, MOVED, TABULATED, Arithmetic, output_vectors, tabulated
-from golden.diffusion.differential.configuration import Configuration
+from golden.diffusion.differential.method import Method
 from golden.diffusion.differential.profile import NORMS, Profile
 from golden.diffusion.differential.quantise import Grouping, Passes, quantise_tensor, weight_numbers
 from golden.diffusion.layers import Layer
@@ -41,15 +41,15 @@ SINGLE = ("relu", "add", "add_channel", "add_constant", "modulate", "gate", "mul
 """Kinds whose every operation is one of binary32, rounded, in the order in which the layer writes them."""
 
 
-def check_exact(configuration: Configuration) -> None:
-    """Refuse a configuration that has no exact form.
+def check_exact(method: Method) -> None:
+    """Refuse a method that has no exact form.
 
     Raises
     ------
     ValueError
         If the flow is dense.
     """
-    if configuration.flow == "dense":
+    if method.flow == "dense":
         raise ValueError("flow must be differential in exact arithmetic, not dense, which is binary32 by definition")
 
 
@@ -58,7 +58,7 @@ class ExactArithmetic(Arithmetic):
 
     Parameters
     ----------
-    configuration : Configuration
+    method : Method
         How a network is executed.
     profile : Profile
         Of the network: units of the states, and with them the windows of the accumulators.
@@ -66,31 +66,22 @@ class ExactArithmetic(Arithmetic):
     Raises
     ------
     ValueError
-        If `check_exact` refuses the configuration.
+        If `check_exact` refuses the method.
     """
 
-    def __init__(self, configuration: Configuration, profile: Profile):
-        check_exact(configuration)
-        machine = configuration.machine
-        self._configuration = configuration
+    def __init__(self, method: Method, profile: Profile):
+        check_exact(method)
+        machine = method.machine
+        self._method = method
         self._machine = machine
         self._profile = profile
-        self._half_state = configuration.flow == "diffy" or machine.state_format == "float16"
+        self._half_state = method.flow == "diffy" or machine.state_format == "float16"
         self._wide = machine.accumulator_width > 53
         self._top = float(2 ** (machine.state_width - 1) - 1)
         # in the open loop a group of a product may hold digits of several exponents, and repairs
-        digits = machine.outliers == 0 and configuration.flow != "sign_mask"
+        digits = machine.outliers == 0 and method.flow != "sign_mask"
         self._digits = float(2 ** (machine.digit_width - 1)) if digits else None
-        self._passes = machine.flip_repair + max(
-            configuration.passes,
-            configuration.first_passes,
-            configuration.early_passes,
-            configuration.last_passes,
-            configuration.input_passes,
-            configuration.raw_passes,
-            *configuration.step_passes.values(),
-            *configuration.layer_passes.values(),
-        )
+        self._passes = machine.flip_repair + method.most_passes
         self._products: dict[str, _Weights] = {}
         self._lsb: dict[str, np.ndarray] = {}  # L of each output channel, by layer
 
@@ -176,12 +167,12 @@ class ExactArithmetic(Arithmetic):
         self, change: np.ndarray, layer: Layer, s: int, floor: int, *, scale: np.ndarray | None = None
     ) -> tuple[np.ndarray, Passes | None, Grouping]:
         """Products as they reach the state: FP16, then delta groups (numerics 13.14)."""
-        configuration, machine = self._configuration, self._machine
+        method, machine = self._method, self._machine
         change = self.scaled(change, layer, scale)
         values, grouping, back = output_vectors(change, layer, machine.lanes)
-        if configuration.flow != "closed_loop":
+        if method.flow != "closed_loop":
             return self.grid(change, s), None, grouping
-        result = _joint(_pattern(values), grouping, machine, configuration.output_width, floor)
+        result = _joint(_pattern(values), grouping, machine, method.output_width, floor)
         return back(result.values), result.shaped(back), grouping
 
     # Products -------------------------------------------------------------------------------------------------------
@@ -247,7 +238,7 @@ class ExactArithmetic(Arithmetic):
             part = _weight_patterns(weight[:, start:stop], machine).transpose(0, 2, 1)
             patterns[:, index * taps : (index + 1) * taps, : stop - start] = part
         reach, floor, passes = self._reach(source), self._floor(source), self._passes
-        if self._configuration.tensor_scale:
+        if self._method.tensor_scale:
             reach, floor, passes = float(machine.digit_max), 0, 1
         compiled = compile_weights(  # a static exponent is one that the group policy may choose for such a delta
             patterns,

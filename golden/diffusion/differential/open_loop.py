@@ -23,8 +23,8 @@ import numpy as np
 
 from golden.diffusion.differential.arithmetic import MEANS, MOVED, STORED, Arithmetic, FloatArithmetic
 from golden.diffusion.differential.base import Differential
-from golden.diffusion.differential.configuration import Configuration
 from golden.diffusion.differential.measure import Measure
+from golden.diffusion.differential.method import Method
 from golden.diffusion.differential.profile import ACTIVATIONS, NORMS, Profile
 from golden.diffusion.differential.quantise import Grouping, run_on
 from golden.diffusion.layers import Layer
@@ -60,7 +60,7 @@ class OpenLoop(Differential):
     ----------
     network : Network
         To run.
-    configuration : Configuration
+    method : Method
         How.
     profile : Profile
         Of the network and the number of steps.
@@ -73,21 +73,21 @@ class OpenLoop(Differential):
     Raises
     ------
     ValueError
-        If the configuration has another flow.
+        If the method has another flow.
     """
 
     def __init__(
         self,
         network: Network,
-        configuration: Configuration,
+        method: Method,
         profile: Profile,
         arithmetic: Arithmetic | None = None,
         measure: Measure | None = None,
     ):
-        if configuration.flow != "sign_mask":
-            raise ValueError(f"flow must be sign_mask in the open loop, not {configuration.flow}")
-        arithmetic = arithmetic or FloatArithmetic(configuration, np.float64)
-        super().__init__(network, configuration, profile, arithmetic, measure)
+        if method.flow != "sign_mask":
+            raise ValueError(f"flow must be sign_mask in the open loop, not {method.flow}")
+        arithmetic = arithmetic or FloatArithmetic(method, np.float64)
+        super().__init__(network, method, profile, arithmetic, measure)
         self._raw: dict[str, np.ndarray] = {}  # by layer: its state; of an activation the one it masks by
         self._read: dict[tuple[str, int], np.ndarray] = {}  # by layer and operand: raw value it has taken account of
         self._ran: dict[str, tuple[int, int]] = {}  # by layer: the last two steps in which it ran
@@ -99,9 +99,9 @@ class OpenLoop(Differential):
 
     def begin_step(self, index: int, steps: int | None, reference: np.ndarray | None = None) -> None:
         """A step begins: items of the batch take up their references, or start anew. Step 0 forgets all that was."""
-        self._begin(index, steps)
+        self._index, self._steps = index, steps
         self._reference = reference
-        self._fresh = self._configuration.refreshes(index)
+        self._fresh = self._method.refreshes(index)
         self._groups.clear()
         tensors = (self._raw, self._read, self._held, self._repairs)
         if index == 0:
@@ -251,10 +251,9 @@ class OpenLoop(Differential):
 
     def _sent(self, delta: np.ndarray, source: str, axis: int) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
         """A delta as groups, dequantised, and what each group holds; it goes to all readers of its source at once."""
-        c, machine = self._configuration, self._configuration.machine
-        readers = tuple(layer.name for layer in self._network.consumers(source))
+        c, machine = self._method, self._method.machine
         axis = axis if axis < 0 else axis - delta.ndim
-        passes = c.passes_of(self._index, self._steps, readers, first_layer=source == self._input)
+        passes = c.passes_of(self._network, source, self._index, self._steps)
 
         def quantised(values: np.ndarray, count: int, exponent: int | None) -> list[np.ndarray]:
             grouping = self._grouping(source, axis, values.shape)
@@ -301,7 +300,7 @@ class OpenLoop(Differential):
 
     def _activation(self, layer: Layer, flow: Flow) -> Flow:
         """Mask or scale the groups by what the step before left, then let near memory add them."""
-        a, machine, s = self._arithmetic, self._configuration.machine, self._exponent(layer.inputs[0])
+        a, machine, s = self._arithmetic, self._method.machine, self._exponent(layer.inputs[0])
         old = self._raw.get(layer.name)
         flow = self._quantised(flow, layer.inputs[0], self._channels(layer.inputs[0]))
         state = a.add(self._before(old), flow.delta, s, terms=flow.terms)
@@ -344,7 +343,7 @@ class OpenLoop(Differential):
         flips = mask != after
         if self._measure is not None:
             self._measure.flips[self._index, layer.name] = int(np.count_nonzero(flips)), flips.size
-        if self._configuration.machine.flip_repair:
+        if self._method.machine.flip_repair:
             if layer.name in self._repairs:
                 terms = (*terms, self._before(self._repairs[layer.name]))
             self._repairs[layer.name] = np.where(flips, self._arithmetic.change(np.abs(state)), np.float32(0))
@@ -352,7 +351,7 @@ class OpenLoop(Differential):
 
     def _norm(self, layer: Layer, flow: Flow) -> Flow:
         """``gamma delta / deviation`` by the published rule; else the difference of norms of raw values."""
-        if self._configuration.norm == "current":
+        if self._method.norm == "current":
             return self._sum(layer, [flow], None)
         now = self._profile.deviations(layer.name, self._index)
         before = self._profile.deviations(layer.name, max(self._last(layer.name), 0), self._reference)
@@ -367,7 +366,7 @@ class OpenLoop(Differential):
 
     def _matmul(self, layer: Layer, flows: Sequence[Flow]) -> Flow:
         a = self._arithmetic
-        if self._configuration.attention == "raw" or any(source not in self._main for source in layer.inputs):
+        if self._method.attention == "raw" or any(source not in self._main for source in layer.inputs):
             left, right = (flow.raw for flow in flows)
             return self._sum(layer, flows, None, lambda: a.scaled(a.matmul(layer, a.change(left), right), layer))
         moving, before, after = [], [], []

@@ -1,4 +1,4 @@
-"""DeepCache and StreamDiffusion under a configuration: what their deltas cost, and how far their images are off.
+"""DeepCache and StreamDiffusion under a method: what their deltas cost, and how far their images are off.
 
 ``golden stream``, and ``--cache`` of the other commands, print what is here.
 """
@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from golden.diffusion.differential.configuration import Configuration
 from golden.diffusion.differential.exact import check_exact
 from golden.diffusion.differential.measure import Measure
+from golden.diffusion.differential.method import Method
 from golden.diffusion.differential.profile import Calibration, Profile
 from golden.diffusion.differential.run import Run, executor, walk
 from golden.diffusion.networks.graph import Executor, Network, dense
@@ -63,7 +63,7 @@ class Figures:
 
 
 def _figures(
-    images: np.ndarray, expected: np.ndarray, measure: Measure, how: Configuration, steps: Iterable[int] | None = None
+    images: np.ndarray, expected: np.ndarray, measure: Measure, how: Method, steps: Iterable[int] | None = None
 ) -> Figures:
     steps = None if steps is None else set(steps)
     sent, given = measure.total(measure.inputs, steps), measure.total(measure.outputs, steps)
@@ -118,20 +118,20 @@ def calibrate_stream(
 
 def streamed(
     network: Network,
-    how: Configuration,
+    how: Method,
     video: np.ndarray,
     label: int,
     profile: Profile,
     timesteps: Sequence[int] = TIMESTEPS,
     **options: object,
 ) -> Figures:
-    """Figures of a video under a configuration, against the dense stream; bits without the calls that fill it.
+    """Figures of a video under a method, against the dense stream; bits without the calls that fill it.
 
     Parameters
     ----------
     network, label, timesteps, options
         As for `Stream`.
-    how : Configuration
+    how : Method
         Any but dense.
     video : float (frames, channels, side, side)
         Frames.
@@ -196,7 +196,7 @@ def calibrate_cached(
 
 def cached_denoiser(
     network: Network,
-    how: Configuration,
+    how: Method,
     given: Given,
     steps: int,
     *,
@@ -207,13 +207,13 @@ def cached_denoiser(
     exact: bool = False,
     measure: Measure | None = None,
 ) -> CachedDenoiser:
-    """Denoiser with DeepCache under a configuration, calibrated with the same cache steps.
+    """Denoiser with DeepCache under a method, calibrated with the same cache steps.
 
     Parameters
     ----------
     network, given, steps, cached, branch, sampler, guidance
         As for `golden.diffusion.sampling.deepcache.sample`.
-    how : Configuration
+    how : Method
         Any.
     exact, measure
         As for `golden.diffusion.differential.run`.
@@ -227,7 +227,7 @@ def cached_denoiser(
 
 def cached_run(
     network: Network,
-    how: Configuration,
+    how: Method,
     given: Given,
     steps: int,
     *,
@@ -260,7 +260,7 @@ def cached_run(
 
 def cached(
     network: Network,
-    how: Configuration,
+    how: Method,
     labels: Sequence[int],
     steps: int,
     interval: int,
@@ -268,7 +268,7 @@ def cached(
     branch: int | str = 0,
     seed: int = 0,
 ) -> Figures:
-    """Figures of DeepCache with uniform cache steps under a configuration, against the full dense sampling."""
+    """Figures of DeepCache with uniform cache steps under a method, against the full dense sampling."""
     options = {"cached": uniform(steps, interval), "branch": branch, "seed": seed, "measured": True}
     found = cached_run(network, how, labels, steps, **options)
     return _figures(found.images, sample(network, labels, steps, seed), found.measure, how)

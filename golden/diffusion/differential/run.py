@@ -1,4 +1,4 @@
-"""A whole sampling under a configuration: the executor that fits it, the images, and what was measured on the way."""
+"""A whole sampling under a method: the executor that fits it, the images, and what was measured on the way."""
 
 import dataclasses
 from collections.abc import Callable, Iterable
@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from golden.diffusion.differential.arithmetic import Arithmetic
-from golden.diffusion.differential.configuration import Configuration
+from golden.diffusion.differential.delta_products import DeltaProducts
 from golden.diffusion.differential.exact import ExactArithmetic, check_exact
 from golden.diffusion.differential.measure import Measure
-from golden.diffusion.differential.near_memory import NearMemory
+from golden.diffusion.differential.method import Method
 from golden.diffusion.differential.open_loop import OpenLoop
 from golden.diffusion.differential.profile import Profile, calibrate
 from golden.diffusion.networks.graph import Executor, Network, dense
@@ -20,20 +20,20 @@ __all__ = ["Run", "executor", "run", "walk"]
 
 def executor(
     network: Network,
-    configuration: Configuration,
+    method: Method,
     profile: Profile | None = None,
     *,
     arithmetic: Arithmetic | None = None,
     exact: bool = False,
     measure: Measure | None = None,
 ) -> Executor:
-    """Executor of a configuration.
+    """Executor of a method.
 
     Parameters
     ----------
     network : Network
         To run.
-    configuration : Configuration
+    method : Method
         How.
     profile : Profile
         Of the network; needed by every flow but dense.
@@ -49,15 +49,15 @@ def executor(
     ValueError
         If the profile is missing.
     """
-    if configuration.flow == "dense":
+    if method.flow == "dense":
         return dense
     if profile is None:
-        raise ValueError(f"profile must be given for flow {configuration.flow}, not None")
+        raise ValueError(f"profile must be given for flow {method.flow}, not None")
     if exact and arithmetic is None:
-        arithmetic = ExactArithmetic(configuration, profile)
-    if configuration.flow == "sign_mask":
-        return OpenLoop(network, configuration, profile, arithmetic, measure)
-    return NearMemory(network, configuration, profile, arithmetic, measure)
+        arithmetic = ExactArithmetic(method, profile)
+    if method.flow == "sign_mask":
+        return OpenLoop(network, method, profile, arithmetic, measure)
+    return DeltaProducts(network, method, profile, arithmetic, measure)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -81,7 +81,7 @@ class Run:
 
 def run(
     network: Network,
-    configuration: Configuration,
+    method: Method,
     given: Given,
     steps: int,
     *,
@@ -92,13 +92,13 @@ def run(
     exact: bool = False,
     track: Callable[[Iterable[Step]], Iterable[Step]] = iter,
 ) -> Run:
-    """Sample under a configuration.
+    """Sample under a method.
 
     Parameters
     ----------
     network, given, steps, sampler, guidance :
         As for `golden.diffusion.sampling.sample`.
-    configuration : Configuration
+    method : Method
         How the network is executed.
     seed : int
         Of all noise.
@@ -112,16 +112,16 @@ def run(
     Raises
     ------
     ValueError
-        If `exact` is asked of a configuration or a network that has no exact form.
+        If `exact` is asked of a method or a network that has no exact form.
     """
     if exact:
-        check_exact(configuration)
+        check_exact(method)
     sampler = sampler or Sampler()
     profile = None
-    if configuration.flow != "dense":
+    if method.flow != "dense":
         profile = calibrate(network, steps, given=given, sampler=sampler, guidance=guidance)
-    measure = Measure(configuration.machine) if measured and configuration.flow != "dense" else None
-    how = executor(network, configuration, profile, exact=exact, measure=measure)
+    measure = Measure(method.machine) if measured and method.flow != "dense" else None
+    how = executor(network, method, profile, exact=exact, measure=measure)
     return walk(Denoiser(network, given, guidance=guidance, executor=how), sampler, steps, seed, measure, track)
 
 

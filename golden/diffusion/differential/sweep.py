@@ -12,8 +12,8 @@ import numpy as np
 from golden.common import names
 from golden.diffusion.cost import traffic
 from golden.diffusion.cost.rates import Rates
-from golden.diffusion.differential.configuration import Configuration, configuration
 from golden.diffusion.differential.measure import Row
+from golden.diffusion.differential.method import Method
 from golden.diffusion.differential.run import run
 from golden.diffusion.networks.graph import Network
 from golden.diffusion.zoo.quality import psnr
@@ -24,23 +24,23 @@ MEASURED = 2
 """Images on which bits are counted: counting takes longer than executing, and the shares hardly differ."""
 
 
-def _changed(base: Configuration, machine: dict[str, Any] | None = None, **changes: Any) -> Configuration:
+def _changed(base: Method, machine: dict[str, Any] | None = None, **changes: Any) -> Method:
     parameters = dataclasses.replace(base.machine, **(machine or {}))
     return dataclasses.replace(base, machine=parameters, **changes)
 
 
-def variants() -> dict[str, Configuration]:
+def variants() -> dict[str, Method]:
     """Every variant by name: ``<base>`` as it is, or ``<base>: <what is different>``."""
-    result: dict[str, Configuration] = {}
-    usual = Configuration()
+    result: dict[str, Method] = {}
+    usual = Method()
 
     def add(base: str, what: str, machine: dict[str, Any] | None = None, **changes: Any) -> None:
-        result[f"{base}: {what}"] = _changed(configuration(base), machine, **changes)
+        result[f"{base}: {what}"] = _changed(Method.named(base), machine, **changes)
 
     for base in ("raw-int8", "raw-int8-tensor", "closed-int3", "closed-int4"):
-        result[base] = configuration(base)
+        result[base] = Method.named(base)
     for base in ("closed-int3", "closed-int4"):
-        own = configuration(base)
+        own = Method.named(base)
         add(base, "n = 16", {"lanes": 16})
         add(base, "m = 1", {"outliers": 1})
         add(base, "m = 2", {"outliers": 2})
@@ -55,20 +55,20 @@ def variants() -> dict[str, Configuration]:
         add(base, "FP16 weights", {"weight_form": "float"})
         add(base, "one pass early", early_passes=1)
         add(base, "two passes in 4 early and 2 late steps", early_steps=4, late_steps=2)
-        add(base, "one pass for the mix of attention", layer_passes={})
+        add(base, "one pass for the mix of attention", mix_passes=1)
         add(base, "one pass at the end", last_passes=1)
         add(base, "choice by cost", choice="cost")
     group = {"exponent_policy": "group", "overflow_policy": "saturate", "lanes": 32, "outliers": 0, "memory_lanes": 4}
-    exact = _changed(configuration("paper"), norm="current")
-    result["paper"] = configuration("paper")
-    result["paper: k = 4"] = _changed(configuration("paper"), {"digit_width": 4})
+    exact = _changed(Method.named("paper"), norm="current")
+    result["paper"] = Method.named("paper")
+    result["paper: k = 4"] = _changed(Method.named("paper"), {"digit_width": 4})
     result["paper: current norm"] = exact
     for bits in (2, 3, 4):
         result[f"paper: segment masks of {bits} bits"] = _changed(
-            configuration("paper"), {"mask_width": bits, "mask_operand": "values"}
+            Method.named("paper"), {"mask_width": bits, "mask_operand": "values"}
         )
     result["paper: current norm, 8 bits"] = _changed(exact, group | {"digit_width": 8})
-    result["paper: refresh every 10 steps"] = _changed(configuration("paper"), refresh=10)
+    result["paper: refresh every 10 steps"] = _changed(Method.named("paper"), refresh=10)
     result["paper: current norm, flip repair"] = _changed(exact, {"flip_repair": True})
     result["paper: current norm, 8 bits, flip repair"] = _changed(
         exact, group | {"digit_width": 8, "flip_repair": True}
@@ -76,7 +76,7 @@ def variants() -> dict[str, Configuration]:
     result["paper: current norm, group exponent"] = _changed(exact, group)
     result["paper: current norm, group exponent, flip repair"] = _changed(exact, group | {"flip_repair": True})
     closed = {name: getattr(usual, name) for name in ("output_width", "output_bits", "output_allocation")}
-    result["diffy: digits of closed-int3"] = _changed(configuration("closed-int3"), flow="diffy", **closed)
+    result["diffy: digits of closed-int3"] = _changed(Method.named("closed-int3"), flow="diffy", **closed)
     result["diffy: digits of paper"] = _changed(exact, flow="diffy", attention="delta")
     return result
 
@@ -130,7 +130,7 @@ def sweep(
     if unknown:
         raise ValueError(names.unknown("Variant", unknown[0], known))
     labels = np.arange(images) % network.config["classes"]
-    reference = run(network, configuration("dense"), labels, steps, seed=seed).images
+    reference = run(network, Method.named("dense"), labels, steps, seed=seed).images
     for name in track(chosen):
         how = known[name]
         result = psnr(run(network, how, labels, steps, seed=seed).images, reference)

@@ -104,6 +104,10 @@ class Network:
         self._layers = tuple(layers)
         self._config = dict(config)
         self._by_name = {layer.name: layer for layer in layers}
+        self._consumers: dict[str, list[Layer]] = {name: [] for name in known}
+        for layer in layers:
+            for source in dict.fromkeys(layer.inputs):
+                self._consumers[source].append(layer)
         self._plans: dict[tuple[frozenset[str], frozenset[str]], list[tuple[Layer, list[str]]]] = {}
 
     @property
@@ -226,7 +230,7 @@ class Network:
 
     def consumers(self, name: str) -> tuple[Layer, ...]:
         """Layers that read the value called `name`."""
-        return tuple(layer for layer in self._layers if name in layer.inputs)
+        return tuple(self._consumers.get(name, ()))
 
 
 def main_values(network: Network) -> frozenset[str]:

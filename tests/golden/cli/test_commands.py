@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from golden.__main__ import main
-from golden.diffusion.differential.configuration import CONFIGURATIONS
+from golden.diffusion.differential.method import METHODS
 from golden.diffusion.networks import Network, published
 from golden.diffusion.zoo import Recording
 from golden.diffusion.zoo.pictures import grid, write_png
@@ -181,7 +181,7 @@ def test_bad_input_is_one_sentence(tmp_path, monkeypatch, arguments, message):
 
 def test_the_page_names_every_command_and_method():
     page = (Path(__file__).resolve().parents[3] / "docs/golden.md").read_text()
-    for name in (*main.commands, *CONFIGURATIONS):
+    for name in (*main.commands, *METHODS):
         assert f"`{name}`" in page or f"-m golden {name}" in page, name
     for line in re.findall(r"^python -m golden (.*)$", page, re.M):
         command, *arguments = line.split()

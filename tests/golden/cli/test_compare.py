@@ -48,19 +48,19 @@ def test_rows(tmp_path):
 def test_what_is_measured_is_the_distance_to_the_dense_images(tmp_path, monkeypatch):
     """A method that is one step of the dense sampling late, so that every figure can be had without the command."""
     from golden.cli import compare
-    from golden.diffusion.differential.configuration import CONFIGURATIONS
+    from golden.diffusion.differential.method import METHODS
     from golden.diffusion.differential.run import Run
 
     network, labels = zoo.load("unet"), np.arange(16) % 10  # as many as the Frechet distance needs
     steps = [step.image for step in ddim(network, noise(network, 7, 16), labels, 4)]
 
-    def late(network, configuration, given, count, *, seed, sampler, guidance, track, exact=False):
-        dense = configuration.flow == "dense"
+    def late(network, method, given, count, *, seed, sampler, guidance, track, exact=False):
+        dense = method.flow == "dense"
         trajectory = np.stack(steps if dense else [steps[0], *steps[:-1]])
         return Run(trajectory[-1], trajectory, None)
 
     monkeypatch.setattr(compare, "run", late)
-    (row,) = compare.rows(network, {"late": CONFIGURATIONS["raw-int8"][1]}, labels, 4, seed=7)
+    (row,) = compare.rows(network, {"late": METHODS["raw-int8"][1]}, labels, 4, seed=7)
     each = [10 * np.log10(4 / np.mean((steps[2][i] - steps[3][i]).astype(float) ** 2)) for i in range(16)]
     assert row["psnr_mean"] == pytest.approx(np.mean(each)) and row["psnr_min"] == pytest.approx(min(each))
     assert row["drift"][0] is None and row["drift"][2] == pytest.approx(quality.psnr(steps[1], steps[2]).mean())

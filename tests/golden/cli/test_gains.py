@@ -5,7 +5,7 @@ from click.testing import CliRunner
 
 from golden.__main__ import main
 from golden.diffusion import zoo
-from golden.diffusion.differential.configuration import Configuration
+from golden.diffusion.differential.method import Method
 
 pytestmark = pytest.mark.golden
 
@@ -22,7 +22,7 @@ def test_bits_of_every_product_and_a_method_of_them(tmp_path):
     products = [layer.name for layer in zoo.load("unet").layers if layer.contracted]
     assert set(row["layer"] for row in rows) <= set(products) and len(rows) > 30
     assert all(row["gain"] > 0 for row in rows)
-    method = Configuration.from_file(out)
+    method = Method.from_file(out)
     assert method.layer_output_bits == {row["layer"]: row["bits"] for row in rows}
     elements = sum(row["elements"] for row in rows)
     assert sum(row["bits"] * row["elements"] for row in rows) / elements == pytest.approx(12.75, abs=0.2)

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from golden.__main__ import main
 from golden.cli.sample import denoiser
 from golden.diffusion import zoo
-from golden.diffusion.differential.configuration import configuration
+from golden.diffusion.differential.method import Method
 from golden.diffusion.differential.run import run as execute
 from golden.diffusion.sampling import deepcache, sample
 from golden.diffusion.zoo.pictures import grid, write_png
@@ -24,7 +24,7 @@ def run(*arguments):
 def test_methods_side_by_side(tmp_path):
     out, plot = tmp_path / "bare.png", tmp_path / "named.png"
     file = tmp_path / "mine.json"
-    file.write_text(json.dumps(dataclasses.replace(configuration("closed-int3"), passes=2).to_dict()))
+    file.write_text(json.dumps(dataclasses.replace(Method.named("closed-int3"), passes=2).to_dict()))
     arguments = ("--steps", 2, "--count", 3, "--method", f"dense,paper,{file}", "--out", out, "--plot", plot)
     result = run("sample", "--network", "dit", *arguments)
     assert result.exit_code == 0, result.output
@@ -44,14 +44,14 @@ def test_plot_alone_writes_one_picture_and_says_where(tmp_path, monkeypatch):
 
 
 def test_images_are_those_of_the_method_whatever_the_batch():
-    network, method = zoo.load("unet"), configuration("closed-int3")
+    network, method = zoo.load("unet"), Method.named("closed-int3")
     images = sample(network, [3, 1, 4], 2, 2, batch=2, denoiser=denoiser(method, 2, exact=True))
     # exact: in floating point a batch of another size multiplies in another order, and a digit may fall the other way
     np.testing.assert_array_equal(images, execute(network, method, [3, 1, 4], 2, seed=2, exact=True).images)
 
 
 def test_images_can_be_exact(tmp_path):
-    network, method = zoo.load("dit"), configuration("closed-int4")
+    network, method = zoo.load("dit"), Method.named("closed-int4")
     arguments = [
         "sample",
         "--network",

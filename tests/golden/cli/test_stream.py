@@ -7,7 +7,7 @@ from click.testing import CliRunner
 
 from golden.__main__ import main
 from golden.diffusion import zoo
-from golden.diffusion.differential.configuration import configuration
+from golden.diffusion.differential.method import Method
 from golden.diffusion.differential.reuse import calibrate_stream, streamed
 from golden.diffusion.sampling.streaming import SimilarityFilter, Stream
 from golden.diffusion.zoo.moving import digit_video
@@ -30,7 +30,7 @@ def test_rows_are_those_of_the_library(tmp_path):
     assert [(row["reference"], row["method"]) for row in rows] == [
         (along, method) for along in ("frames", "timesteps") for method in ("dense", "closed-int3")
     ]
-    network, how = zoo.load("unet"), configuration("closed-int3")
+    network, how = zoo.load("unet"), Method.named("closed-int3")
     seen, other = (digit_video(digit, 6, shift=(0.5, 0)) for digit in (3, 5))
     for dense, row in (rows[:2], rows[2:]):
         assert dense["psnr"] == [None] * 5 and dense["input_bits"] is None and dense["psnr_mean"] is None

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from golden.__main__ import main
 from golden.cli.subject import outline, subject
-from golden.diffusion.differential.configuration import configuration
+from golden.diffusion.differential.method import Method
 from golden.diffusion.differential.run import run as execute
 from golden.diffusion.sampling import STABLE_DIFFUSION, Sampler, sample
 from golden.diffusion.zoo import DRAWS, Recording, importer, scheduler
@@ -125,7 +125,7 @@ def test_compare_against_the_range_of_latents(pipeline):
     one = subject("pipe", pipeline / "texts.npz")
     options = {"seed": 4, "sampler": one.sampler, "guidance": 2.0}
     dense, found = (
-        execute(one.network, configuration(name), one.conditioning(2), 3, **options).images
+        execute(one.network, Method.named(name), one.conditioning(2), 3, **options).images
         for name in ("dense", "closed-int4")
     )
     assert row["network"] == "pipe" and row["peak"] == pytest.approx(np.ptp(dense))

@@ -15,7 +15,7 @@ from golden.diffusion.cost.flows import FLOWS
 from golden.diffusion.cost.layer import LayerShape, Load
 from golden.diffusion.cost.predict import predict
 from golden.diffusion.cost.rates import Rates
-from golden.diffusion.differential.configuration import configuration
+from golden.diffusion.differential.method import Method
 from golden.diffusion.differential.run import run as execute
 from golden.diffusion.networks import published
 from golden.parameters import PRESETS, Parameters
@@ -33,7 +33,7 @@ def run(*arguments):
 def test_boundary_is_what_an_execution_sends(name):
     """Elements counted from the graph alone are those that executors send, value by value."""
     network, labels = zoo.load(name), np.array([3, 5])
-    notes = execute(network, configuration("closed-int3"), labels, 1, measured=True).measure
+    notes = execute(network, Method.named("closed-int3"), labels, 1, measured=True).measure
     table = traffic.loads(network, 2)
     sources = {}
     for item in table:
@@ -43,7 +43,7 @@ def test_boundary_is_what_an_execution_sends(name):
     outputs = {item.name: item.outputs for item in table if item.outputs}
     assert outputs == {layer: row.elements for (_, layer), row in notes.outputs.items()}
 
-    notes = execute(network, configuration("paper"), labels, 2, measured=True).measure
+    notes = execute(network, Method.named("paper"), labels, 2, measured=True).measure
     table = traffic.loads(network, 2, "raw")
     groups = {source: elements for item in table for source, elements in item.groups.items()}
     assert groups == {source: row.elements for (step, source), row in notes.outputs.items() if step == 1}
@@ -93,14 +93,14 @@ def test_work_of_a_closed_loop_by_hand():
 
 def test_passes_follow_the_rules_of_a_method():
     network = zoo.load("dit")
-    c = dataclasses.replace(configuration("closed-int4"), early_steps=4, late_steps=2)
+    c = dataclasses.replace(Method.named("closed-int4"), early_steps=4, late_steps=2)
     found = traffic.passes(network, c, 10)
     assert set(found) == {source for item in traffic.loads(network) for source in item.sources}
     # first step 4 passes, steps 1 to 4 two, the last two steps two, the others one; what reads the softmax always two
     plain, mix = (4 + 4 * 2 + 2 * 2 + 3 * 1) / 10, (4 + 9 * 2) / 10
     assert set(found.values()) == {plain, mix}
     unet = zoo.load("unet")
-    assert traffic.passes(unet, configuration("closed-int3"), 10)[next(iter(unet.inputs))] == (5 + 9 * 3) / 10
+    assert traffic.passes(unet, Method.named("closed-int3"), 10)[next(iter(unet.inputs))] == (5 + 9 * 3) / 10
     table = traffic.loads(network)
     assert {source for item in table for source in item.digits} <= set(found)
 
@@ -119,7 +119,7 @@ def test_given_rates_take_the_passes_of_the_method():
 @pytest.mark.parametrize("k, least, most", [(3, 0.11, 0.15), (4, 0.15, 0.19)])
 def test_link_of_the_open_loop(k, least, most):
     """Groups and masks alone, and everything that crosses, on the networks of the zoo and on a published one."""
-    paper = configuration("paper")
+    paper = Method.named("paper")
     paper = dataclasses.replace(paper, machine=dataclasses.replace(paper.machine, digit_width=k))
     for name, whole in (("unet-silu", 0.3), ("dit", 0.55)):
         network = zoo.load(name)
@@ -133,7 +133,7 @@ def test_link_of_the_open_loop(k, least, most):
 
 
 def test_padding_of_narrow_layers_is_left_out_elsewhere():
-    notes = execute(zoo.load("unet-silu"), configuration("closed-int3"), [3], 3, measured=True).measure
+    notes = execute(zoo.load("unet-silu"), Method.named("closed-int3"), [3], 3, measured=True).measure
     own, other = Rates.measured(notes, joint=False), Rates.elsewhere(notes, joint=False)
     total = notes.total(notes.inputs)
     assert other.input_bits == pytest.approx((total.bits - total.padding) / total.elements) and total.padding > 0
@@ -224,7 +224,7 @@ def test_layers_add_up_to_the_total_and_rates_are_measured():
     for key in ("link_in", "link_out", "weights", "memory_read", "macs"):
         assert sum(row[key] for row in layers) == pytest.approx(total[key], abs=len(layers))
     assert total["rates"] == "measured on dit, 2 steps"
-    notes = execute(zoo.load("dit"), configuration("closed-int3"), [3], 2, measured=True).measure
+    notes = execute(zoo.load("dit"), Method.named("closed-int3"), [3], 2, measured=True).measure
     sent, left = notes.total(notes.inputs), notes.total(notes.outputs)
     least = sum(min(row.bits, row.joint) for table in (notes.inputs, notes.outputs) for row in table.values())
     assert total["ratio"] == pytest.approx(least / (16 * (sent.elements + left.elements)), rel=1e-3)

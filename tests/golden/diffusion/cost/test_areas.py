@@ -6,7 +6,7 @@ import re
 import pytest
 
 from golden.diffusion.cost import areas
-from golden.diffusion.differential.configuration import CONFIGURATIONS
+from golden.diffusion.differential.method import METHODS
 from golden.parameters import Parameters
 
 pytestmark = pytest.mark.golden
@@ -17,9 +17,9 @@ def test_shipped_figures_say_what_made_them():
     assert report["made"].startswith("python -m fpga area") and re.fullmatch(r"\d{4}-\d\d-\d\d", report["date"])
 
 
-@pytest.mark.parametrize("name", [name for name in CONFIGURATIONS if name != "dense"])
+@pytest.mark.parametrize("name", [name for name in METHODS if name != "dense"])
 def test_every_method_has_its_own_area(name):
-    assert areas.lane(areas.read(), CONFIGURATIONS[name][1].machine) > 10
+    assert areas.lane(areas.read(), METHODS[name][1].machine) > 10
 
 
 def test_only_the_very_group_counts():

@@ -10,7 +10,7 @@ from golden.diffusion.cost import cambricon_d, traffic
 from golden.diffusion.cost.layer import LayerShape
 from golden.diffusion.cost.predict import explain, predict, total
 from golden.diffusion.cost.rates import Rates
-from golden.diffusion.differential.configuration import configuration
+from golden.diffusion.differential.method import Method
 from golden.diffusion.networks import published
 from golden.parameters import PRESETS
 
@@ -36,7 +36,7 @@ LAYERS = {
 def test_networks(name):
     network = zoo.load(name) if name in zoo.DRAWS else published.network(name)
     for flow, method in METHODS.items():
-        how = configuration(method)
+        how = Method.named(method)
         loads = traffic.loads(network, 2, how.attention)
         cost = total(predict(load, flow, RATES, how.machine) for load in loads)
         found = {key: getattr(cost, key) for key in PINNED["networks"][name][flow]}

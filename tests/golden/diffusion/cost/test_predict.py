@@ -7,7 +7,7 @@ from golden.diffusion.cost.flows import FLOWS
 from golden.diffusion.cost.layer import LayerShape, Load
 from golden.diffusion.cost.predict import explain, predict
 from golden.diffusion.cost.rates import Rates, group_bits
-from golden.diffusion.differential.configuration import configuration
+from golden.diffusion.differential.method import Method
 from golden.diffusion.differential.run import run
 from golden.parameters import PRESETS, Parameters
 
@@ -111,7 +111,7 @@ def test_repairs():
 
 def test_flips_are_measured():
     network = zoo.load("unet")
-    notes = run(network, configuration("paper"), np.array([3]), 3, measured=True).measure
+    notes = run(network, Method.named("paper"), np.array([3]), 3, measured=True).measure
     flipped, masked = (sum(pair[i] for pair in notes.flips.values()) for i in (0, 1))
     assert Rates.measured(notes, joint=True).flips == flipped / masked > 0
 

@@ -7,7 +7,7 @@ import pytest
 from golden.diffusion import layers, zoo
 from golden.diffusion.differential.allocation import dealt, measure_gains, output_bits, output_floors
 from golden.diffusion.differential.arithmetic import output_vectors
-from golden.diffusion.differential.configuration import Configuration, configuration
+from golden.diffusion.differential.method import Method
 from golden.diffusion.differential.profile import calibrate
 from golden.diffusion.differential.run import run
 from golden.diffusion.networks import Network
@@ -71,7 +71,7 @@ def test_products_without_effect_keep_a_bit():
 def test_floors_follow_gains_patterns_and_the_state():
     network = zoo.load("unet")
     profile = calibrate(network, 5)
-    how = configuration("closed-int4")
+    how = Method.named("closed-int4")
     floors = output_floors(network, how, profile)
     bits = dealt(network, profile, how.output_bits)
     assert bits["head.conv"] > bits["stem.conv"] > bits["up1.attention.value"]
@@ -86,7 +86,7 @@ def test_floors_follow_gains_patterns_and_the_state():
 def test_without_gains_every_layer_gets_a_bit_more():
     network = zoo.load("unet")
     profile = dataclasses.replace(calibrate(network, 5), gains={})
-    floors = output_floors(network, configuration("closed-int4"), profile)
+    floors = output_floors(network, Method.named("closed-int4"), profile)
     assert {profile.magnitude(name) - floor for name, floor in floors.items()} == {14}  # 12.75 + 1
 
 
@@ -119,10 +119,10 @@ def test_shipped_gains_can_be_measured_again(name):
 def test_dealt_bits_keep_more_of_the_image_than_even_ones():
     network = zoo.load("unet-silu")
     labels = np.arange(6)
-    reference = run(network, Configuration(flow="dense"), labels, 20).images
+    reference = run(network, Method(flow="dense"), labels, 20).images
     quality = {}
     for allocation in ("gain", "even"):
-        how = dataclasses.replace(configuration("closed-int4"), output_allocation=allocation, output_bits=11)
+        how = dataclasses.replace(Method.named("closed-int4"), output_allocation=allocation, output_bits=11)
         quality[allocation] = psnr(run(network, how, labels, 20).images, reference).mean()
     assert quality["gain"] > quality["even"] + 2
 

@@ -8,9 +8,9 @@ import pytest
 
 from golden.diffusion import zoo
 from golden.diffusion.differential.arithmetic import FloatArithmetic
-from golden.diffusion.differential.configuration import CONFIGURATIONS, Configuration
+from golden.diffusion.differential.delta_products import DeltaProducts
 from golden.diffusion.differential.exact import ExactArithmetic
-from golden.diffusion.differential.near_memory import NearMemory
+from golden.diffusion.differential.method import METHODS, Method
 from golden.diffusion.differential.profile import Profile, calibrate
 from golden.diffusion.differential.quantise import Grouping, weight_numbers
 from golden.diffusion.differential.run import executor, run
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.golden
 MACHINE = Parameters(
     digit_width=4, lanes=8, outliers=0, fraction_bits=10, output_passes=3, memory_lanes=4, accumulator_width=32
 )
-CLOSED = Configuration(machine=MACHINE, early_passes=2)
+CLOSED = Method(machine=MACHINE, early_passes=2)
 UNET = UNetConfig(side=8, widths=(8, 16), attention=(False, True), groups=4, encoding=8, embedding=16)
 TWIN = dataclasses.replace(UNET, activation="silu")
 DIT = DiTConfig(side=8, patch=2, width=24, blocks=2, heads=2, ratio=2, encoding=8)
@@ -48,13 +48,13 @@ def random(build, config) -> Network:
 NETWORKS = {"unet": (unet, UNET), "silu": (unet, TWIN), "dit": (dit, DIT)}
 
 
-def machine(configuration: Configuration, **changes) -> Configuration:
-    return dataclasses.replace(configuration, machine=dataclasses.replace(configuration.machine, **changes))
+def machine(method: Method, **changes) -> Method:
+    return dataclasses.replace(method, machine=dataclasses.replace(method.machine, **changes))
 
 
-def sampled(network, configuration, arithmetic, steps, *, count=None, images=1):
+def sampled(network, method, arithmetic, steps, *, count=None, images=1):
     """Images after each of the first `count` steps."""
-    how = executor(network, configuration, calibrate(network, steps), arithmetic=arithmetic)
+    how = executor(network, method, calibrate(network, steps), arithmetic=arithmetic)
     labels = np.arange(images) % 10
     found = []
     for step in ddim(network, noise(network, 0, images), labels, steps, executor=how):
@@ -64,11 +64,10 @@ def sampled(network, configuration, arithmetic, steps, *, count=None, images=1):
     return np.stack(found)
 
 
-def pair(network, configuration, steps, dtype=np.float64, **options):
-    exact = ExactArithmetic(configuration, calibrate(network, steps))
+def pair(network, method, steps, dtype=np.float64, **options):
+    exact = ExactArithmetic(method, calibrate(network, steps))
     return [
-        sampled(network, configuration, arithmetic, steps, **options)
-        for arithmetic in (exact, FloatArithmetic(configuration, dtype))
+        sampled(network, method, arithmetic, steps, **options) for arithmetic in (exact, FloatArithmetic(method, dtype))
     ]
 
 
@@ -87,8 +86,8 @@ REPLAY = dataclasses.replace(
 )
 SATURATE = dataclasses.replace(MACHINE, exponent_policy="layer", output_passes=1)
 FOLLOWS = {"overflow_policy": "replay"}
-ONE_SCALE = Configuration(flow="raw", machine=MACHINE, tensor_scale=True)
-OPEN = Configuration(flow="sign_mask", machine=MACHINE, norm="calibrated", early_passes=2)
+ONE_SCALE = Method(flow="raw", machine=MACHINE, tensor_scale=True)
+OPEN = Method(flow="sign_mask", machine=MACHINE, norm="calibrated", early_passes=2)
 PUBLISHED = dataclasses.replace(
     OPEN,
     machine=dataclasses.replace(SATURATE, outliers=1, weight_form="float"),
@@ -109,7 +108,7 @@ WIDE = {
     "diffy": (dataclasses.replace(CLOSED, flow="diffy"), ("unet",)),
     "diffy, replay, float weights": (dataclasses.replace(CLOSED, flow="diffy", machine=REPLAY), ("unet", "dit")),
     "diffy, saturate": (
-        Configuration(flow="diffy", machine=SATURATE, early_passes=1, last_passes=1, input_passes=1),
+        Method(flow="diffy", machine=SATURATE, early_passes=1, last_passes=1, input_passes=1),
         ("unet",),
     ),
     "raw or delta by cost": (dataclasses.replace(CLOSED, choice="cost", raw_passes=1), ("dit",)),
@@ -145,7 +144,7 @@ def test_bit_for_bit_where_no_accumulator_rounds(form, name):
 
 @pytest.mark.parametrize("name", ["unet", "dit"])
 def test_bit_for_bit_on_the_shipped_networks(name):
-    wide = machine(CONFIGURATIONS["closed-int4"][1], accumulator_width=53)
+    wide = machine(METHODS["closed-int4"][1], accumulator_width=53)
     exact, double = pair(zoo.load(name), wide, 6, count=2)
     np.testing.assert_array_equal(exact, double)
 
@@ -153,22 +152,22 @@ def test_bit_for_bit_on_the_shipped_networks(name):
 @pytest.mark.parametrize("name", ["unet", "unet-silu", "dit"])
 def test_the_published_machine_is_what_floating_point_computes(name):
     # accumulators of 48 bits round, but far below FP16
-    network, configuration = zoo.load(name), CONFIGURATIONS["paper"][1]
-    exact = run(network, configuration, [3], 6, exact=True)
-    np.testing.assert_array_equal(exact.trajectory, run(network, configuration, [3], 6).trajectory)
+    network, method = zoo.load(name), METHODS["paper"][1]
+    exact = run(network, method, [3], 6, exact=True)
+    np.testing.assert_array_equal(exact.trajectory, run(network, method, [3], 6).trajectory)
 
 
 ROUNDED = {
-    "closed-int4": CONFIGURATIONS["closed-int4"][1],
-    "paper": machine(CONFIGURATIONS["paper"][1], accumulator_width=36),
+    "closed-int4": METHODS["closed-int4"][1],
+    "paper": machine(METHODS["paper"][1], accumulator_width=36),
 }
 
 
 @pytest.mark.parametrize("method", ROUNDED)
 def test_where_accumulators_round_both_are_as_far_from_the_dense_network(method):
     # One sum rounded otherwise is one digit, and every layer multiplies it: no bound on single values can hold here.
-    network, configuration = zoo.load("unet"), ROUNDED[method]
-    exact, single = pair(network, configuration, 10, np.float32, count=2, images=2)
+    network, method = zoo.load("unet"), ROUNDED[method]
+    exact, single = pair(network, method, 10, np.float32, count=2, images=2)
     dense = [step.image for step, _ in zip(ddim(network, noise(network, 0, 2), [0, 1], 10), range(2), strict=False)]
     for number in range(2):
         error = psnr(single[number], dense[number])
@@ -187,9 +186,9 @@ class Both(ExactArithmetic):
         By primitive: share of values that differ.
     """
 
-    def __init__(self, configuration, profile, wrong=""):
-        super().__init__(configuration, profile)
-        self._float = FloatArithmetic(configuration)
+    def __init__(self, method, profile, wrong=""):
+        super().__init__(method, profile)
+        self._float = FloatArithmetic(method)
         self._wrong = wrong
         self._counts = {}
         self.apart = {}
@@ -270,9 +269,9 @@ class Both(ExactArithmetic):
 
 
 def compared(name, method):
-    network, configuration = zoo.load(name), CONFIGURATIONS[method][1]
-    both = Both(configuration, calibrate(network, 6))
-    sampled(network, configuration, both, 6, count=2)
+    network, method = zoo.load(name), METHODS[method][1]
+    both = Both(method, calibrate(network, 6))
+    sampled(network, method, both, 6, count=2)
     return both
 
 
@@ -297,10 +296,10 @@ def test_each_primitive_within_its_bound(name, method):
 )
 def test_a_wrong_rounding_is_seen(wrong):
     network = random(*NETWORKS["silu"])
-    configuration = machine(OPEN, mask_width=2, mask_operand="values") if wrong in ("change", "sloped") else CLOSED
-    right, both = (Both(configuration, calibrate(network, 3), word) for word in ("", wrong))
+    method = machine(OPEN, mask_width=2, mask_operand="values") if wrong in ("change", "sloped") else CLOSED
+    right, both = (Both(method, calibrate(network, 3), word) for word in ("", wrong))
     for arithmetic in (right, both):
-        sampled(network, configuration, arithmetic, 3, count=2)
+        sampled(network, method, arithmetic, 3, count=2)
     bound = APART.get(wrong, 0)
     assert right.apart[wrong] <= bound < both.apart[wrong]
 
@@ -345,7 +344,7 @@ def test_product_is_the_multiplier_group(name):
         weight = (weight.view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32)
     layer = Convolution("layer", ("x",), weight, np.zeros(3, np.float32))
     flow = "diffy" if base.replays else "closed_loop"
-    exact = ExactArithmetic(Configuration(flow=flow, machine=base), X)
+    exact = ExactArithmetic(Method(flow=flow, machine=base), X)
     x = np.rint(rng.standard_normal((1, 14, 4, 4)) * 2.0**-STATE) * 2.0**STATE
     exponent = -2 if base.replays else None
     grouping = Grouping(-3, (5, 9), 8)  # a piece of one group and one of two
@@ -404,7 +403,7 @@ def test_product_of_activations_is_the_multiplier_group(right, transposed, chang
     rng = np.random.default_rng(4)
     base = dataclasses.replace(MACHINE, **{"accumulator_width": 20, **changes})
     layer = MatMul("layer", ("x", "y"), transposed=transposed, scale=0.3)
-    exact = ExactArithmetic(Configuration(machine=base), X)
+    exact = ExactArithmetic(Method(machine=base), X)
     a, b = (np.rint(rng.standard_normal((1, rows, 11)) * 2.0**-STATE) * 2.0**STATE for rows in (3, 4))
     delta, raw = (b, a) if right else (a, b)
     sent = exact.quantise(delta, Grouping(-1, (11,), 8), passes=2, floor=STATE)
@@ -446,7 +445,7 @@ def test_state_is_the_near_memory_engine(state_format):
     rng = np.random.default_rng(5)
     base = dataclasses.replace(MACHINE, state_format=state_format, state_width=16)
     s, fixed = -11, state_format == "fixed"
-    exact = ExactArithmetic(Configuration(flow="sign_mask", machine=base), profile(x=7.0, layer=7.0))
+    exact = ExactArithmetic(Method(flow="sign_mask", machine=base), profile(x=7.0, layer=7.0))
     layer = Linear("layer", ("x",), np.eye(8, dtype=np.float32), rng.standard_normal(8).astype(np.float32))
     x = (np.rint(rng.standard_normal((6, 8)) * 2.0**13) * 2.0**s).astype(np.float16).astype(np.float64)
     sent = exact.quantise(x, Grouping(-1, (8,), 8), passes=3, floor=-8)
@@ -490,7 +489,7 @@ def test_a_run_can_be_exact():
     network = random(*NETWORKS["unet"])
     found = run(network, CLOSED, [3], 2, exact=True, measured=True)
     arithmetic = ExactArithmetic(CLOSED, calibrate(network, 2))
-    executor = NearMemory(network, CLOSED, calibrate(network, 2), arithmetic)
+    executor = DeltaProducts(network, CLOSED, calibrate(network, 2), arithmetic)
     for step in ddim(network, noise(network, 0, 1), [3], 2, executor=executor):
         expected = step.image
     np.testing.assert_array_equal(found.images, expected)
@@ -499,7 +498,7 @@ def test_a_run_can_be_exact():
     with pytest.raises(
         ValueError, match=r"^flow must be differential in exact arithmetic, not dense, which is binary32"
     ):
-        run(network, CONFIGURATIONS["dense"][1], [3], 2, exact=True)
+        run(network, METHODS["dense"][1], [3], 2, exact=True)
 
 
 def test_a_product_of_activations_that_leaves_its_window_is_refused():

@@ -9,9 +9,9 @@ import pytest
 
 from golden.diffusion import layers
 from golden.diffusion.differential.arithmetic import FloatArithmetic, align
-from golden.diffusion.differential.configuration import Configuration
+from golden.diffusion.differential.delta_products import DeltaProducts
 from golden.diffusion.differential.exact import ExactArithmetic
-from golden.diffusion.differential.near_memory import NearMemory
+from golden.diffusion.differential.method import Method
 from golden.diffusion.differential.profile import Profile
 from golden.diffusion.differential.quantise import Grouping, weight_numbers
 from golden.diffusion.networks import Network
@@ -28,7 +28,7 @@ PROFILE = Profile(steps=1, largest=dict.fromkeys(("x", "layer", "gathered"), 3.0
 
 
 def exact(**changes) -> ExactArithmetic:
-    return ExactArithmetic(Configuration(machine=dataclasses.replace(MACHINE, **changes)), PROFILE)
+    return ExactArithmetic(Method(machine=dataclasses.replace(MACHINE, **changes)), PROFILE)
 
 
 def states(rng, shape, scale=1.0):
@@ -99,10 +99,10 @@ def test_every_kind_of_layer_runs(kind):
     network = Network("one", inputs, [made, last], {})
     largest = dict.fromkeys(("x", "layer", "out"), 6.0)
     profile = Profile(steps=3, largest=largest, deviation={}, overflow={})
-    configuration = Configuration(machine=dataclasses.replace(MACHINE, accumulator_width=53))
+    method = Method(machine=dataclasses.replace(MACHINE, accumulator_width=53))
     runs = [
-        NearMemory(network, configuration, profile, arithmetic)
-        for arithmetic in (ExactArithmetic(configuration, profile), FloatArithmetic(configuration, np.float64))
+        DeltaProducts(network, method, profile, arithmetic)
+        for arithmetic in (ExactArithmetic(method, profile), FloatArithmetic(method, np.float64))
     ]
     value = rng.standard_normal(shape)
     given = [rng.standard_normal(one).astype(np.float32) for one in SECOND.get(kind.kind, [])]
@@ -129,7 +129,7 @@ def test_the_exact_gelu_of_every_half():
     patterns = np.arange(2**16, dtype=np.uint16).view(np.float16)
     x = patterns[np.isfinite(patterns)].astype(np.float32)
     layer = layers.ErfGELU("layer", ("x",))
-    for arithmetic in (exact(), FloatArithmetic(Configuration(machine=MACHINE))):
+    for arithmetic in (exact(), FloatArithmetic(Method(machine=MACHINE))):
         found = arithmetic.near(layer, [x]).astype(np.float64)
         true = np.array([value / 2 * math.erfc(-value / math.sqrt(2)) for value in x.astype(np.float64)])
         unit = np.ldexp(1.0, np.maximum(np.frexp(np.abs(true))[1] - 11, -24))
@@ -176,10 +176,10 @@ def test_means_against_fractions(format, factor):
         layer = layers.Mean("layer", ("x",))
     network = Network("one", {"x": (2, 7, 8)}, [layer], {})
     if format == "half":
-        configuration = Configuration(flow="diffy", machine=MACHINE)
+        method = Method(flow="diffy", machine=MACHINE)
     else:
-        configuration = Configuration(machine=dataclasses.replace(MACHINE, state_width=int(format)))
-    s = PROFILE.state_exponent("x", configuration.machine.state_width)
+        method = Method(machine=dataclasses.replace(MACHINE, state_width=int(format)))
+    s = PROFILE.state_exponent("x", method.machine.state_width)
     x = rng.standard_normal((3, 2, 7, 8)).astype(np.float32)  # no states: nothing was rounded yet
     x[1] *= 2.0**-12
 
@@ -188,8 +188,8 @@ def test_means_against_fractions(format, factor):
             return half(value)
         return round(value * Fraction(2) ** -s) * Fraction(2) ** s
 
-    for form in (ExactArithmetic(configuration, PROFILE), FloatArithmetic(configuration)):
-        run = NearMemory(network, configuration, PROFILE, form)
+    for form in (ExactArithmetic(method, PROFILE), FloatArithmetic(method)):
+        run = DeltaProducts(network, method, PROFILE, form)
         run.begin_step(0, 1)
         found = network(x, executor=run)
         side = factor or 8
@@ -208,8 +208,8 @@ def test_a_norm_can_read_a_mean():
         layers.Norm("norm", ("layer",), np.ones(4, np.float32), np.zeros(4, np.float32), groups=2),
     ]
     network = Network("one", {"x": (4, 6, 6)}, found, {})
-    configuration = Configuration(machine=MACHINE)
-    run = NearMemory(network, configuration, PROFILE, ExactArithmetic(configuration, PROFILE))
+    method = Method(machine=MACHINE)
+    run = DeltaProducts(network, method, PROFILE, ExactArithmetic(method, PROFILE))
     run.begin_step(0, 1)
     x = rng.standard_normal((1, 4, 6, 6))
     np.testing.assert_allclose(network(x, executor=run), network(x), atol=1e-4)
@@ -270,7 +270,7 @@ def test_weights_are_those_of_the_units(machine):
 def test_weights_beyond_the_declared_range_are_refused():
     machine = dataclasses.replace(MACHINE, weight_form="float", weight_exponent_max=2)
     layer = layers.Linear("layer", ("x",), np.full((1, 4), 9, np.float32), np.zeros(1, np.float32))
-    arithmetic = ExactArithmetic(Configuration(machine=machine), PROFILE)
+    arithmetic = ExactArithmetic(Method(machine=machine), PROFILE)
     sentence = r"^Weights must be zero or have exponents in -14\.\.2 and be multiples of 2\^-24"
     with pytest.raises(ValueError, match=sentence):
         arithmetic.product(layer, np.ones((1, 4)))
@@ -286,7 +286,7 @@ def test_weights_beyond_the_declared_range_are_refused():
 def test_one_scale_for_a_tensor_against_fractions(k, width):
     rng = np.random.default_rng(k)
     machine = dataclasses.replace(MACHINE, digit_width=k, accumulator_width=width)
-    arithmetic = ExactArithmetic(Configuration(machine=machine, flow="raw", tensor_scale=True), PROFILE)
+    arithmetic = ExactArithmetic(Method(machine=machine, flow="raw", tensor_scale=True), PROFILE)
     weight = (rng.standard_normal((3, 11)) / 4).astype(np.float32)
     layer = layers.Linear("layer", ("x",), weight, np.zeros(3, np.float32))
     x = states(rng, (4, 2, 11))
@@ -324,9 +324,9 @@ def test_one_scale_for_a_tensor_against_fractions(k, width):
 def test_a_product_of_activations_takes_what_its_readers_hold():
     rng = np.random.default_rng(9)
     network = Network("one", {"x": (3, 4)}, [layers.MatMul("layer", ("x", "x"), transposed=True)], {})
-    configuration = Configuration(machine=MACHINE, flow="raw", tensor_scale=True)
-    arithmetic = ExactArithmetic(configuration, PROFILE)
-    run = NearMemory(network, configuration, PROFILE, arithmetic)
+    method = Method(machine=MACHINE, flow="raw", tensor_scale=True)
+    arithmetic = ExactArithmetic(method, PROFILE)
+    run = DeltaProducts(network, method, PROFILE, arithmetic)
     run.begin_step(0, 1)
     x = states(rng, (1, 3, 4))
     found = network(x, executor=run)

@@ -7,9 +7,9 @@ import pytest
 
 from golden.diffusion import layers
 from golden.diffusion.differential.arithmetic import FloatArithmetic
-from golden.diffusion.differential.configuration import CONFIGURATIONS, Configuration
+from golden.diffusion.differential.delta_products import DeltaProducts
 from golden.diffusion.differential.exact import ExactArithmetic
-from golden.diffusion.differential.near_memory import NearMemory
+from golden.diffusion.differential.method import METHODS, Method
 from golden.diffusion.differential.reuse import calibrate_cached, calibrate_stream
 from golden.diffusion.differential.run import executor, run
 from golden.diffusion.networks import ClassifierConfig, classifier, stored
@@ -24,7 +24,7 @@ from tests.golden.diffusion.differential.networks import arguments, calibrated, 
 
 pytestmark = pytest.mark.golden
 
-CLOSED = CONFIGURATIONS["closed-int4"][1]
+CLOSED = METHODS["closed-int4"][1]
 STEPS = 3
 
 STDIT = STDiTConfig(frames=3, height=4, width=6, channels=16, heads=2, depth=1, text_width=5, tokens=4)
@@ -61,14 +61,12 @@ def network_of(name):
     return build(config, stored(parameters))
 
 
-def wide(configuration, width=53):
-    return dataclasses.replace(
-        configuration, machine=dataclasses.replace(configuration.machine, accumulator_width=width)
-    )
+def wide(method, width=53):
+    return dataclasses.replace(method, machine=dataclasses.replace(method.machine, accumulator_width=width))
 
 
-def walk(network, configuration, arithmetic, images, profile):
-    how = executor(network, configuration, profile, arithmetic=arithmetic)
+def walk(network, method, arithmetic, images, profile):
+    how = executor(network, method, profile, arithmetic=arithmetic)
     found = []
     for step, image in enumerate(images):
         how.begin_step(step, STEPS)
@@ -76,13 +74,13 @@ def walk(network, configuration, arithmetic, images, profile):
     return np.stack(found)
 
 
-def both(network, configuration, dtype=np.float64):
+def both(network, method, dtype=np.float64):
     """Three steps exact and in floating point; and dense."""
     images = moving(network, STEPS, items=2)
     profile = calibrated(network, images)
-    forms = ExactArithmetic(configuration, profile), FloatArithmetic(configuration, dtype)
+    forms = ExactArithmetic(method, profile), FloatArithmetic(method, dtype)
     dense = [network(*arguments(network, image, step)) for step, image in enumerate(images)]
-    return *(walk(network, configuration, form, images, profile) for form in forms), np.stack(dense)
+    return *(walk(network, method, form, images, profile) for form in forms), np.stack(dense)
 
 
 def distance(a, b):
@@ -104,7 +102,7 @@ def test_bit_for_bit_where_no_accumulator_rounds(name):
 @pytest.mark.parametrize("norm", ["current", "calibrated"])
 @pytest.mark.parametrize("name", ["stdit, alternating", "unet of guided diffusion", "classifier"])
 def test_the_open_loop_bit_for_bit(name, norm):
-    paper = CONFIGURATIONS["paper"][1]
+    paper = METHODS["paper"][1]
     exact, double, dense = both(network_of(name), wide(dataclasses.replace(paper, norm=norm), 64))
     assert distance(exact, dense) < 0.5 * dense.std()
     np.testing.assert_array_equal(exact, double)
@@ -124,8 +122,7 @@ def test_with_32_bits_both_are_as_far_from_the_dense_network(name):
 LAYER = {"exponent_policy": "layer", "outliers": 2, "output_passes": 1}
 ONCE = {"early_passes": 1, "last_passes": 1, "input_passes": 1}
 USUAL = {
-    name: getattr(Configuration(), name)
-    for name in ("output_bits", "output_allocation", "output_width", "layer_output_bits")
+    name: getattr(Method(), name) for name in ("output_bits", "output_allocation", "output_width", "layer_output_bits")
 }
 WAYS = {
     "cost": ({"choice": "cost", "raw_passes": 1}, {}),
@@ -136,7 +133,7 @@ WAYS = {
     "diffy": ({**USUAL, "flow": "diffy"}, {}),
     "diffy, replay": ({**USUAL, "flow": "diffy"}, LAYER | {"overflow_policy": "replay"}),
     "diffy, saturate": (
-        {**USUAL, **ONCE, "flow": "diffy", "layer_passes": {}},
+        {**USUAL, **ONCE, "flow": "diffy", "mix_passes": 1},
         LAYER | {"overflow_policy": "saturate"},
     ),
     "raw": ({**USUAL, "flow": "raw"}, {}),
@@ -151,18 +148,18 @@ WAYS = {
 def test_every_way_bit_for_bit(name, way):
     base, (options, changes) = CLOSED, WAYS.get(way, ({}, {}))
     if way == "one scale":
-        base, changes = CONFIGURATIONS["raw-int8-tensor"][1], {}
-    configuration = dataclasses.replace(
+        base, changes = METHODS["raw-int8-tensor"][1], {}
+    method = dataclasses.replace(
         base, **options, machine=dataclasses.replace(base.machine, accumulator_width=64, **changes)
     )
-    exact, double, dense = both(network_of(name), configuration)
+    exact, double, dense = both(network_of(name), method)
     assert distance(exact, dense) < (1 if "saturate" in way else 0.3) * dense.std()
     np.testing.assert_array_equal(exact, double)
 
 
 @pytest.mark.parametrize("branch", [0, 1])
 def test_deepcache_bit_for_bit(branch):
-    network, configuration = random_unet(), wide(CLOSED)
+    network, method = random_unet(), wide(CLOSED)
     profile = calibrate_cached(network, 5, 2, branch=branch, images=2)
     exact, double = (
         deepcache.sample(
@@ -171,9 +168,9 @@ def test_deepcache_bit_for_bit(branch):
             5,
             interval=2,
             branch=branch,
-            executor=NearMemory(network, configuration, profile, arithmetic),
+            executor=DeltaProducts(network, method, profile, arithmetic),
         )
-        for arithmetic in (ExactArithmetic(configuration, profile), FloatArithmetic(configuration, np.float64))
+        for arithmetic in (ExactArithmetic(method, profile), FloatArithmetic(method, np.float64))
     )
     assert np.isfinite(exact).all()
     np.testing.assert_array_equal(exact, double)
@@ -186,11 +183,11 @@ def test_streams_bit_for_bit(reference):
     rng = np.random.default_rng(0)
     start, moves = rng.uniform(-0.5, 0.5, (1, 1, 8, 8)), rng.normal(0, 0.02, (5, 1, 8, 8))
     video = np.cumsum(np.concatenate([start, moves]), axis=0).astype(np.float32)
-    configuration = dataclasses.replace(wide(CLOSED), **USUAL)
+    method = dataclasses.replace(wide(CLOSED), **USUAL)
     profile = calibrate_stream(network, video[::-1], 5, timesteps, reference=reference)
     found = []
-    for arithmetic in (ExactArithmetic(configuration, profile), FloatArithmetic(configuration, np.float64)):
-        how = NearMemory(network, configuration, profile, arithmetic)
+    for arithmetic in (ExactArithmetic(method, profile), FloatArithmetic(method, np.float64)):
+        how = DeltaProducts(network, method, profile, arithmetic)
         stream = Stream(network, 3, timesteps, executor=how, reference=reference)
         found.append(np.stack([image for image in map(stream.push, video) if image is not None]))
     np.testing.assert_array_equal(*found)
@@ -199,8 +196,8 @@ def test_streams_bit_for_bit(reference):
 @pytest.mark.parametrize("flow", ["closed_loop", "raw", "diffy"])
 def test_an_exact_run_is_measured_like_any_other(flow):
     network = random_unet()
-    configuration = Configuration(flow=flow, machine=CLOSED.machine, tensor_scale=flow == "raw")
-    exact, plain = (run(network, configuration, [3, 8], 3, exact=form, measured=True) for form in (True, False))
+    method = Method(flow=flow, machine=CLOSED.machine, tensor_scale=flow == "raw")
+    exact, plain = (run(network, method, [3, 8], 3, exact=form, measured=True) for form in (True, False))
     for name in ("inputs", "outputs"):
         rows = [found.measure.total(getattr(found.measure, name)) for found in (exact, plain)]
         assert rows[0].elements == rows[1].elements and rows[0].digits == rows[1].digits

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from golden.diffusion import zoo
-from golden.diffusion.differential.configuration import configuration
+from golden.diffusion.differential.method import Method
 from golden.diffusion.differential.run import run
 from golden.diffusion.zoo.quality import psnr
 
@@ -13,16 +13,16 @@ pytestmark = pytest.mark.golden
 
 def quality(name, methods, *, steps, images):
     network, labels = zoo.load(name), np.arange(images) % 10
-    reference = run(network, configuration("dense"), labels, steps).images
+    reference = run(network, Method.named("dense"), labels, steps).images
     return {
-        method: psnr(run(network, configuration(method), labels, steps).images, reference).mean() for method in methods
+        method: psnr(run(network, Method.named(method), labels, steps).images, reference).mean() for method in methods
     }
 
 
 def link(name, method, steps):
     """Bits on the link over 32 for a boundary element, two images, all steps but the first."""
     network = zoo.load(name)
-    measure = run(network, configuration(method), [0, 1], steps, measured=True).measure
+    measure = run(network, Method.named(method), [0, 1], steps, measured=True).measure
     inputs, outputs = (measure.total(rows, range(1, steps)) for rows in (measure.inputs, measure.outputs))
     return (inputs.bits + outputs.joint) / (16 * (inputs.elements + outputs.elements))
 

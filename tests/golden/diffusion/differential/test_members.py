@@ -8,8 +8,8 @@ import pytest
 
 from golden.diffusion import layers
 from golden.diffusion.cost.flows import METHOD_FLOWS
-from golden.diffusion.differential.configuration import ACTS_IN, SENDING, Configuration
 from golden.diffusion.differential.measure import Measure
+from golden.diffusion.differential.method import ACTS_IN, SENDING, Method
 from golden.diffusion.differential.run import executor
 from golden.diffusion.networks import Network
 from golden.parameters import Parameters
@@ -31,7 +31,7 @@ CHANGES = {
     "early_steps": (2, {"early_passes": 4}, {}),
     "early_passes": (4, {}, {}),
     "late_steps": (3, {"last_passes": 4}, {}),
-    "step_passes": ({2: 4}, {}, {}),
+    "mix_passes": (4, {}, {}),
     "layer_passes": ({"query": 4}, {}, {}),
     "output_width": (6, {}, {}),
     "output_bits": (6, {}, {}),
@@ -91,10 +91,10 @@ def profile(network, images):
     return calibrated(network, images)
 
 
-def changed(configuration, member, value):
+def changed(method, member, value):
     if member in OF_MACHINE:
-        return dataclasses.replace(configuration, machine=dataclasses.replace(configuration.machine, **{member: value}))
-    return dataclasses.replace(configuration, **{member: value})
+        return dataclasses.replace(method, machine=dataclasses.replace(method.machine, **{member: value}))
+    return dataclasses.replace(method, **{member: value})
 
 
 def refused(flow, member):
@@ -103,15 +103,15 @@ def refused(flow, member):
     named = "|".join((member, *parameters))
     with pytest.raises(ValueError, match=rf"^({named}) must be \S+ with flow {flow}, not .+$"):
         if member in OF_MACHINE:
-            Configuration(flow=flow, machine=Parameters(**parameters | {member: value}))
+            Method(flow=flow, machine=Parameters(**parameters | {member: value}))
         else:
-            Configuration(flow=flow, **{member: value})
+            Method(flow=flow, **{member: value})
 
 
-def walk(network, images, profile, configuration):
+def walk(network, images, profile, method):
     """Images, and every figure of what was sent."""
-    measure = Measure(configuration.machine)
-    how = executor(network, configuration, profile, measure=measure)
+    measure = Measure(method.machine)
+    how = executor(network, method, profile, measure=measure)
     found = []
     for step, image in enumerate(images):
         how.begin_step(step, STEPS)
@@ -121,7 +121,7 @@ def walk(network, images, profile, configuration):
 
 
 def test_there_is_a_change_of_every_member():
-    members = {field.name for field in dataclasses.fields(Configuration)} - {"flow", "machine"}
+    members = {field.name for field in dataclasses.fields(Method)} - {"flow", "machine"}
     assert set(CHANGES) == members | set(ACTS_IN)
     assert members | OF_MACHINE >= set(ACTS_IN)
 
@@ -136,7 +136,7 @@ def test_a_member_acts_or_is_refused(network, images, profile, flow, member):
         return
     if flow == "raw":  # every step is a first one: the most passes that any rule asks for
         options = {**({} if member in ("first_passes", "tensor_scale") else {"first_passes": 1}), **options}
-    base = Configuration(flow=flow, machine=Parameters(**machine | parameters), **options)
+    base = Method(flow=flow, machine=Parameters(**machine | parameters), **options)
     one = changed(base, member, value)
     assert one != base
     (plain, sent), (other, other_sent) = (walk(network, images, profile, how) for how in (base, one))
@@ -155,14 +155,14 @@ def test_the_dense_flow_has_no_members(member):
     [
         (
             {"flow": "raw", "tensor_scale": True, member: 2},
-            f"{member} must be {getattr(Configuration(), member)} with tensor_scale true, not 2",
+            f"{member} must be {getattr(Method(), member)} with tensor_scale true, not 2",
         )
         for member in ("passes", "early_passes", "input_passes", "first_passes", "early_steps", "late_steps")
     ],
 )
 def test_what_another_member_leaves_without_effect_is_refused(options, message):
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        Configuration(**options)
+        Method(**options)
 
 
 # Patterns and steps of the network that is run ------------------------------------------------------------------------
@@ -180,17 +180,4 @@ def test_patterns_that_match_nothing_are_refused(network, profile, flow, options
     if flow not in ACTS_IN.get(next(iter(options)), SENDING):
         return
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        executor(network, Configuration(flow=flow, **options), profile)
-
-
-@pytest.mark.parametrize("flow", ["sign_mask", "closed_loop", "raw"])
-def test_steps_that_there_are_not_are_refused(network, profile, flow):
-    how = executor(network, Configuration(flow=flow, step_passes={5: 2}), profile)
-    how.begin_step(0, 6)
-    how.begin_step(0, None)  # a stream has no last step
-    with pytest.raises(ValueError, match=r"^Key of step_passes must be in 0\.\.4, not 5$"):
-        how.begin_step(0, 5)
-
-
-def test_patterns_of_the_named_configurations_fit_every_network(network, profile):
-    assert executor(network, Configuration(layer_passes={"*.mix": 2}), profile)
+        executor(network, Method(flow=flow, **options), profile)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from golden.diffusion import layers
-from golden.diffusion.differential.configuration import Configuration
 from golden.diffusion.differential.exact import ExactArithmetic
+from golden.diffusion.differential.method import Method
 from golden.diffusion.differential.open_loop import Flow, OpenLoop
 from golden.diffusion.networks import Network
 from golden.parameters import Parameters
@@ -40,7 +40,7 @@ def machine(k=3, n=4, m=1, **more):
 
 
 def open_loop(k=3, n=4, m=1, *, parameters=None, **more):
-    return Configuration(flow="sign_mask", machine=machine(k, n, m, **(parameters or {})), **{**ONCE, **more})
+    return Method(flow="sign_mask", machine=machine(k, n, m, **(parameters or {})), **{**ONCE, **more})
 
 
 def chain(function="relu", seed=0, average=False):
@@ -62,17 +62,17 @@ def chain(function="relu", seed=0, average=False):
     return Network("chain", {"image": (5, 4, 4)}, found, {})
 
 
-def walk(network, images, configuration, profile):
+def walk(network, images, method, profile):
     """States and outputs of `chain` step by step, each made by a unit: no class of the executor, no batch."""
     first, norm, act, second = network.layers
-    machine, form = configuration.machine, configuration.norm
+    machine, form = method.machine, method.norm
     n, plain = machine.lanes, dataclasses.replace(machine, mask_width=1, mask_operand="digits", flip_repair=False)
     signs = act.kind == "relu" or machine.mask_width == 1
     s = {name: profile.state_exponent(name, machine.state_width) for name in ("image", "first", "norm", "act")}
     x, y1, z = (State(plain, s[name]) for name in ("image", "first", "norm"))
     y, held = State(machine, s["norm"]), State(plain, s["norm"])
     y2 = State(plain, profile.state_exponent("second", machine.state_width))
-    near = ExactArithmetic(configuration, profile)  # for norms of raw values only: they have a test of their own
+    near = ExactArithmetic(method, profile)  # for norms of raw values only: they have a test of their own
     thresholds = () if signs else segments(act.kind, machine.mask_width).of(machine, s["norm"])
     repairs, found = None, []
 
@@ -82,12 +82,12 @@ def walk(network, images, configuration, profile):
     def sent(patterns, name, fresh):
         static = machine.exponent_policy == "layer" and not fresh
         exponent = max(profile.layer_exponent(name, machine.digit_width) + 24, floor(name)) if static else None
-        passes = configuration.first_passes if fresh else configuration.passes
+        passes = method.first_passes if fresh else method.passes
         return Stream.quantised(patterns, machine, passes, floor(name), exponent)
 
     def product(layer, stream, source, state, fresh):
         largest = min(2.0 ** (s[source] + machine.state_width + machine.flip_repair), 65504.0)
-        passes = max(configuration.first_passes, configuration.raw_passes) + machine.flip_repair
+        passes = max(method.first_passes, method.raw_passes) + machine.flip_repair
         change, exact = multiplied(layer, stream, machine, largest=largest, passes=passes, floor=floor(source))
         bias = np.broadcast_to(layer.bias[:, None, None], change.shape) if fresh else None
         state.add(Stream.values(change, n), fresh, bias)
@@ -99,7 +99,7 @@ def walk(network, images, configuration, profile):
         return nearest(state.image - before)
 
     for step, image in enumerate(images):
-        fresh = step == 0 or bool(configuration.refresh and step % configuration.refresh == 0)
+        fresh = step == 0 or bool(method.refresh and step % method.refresh == 0)
         dx = evaluated(x, image, fresh)
         dy, exact1 = product(first, sent(dx, "image", fresh), "image", y1, fresh)
         if fresh or form == "current":
@@ -132,8 +132,8 @@ def walk(network, images, configuration, profile):
     return found
 
 
-def run(network, images, configuration, profile, spy=None):
-    executor = OpenLoop(network, configuration, profile, measure=spy)
+def run(network, images, method, profile, spy=None):
+    executor = OpenLoop(network, method, profile, measure=spy)
     found = []
     for index, image in enumerate(images):
         executor.begin_step(index, len(images))
@@ -174,12 +174,12 @@ def test_every_bit_is_that_of_the_units(function, parameters, more, form):
     profile = calibrated(network, images)
     for width in (28, 53):
         wide = {"accumulator_width": width, **parameters}
-        configuration = open_loop(parameters=wide, norm=form, refresh=3, **more)
-        exact = ExactArithmetic(configuration, profile)
-        executors = [OpenLoop(network, configuration, profile, exact)]
+        method = open_loop(parameters=wide, norm=form, refresh=3, **more)
+        exact = ExactArithmetic(method, profile)
+        executors = [OpenLoop(network, method, profile, exact)]
         if width == 53:
-            executors.append(OpenLoop(network, configuration, profile))
-        expected = walk(network, images, configuration, profile)
+            executors.append(OpenLoop(network, method, profile))
+        expected = walk(network, images, method, profile)
         assert width == 53 or not all(step[-1] for step in expected)
         for executor in executors:
             for index, (image, (out, *states, _)) in enumerate(zip(images, expected, strict=True)):
@@ -234,8 +234,8 @@ def test_a_second_sampling_starts_anew():
     images = moving(network)
     profile = calibrated(network, images)
     for form in ("calibrated", "current"):
-        configuration = open_loop(norm=form)
-        _, executor = run(network, images, configuration, profile)
+        method = open_loop(norm=form)
+        _, executor = run(network, images, method, profile)
         other = images[::-1, :2] * 0.8
         spies = Spy(), Spy()
         executor._measure = spies[0]
@@ -243,7 +243,7 @@ def test_a_second_sampling_starts_anew():
         for index, image in enumerate(other):
             executor.begin_step(index, STEPS)
             again.append(network(*arguments(network, image, index), executor=executor))
-        fresh, _ = run(network, other, configuration, profile, spies[1])
+        fresh, _ = run(network, other, method, profile, spies[1])
         np.testing.assert_array_equal(again, fresh)
         assert {key: len(sent) for key, sent in spies[0].outputs.items()} == {
             key: len(sent) for key, sent in spies[1].outputs.items()
@@ -256,8 +256,8 @@ def test_items_take_up_their_references_or_start_anew():
     profile = calibrated(network, images)
     order = np.array([2, -1, 1])
     spy = Spy()
-    configuration = open_loop(norm="current", first_passes=3)
-    same, other = OpenLoop(network, configuration, profile), OpenLoop(network, configuration, profile, measure=spy)
+    method = open_loop(norm="current", first_passes=3)
+    same, other = OpenLoop(network, method, profile), OpenLoop(network, method, profile, measure=spy)
     for index in range(3):
         for executor in (same, other):
             executor.begin_step(index, STEPS)
@@ -269,7 +269,7 @@ def test_items_take_up_their_references_or_start_anew():
     mixed = np.stack([image[2], image[0] * 0.5, image[1]])
     found = network(mixed, steps, labels[[2, 0, 1]], executor=other)
     np.testing.assert_allclose(found[[0, 2]], expected[[2, 1]], atol=5e-3)
-    fresh = OpenLoop(network, configuration, profile)
+    fresh = OpenLoop(network, method, profile)
     fresh.begin_step(0, STEPS)
     alone = network(mixed, steps, labels[[2, 0, 1]], executor=fresh)
     np.testing.assert_allclose(found[1], alone[1], atol=5e-3)
@@ -329,12 +329,11 @@ def test_layers_that_skip_steps_get_all_that_changed_meanwhile():
 )
 def test_references_and_skipped_steps_bit_for_bit(parameters):
     """In exact arithmetic and in floating point: items that change places or start anew, layers that rest."""
-    configuration = open_loop(parameters={"accumulator_width": 53, **parameters}, passes=1)
+    method = open_loop(parameters={"accumulator_width": 53, **parameters}, passes=1)
 
     def both(network, profile):
         return [
-            OpenLoop(network, configuration, profile, arithmetic)
-            for arithmetic in (ExactArithmetic(configuration, profile), None)
+            OpenLoop(network, method, profile, arithmetic) for arithmetic in (ExactArithmetic(method, profile), None)
         ]
 
     network = random_unet()
@@ -437,8 +436,8 @@ def test_held_values_have_not_changed():
 def test_attention(attention, constant):
     network = attention_network(constant=constant)
     images = moving(network)
-    configuration = open_loop(8, passes=3, norm="current", attention=attention)
-    found, _ = run(network, images, configuration, calibrated(network, images))
+    method = open_loop(8, passes=3, norm="current", attention=attention)
+    found, _ = run(network, images, method, calibrated(network, images))
     for index, image in enumerate(images):
         dense = network(*arguments(network, image, index))
         assert np.abs(found[index] - dense).max() <= 0.02 * np.abs(dense).max()
@@ -448,7 +447,7 @@ def test_attention(attention, constant):
     "options, of_image, of_norm",
     [
         ({}, [3, 1, 1, 1, 1, 1], [3, 1, 1, 1, 1, 1]),
-        ({"step_passes": {2: 4}}, [3, 1, 4, 1, 1, 1], [3, 1, 4, 1, 1, 1]),
+        ({"layer_passes": {"*": (1, 2, 4)}, "late_steps": 2}, [3, 1, 1, 1, 4, 4], [3, 1, 1, 1, 4, 4]),
         ({"late_steps": 2, "last_passes": 2}, [3, 1, 1, 1, 2, 2], [3, 1, 1, 1, 2, 2]),
         ({"early_steps": 1, "early_passes": 3}, [3, 3, 1, 1, 1, 1], [3, 3, 1, 1, 1, 1]),
         ({"layer_passes": {"act": 2}}, [3, 1, 1, 1, 1, 1], [3, 2, 2, 2, 2, 2]),
@@ -523,4 +522,4 @@ def test_calibrated_deviations_of_a_stream_are_those_of_its_items():
 def test_another_flow_is_refused():
     network = chain()
     with pytest.raises(ValueError, match=r"^flow must be sign_mask in the open loop, not raw$"):
-        OpenLoop(network, Configuration(flow="raw"), calibrated(network, moving(network)))
+        OpenLoop(network, Method(flow="raw"), calibrated(network, moving(network)))

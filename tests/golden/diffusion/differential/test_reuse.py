@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from golden.diffusion.differential.configuration import configuration
-from golden.diffusion.differential.near_memory import NearMemory
+from golden.diffusion.differential.delta_products import DeltaProducts
+from golden.diffusion.differential.method import Method
 from golden.diffusion.differential.open_loop import OpenLoop
 from golden.diffusion.differential.profile import calibrate
 from golden.diffusion.differential.reuse import cached, calibrate_cached, calibrate_stream, streamed
@@ -53,7 +53,7 @@ def follow(network, how, video, profile, **options):
 @pytest.mark.parametrize("reference", ["frames", "timesteps", "measured"])
 @pytest.mark.parametrize("name", ["closed-int4", "paper"])
 def test_a_stream_follows_the_dense_one(network, video, profile, name, reference):
-    found, dense, _, stream = follow(network, configuration(name), video, profile, reference=reference)
+    found, dense, _, stream = follow(network, Method.named(name), video, profile, reference=reference)
     assert stream.calls == len(video)
     # along timesteps deltas are large, and signs of the step before stand for an activation: 24 dB
     paper = 22 if reference == "timesteps" else 45
@@ -62,7 +62,7 @@ def test_a_stream_follows_the_dense_one(network, video, profile, name, reference
 
 def test_the_closed_loop_does_not_drift_along_frames(network, video, profile):
     long = np.concatenate([video, video[::-1], video])
-    found, dense, _, _ = follow(network, configuration("closed-int3"), long, profile)
+    found, dense, _, _ = follow(network, Method.named("closed-int3"), long, profile)
     quality = psnr(found, dense)
     once_more = 2 * len(video)  # the same frames again; the first three images still gain by the first call's passes
     assert quality[once_more + 3 :].mean() > quality[3 : len(quality) - once_more].mean() - 3
@@ -75,7 +75,7 @@ def test_guided_streams_follow_the_dense_ones(video, residual, items):
     assert profile.rows.tolist() == list(range(items))
     for name in ("closed-int4", "paper"):
         for reference in ("frames", "timesteps"):
-            how = configuration(name)
+            how = Method.named(name)
             found, dense, _, _ = follow(network, how, video[:6], profile, residual=residual, reference=reference)
             least = {"closed-int4": 30, "paper": 18} if reference == "timesteps" else {"closed-int4": 38, "paper": 44}
             assert psnr(found, dense).min() > least[name], (name, reference)
@@ -85,7 +85,7 @@ def test_references_decide_what_deltas_are_against(network, video, profile):
     """Along timesteps slot 0 starts anew in every call; the others refer to the slot before."""
     sent = {}
     for reference in ("frames", "timesteps"):
-        _, _, spy, _ = follow(network, configuration("closed-int4"), video, profile, reference=reference)
+        _, _, spy, _ = follow(network, Method.named("closed-int4"), video, profile, reference=reference)
         sent[reference] = spy.parts[7, "image"]
     (frames,) = sent["frames"]
     anew, others = sent["timesteps"]
@@ -97,7 +97,7 @@ def test_references_decide_what_deltas_are_against(network, video, profile):
 @pytest.mark.parametrize("name", ["closed-int4", "paper"])
 def test_a_still_video_costs_next_to_nothing(network, video, profile, name):
     """Once the stream is full, nothing changes from call to call."""
-    how = dataclasses.replace(configuration(name), early_steps=0)
+    how = dataclasses.replace(Method.named(name), early_steps=0)
     _, _, spy, _ = follow(network, how, np.repeat(video[:1], 14, axis=0), profile)
     first = spy.inputs.get((13, "image")) or spy.outputs[13, "image"][0]
     assert not first.values.any()
@@ -125,7 +125,7 @@ def test_static_exponents_of_a_stream_are_for_its_references(network, video):
 
 def test_no_call_of_a_stream_is_late(network, video, profile):
     """The passes of the last steps are those of a sampling; a stream has no last step."""
-    usual, late = (dataclasses.replace(configuration("closed-int3"), late_steps=late) for late in (0, 1000))
+    usual, late = (dataclasses.replace(Method.named("closed-int3"), late_steps=late) for late in (0, 1000))
     images = [follow(network, how, video, profile)[0] for how in (usual, late)]
     np.testing.assert_array_equal(*images)
 
@@ -133,7 +133,7 @@ def test_no_call_of_a_stream_is_late(network, video, profile):
 @pytest.mark.parametrize("name", ["closed-int4", "paper"])
 def test_a_stream_with_cached_deep_layers(network, video, name):
     """It follows the dense stream with the same caches, and sends nothing for the deep layers between."""
-    how = dataclasses.replace(configuration(name), norm="current")
+    how = dataclasses.replace(Method.named(name), norm="current")
     profile = calibrate_stream(network, video[::-1], 5, TIMESTEPS, interval=3)
     found, dense, spy, stream = follow(network, how, video, profile, interval=3)
     assert psnr(found, dense).min() > (50 if name == "closed-int4" else 48)
@@ -143,7 +143,7 @@ def test_a_stream_with_cached_deep_layers(network, video, name):
 
 
 def test_figures_of_a_stream(network, video, profile):
-    how = configuration("closed-int3")
+    how = Method.named("closed-int3")
     figures = streamed(network, how, video, 3, profile, TIMESTEPS)
     found, dense, _, _ = follow(network, how, video, profile)
     np.testing.assert_allclose(figures.psnr, psnr(found, dense))
@@ -158,7 +158,7 @@ def test_figures_of_a_stream(network, video, profile):
 @pytest.mark.parametrize("name", ["closed-int4", "paper", "fine"])
 def test_deltas_of_deep_layers_are_against_the_step_in_which_they_last_ran(network, name, branch):
     """Nothing is lost on the way: the open loop with digits enough and repair is as good as the closed one."""
-    how = dataclasses.replace(configuration("paper" if name == "fine" else name), norm="current")
+    how = dataclasses.replace(Method.named("paper" if name == "fine" else name), norm="current")
     if name == "fine":
         fine = {"digit_width": 8, "exponent_policy": "group", "outliers": 0, "flip_repair": True}
         how = dataclasses.replace(how, passes=3, machine=dataclasses.replace(how.machine, **fine))
@@ -172,7 +172,7 @@ def test_deltas_of_deep_layers_are_against_the_step_in_which_they_last_ran(netwo
 
 
 def test_every_step_is_a_cache_step_with_interval_1(network):
-    how, profile = configuration("closed-int3"), calibrate(network, 4, images=2)
+    how, profile = Method.named("closed-int3"), calibrate(network, 4, images=2)
     found = deepcache.sample(network, [1, 2], 4, interval=1, executor=executor(network, how, profile))
     other = executor(network, how, profile)
     expected = deepcache.sample(network, [1, 2], 4, interval=4, cached=range(4), executor=other)
@@ -181,12 +181,12 @@ def test_every_step_is_a_cache_step_with_interval_1(network):
 
 def test_what_a_retrieval_step_sends(network):
     """Nothing of the layers inside the branch; and the delta after it spans the steps between."""
-    how = dataclasses.replace(configuration("closed-int4"), early_steps=0, late_steps=0)
+    how = dataclasses.replace(Method.named("closed-int4"), early_steps=0, late_steps=0)
     sent = {}
     for interval in (1, 3):
         spy = Spy()
         profile = calibrate(network, 6, images=2)
-        one = NearMemory(network, how, profile, measure=spy)
+        one = DeltaProducts(network, how, profile, measure=spy)
         deepcache.sample(network, [1, 2], 6, interval=interval, executor=one)
         sent[interval] = spy
     inside, outside = "middle.block.relu1", "head.relu"
@@ -206,7 +206,7 @@ class Watched(OpenLoop):
 
 def test_a_kept_value_has_no_delta(network):
     """Where a retrieval step reads what a cache step made: the raw value is that one, and nothing changed."""
-    one = Watched(network, configuration("paper"), calibrate(network, 6, images=2))
+    one = Watched(network, Method.named("paper"), calibrate(network, 6, images=2))
     deepcache.sample(network, [1, 2], 6, interval=3, executor=one)
     kept = 0
     for (step, name), values in one.seen.items():
@@ -231,6 +231,6 @@ def test_calibration_with_caching_fills_the_rows_of_skipped_steps(network):
 
 
 def test_figures_of_deepcache(network):
-    plain, skipping = (cached(network, configuration("closed-int3"), [1, 2], 6, interval) for interval in (1, 3))
+    plain, skipping = (cached(network, Method.named("closed-int3"), [1, 2], 6, interval) for interval in (1, 3))
     assert skipping.megabits < plain.megabits
     assert skipping.psnr.mean() < plain.psnr.mean()

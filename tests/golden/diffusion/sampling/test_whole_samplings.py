@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from golden.diffusion.differential.configuration import configuration
+from golden.diffusion.differential.method import Method
 from golden.diffusion.differential.run import run
 from golden.diffusion.networks import stored
 from golden.diffusion.networks.builder import unallocated
@@ -29,7 +29,7 @@ def recorded(title):
 def execute(title, name, **options):
     case = CASES[title]
     chosen = {"seed": SEED, "sampler": case.sampler, "guidance": case.guidance, **options}
-    return run(cases.network(case), configuration(name), cases.given(case), STEPS, **chosen)
+    return run(cases.network(case), Method.named(name), cases.given(case), STEPS, **chosen)
 
 
 def near(found, expected):
@@ -150,10 +150,10 @@ def test_rectified_flow_of_a_video():
             x = x + parts(network, given, item, x.astype(np.float32), t, guidance)[0] * dt
         expected.append(x)
     chosen = {"seed": SEED, "sampler": RectifiedFlow(shift=shift), "guidance": guidance}
-    dense = run(network, configuration("dense"), given, STEPS, **chosen).images
+    dense = run(network, Method.named("dense"), given, STEPS, **chosen).images
     near(dense, np.stack(expected))
     closed, opened = (
-        run(network, configuration(name), given, STEPS, **chosen).images for name in ("closed-int4", "paper")
+        run(network, Method.named(name), given, STEPS, **chosen).images for name in ("closed-int4", "paper")
     )
     assert psnr(closed, dense, np.ptp(dense)).min() > 28 and np.isfinite(opened).all()
 
@@ -181,10 +181,10 @@ def test_iddpm_of_a_video():
                 x = x + deviation * cases.unit_noise(x.shape, item, 1 + step)
         expected.append(x)
     chosen = {"seed": SEED, "sampler": IDDPM, "guidance": guidance}
-    dense = run(network, configuration("dense"), given, STEPS, **chosen).images
+    dense = run(network, Method.named("dense"), given, STEPS, **chosen).images
     near(dense, np.stack(expected))
     closed, opened = (
-        run(network, configuration(name), given, STEPS, **chosen).images for name in ("closed-int4", "paper")
+        run(network, Method.named(name), given, STEPS, **chosen).images for name in ("closed-int4", "paper")
     )
     assert psnr(closed, dense, np.ptp(dense)).min() > 28 and np.isfinite(opened).all()
 

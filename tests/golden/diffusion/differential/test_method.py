@@ -1,13 +1,16 @@
-"""Every rule of a configuration by its sentence, JSON, and what applies where."""
+"""Every rule of a method by its sentence, JSON, and what applies where."""
 
 import dataclasses
 import json
 import re
 
+import numpy as np
 import pytest
 
+from golden.diffusion import layers
 from golden.diffusion.cost.flows import METHOD_FLOWS
-from golden.diffusion.differential.configuration import CONFIGURATIONS, Configuration, configuration
+from golden.diffusion.differential.method import METHODS, Method
+from golden.diffusion.networks import Network
 from golden.parameters import Parameters
 
 pytestmark = pytest.mark.golden
@@ -43,11 +46,22 @@ ONCE = {"last_passes": 1, "input_passes": 1}
         ({"output_bits": 0}, ValueError, "output_bits must be in 1..24, not 0"),
         ({"output_width": 17}, ValueError, "output_width must be in 2..16, not 17"),
         ({"refresh": -1}, ValueError, "refresh must be in 0..1000, not -1"),
-        ({"step_passes": [1]}, TypeError, "step_passes must be a mapping, not [1]"),
-        ({"step_passes": {3: 9}}, ValueError, "step_passes[3] must be in 1..8, not 9"),
-        ({"step_passes": {"3": 2}}, TypeError, "Key of step_passes must be an integer, not '3'"),
-        ({"layer_passes": {"*": "2"}}, TypeError, "layer_passes['*'] must be an integer, not '2'"),
-        ({"layer_passes": {3: 2}}, TypeError, "Key of layer_passes must be a pattern of names, not 3"),
+        ({"mix_passes": 5}, ValueError, "mix_passes must be in 1..4, not 5"),
+        ({"layer_passes": [1]}, TypeError, "layer_passes must be a mapping, not [1]"),
+        ({"layer_passes": {"*": 9}}, ValueError, "layer_passes['*'] must be in 1..8, not 9"),
+        (
+            {"layer_passes": {"*": "2"}},
+            TypeError,
+            "layer_passes['*'] must be an integer in 1..8 or a list of three numbers, for early, middle and late "
+            "steps, not '2'",
+        ),
+        (
+            {"layer_passes": {"*": (1, 2)}},
+            ValueError,
+            "layer_passes['*'] must be of three numbers, for early, middle and late steps, not (1, 2)",
+        ),
+        ({"layer_passes": {"*": [1, 2, 9]}}, ValueError, "layer_passes['*'][2] must be in 1..8, not 9"),
+        ({"layer_passes": {3: 2}}, TypeError, "Key of layer_passes must be a text, not 3"),
         ({"flow": "raw", "choice": "cost"}, ValueError, "choice must be delta with flow raw, not cost"),
         ({"norm": "calibrated"}, ValueError, "norm must be current with flow closed_loop, not calibrated"),
         ({"attention": "raw"}, ValueError, "attention must be delta with flow closed_loop, not raw"),
@@ -89,16 +103,15 @@ ONCE = {"last_passes": 1, "input_passes": 1}
             "input_passes must be 1 with overflow_policy saturate (a saturated lane leaves no residual), not 3",
         ),
         (
-            {"flow": "sign_mask", "machine": SATURATE, **ONCE, "step_passes": {1: 1, 3: 4}},
+            {"flow": "sign_mask", "machine": SATURATE, **ONCE, "layer_passes": {"a": 1, "b": (1, 4, 1)}},
             ValueError,
-            "step_passes[3] must be 1 with overflow_policy saturate (a saturated lane leaves no residual), not 4",
+            "layer_passes['b'] must be 1 with overflow_policy saturate (a saturated lane leaves no residual), not 4",
         ),
         (
             {"flow": "sign_mask", "machine": SATURATE, **ONCE, "layer_passes": {"*": 3}},
             ValueError,
             "layer_passes['*'] must be 1 with overflow_policy saturate (a saturated lane leaves no residual), not 3",
         ),
-        ({"step_passes": {-1: 2}}, ValueError, "Key of step_passes must be at least 0, not -1"),
         (
             {"flow": "raw", "tensor_scale": True, "first_passes": 1},
             ValueError,
@@ -108,36 +121,36 @@ ONCE = {"last_passes": 1, "input_passes": 1}
 )
 def test_rules(options, error, message):
     with pytest.raises(error, match=f"^{re.escape(message)}$"):
-        Configuration(**options)
+        Method(**options)
 
 
 def test_every_member_is_explained_and_every_flow():
-    for field in dataclasses.fields(Configuration):
+    for field in dataclasses.fields(Method):
         assert field.metadata["help"], field.name
     for flow in METHOD_FLOWS:
-        assert Configuration(flow=flow).flow == flow
+        assert Method(flow=flow).flow == flow
 
 
-@pytest.mark.parametrize("name", CONFIGURATIONS)
+@pytest.mark.parametrize("name", METHODS)
 def test_named_configurations_survive_json(name, tmp_path):
-    one = configuration(name)
-    assert one is CONFIGURATIONS[name][1] and CONFIGURATIONS[name][0]
+    one = Method.named(name)
+    assert one is METHODS[name][1] and METHODS[name][0]
     text = json.dumps(one.to_dict())
-    assert Configuration.from_dict(json.loads(text)) == one
+    assert Method.from_dict(json.loads(text)) == one
     path = tmp_path / "method.json"
     path.write_text(text)
-    assert Configuration.from_file(path) == configuration(str(path)) == one
+    assert Method.from_file(path) == Method.named(str(path)) == one
 
 
 def test_tables_survive_json():
-    one = Configuration(step_passes={3: 2, 10: 4}, layer_passes={"up*": 2}, refresh=7)
-    again = Configuration.from_dict(json.loads(json.dumps(one.to_dict())))
-    assert again == one and again.step_passes == {3: 2, 10: 4}
+    one = Method(layer_passes={"up*": 2, "*": (1, 2, 3)}, layer_output_bits={"a": 4}, refresh=7)
+    again = Method.from_dict(json.loads(json.dumps(one.to_dict())))
+    assert again == one and again.layer_passes == {"up*": 2, "*": (1, 2, 3)}
 
 
 def test_keys_left_out_keep_their_defaults():
-    assert Configuration.from_dict({"schema": 1}) == Configuration()
-    assert Configuration.from_dict({"schema": 1, "machine": {"schema": 1, "lanes": 8}}).machine.lanes == 8
+    assert Method.from_dict({"schema": 1}) == Method()
+    assert Method.from_dict({"schema": 1, "machine": {"schema": 1, "lanes": 8}}).machine.lanes == 8
 
 
 @pytest.mark.parametrize(
@@ -156,60 +169,82 @@ def test_keys_left_out_keep_their_defaults():
             ValueError,
             "Key of a configuration must be one of the known names, not 'lane'; did you mean lanes",
         ),
-        ({"schema": 1, "machine": 3}, TypeError, "A configuration must be a JSON object, not int"),
-        ({"schema": 1, "step_passes": {"x": 2}}, TypeError, "Key of step_passes must be an integer, not 'x'"),
+        ({"schema": 1, "machine": 3}, TypeError, "machine must be Parameters, not int"),
     ],
 )
 def test_mappings_are_refused(mapping, error, message):
     with pytest.raises(error, match=f"^{re.escape(message)}"):
-        Configuration.from_dict(mapping)
+        Method.from_dict(mapping)
 
 
 def test_files_are_refused(tmp_path):
     path = tmp_path / "broken.json"
     path.write_text("{")
     with pytest.raises(ValueError, match=r"^A method file must be JSON, not .*broken\.json'"):
-        Configuration.from_file(path)
+        Method.from_file(path)
     with pytest.raises(OSError):
-        Configuration.from_file(tmp_path / "missing.json")
+        Method.from_file(tmp_path / "missing.json")
 
 
 def test_unknown_names_are_refused_with_the_closest():
     message = "Method must be one of the known names, not 'closed-int5'; did you mean closed-int"
     with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
-        configuration("closed-int5")
+        Method.named("closed-int5")
+
+
+def network(*, moved=False):
+    """What the rules speak of: products of the input, of a softmax and of neither, none of them with a telling name."""
+    weight, bias = np.eye(4, dtype=np.float32), np.zeros(4, np.float32)
+    found = [
+        layers.Linear("a", ("image",), weight=weight, bias=bias),
+        layers.Linear("b", ("a",), weight=weight, bias=bias),
+        layers.MatMul("c", ("a", "b"), transposed=True),
+        layers.Softmax("d", ("c",)),
+        *([layers.Move("m", ("d",), pattern="b i j -> b i j")] if moved else []),
+        layers.MatMul("e", ("m" if moved else "d", "b")),
+        layers.Linear("f", ("e",), weight=weight, bias=bias),
+    ]
+    return Network("rules", {"image": (4, 4)}, found, {})
 
 
 def test_passes_are_the_most_that_a_rule_asks_for():
-    one = Configuration(
+    one = Method(
         passes=1,
+        first_passes=3,
         early_steps=2,
         early_passes=2,
         late_steps=3,
         last_passes=3,
         input_passes=4,
-        step_passes={5: 2, 9: 1},
-        layer_passes={"up?.conv": 2, "*.mix": 4},
+        layer_passes={"f": (1, 2, 1), "c": 4},
     )
 
-    def passes(step, *readers, first=False):
-        return one.passes_of(step, 10, readers or ("other",), first_layer=first)
+    def passes(source, steps=10):
+        return [one.passes_of(network(), source, step, steps) for step in range(10)]
 
-    assert [passes(step) for step in range(10)] == [1, 2, 2, 1, 1, 2, 1, 3, 3, 3]
-    assert passes(4, first=True) == 4
-    assert passes(4, "up1.conv") == 2 and passes(4, "up12.conv") == 1
-    assert passes(4, "up1.conv", "a.mix") == 4 and passes(8, "up1.conv") == 3
+    assert passes("d") == [3, 2, 2, 1, 1, 1, 1, 3, 3, 3]
+    assert passes("e") == [3, 2, 2, 2, 2, 2, 2, 3, 3, 3]
+    assert passes("image") == passes("a") == [4] * 10
+    assert passes("d", None) == [3] + [1] * 9 and passes("e", None) == [3] + [2] * 9
+    assert one.most_passes == 4
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_the_mix_of_attention_is_known_by_the_graph(moved):
+    one, net = Method(mix_passes=2, last_passes=1), network(moved=moved)
+    found = {source: one.passes_of(net, source, 3, 10) for source in ("a", "b", "d", "m", "e") if source in net.by_name}
+    assert found == {"a": 1, "b": 2, "e": 1} | ({"d": 1, "m": 2} if moved else {"d": 2})
 
 
 def test_refreshes():
-    assert [step for step in range(10) if Configuration().refreshes(step)] == [0]
-    assert [step for step in range(10) if Configuration(refresh=4).refreshes(step)] == [0, 4, 8]
-    assert all(Configuration(flow="raw").refreshes(step) for step in range(5))
-    assert all(type(Configuration(refresh=4).refreshes(step)) is bool for step in range(5))
+    assert [step for step in range(10) if Method().refreshes(step)] == [0]
+    assert [step for step in range(10) if Method(refresh=4).refreshes(step)] == [0, 4, 8]
+    assert all(Method(flow="raw").refreshes(step) for step in range(5))
+    assert all(type(Method(refresh=4).refreshes(step)) is bool for step in range(5))
 
 
 def test_what_the_named_ones_are():
-    paper, loop3, loop4 = (configuration(name) for name in ("paper", "closed-int3", "closed-int4"))
+    paper, loop3, loop4 = (Method.named(name) for name in ("paper", "closed-int3", "closed-int4"))
     machine = paper.machine
     assert (machine.digit_width, machine.lanes, machine.outliers, machine.exponent_policy) == (3, 60, 4, "layer")
     assert paper.flow == "sign_mask" and paper.norm == "calibrated" and paper.attention == "raw"
@@ -223,5 +258,5 @@ def test_what_the_named_ones_are():
     assert (loop3.input_passes, loop4.input_passes) == (3, 2)
     once = (paper.passes, paper.early_passes, paper.last_passes, paper.input_passes)
     assert once == (1, 1, 1, 1) and paper.first_passes == 3
-    assert configuration("dense").flow == "dense"
-    assert configuration("raw-int8-tensor").tensor_scale and not configuration("raw-int8").tensor_scale
+    assert Method.named("dense").flow == "dense"
+    assert Method.named("raw-int8-tensor").tensor_scale and not Method.named("raw-int8").tensor_scale

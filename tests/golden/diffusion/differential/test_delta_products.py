@@ -7,9 +7,9 @@ import pytest
 
 from golden.diffusion import layers
 from golden.diffusion.differential.arithmetic import align
-from golden.diffusion.differential.configuration import Configuration
+from golden.diffusion.differential.delta_products import DeltaProducts
 from golden.diffusion.differential.exact import ExactArithmetic
-from golden.diffusion.differential.near_memory import NearMemory
+from golden.diffusion.differential.method import Method
 from golden.diffusion.differential.quantise import half
 from golden.diffusion.networks import Network, Recorder
 from golden.parameters import Parameters
@@ -40,7 +40,7 @@ def machine(k=4, n=8, m=0, **more):
 
 
 def loop(k=4, n=8, m=0, *, parameters=None, **more):
-    return Configuration(machine=machine(k, n, m, **(parameters or {})), **{**PLAIN, **more})
+    return Method(machine=machine(k, n, m, **(parameters or {})), **{**PLAIN, **more})
 
 
 @pytest.fixture(scope="module")
@@ -61,10 +61,10 @@ def profile(network, images):
 class Walk:
     """An executor driven step by step, with everything it was told and what every layer saw."""
 
-    def __init__(self, network, configuration, profile, first=0):
+    def __init__(self, network, method, profile, first=0):
         self.spy = Spy()
         self.network = network
-        self.executor = NearMemory(network, configuration, profile, measure=self.spy)
+        self.executor = DeltaProducts(network, method, profile, measure=self.spy)
         self.recorder = Recorder(executor=self.executor)
         self.before = {}
         self.steps = STEPS
@@ -110,7 +110,7 @@ def expected_sum(walk, layer):
     source = walk.network.by_name.get(layer.inputs[0])
     if source is not None and source.kind == "concat":
         segments = tuple(walk.recorder.records[part].output.shape[1] for part in source.inputs)
-    weight = align(layer.weight, 1, walk.executor._configuration.machine, segments)
+    weight = align(layer.weight, 1, walk.executor._method.machine, segments)
     return layer.product(walk.held(layer), weight)
 
 
@@ -170,11 +170,11 @@ def test_a_second_sampling_starts_anew(network, images, profile, flow):
     """Other images, another batch: nothing of the first sampling is left, whatever was switched on."""
     options = {"refresh": 5} if flow == "closed_loop" else {}
     for more in ({}, {"choice": "cost", "raw_passes": 1} if flow == "closed_loop" else {"passes": 2}):
-        configuration = loop(4, flow=flow, **options, **more)
-        walk = Walk(network, configuration, profile)
+        method = loop(4, flow=flow, **options, **more)
+        walk = Walk(network, method, profile)
         walk.run(images)
         again = walk.run(images[:, ::-1][:, :2] * 0.9)
-        fresh = Walk(network, configuration, profile).run(images[:, ::-1][:, :2] * 0.9)
+        fresh = Walk(network, method, profile).run(images[:, ::-1][:, :2] * 0.9)
         np.testing.assert_array_equal(again, fresh)
 
 
@@ -188,7 +188,7 @@ def test_a_second_sampling_starts_anew(network, images, profile, flow):
         ({"early_passes": 2, "early_steps": 3}, [3, 2, 2, 2, 1, 1, 1, 1]),
         ({"late_steps": 2, "last_passes": 3}, [3, 1, 1, 1, 1, 1, 3, 3]),
         ({"passes": 2, "first_passes": 4}, [4, 2, 2, 2, 2, 2, 2, 2]),
-        ({"step_passes": {4: 3, 6: 2}}, [3, 1, 1, 1, 3, 1, 2, 1]),
+        ({"layer_passes": {"*": (2, 1, 3)}, "early_steps": 2, "late_steps": 1}, [3, 2, 2, 1, 1, 1, 1, 3]),
         ({"refresh": 3}, [3, 1, 1, 3, 1, 1, 3, 1]),
         ({"refresh": 3, "first_passes": 2, "passes": 3}, [3] * 8),
     ],
@@ -250,8 +250,8 @@ def test_a_tensor_too_large_for_its_output_bits_is_named(exact):
     images = moving(network)
     profile = calibrated(network, images)
     profile = dataclasses.replace(profile, largest={**profile.largest, "first": 2.0**16})
-    configuration = loop(4, output_bits=2)
-    executor = NearMemory(network, configuration, profile, ExactArithmetic(configuration, profile) if exact else None)
+    method = loop(4, output_bits=2)
+    executor = DeltaProducts(network, method, profile, ExactArithmetic(method, profile) if exact else None)
     executor.begin_step(0, STEPS)
     with pytest.raises(
         ValueError, match=r"^Output deltas of 'first' must have a least exponent of at most 14, not 15: "
@@ -264,8 +264,8 @@ def test_weights_beyond_the_declared_range_are_refused(exact):
     network = normed("layer_norm")
     images = moving(network)
     profile = calibrated(network, images)
-    configuration = loop(4, parameters={"weight_form": "float", "weight_exponent_max": -3})
-    executor = NearMemory(network, configuration, profile, ExactArithmetic(configuration, profile) if exact else None)
+    method = loop(4, parameters={"weight_form": "float", "weight_exponent_max": -3})
+    executor = DeltaProducts(network, method, profile, ExactArithmetic(method, profile) if exact else None)
     executor.begin_step(0, STEPS)
     with pytest.raises(ValueError, match=r"^Weights must be zero or have exponents in -14\.\.-3"):
         network(images[0], executor=executor)
@@ -303,7 +303,7 @@ def test_raw_keeps_no_state(network, images, profile):
 
 
 def test_one_scale_for_every_item(network, images, profile):
-    walk = Walk(network, Configuration(flow="raw", machine=machine(8), tensor_scale=True), profile)
+    walk = Walk(network, Method(flow="raw", machine=machine(8), tensor_scale=True), profile)
     walk.step(0, images[0])
     for (_, name), sent in walk.spy.inputs.items():
         x = walk.value(name)
@@ -458,5 +458,5 @@ def test_a_product_that_skipped_a_step_gets_all_that_is_held():
 
 
 def test_another_flow_is_refused(network, profile):
-    with pytest.raises(ValueError, match=r"^flow must be raw, diffy or closed_loop near memory, not dense$"):
-        NearMemory(network, Configuration(flow="dense"), profile)
+    with pytest.raises(ValueError, match=r"^flow must be raw, diffy or closed_loop, not dense$"):
+        DeltaProducts(network, Method(flow="dense"), profile)

@@ -1,4 +1,4 @@
-"""Execution with state near memory: raw, Diffy-like and closed-loop flows over any network.
+"""Execution with products on deltas and all else on raw values: the flows raw, diffy and closed_loop.
 
 Words: every operand of a product is *sent* to it as delta groups against what the consumers hold (``Xhat``), once for
 all readers. The product adds to a state ``Y``; everything between two products is evaluated from states, near memory,
@@ -23,15 +23,15 @@ from golden.diffusion.cost.rates import Rates
 from golden.diffusion.differential.allocation import output_floors
 from golden.diffusion.differential.arithmetic import MEANS, MOVED, STORED, Arithmetic
 from golden.diffusion.differential.base import Differential
-from golden.diffusion.differential.configuration import Configuration
 from golden.diffusion.differential.measure import Measure, count
+from golden.diffusion.differential.method import Method
 from golden.diffusion.differential.profile import NORMS, Profile
 from golden.diffusion.differential.quantise import Grouping, Passes
 from golden.diffusion.layers import Layer
 from golden.diffusion.networks.graph import Network
 from golden.diffusion.networks.published import operand_shape
 
-__all__ = ["NearMemory", "Sent"]
+__all__ = ["DeltaProducts", "Sent"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -69,14 +69,14 @@ class Sent:
         return dataclasses.replace(self, delta=self.held, before=None, fresh=True, terms=(), scale=None)
 
 
-class NearMemory(Differential):
+class DeltaProducts(Differential):
     """Executor of the flows raw, diffy and closed_loop.
 
     Parameters
     ----------
     network : Network
         To run.
-    configuration : Configuration
+    method : Method
         How.
     profile : Profile
         Of the network and the number of steps.
@@ -88,20 +88,20 @@ class NearMemory(Differential):
     Raises
     ------
     ValueError
-        If the configuration has another flow.
+        If the method has another flow.
     """
 
     def __init__(
         self,
         network: Network,
-        configuration: Configuration,
+        method: Method,
         profile: Profile,
         arithmetic: Arithmetic | None = None,
         measure: Measure | None = None,
     ):
-        if configuration.flow not in ("raw", "diffy", "closed_loop"):
-            raise ValueError(f"flow must be raw, diffy or closed_loop near memory, not {configuration.flow}")
-        super().__init__(network, configuration, profile, arithmetic, measure)
+        if method.flow not in ("raw", "diffy", "closed_loop"):
+            raise ValueError(f"flow must be raw, diffy or closed_loop, not {method.flow}")
+        super().__init__(network, method, profile, arithmetic, measure)
         self._sums: dict[str, np.ndarray] = {}  # Y, by layer
         self._held: dict[tuple[str, int], np.ndarray] = {}  # Xhat, by tensor and contracted axis
         self._sent: dict[tuple[str, int], Sent] = {}
@@ -114,7 +114,7 @@ class NearMemory(Differential):
 
     def begin_step(self, index: int, steps: int | None, reference: np.ndarray | None = None) -> None:
         """A step begins: nothing is sent yet. Step 0 forgets all that was."""
-        self._begin(index, steps)
+        self._index, self._steps = index, steps
         self._sent.clear()
         self._anew = None
         tensors = (self._sums, self._held, self._fixed)
@@ -168,21 +168,20 @@ class NearMemory(Differential):
 
     @functools.cached_property
     def _floors(self) -> dict[str, int]:
-        return output_floors(self._network, self._configuration, self._profile)
+        return output_floors(self._network, self._method, self._profile)
 
     def _send(self, source: str, axis: int, value: np.ndarray) -> Sent:
         key = (source, axis)
         if key in self._sent:
             return self._sent[key]
-        c, a = self._configuration, self._arithmetic
-        readers = tuple(layer.name for layer in self._network.consumers(source))
+        c, a = self._method, self._arithmetic
         s = self._exponent(source)
         x = a.grid(value, s)
         fresh = c.refreshes(self._index) or key not in self._held or key in self._raw
         held = None if fresh else self._held[key]
-        passes = c.passes_of(self._index, self._steps, readers, first_layer=source == self._input)
-        if fresh:
-            passes = max(passes, c.raw_passes if c.refreshes(self._index) is False else c.first_passes)
+        passes = c.passes_of(self._network, source, self._index, self._steps)
+        if fresh and not c.refreshes(self._index):
+            passes = max(passes, c.raw_passes)
         if held is not None and self._anew is not None:
             fresh = self._anew.reshape(-1, *[1] * (x.ndim - 1))
             held = np.where(fresh, np.zeros_like(x), held)
@@ -223,9 +222,7 @@ class NearMemory(Differential):
         They are if `golden.diffusion.cost.predict` predicts fewer cycles for all readers, of the groups and bits that
         there are or would be.
         """
-        raw = self._arithmetic.quantise(
-            x, grouping, passes=self._configuration.raw_passes, floor=self._exponent(key[0])
-        )
+        raw = self._arithmetic.quantise(x, grouping, passes=self._method.raw_passes, floor=self._exponent(key[0]))
         costs = self._costs.setdefault(key, [])
         costs.append((self._cycles(key, len(x), sent, grouping, False), self._cycles(key, len(x), raw, grouping, True)))
         if len(costs) == 2:
@@ -235,7 +232,7 @@ class NearMemory(Differential):
 
     def _cycles(self, key: tuple[str, int], items: int, sent: Passes, grouping: Grouping, anew: bool) -> float:
         """Clocks of all readers of a tensor."""
-        machine, (source, axis) = self._configuration.machine, key
+        machine, (source, axis) = self._method.machine, key
         row = count(sent, grouping, machine, machine.outliers)
         passes = row.digits // row.elements
         rates = Rates(
@@ -253,7 +250,7 @@ class NearMemory(Differential):
                     shape = operand_shape(layer, number, shapes)
                     shape = dataclasses.replace(shape, batch=shape.batch * items)
                     load = Load.alone(shape, anew=anew)
-                    total += max(predict(load, self._configuration.flow, rates, machine).clocks(machine).values())
+                    total += max(predict(load, self._method.flow, rates, machine).clocks(machine).values())
         return float(total)
 
     # Products -------------------------------------------------------------------------------------------------------
@@ -270,8 +267,8 @@ class NearMemory(Differential):
         self._ran[layer.name] = self._index
         s = self._exponent(layer.name)
         floor = self._floors[layer.name]
-        top = self._configuration.machine.exponent_max
-        if self._configuration.flow == "closed_loop" and floor > top:
+        top = self._method.machine.exponent_max
+        if self._method.flow == "closed_loop" and floor > top:
             raise ValueError(
                 f"Output deltas of {layer.name!r} must have a least exponent of at most {top}, not {floor}: "
                 "a smaller tensor or more output_bits"
