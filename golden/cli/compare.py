@@ -71,8 +71,8 @@ def rows(
         of its features to those of the real digits; ``drift``, the mean PSNR of the samples after each step;
         ``seconds`` and their ratio ``time_ratio`` to those of the dense sampling; with `caching` also ``cached``, how
         many steps are whole, and ``multiplications``, the share of them that is left. None stands for a PSNR without
-        limit, for the distance of fewer than 16 images, and for what is not defined: SSIM of other than clipped images of at
-        least 7 x 7 pixels, what the classifier says of other than the digits of the zoo.
+        limit, for the distance of fewer than 16 images, and for what is not defined: SSIM of other than clipped images
+        of at least 7 x 7 pixels, what the classifier says of other than the digits of the zoo.
     """
     given, sampler = condition(network, given), sampler or Sampler()
     kept = {}

@@ -39,7 +39,8 @@ first axis of every array counts transactions in stream order; G groups, V vecto
     ``delta_decompressor(words, parameters) -> Decoded(groups, error, status)``: one stream, malformed or not
 ``joint_stream``
     ``JointStream(parameters, width, floor)``: ``.quantise(values, exponent) -> groups, overflow`` with
-    ``JointGroups(exponent, integers)``, ``.encode(groups) -> words``, ``.decode(words) -> JointGroups``, ``.first(groups) -> DeltaGroups``; golden only
+    ``JointGroups(exponent, integers)``, ``.encode(groups) -> words``, ``.decode(words) -> JointGroups``,
+    ``.first(groups) -> DeltaGroups``; golden only
 ``near_memory_engine``
     ``near_memory_engine(state, groups, parameters, *, address, last, refresh, bias, state_exponent, thresholds)
     -> Update(state, address, mask, repairs(address, lane, value), status)``; ``state`` int32[vectors, n]
