@@ -8,7 +8,8 @@ from golden.diffusion import zoo
 from golden.parameters import Parameters
 from golden.units.delta_group import DeltaGroups
 from golden.units.delta_quantizer import delta_quantizer
-from golden.units.multiplier_group import compile_weights, multiplier_group
+from golden.units.multiplier_group import multiplier_group
+from golden.units.weights import compile_weights
 
 __all__ = ["DEFAULT_GROUPS", "Content", "recorded_content"]
 

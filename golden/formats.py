@@ -2,7 +2,8 @@
 
 An FP16 value is a multiple of ``2^-24``; as an integer of that unit (*fixed*) it is at most ``2^40`` in magnitude; sums
 and products of FP16 values stay exact in 64-bit integers for a long way. Where 63 bits do not suffice, every function
-here also takes object arrays of Python integers. Source: ``docs/numerics.md``, section 1.
+here also takes object arrays of Python integers. `Format.from_floats` makes patterns of floats; where integers or
+patterns are asked for, floats are refused (`integers`, `patterns`, `flags`). Source: ``docs/numerics.md``, section 1.
 """
 
 import dataclasses
@@ -23,11 +24,66 @@ __all__ = [
     "exact_half",
     "fits",
     "fixed_to_half",
+    "flags",
     "half_to_fixed",
+    "integers",
     "is_finite",
+    "patterns",
     "round_shift",
     "shift_left",
 ]
+
+
+def integers(name: str, values: Any, low: int | None = None, high: int | None = None) -> np.ndarray:
+    """Array of integers, each within bounds: as it is, or int64 where it was a list.
+
+    Parameters
+    ----------
+    name : str
+        What the sentence begins with.
+    values : int array, or object array of Python integers
+        What is checked; any shape.
+    low, high : int, optional
+        Least and largest that is taken.
+
+    Raises
+    ------
+    TypeError
+        If they are no integers.
+    ValueError
+        If one is out of bounds.
+    """
+    array = np.asarray(values)
+    if array.size == 0:
+        return array if array.dtype.kind in "iu" else array.astype(np.int64)
+    if array.dtype == object:
+        known = all(isinstance(one, int | np.integer) and not isinstance(one, bool) for one in array.flat)
+    else:
+        known = array.dtype.kind in "iu"
+    if not known:
+        raise TypeError(f"{name} must be integers, not {array.dtype}")
+    held = (-np.inf, np.inf) if array.dtype == object else (np.iinfo(array.dtype).min, np.iinfo(array.dtype).max)
+    if (low is None or low <= held[0]) and (high is None or held[1] <= high):
+        return array  # no value of the type is out of bounds
+    for found in (array.min(), array.max()):
+        if (low is not None and found < low) or (high is not None and found > high):
+            bounds = f"at least {low}" if high is None else f"at most {high}" if low is None else f"in {low}..{high}"
+            raise ValueError(f"{name} must be {bounds}, not {int(found)}")
+    return array
+
+
+def patterns(name: str, values: Any) -> np.ndarray:
+    """uint16 array of 16-bit patterns; arguments and errors as of `integers`."""
+    array = np.asarray(values)
+    if array.dtype.kind == "f" and array.size:
+        raise TypeError(f"{name} must be 16-bit patterns, as formats.FLOAT16.from_floats makes them, not {array.dtype}")
+    return integers(name, array, 0, 0xFFFF).astype(np.uint16, copy=False)
+
+
+def flags(name: str, values: Any) -> np.ndarray:
+    """bool array of bools, or of integers that are 0 or 1; arguments and errors as of `integers`."""
+    array = np.asarray(values)
+    return array if array.dtype == np.bool_ else integers(name, array, 0, 1).astype(np.bool_)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +127,7 @@ class Format:
         significand : int64 array
             ``M``, hidden one included; the value is ``+-M * 2^(E' - bias - fraction_width)``.
         """
-        patterns = np.asarray(patterns).astype(np.int64)
+        patterns = self._checked(patterns).astype(np.int64)
         field = (patterns >> self.fraction_width) & (2**self.exponent_width - 1)
         fraction = patterns & (2**self.fraction_width - 1)
         significand = np.where(field > 0, fraction + 2**self.fraction_width, fraction)
@@ -80,7 +136,42 @@ class Format:
     def finite(self, patterns: Any) -> np.ndarray:
         """Whether a pattern is neither infinite nor NaN."""
         ones = 2**self.exponent_width - 1
-        return (np.asarray(patterns).astype(np.int64) >> self.fraction_width) & ones != ones
+        return (self._checked(patterns) >> self.fraction_width) & ones != ones
+
+    def from_floats(self, values: Any) -> np.ndarray:
+        """Patterns of floats, uint16: rounded once to nearest even, clamped to the largest finite value.
+
+        Infinities and NaN, which are poison to a machine, keep their kind.
+
+        Parameters
+        ----------
+        values : float array
+            Of at most 64 bits.
+
+        Raises
+        ------
+        TypeError
+            If they are no real numbers.
+        """
+        values = np.asarray(values)
+        if values.dtype.kind not in "fiu":
+            raise TypeError(f"Values of {self.name} must be real numbers, not {values.dtype}")
+        with np.errstate(invalid="ignore"):  # a signalling NaN
+            values = values.astype(np.float64)
+        magnitude = np.where(np.isfinite(values), np.abs(values), 0)
+        lowest = self.least - self.fraction_width
+        # In units of the least bit that the result can hold, a value is below 2^(f + 1): scaling is exact.
+        unit = np.maximum(np.frexp(magnitude)[1] - 1 - self.fraction_width, lowest)
+        unit = np.where(magnitude == 0, lowest, unit)
+        # A carry out of the significand adds one to the exponent field by itself.
+        found = ((unit - lowest) << self.fraction_width) + np.rint(np.ldexp(magnitude, -unit)).astype(np.int64)
+        infinity = (2**self.exponent_width - 1) << self.fraction_width
+        found = np.where(np.isinf(values), infinity, np.minimum(found, infinity - 1))
+        found = np.where(np.signbit(values), found | 0x8000, found)
+        return np.where(np.isnan(values), self.nan, found).astype(np.uint16)
+
+    def _checked(self, values: Any) -> np.ndarray:
+        return patterns(f"Patterns of {self.name}", values)
 
 
 FLOAT16 = Format("float16", 5, 10, 15, 0x7E00)

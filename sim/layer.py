@@ -23,9 +23,10 @@ from golden.units import delta_compressor as packing
 from golden.units.channel_scale import channel_scale
 from golden.units.delta_group import DeltaGroups
 from golden.units.delta_quantizer import delta_quantizer, quantise_all
-from golden.units.multiplier_group import compile_weights, multiplier_group
+from golden.units.multiplier_group import multiplier_group
 from golden.units.near_memory_engine import near_memory_engine
 from golden.units.sign_mask import mask_codes
+from golden.units.weights import compile_weights
 from hw.units import catalogue
 from sim.bench import Bench, Case
 from sim.benches import channel_scale as scaling

@@ -1,10 +1,16 @@
 """Files that appear only when they are complete, and outputs that are tried before long work begins."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 __all__ = ["complete", "check_writable"]
+
+
+def _target(path: Path | str) -> Path:
+    """File that is written: where a link leads, which stays a link."""
+    return Path(os.path.realpath(path))
 
 
 def _partial(path: Path) -> Path:
@@ -15,9 +21,10 @@ def _partial(path: Path) -> Path:
 def complete(path: Path | str) -> Iterator[Path]:
     """Give a path beside `path` to write to, which takes its place when the block ends.
 
-    If the block raises, `path` is as it was before, and nothing is left beside it.
+    If the block raises, `path` is as it was before, and nothing is left beside it. A link stays one: the file that it
+    leads to is written.
     """
-    path = Path(path)
+    path = _target(path)
     partial = _partial(path)
     try:
         yield partial
@@ -41,6 +48,7 @@ def check_writable(path: Path, *, append: bool = False) -> None:
     ValueError
         If it is something else than a file, its folder is missing, or it cannot be written.
     """
+    path = _target(path)
     if path.is_dir():
         raise ValueError(f"Output must be a file, not the folder {str(path)!r}")
     if not path.parent.is_dir():

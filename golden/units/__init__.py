@@ -21,7 +21,9 @@ first axis of every array counts transactions in stream order; G groups, V vecto
     ``float_multiplier(values, weights, parameters) -> Product``, or ``AlignedProduct(exponent, significand)``
 ``multiplier_group``
     ``multiplier_group(groups, weights, parameters, *, scale, first=True, last=True) -> Sums(sum, poisoned, status)``:
-    one row per ``last``; ``align_weights(weights, parameters) -> (int32[..., n], exponent int64[...])``;
+    one row per ``last``
+``weights``
+    ``align_weights(weights, parameters) -> (int32[..., n], exponent int64[...])``;
     ``compile_weights(weights[channels, groups, n], parameters, *, largest, passes, floor, lsb=None) ->
     Compiled(weights, scale, lsb, width, exact)``: aligns or checks, chooses ``L`` and proves the window; its parts
     ``check_weights``, ``channel_exponents``, ``window_widths``, ``check_window``, ``largest_dequantised``
@@ -65,6 +67,7 @@ first axis of every array counts transactions in stream order; G groups, V vecto
     ``emit(x, xhat, parameters, passes, *, start) -> Emitted(groups, vector, last, xhat, status)``, ``align(values,
     parameters) -> Aligned(weights, exponent, poisoned)``; ``ClosedLoop(parameters, vectors, *, unit, ...)``
 
-``status`` is a dict of sticky bits by name. ``sum`` is int64, or an object array of Python integers where the
-accumulator has more than 63 bits.
+Patterns are uint16, or integers of 0 to 65535; floats are refused. ``formats.FLOAT16.from_floats(values)`` makes
+patterns of floats. ``status`` is a dict of sticky bits by name. ``sum`` is int64, or an object array of Python integers
+where the accumulator has more than 63 bits.
 """

@@ -45,16 +45,14 @@ def channel_scale(sums: Any, poisoned: Any, scale: Any, lsb: Any, parameters: Pa
 
     Raises
     ------
-    ValueError
-        If a sum does not fit W bits or `lsb` is outside -256..255.
+    TypeError, ValueError
+        If an array is of another type, a sum does not fit W bits or `lsb` is outside -256..255.
     """
-    sums, width = np.asarray(sums), parameters.accumulator_width
-    if sums.size and not -(2 ** (width - 1)) <= int(sums.min()) <= int(sums.max()) < 2 ** (width - 1):
-        raise ValueError(f"sums must fit accumulator_width = {width} bits, not {int(sums.min())}..{int(sums.max())}")
-    lsb, limit = np.asarray(lsb, np.int64), 2 ** (SCALE_WIDTH - 1)
-    if ((lsb < -limit) | (lsb >= limit)).any():
-        raise ValueError(f"lsb must be in {-limit}..{limit - 1}, not {int(lsb[(lsb < -limit) | (lsb >= limit)][0])}")
-    sums, poisoned, scale, lsb = np.broadcast_arrays(sums, np.asarray(poisoned, np.bool_), np.asarray(scale), lsb)
+    most, limit = 2 ** (parameters.accumulator_width - 1), 2 ** (SCALE_WIDTH - 1)
+    sums = formats.integers("sums", sums, -most, most - 1)
+    poisoned, scale = formats.flags("poisoned", poisoned), formats.patterns("scale", scale)
+    lsb = formats.integers("lsb", lsb, -limit, limit - 1).astype(np.int64)
+    sums, poisoned, scale, lsb = np.broadcast_arrays(sums, poisoned, scale, lsb)
     bad = poisoned | ~formats.is_finite(scale)
     negative, exponent, significand = formats.FLOAT16.fields(scale)
     factor = np.where(bad, 0, np.where(negative, -significand, significand))

@@ -44,13 +44,8 @@ class Quantised:
 
 
 def _codes(name: str, codes: Any, count: int, parameters: Parameters) -> np.ndarray:
-    codes = np.broadcast_to(np.asarray(codes, np.int64), (count,))
-    wrong = (codes < 0) | (codes > 42 - parameters.digit_width)
-    if wrong.any():
-        raise ValueError(
-            f"{name} must be an exponent code in 0..{42 - parameters.digit_width}, not {codes[np.argmax(wrong)]}"
-        )
-    return codes
+    codes = formats.integers(f"Codes of {name}", codes, 0, 42 - parameters.digit_width)
+    return np.broadcast_to(codes.astype(np.int64), (count,))
 
 
 def delta_quantizer(
@@ -81,16 +76,16 @@ def delta_quantizer(
 
     Raises
     ------
-    ValueError
-        If the shape is not (V, n) or a code is outside ``0..42-k``.
+    TypeError, ValueError
+        If an array is of another type, the shape is not (V, n) or a code is outside ``0..42-k``.
     """
-    values = np.asarray(values, np.uint16)
+    values = formats.patterns("Values", values)
     n, m, k = parameters.lanes, parameters.outliers, parameters.digit_width
     if values.ndim != 2 or values.shape[1] != n:
         raise ValueError(f"Values must have the shape (vectors, {n}), not {values.shape}")
     count = len(values)
-    by_group = np.broadcast_to(np.asarray(by_group, np.bool_), (count,))
-    first_pass = np.broadcast_to(np.asarray(first_pass, np.bool_), (count,))
+    by_group = np.broadcast_to(formats.flags("by_group", by_group), (count,))
+    first_pass = np.broadcast_to(formats.flags("first_pass", first_pass), (count,))
     exponent, floor = (_codes(name, c, count, parameters) for name, c in (("exponent", exponent), ("floor", floor)))
 
     poisoned = ~formats.is_finite(values).all(axis=1)

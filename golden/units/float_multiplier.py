@@ -8,6 +8,7 @@ import numpy as np
 from golden import formats
 from golden.parameters import Parameters
 from golden.units.int_float_multiplier import Product
+from golden.units.weights import aligned_weights
 
 __all__ = ["AlignedProduct", "float_multiplier"]
 
@@ -44,10 +45,16 @@ def float_multiplier(values: Any, weights: Any, parameters: Parameters) -> Produ
     -------
     Product or AlignedProduct
         Float form: value ``+-magnitude * 2^(exponent - 25 - bias - f)``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a value is no 16-bit pattern, or a weight no integer within its bounds.
     """
-    negative, exponent, significand = formats.FLOAT16.fields(values)
+    negative, exponent, significand = formats.FLOAT16.fields(formats.patterns("Values", values))
     if parameters.weight_form == "aligned":
-        product = np.where(negative, -significand, significand) * np.asarray(weights).astype(np.int64)
+        product = np.where(negative, -significand, significand) * aligned_weights(weights, parameters)
         return AlignedProduct(np.broadcast_to(exponent, product.shape), product)
+    weights = formats.patterns("Weights", weights)
     signs, exponents, significands = formats.FORMATS[parameters.weight_format].fields(weights)
     return Product(negative ^ signs, exponent + exponents, significand * significands)

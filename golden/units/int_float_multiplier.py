@@ -7,6 +7,7 @@ import numpy as np
 
 from golden import formats
 from golden.parameters import Parameters
+from golden.units.weights import aligned_weights
 
 __all__ = ["Product", "int_float_multiplier"]
 
@@ -46,10 +47,16 @@ def int_float_multiplier(digits: Any, weights: Any, parameters: Parameters) -> P
     -------
     Product, or int64 array
         Float form: value ``+-magnitude * 2^(exponent - bias - f)``. Aligned form: ``q * a``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a digit or a weight is no integer within its bounds.
     """
-    digits = np.asarray(digits).astype(np.int64)
+    digits = formats.integers("Digits", digits, -parameters.digit_max, parameters.digit_max).astype(np.int64)
     if parameters.weight_form == "aligned":
-        return digits * np.asarray(weights).astype(np.int64)
+        return digits * aligned_weights(weights, parameters)
+    weights = formats.patterns("Weights", weights)
     negative, exponent, significand = formats.FORMATS[parameters.weight_format].fields(weights)
     magnitude = np.abs(digits) * significand
     return Product((digits < 0) ^ negative, np.broadcast_to(exponent, magnitude.shape), magnitude)

@@ -117,32 +117,26 @@ def near_memory_engine(
 
     Raises
     ------
-    ValueError
-        If a shape, an address or a bias is out of range, a digit lies under the state's LSB, or the stream ends
-        within a vector.
+    TypeError, ValueError
+        If an array is of another type, a shape, an address or a bias is out of range, a digit lies under the state's
+        LSB, or the stream ends within a vector.
     """
-    state = np.array(state, np.int64)
+    fixed = parameters.state_format == "fixed"
+    most = 2 ** (parameters.state_width - 1)
+    bounds = (-most, most - 1) if fixed else (0, 0xFFFF)
+    state = formats.integers("state", state, *bounds).astype(np.int64, copy=True)
     count, n = groups.digits.shape
     if state.ndim != 2 or state.shape[1] != n:
         raise ValueError(f"state must have the shape (vectors, {n}), not {state.shape}")
-    last = np.broadcast_to(np.asarray(last, np.bool_), (count,))
+    last = np.broadcast_to(formats.flags("last", last), (count,))
     if count and not last[-1]:
         raise ValueError("Stream of groups must end with the last group of a vector, not within it")
     transaction = np.cumsum(last) - last  # number of each group's vector in the stream
     first = np.concatenate([[True], last[:-1]]) if count else last
-    address = np.broadcast_to(np.asarray(address, np.int64), (count,))[first]
-    refresh = np.broadcast_to(np.asarray(refresh, np.bool_), (count,))[first]
-    bias = np.broadcast_to(np.asarray(bias, np.int64), (count, n))[first]
-    if ((address < 0) | (address >= len(state))).any():
-        raise ValueError(f"address must be in 0..{len(state) - 1}, not {address.min()}..{address.max()}")
-    fixed = parameters.state_format == "fixed"
-    limit = 2 ** (parameters.state_width - 1) if fixed else 2**16
-    for name, values in (("state", state), ("bias", bias)):
-        if values.size and not (-limit if fixed else 0) <= values.min() <= values.max() < limit:
-            raise ValueError(
-                f"{name} must be {'signed integers' if fixed else 'patterns'} of {parameters.state_bits} bits, "
-                f"not {values.min()}..{values.max()}"
-            )
+    address = formats.integers("address", address, 0, len(state) - 1).astype(np.int64)
+    address = np.broadcast_to(address, (count,))[first]
+    refresh = np.broadcast_to(formats.flags("refresh", refresh), (count,))[first]
+    bias = np.broadcast_to(formats.integers("bias", bias, *bounds).astype(np.int64), (count, n))[first]
     if fixed and state_exponent < -24:
         raise ValueError(f"state_exponent must be at least -24, not {state_exponent}")
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from golden import formats
 from golden.parameters import Parameters
 
 __all__ = ["Selection", "outlier_selector"]
@@ -46,10 +47,10 @@ def outlier_selector(flags: Any, values: Any, parameters: Parameters) -> Selecti
 
     Raises
     ------
-    ValueError
-        If the shapes are not (V, n).
+    TypeError, ValueError
+        If an array is of another type, or the shapes are not (V, n).
     """
-    flags, values = np.asarray(flags, np.bool_), np.asarray(values, np.uint16)
+    flags, values = formats.flags("Flags", flags), formats.patterns("Values", values)
     if flags.shape != values.shape or flags.ndim != 2 or flags.shape[1] != parameters.lanes:
         raise ValueError(
             f"Flags and values must have the shape (vectors, {parameters.lanes}), not {flags.shape} and {values.shape}"

@@ -120,10 +120,11 @@ def mask_codes(state: Any, parameters: Parameters, *, thresholds: Any = ()) -> n
 
     Raises
     ------
-    ValueError
-        If the number or the order of the thresholds is wrong.
+    TypeError, ValueError
+        If an array holds no integers, or the number or the order of the thresholds is wrong.
     """
-    state, thresholds = np.asarray(state, np.int64), np.asarray(thresholds, np.int64)
+    state = formats.integers("state", state).astype(np.int64)
+    thresholds = formats.integers("thresholds", thresholds).astype(np.int64)
     wanted = 2**parameters.mask_width - 1 if parameters.mask_width > 1 else 0
     if thresholds.shape != (wanted,):
         raise ValueError(
@@ -158,7 +159,7 @@ def sign_mask(groups: DeltaGroups, mask: Any, parameters: Parameters) -> DeltaGr
     ValueError
         If the shape is wrong.
     """
-    mask = np.asarray(mask).astype(np.bool_)
+    mask = formats.flags("mask", mask)
     if mask.shape != groups.digits.shape or mask.shape[1] != parameters.lanes:
         raise ValueError(f"mask must have the shape {groups.digits.shape}, not {mask.shape}")
     digits = np.where(mask, groups.digits, 0)
@@ -189,7 +190,7 @@ def mask_values(values: Any, mask: Any) -> Masked:
     mask : array
         0 or 1, broadcast against `values`.
     """
-    values, mask = np.asarray(values, np.uint16), np.asarray(mask).astype(np.bool_)
+    values, mask = formats.patterns("Values", values), formats.flags("mask", mask)
     bad = ~formats.is_finite(values)
     result = np.where(bad, formats.HALF_NAN, np.where(mask, values, 0))
     return Masked(result.astype(np.uint16), {"overflow": False, "poisoned": bool(bad.any())})
@@ -209,12 +210,11 @@ def segment_mask(values: Any, codes: Any, slopes: Any) -> Masked:
 
     Raises
     ------
-    ValueError
-        If a code has no slope.
+    TypeError, ValueError
+        If an array is of another type, or a code has no slope.
     """
-    values, codes, slopes = np.asarray(values, np.uint16), np.asarray(codes, np.int64), np.asarray(slopes, np.uint16)
-    if codes.size and not 0 <= codes.min() <= codes.max() < len(slopes):
-        raise ValueError(f"codes must be in 0..{len(slopes) - 1}, not {codes.min()}..{codes.max()}")
+    values, slopes = formats.patterns("Values", values), formats.patterns("slopes", slopes)
+    codes = formats.integers("codes", codes, 0, len(slopes) - 1)
     slope = slopes[codes]
     bad = ~formats.is_finite(values) | ~formats.is_finite(slope)
     # Both are below 2^41 as integers: the product takes significands instead, with the exponents beside it.

@@ -13,7 +13,8 @@ from golden.diffusion import zoo
 from golden.parameters import Parameters
 from golden.units.delta_group import DeltaGroups
 from golden.units.delta_quantizer import quantise_passes
-from golden.units.multiplier_group import compile_weights, multiplier_group
+from golden.units.multiplier_group import multiplier_group
+from golden.units.weights import compile_weights
 from hw.units.multiplier_group import MultiplierGroup
 from sim import stimuli
 from sim.bench import Bench, Case, Request, component

@@ -1,3 +1,4 @@
+import re
 from fractions import Fraction
 
 import numpy as np
@@ -47,6 +48,66 @@ def test_bfloat_fields_are_the_values():
     values = np.where(negative, -1.0, 1.0) * np.ldexp(significand.astype(np.float64), exponent - 134)
     assert np.array_equal(values[finite], singles[finite].astype(np.float64))
     assert np.array_equal(formats.BFLOAT16.finite(ALL), finite)
+
+
+@given(st.lists(st.floats(width=64), min_size=1))
+def test_patterns_of_floats_against_numpy_and_fractions(values):
+    with np.errstate(over="ignore"):
+        expected = np.array(values).astype(np.float16)
+    clamped = np.isinf(expected) & ~np.isinf(values)
+    expected = np.where(clamped, np.copysign(np.float16(65504), expected), expected).astype(np.float16)
+    found = formats.FLOAT16.from_floats(values)
+    assert found.dtype == np.uint16
+    nan = np.isnan(values)
+    assert np.array_equal(found[~nan], expected.view(np.uint16)[~nan])
+    assert not formats.is_finite(found[nan]).any() and np.isnan(found.view(np.float16)[nan]).all()
+
+
+@pytest.mark.parametrize("format", formats.FORMATS.values(), ids=lambda format: format.name)
+def test_every_pattern_comes_back_from_its_float(format):
+    singles = HALVES if format is formats.FLOAT16 else (ALL.astype(np.uint32) << 16).view(np.float32)
+    nan = np.isnan(singles)
+    assert np.array_equal(format.from_floats(singles)[~nan], ALL[~nan])
+    assert np.isnan(singles[format.from_floats(singles[nan])]).all()
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False), st.sampled_from(list(formats.FORMATS.values())))
+def test_patterns_of_floats_are_the_nearest(value, format):
+    negative, exponent, significand = format.fields(format.from_floats(value))
+    unit = Fraction(2) ** (int(exponent) - format.bias - format.fraction_width)
+    magnitude = abs(Fraction(value))
+    largest = (2 - Fraction(1, 2**format.fraction_width)) * Fraction(2) ** format.bias
+    assert bool(negative) == (np.signbit(value))
+    if magnitude > largest:
+        assert int(significand) * unit == largest
+    else:
+        error = abs(int(significand) * unit - magnitude)
+        # half a unit below a power of two is half of the unit above it
+        assert error < unit / 2 or (error == unit / 2 and int(significand) % 2 == 0)
+
+
+def test_what_is_no_pattern_is_refused():
+    for value, error, message in (
+        (0.1, TypeError, "x must be 16-bit patterns, as formats.FLOAT16.from_floats makes them, not float64"),
+        ("a", TypeError, "x must be integers, not <U1"),
+        (None, TypeError, "x must be integers, not object"),
+        (True, TypeError, "x must be integers, not bool"),
+        (2**16, ValueError, "x must be in 0..65535, not 65536"),
+        (2**80, ValueError, f"x must be in 0..65535, not {2**80}"),
+        (-1, ValueError, "x must be in 0..65535, not -1"),
+    ):
+        with pytest.raises(error, match=f"^{re.escape(message)}$"):
+            formats.patterns("x", value)
+    assert formats.patterns("x", []).dtype == np.uint16 and formats.flags("x", [1, 0]).tolist() == [True, False]
+    assert formats.integers("x", [2**80], 0).tolist() == [2**80]
+    for bounds, message in (((0, None), "at least 0"), ((None, -9), "at most -9")):
+        with pytest.raises(ValueError, match=f"^x must be {message}, not -1$"):
+            formats.integers("x", [-1], *bounds)
+    for call in (formats.FLOAT16.fields, formats.is_finite, formats.half_to_fixed):
+        with pytest.raises(TypeError, match="^Patterns of float16 must be 16-bit patterns"):
+            call(0.1)
+    with pytest.raises(TypeError, match="^Values of bfloat16 must be real numbers, not complex128$"):
+        formats.BFLOAT16.from_floats(1j)
 
 
 def test_half_to_fixed_and_back():

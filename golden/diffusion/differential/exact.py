@@ -27,13 +27,9 @@ from golden.parameters import EXPONENT_BIAS, ZERO_GROUP, Parameters
 from golden.units.channel_scale import channel_scale
 from golden.units.delta_quantizer import quantise_all
 from golden.units.joint_stream import JointStream
-from golden.units.multiplier_group import (
-    align_weights,
-    compile_weights,
-    weight_integers,
-)
 from golden.units.sign_mask import mask_codes, segment_mask, segments
 from golden.units.single_norm import Norm, normalise
+from golden.units.weights import align_weights, compile_weights, weight_integers
 
 __all__ = ["SINGLE", "ExactArithmetic", "check_exact"]
 

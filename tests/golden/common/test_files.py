@@ -26,6 +26,21 @@ def test_nothing_is_left_of_a_file_that_could_not_be_written(tmp_path):
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
 
 
+def test_a_link_stays_one(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    target, link = tmp_path / "elsewhere" / "a.txt", tmp_path / "link.txt"
+    link.symlink_to(target)
+    for text in ("new", "newer"):  # a link that leads nowhere yet, then one to a file
+        files.check_writable(link)
+        with files.complete(link) as partial:
+            partial.write_text(text)
+        assert link.is_symlink() and target.read_text() == text
+        assert sorted(tmp_path.rglob("*.*")) == sorted([target, link])
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere" / "a.txt")
+    with pytest.raises(ValueError, match="^Folder of the output must exist, not '.*nowhere'$"):
+        files.check_writable(tmp_path / "dangling")
+
+
 @pytest.mark.parametrize("append", [False, True])
 def test_nothing_is_left_of_a_trial(tmp_path, append):
     path = tmp_path / "a.txt"

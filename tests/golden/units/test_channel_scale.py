@@ -65,7 +65,7 @@ def test_one_scale_for_each_channel():
 
 def test_bad_arguments():
     parameters = Parameters(lanes=4, accumulator_width=16, memory_lanes=1)
-    with pytest.raises(ValueError, match=r"^sums must fit accumulator_width = 16 bits, not 0\.\.32768$"):
+    with pytest.raises(ValueError, match=r"^sums must be in -32768\.\.32767, not 32768$"):
         channel_scale([[0, 0, 0, 32768]], False, 0x3C00, 0, parameters)
     with pytest.raises(ValueError, match=r"^lsb must be in -256\.\.255, not 256$"):
         channel_scale([[0, 0, 0, 0]], False, 0x3C00, 256, parameters)

@@ -233,10 +233,10 @@ def test_no_vectors():
 
 def test_bad_arguments():
     with pytest.raises(ValueError, match=r"^Values must have the shape \(vectors, 16\), not \(1, 4\)$"):
-        delta_quantizer(np.zeros((1, 4)), Parameters())
-    with pytest.raises(ValueError, match=r"^floor must be an exponent code in 0\.\.39, not 40$"):
-        delta_quantizer(np.zeros((1, 16)), Parameters(), floor=40)
-    with pytest.raises(ValueError, match=r"^exponent must be an exponent code in 0\.\.39, not -1$"):
-        delta_quantizer(np.zeros((1, 16)), Parameters(), exponent=-1)
+        delta_quantizer(np.zeros((1, 4), np.uint16), Parameters())
+    with pytest.raises(ValueError, match=r"^Codes of floor must be in 0\.\.39, not 40$"):
+        delta_quantizer(np.zeros((1, 16), np.uint16), Parameters(), floor=40)
+    with pytest.raises(ValueError, match=r"^Codes of exponent must be in 0\.\.39, not -1$"):
+        delta_quantizer(np.zeros((1, 16), np.uint16), Parameters(), exponent=-1)
     with pytest.raises(ValueError, match=r"^passes must be a positive integer, not 0$"):
-        quantise_passes(np.zeros((1, 16)), Parameters(), 0)
+        quantise_passes(np.zeros((1, 16), np.uint16), Parameters(), 0)

@@ -45,4 +45,4 @@ def test_published_shape():
 
 def test_shape_is_refused():
     with pytest.raises(ValueError, match=r"^Flags and values must have the shape \(vectors, 16\), not \(2, 8\) and"):
-        outlier_selector(np.zeros((2, 8)), np.zeros((2, 8)), Parameters())
+        outlier_selector(np.zeros((2, 8), bool), np.zeros((2, 8), np.uint16), Parameters())

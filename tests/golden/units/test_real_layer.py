@@ -9,8 +9,9 @@ from golden.units.channel_scale import channel_scale
 from golden.units.delta_compressor import delta_compressor
 from golden.units.delta_decompressor import delta_decompressor
 from golden.units.delta_quantizer import quantise_all
-from golden.units.multiplier_group import compile_weights, multiplier_group
+from golden.units.multiplier_group import multiplier_group
 from golden.units.near_memory_engine import near_memory_engine
+from golden.units.weights import compile_weights
 
 pytestmark = pytest.mark.golden
 

@@ -153,8 +153,8 @@ def test_bad_arguments():
     with pytest.raises(ValueError, match="^thresholds must be ascending, not as given$"):
         mask_codes([0], parameters, thresholds=[1, 0, 2])
     with pytest.raises(ValueError, match=r"^mask must have the shape \(1, 4\), not \(4,\)$"):
-        sign_mask(DeltaGroups.zeros(1, parameters), np.zeros(4), parameters)
-    with pytest.raises(ValueError, match=r"^codes must be in 0\.\.1, not 2\.\.2$"):
+        sign_mask(DeltaGroups.zeros(1, parameters), np.zeros(4, bool), parameters)
+    with pytest.raises(ValueError, match=r"^codes must be in 0\.\.1, not 2$"):
         segment_mask([0], [2], [0, 0x3C00])
     with pytest.raises(ValueError, match=r"^Segmented activation must be one of the known names, not 'silo'; did you"):
         segments("silo", 2)

@@ -25,8 +25,9 @@ from golden.diffusion.sampling import ddim, noise
 from golden.parameters import Parameters
 from golden.units.delta_group import DeltaGroups
 from golden.units.delta_quantizer import quantise_all
-from golden.units.multiplier_group import align_weights, compile_weights, multiplier_group
+from golden.units.multiplier_group import multiplier_group
 from golden.units.near_memory_engine import near_memory_engine
+from golden.units.weights import align_weights, compile_weights
 
 pytestmark = pytest.mark.golden
 

@@ -16,7 +16,7 @@ from golden.diffusion.differential.profile import Profile
 from golden.diffusion.differential.quantise import Grouping, weight_numbers
 from golden.diffusion.networks import Network
 from golden.parameters import Parameters
-from golden.units.multiplier_group import align_weights, channel_exponents, check_weights
+from golden.units.weights import align_weights, channel_exponents, check_weights
 
 pytestmark = pytest.mark.golden
 

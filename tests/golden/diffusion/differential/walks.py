@@ -8,9 +8,10 @@ from golden.parameters import ZERO_GROUP
 from golden.units.channel_scale import channel_scale
 from golden.units.delta_group import DeltaGroups
 from golden.units.delta_quantizer import quantise_all
-from golden.units.multiplier_group import compile_weights, multiplier_group
+from golden.units.multiplier_group import multiplier_group
 from golden.units.near_memory_engine import near_memory_engine
 from golden.units.sign_mask import mask_codes, sign_mask
+from golden.units.weights import compile_weights
 
 
 def patterns(values):
