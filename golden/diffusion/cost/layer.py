@@ -27,6 +27,8 @@ class LayerShape:
         Of a convolution (square, padded to keep the size).
     height, width : int
         Of the input, in pixels.
+    out_height, out_width : int
+        Of the output; 0: of a padding that keeps the size, ``ceil(height / stride)`` and ``ceil(width / stride)``.
     batch : int
         Images that share the weights of one load.
 
@@ -44,6 +46,8 @@ class LayerShape:
     height: int = 1
     width: int = 1
     batch: int = 1
+    out_height: int = 0
+    out_width: int = 0
 
     def __post_init__(self) -> None:
         """Check every rule."""
@@ -53,8 +57,9 @@ class LayerShape:
             value = getattr(self, field.name)
             if not isinstance(value, int) or isinstance(value, bool):
                 raise TypeError(f"{field.name} must be an integer, not {value!r}")
-            if value < 1:
-                raise ValueError(f"{field.name} must be at least 1, not {value}")
+            least = 0 if field.name in ("out_height", "out_width") else 1
+            if value < least:
+                raise ValueError(f"{field.name} must be at least {least}, not {value}")
         for name in ("kernel", "stride"):
             if self.kind == "linear" and getattr(self, name) != 1:
                 raise ValueError(f"{name} of a linear layer must be 1, not {getattr(self, name)}")
@@ -66,8 +71,9 @@ class LayerShape:
 
     @property
     def positions(self) -> int:
-        """Output positions: ``batch * ceil(height / stride) * ceil(width / stride)``."""
-        return self.batch * -(-self.height // self.stride) * -(-self.width // self.stride)
+        """Output positions: ``batch * out_height * out_width``."""
+        rows = self.out_height or -(-self.height // self.stride)
+        return self.batch * rows * (self.out_width or -(-self.width // self.stride))
 
     @property
     def outputs(self) -> int:

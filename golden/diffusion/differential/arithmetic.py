@@ -297,9 +297,9 @@ class FloatArithmetic(Arithmetic):
         if layer.name not in self._weights:
             machine = self._machine
             if machine.weight_form == "aligned":
-                weight = align(layer.weight, 1, machine, segments)
+                weight = align(layer.whole_weight, 1, machine, segments)
             else:
-                weight = _declared(layer.weight, machine)
+                weight = _declared(layer.whole_weight, machine)
             self._weights[layer.name] = weight.astype(self._dtype, copy=False)
         return layer.product(delta.astype(self._dtype, copy=False), self._weights[layer.name])
 

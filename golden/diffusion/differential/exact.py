@@ -200,7 +200,7 @@ class ExactArithmetic(Arithmetic):
             term = np.asarray(term, np.float32)
             if layer.kind == "convolution":
                 taps = layer.weight.shape[2] * layer.weight.shape[3]
-                columns = layer.columns(term).reshape(layer.weight.shape[1], taps, -1)
+                columns = layer.columns(term).reshape(term.shape[1], taps, -1)
             else:
                 columns = np.ascontiguousarray(term.reshape(-1, term.shape[-1]).T)[:, None]
             most = float(np.abs(term).max(initial=0))
@@ -225,7 +225,7 @@ class ExactArithmetic(Arithmetic):
     def _compile(self, layer: Layer, segments: tuple[int, ...]) -> None:
         machine, source = self._machine, layer.inputs[0]
         n = machine.lanes
-        weight = layer.weight.reshape(*layer.weight.shape[:2], -1)
+        weight = layer.whole_weight.reshape(*layer.whole_weight.shape[:2], -1)
         outs, ins, taps = weight.shape
         grouping = Grouping(-1, segments or (ins,), n)
         edges = [(int(a), int(a + b)) for a, b in zip(grouping.starts, grouping.lengths, strict=True)]

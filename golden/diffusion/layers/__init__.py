@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from golden.diffusion.layers.base import Layer, Role, Shape
 from golden.diffusion.layers.combine import Add, AddChannel, AddConstant, Concat
 from golden.diffusion.layers.conditioning import Embedding, TimeEncoding
-from golden.diffusion.layers.contraction import Convolution, CornerConvolution, Linear, MatMul
+from golden.diffusion.layers.contraction import Convolution, Linear, MatMul, Padding
 from golden.diffusion.layers.move import Move
 from golden.diffusion.layers.norm import Norm
 from golden.diffusion.layers.pointwise import GELU, ErfGELU, ReLU, SiLU, Softmax
@@ -23,7 +23,6 @@ from golden.diffusion.layers.scale import Gate, Modulate, Multiply, Rotary
 
 KINDS: Sequence[type[Layer]] = (
     Convolution,
-    CornerConvolution,
     Linear,
     MatMul,
     Norm,
@@ -48,4 +47,4 @@ KINDS: Sequence[type[Layer]] = (
 )
 """Every class of layer."""
 
-__all__ = ["KINDS", "Layer", "Role", "Shape", *sorted(kind.__name__ for kind in KINDS)]
+__all__ = ["KINDS", "Layer", "Padding", "Role", "Shape", *sorted(kind.__name__ for kind in KINDS)]

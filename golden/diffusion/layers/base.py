@@ -101,6 +101,11 @@ class Layer:
         """Shape of the output for the given shapes of the inputs."""
         return shapes[0]
 
+    def _check(self, fits: bool, what: str, *shapes: Shape) -> None:
+        """Refuse shapes of inputs that do not fit, by the layer's name."""
+        if not fits:
+            raise ValueError(f"Layer {self.name!r} must read {what}, not shapes {' and '.join(map(str, shapes))}")
+
     def macs(self, *shapes: Shape) -> int:
         """Multiply-accumulates for the given shapes of the inputs; elementwise work and norms count 0."""
         return 0
@@ -108,11 +113,11 @@ class Layer:
 
 @dataclass(frozen=True, eq=False)
 class Weighted(Layer):
-    """A layer with a weight and a bias."""
+    """A layer with a weight and, unless it is None, a bias."""
 
     weight: np.ndarray
-    bias: np.ndarray
+    bias: np.ndarray | None = None
 
     def parameters(self) -> dict[str, np.ndarray]:
-        """``weight`` and ``bias``."""
-        return {"weight": self.weight, "bias": self.bias}
+        """``weight``, and ``bias`` if there is one."""
+        return {"weight": self.weight} | ({} if self.bias is None else {"bias": self.bias})

@@ -20,6 +20,12 @@ class Add(Layer):
         """Add elementwise."""
         return a + b
 
+    def shape(self, *shapes: Shape) -> Shape:
+        """That of both."""
+        a, b = shapes
+        self._check(a == b, "two values of one shape", a, b)
+        return a
+
 
 @dataclass(frozen=True, eq=False)
 class AddChannel(Layer):
@@ -32,6 +38,12 @@ class AddChannel(Layer):
     def __call__(self, x: np.ndarray, shift: np.ndarray) -> np.ndarray:
         """Add ``(batch, channels)`` to every pixel of ``(batch, channels, height, width)``."""
         return x + shift[:, :, None, None]
+
+    def shape(self, *shapes: Shape) -> Shape:
+        """That of the image."""
+        x, shift = shapes
+        self._check(len(x) == 4 and shift == x[:2], "an image and a value for each of its channels", x, shift)
+        return x
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +65,15 @@ class AddConstant(Layer):
         """Add to every item of the batch."""
         return x + self.table
 
+    def shape(self, *shapes: Shape) -> Shape:
+        """That of the value."""
+        (x,) = shapes
+        fits = self.table.ndim < len(x) and all(
+            own in (1, length) for own, length in zip(self.table.shape[::-1], x[::-1], strict=False)
+        )
+        self._check(fits, f"values that a table {self.table.shape} can be added to", x)
+        return x
+
     def parameters(self) -> dict[str, np.ndarray]:
         """``table``."""
         return {"table": self.table}
@@ -73,4 +94,5 @@ class Concat(Layer):
     def shape(self, *shapes: Shape) -> Shape:
         """Channels of both."""
         a, b = shapes
+        self._check(a[:1] + a[2:] == b[:1] + b[2:], "two values that differ in their channels, axis 1, only", a, b)
         return (a[0], a[1] + b[1], *a[2:])

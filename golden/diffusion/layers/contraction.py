@@ -1,103 +1,143 @@
 """Layers that contract: convolution, linear, and the product of two activations."""
 
+import functools
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 
 from golden.diffusion.layers.base import Layer, Role, Shape, Weighted
 
+Padding = int | Literal["same"] | tuple[tuple[int, int], tuple[int, int]]
+"""Zeros around an image, see `Convolution`."""
+
 
 @dataclass(frozen=True, eq=False)
 class Convolution(Weighted):
-    """Two-dimensional convolution with odd square kernel, zero padding of half the kernel, and a stride.
+    """Two-dimensional convolution with a square kernel, with the parameters and defaults of ``torch.nn.Conv2d``.
 
     Parameters
     ----------
-    weight : float32 (out, in, kernel, kernel)
+    weight : float32 (out, in / groups, kernel, kernel)
         Kernel, in the orientation of a cross-correlation.
-    bias : float32 (out,)
+    bias : float32 (out,) or None
         Added to each output channel.
     stride : int
         Step between neighbouring outputs, in pixels.
+    padding : int, "same" or two pairs of int
+        Zeros at every side; as many as keep the size of the image, the odd one below and to the right; or those above
+        and below, and to the left and right.
+    dilation : int
+        Distance between neighbouring taps, in pixels.
+    groups : int
+        Equal parts of the input channels, each read by its own equal part of the output channels.
+
+    Raises
+    ------
+    ValueError
+        If the kernel is not square, or a rule above is broken, by the layer's name.
     """
 
     stride: int = 1
+    padding: Padding = 0
+    dilation: int = 1
+    groups: int = 1
     kind: ClassVar[str] = "convolution"
     role: ClassVar[Role] = Role.PRODUCT
     channel_axis: ClassVar[int | None] = -3
     linear: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        """Check every rule."""
+        owner, shape = f"layer {self.name!r}", self.weight.shape
+        if len(shape) != 4 or shape[2] != shape[3] or not shape[2]:
+            raise ValueError(f"Weight of {owner} must be (out, in / groups, kernel, kernel), not {shape}")
+        for field in ("stride", "dilation", "groups"):
+            value = getattr(self, field)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise ValueError(f"{field.capitalize()} of {owner} must be a positive integer, not {value!r}")
+        if len(self.weight) % self.groups:
+            raise ValueError(f"Groups of {owner} must divide its {len(self.weight)} outputs, not be {self.groups}")
+        if self.padding == "same":
+            if self.stride != 1:
+                raise ValueError(f"Padding of {owner} must be numbers where the stride is {self.stride}, not 'same'")
+        elif np.shape(self.padding) not in ((), (2, 2)) or not all(
+            isinstance(zeros, int) and zeros >= 0 for side in self.margins for zeros in side
+        ):
+            raise ValueError(
+                f"Padding of {owner} must be an integer from 0 on, 'same' or two pairs of them, not {self.padding!r}"
+            )
+
+    @property
+    def margins(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Zeros above and below, and to the left and right."""
+        if self.padding == "same":
+            zeros = self.dilation * (self.weight.shape[2] - 1)
+            return ((zeros // 2, zeros - zeros // 2),) * 2
+        return ((self.padding, self.padding),) * 2 if isinstance(self.padding, int) else self.padding
 
     @property
     def contracted(self) -> tuple[int, ...]:
         """Input channels."""
         return (-3,)
 
+    @functools.cached_property
+    def whole_weight(self) -> np.ndarray:
+        """Weight over all input channels, ``(out, in, kernel, kernel)``: zeros where an output is of another group."""
+        if self.groups == 1:
+            return self.weight
+        outs, ins = len(self.weight) // self.groups, self.weight.shape[1]
+        whole = np.zeros((len(self.weight), ins * self.groups, *self.weight.shape[2:]), self.weight.dtype)
+        for group in range(self.groups):
+            rows = slice(group * outs, (group + 1) * outs)
+            whole[rows, group * ins : (group + 1) * ins] = self.weight[rows]
+        return whole
+
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """Convolve images ``(batch, in, height, width)``."""
         return self.product(x, self.weight, self.bias)
 
     def product(self, x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None = None) -> np.ndarray:
-        """Convolve with other weights of the same shape, and add no bias unless one is given."""
+        """Convolve with other weights, of the shape of `weight` or `whole_weight`; no bias unless one is given."""
         batch, _, height, width = self.shape(x.shape)
-        y = weight.reshape(len(weight), -1) @ self.columns(x)
+        groups = x.shape[1] // weight.shape[1]
+        y = weight.reshape(groups, len(weight) // groups, -1) @ self.columns(x).reshape(groups, weight[0].size, -1)
+        y = y.reshape(len(weight), -1)
         if bias is not None:
             y += bias[:, None]
         return np.ascontiguousarray(y.reshape(-1, batch, height, width).transpose(1, 0, 2, 3))
 
     def columns(self, x: np.ndarray) -> np.ndarray:
-        """Operand of the matrix product: ``(in * kernel * kernel, batch * height * width)``, row order of `weight`."""
+        """Operand of the matrix product: ``(in * kernel * kernel, batch * height * width)``, as rows of a weight."""
         batch, _, height, width = self.shape(x.shape)
-        channels, size = x.shape[1], self.weight.shape[2]
+        channels, size, stride = x.shape[1], self.weight.shape[2], self.stride
         planes = x.transpose(1, 0, 2, 3)
+        if self.margins != ((0, 0), (0, 0)):
+            planes = np.pad(planes, ((0, 0), (0, 0), *self.margins))
         if size == 1:
-            return planes[:, :, :: self.stride, :: self.stride].reshape(channels, -1)
-        pad = size // 2
-        padded = np.zeros((channels, batch, x.shape[2] + 2 * pad, x.shape[3] + 2 * pad), x.dtype)
-        padded[:, :, pad:-pad, pad:-pad] = planes
+            return planes[:, :, ::stride, ::stride].reshape(channels, -1)
         taps = np.empty((channels, size, size, batch, height, width), x.dtype)
-        for i in range(size):
-            for j in range(size):
-                bottom, right = i + self.stride * height, j + self.stride * width
-                taps[:, i, j] = padded[:, :, i : bottom : self.stride, j : right : self.stride]
+        for i, j in np.ndindex(size, size):
+            top, left = i * self.dilation, j * self.dilation
+            taps[:, i, j] = planes[:, :, top : top + stride * height : stride, left : left + stride * width : stride]
         return taps.reshape(channels * size * size, -1)
 
     def shape(self, *shapes: Shape) -> Shape:
-        """``(batch, out, ceil(height / stride), ceil(width / stride))``."""
-        batch, _, height, width = shapes[0]
-        return (batch, len(self.weight), -(-height // self.stride), -(-width // self.stride))
+        """``(batch, out, rows, columns)``: of padded sides less ``dilation (kernel - 1)`` every stride-th place."""
+        (x,) = shapes
+        _, ins, size, _ = self.weight.shape
+        self._check(len(x) == 4 and x[1] == ins * self.groups, f"images of {ins * self.groups} channels", x)
+        span = self.dilation * (size - 1)
+        rows, columns = (
+            (side + sum(zeros) - span - 1) // self.stride + 1 for side, zeros in zip(x[2:], self.margins, strict=True)
+        )
+        self._check(min(rows, columns) > 0, f"images that with their padding are not smaller than {span + 1}", x)
+        return (x[0], len(self.weight), rows, columns)
 
     def macs(self, *shapes: Shape) -> int:
         """One for each weight and output position; padding counts."""
         batch, _, height, width = self.shape(*shapes)
         return batch * height * width * self.weight.size
-
-
-@dataclass(frozen=True, eq=False)
-class CornerConvolution(Convolution):
-    """Convolution with stride whose zero padding stands below and to the right only, one pixel (as in Ho et al., 2020).
-
-    Output ``[i, j]`` reads from ``[stride * i, stride * j]`` on. Its kind is that of any convolution:
-    an executor that multiplies by `product` or `columns` need not know.
-    """
-
-    def columns(self, x: np.ndarray) -> np.ndarray:
-        """As for `Convolution`."""
-        batch, _, height, width = self.shape(x.shape)
-        channels, size = x.shape[1], self.weight.shape[2]
-        padded = np.pad(x.transpose(1, 0, 2, 3), ((0, 0), (0, 0), (0, 1), (0, 1)))
-        taps = np.empty((channels, size, size, batch, height, width), x.dtype)
-        for i in range(size):
-            for j in range(size):
-                bottom, right = i + self.stride * height, j + self.stride * width
-                taps[:, i, j] = padded[:, :, i : bottom : self.stride, j : right : self.stride]
-        return taps.reshape(channels * size * size, -1)
-
-    def shape(self, *shapes: Shape) -> Shape:
-        """``(batch, out, rows, columns)``, with ``(height + 1 - kernel) // stride + 1`` rows."""
-        batch, _, height, width = shapes[0]
-        size = self.weight.shape[2]
-        return (batch, len(self.weight), *((side + 1 - size) // self.stride + 1 for side in (height, width)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +148,7 @@ class Linear(Weighted):
     ----------
     weight : float32 (out, in)
         Matrix.
-    bias : float32 (out,)
+    bias : float32 (out,) or None
         Added to each output channel.
     """
 
@@ -122,9 +162,15 @@ class Linear(Weighted):
         """The last axis."""
         return (-1,)
 
+    @property
+    def whole_weight(self) -> np.ndarray:
+        """The weight."""
+        return self.weight
+
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """Multiply ``(..., in)``."""
-        return self.product(x, self.weight) + self.bias
+        y = self.product(x, self.weight)
+        return y if self.bias is None else y + self.bias
 
     def product(self, x: np.ndarray, weight: np.ndarray) -> np.ndarray:
         """Multiply by other weights of the same shape, without bias."""
@@ -132,7 +178,9 @@ class Linear(Weighted):
 
     def shape(self, *shapes: Shape) -> Shape:
         """``(..., out)``."""
-        return (*shapes[0][:-1], len(self.weight))
+        (x,) = shapes
+        self._check(x[-1] == self.weight.shape[1], f"values of {self.weight.shape[1]} channels", x)
+        return (*x[:-1], len(self.weight))
 
     def macs(self, *shapes: Shape) -> int:
         """One for each weight and row."""
@@ -171,6 +219,8 @@ class MatMul(Layer):
     def shape(self, *shapes: Shape) -> Shape:
         """``(..., rows, columns)``."""
         a, b = shapes
+        inner = b[-1 if self.transposed else -2]
+        self._check(a[:-2] == b[:-2] and a[-1] == inner, "values that agree in all but one axis", a, b)
         return (*a[:-1], b[-2] if self.transposed else b[-1])
 
     def macs(self, *shapes: Shape) -> int:

@@ -55,6 +55,15 @@ class Norm(Layer):
         """Scale or shift, ready to be broadcast against a value of so many axes."""
         return factor.reshape(-1, *[1] * (ndim - 2)) if self.groups else factor
 
+    def shape(self, *shapes: Shape) -> Shape:
+        """That of the value."""
+        (x,) = shapes
+        channels = x[1 if self.groups else -1]
+        self._check(not self.groups or channels % self.groups == 0, f"a multiple of {self.groups} channels", x)
+        for factor in self.parameters().values():
+            self._check(factor.shape == (channels,), f"values of {len(factor)} channels", x)
+        return x
+
     def statistics(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Mean and standard deviation (with `epsilon` under the root) of each set."""
         rows = self.rows(x)

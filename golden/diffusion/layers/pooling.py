@@ -27,7 +27,9 @@ class Mean(Layer):
 
     def shape(self, *shapes: Shape) -> Shape:
         """``(batch, channels)``."""
-        return shapes[0][:2]
+        (x,) = shapes
+        self._check(len(x) > 2, "values with positions", x)
+        return x[:2]
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,5 +60,6 @@ class AveragePool(Layer):
 
     def shape(self, *shapes: Shape) -> Shape:
         """Height and width over `factor`."""
-        batch, channels, height, width = shapes[0]
-        return (batch, channels, height // self.factor, width // self.factor)
+        (x,) = shapes
+        self._check(len(x) == 4 and min(x[2:]) >= self.factor, f"images of at least {self.factor} pixels a side", x)
+        return (*x[:2], x[2] // self.factor, x[3] // self.factor)

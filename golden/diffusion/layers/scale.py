@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from golden.diffusion.layers.base import Layer, Role
+from golden.diffusion.layers.base import Layer, Role, Shape
 
 
 def _per_channel(vector: np.ndarray, ndim: int, axis: int) -> np.ndarray:
@@ -36,6 +36,13 @@ class Modulate(Layer):
         shift, scale = (_per_channel(vector, x.ndim, self.axis) for vector in (shift, scale))
         return x * (np.float32(1) + scale) + shift
 
+    def shape(self, *shapes: Shape) -> Shape:
+        """That of x."""
+        x, *vectors = shapes
+        channels = (x[0], x[self.axis])
+        self._check(vectors == [channels] * 2, "a value, and a shift and a scale for each of its channels", *shapes)
+        return x
+
 
 @dataclass(frozen=True, eq=False)
 class Gate(Layer):
@@ -56,6 +63,12 @@ class Gate(Layer):
         """Scale ``(batch, ..., channels)`` by ``(batch, channels)``."""
         return x * _per_channel(gate, x.ndim, self.axis)
 
+    def shape(self, *shapes: Shape) -> Shape:
+        """That of x."""
+        x, gate = shapes
+        self._check(gate == (x[0], x[self.axis]), "a value and a gate for each of its channels", x, gate)
+        return x
+
 
 @dataclass(frozen=True, eq=False)
 class Multiply(Layer):
@@ -68,6 +81,12 @@ class Multiply(Layer):
     def __call__(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         """Multiply elementwise."""
         return a * b
+
+    def shape(self, *shapes: Shape) -> Shape:
+        """That of both."""
+        a, b = shapes
+        self._check(a == b, "two values of one shape", a, b)
+        return a
 
 
 @dataclass(frozen=True, eq=False)

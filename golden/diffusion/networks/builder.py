@@ -93,14 +93,37 @@ class Builder:
         return name
 
     def affine(self, name: str, shape: Shape, bias: bool = True) -> dict[str, np.ndarray]:
-        """``weight`` of a shape, and ``bias`` of its first axis, zeros if there is none."""
-        given = self.source(f"{name}.bias", shape[:1]) if bias else np.zeros(shape[:1], np.float32)
-        return {"weight": self.source(f"{name}.weight", shape), "bias": given}
+        """``weight`` of a shape, and ``bias`` of its first axis, if there is to be one."""
+        given = {"bias": self.source(f"{name}.bias", shape[:1])} if bias else {}
+        return {"weight": self.source(f"{name}.weight", shape), **given}
 
-    def convolution(self, name: str, x: str, width_in: int, width_out: int, size: int = 3, stride: int = 1) -> str:
-        """Append a convolution."""
-        weights = self.affine(name, (width_out, width_in, size, size))
-        return self.add(kinds.Convolution, name, x, **weights, stride=stride)
+    def convolution(
+        self,
+        name: str,
+        x: str,
+        width_in: int,
+        width_out: int,
+        size: int = 3,
+        stride: int = 1,
+        padding: kinds.Padding | None = None,
+        *,
+        dilation: int = 1,
+        groups: int = 1,
+        bias: bool = True,
+    ) -> str:
+        """Append a convolution. Without `padding` the kernel must be odd, and its half is padded.
+
+        Raises
+        ------
+        ValueError
+            If a rule of `kinds.Convolution` is broken.
+        """
+        if padding is None and size % 2 == 0:
+            raise ValueError(f"Padding of layer {name!r} must be given for the even kernel {size}")
+        weights = self.affine(name, (width_out, width_in // groups, size, size), bias)
+        padding = dilation * (size // 2) if padding is None else padding
+        how = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+        return self.add(kinds.Convolution, name, x, **weights, **how)
 
     def linear(self, name: str, x: str, width_in: int, width_out: int, bias: bool = True) -> str:
         """Append a matrix product."""

@@ -6,6 +6,7 @@ them, so a differential or a bit-exact execution is another executor over the sa
 """
 
 import abc
+import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -84,19 +85,27 @@ class Network:
 
     Raises
     ------
+    TypeError
+        If a layer is none, or reads more or fewer values than it takes.
     ValueError
-        If a name occurs twice or a layer reads a name that does not stand before it.
+        If a name occurs twice, or a layer reads a name that does not stand before it, or shapes that it cannot take.
     """
 
     def __init__(self, name: str, inputs: Mapping[str, Shape], layers: Sequence[Layer], config: Mapping[str, Any]):
         known = set(inputs)
         for layer in layers:
+            if not isinstance(layer, Layer):
+                raise TypeError(f"Layers of network {name!r} must be of golden.diffusion.layers.Layer, not {layer!r}")
             if layer.name in known:
                 raise ValueError(f"Layer name must be unique in network {name!r}, not {layer.name!r} again")
             for source in layer.inputs:
                 if source not in known:
                     raise ValueError(f"Input of layer {layer.name!r} must be an earlier layer, not {source!r}")
             known.add(layer.name)
+            try:
+                inspect.signature(layer.__call__).bind(*layer.inputs)
+            except TypeError as error:
+                raise TypeError(f"Layer {layer.name!r} must read as many values as it takes: {error}") from None
         if not layers:
             raise ValueError(f"Network {name!r} must have a layer, not none")
         self._name = name
@@ -108,6 +117,7 @@ class Network:
         for layer in layers:
             for source in dict.fromkeys(layer.inputs):
                 self._consumers[source].append(layer)
+        self.shapes()
         self._plans: dict[tuple[frozenset[str], frozenset[str]], list[tuple[Layer, list[str]]]] = {}
 
     @property

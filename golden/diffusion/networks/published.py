@@ -12,7 +12,7 @@ import numpy as np
 
 from golden.common import names
 from golden.diffusion.cost.layer import HALF_BYTES, LayerShape
-from golden.diffusion.layers import Layer, Shape
+from golden.diffusion.layers import Convolution, Layer, Linear, Shape
 from golden.diffusion.networks.builder import unallocated
 from golden.diffusion.networks.dit2d import DiT2DConfig, dit2d
 from golden.diffusion.networks.graph import Network
@@ -241,15 +241,25 @@ def layer_shape(layer: Layer, shape: Shape) -> LayerShape | None:
 
     The tokens of all frames stand for the height of a matrix product.
     """
-    if layer.kind == "linear":
+    if isinstance(layer, Linear):
         out_channels, in_channels = layer.weight.shape
         height = int(np.prod(shape[1:-1], dtype=np.int64))
         sizes = {"in_channels": in_channels, "out_channels": out_channels}
         return LayerShape(kind="linear", height=height, batch=shape[0], **sizes)
-    if layer.kind == "convolution":
-        out_channels, in_channels, kernel, _ = layer.weight.shape
-        sizes = {"in_channels": in_channels, "out_channels": out_channels, "kernel": kernel}
-        return LayerShape(stride=layer.stride, height=shape[2], width=shape[3], batch=shape[0], **sizes)
+    if isinstance(layer, Convolution):
+        batch, in_channels, height, width = shape  # all of a grouped one: the machine multiplies by the zeros between
+        _, out_channels, out_height, out_width = layer.shape(shape)
+        return LayerShape(
+            in_channels=in_channels,
+            out_channels=out_channels,
+            kernel=layer.weight.shape[2],
+            stride=layer.stride,
+            height=height,
+            width=width,
+            batch=batch,
+            out_height=out_height,
+            out_width=out_width,
+        )
     return None
 
 

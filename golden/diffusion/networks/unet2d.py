@@ -235,10 +235,8 @@ class _UNet(Builder):
         width = self.config.widths[level]
         if self.config.shrink[level] == "residual":
             return self.residual(name, x, width, width, self.pool)
-        if not self.config.corner:
-            return self.convolution(f"{name}.conv", x, width, width, stride=2)
-        weights = self.affine(f"{name}.conv", (width, width, 3, 3))
-        return self.add(kinds.CornerConvolution, f"{name}.conv", x, **weights, stride=2)
+        padding = ((0, 1), (0, 1)) if self.config.corner else 1
+        return self.convolution(f"{name}.conv", x, width, width, stride=2, padding=padding)
 
     def enlarge(self, name: str, x: str, index: int, width: int) -> str:
         if self.config.enlarge[index] == "residual":

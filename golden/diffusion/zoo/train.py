@@ -92,8 +92,7 @@ def _evaluate(layer: Layer, parameters: Mapping[str, torch.Tensor], values: list
     x = values[0]
     match layer.kind:
         case "convolution":
-            pad = layer.weight.shape[2] // 2
-            return F.conv2d(x, parameters["weight"], parameters["bias"], stride=layer.stride, padding=pad)
+            return F.conv2d(x, parameters["weight"], parameters["bias"], stride=layer.stride, padding=layer.padding)
         case "linear":
             return F.linear(x, parameters["weight"], parameters["bias"])
         case "norm" if layer.groups:

@@ -29,7 +29,7 @@ def agree(layer, got, expected, *inputs):
 @pytest.mark.parametrize("side", [(4, 4), (5, 7)])
 def test_convolution(rng, size, stride, side):
     x, weight, bias = values(rng, 2, 3, *side), values(rng, 4, 3, size, size), values(rng, 4)
-    layer = layers.Convolution("c", ("x",), weight, bias, stride)
+    layer = layers.Convolution("c", ("x",), weight, bias, stride, size // 2)
     pad = size // 2
     height, width = math.ceil(side[0] / stride), math.ceil(side[1] / stride)
     expected = np.zeros((2, 4, height, width))
@@ -46,7 +46,7 @@ def test_convolution(rng, size, stride, side):
 
 def test_convolution_columns_follow_the_weights(rng):
     x, weight = values(rng, 2, 3, 4, 4), values(rng, 4, 3, 3, 3)
-    layer = layers.Convolution("c", ("x",), weight, np.zeros(4, np.float32))
+    layer = layers.Convolution("c", ("x",), weight, padding=1)
     product = weight.reshape(4, -1) @ layer.columns(x)
     np.testing.assert_allclose(product.reshape(4, 2, 4, 4).swapaxes(0, 1), layer(x), rtol=1e-6)
 

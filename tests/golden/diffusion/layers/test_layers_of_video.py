@@ -1,4 +1,3 @@
-import itertools
 import math
 
 import numpy as np
@@ -66,23 +65,6 @@ def test_average_pool(rng):
     for n, c, i, j in np.ndindex(expected.shape):
         expected[n, c, i, j] = x[n, c, 2 * i : 2 * i + 2, 2 * j : 2 * j + 2].mean()
     agree(layer, layer(x), expected, x)
-
-
-@pytest.mark.parametrize("side", [(4, 6), (5, 7)])
-def test_corner_convolution(rng, side):
-    x, weight, bias = values(rng, 2, 3, *side), values(rng, 4, 3, 3, 3), values(rng, 4)
-    layer = layers.CornerConvolution("c", ("x",), weight, bias, 2)
-    expected = np.zeros((2, 4, side[0] // 2, side[1] // 2))
-    for n, o, row, column in np.ndindex(expected.shape):
-        expected[n, o, row, column] = bias[o]
-        for c, i, j in itertools.product(range(3), range(3), range(3)):
-            y, z = 2 * row + i, 2 * column + j
-            if y < side[0] and z < side[1]:
-                expected[n, o, row, column] += float(x[n, c, y, z]) * float(weight[o, c, i, j])
-    agree(layer, layer(x), expected, x)
-    assert layer.contracted == (-3,) and layer.kind == "convolution"
-    np.testing.assert_allclose(layer.product(x, 2 * weight), 2 * (layer(x) - bias[:, None, None]), rtol=1e-4, atol=1e-5)
-    assert layer.macs(x.shape) == expected.size * 27
 
 
 def test_rotary(rng):
