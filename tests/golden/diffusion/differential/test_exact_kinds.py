@@ -17,6 +17,7 @@ from golden.diffusion.differential.quantise import Grouping, weight_numbers
 from golden.diffusion.networks import Network
 from golden.parameters import Parameters
 from golden.units.weights import align_weights, channel_exponents, check_weights
+from tests.golden.diffusion.layers.torch_cases import CONVOLUTIONS
 
 pytestmark = pytest.mark.golden
 
@@ -94,6 +95,11 @@ def test_every_kind_of_layer_runs(kind):
     width = made.shape(*[shape] * count, *SECOND.get(kind.kind, []))[-1]
     last = layers.Linear("out", ("layer",), rng.standard_normal((3, width)).astype(np.float32), np.zeros(3, np.float32))
     network = Network("one", inputs, [made, last], {})
+    both_forms(network, rng, [rng.standard_normal(one).astype(np.float32) for one in SECOND.get(kind.kind, [])])
+
+
+def both_forms(network, rng, given=()):
+    """Run three steps exact and in floating point, and compare: equal, and near the dense network."""
     largest = dict.fromkeys(("x", "layer", "out"), 6.0)
     profile = Profile(steps=3, largest=largest, deviation={}, overflow={})
     method = Method(machine=dataclasses.replace(MACHINE, accumulator_width=53))
@@ -101,8 +107,8 @@ def test_every_kind_of_layer_runs(kind):
         DeltaProducts(network, method, profile, arithmetic)
         for arithmetic in (ExactArithmetic(method, profile), FloatArithmetic(method, np.float64))
     ]
+    shape = (1, *network.inputs["x"])
     value = rng.standard_normal(shape)
-    given = [rng.standard_normal(one).astype(np.float32) for one in SECOND.get(kind.kind, [])]
     for step in range(3):
         value = value + rng.standard_normal(shape) * 0.2
         found = []
@@ -112,6 +118,18 @@ def test_every_kind_of_layer_runs(kind):
         np.testing.assert_array_equal(*found)
     dense = network(value, *given)
     assert np.abs(found[0] - dense).max() < 0.1 * np.abs(dense).max()
+
+
+@pytest.mark.parametrize("case", CONVOLUTIONS)
+def test_every_convolution_runs(case):
+    """Even kernels, strides, paddings, dilations and groups: of a grouped one the zeros between are multiplied too."""
+    rng, how = np.random.default_rng(7), {**CONVOLUTIONS[case]}
+    kernel, groups = how.pop("kernel"), how.get("groups", 1)
+    how.pop("bias", None)
+    weight = rng.standard_normal((6, 6 // groups, kernel, kernel)) * 0.5 / kernel
+    made = layers.Convolution("layer", ("x",), weight.astype(np.float32), np.full(6, 0.25, np.float32), **how)
+    last = layers.Convolution("out", ("layer",), rng.standard_normal((3, 6, 1, 1)).astype(np.float32))
+    both_forms(Network("one", {"x": (6, 5, 7)}, [made, last], {}), rng)
 
 
 def test_a_kind_without_a_rule_is_refused_by_name():
