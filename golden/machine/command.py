@@ -25,7 +25,6 @@ __all__ = [
     "UNIT_BYTES",
     "VERSION",
     "Accumulate",
-    "Align",
     "Bits",
     "Coefficients",
     "Combine",
@@ -40,6 +39,7 @@ __all__ = [
     "LoadWeights",
     "Loop",
     "Multiply",
+    "REGISTERS",
     "Operand",
     "Operation",
     "Slot",
@@ -49,6 +49,7 @@ __all__ = [
     "Summed",
     "Wait",
     "assemble",
+    "decode",
     "disassemble",
     "layout",
     "table",
@@ -66,8 +67,8 @@ COMMAND_WORDS = UNIT_BYTES // 4
 ENGINES = ("load", "multiply", "accumulate", "emit")
 """The four engines, by number. Each runs its operations in order; only tokens order two of them."""
 
-Function = Literal["identity", "relu", "clamp", "silu", "gelu", "erf_gelu", "exp"]
-"""What an emission or a combination applies, by number."""
+Function = Literal["identity", "relu", "silu", "gelu", "erf_gelu"]
+"""What an emission or a combination applies, by number (numerics, 12.8)."""
 
 Summed = Literal["no", "channel", "position"]
 """What sums of Y and of its squares are kept of."""
@@ -77,7 +78,9 @@ Factor = Literal["one", "channel", "position", "element"]
 
 _HEAD_WORDS = 2
 _DATA_WORDS = COMMAND_WORDS - _HEAD_WORDS
-_REGISTERS = 32
+REGISTERS = 32
+"""Shadow registers of an engine."""
+
 _MASK = 2**32 - 1
 
 
@@ -374,6 +377,7 @@ class LoadGroups(Operation):
     right: Annotated[int, Bits(4)] = described(0, "positions of zero groups after it")
     groups: Annotated[int, Bits(12)] = described(0, "groups of a position")
     passes: Annotated[int, Bits(3)] = described(0, "addresses of a group in the banks, minus 1")
+    sent: Annotated[int, Bits(3)] = described(0, "passes that were sent, minus 1")
     first: Annotated[int, Bits(16)] = described(0, "address of a position where its groups start")
     pitch: Annotated[int, Bits(16)] = described(0, "addresses from position to position")
 
@@ -411,6 +415,7 @@ class Multiply(Operation):
     kernel_pitch: Annotated[int, Bits(16)] = described(0, "addresses from kernel line to kernel line")
     tap_pitch: Annotated[int, Bits(16)] = described(0, "addresses from kernel column to kernel column")
     floor: Annotated[int, Bits(6)] = described(0, "code of the least exponent of a joint vector")
+    unit: Annotated[int, Bits(8, signed=True)] = described(0, "L: a sum counts 2^L units of the state that it ends in")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -425,7 +430,7 @@ class Accumulate(Operation):
     engine: ClassVar[str] = "accumulate"
 
     state: Operand = described(NOWHERE, "vector 0 of the state")
-    bias: Operand = described(NOWHERE, "vectors of n integers of w + 1 bits")
+    bias: Operand = described(NOWHERE, "vectors of n entries of the bias")
     sums: Operand = described(NOWHERE, "records of sums")
     origin: Operand = described(NOWHERE, "what a start from a region begins with, vectors like the state's")
     first: Annotated[int, Bits(24)] = described(0, "vector of the state that the first one of row 0 goes to")
@@ -438,19 +443,20 @@ class Accumulate(Operation):
     start: Literal["add", "zero", "region"] = described("add", "what Y is before: itself, 0, or a region")
     biased: bool = described(False, "whether there is a bias")
     summed: Summed = described("no", "whether sums are kept, and of what")
-    exchanged: bool = described(False, "position and channel are exchanged: a vector is n positions of a channel")
+    fresh: bool = described(False, "the records of sums start at 0")
+    exchanged: bool = described(False, "each n vectors are transposed as a block first")
     bias_period: Annotated[int, Bits(8)] = described(0, "vectors after which the bias repeats itself")
     bias_step: Annotated[int, Bits(16)] = described(0, "vectors of the bias from row to row")
     sums_step: Annotated[int, Bits(16)] = described(0, "records of sums from row to row")
     channels: Annotated[int, Bits(16)] = described(0, "channels of the tensor")
+    floor: Annotated[int, Bits(6)] = described(0, "code of the least exponent of a joint vector")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Combine(Operation):
-    """A state from one to three states, vector by vector; one rounding.
+    """A state from one to three states, vector by vector; one rounding (numerics, 12.14 and 12.15).
 
-    ``sum``: ``a1 Y1 + a2 Y2 + a3 Y3``; ``product``: ``Y1 a2 f(a1 Y2)``. A factor is one for all, or one for each
-    channel, position or element.
+    ``sum``: ``RNE(a1 Y1 2^-h1 + a2 x2 2^-h2 + a3 Y3 2^-h3)``; ``product``: ``RNE(Y1 x2 2^-h1)``; with ``x2 = f(Y2)``.
     """
 
     opcode: ClassVar[int] = 0x40
@@ -461,47 +467,53 @@ class Combine(Operation):
     source1: Operand = described(NOWHERE, "Y1")
     source2: Operand = described(NOWHERE, "Y2")
     source3: Operand = described(NOWHERE, "Y3")
-    factor1: Operand = described(NOWHERE, "factors of Y1")
-    factor2: Operand = described(NOWHERE, "factors of Y2")
-    factor3: Operand = described(NOWHERE, "factors of Y3")
-    limits: Operand = described(NOWHERE, "least and largest result, 4 bytes each, if `clamped`")
+    factor1: Operand = described(NOWHERE, "entries a1")
+    factor2: Operand = described(NOWHERE, "entries a2")
+    factor3: Operand = described(NOWHERE, "entries a3")
+    limits: Operand = described(NOWHERE, "two entries, the least and the largest result, if `clamped`")
     sums: Operand = described(NOWHERE, "records of sums")
     vectors: Annotated[int, Bits(24)] = described(0, "how many")
-    terms: Annotated[int, Bits(2)] = described(1, "states that there are")
+    terms: Annotated[int, Bits(2)] = described(1, "states that there are, 1 to 3")
     form: Literal["sum", "product"] = described("sum", "what is made of them")
-    function: Function = described("identity", "f of a product")
+    function: Function = described("identity", "f of Y2")
     clamped: bool = described(False, "whether the result is clamped to limits of its own")
     copied: bool = described(False, "whether there is a second result")
-    kind1: Factor = described("one", "factors of Y1")
-    kind2: Factor = described("one", "factors of Y2")
-    kind3: Factor = described("one", "factors of Y3")
-    permuted: bool = described(False, "Y2 is read with each pair of channels exchanged, the first negated (rotary)")
+    places1: Annotated[int, Bits(6)] = described(0, "h1")
+    places2: Annotated[int, Bits(6)] = described(0, "h2")
+    places3: Annotated[int, Bits(6)] = described(0, "h3")
+    kind1: Factor = described("one", "what a1 is for")
+    kind2: Factor = described("one", "what a2 is for")
+    kind3: Factor = described("one", "what a3 is for")
+    permuted: bool = described(False, "Y2 is read with each pair of channels exchanged (rotary)")
     summed: Summed = described("no", "whether sums are kept, and of what")
     channels: Annotated[int, Bits(16)] = described(0, "channels of the tensor")
+    middle: Annotated[int, Bits(8, signed=True)] = described(0, "s of Y2")
+    result: Annotated[int, Bits(8, signed=True)] = described(0, "s of x2")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Coefficients(Operation):
-    """Mean and reciprocal root of statistics sets from sums of one tensor, or of two of different units."""
+    """Mean and reciprocal root of statistics sets, from sums of one tensor or of two (numerics, 12.4 and 12.5)."""
 
     opcode: ClassVar[int] = 0x41
     engine: ClassVar[str] = "emit"
 
     sums1: Operand = described(NOWHERE, "records of sums of the first tensor")
     sums2: Operand = described(NOWHERE, "of the second one, if there is one")
+    floors: Operand = described(NOWHERE, "K of each set, 16 bytes")
     result: Operand = described(NOWHERE, "records of coefficients, one for each set")
-    epsilon: Operand = described(NOWHERE, "record of epsilon in squared units of the first tensor")
     sets: Annotated[int, Bits(16)] = described(0, "how many")
     size: Annotated[int, Bits(16)] = described(0, "records of sums of a set")
-    records1: Annotated[int, Bits(16)] = described(0, "records of the first tensor; what follows is the second's")
-    shift: Annotated[int, Bits(5, signed=True)] = described(0, "unit of the second tensor over the first, as log2")
+    records1: Annotated[int, Bits(16)] = described(0, "records of the first tensor; those after them are the second's")
+    shift: Annotated[int, Bits(5, signed=True)] = described(0, "s of the second tensor less s of the first, -8 to 8")
     centred: bool = described(True, "whether the mean is taken off (RMS norm: no)")
-    count: Annotated[int, Bits(32)] = described(0, "elements of a set")
+    unit: Annotated[int, Bits(5)] = described(10, "u counts units of 2^-unit")
+    count: Annotated[int, Bits(32)] = described(0, "N, elements of a set")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Emit(Operation):
-    """``x = f(norm(Y))``, the delta groups of ``x - Xhat`` for its readers, and the new Xhat.
+    """``x = f(norm(Y))``, the delta groups of ``x - Xhat`` for its readers, and the new Xhat (numerics, 12.6 to 12.10).
 
     Lines `line` to ``line + lines - 1`` of the tensor, position by position, group by group, pass by pass. Groups are
     n channels of a position, the last one padded; or, `along` positions, n positions of a channel.
@@ -511,43 +523,31 @@ class Emit(Operation):
     engine: ClassVar[str] = "emit"
 
     state: Operand = described(NOWHERE, "vector 0 of Y")
-    held: Operand = described(NOWHERE, "vector 0 of Xhat, laid out like Y")
+    held: Operand = described(NOWHERE, "vector 0 of Xhat: one vector for each group, in the order of the groups")
+    target: Operand = described(NOWHERE, "vector 0 of a state that x is written to, laid out like Y, if `written`")
     coefficients: Operand = described(NOWHERE, "records of coefficients, if `normed`")
-    scales: Operand = described(NOWHERE, "G and B of each channel, if `scaled`")
-    factors: Operand = described(NOWHERE, "a factor after f for each position, if `factored`")
+    scales: Operand = described(NOWHERE, "G and B of each channel, two entries, if `normed`")
     spool: Operand = described(NOWHERE, "slot of line 0")
-    lengths: Operand = described(NOWHERE, "table of the slots' lengths in bytes, 4 bytes each (compressed form)")
+    lengths: Operand = described(NOWHERE, "table of the slots' lengths in bytes, an entry each (compressed form)")
     slot: Annotated[int, Bits(16)] = described(0, "units of memory from slot to slot")
     line: Annotated[int, Bits(16)] = described(0, "first line")
     lines: Annotated[int, Bits(16)] = described(0, "how many lines")
     width: Annotated[int, Bits(16)] = described(0, "positions of a line")
     channels: Annotated[int, Bits(16)] = described(0, "channels of the tensor")
+    first: Annotated[int, Bits(16)] = described(0, "channels of the sets before channel 0 (second tensor of a set)")
     set_channels: Annotated[int, Bits(16)] = described(0, "channels of a statistics set; 0: a set is a position")
+    places: Annotated[int, Bits(6)] = described(2, "h of the second stage")
+    normed: bool = described(False, "whether there is a norm; without one z = Y")
+    second: bool = described(False, "the tensor is the second one of its sets")
+    sent: bool = described(True, "whether groups are sent")
     link: bool = described(False, "the groups go to the link, not to a spool")
-    normed: bool = described(False, "u = RNE((Y - mean) R)")
-    scaled: bool = described(False, "z = RNE(u G + B)")
-    factored: bool = described(False, "whether there is a factor after f")
+    written: bool = described(False, "whether x is written as a state")
     function: Function = described("identity", "f")
     along: Literal["channels", "positions"] = described("channels", "axis of a group")
     start: bool = described(False, "Xhat and its poison count as 0")
     passes: Annotated[int, Bits(3)] = described(0, "passes, minus 1")
-    floor: Annotated[int, Bits(6)] = described(0, "code of the least exponent")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Align(Operation):
-    """What the readers of a state hold of it, as weight records."""
-
-    opcode: ClassVar[int] = 0x43
-    engine: ClassVar[str] = "emit"
-
-    held: Operand = described(NOWHERE, "vector 0 of Xhat")
-    result: Operand = described(NOWHERE, "first record")
-    positions: Annotated[int, Bits(16)] = described(0, "positions of the tensor")
-    channels: Annotated[int, Bits(16)] = described(0, "channels of a head")
-    heads: Annotated[int, Bits(8)] = described(1, "heads, each padded apart")
-    along: Literal["channels", "positions"] = described("channels", "axis of a record's n lanes")
-    scale: Annotated[int, Bits(9, signed=True)] = described(0, "what is added to the exponent of each record")
+    middle: Annotated[int, Bits(8, signed=True)] = described(0, "s of z")
+    result: Annotated[int, Bits(8, signed=True)] = described(0, "s of x")
 
 
 OPERATIONS: tuple[type[Operation], ...] = (
@@ -558,7 +558,6 @@ OPERATIONS: tuple[type[Operation], ...] = (
     Combine,
     Coefficients,
     Emit,
-    Align,
 )
 """Every operation."""
 
@@ -596,7 +595,7 @@ def assemble(program: Sequence[Command]) -> np.ndarray:
         If loops do not match or nest too deeply, or `Stop` is not the last command.
     """
     lines: list[list[int]] = []
-    known: dict[str, list[int | None]] = {engine: [0] * _REGISTERS for engine in ENGINES}
+    known: dict[str, list[int | None]] = {engine: [0] * REGISTERS for engine in ENGINES}
     depth = 0
     for number, command in enumerate(program):
         if isinstance(command, Stop) != (number == len(program) - 1):
@@ -616,7 +615,7 @@ def assemble(program: Sequence[Command]) -> np.ndarray:
                 raise ValueError(f"Loops must nest at most {Loop.DEPTH} deep, not {depth}, at command {number}")
             steps = [Operand(step.region, step.stride & (1 << 29) - 1).encode() for step in command.steps]
             lines.append(_padded([*_head(command.opcode, command.tag), command.turns | len(steps) << 16, *steps]))
-            known = {engine: [None] * _REGISTERS for engine in ENGINES}
+            known = {engine: [None] * REGISTERS for engine in ENGINES}
         else:
             if isinstance(command, End):
                 depth -= 1
@@ -663,11 +662,11 @@ def disassemble(words: np.ndarray) -> list[Command]:
         not 0, a choice that is not offered, loops that do not match, or no Stop.
     """
     program: list[Command] = []
-    registers = {engine: [0] * _REGISTERS for engine in ENGINES}
+    registers = {engine: [0] * REGISTERS for engine in ENGINES}
     depth = 0
     for position, line in enumerate(np.asarray(words, np.uint32).tolist()):
         try:
-            command = _decoded(line, registers)
+            command = decode(line, registers)
             if isinstance(command, Loop):
                 depth += 1
                 if depth > Loop.DEPTH:
@@ -687,8 +686,25 @@ def disassemble(words: np.ndarray) -> list[Command]:
     raise CommandError(len(words), "the program must end with a stop")
 
 
-def _decoded(line: Sequence[int], registers: dict[str, list[int]]) -> Command | None:
-    """One command; None for a configure, which only writes registers."""
+def decode(line: Sequence[int], registers: dict[str, list[int]]) -> Command | None:
+    """One command.
+
+    Parameters
+    ----------
+    line : sequence of int
+        Its eight words.
+    registers : mapping of str to list of int
+        Shadow registers by engine: a configure writes them, an operation reads its own.
+
+    Returns
+    -------
+    Command, or None for a configure.
+
+    Raises
+    ------
+    ValueError
+        If the machine would refuse it.
+    """
     opcode, version, engine, tag = line[0] & 255, line[0] >> 8 & 15, line[0] >> 12 & 15, line[0] >> 16
     low, data = line[1], line[_HEAD_WORDS:]
     if opcode != _CONFIGURE and opcode not in _BY_OPCODE:
@@ -699,8 +715,8 @@ def _decoded(line: Sequence[int], registers: dict[str, list[int]]) -> Command | 
         first, count = low & 255, low >> 8
         if engine >= len(ENGINES):
             raise ValueError(f"engine must be in 0..{len(ENGINES) - 1}, not {engine}")
-        if not 1 <= count <= _DATA_WORDS or first + count > _REGISTERS:
-            raise ValueError(f"registers must be 1 to {_DATA_WORDS} below {_REGISTERS}, not {count} from {first}")
+        if not 1 <= count <= _DATA_WORDS or first + count > REGISTERS:
+            raise ValueError(f"registers must be 1 to {_DATA_WORDS} below {REGISTERS}, not {count} from {first}")
         _zero(data[count:])
         registers[ENGINES[engine]][first : first + count] = data[:count]
         return None

@@ -22,6 +22,10 @@ RANGES = {
     "memory_lanes": (1, 64),
     "link_width": (32, 512),
     "pipeline_depth": (1, 16),
+    "joint_width": (2, 16),
+    "tile_positions": (1, 256),
+    "group_buffer": (16, 32768),
+    "weight_buffer": (16, 32768),
     "rows": (1, 128),
     "columns": (1, 128),
 }
@@ -32,6 +36,7 @@ CHOICES = {
     "weight_form": ("float", "aligned"),
     "mask_operand": ("digits", "values"),
     "state_format": ("fixed", "float16"),
+    "link_form": ("direct", "compressed"),
 }
 
 

@@ -168,7 +168,7 @@ def test_what_assemble_refuses(program, sentence):
     [
         (lambda: Operand(8), "Operand's region must be in 0..7, not 8"),
         (lambda: Multiply(groups=4096), "groups must be in 0..4095, not 4096"),
-        (lambda: Emit(function="tanh"), "function must be identity or relu or clamp or silu"),
+        (lambda: Emit(function="tanh"), "function must be identity or relu or silu or gelu"),
         (lambda: Emit(pop=("emit",)), "pop must name engines of load, multiply, accumulate in this order"),
         (lambda: Emit(push=("multiply", "load")), "push must name engines of load, multiply, accumulate in this order"),
         (lambda: Loop(turns=0), "turns must be in 1..65535, not 0"),

@@ -1,0 +1,808 @@
+"""The interpreter: runs a program on a memory image by the rules of the units, nothing clocked.
+
+It carries out commands in the order of the program, one after the other. What it leaves in memory is what every
+executor must leave, for a program that `golden.machine.hazards` accepts.
+
+Words: a *bank* holds the groups of one row of the array; the *link* carries groups up to the core and joint vectors
+down. Source: ``docs/machine.md`` and ``docs/numerics.md``, sections 7 and 12.
+"""
+
+import collections
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from golden import formats
+from golden.machine import image
+from golden.machine.command import (
+    ENGINES,
+    REGISTERS,
+    UNIT_BYTES,
+    Accumulate,
+    Coefficients,
+    Combine,
+    Command,
+    Emit,
+    End,
+    LoadGroups,
+    LoadWeights,
+    Loop,
+    Multiply,
+    Operand,
+    Operation,
+    Stop,
+    decode,
+)
+from golden.parameters import POISONED_GROUP, ZERO_GROUP, Parameters
+from golden.units.closed_loop import accumulate, activation_max, emit, functions
+from golden.units.combine import Factors, combine, multiply
+from golden.units.delta_compressor import delta_compressor
+from golden.units.delta_decompressor import delta_decompressor
+from golden.units.delta_group import DeltaGroups
+from golden.units.joint_stream import JointGroups, JointStream
+from golden.units.near_memory_engine import poison_code, poisoned_state, state_magnitude_max
+from golden.units.norm import Affine, affine, coefficients, normalise
+
+__all__ = ["CAUSES", "CHIP_REGION", "Accelerator", "MachineError", "Region"]
+
+CAUSES = ("none", "command", "region", "field", "buffer", "damaged", "token", "starved", "bus", "watchdog")
+"""Why a machine stops before its program does, by number (``docs/machine.md``, errors)."""
+
+CHIP_REGION = 7
+"""Region of the RAM on the chip; all others are in memory."""
+
+_SCALE_MAX = 220
+
+
+class MachineError(ValueError):
+    """A program that the machine does not finish.
+
+    Members
+    -------
+    cause : str
+        One of `CAUSES`.
+    position : int
+        Number of the command in the program.
+    tag : int
+        Of the command.
+    """
+
+    def __init__(self, cause: str, sentence: str, position: int = -1, tag: int = 0):
+        super().__init__(f"Command {position} (tag {tag:#06x}): {sentence}")
+        self.cause, self.sentence, self.position, self.tag = cause, sentence, position, tag
+
+
+@dataclasses.dataclass
+class Region:
+    """Where a region lies, in units of memory: its first one and how many."""
+
+    base: int = 0
+    limit: int = 0
+
+
+@dataclasses.dataclass
+class _Turn:
+    """A loop under way."""
+
+    begin: int
+    left: int
+    command: Loop
+
+
+class Accelerator:
+    """A machine with its memory.
+
+    Parameters
+    ----------
+    parameters : Parameters
+        Of the machine: weights are aligned, states fixed-point, exponents chosen by group.
+    memory : int
+        Bytes of memory.
+    chip : int
+        Bytes of RAM on the chip.
+
+    Members
+    -------
+    memory, chip : uint8 arrays
+        What they hold.
+    regions : list of Region
+        The eight.
+    counters : Counter
+        See `docs/machine.md`, counters.
+    status : dict of str to bool
+        Sticky ``overflow`` and ``poisoned``.
+
+    Raises
+    ------
+    ValueError
+        If the parameters are those of a machine without a closed loop.
+    """
+
+    def __init__(self, parameters: Parameters, memory: int, chip: int = 0):
+        for name, value in (("weight_form", "aligned"), ("state_format", "fixed"), ("exponent_policy", "group")):
+            if getattr(parameters, name) != value:
+                raise ValueError(f"{name} must be {value} for the closed loop, not {getattr(parameters, name)}")
+        self._parameters = parameters
+        self.memory = np.zeros(memory, np.uint8)
+        self.chip = np.zeros(chip, np.uint8)
+        self.regions = [Region() for _ in range(8)]
+        self.counters: collections.Counter[str] = collections.Counter()
+        self.status = {"overflow": False, "poisoned": False}
+        self._slots: dict[bytes, DeltaGroups] = {}  # what streams decode to, of those that were made here
+        self._reset()
+
+    def _reset(self) -> None:
+        """What a start forgets."""
+        p = self._parameters
+        self._registers = {engine: [0] * REGISTERS for engine in ENGINES}
+        self._tokens: collections.Counter[tuple[str, str]] = collections.Counter()
+        shape = (2, p.rows, p.group_buffer)
+        self._banks = [DeltaGroups.zeros(p.rows * p.group_buffer, p) for _ in range(2)]
+        self._weights = np.zeros((2, p.weight_buffer, p.lanes), np.int64)
+        self._scales = np.zeros((2, p.weight_buffer), np.int64)
+        self._up: collections.deque[DeltaGroups] = collections.deque()
+        self._down: collections.deque[JointGroups] = collections.deque()
+        self._kept: tuple[np.ndarray, np.ndarray] | None = None
+        self._moved = [0] * 8
+        del shape
+
+    # Memory ---------------------------------------------------------------------------------------------------------
+
+    def _span(self, operand: Operand, begin: int, size: int) -> np.ndarray:
+        """View of bytes of a region."""
+        return self._bytes(operand)[self._offset(operand, begin, size) :][:size]
+
+    def _bytes(self, operand: Operand) -> np.ndarray:
+        return self.chip if operand.region == CHIP_REGION else self.memory
+
+    def _offset(self, operand: Operand, begin: int, size: int) -> int:
+        region = self.regions[operand.region]
+        first = operand.offset * UNIT_BYTES + begin
+        if begin < 0 or first + size > region.limit * UNIT_BYTES:
+            raise MachineError(
+                "region",
+                f"bytes {first}..{first + size - 1} must lie in region {operand.region} of {region.limit} units",
+            )
+        start = (region.base + self._moved[operand.region]) * UNIT_BYTES + first
+        if start < 0 or start + size > len(self._bytes(operand)):
+            raise MachineError("bus", f"bytes from {start} on must lie in memory")
+        return start
+
+    def _records(self, operand: Operand, indices: np.ndarray, size: int) -> np.ndarray:
+        """Places of records of a region: int64 (records, size)."""
+        indices = np.asarray(indices, np.int64)
+        if not indices.size:
+            return np.zeros((0, size), np.int64)
+        low, high = int(indices.min()), int(indices.max())
+        start = self._offset(operand, low * size, (high - low + 1) * size)
+        return start + (indices[:, None] - low) * size + np.arange(size)
+
+    def _read_vectors(self, operand: Operand, indices: np.ndarray, flow: str) -> np.ndarray:
+        size = image.vector_bytes(self._parameters)
+        places = self._records(operand, indices, size)
+        self._count(operand, f"{flow}_read", places.size)
+        return image.unpack_vectors(self._bytes(operand)[places], self._parameters)
+
+    def _write_vectors(self, operand: Operand, indices: np.ndarray, vectors: np.ndarray, flow: str) -> None:
+        size = image.vector_bytes(self._parameters)
+        places = self._records(operand, indices, size)
+        self._count(operand, f"{flow}_written", places.size)
+        self._bytes(operand)[places] = image.pack_vectors(vectors, self._parameters)
+
+    def _entries(self, operand: Operand, begin: int, count: int) -> np.ndarray:
+        data = self._span(operand, begin * image.ENTRY_BYTES, count * image.ENTRY_BYTES)
+        self._count(operand, "tables_read", data.size)
+        return image.unpack_entries(data)
+
+    def _count(self, operand: Operand, flow: str, size: int) -> None:
+        place = "chip" if operand.region == CHIP_REGION else "memory"
+        self.counters[f"{place}_{flow}"] += int(size)
+
+    # Control --------------------------------------------------------------------------------------------------------
+
+    def run(
+        self, program: Operand, commands: int, *, watch: Callable[[int, Command], None] | None = None
+    ) -> "collections.Counter[str]":
+        """Run a program to its end.
+
+        Parameters
+        ----------
+        program : Operand
+            Its first command.
+        commands : int
+            How many it has at most.
+        watch : callable
+            Called with the position of every command that was carried out, and the command.
+
+        Returns
+        -------
+        Counter
+            `counters`, of all runs.
+
+        Raises
+        ------
+        MachineError
+            At the first command that cannot be carried out; memory keeps what was written before it.
+        """
+        self._reset()
+        position, turns = 0, []
+        carry_out = {
+            LoadWeights: self._load_weights,
+            LoadGroups: self._load_groups,
+            Multiply: self._multiply,
+            Accumulate: self._accumulate,
+            Combine: self._combine,
+            Coefficients: self._coefficients,
+            Emit: self._emit,
+        }
+        command: Command | None = None
+        try:
+            while True:
+                if position >= commands:
+                    raise MachineError("command", f"the program must end within {commands} commands")
+                words = self._span(program, position * UNIT_BYTES, UNIT_BYTES).view("<u4").tolist()
+                self.counters["commands"] += 1
+                command = None
+                try:
+                    command = decode(words, self._registers)
+                except ValueError as error:
+                    raise MachineError("command", str(error), position, words[0] >> 16) from None
+                if isinstance(command, Operation):
+                    self._take(command)
+                    carry_out[type(command)](command)
+                    for engine in command.push:
+                        self._tokens[command.engine, engine] += 1
+                    self.counters[f"{command.engine}_operations"] += 1
+                if watch is not None and command is not None:
+                    watch(position, command)
+                if isinstance(command, Stop):
+                    if turns:
+                        raise MachineError("command", "a stop must not be inside a loop")
+                    return self.counters
+                position = self._next(position, command, turns)
+        except MachineError as error:
+            tag = command.tag if command is not None else error.tag
+            raise MachineError(error.cause, error.sentence, position, tag) from None
+        finally:
+            self._moved = [0] * 8
+
+    def _take(self, operation: Operation) -> None:
+        for engine in operation.pop:
+            if not self._tokens[engine, operation.engine]:
+                raise MachineError("token", f"a token of {engine} must have been pushed to {operation.engine} before")
+            self._tokens[engine, operation.engine] -= 1
+
+    def _next(self, position: int, command: Command | None, turns: list[_Turn]) -> int:
+        """Position of the command to come."""
+        if isinstance(command, Loop):
+            if len(turns) == Loop.DEPTH:
+                raise MachineError("command", f"loops must nest at most {Loop.DEPTH} deep")
+            turns.append(_Turn(position + 1, command.turns - 1, command))
+        if isinstance(command, End):
+            if not turns:
+                raise MachineError("command", "an end must close a loop")
+            turn = turns[-1]
+            if turn.left:
+                turn.left -= 1
+                for step in turn.command.steps:
+                    self._moved[step.region] += step.stride
+                return turn.begin
+            for step in turn.command.steps:
+                self._moved[step.region] -= step.stride * (turn.command.turns - 1)
+            turns.pop()
+        return position + 1
+
+    @staticmethod
+    def _field(holds: bool, sentence: str) -> None:
+        if not holds:
+            raise MachineError("field", sentence)
+
+    # Load -----------------------------------------------------------------------------------------------------------
+
+    def _load_weights(self, c: LoadWeights) -> None:
+        p = self._parameters
+        size = image.weight_bytes(p)
+        if c.at + c.records > p.weight_buffer:
+            raise MachineError("buffer", f"records must end at {p.weight_buffer}, not at {c.at + c.records}")
+        data = self._span(c.source, 0, c.records * size).reshape(-1, size)
+        weights, scale = image.unpack_weights(data, p)
+        if (np.abs(scale) > _SCALE_MAX).any():
+            raise MachineError("damaged", f"scale of a record must be in -{_SCALE_MAX}..{_SCALE_MAX}")
+        where = slice(c.at, c.at + c.records)
+        self._weights[int(c.half), where], self._scales[int(c.half), where] = weights, scale
+        self._count(c.source, "weights_read", data.size)
+
+    def _load_groups(self, c: LoadGroups) -> None:
+        p = self._parameters
+        rows, sent, slots = c.rows + 1, c.sent + 1, c.passes + 1
+        self._field(rows <= p.rows, f"rows must be at most {p.rows}, not {rows}")
+        self._field(sent <= slots, f"sent must be at most passes, not {sent} of {slots}")
+        line = c.left + c.width * c.repeat + c.right
+        last = c.at + (c.lines * line - 1) * c.pitch + c.first + c.groups * slots
+        if last > p.group_buffer:
+            raise MachineError("buffer", f"groups must end at address {p.group_buffer}, not at {last}")
+        taken = self._lines_of_link(c, sent) if c.link else None
+        found: dict[int, DeltaGroups] = {}
+        bank = self._banks[int(c.half)]
+        for row in range(rows):
+            # the addresses of this piece: zero groups wherever nothing is put below
+            place = c.at + (np.arange(c.lines)[:, None] * line + np.arange(line)) * c.pitch + c.first
+            everywhere = row * p.group_buffer + place[..., None] + np.arange(c.groups * slots)
+            self._put(bank, everywhere.ravel(), DeltaGroups.zeros(everywhere.size, p))
+            for number in range(c.lines):
+                y = c.line + row * c.line_step + number
+                if not 0 <= y < c.height * c.repeat:
+                    continue
+                slot = y // c.repeat if c.link else row * c.slot_step + y // c.repeat
+                if slot not in found:
+                    found[slot] = taken[slot] if taken is not None else self._slot(c, slot, sent)
+                columns = c.left + np.arange(c.width * c.repeat)
+                source = (np.arange(c.width * c.repeat) // c.repeat)[:, None, None] * c.groups * sent
+                source = source + np.arange(c.groups)[:, None] * sent + np.arange(sent)
+                target = row * p.group_buffer + place[number, columns][:, None, None]
+                target = target + np.arange(c.groups)[:, None] * slots + np.arange(sent)
+                self._put(bank, target.ravel(), found[slot][source.ravel()])
+
+    @staticmethod
+    def _put(bank: DeltaGroups, addresses: np.ndarray, groups: DeltaGroups) -> None:
+        for field in dataclasses.fields(DeltaGroups):
+            getattr(bank, field.name)[addresses] = getattr(groups, field.name)
+
+    def _lines_of_link(self, c: LoadGroups, sent: int) -> dict[int, DeltaGroups]:
+        """The next lines that the link brings, by number."""
+        count = c.width * c.groups * sent
+        lines = {}
+        for number in range(c.height):
+            if not self._up:
+                raise MachineError("starved", "the link must bring the groups that are loaded")
+            lines[number] = self._up.popleft()
+            self._field(len(lines[number]) == count, f"a line of the link must have {count} groups")
+        return lines
+
+    def _slot(self, c: LoadGroups, slot: int, sent: int) -> DeltaGroups:
+        p = self._parameters
+        count = c.width * c.groups * sent
+        begin = slot * c.slot * UNIT_BYTES
+        if p.link_form == "direct":
+            size = image.group_bytes(p)
+            data = self._span(c.source, begin, count * size)
+            self._count(c.source, "spools_read", data.size)
+            return self._checked(image.unpack_groups(data.reshape(-1, size), p))
+        length = int(self._entries(c.lengths, slot, 1)[0])
+        self._field(0 <= length <= c.slot * UNIT_BYTES, "length of a slot must fit it")
+        data = self._span(c.source, begin, length)
+        self._count(c.source, "spools_read", data.size)
+        raw = data.tobytes()
+        groups = self._slots.get(raw)
+        if groups is None:
+            width = p.link_width // 8
+            words = [int.from_bytes(raw[at : at + width], "little") for at in range(0, length, width)]
+            decoded = delta_decompressor(words, p)
+            if decoded.error:
+                raise MachineError("damaged", "a slot must hold a sound stream")
+            groups = decoded.groups
+        if len(groups) != count:
+            raise MachineError("damaged", f"a slot must hold {count} groups, not {len(groups)}")
+        return groups
+
+    def _checked(self, groups: DeltaGroups) -> DeltaGroups:
+        """Groups of the direct form; a record that is no group by numerics 2 is refused."""
+        p = self._parameters
+        code = groups.exponent
+        bare = code >= ZERO_GROUP
+        wrong = (code > 42 - p.digit_width) & ~bare
+        wrong |= (np.abs(groups.digits.astype(np.int64)) > p.digit_max).any(axis=1)
+        empty = ~groups.digits.any(axis=1) & ~groups.outlier_valid.any(axis=1)
+        wrong |= bare != empty
+        if p.outliers:
+            valid, lane = groups.outlier_valid, groups.outlier_lane.astype(np.int64)
+            wrong |= (~valid[:, :-1] & valid[:, 1:]).any(axis=1) | (valid & (lane >= p.lanes)).any(axis=1)
+            wrong |= (~valid & ((lane != 0) | (groups.outlier_value != 0))).any(axis=1)
+            wrong |= (valid[:, 1:] & (lane[:, 1:] <= lane[:, :-1])).any(axis=1)
+            rows = np.arange(len(groups))[:, None]
+            digits = groups.digits[rows, np.minimum(lane, p.lanes - 1)]
+            wrong |= (valid & ((digits != 0) | ~formats.is_finite(groups.outlier_value))).any(axis=1)
+        if wrong.any():
+            raise MachineError("damaged", f"a record must be a group, not as the one number {int(np.argmax(wrong))}")
+        return groups
+
+    # Multiply -------------------------------------------------------------------------------------------------------
+
+    def _multiply(self, c: Multiply) -> None:
+        p = self._parameters
+        rows, slots = c.rows + 1, c.passes + 1
+        positions, taps = c.lines * c.columns, c.kernel_lines * c.kernel_columns
+        self._field(rows <= p.rows, f"rows must be at most {p.rows}, not {rows}")
+        self._field(0 < c.channels <= p.lanes, f"channels must be in 1..{p.lanes}, not {c.channels}")
+        self._field(positions > 0 and taps > 0 and c.groups > 0, "loops must have a turn")
+        self._field(
+            positions * c.channels <= p.tile_positions * p.lanes,
+            f"positions times channels must be at most {p.tile_positions * p.lanes}, not {positions * c.channels}",
+        )
+        one_block = positions <= p.tile_positions and c.channels <= p.columns
+        self._field(one_block or (c.start and c.leave), "a tile whose sums stay must be one block")
+        self._field(c.floor <= 42 - p.digit_width, f"floor must be at most {42 - p.digit_width}, not {c.floor}")
+
+        place = c.at + np.arange(c.lines)[:, None] * c.line_pitch + np.arange(c.columns) * c.column_pitch
+        tap = np.arange(c.kernel_lines)[:, None] * c.kernel_pitch + np.arange(c.kernel_columns) * c.tap_pitch
+        inner = tap.ravel()[:, None] + np.arange(c.groups) * slots
+        addresses = place.ravel()[:, None, None, None] + inner[:, :, None] + np.arange(slots)
+        addresses = addresses.reshape(positions, -1)
+        if addresses.max() >= p.group_buffer:
+            raise MachineError("buffer", f"addresses must be below {p.group_buffer}, not {int(addresses.max())}")
+        records = taps * c.groups
+        channel = np.arange(c.channels)
+        block = channel // p.columns * p.columns
+        size = np.minimum(p.columns, c.channels - block)
+        index = (
+            c.weights_at + block[:, None] * records + np.arange(records) * size[:, None] + (channel - block)[:, None]
+        )
+        if index.max() >= p.weight_buffer:
+            raise MachineError("buffer", f"records must be below {p.weight_buffer}, not {int(index.max())}")
+        where = (np.arange(rows)[:, None, None] * p.group_buffer + addresses).reshape(rows * positions, -1)
+        bank = self._banks[int(c.half)]
+        weights = np.repeat(self._weights[int(c.weights_half)][index], slots, axis=1)
+        scale = np.repeat(self._scales[int(c.weights_half)][index], slots, axis=1)
+        terms = self._terms(bank, where, weights, scale)
+        poisoned = (bank.exponent[where] == POISONED_GROUP).any(axis=1)
+        sums = np.zeros((rows * positions, c.channels), terms.dtype)
+        if not c.start:
+            kept = self._kept
+            self._field(
+                kept is not None and kept[0].shape == sums.shape, "a tile that goes on must have the same shape"
+            )
+            sums, poisoned = kept[0].astype(terms.dtype), kept[1] | poisoned
+        sums = self._summed(sums, terms)
+        self._count_groups(bank, where, rows, c.channels)
+        self._kept = None if c.leave else (sums, poisoned)
+        if not c.leave:
+            return
+        sums = np.where(poisoned[:, None], 0, sums).reshape(rows, -1)
+        lost = np.repeat(poisoned, c.channels).reshape(rows, -1)
+        padding = -sums.shape[1] % p.lanes
+        sums = np.pad(sums, ((0, 0), (0, padding))).reshape(-1, p.lanes)
+        lost = np.pad(lost, ((0, 0), (0, padding))).reshape(-1, p.lanes).any(axis=1)
+        stream = JointStream(p, p.joint_width, c.floor)
+        groups, overflow = stream.quantise(sums, c.unit - 24, lost)
+        self._raise(overflow=overflow, poisoned=bool(lost.any()))
+        self._down.append(groups)
+        self.counters["link_outputs"] += len(groups)
+
+    def _terms(self, bank: DeltaGroups, where: np.ndarray, weights: np.ndarray, scale: np.ndarray) -> np.ndarray:
+        """What each group adds to each sum, rounded once: (positions, channels, groups)."""
+        digits = bank.digits[where].astype(np.float64).transpose(1, 0, 2)
+        inner = np.rint(digits @ weights.transpose(1, 2, 0).astype(np.float64)).astype(np.int64).transpose(1, 2, 0)
+        code = np.where(bank.exponent[where] < ZERO_GROUP, bank.exponent[where], 0).astype(np.int64)[:, None, :]
+        result = formats.round_shift(inner, formats.HALF_LSB * -1 - code - scale)
+        valid = bank.outlier_valid[where].any(axis=2)
+        if valid.any():
+            position, group = np.nonzero(valid)
+            at = where[position, group]
+            values = formats.half_to_fixed(bank.outlier_value[at]) * bank.outlier_valid[at]
+            lanes = bank.outlier_lane[at]
+            outer = sum(
+                values[:, slot, None].astype(object) * weights[:, group, lanes[:, slot]].T
+                for slot in range(self._parameters.outliers)
+            )
+            whole = inner[position, :, group].astype(object) * (1 << code[position, 0, group].astype(object))[:, None]
+            rounded = formats.round_shift(whole + outer, 24 - scale[:, group].T)
+            fits = all(abs(int(one)) < 2**62 for one in rounded.ravel())
+            result = result if fits else result.astype(object)
+            result[position, :, group] = rounded
+        return result
+
+    def _summed(self, sums: np.ndarray, terms: np.ndarray) -> np.ndarray:
+        """Sums after every group, clamped to the accumulator after each."""
+        width = self._parameters.accumulator_width
+        low, high = -(2 ** (width - 1)), 2 ** (width - 1) - 1
+        reach = np.abs(terms).astype(np.float64).sum(axis=2) + np.abs(sums).astype(np.float64)
+        if reach.max(initial=0) < min(high, 2.0**61):
+            return sums + terms.sum(axis=2)
+        sums = sums.astype(object)
+        overflow = False
+        for number in range(terms.shape[2]):
+            total = sums + terms[:, :, number].astype(object)
+            sums = np.minimum(np.maximum(total, low), high)
+            overflow |= bool((sums != total).any())
+        self._raise(overflow=overflow)
+        return sums if width > 62 else sums.astype(np.int64)
+
+    def _count_groups(self, bank: DeltaGroups, where: np.ndarray, rows: int, channels: int) -> None:
+        zero = (bank.exponent[where] == ZERO_GROUP).reshape(rows, -1)
+        self.counters["array_groups"] += zero.size * channels
+        self.counters["array_zero_groups"] += int(zero.sum()) * channels
+        self.counters["array_skipped"] += int(zero.all(axis=0).sum()) * -(-channels // self._parameters.columns)
+        self.counters["array_addresses"] += zero.shape[1] * -(-channels // self._parameters.columns)
+
+    def _raise(self, *, overflow: bool = False, poisoned: bool = False) -> None:
+        self.status["overflow"] |= overflow
+        self.status["poisoned"] |= poisoned
+
+    # Near memory ----------------------------------------------------------------------------------------------------
+
+    def _channels_of(self, indices: np.ndarray, channels: int) -> tuple[np.ndarray, np.ndarray]:
+        """Channel and position of each lane of vectors of a tensor; channel -1 is padding: int64 (V, n) each."""
+        n = self._parameters.lanes
+        if channels >= n:
+            of = -(-channels // n)
+            channel = (indices % of)[:, None] * n + np.arange(n)
+            position = np.broadcast_to((indices // of)[:, None], channel.shape)
+            return np.where(channel < channels, channel, -1), position
+        element = indices[:, None] * n + np.arange(n)
+        return element % channels, element // channels
+
+    def _add_sums(
+        self,
+        operand: Operand,
+        summed: str,
+        channels: int,
+        indices: np.ndarray,
+        record: np.ndarray | int,
+        before: np.ndarray,
+        after: np.ndarray,
+        fresh: bool,
+    ) -> None:
+        """Add what changed to the records of sums."""
+        p = self._parameters
+        channel, position = self._channels_of(indices, channels)
+        which = (channel if summed == "channel" else position) + np.asarray(record)
+        used = channel >= 0
+        low, high = int(which[used].min()), int(which[used].max())
+        old, new = (np.where(poisoned_state(y, p), 0, y)[used] for y in (before, after))
+        total, square = np.zeros(high - low + 1, np.int64), np.zeros(high - low + 1, np.int64)
+        poisoned = np.zeros(high - low + 1, np.bool_)
+        np.add.at(total, which[used] - low, new - old)
+        np.add.at(square, which[used] - low, new * new - old * old)
+        poisoned[which[used][poisoned_state(after, p)[used]] - low] = True
+        touched = np.zeros(high - low + 1, np.bool_)
+        touched[which[used] - low] = True
+        span = self._span(operand, low * image.SUM_BYTES, (high - low + 1) * image.SUM_BYTES).reshape(
+            -1, image.SUM_BYTES
+        )
+        held = image.unpack_sums(span)
+        if fresh:
+            keep = ~touched
+            held = image.Sums(held.total * keep, held.square * keep, held.poisoned & keep)
+        else:
+            self._count(operand, "sums_read", int(touched.sum()) * image.SUM_BYTES)
+        self._count(operand, "sums_written", int(touched.sum()) * image.SUM_BYTES)
+        square = (held.square + square) & 2**63 - 1
+        span[:] = image.pack_sums(image.Sums(held.total + total, square, held.poisoned | poisoned))
+
+    def _accumulate(self, c: Accumulate) -> None:
+        p = self._parameters
+        rows, count = c.rows + 1, c.outer * c.inner
+        self._field(rows <= p.rows, f"rows must be at most {p.rows}, not {rows}")
+        self._field(count > 0, "loops must have a turn")
+        self._field(c.floor <= 42 - p.digit_width, f"floor must be at most {42 - p.digit_width}, not {c.floor}")
+        self._field(c.channels > 0 or c.summed == "no", "channels must be at least 1")
+        if not self._down:
+            raise MachineError("starved", "the link must bring the vectors that are accumulated")
+        groups = self._down.popleft()
+        self._field(
+            len(groups) == rows * count, f"vectors must be those of the tile, {len(groups)}, not {rows * count}"
+        )
+        delta = JointStream(p, p.joint_width, c.floor).fixed(groups)
+        poisoned = np.repeat(groups.exponent[:, None] == POISONED_GROUP, p.lanes, axis=1)
+        if c.exchanged:
+            self._field(count % p.lanes == 0, f"vectors of an exchange must be blocks of {p.lanes}, not {count}")
+            delta, poisoned = (
+                one.reshape(-1, p.lanes, p.lanes).transpose(0, 2, 1).reshape(-1, p.lanes) for one in (delta, poisoned)
+            )
+        row, vector = np.repeat(np.arange(rows), count), np.tile(np.arange(count), rows)
+        index = c.first + row * c.row_step + vector // c.inner * c.outer_step + vector % c.inner * c.inner_step
+        before = self._read_vectors(c.state, index, "states") if c.start == "add" else np.zeros_like(delta)
+        base = self._read_vectors(c.origin, index, "states") if c.start == "region" else before
+        bias: Any = 0
+        if c.biased:
+            self._field(c.bias_period > 0, "bias_period must be at least 1")
+            entries = vector % c.bias_period + row * c.bias_step
+            places = self._records(c.bias, entries, p.lanes * image.ENTRY_BYTES)
+            self._count(c.bias, "tables_read", places.size)
+            bias = image.unpack_entries(self._bytes(c.bias)[places].ravel()).reshape(-1, p.lanes)
+            limit = 2**p.state_width
+            if (np.abs(bias) >= limit).any():
+                raise MachineError("damaged", f"entries of a bias must be below {limit} in magnitude")
+        after, status = accumulate(base, delta, p, bias=bias, poisoned=poisoned)
+        self._raise(**status)
+        self._write_vectors(c.state, index, after, "states")
+        self.counters["accumulated"] += len(index)
+        if c.summed != "no":
+            if c.start != "add":
+                before = np.zeros_like(before)
+            record = (row * c.sums_step)[:, None]
+            self._add_sums(c.sums, c.summed, c.channels, index, record, before, after, c.fresh)
+
+    def _combine(self, c: Combine) -> None:
+        p = self._parameters
+        self._field(1 <= c.terms <= 3, f"terms must be in 1..3, not {c.terms}")
+        self._field(c.form == "sum" or c.terms == 2, "a product must have two terms")
+        self._field(c.vectors > 0 and c.channels > 0, "vectors and channels must be at least 1")
+        index = np.arange(c.vectors)
+        channel, position = self._channels_of(index, c.channels)
+        states, factors = [], []
+        for number in range(1, c.terms + 1):
+            y = self._read_vectors(getattr(c, f"source{number}"), index, "states")
+            lost = poisoned_state(y, p)
+            y = np.where(lost, 0, y)
+            if number == 2 and c.permuted:
+                self._field(p.lanes % 2 == 0 and c.channels % 2 == 0, "channels of a rotation must be even")
+                y, lost = (one.reshape(len(one), -1, 2)[:, :, ::-1].reshape(len(one), -1) for one in (y, lost))
+            if number == 2 and c.function != "identity":
+                y, clamped = formats.clamp(functions(c.function, y, c.middle, c.result), activation_max(p))
+                self._raise(overflow=clamped)
+            states.append((y, lost))
+            if c.form == "sum":
+                table = self._factors(getattr(c, f"factor{number}"), getattr(c, f"kind{number}"), channel, position)
+                factors.append(Factors(table, getattr(c, f"places{number}")))
+        lost = functools.reduce(np.logical_or, (one for _, one in states))
+        top = state_magnitude_max(p)
+        if c.form == "sum":
+            after, overflow = combine([y for y, _ in states], factors, top)
+        else:
+            after, overflow = multiply(states[0][0], states[1][0], c.places1, top)
+        if c.clamped:
+            low, high = self._entries(c.limits, 0, 2).tolist()
+            self._field(-top <= low <= high <= top, "limits must be ordered and fit a state")
+            after = np.clip(after, low, high)
+        after = np.where(lost, poison_code(p), after)
+        self._raise(overflow=overflow, poisoned=bool(lost.any()))
+        for target in (c.state, c.copy)[: 1 + c.copied]:
+            self._write_vectors(target, index, after, "states")
+        self.counters["combined"] += c.vectors
+        if c.summed != "no":
+            zeros = np.zeros_like(after)
+            self._add_sums(c.sums, c.summed, c.channels, index, 0, zeros, after, True)
+
+    def _factors(self, operand: Operand, kind: str, channel: np.ndarray, position: np.ndarray) -> np.ndarray:
+        if kind == "one":
+            return self._entries(operand, 0, 1)[0]
+        if kind == "element":
+            return self._entries(operand, 0, channel.size).reshape(channel.shape)
+        which = np.maximum(channel, 0) if kind == "channel" else position
+        return self._entries(operand, 0, int(which.max()) + 1)[which]
+
+    def _coefficients(self, c: Coefficients) -> None:
+        self._field(c.sets > 0 and c.size > 0 and c.count > 0, "sets, size and count must be at least 1")
+        self._field(-8 <= c.shift <= 8, f"shift must be in -8..8, not {c.shift}")
+        records = c.sets * c.size
+        first = min(records, c.records1)
+        parts = []
+        for operand, count in ((c.sums1, first), (c.sums2, records - first)):
+            data = self._span(operand, 0, count * image.SUM_BYTES) if count else np.zeros(0, np.uint8)
+            self._count(operand, "sums_read", data.size)
+            parts.append(image.unpack_sums(data.reshape(-1, image.SUM_BYTES)))
+        of_second = (np.arange(records) >= first).reshape(c.sets, c.size)
+        mixed = of_second.any(axis=1) & ~of_second.all(axis=1)
+        # the finer of two units: elements of the other one count shifted
+        places = np.where(mixed[:, None], np.where(of_second, max(c.shift, 0), max(-c.shift, 0)), 0)
+        total, square, poisoned = (
+            np.concatenate([getattr(part, name) for part in parts]).reshape(c.sets, c.size)
+            for name in ("total", "square", "poisoned")
+        )
+        total = (total.astype(object) << places).sum(axis=1)
+        square = (square.astype(object) << 2 * places).sum(axis=1)
+        floors = image.unpack_floors(self._span(c.floors, 0, c.sets * image.FLOOR_BYTES))
+        self._count(c.floors, "tables_read", c.sets * image.FLOOR_BYTES)
+        found = [
+            coefficients(
+                np.array([total[number]]), np.array([square[number]], object), c.count, floors[number],
+                unit=-c.unit, centred=c.centred,
+            )
+            for number in range(c.sets)
+        ]  # fmt: skip
+        joined = type(found[0])(
+            *(
+                np.concatenate([getattr(one, name) for one in found]).astype(np.int64)
+                for name in ("mean", "root", "exponent")
+            )
+        )
+        roots = image.Roots(joined, mixed * abs(c.shift), np.full(c.sets, c.shift > 0), poisoned.any(axis=1))
+        data = image.pack_coefficients(roots)
+        self._span(c.result, 0, data.size)[:] = data.ravel()
+        self._count(c.result, "tables_written", data.size)
+
+    def _emit(self, c: Emit) -> None:
+        p = self._parameters
+        n, passes = p.lanes, c.passes + 1
+        self._field(c.lines > 0 and c.width > 0 and c.channels > 0, "lines, width and channels must be at least 1")
+        self._field(c.sent or c.written, "an emission must be sent or written")
+        x, lost = self._activated(c)
+        if c.written:
+            self._write_x(c, np.where(lost, poison_code(p), x))
+        if not c.sent:
+            return
+        x = np.where(lost, poison_code(p), x)
+        if c.along == "positions":
+            self._field(c.lines * c.width % n == 0 or c.line == 0, "groups along positions must be of a whole tensor")
+            x = x.T
+        vectors = np.pad(x, ((0, 0), (0, -x.shape[1] % n))).reshape(-1, n)
+        of = -(-x.shape[1] // n)
+        begin = c.line * c.width * of if c.along == "channels" else 0
+        index = begin + np.arange(len(vectors))
+        held = np.zeros_like(vectors) if c.start else self._read_vectors(c.held, index, "held")
+        emitted = emit(vectors, held, p, passes, start=c.start)
+        self._raise(poisoned=emitted.status["poisoned"])
+        self._write_vectors(c.held, index, emitted.xhat, "held")
+        self.counters["emitted"] += len(vectors)
+        self.counters["link_groups"] += len(emitted.groups)
+        self.counters["link_zero_groups"] += int(emitted.groups.zero.sum())
+        lines = c.lines if c.along == "channels" else 1
+        size = len(emitted.groups) // lines
+        for number in range(lines):
+            self._send(c, c.line + number, emitted.groups[number * size : (number + 1) * size], passes)
+
+    def _positions(self, c: Emit) -> tuple[np.ndarray, np.ndarray, int]:
+        """Vectors of the lines of an emission, and which elements of them the lines are."""
+        n = self._parameters.lanes
+        begin, count = c.line * c.width, c.lines * c.width
+        if c.channels >= n:
+            of = -(-c.channels // n)
+            return begin * of + np.arange(count * of), np.arange(0), of
+        low, high = begin * c.channels // n, -(-(begin + count) * c.channels // n)
+        return np.arange(low, high), np.arange(begin * c.channels, (begin + count) * c.channels) - low * n, 0
+
+    def _activated(self, c: Emit) -> tuple[np.ndarray, np.ndarray]:
+        """x of every position and channel, and where it is poisoned."""
+        p = self._parameters
+        index, elements, of = self._positions(c)
+        y = self._read_vectors(c.state, index, "states")
+        count = c.lines * c.width
+        y = y.reshape(count, -1)[:, : c.channels] if of else y.ravel()[elements].reshape(count, c.channels)
+        lost = poisoned_state(y, p)
+        z = np.where(lost, 0, y)
+        if c.normed:
+            if c.set_channels:
+                which = (c.first + np.arange(c.channels)) // c.set_channels
+            else:
+                which = (c.line * c.width + np.arange(count))[:, None]
+            data = self._span(c.coefficients, 0, (int(which.max()) + 1) * image.COEFFICIENT_BYTES)
+            self._count(c.coefficients, "tables_read", data.size)
+            roots = image.unpack_coefficients(data.reshape(-1, image.COEFFICIENT_BYTES))
+            finer = np.where(roots.second == c.second, roots.finer, 0)[which]
+            found = roots.coefficients
+            u, beyond = normalise(z, found.mean[which], found.root[which], found.exponent[which], finer=finer)
+            self._field(2 <= c.places <= 36, f"places must be in 2..36, not {c.places}")
+            gain, shift = self._entries(c.scales, 0, 2 * c.channels).reshape(-1, 2).T
+            z, clamped = affine(u, Affine(gain, shift, c.places), state_magnitude_max(p))
+            lost = lost | np.broadcast_to(roots.poisoned[which], lost.shape)
+            z = np.where(lost, 0, z)
+            self._raise(overflow=beyond or clamped)
+        x, clamped = formats.clamp(functions(c.function, z, c.middle, c.result), activation_max(p))
+        self._raise(overflow=clamped, poisoned=bool(lost.any()))
+        return np.where(lost, 0, x), lost
+
+    def _write_x(self, c: Emit, x: np.ndarray) -> None:
+        p = self._parameters
+        index, elements, of = self._positions(c)
+        if of:
+            vectors = np.pad(x, ((0, 0), (0, of * p.lanes - c.channels))).reshape(-1, p.lanes)
+        else:
+            whole = len(elements) % p.lanes == 0 and not elements[0] % p.lanes
+            vectors = (
+                np.zeros((len(index), p.lanes), np.int64) if whole else self._read_vectors(c.target, index, "states")
+            )
+            vectors.reshape(-1)[elements] = x.ravel()
+        self._write_vectors(c.target, index, vectors, "states")
+
+    def _send(self, c: Emit, line: int, groups: DeltaGroups, passes: int) -> None:
+        p = self._parameters
+        if c.link:
+            self._up.append(groups)
+            return
+        if p.link_form == "direct":
+            data = image.pack_groups(groups, p).ravel()
+        else:
+            words = delta_compressor(groups, p, passes=passes)
+            raw = b"".join(int(word).to_bytes(p.link_width // 8, "little") for word in words)
+            data = np.frombuffer(raw, np.uint8)
+            self._slots[raw] = groups
+            entry = self._span(c.lengths, line * image.ENTRY_BYTES, image.ENTRY_BYTES)
+            entry[:] = image.pack_entries([len(raw)])
+            self._count(c.lengths, "tables_written", entry.size)
+        self._field(data.size <= c.slot * UNIT_BYTES, f"a slot must have room for {data.size} bytes")
+        self._span(c.spool, line * c.slot * UNIT_BYTES, data.size)[:] = data
+        self._count(c.spool, "spools_written", data.size)
