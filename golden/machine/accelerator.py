@@ -37,6 +37,7 @@ from golden.machine.command import (
     decode,
 )
 from golden.parameters import POISONED_GROUP, ZERO_GROUP, Parameters
+from golden.units import norm
 from golden.units.closed_loop import accumulate, activation_max, emit, functions
 from golden.units.combine import Factors, combine, multiply
 from golden.units.delta_compressor import delta_compressor
@@ -114,6 +115,9 @@ class Accelerator:
         See `docs/machine.md`, counters.
     status : dict of str to bool
         Sticky ``overflow`` and ``poisoned``.
+    access : callable, optional
+        Called for every access of an operation with the name of what is accessed (``memory``, ``chip``, ``bank``,
+        ``weights``), the places in it, and whether they are written.
 
     Raises
     ------
@@ -125,35 +129,44 @@ class Accelerator:
         for name, value in (("weight_form", "aligned"), ("state_format", "fixed"), ("exponent_policy", "group")):
             if getattr(parameters, name) != value:
                 raise ValueError(f"{name} must be {value} for the closed loop, not {getattr(parameters, name)}")
-        self._parameters = parameters
+        self.parameters = parameters
         self.memory = np.zeros(memory, np.uint8)
         self.chip = np.zeros(chip, np.uint8)
         self.regions = [Region() for _ in range(8)]
         self.counters: collections.Counter[str] = collections.Counter()
         self.status = {"overflow": False, "poisoned": False}
+        self.access: Callable[[str, np.ndarray, bool], None] | None = None
         self._slots: dict[bytes, DeltaGroups] = {}  # what streams decode to, of those that were made here
         self._reset()
 
     def _reset(self) -> None:
         """What a start forgets."""
-        p = self._parameters
+        p = self.parameters
         self._registers = {engine: [0] * REGISTERS for engine in ENGINES}
         self._tokens: collections.Counter[tuple[str, str]] = collections.Counter()
-        shape = (2, p.rows, p.group_buffer)
         self._banks = [DeltaGroups.zeros(p.rows * p.group_buffer, p) for _ in range(2)]
         self._weights = np.zeros((2, p.weight_buffer, p.lanes), np.int64)
         self._scales = np.zeros((2, p.weight_buffer), np.int64)
         self._up: collections.deque[DeltaGroups] = collections.deque()
         self._down: collections.deque[JointGroups] = collections.deque()
-        self._kept: tuple[np.ndarray, np.ndarray] | None = None
+        self._collected: tuple[tuple[int, int, int], np.ndarray, set[int], np.ndarray] | None = None
         self._moved = [0] * 8
-        del shape
 
     # Memory ---------------------------------------------------------------------------------------------------------
 
-    def _span(self, operand: Operand, begin: int, size: int) -> np.ndarray:
+    def _span(self, operand: Operand, begin: int, size: int, *, write: bool = False) -> np.ndarray:
         """View of bytes of a region."""
-        return self._bytes(operand)[self._offset(operand, begin, size) :][:size]
+        start = self._offset(operand, begin, size)
+        self._touch(self._place(operand), np.arange(start, start + size), write)
+        return self._bytes(operand)[start : start + size]
+
+    def _touch(self, name: str, places: np.ndarray, write: bool) -> None:
+        if self.access is not None:
+            self.access(name, places, write)
+
+    @staticmethod
+    def _place(operand: Operand) -> str:
+        return "chip" if operand.region == CHIP_REGION else "memory"
 
     def _bytes(self, operand: Operand) -> np.ndarray:
         return self.chip if operand.region == CHIP_REGION else self.memory
@@ -181,16 +194,18 @@ class Accelerator:
         return start + (indices[:, None] - low) * size + np.arange(size)
 
     def _read_vectors(self, operand: Operand, indices: np.ndarray, flow: str) -> np.ndarray:
-        size = image.vector_bytes(self._parameters)
+        size = image.vector_bytes(self.parameters)
         places = self._records(operand, indices, size)
+        self._touch(self._place(operand), places, False)
         self._count(operand, f"{flow}_read", places.size)
-        return image.unpack_vectors(self._bytes(operand)[places], self._parameters)
+        return image.unpack_vectors(self._bytes(operand)[places], self.parameters)
 
     def _write_vectors(self, operand: Operand, indices: np.ndarray, vectors: np.ndarray, flow: str) -> None:
-        size = image.vector_bytes(self._parameters)
+        size = image.vector_bytes(self.parameters)
         places = self._records(operand, indices, size)
+        self._touch(self._place(operand), places, True)
         self._count(operand, f"{flow}_written", places.size)
-        self._bytes(operand)[places] = image.pack_vectors(vectors, self._parameters)
+        self._bytes(operand)[places] = image.pack_vectors(vectors, self.parameters)
 
     def _entries(self, operand: Operand, begin: int, count: int) -> np.ndarray:
         data = self._span(operand, begin * image.ENTRY_BYTES, count * image.ENTRY_BYTES)
@@ -198,8 +213,7 @@ class Accelerator:
         return image.unpack_entries(data)
 
     def _count(self, operand: Operand, flow: str, size: int) -> None:
-        place = "chip" if operand.region == CHIP_REGION else "memory"
-        self.counters[f"{place}_{flow}"] += int(size)
+        self.counters[f"{self._place(operand)}_{flow}"] += int(size)
 
     # Control --------------------------------------------------------------------------------------------------------
 
@@ -243,7 +257,8 @@ class Accelerator:
             while True:
                 if position >= commands:
                     raise MachineError("command", f"the program must end within {commands} commands")
-                words = self._span(program, position * UNIT_BYTES, UNIT_BYTES).view("<u4").tolist()
+                start = self._offset(program, position * UNIT_BYTES, UNIT_BYTES)
+                words = self._bytes(program)[start : start + UNIT_BYTES].view("<u4").tolist()
                 self.counters["commands"] += 1
                 command = None
                 try:
@@ -303,7 +318,7 @@ class Accelerator:
     # Load -----------------------------------------------------------------------------------------------------------
 
     def _load_weights(self, c: LoadWeights) -> None:
-        p = self._parameters
+        p = self.parameters
         size = image.weight_bytes(p)
         if c.at + c.records > p.weight_buffer:
             raise MachineError("buffer", f"records must end at {p.weight_buffer}, not at {c.at + c.records}")
@@ -313,10 +328,11 @@ class Accelerator:
             raise MachineError("damaged", f"scale of a record must be in -{_SCALE_MAX}..{_SCALE_MAX}")
         where = slice(c.at, c.at + c.records)
         self._weights[int(c.half), where], self._scales[int(c.half), where] = weights, scale
+        self._touch("weights", np.arange(c.at, c.at + c.records) + c.half * p.weight_buffer, True)
         self._count(c.source, "weights_read", data.size)
 
     def _load_groups(self, c: LoadGroups) -> None:
-        p = self._parameters
+        p = self.parameters
         rows, sent, slots = c.rows + 1, c.sent + 1, c.passes + 1
         self._field(rows <= p.rows, f"rows must be at most {p.rows}, not {rows}")
         self._field(sent <= slots, f"sent must be at most passes, not {sent} of {slots}")
@@ -332,6 +348,7 @@ class Accelerator:
             place = c.at + (np.arange(c.lines)[:, None] * line + np.arange(line)) * c.pitch + c.first
             everywhere = row * p.group_buffer + place[..., None] + np.arange(c.groups * slots)
             self._put(bank, everywhere.ravel(), DeltaGroups.zeros(everywhere.size, p))
+            self._touch("bank", everywhere.ravel() + c.half * p.rows * p.group_buffer, True)
             for number in range(c.lines):
                 y = c.line + row * c.line_step + number
                 if not 0 <= y < c.height * c.repeat:
@@ -363,7 +380,7 @@ class Accelerator:
         return lines
 
     def _slot(self, c: LoadGroups, slot: int, sent: int) -> DeltaGroups:
-        p = self._parameters
+        p = self.parameters
         count = c.width * c.groups * sent
         begin = slot * c.slot * UNIT_BYTES
         if p.link_form == "direct":
@@ -390,7 +407,7 @@ class Accelerator:
 
     def _checked(self, groups: DeltaGroups) -> DeltaGroups:
         """Groups of the direct form; a record that is no group by numerics 2 is refused."""
-        p = self._parameters
+        p = self.parameters
         code = groups.exponent
         bare = code >= ZERO_GROUP
         wrong = (code > 42 - p.digit_width) & ~bare
@@ -412,18 +429,20 @@ class Accelerator:
     # Multiply -------------------------------------------------------------------------------------------------------
 
     def _multiply(self, c: Multiply) -> None:
-        p = self._parameters
+        p = self.parameters
         rows, slots = c.rows + 1, c.passes + 1
         positions, taps = c.lines * c.columns, c.kernel_lines * c.kernel_columns
         self._field(rows <= p.rows, f"rows must be at most {p.rows}, not {rows}")
-        self._field(0 < c.channels <= p.lanes, f"channels must be in 1..{p.lanes}, not {c.channels}")
-        self._field(positions > 0 and taps > 0 and c.groups > 0, "loops must have a turn")
+        self._field(c.channels > 0 and positions > 0 and taps > 0 and c.groups > 0, "loops must have a turn")
+        last = c.first + c.channels
         self._field(
-            positions * c.channels <= p.tile_positions * p.lanes,
-            f"positions times channels must be at most {p.tile_positions * p.lanes}, not {positions * c.channels}",
+            last <= c.collected <= p.lanes,
+            f"channels must end within collected and {p.lanes}, not {last} of {c.collected}",
         )
-        one_block = positions <= p.tile_positions and c.channels <= p.columns
-        self._field(one_block or (c.start and c.leave), "a tile whose sums stay must be one block")
+        self._field(
+            positions * c.collected <= p.tile_positions * p.lanes,
+            f"positions times collected must be at most {p.tile_positions * p.lanes}, not {positions * c.collected}",
+        )
         self._field(c.floor <= 42 - p.digit_width, f"floor must be at most {42 - p.digit_width}, not {c.floor}")
 
         place = c.at + np.arange(c.lines)[:, None] * c.line_pitch + np.arange(c.columns) * c.column_pitch
@@ -444,24 +463,30 @@ class Accelerator:
             raise MachineError("buffer", f"records must be below {p.weight_buffer}, not {int(index.max())}")
         where = (np.arange(rows)[:, None, None] * p.group_buffer + addresses).reshape(rows * positions, -1)
         bank = self._banks[int(c.half)]
+        self._touch("bank", where.ravel() + c.half * p.rows * p.group_buffer, False)
+        self._touch("weights", index.ravel() + c.weights_half * p.weight_buffer, False)
         weights = np.repeat(self._weights[int(c.weights_half)][index], slots, axis=1)
         scale = np.repeat(self._scales[int(c.weights_half)][index], slots, axis=1)
         terms = self._terms(bank, where, weights, scale)
         poisoned = (bank.exponent[where] == POISONED_GROUP).any(axis=1)
-        sums = np.zeros((rows * positions, c.channels), terms.dtype)
-        if not c.start:
-            kept = self._kept
-            self._field(
-                kept is not None and kept[0].shape == sums.shape, "a tile that goes on must have the same shape"
-            )
-            sums, poisoned = kept[0].astype(terms.dtype), kept[1] | poisoned
-        sums = self._summed(sums, terms)
+        sums = self._summed(terms)
         self._count_groups(bank, where, rows, c.channels)
-        self._kept = None if c.leave else (sums, poisoned)
+        key = (rows, positions, c.collected)
+        if self._collected is None:
+            self._collected = (key, np.zeros((rows * positions, c.collected), object), set(), poisoned)
+        held, collected, there, lost = self._collected
+        self._field(held == key, "what leaves together must be of the same positions and rows")
+        collected[:, c.first : last] = sums
+        there.update(range(c.first, last))
+        poisoned = lost | poisoned
+        self._collected = (key, collected, there, poisoned)
         if not c.leave:
             return
+        self._field(len(there) == c.collected, f"channels that leave must be {c.collected}, not {len(there)}")
+        self._collected = None
+        sums = collected if p.accumulator_width > 62 else collected.astype(np.int64)
         sums = np.where(poisoned[:, None], 0, sums).reshape(rows, -1)
-        lost = np.repeat(poisoned, c.channels).reshape(rows, -1)
+        lost = np.repeat(poisoned, c.collected).reshape(rows, -1)
         padding = -sums.shape[1] % p.lanes
         sums = np.pad(sums, ((0, 0), (0, padding))).reshape(-1, p.lanes)
         lost = np.pad(lost, ((0, 0), (0, padding))).reshape(-1, p.lanes).any(axis=1)
@@ -476,7 +501,7 @@ class Accelerator:
         digits = bank.digits[where].astype(np.float64).transpose(1, 0, 2)
         inner = np.rint(digits @ weights.transpose(1, 2, 0).astype(np.float64)).astype(np.int64).transpose(1, 2, 0)
         code = np.where(bank.exponent[where] < ZERO_GROUP, bank.exponent[where], 0).astype(np.int64)[:, None, :]
-        result = formats.round_shift(inner, formats.HALF_LSB * -1 - code - scale)
+        result = formats.round_shift(inner, 24 - code - scale)
         valid = bank.outlier_valid[where].any(axis=2)
         if valid.any():
             position, group = np.nonzero(valid)
@@ -485,7 +510,7 @@ class Accelerator:
             lanes = bank.outlier_lane[at]
             outer = sum(
                 values[:, slot, None].astype(object) * weights[:, group, lanes[:, slot]].T
-                for slot in range(self._parameters.outliers)
+                for slot in range(self.parameters.outliers)
             )
             whole = inner[position, :, group].astype(object) * (1 << code[position, 0, group].astype(object))[:, None]
             rounded = formats.round_shift(whole + outer, 24 - scale[:, group].T)
@@ -494,14 +519,14 @@ class Accelerator:
             result[position, :, group] = rounded
         return result
 
-    def _summed(self, sums: np.ndarray, terms: np.ndarray) -> np.ndarray:
+    def _summed(self, terms: np.ndarray) -> np.ndarray:
         """Sums after every group, clamped to the accumulator after each."""
-        width = self._parameters.accumulator_width
+        width = self.parameters.accumulator_width
         low, high = -(2 ** (width - 1)), 2 ** (width - 1) - 1
-        reach = np.abs(terms).astype(np.float64).sum(axis=2) + np.abs(sums).astype(np.float64)
+        reach = np.abs(terms).astype(np.float64).sum(axis=2)
         if reach.max(initial=0) < min(high, 2.0**61):
-            return sums + terms.sum(axis=2)
-        sums = sums.astype(object)
+            return terms.sum(axis=2)
+        sums = np.zeros(terms.shape[:2], object)
         overflow = False
         for number in range(terms.shape[2]):
             total = sums + terms[:, :, number].astype(object)
@@ -514,8 +539,8 @@ class Accelerator:
         zero = (bank.exponent[where] == ZERO_GROUP).reshape(rows, -1)
         self.counters["array_groups"] += zero.size * channels
         self.counters["array_zero_groups"] += int(zero.sum()) * channels
-        self.counters["array_skipped"] += int(zero.all(axis=0).sum()) * -(-channels // self._parameters.columns)
-        self.counters["array_addresses"] += zero.shape[1] * -(-channels // self._parameters.columns)
+        self.counters["array_skipped"] += int(zero.all(axis=0).sum()) * -(-channels // self.parameters.columns)
+        self.counters["array_addresses"] += zero.shape[1] * -(-channels // self.parameters.columns)
 
     def _raise(self, *, overflow: bool = False, poisoned: bool = False) -> None:
         self.status["overflow"] |= overflow
@@ -525,7 +550,7 @@ class Accelerator:
 
     def _channels_of(self, indices: np.ndarray, channels: int) -> tuple[np.ndarray, np.ndarray]:
         """Channel and position of each lane of vectors of a tensor; channel -1 is padding: int64 (V, n) each."""
-        n = self._parameters.lanes
+        n = self.parameters.lanes
         if channels >= n:
             of = -(-channels // n)
             channel = (indices % of)[:, None] * n + np.arange(n)
@@ -546,7 +571,7 @@ class Accelerator:
         fresh: bool,
     ) -> None:
         """Add what changed to the records of sums."""
-        p = self._parameters
+        p = self.parameters
         channel, position = self._channels_of(indices, channels)
         which = (channel if summed == "channel" else position) + np.asarray(record)
         used = channel >= 0
@@ -559,9 +584,8 @@ class Accelerator:
         poisoned[which[used][poisoned_state(after, p)[used]] - low] = True
         touched = np.zeros(high - low + 1, np.bool_)
         touched[which[used] - low] = True
-        span = self._span(operand, low * image.SUM_BYTES, (high - low + 1) * image.SUM_BYTES).reshape(
-            -1, image.SUM_BYTES
-        )
+        span = self._span(operand, low * image.SUM_BYTES, (high - low + 1) * image.SUM_BYTES, write=True)
+        span = span.reshape(-1, image.SUM_BYTES)
         held = image.unpack_sums(span)
         if fresh:
             keep = ~touched
@@ -573,7 +597,7 @@ class Accelerator:
         span[:] = image.pack_sums(image.Sums(held.total + total, square, held.poisoned | poisoned))
 
     def _accumulate(self, c: Accumulate) -> None:
-        p = self._parameters
+        p = self.parameters
         rows, count = c.rows + 1, c.outer * c.inner
         self._field(rows <= p.rows, f"rows must be at most {p.rows}, not {rows}")
         self._field(count > 0, "loops must have a turn")
@@ -601,6 +625,7 @@ class Accelerator:
             self._field(c.bias_period > 0, "bias_period must be at least 1")
             entries = vector % c.bias_period + row * c.bias_step
             places = self._records(c.bias, entries, p.lanes * image.ENTRY_BYTES)
+            self._touch(self._place(c.bias), places, False)
             self._count(c.bias, "tables_read", places.size)
             bias = image.unpack_entries(self._bytes(c.bias)[places].ravel()).reshape(-1, p.lanes)
             limit = 2**p.state_width
@@ -617,7 +642,7 @@ class Accelerator:
             self._add_sums(c.sums, c.summed, c.channels, index, record, before, after, c.fresh)
 
     def _combine(self, c: Combine) -> None:
-        p = self._parameters
+        p = self.parameters
         self._field(1 <= c.terms <= 3, f"terms must be in 1..3, not {c.terms}")
         self._field(c.form == "sum" or c.terms == 2, "a product must have two terms")
         self._field(c.vectors > 0 and c.channels > 0, "vectors and channels must be at least 1")
@@ -688,13 +713,10 @@ class Accelerator:
         floors = image.unpack_floors(self._span(c.floors, 0, c.sets * image.FLOOR_BYTES))
         self._count(c.floors, "tables_read", c.sets * image.FLOOR_BYTES)
         found = [
-            coefficients(
-                np.array([total[number]]), np.array([square[number]], object), c.count, floors[number],
-                unit=-c.unit, centred=c.centred,
-            )
+            coefficients(total[[number]], square[[number]], c.count, floors[number], unit=-c.unit, centred=c.centred)
             for number in range(c.sets)
-        ]  # fmt: skip
-        joined = type(found[0])(
+        ]
+        joined = norm.Coefficients(
             *(
                 np.concatenate([getattr(one, name) for one in found]).astype(np.int64)
                 for name in ("mean", "root", "exponent")
@@ -702,11 +724,11 @@ class Accelerator:
         )
         roots = image.Roots(joined, mixed * abs(c.shift), np.full(c.sets, c.shift > 0), poisoned.any(axis=1))
         data = image.pack_coefficients(roots)
-        self._span(c.result, 0, data.size)[:] = data.ravel()
+        self._span(c.result, 0, data.size, write=True)[:] = data.ravel()
         self._count(c.result, "tables_written", data.size)
 
     def _emit(self, c: Emit) -> None:
-        p = self._parameters
+        p = self.parameters
         n, passes = p.lanes, c.passes + 1
         self._field(c.lines > 0 and c.width > 0 and c.channels > 0, "lines, width and channels must be at least 1")
         self._field(c.sent or c.written, "an emission must be sent or written")
@@ -737,7 +759,7 @@ class Accelerator:
 
     def _positions(self, c: Emit) -> tuple[np.ndarray, np.ndarray, int]:
         """Vectors of the lines of an emission, and which elements of them the lines are."""
-        n = self._parameters.lanes
+        n = self.parameters.lanes
         begin, count = c.line * c.width, c.lines * c.width
         if c.channels >= n:
             of = -(-c.channels // n)
@@ -747,7 +769,7 @@ class Accelerator:
 
     def _activated(self, c: Emit) -> tuple[np.ndarray, np.ndarray]:
         """x of every position and channel, and where it is poisoned."""
-        p = self._parameters
+        p = self.parameters
         index, elements, of = self._positions(c)
         y = self._read_vectors(c.state, index, "states")
         count = c.lines * c.width
@@ -776,7 +798,7 @@ class Accelerator:
         return np.where(lost, 0, x), lost
 
     def _write_x(self, c: Emit, x: np.ndarray) -> None:
-        p = self._parameters
+        p = self.parameters
         index, elements, of = self._positions(c)
         if of:
             vectors = np.pad(x, ((0, 0), (0, of * p.lanes - c.channels))).reshape(-1, p.lanes)
@@ -789,7 +811,7 @@ class Accelerator:
         self._write_vectors(c.target, index, vectors, "states")
 
     def _send(self, c: Emit, line: int, groups: DeltaGroups, passes: int) -> None:
-        p = self._parameters
+        p = self.parameters
         if c.link:
             self._up.append(groups)
             return
@@ -800,9 +822,9 @@ class Accelerator:
             raw = b"".join(int(word).to_bytes(p.link_width // 8, "little") for word in words)
             data = np.frombuffer(raw, np.uint8)
             self._slots[raw] = groups
-            entry = self._span(c.lengths, line * image.ENTRY_BYTES, image.ENTRY_BYTES)
+            entry = self._span(c.lengths, line * image.ENTRY_BYTES, image.ENTRY_BYTES, write=True)
             entry[:] = image.pack_entries([len(raw)])
             self._count(c.lengths, "tables_written", entry.size)
         self._field(data.size <= c.slot * UNIT_BYTES, f"a slot must have room for {data.size} bytes")
-        self._span(c.spool, line * c.slot * UNIT_BYTES, data.size)[:] = data
+        self._span(c.spool, line * c.slot * UNIT_BYTES, data.size, write=True)[:] = data
         self._count(c.spool, "spools_written", data.size)

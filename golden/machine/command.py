@@ -384,13 +384,14 @@ class LoadGroups(Operation):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Multiply(Operation):
-    """One tile: `channels` sums for each of ``lines x columns`` positions of every row, sent down as joint vectors.
+    """Sums of `channels` for each of ``lines x columns`` positions of every row, collected and sent down as vectors.
 
     The loop, outermost first: blocks of as many channels as the array has columns, blocks of T positions, kernel
     lines, kernel columns, groups (with each, the records of the block's channels), passes, positions. The group of a
     position is at ``at + line line_pitch + column column_pitch + kernel line kernel_pitch + kernel column tap_pitch +
     group passes + pass``. Records are taken one after the other from `weights_at`. Rows past `rows` work on nothing.
-    Sums of a row leave in the order position, channel, as vectors of n, the last one padded.
+    `collected` channels of all positions leave row by row, in the order position, channel, as joint vectors of n, the
+    last one padded.
     """
 
     opcode: ClassVar[int] = 0x20
@@ -402,7 +403,7 @@ class Multiply(Operation):
     weights_at: Annotated[int, Bits(15)] = described(0, "first record")
     lines: Annotated[int, Bits(8)] = described(0, "lines of positions")
     columns: Annotated[int, Bits(8)] = described(0, "positions of a line")
-    channels: Annotated[int, Bits(7)] = described(0, "output channels; lines x columns x channels is at most T n")
+    channels: Annotated[int, Bits(7)] = described(0, "output channels of this operation")
     rows: Annotated[int, Bits(8)] = described(0, "rows that exist, minus 1")
     line_pitch: Annotated[int, Bits(16)] = described(0, "addresses from line to line of positions")
     column_pitch: Annotated[int, Bits(16)] = described(0, "addresses from position to position")
@@ -410,10 +411,11 @@ class Multiply(Operation):
     kernel_columns: Annotated[int, Bits(4)] = described(0, "columns of the kernel")
     groups: Annotated[int, Bits(12)] = described(0, "groups of a position")
     passes: Annotated[int, Bits(3)] = described(0, "addresses of a group, minus 1")
-    start: bool = described(True, "the sums start at 0")
-    leave: bool = described(True, "the sums leave; else they stay for the next tile, which must be one block")
+    first: Annotated[int, Bits(6)] = described(0, "place of the first of them among those that leave together")
+    leave: bool = described(True, "what was collected leaves")
     kernel_pitch: Annotated[int, Bits(16)] = described(0, "addresses from kernel line to kernel line")
     tap_pitch: Annotated[int, Bits(16)] = described(0, "addresses from kernel column to kernel column")
+    collected: Annotated[int, Bits(7)] = described(0, "channels of a position that leave together")
     floor: Annotated[int, Bits(6)] = described(0, "code of the least exponent of a joint vector")
     unit: Annotated[int, Bits(8, signed=True)] = described(0, "L: a sum counts 2^L units of the state that it ends in")
 

@@ -102,13 +102,12 @@ def test_disassemble_is_the_inverse_of_assemble(body):
 
 
 def test_bits_of_a_multiplication_by_hand():
-    tile = Multiply(at=5, weights_half=True, lines=2, columns=8, channels=16, floor=20, tag=0x1234, pop=("load",))
+    tile = Multiply(at=5, weights_half=True, lines=2, columns=8, channels=16, first=3, tag=0x1234, pop=("load",))
     configure, go, stop = assemble([dataclasses.replace(tile, push=("load", "accumulate")), Stop()]).tolist()
-    assert configure[:2] == [0x1234_1108, 0 | 6 << 8]
+    assert configure[:2] == [0x1234_1108, 0 | 4 << 8]
     assert configure[2] == 0 | 5 << 1 | 1 << 16 | 0 << 17
     assert configure[3] == 2 | 8 << 8 | 16 << 16
-    assert configure[5] == 1 << 23 | 1 << 24  # start, leave
-    assert configure[7] == 20
+    assert configure[5] == 3 << 23 | 1 << 29  # first, leave
     assert go == [0x1234_1120, 0b0101_0001, 0, 0, 0, 0, 0, 0]
     assert stop == [0x0000_0101, 0, 0, 0, 0, 0, 0, 0]
 
