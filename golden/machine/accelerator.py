@@ -149,7 +149,7 @@ class Accelerator:
         self._scales = np.zeros((2, p.weight_buffer), np.int64)
         self._up: collections.deque[DeltaGroups] = collections.deque()
         self._down: collections.deque[JointGroups] = collections.deque()
-        self._collected: tuple[tuple[int, int, int], np.ndarray, set[int], np.ndarray] | None = None
+        self._collected: tuple[tuple[int, int, int], np.ndarray, np.ndarray] | None = None
         self._moved = [0] * 8
 
     # Memory ---------------------------------------------------------------------------------------------------------
@@ -322,7 +322,7 @@ class Accelerator:
         size = image.weight_bytes(p)
         if c.at + c.records > p.weight_buffer:
             raise MachineError("buffer", f"records must end at {p.weight_buffer}, not at {c.at + c.records}")
-        data = self._span(c.source, 0, c.records * size).reshape(-1, size)
+        data = self._span(c.source, c.skip * size, c.records * size).reshape(-1, size)
         weights, scale = image.unpack_weights(data, p)
         if (np.abs(scale) > _SCALE_MAX).any():
             raise MachineError("damaged", f"scale of a record must be in -{_SCALE_MAX}..{_SCALE_MAX}")
@@ -473,16 +473,14 @@ class Accelerator:
         self._count_groups(bank, where, rows, c.channels)
         key = (rows, positions, c.collected)
         if self._collected is None:
-            self._collected = (key, np.zeros((rows * positions, c.collected), object), set(), poisoned)
-        held, collected, there, lost = self._collected
+            self._collected = (key, np.zeros((rows * positions, c.collected), object), poisoned)
+        held, collected, lost = self._collected
         self._field(held == key, "what leaves together must be of the same positions and rows")
         collected[:, c.first : last] = sums
-        there.update(range(c.first, last))
         poisoned = lost | poisoned
-        self._collected = (key, collected, there, poisoned)
+        self._collected = (key, collected, poisoned)
         if not c.leave:
             return
-        self._field(len(there) == c.collected, f"channels that leave must be {c.collected}, not {len(there)}")
         self._collected = None
         sums = collected if p.accumulator_width > 62 else collected.astype(np.int64)
         sums = np.where(poisoned[:, None], 0, sums).reshape(rows, -1)
@@ -602,7 +600,7 @@ class Accelerator:
         self._field(rows <= p.rows, f"rows must be at most {p.rows}, not {rows}")
         self._field(count > 0, "loops must have a turn")
         self._field(c.floor <= 42 - p.digit_width, f"floor must be at most {42 - p.digit_width}, not {c.floor}")
-        self._field(c.channels > 0 or c.summed == "no", "channels must be at least 1")
+        self._field(c.channels > 0, "channels must be at least 1")
         if not self._down:
             raise MachineError("starved", "the link must bring the vectors that are accumulated")
         groups = self._down.popleft()
@@ -623,7 +621,7 @@ class Accelerator:
         bias: Any = 0
         if c.biased:
             self._field(c.bias_period > 0, "bias_period must be at least 1")
-            entries = vector % c.bias_period + row * c.bias_step
+            entries = c.bias_first + vector % c.bias_period + row * c.bias_step
             places = self._records(c.bias, entries, p.lanes * image.ENTRY_BYTES)
             self._touch(self._place(c.bias), places, False)
             self._count(c.bias, "tables_read", places.size)
@@ -631,7 +629,15 @@ class Accelerator:
             limit = 2**p.state_width
             if (np.abs(bias) >= limit).any():
                 raise MachineError("damaged", f"entries of a bias must be below {limit} in magnitude")
-        after, status = accumulate(base, delta, p, bias=bias, poisoned=poisoned)
+        channel, position = self._channels_of(index, c.channels)
+        padding = (channel < 0) | (position >= c.positions)
+        after, status = accumulate(
+            np.where(padding, 0, base),
+            np.where(padding, 0, delta),
+            p,
+            bias=np.where(padding, 0, bias),
+            poisoned=poisoned & ~padding,
+        )
         self._raise(**status)
         self._write_vectors(c.state, index, after, "states")
         self.counters["accumulated"] += len(index)

@@ -345,6 +345,7 @@ class LoadWeights(Operation):
     half: bool = described(False, "half of the buffer")
     at: Annotated[int, Bits(15)] = described(0, "record of the half that the first one becomes")
     records: Annotated[int, Bits(16)] = described(0, "how many")
+    skip: Annotated[int, Bits(24)] = described(0, "records of the source before the first one")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -425,7 +426,7 @@ class Accumulate(Operation):
     """Take the joint vectors of one tile: ``Y += delta``, with the bias, and the sums of what changed.
 
     Vector v of row r goes to vector ``first + r row_step + (v div inner) outer_step + (v mod inner) inner_step`` of
-    the state, and takes vector ``(v mod bias_period) + r bias_step`` of the bias.
+    the state, and takes vector ``bias_first + (v mod bias_period) + r bias_step`` of the bias.
     """
 
     opcode: ClassVar[int] = 0x30
@@ -448,9 +449,11 @@ class Accumulate(Operation):
     fresh: bool = described(False, "the records of sums start at 0")
     exchanged: bool = described(False, "each n vectors are transposed as a block first")
     bias_period: Annotated[int, Bits(8)] = described(0, "vectors after which the bias repeats itself")
+    bias_first: Annotated[int, Bits(16)] = described(0, "vector of the bias that the first one takes")
     bias_step: Annotated[int, Bits(16)] = described(0, "vectors of the bias from row to row")
     sums_step: Annotated[int, Bits(16)] = described(0, "records of sums from row to row")
     channels: Annotated[int, Bits(16)] = described(0, "channels of the tensor")
+    positions: Annotated[int, Bits(24)] = described(0, "positions of the tensor; what lies beyond is padding")
     floor: Annotated[int, Bits(6)] = described(0, "code of the least exponent of a joint vector")
 
 

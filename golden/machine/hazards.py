@@ -78,6 +78,8 @@ class _Watch:
         self.clock = {engine: np.zeros(len(ENGINES), np.int32) for engine in ENGINES}
         self.pushed: dict[tuple[str, str], collections.deque[np.ndarray]] = collections.defaultdict(collections.deque)
         self.touched: list[tuple[str, np.ndarray, bool]] = []
+        self.down: collections.deque[np.ndarray] = collections.deque()
+        self.up: collections.deque[np.ndarray] = collections.deque()
 
     def access(self, name: str, places: np.ndarray, write: bool) -> None:
         self.touched.append((name, np.unique(places), write))
@@ -91,6 +93,16 @@ class _Watch:
         clock = self.clock[command.engine].copy()
         for engine in command.pop:
             clock = np.maximum(clock, self.pushed[engine, command.engine].popleft())
+        # what takes from the link touches nothing before the first of it came, so not before its giver started
+        if isinstance(command, Accumulate):
+            clock = np.maximum(clock, self.down.popleft())
+        if isinstance(command, LoadGroups) and command.link:
+            clock = np.maximum.reduce([clock, *(self.up.popleft() for _ in range(command.height))])
+        if isinstance(command, Multiply) and command.leave:
+            self.down.append(clock)
+        if isinstance(command, Emit) and command.sent and command.link:
+            self.up.extend([clock] * command.lines)
+        clock = clock.copy()
         clock[number] = self.clock[command.engine][number] + 1
         self.clock[command.engine] = clock
         own = (position, type(command).__name__, command.tag)

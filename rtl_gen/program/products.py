@@ -1,0 +1,475 @@
+"""Products with weights: records in the order of the multiply loop, and tiles for the array and the buffers at hand.
+
+Words: a *strip* is the lines of the output that one row of the array works on; a *chunk* as many lines of every strip
+as the banks hold groups for; a *tile* as many positions of a chunk as the accumulators hold sums for.
+"""
+
+import dataclasses
+import math
+from collections.abc import Hashable, Iterator, Sequence
+from fractions import Fraction
+
+import numpy as np
+
+from golden.machine import image
+from golden.machine.command import Accumulate, LoadGroups, LoadWeights, Multiply, Operand
+from golden.parameters import Parameters
+from golden.units.multiplier_group import align_weights, largest_dequantised
+from rtl_gen.program.memory import STEPS, TABLES, WEIGHTS, Emission, Memory, Tensor
+from rtl_gen.program.schedule import Schedule
+
+__all__ = ["Kernel", "Piece", "Product", "Weights", "compile_weights", "multiply"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Kernel:
+    """Of a convolution; a linear layer has one tap.
+
+    Members
+    -------
+    lines, columns : int
+        Taps.
+    stride, dilation : int
+        Between output positions, and between taps.
+    top, left : int
+        Padding with zeros before the first line and position.
+    """
+
+    lines: int = 1
+    columns: int = 1
+    stride: int = 1
+    dilation: int = 1
+    top: int = 0
+    left: int = 0
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Piece:
+    """Part of the channels that a product reads.
+
+    Members
+    -------
+    emission : Emission
+        Where they are sent from.
+    repeat : int
+        2 where they are upsampled.
+    """
+
+    emission: Emission
+    repeat: int = 1
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Weights:
+    """Records of a product in memory.
+
+    Members
+    -------
+    source : Operand
+        The first record.
+    groups : int
+        Of a position, all pieces.
+    unit : int
+        L.
+    """
+
+    source: Operand
+    groups: int
+    unit: int
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Product:
+    """A product with weights, as it is run in every step.
+
+    Members
+    -------
+    name : str
+        For listings.
+    pieces : tuple of Piece
+        What it reads.
+    kernel : Kernel
+        See there.
+    weights : Weights
+        See there.
+    state : Tensor
+        What it adds to.
+    floor : int
+        Code of the least exponent of its outputs.
+    """
+
+    name: str
+    pieces: tuple[Piece, ...]
+    kernel: Kernel
+    weights: Weights
+    state: Tensor
+    floor: int
+
+
+def compile_weights(memory: Memory, weight: np.ndarray, pieces: Sequence[Piece], unit: int, passes: int) -> Weights:
+    """Align weights, choose L, and place the records.
+
+    Parameters
+    ----------
+    memory : Memory
+        Takes them.
+    weight : uint16 (outputs, inputs, taps)
+        Patterns of `weight_format`.
+    pieces : sequence of Piece
+        Their channels, each padded to whole groups, are the inputs.
+    unit : int
+        s of the state behind the product.
+    passes : int
+        The most that an operand is ever sent in.
+
+    Raises
+    ------
+    ValueError
+        If no L holds every sum, or a scale is out of range.
+    """
+    p = memory.parameters
+    n = p.lanes
+    records, units = [], []
+    start = 0
+    for piece in pieces:
+        channels = piece.emission.channels
+        part = weight[:, start : start + channels].transpose(0, 2, 1)
+        part = np.pad(part, ((0, 0), (0, 0), (0, -channels % n))).reshape(len(weight), weight.shape[2], -1, n)
+        integers, exponent = align_weights(part, p)
+        records.append(integers.astype(np.int64))
+        units.append(exponent - p.fraction_bits + piece.emission.unit - unit)
+        start += channels
+    integers, exponents = np.concatenate(records, axis=2), np.concatenate(units, axis=2)
+    lsb = _window(integers, exponents, p, passes)
+    scale = exponents - lsb + 24
+    if (np.abs(scale) > 220).any():
+        raise ValueError(f"scale of a record must be in -220..220, not {int(scale.ravel()[np.abs(scale).argmax()])}")
+    groups = integers.shape[2]
+    flat = integers.reshape(len(weight), -1, n)
+    places = scale.reshape(len(weight), -1)
+    order = [
+        (slice(first, min(first + p.columns, start + n, len(weight))))
+        for start in range(0, len(weight), n)
+        for first in range(start, min(start + n, len(weight)), p.columns)
+    ]
+    packed = [
+        image.pack_weights(flat[block].swapaxes(0, 1).reshape(-1, n), places[block].T.ravel(), p) for block in order
+    ]
+    return Weights(memory.place(WEIGHTS, np.concatenate(packed)), groups, lsb)
+
+
+def _window(integers: np.ndarray, exponents: np.ndarray, p: Parameters, passes: int) -> int:
+    """The least L at which no sum of ``|d| < 3 2^(w-2)`` leaves its accumulator (numerics, 12.11)."""
+    worst = largest_dequantised(p, 3 * 2.0 ** (p.state_width - 2 - 24), passes=passes) * 2**24
+    low = int(exponents.min())
+    totals = np.abs(integers).sum(axis=-1)
+    most = max(
+        sum(int(total) << int(exponent) - low for total, exponent in zip(row.ravel(), units.ravel(), strict=True))
+        for row, units in zip(totals, exponents, strict=True)
+    )
+    roundings = Fraction(passes * totals[0].size, 2)
+    limit = 2 ** (p.accumulator_width - 1) - 1
+    if roundings > limit / 2:
+        raise ValueError(
+            f"accumulator_width must hold the roundings of {2 * roundings} groups, not {p.accumulator_width} bits"
+        )
+    lsb = low
+    while worst * most * Fraction(2) ** (low - lsb) + (roundings if lsb > low else 0) > limit:
+        lsb += 1
+    return lsb
+
+
+@dataclasses.dataclass(frozen=True)
+class _Tile:
+    """Positions of each strip: lines and columns, by the first of each and how many; rows that have them."""
+
+    line: int
+    lines: int
+    column: int
+    columns: int
+    rows: int
+
+
+def _strips(product: Product, p: Parameters) -> int:
+    """Lines of a strip."""
+    state = product.state
+    if state.channels < p.lanes and -(-state.lines // p.rows) * state.width * state.channels % p.lanes:
+        return state.lines  # vectors run on from strip to strip: one row does all
+    return -(-state.lines // p.rows)
+
+
+def _tiles(product: Product, p: Parameters, strip: int, first: int, lines: int) -> Iterator[_Tile]:
+    """Tiles of lines of every strip."""
+    state = product.state
+    narrow = state.channels < p.lanes
+    room = p.tile_positions * p.lanes // state.channels if narrow else p.tile_positions
+    width = min(state.width, room)
+    tall = max(room // width, 1)
+    if narrow:
+        # whole vectors, but for the last one of a strip
+        whole = p.lanes // math.gcd(p.lanes, state.width * state.channels)
+        if width < state.width or tall < min(whole, lines):
+            raise ValueError(
+                f"tile_positions must hold {whole} lines of {product.name!r} (fewer channels than lanes), "
+                f"not {p.tile_positions}"
+            )
+        tall = tall - tall % whole or lines
+    line = first
+    while line < first + lines:
+        rows = sum(row * strip + line < state.lines for row in range(p.rows))
+        if not rows:
+            return
+        count = 1
+        while (
+            count < min(tall, first + lines - line)
+            and sum(row * strip + line + count < state.lines for row in range(p.rows)) == rows
+        ):
+            count += 1
+        for column in range(0, state.width, width):
+            yield _Tile(line, count, column, min(width, state.width - column), rows)
+        line += count
+
+
+def multiply(
+    schedule: Schedule,
+    parameters: Parameters,
+    product: Product,
+    sent: Sequence[int],
+    *,
+    half: int,
+    bias: Operand | None,
+    start: bool,
+    tag: int = 0,
+) -> int:
+    """Add the commands of one run of a product.
+
+    Parameters
+    ----------
+    schedule : Schedule
+        Takes them.
+    parameters : Parameters
+        Of the machine.
+    product : Product
+        What is run.
+    sent : sequence of int
+        Passes that each piece was sent in.
+    half : int
+        Half of the weight buffer, and of the banks, that is filled next: ``2 * banks + weights``.
+    bias : Operand or None
+        Vectors of the bias.
+    start : bool
+        Whether the state starts anew.
+
+    Returns
+    -------
+    int
+        `half` for the next product.
+
+    Raises
+    ------
+    ValueError
+        If a line of groups does not fit a bank, or a block of records the weight buffer.
+    """
+    p, kernel, state = parameters, product.kernel, product.state
+    n, slots = p.lanes, max(sent)
+    strip = _strips(product, p)
+    shape = product.pieces[0]
+    width, height = shape.emission.width * shape.repeat, shape.emission.lines * shape.repeat
+    reach = (state.width - 1) * kernel.stride + (kernel.columns - 1) * kernel.dilation + 1
+    right = max(reach - kernel.left - width, 0)
+    line_positions = kernel.left + width + right
+    pitch = product.weights.groups * slots
+    per_line = line_positions * pitch
+    extra = (kernel.lines - 1) * kernel.dilation + 1
+    chunk = min(strip, (p.group_buffer // per_line - extra) // kernel.stride + 1)
+    if chunk < 1:
+        raise ValueError(
+            f"group_buffer must hold {extra} lines of {per_line} groups for {product.name!r}, not {p.group_buffer}"
+        )
+    if state.channels < n:
+        whole = n // math.gcd(n, state.width * state.channels)
+        chunk = strip if chunk >= strip else chunk - chunk % whole
+    taps = kernel.lines * kernel.columns
+    records = taps * product.weights.groups
+    if p.columns * records > p.weight_buffer:
+        raise ValueError(
+            f"weight_buffer must hold {p.columns * records} records for {product.name!r}, not {p.weight_buffer}"
+        )
+    banks, weights = half >> 1, half & 1
+    loop = _Loop(schedule, p, product, kernel, bias, start, tag, pitch, per_line, slots, records)
+    for first in range(0, strip, max(chunk, 1)):
+        lines = min(chunk, strip - first)
+        input_lines = (lines - 1) * kernel.stride + extra
+        _load_groups(schedule, p, product, sent, slots, pitch, banks, first, input_lines, strip, right, height, tag)
+        for block in range(0, state.channels, n):
+            weights = loop.block(block, banks, weights, list(_tiles(product, p, strip, first, lines)), first, strip)
+        banks ^= 1
+    return banks << 1 | weights
+
+
+def _load_groups(
+    schedule: Schedule,
+    p: Parameters,
+    product: Product,
+    sent: Sequence[int],
+    slots: int,
+    pitch: int,
+    half: int,
+    first: int,
+    lines: int,
+    strip: int,
+    right: int,
+    height: int,
+    tag: int,
+) -> None:
+    kernel, position = product.kernel, 0
+    for piece, passes in zip(product.pieces, sent, strict=True):
+        emission = piece.emission
+        groups = emission.groups(p.lanes)
+        schedule.add(
+            LoadGroups(
+                tag=tag,
+                source=emission.spool,
+                lengths=emission.lengths if p.link_form == "compressed" else Operand(0, 0),
+                half=bool(half),
+                slot=emission.slot,
+                line_step=strip * kernel.stride,
+                rows=p.rows - 1,
+                line=first * kernel.stride - kernel.top,
+                lines=lines,
+                repeat=piece.repeat,
+                height=emission.lines,
+                width=emission.width,
+                left=kernel.left,
+                right=right,
+                groups=groups,
+                passes=slots - 1,
+                sent=passes - 1,
+                first=position,
+                pitch=pitch,
+            ),
+            reads=[("spool", emission)],
+            writes=[("bank", half)],
+        )
+        position += groups * slots
+
+
+@dataclasses.dataclass
+class _Loop:
+    """What the tiles of a product share."""
+
+    schedule: Schedule
+    parameters: Parameters
+    product: Product
+    kernel: Kernel
+    bias: Operand | None
+    start: bool
+    tag: int
+    pitch: int
+    per_line: int
+    slots: int
+    records: int
+
+    def block(self, first: int, banks: int, half: int, tiles: list[_Tile], chunk: int, strip: int) -> int:
+        """One vector's channels of every tile; the half that is filled next."""
+        p, product = self.parameters, self.product
+        channels = min(p.lanes, product.state.channels - first)
+        together = channels * self.records <= p.weight_buffer
+        if together:
+            self._load(first, channels, half)
+        for tile in tiles:
+            for offset in range(0, channels, channels if together else p.columns):
+                count = channels if together else min(p.columns, channels - offset)
+                if not together:
+                    self._load(first + offset, count, half)
+                self._multiply(tile, banks, half, chunk, channels, offset, count)
+                if not together:
+                    half ^= 1
+            self._accumulate(tile, first // p.lanes, strip)
+        return half ^ together
+
+    def _load(self, first: int, count: int, half: int) -> None:
+        source, skip = self.product.weights.source, first * self.records
+        self.schedule.add(
+            LoadWeights(tag=self.tag, source=source, skip=skip, half=bool(half), records=count * self.records),
+            writes=[("weights", half)],
+        )
+
+    def _multiply(self, tile: _Tile, banks: int, half: int, chunk: int, channels: int, offset: int, count: int) -> None:
+        kernel, product = self.kernel, self.product
+        narrow = product.state.channels < self.parameters.lanes
+        self.schedule.add(
+            Multiply(
+                tag=self.tag,
+                half=bool(banks),
+                at=(tile.line - chunk) * kernel.stride * self.per_line + tile.column * kernel.stride * self.pitch,
+                weights_half=bool(half),
+                lines=tile.lines,
+                columns=tile.columns,
+                channels=count,
+                rows=tile.rows - 1,
+                line_pitch=kernel.stride * self.per_line,
+                column_pitch=kernel.stride * self.pitch,
+                kernel_lines=kernel.lines,
+                kernel_columns=kernel.columns,
+                groups=product.weights.groups,
+                passes=self.slots - 1,
+                first=offset,
+                leave=offset + count == channels,
+                kernel_pitch=kernel.dilation * self.per_line,
+                tap_pitch=kernel.dilation * self.pitch,
+                collected=channels if narrow else self.parameters.lanes,
+                floor=product.floor,
+                unit=product.weights.unit,
+            ),
+            reads=[("bank", banks), ("weights", half)],
+        )
+
+    def _accumulate(self, tile: _Tile, vector: int, strip: int) -> None:
+        p, state = self.parameters, self.product.state
+        n = p.lanes
+        if state.channels >= n:
+            of, period = -(-state.channels // n), 1
+            first = (tile.line * state.width + tile.column) * of + vector
+            steps = {"row_step": strip * state.width * of, "outer": tile.lines, "outer_step": state.width * of}
+            steps |= {"inner": tile.columns, "inner_step": of}
+        else:
+            period = state.channels // math.gcd(n, state.channels)
+            first = tile.line * state.width * state.channels // n
+            steps = {"row_step": strip * state.width * state.channels // n, "outer": 1, "outer_step": 0}
+            steps |= {"inner": -(-tile.lines * state.width * state.channels // n), "inner_step": 1}
+        first_of_record = vector == 0 if state.summed == "position" else tile.line == 0 and tile.column == 0
+        fresh = self.start and first_of_record
+        uses: list[Hashable] = [("state", state)]
+        self.schedule.add(
+            Accumulate(
+                tag=self.tag,
+                state=state.data,
+                bias=self.bias or Operand(0, 0),
+                sums=state.sums or Operand(0, 0),
+                first=first,
+                rows=tile.rows - 1,
+                start="zero" if self.start else "add",
+                biased=self.bias is not None,
+                summed=state.summed,
+                fresh=fresh,
+                bias_period=period,
+                bias_first=vector if state.channels >= n else first % period,
+                channels=state.channels,
+                positions=state.positions,
+                floor=self.product.floor,
+                **steps,
+            ),
+            reads=uses,
+            writes=uses,
+        )
+
+
+def bias_vectors(memory: Memory, values: np.ndarray, *, step: bool = False) -> Operand:
+    """Place a bias, integers of each channel, as the vectors that `multiply` takes."""
+    n = memory.parameters.lanes
+    values = np.asarray(values, np.int64)
+    if len(values) < n:
+        values = np.tile(values, math.lcm(n, len(values)) // len(values))
+    values = np.pad(values, (0, -len(values) % n))
+    return memory.place(STEPS if step else TABLES, image.pack_entries(values))
