@@ -14,7 +14,7 @@ import numpy as np
 from golden.machine import image
 from golden.machine.command import Accumulate, LoadGroups, LoadWeights, Multiply, Operand
 from golden.parameters import Parameters
-from golden.units.multiplier_group import align_weights, largest_dequantised
+from golden.units.weights import align_weights, largest_dequantised
 from rtl_gen.program.memory import STEPS, TABLES, WEIGHTS, Emission, Memory, Tensor
 from rtl_gen.program.schedule import Schedule
 
