@@ -1,23 +1,31 @@
 """What the builders of networks share: layers appended by name, attention, feed-forward, modulation."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from typing import Annotated, Literal
 
 import numpy as np
 
+from golden.common.checked import Range
 from golden.diffusion import layers as kinds
 from golden.diffusion.layers import Layer, Shape
 from golden.diffusion.networks.sources import Source
 
-ACTIVATIONS: dict[str, type[Layer]] = {
+Activation = Literal["silu", "relu", "gelu", "gelu-approximate"]
+"""Activations by name; ``"gelu"`` is the exact one, ``"gelu-approximate"`` its tanh form."""
+
+ACTIVATIONS: dict[Activation, type[Layer]] = {
     "silu": kinds.SiLU,
     "relu": kinds.ReLU,
     "gelu": kinds.ErfGELU,
     "gelu-approximate": kinds.GELU,
 }
-"""Activations by name; ``"gelu"`` is the exact one, ``"gelu-approximate"`` its tanh form."""
+"""Class of each activation."""
 
-FEED_FORWARDS = ("geglu", "gelu", "gelu-approximate")
+Positive = Annotated[float, Range(above=0)]
+"""A number above 0."""
+
+FeedForward = Literal["geglu", "gelu", "gelu-approximate"]
 """What may stand between the two matrices of a feed-forward."""
 
 
@@ -26,29 +34,16 @@ def unallocated(name: str, shape: Shape) -> np.ndarray:
     return np.broadcast_to(np.float32(0), shape)
 
 
-def check_counts(owner: str, values: Mapping[str, object]) -> None:
-    """Refuse values that are not positive integers.
+def check_multiple(what: str, value: int, divisor: int, of: str = "") -> None:
+    """Refuse what is no multiple of a divisor.
 
     Raises
     ------
     ValueError
-        Naming the owner, the field and the value.
+        ``<what> must be a multiple of <of> <divisor>, not <value>``.
     """
-    for name, value in values.items():
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise ValueError(f"{owner} {name} must be a positive integer, not {value!r}")
-
-
-def check_flag(owner: str, name: str, value: object) -> None:
-    """Refuse a value that is not a bool.
-
-    Raises
-    ------
-    ValueError
-        Naming the owner, the field and the value.
-    """
-    if not isinstance(value, bool):
-        raise ValueError(f"{owner} {name} must be true or false, not {value!r}")
+    if value % divisor:
+        raise ValueError(f"{what} must be a multiple of {of}{' ' * bool(of)}{divisor}, not {value}")
 
 
 def line(width: int, positions: np.ndarray) -> np.ndarray:
@@ -242,7 +237,7 @@ class Builder:
         return self.linear(f"{name}.to_out.0", h, width, width)
 
     def feed_forward(self, name: str, x: str, width: int, activation: str) -> str:
-        """Append ``net.0`` (one of `FEED_FORWARDS`, four times as wide) and ``net.2``."""
+        """Append ``net.0`` (one of `FeedForward`, four times as wide) and ``net.2``."""
         wide = 4 * width
         if activation == "geglu":
             h = self.linear(f"{name}.net.0.proj", x, width, 2 * wide)

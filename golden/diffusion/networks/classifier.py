@@ -3,14 +3,15 @@
 import dataclasses
 from dataclasses import dataclass
 
+from golden.common.checked import Checked, Count
 from golden.diffusion import layers as kinds
-from golden.diffusion.networks.builder import Builder, check_counts
+from golden.diffusion.networks.builder import Builder, check_multiple
 from golden.diffusion.networks.graph import Network
 from golden.diffusion.networks.sources import Source
 
 
 @dataclass(frozen=True)
-class ClassifierConfig:
+class ClassifierConfig(Checked, label="Classifier {}"):
     """Shape of a small convolutional classifier.
 
     Parameters
@@ -23,22 +24,18 @@ class ClassifierConfig:
         Groups of every GroupNorm; divides every width.
     """
 
-    side: int = 16
-    channels: int = 1
-    classes: int = 10
-    widths: tuple[int, ...] = (16, 32, 64)
-    groups: int = 8
+    side: Count = 16
+    channels: Count = 1
+    classes: Count = 10
+    widths: tuple[Count, ...] = (16, 32, 64)
+    groups: Count = 8
 
-    def __post_init__(self) -> None:
-        """Check every rule above."""
-        object.__setattr__(self, "widths", tuple(self.widths))
-        counts = ("side", "channels", "classes", "groups")
-        check_counts("Classifier", {name: getattr(self, name) for name in counts})
+    def check_together(self) -> None:
+        """Groups divide widths."""
         if not self.widths:
             raise ValueError("Classifier widths must name at least one convolution, not ()")
         for width in self.widths:
-            if width < 1 or width % self.groups:
-                raise ValueError(f"Classifier widths must be positive multiples of groups ({self.groups}), not {width}")
+            check_multiple("Classifier widths", width, self.groups, "groups")
 
 
 def classifier(config: ClassifierConfig, source: Source, name: str = "classifier") -> Network:

@@ -4,14 +4,15 @@ import dataclasses
 import math
 from dataclasses import dataclass
 
+from golden.common.checked import Checked, Count
 from golden.diffusion import layers as kinds
-from golden.diffusion.networks.builder import Builder, check_counts, check_flag
+from golden.diffusion.networks.builder import Builder, check_multiple
 from golden.diffusion.networks.graph import Network
 from golden.diffusion.networks.sources import Source
 
 
 @dataclass(frozen=True)
-class DiTConfig:
+class DiTConfig(Checked, label="DiT {}"):
     """Shape of a class-conditional diffusion transformer that predicts the noise in an image.
 
     Parameters
@@ -34,30 +35,23 @@ class DiTConfig:
         Whether the label ``classes`` stands for no label.
     """
 
-    side: int = 16
-    channels: int = 1
-    classes: int = 10
-    patch: int = 2
-    width: int = 128
-    blocks: int = 4
-    heads: int = 4
-    ratio: int = 4
-    encoding: int = 32
+    side: Count = 16
+    channels: Count = 1
+    classes: Count = 10
+    patch: Count = 2
+    width: Count = 128
+    blocks: Count = 4
+    heads: Count = 4
+    ratio: Count = 4
+    encoding: Count = 32
     null_label: bool = False
 
-    def __post_init__(self) -> None:
-        """Check every rule above."""
-        counts = ("side", "channels", "classes", "patch", "width", "blocks", "heads", "ratio", "encoding")
-        check_counts("DiT", {name: getattr(self, name) for name in counts})
-        check_flag("DiT", "null_label", self.null_label)
-        if self.side % self.patch:
-            raise ValueError(f"DiT patch must divide side ({self.side}), not {self.patch}")
-        if self.width % 4:
-            raise ValueError(f"DiT width must be divisible by 4, not {self.width}")
-        if self.width % self.heads:
-            raise ValueError(f"DiT heads must divide width ({self.width}), not {self.heads}")
-        if self.encoding % 2:
-            raise ValueError(f"DiT encoding must be even, not {self.encoding}")
+    def check_together(self) -> None:
+        """What divides what."""
+        check_multiple("DiT side", self.side, self.patch, "patch")
+        check_multiple("DiT width", self.width, 4)
+        check_multiple("DiT width", self.width, self.heads, "heads")
+        check_multiple("DiT encoding", self.encoding, 2)
 
 
 class _Builder(Builder):

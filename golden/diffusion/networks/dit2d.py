@@ -7,8 +7,9 @@ by name; `golden.diffusion.zoo.importer` reads them.
 import dataclasses
 from dataclasses import dataclass
 
+from golden.common.checked import Checked, Count
 from golden.diffusion import layers as kinds
-from golden.diffusion.networks.builder import FEED_FORWARDS, Builder, check_counts, grid
+from golden.diffusion.networks.builder import Builder, FeedForward, Positive, check_multiple, grid
 from golden.diffusion.networks.graph import Network
 from golden.diffusion.networks.sources import Source
 
@@ -17,7 +18,7 @@ SIX = ("shift_attention", "scale_attention", "gate_attention", "shift_mlp", "sca
 
 
 @dataclass(frozen=True, kw_only=True)
-class DiT2DConfig:
+class DiT2DConfig(Checked, label="DiT {}"):
     """Shape of a DiT.
 
     Parameters
@@ -35,7 +36,7 @@ class DiT2DConfig:
     classes : int
         Labels, without the one that stands for no label.
     activation : str
-        Within the feed-forward, one of `FEED_FORWARDS`.
+        Within the feed-forward, one of `FeedForward`.
     bias : bool
         Queries, keys and values have a bias.
     epsilon : float
@@ -51,32 +52,25 @@ class DiT2DConfig:
         If a rule above is broken.
     """
 
-    side: int = 32
-    channels_in: int = 4
-    channels_out: int = 8
-    patch: int = 2
-    width: int = 1152
-    heads: int = 16
-    depth: int = 28
-    classes: int = 1000
-    activation: str = "gelu-approximate"
+    side: Count = 32
+    channels_in: Count = 4
+    channels_out: Count = 8
+    patch: Count = 2
+    width: Count = 1152
+    heads: Count = 16
+    depth: Count = 28
+    classes: Count = 1000
+    activation: FeedForward = "gelu-approximate"
     bias: bool = True
-    epsilon: float = 1e-5
+    epsilon: Positive = 1e-5
     affine: bool = False
     shared: bool = True
 
-    def __post_init__(self) -> None:
-        """Check every rule."""
-        names = ("side", "channels_in", "channels_out", "patch", "width", "heads", "depth", "classes")
-        check_counts("DiT", {name: getattr(self, name) for name in names})
-        if self.side % self.patch:
-            raise ValueError(f"DiT patch must divide the side {self.side}, not be {self.patch}")
-        if self.width % 4:
-            raise ValueError(f"DiT width must be a multiple of 4, for the table of positions, not {self.width}")
-        if self.width % self.heads:
-            raise ValueError(f"DiT heads must divide the width {self.width}, not be {self.heads}")
-        if self.activation not in FEED_FORWARDS:
-            raise ValueError(f"DiT activation must be one of {', '.join(FEED_FORWARDS)}, not {self.activation!r}")
+    def check_together(self) -> None:
+        """What divides what."""
+        check_multiple("DiT side", self.side, self.patch, "patch")
+        check_multiple("DiT width", self.width, 4)
+        check_multiple("DiT width", self.width, self.heads, "heads")
 
 
 def dit2d(config: DiT2DConfig, source: Source, name: str = "dit2d") -> Network:

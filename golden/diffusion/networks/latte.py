@@ -9,15 +9,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from golden.common.checked import Checked, Count
 from golden.diffusion import layers as kinds
-from golden.diffusion.networks.builder import FEED_FORWARDS, Builder, check_counts, grid, line
+from golden.diffusion.networks.builder import Builder, FeedForward, Positive, check_multiple, grid, line
 from golden.diffusion.networks.dit2d import SIX
 from golden.diffusion.networks.graph import Network
 from golden.diffusion.networks.sources import Source
 
 
 @dataclass(frozen=True, kw_only=True)
-class LatteConfig:
+class LatteConfig(Checked, label="Latte {}"):
     """Shape of a Latte.
 
     Parameters
@@ -37,7 +38,7 @@ class LatteConfig:
     cross : bool
         The blocks over a frame look at the text.
     activation : str
-        Within the feed-forward, one of `FEED_FORWARDS`.
+        Within the feed-forward, one of `FeedForward`.
     bias : bool
         Queries, keys and values have a bias.
     epsilon : float
@@ -51,34 +52,27 @@ class LatteConfig:
         If a rule above is broken.
     """
 
-    frames: int = 16
-    side: int = 64
-    channels_in: int = 4
-    channels_out: int = 8
-    patch: int = 2
-    width: int = 1152
-    heads: int = 16
-    depth: int = 28
-    text_width: int = 4096
-    tokens: int = 120
+    frames: Count = 16
+    side: Count = 64
+    channels_in: Count = 4
+    channels_out: Count = 8
+    patch: Count = 2
+    width: Count = 1152
+    heads: Count = 16
+    depth: Count = 28
+    text_width: Count = 4096
+    tokens: Count = 120
     cross: bool = True
-    activation: str = "gelu-approximate"
+    activation: FeedForward = "gelu-approximate"
     bias: bool = True
-    epsilon: float = 1e-6
+    epsilon: Positive = 1e-6
     affine: bool = False
 
-    def __post_init__(self) -> None:
-        """Check every rule."""
-        names = ("frames", "side", "channels_in", "channels_out", "patch", "width", "heads", "depth")
-        check_counts("Latte", {name: getattr(self, name) for name in (*names, "text_width", "tokens")})
-        if self.side % self.patch:
-            raise ValueError(f"Latte patch must divide the side {self.side}, not be {self.patch}")
-        if self.width % 4:
-            raise ValueError(f"Latte width must be a multiple of 4, for the table of positions, not {self.width}")
-        if self.width % self.heads:
-            raise ValueError(f"Latte heads must divide the width {self.width}, not be {self.heads}")
-        if self.activation not in FEED_FORWARDS:
-            raise ValueError(f"Latte activation must be one of {', '.join(FEED_FORWARDS)}, not {self.activation!r}")
+    def check_together(self) -> None:
+        """What divides what."""
+        check_multiple("Latte side", self.side, self.patch, "patch")
+        check_multiple("Latte width", self.width, 4)
+        check_multiple("Latte width", self.width, self.heads, "heads")
 
 
 def latte(config: LatteConfig, source: Source, name: str = "latte") -> Network:

@@ -11,12 +11,13 @@ There is no mask: every text token counts and no frame is given. Source: Open-So
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 
+from golden.common.checked import Checked, Count
 from golden.diffusion import layers as kinds
-from golden.diffusion.networks.builder import Builder, check_counts, grid, line
+from golden.diffusion.networks.builder import Builder, Positive, check_multiple, grid, line
 from golden.diffusion.networks.dit2d import SIX
 from golden.diffusion.networks.graph import Network
 from golden.diffusion.networks.sources import Source
@@ -25,7 +26,7 @@ Form = Literal["joint", "alternating"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class STDiTConfig:
+class STDiTConfig(Checked, label="STDiT {}"):
     """Shape of an STDiT; the defaults are STDiT-XL/2 on 16 frames of 512 x 512 pixels.
 
     Parameters
@@ -54,36 +55,26 @@ class STDiTConfig:
     """
 
     form: Form = "joint"
-    frames: int = 16
-    height: int = 64
-    width: int = 64
-    channels_in: int = 4
-    channels_out: int = 8
-    patch: int = 2
-    channels: int = 1152
-    heads: int = 16
-    depth: int = 28
-    text_width: int = 4096
-    tokens: int = 120
-    space_scale: float = 1.0
-    time_scale: float = 1.0
+    frames: Count = 16
+    height: Count = 64
+    width: Count = 64
+    channels_in: Count = 4
+    channels_out: Count = 8
+    patch: Count = 2
+    channels: Count = 1152
+    heads: Count = 16
+    depth: Count = 28
+    text_width: Count = 4096
+    tokens: Count = 120
+    space_scale: Positive = 1.0
+    time_scale: Positive = 1.0
 
-    def __post_init__(self) -> None:
-        """Check every rule."""
-        if self.form not in get_args(Form):
-            raise ValueError(f"STDiT form must be joint or alternating, not {self.form!r}")
-        skipped = ("form", "space_scale", "time_scale")
-        check_counts("STDiT", {name: value for name, value in vars(self).items() if name not in skipped})
-        for name in ("height", "width"):
-            if getattr(self, name) % self.patch:
-                raise ValueError(f"STDiT {name} must be a multiple of patch ({self.patch}), not {getattr(self, name)}")
-        if self.channels % 4:
-            raise ValueError(f"STDiT channels must be a multiple of 4, for the table of positions, not {self.channels}")
-        if self.channels % (2 * self.heads):
-            raise ValueError(f"STDiT heads must divide half of the channels {self.channels}, not be {self.heads}")
-        for name in ("space_scale", "time_scale"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"STDiT {name} must be positive, not {getattr(self, name)!r}")
+    def check_together(self) -> None:
+        """What divides what."""
+        check_multiple("STDiT height", self.height, self.patch, "patch")
+        check_multiple("STDiT width", self.width, self.patch, "patch")
+        check_multiple("STDiT channels", self.channels, 4)
+        check_multiple("STDiT channels", self.channels, 2 * self.heads, "twice heads,")
 
     @property
     def places(self) -> tuple[int, int]:

@@ -3,16 +3,17 @@
 import dataclasses
 import math
 from dataclasses import dataclass
+from typing import Literal
 
-from golden.common import names
+from golden.common.checked import Checked, Count
 from golden.diffusion import layers as kinds
-from golden.diffusion.networks.builder import Builder, check_counts, check_flag
+from golden.diffusion.networks.builder import Builder, check_multiple
 from golden.diffusion.networks.graph import Network
 from golden.diffusion.networks.sources import Source
 
 
 @dataclass(frozen=True)
-class UNetConfig:
+class UNetConfig(Checked, label="U-Net {}"):
     """Shape of a class-conditional U-Net that predicts the noise in an image.
 
     Parameters
@@ -37,36 +38,27 @@ class UNetConfig:
         Whether the label ``classes`` stands for no label.
     """
 
-    side: int = 16
-    channels: int = 1
-    classes: int = 10
-    widths: tuple[int, ...] = (32, 64, 64)
+    side: Count = 16
+    channels: Count = 1
+    classes: Count = 10
+    widths: tuple[Count, ...] = (32, 64, 64)
     attention: tuple[bool, ...] = (False, True, False)
-    groups: int = 8
-    encoding: int = 32
-    embedding: int = 128
-    activation: str = "relu"
+    groups: Count = 8
+    encoding: Count = 32
+    embedding: Count = 128
+    activation: Literal["relu", "silu"] = "relu"
     null_label: bool = False
 
-    def __post_init__(self) -> None:
-        """Check every rule above."""
-        object.__setattr__(self, "widths", tuple(self.widths))
-        object.__setattr__(self, "attention", tuple(self.attention))
-        counts = ("side", "channels", "classes", "groups", "encoding", "embedding")
-        check_counts("U-Net", {name: getattr(self, name) for name in counts})
-        check_flag("U-Net", "null_label", self.null_label)
-        names.lookup("U-Net activation", self.activation, dict.fromkeys(("relu", "silu")))
+    def check_together(self) -> None:
+        """As many levels in every field, and what divides what."""
         if not self.widths:
             raise ValueError("U-Net widths must name at least one level, not ()")
         if len(self.attention) != len(self.widths):
             raise ValueError(f"U-Net attention must have {len(self.widths)} flags, not {len(self.attention)}")
         for width in self.widths:
-            if width < 1 or width % self.groups:
-                raise ValueError(f"U-Net widths must be positive multiples of groups ({self.groups}), not {width}")
-        if self.side % 2 ** (len(self.widths) - 1):
-            raise ValueError(f"U-Net side must be divisible by {2 ** (len(self.widths) - 1)}, not {self.side}")
-        if self.encoding % 2:
-            raise ValueError(f"U-Net encoding must be even, not {self.encoding}")
+            check_multiple("U-Net widths", width, self.groups, "groups")
+        check_multiple("U-Net side", self.side, 2 ** (len(self.widths) - 1))
+        check_multiple("U-Net encoding", self.encoding, 2)
 
 
 class _Builder(Builder):

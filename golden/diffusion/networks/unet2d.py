@@ -7,20 +7,22 @@ Layers are called as the modules of diffusers are (``down_blocks.0.resnets.1.con
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Annotated, Literal
 
+from golden.common.checked import Checked, Count, Range
 from golden.diffusion import layers as kinds
-from golden.diffusion.networks.builder import ACTIVATIONS, Builder, check_counts
+from golden.diffusion.networks.builder import Activation, Builder, Positive, check_multiple
 from golden.diffusion.networks.graph import Network
 from golden.diffusion.networks.sources import Source
 
+Natural = Annotated[int, Range(0)]
 Attention = Literal["none", "self", "text"]
 Resample = Literal["convolution", "residual"]
 TimeNorm = Literal["default", "scale_shift"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class UNet2DConfig:
+class UNet2DConfig(Checked, label="U-Net {}"):
     """Shape of a U-Net.
 
     Parameters
@@ -77,70 +79,52 @@ class UNet2DConfig:
         If a rule above is broken.
     """
 
-    side: int = 32
-    channels_in: int = 3
-    channels_out: int = 3
-    widths: tuple[int, ...] = (32, 64)
-    blocks: tuple[int, ...] = (2, 2)
+    side: Count = 32
+    channels_in: Count = 3
+    channels_out: Count = 3
+    widths: tuple[Count, ...] = (32, 64)
+    blocks: tuple[Count, ...] = (2, 2)
     down: tuple[Attention, ...] = ("none", "self")
     up: tuple[Attention, ...] = ("self", "none")
     middle: Attention | None = "self"
     shrink: tuple[Resample, ...] = ("convolution", "convolution")
     enlarge: tuple[Resample, ...] = ("convolution", "convolution")
-    heads: tuple[int, ...] = (1, 1)
-    depth: tuple[int, ...] = (1, 1)
-    text_width: int = 0
-    tokens: int = 0
+    heads: tuple[Count, ...] = (1, 1)
+    depth: tuple[Count, ...] = (1, 1)
+    text_width: Natural = 0
+    tokens: Natural = 0
     linear_projection: bool = False
-    classes: int = 0
-    groups: int = 32
-    middle_groups: int = 32
-    epsilon: float = 1e-5
-    activation: str = "silu"
-    outer_activation: str = "silu"
+    classes: Natural = 0
+    groups: Count = 32
+    middle_groups: Natural = 32
+    epsilon: Positive = 1e-5
+    activation: Activation = "silu"
+    outer_activation: Activation = "silu"
     time_norm: TimeNorm = "default"
-    time_width: int = 128
+    time_width: Count = 128
     frequency_shift: float = 0.0
     sines_first: bool = False
     corner: bool = False
 
-    def __post_init__(self) -> None:
-        """Check every rule."""
-        names = ("side", "channels_in", "channels_out", "groups", "time_width")
-        check_counts("U-Net", {name: getattr(self, name) for name in names})
-        if not self.widths:
+    def check_together(self) -> None:
+        """As many levels in every field, and what divides what."""
+        levels = len(self.widths)
+        if not levels:
             raise ValueError("U-Net widths must name at least one level, not ()")
         for name in ("blocks", "down", "up", "shrink", "enlarge", "heads", "depth"):
-            if len(getattr(self, name)) != len(self.widths):
+            if len(getattr(self, name)) != levels:
                 found = len(getattr(self, name))
-                raise ValueError(f"U-Net {name} must have {len(self.widths)} values, one for each level, not {found}")
-        for name in ("widths", "blocks", "heads", "depth"):
-            check_counts("U-Net", {f"{name}[{index}]": value for index, value in enumerate(getattr(self, name))})
-        choices = dict.fromkeys(("down", "up"), Attention) | dict.fromkeys(("shrink", "enlarge"), Resample)
-        found = [(name, value, kind) for name, kind in choices.items() for value in getattr(self, name)]
-        found.append(("middle", self.middle or "none", Attention))
-        found.append(("time_norm", self.time_norm, TimeNorm))
-        for name, value, kind in found:
-            if value not in get_args(kind):
-                raise ValueError(f"U-Net {name} must be of {', '.join(get_args(kind))}, not {value!r}")
-        if self.side % 2 ** (len(self.widths) - 1):
-            raise ValueError(f"U-Net side must be divisible by {2 ** (len(self.widths) - 1)}, not {self.side}")
+                raise ValueError(f"U-Net {name} must have {levels} values, one for each level, not {found}")
+        check_multiple("U-Net side", self.side, 2 ** (levels - 1))
         for index, (width, heads) in enumerate(zip(self.widths, self.heads, strict=True)):
-            if width % self.groups:
-                raise ValueError(f"U-Net widths must be multiples of groups ({self.groups}), not {width}")
-            if self._attends(index) and width % heads:
-                raise ValueError(f"U-Net heads must divide the width {width}, not be {heads}")
-        if self.middle_groups and self.widths[-1] % self.middle_groups:
-            raise ValueError(
-                f"U-Net middle_groups must divide the width {self.widths[-1]}, not be {self.middle_groups}"
-            )
-        if self.widths[0] % 2:
-            raise ValueError(f"U-Net widths[0] must be even, for the encoding of time, not {self.widths[0]}")
-        for name in ("activation", "outer_activation"):
-            if getattr(self, name) not in ACTIVATIONS:
-                raise ValueError(f"U-Net {name} must be one of {', '.join(ACTIVATIONS)}, not {getattr(self, name)!r}")
-        if self.text:
-            check_counts("U-Net with text", {"text_width": self.text_width, "tokens": self.tokens})
+            check_multiple("U-Net widths", width, self.groups, "groups")
+            if self._attends(index):
+                check_multiple("U-Net widths", width, heads, "heads")
+        check_multiple("U-Net widths", self.widths[-1], self.middle_groups or 1, "middle_groups")
+        check_multiple("U-Net widths[0]", self.widths[0], 2)
+        if self.text and not self.text_width * self.tokens:
+            given = f"{self.text_width} and {self.tokens}"
+            raise ValueError(f"U-Net text_width and tokens must be positive where it takes text, not {given}")
 
     def _attends(self, level: int) -> bool:
         here = {self.down[level], self.up[-1 - level]}

@@ -167,12 +167,12 @@ def test_bad_graph():
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"groups": 0}, "U-Net groups must be a positive integer, not 0"),
+        ({"groups": 0}, "U-Net groups must be at least 1, not 0"),
         ({"widths": ()}, "U-Net widths must name at least one level, not ()"),
         ({"attention": (True,)}, "U-Net attention must have 3 flags, not 1"),
-        ({"widths": (32, 60, 64)}, "U-Net widths must be positive multiples of groups (8), not 60"),
-        ({"side": 18}, "U-Net side must be divisible by 4, not 18"),
-        ({"encoding": 33}, "U-Net encoding must be even, not 33"),
+        ({"widths": (32, 60, 64)}, "U-Net widths must be a multiple of groups 8, not 60"),
+        ({"side": 18}, "U-Net side must be a multiple of 4, not 18"),
+        ({"encoding": 33}, "U-Net encoding must be a multiple of 2, not 33"),
     ],
 )
 def test_bad_config(change, message):

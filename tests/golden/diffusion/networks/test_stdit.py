@@ -178,11 +178,11 @@ def test_positions_in_time_enter_the_first_block_only(case):
     "change, message",
     [
         ({"form": "v1"}, r"STDiT form must be joint or alternating, not 'v1'"),
-        ({"depth": 0}, r"STDiT depth must be a positive integer, not 0"),
-        ({"width": 7}, r"STDiT width must be a multiple of patch \(2\), not 7"),
-        ({"channels": 18}, r"STDiT channels must be a multiple of 4, for the table of positions, not 18"),
-        ({"heads": 3}, r"STDiT heads must divide half of the channels 16, not be 3"),
-        ({"time_scale": 0.0}, r"STDiT time_scale must be positive, not 0\.0"),
+        ({"depth": 0}, r"STDiT depth must be at least 1, not 0"),
+        ({"width": 7}, r"STDiT width must be a multiple of patch 2, not 7"),
+        ({"channels": 18}, r"STDiT channels must be a multiple of 4, not 18"),
+        ({"heads": 3}, r"STDiT channels must be a multiple of twice heads, 6, not 16"),
+        ({"time_scale": 0.0}, r"STDiT time_scale must be above 0, not 0\.0"),
     ],
 )
 def test_rules(change, message):
