@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from golden.diffusion import zoo
+from golden.diffusion.sampling import Sampling
 from golden.diffusion.zoo import Recording
 from golden.parameters import Parameters
 from golden.units import delta_compressor as packing
@@ -68,7 +69,7 @@ def recording(layer: str | None, first: int, last: int) -> Recording:
     shipped = zoo.recorded()
     if layer is None or layer == shipped.layer:
         return shipped
-    found = zoo.capture(zoo.load("unet"), layer, [3], steps=_TOTAL, first=first - 1, last=last, half=True)
+    found = zoo.capture(Sampling(zoo.load("unet"), [3], _TOTAL), layer, first=first - 1, last=last, half=True)
     if found.kind != "convolution":
         raise ValueError(f"Layer must be a convolution, not the {found.kind} {layer!r}")
     return found

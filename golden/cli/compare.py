@@ -2,8 +2,7 @@
 
 import contextlib
 import itertools
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,169 +13,22 @@ from golden.cli import options
 from golden.cli.stats import measured
 from golden.cli.subject import subject
 from golden.common import console, files
-from golden.diffusion import zoo
 from golden.diffusion.cost import traffic
 from golden.diffusion.cost.areas import read as read_areas
+from golden.diffusion.differential.compare import Track, compare
 from golden.diffusion.differential.method import Method
-from golden.diffusion.differential.profile import calibrate
-from golden.diffusion.differential.reuse import cached_run
-from golden.diffusion.differential.run import Run, run
 from golden.diffusion.networks.graph import Network
-from golden.diffusion.sampling import Conditioning, Given, Process, Sampler, Step, condition, deepcache
-from golden.diffusion.zoo import quality
+from golden.diffusion.sampling import Sampling
 
-__all__ = ["command", "price", "rows"]
-
-Track = Callable[[Iterable[Step]], Iterable[Step]]
+__all__ = ["command", "price"]
 
 METHODS = "paper,closed-int3,closed-int4,raw-int8,raw-int8-tensor"
 
 
-def rows(
-    network: Network,
-    methods: Mapping[str, Method],
-    given: Given,
-    steps: int,
-    *,
-    seed: int = 0,
-    sampler: Process | None = None,
-    guidance: float | None = None,
-    exact: bool = False,
-    caching: Mapping[str, Any] | None = None,
-    track: Callable[[str], Track] = lambda name: iter,
-) -> list[dict[str, Any]]:
-    """Compare methods with dense sampling.
-
-    Parameters
-    ----------
-    network, given, steps, seed, sampler, guidance :
-        As for `golden.diffusion.differential.run.run`.
-    methods : mapping of str to Method
-        What to compare, by name.
-    exact : bool
-        Whether methods give the machine's bits; dense stays binary32.
-    caching : mapping, optional
-        Arguments ``cached`` and ``branch`` of `differential.reuse.cached_run`, for methods, ``dense`` among
-        them; what they are compared with stays without DeepCache.
-    track : callable
-        Gives the progress bar of a sampling for its name.
-
-    Returns
-    -------
-    list of dict
-        For each method ``method``, ``network``, ``steps``, ``images``; of the PSNR of each image (dB) the mean
-        ``psnr_mean`` and the least ``psnr_min``, and its ``peak``: 2 of images, from -1 to 1, or the range of the dense
-        result, where the sampler does not clip; ``ssim_mean``; the share ``agreement`` in which the classifier finds
-        the digit that it finds in the dense image, and ``found``, that which was asked for; ``frechet``, the distance
-        of its features to those of the real digits; ``drift``, the mean PSNR of the samples after each step;
-        ``seconds`` and their ratio ``time_ratio`` to those of the dense sampling; with `caching` also ``cached``, how
-        many steps are whole, and ``multiplications``, the share of them that is left. None stands for a PSNR without
-        limit, for the distance of fewer than 16 images, and for what is not defined: SSIM of other than clipped images
-        of at least 7 x 7 pixels, what the classifier says of other than the digits of the zoo.
-    """
-    given, sampler = condition(network, given), sampler or Sampler()
-    kept = {}
-    if caching is not None:
-        kept = {"cached": len(caching["cached"]), "multiplications": deepcache.share(network, steps, **caching)}
-    how = {"seed": seed, "sampler": sampler, "guidance": guidance}
-    # once for all; and what the first run pays for memory, no method does
-    calibrate(network, steps, given=given, sampler=sampler, guidance=guidance)
-    dense, dense_seconds = _timed(network, Method(flow="dense"), given, steps, how, track("dense"))
-    images = dense.images
-    peak = 2.0 if sampler.clip else float(np.ptp(images))
-    similar = sampler.clip and images.ndim == 4 and min(images.shape[2:]) >= 7
-    judged = _judged(network, given, images)
-    found = []
-    for name, method in methods.items():
-        own, seconds = _timed(network, method, given, steps, how | {"exact": exact}, track(name), caching)
-        psnr = quality.psnr(own.images, images, peak)
-        found.append(
-            {
-                "method": name,
-                "network": network.name,
-                "steps": steps,
-                "images": given.count,
-                "psnr_mean": _finite(psnr.mean()),
-                "psnr_min": _finite(psnr.min()),
-                "peak": peak,
-                "ssim_mean": float(quality.ssim(own.images, images).mean()) if similar else None,
-                **judged(own.images),
-                "drift": [
-                    _finite(quality.psnr(*pair, peak).mean())
-                    for pair in zip(own.trajectory, dense.trajectory, strict=True)
-                ],
-                "seconds": round(seconds, 3),
-                "time_ratio": round(seconds / dense_seconds, 3),
-                **kept,
-            }
-        )
-    return found
-
-
-def _judged(
-    network: Network, given: Conditioning, images: np.ndarray
-) -> Callable[[np.ndarray], dict[str, float | None]]:
-    """What the classifier says of the images of a method, beside those of the dense sampling."""
-    if network.name not in zoo.DRAWS:
-        return lambda own: dict.fromkeys(("agreement", "found", "frechet"))
-    seen, real = zoo.classify(images), zoo.digits()
-
-    def judge(own: np.ndarray) -> dict[str, float | None]:
-        digits = zoo.classify(own)
-        return {
-            "agreement": quality.agreement(digits, seen),
-            "found": quality.agreement(digits, given.values["label"]),
-            "frechet": quality.frechet(zoo.statistics(own), real) if len(own) >= quality.FEWEST else None,
-        }
-
-    return judge
-
-
-def _timed(
-    network: Network,
-    method: Method,
-    given: Given,
-    steps: int,
-    how: dict[str, Any],
-    track: Track,
-    caching: Mapping[str, Any] | None = None,
-) -> tuple[Run, float]:
-    start = time.perf_counter()
-    if caching is None:
-        result = run(network, method, given, steps, **how, track=track)
-    else:
-        result = cached_run(network, method, given, steps, **how, **caching, track=track)
-    return result, time.perf_counter() - start
-
-
-def _finite(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
-
-
-def price(
-    network: Network,
-    method: Method,
-    name: str,
-    steps: int,
-    report: Sequence[Mapping[str, Any]] = (),
-    *,
-    given: Given = (3,),
-    **how: Any,
-) -> dict[str, Any]:
-    """`golden.diffusion.cost.traffic.price`, measured on a sampling of one image.
-
-    Parameters
-    ----------
-    network, method, name, steps, given :
-        What is run, as in `rows`.
-    report : sequence of mapping
-        Areas.
-    how :
-        Sampler and guidance, as in `rows`.
-    """
-    dense = method.flow == "dense"
-    notes = None if dense else measured(network, name, method, given, steps, **how)
-    return traffic.price(network, method, notes, report)
+def price(sampling: Sampling, method: Method, name: str, report: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
+    """`golden.diffusion.cost.traffic.price` of a method and its name, measured on a sampling."""
+    notes = None if method.flow == "dense" else measured(sampling, name, method)
+    return traffic.price(sampling.network, method, notes, report)
 
 
 def draw_prices(found: Sequence[Mapping[str, Any]], path: Path) -> None:
@@ -260,7 +112,7 @@ def command(
     conditioning: Path | None,
     guidance: float | None,
     sampler: str | None,
-    cache: options.Cache | None,
+    cache: options.Caching | None,
     exact: bool,
     plot: Path | None,
     pareto: Path | None,
@@ -270,27 +122,26 @@ def command(
     """Compare methods with dense sampling of the same seed: PSNR, SSIM, classifier, drift and time."""
     methods = options.methods(method, exact=exact)
     subjects = [subject(name, conditioning, sampler) for name in options.each(network, "Networks")]
-    asked = [one.conditioning(count, labels, guidance) for one in subjects]
     if cache is not None and (pareto is not None or areas is not None):
         raise ValueError("--cache must be left out with --pareto and --areas, which know no cache steps")
-    caches = [None if cache is None else cache.options(one.network, steps) for one in subjects]
+    samplings = [one.sampling(count, steps, labels, guidance=guidance, seed=seed, cache=cache) for one in subjects]
     options.writable(plot)
     options.writable(pareto)
     if plot is not None and plot == pareto:
         raise ValueError(f"Pictures must be two files, not {str(plot)!r} twice")
     report = read_areas(areas)
     found = []
-    for one, given, caching in zip(subjects, asked, caches, strict=True):
-        model, how = one.network, {"sampler": one.sampler, "guidance": guidance}
+    for one, sampling in zip(subjects, samplings, strict=True):
+        model = one.network
 
         def track(name: str, model: Network = model) -> Track:
             return lambda run: console.progress(run, f"{model.name}, {name}", total=steps)
 
-        found += rows(model, methods, given, steps, seed=seed, exact=exact, caching=caching, track=track, **how)
+        found += compare(sampling, methods, exact=exact, track=track)
         if pareto is not None or areas is not None:
-            single = (3,) if one.digits else given[:1]
+            single = sampling.of([3] if one.digits else sampling.given[:1], seed=0)
             for row in (row for row in found if row["network"] == model.name):
-                row.update(price(model, methods[row["method"]], row["method"], steps, report, given=single, **how))
+                row.update(price(single, methods[row["method"]], row["method"], report))
     samplers = " and ".join(dict.fromkeys(one.title for one in subjects))
     title = (
         f"{count} images, {steps} {samplers} steps, seed {seed}; PSNR in dB against dense, mean and least of the images"

@@ -14,6 +14,7 @@ from golden.diffusion import zoo
 from golden.diffusion.differential.allocation import STEPS, dealt, measure_gains
 from golden.diffusion.differential.method import Method
 from golden.diffusion.differential.profile import calibrate
+from golden.diffusion.sampling import Sampling
 
 __all__ = ["command"]
 
@@ -54,13 +55,10 @@ def command(
         raise ValueError(f"Method must be a closed loop with output_bits above 0, not {method!r}")
     options.writable(out, ".json")
     one = subject(network, conditioning, sampler)
-    given = one.conditioning(count, labels, guidance)
+    sampling = one.sampling(count, steps, labels, guidance=guidance)
     model = one.network
-    asked = {"given": given, "sampler": one.sampler, "guidance": guidance}
-    gains = measure_gains(
-        model, steps=steps, images=count, **asked, track=lambda names: console.progress(names, f"Gains of {model.name}")
-    )
-    profile = calibrate(model, steps, images=count, **asked)
+    gains = measure_gains(sampling, images=count, track=lambda names: console.progress(names, f"Gains of {model.name}"))
+    profile = calibrate(sampling, images=count)
     bits = dealt(model, dataclasses.replace(profile, gains=gains), how.output_bits)
     shapes = model.shapes()
     rows = [
@@ -86,7 +84,9 @@ def _ship() -> None:
     networks = {}
     for name in zoo.DRAWS:
         model = zoo.load(name)
-        found = measure_gains(model, track=lambda names, name=name: console.progress(names, f"Gains of {name}"))
+        found = measure_gains(
+            Sampling(model, [0], STEPS), track=lambda names, name=name: console.progress(names, f"Gains of {name}")
+        )
         networks[name] = {
             "digest": zoo.digest(model),
             "gains": {layer: float(f"{gain:.4g}") for layer, gain in found.items()},

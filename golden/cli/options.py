@@ -15,7 +15,6 @@ import numpy as np
 from golden.common import files
 from golden.diffusion.differential.exact import check_exact
 from golden.diffusion.differential.method import Method
-from golden.diffusion.networks.graph import Network
 from golden.diffusion.sampling import deepcache
 
 
@@ -97,7 +96,7 @@ def picture(name: str, default: str, help: str) -> Callable[..., Any]:
 
 
 @dataclasses.dataclass(frozen=True)
-class Cache:
+class Caching:
     """What ``--cache`` and the options behind it say: DeepCache, and which steps run the whole network.
 
     Members
@@ -115,16 +114,15 @@ class Cache:
     power: float | None = None
     branch: int | str = 0
 
-    def options(self, network: Network, steps: int) -> dict[str, Any]:
-        """Arguments `cached` and `branch` of a sampling of so many steps.
+    def of(self, steps: int) -> deepcache.Cache:
+        """Cache steps of a sampling of so many steps.
 
         Raises
         ------
-        ValueError
-            If there are no such cache steps, or the network has no such branch.
+        TypeError, ValueError
+            If there are none such.
         """
-        deepcache.value(network, self.branch)
-        return {"cached": deepcache.planned(steps, self.interval, self.centre, self.power), "branch": self.branch}
+        return deepcache.Cache(deepcache.planned(steps, self.interval, self.centre, self.power), self.branch)
 
 
 def branch(text: str) -> int | str:
@@ -143,7 +141,7 @@ def caching(command: Callable[..., Any]) -> Callable[..., Any]:
                 if value is not None:
                     raise ValueError(f"--cache must be given with --{name}, not left out")
             return command(cache=None, **given)
-        return command(cache=Cache(interval, cache_centre, cache_power, branch(kept or "0")), **given)
+        return command(cache=Caching(interval, cache_centre, cache_power, branch(kept or "0")), **given)
 
     for option in (
         click.option("--branch", help="What is reused: branch by its number, or any layer.  [default: 0]"),

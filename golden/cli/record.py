@@ -51,18 +51,13 @@ def capture(
     if not match:
         raise ValueError(f"Steps must be a half-open range A:B, not {steps!r}")
     first, last = map(int, match.groups())
-    given = one.conditioning(count, labels, guidance)
+    sampling = one.sampling(count, total, labels, guidance=guidance, seed=seed)
     options.writable(out, ".npz")
     recording = zoo.capture(
-        one.network,
+        sampling,
         layer,
-        given,
-        steps=total,
         first=first,
         last=last,
-        seed=seed,
-        sampler=one.sampler,
-        guidance=guidance,
         half=half,
         track=lambda run: console.progress(run, "Sampling", total=last),
     )

@@ -3,7 +3,6 @@
 import contextlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import click
 import numpy as np
@@ -12,57 +11,12 @@ from golden.cli import options
 from golden.cli.subject import subject
 from golden.common import console, files
 from golden.diffusion import zoo
-from golden.diffusion.differential.method import Method
-from golden.diffusion.differential.profile import calibrate
-from golden.diffusion.differential.reuse import cached_denoiser
-from golden.diffusion.differential.run import executor
-from golden.diffusion.networks.graph import Network
-from golden.diffusion.sampling import Conditioning, Denoiser, Process, deepcache
-from golden.diffusion.sampling import sample as draw
+from golden.diffusion.differential.run import prepared
 from golden.diffusion.zoo.pictures import grid, visible, write_png
 
 __all__ = ["command"]
 
 _BATCH = 25
-
-
-def denoiser(
-    method: Method,
-    steps: int,
-    sampler: Process | None = None,
-    *,
-    exact: bool = False,
-    caching: Mapping[str, Any] | None = None,
-) -> Any:
-    """What `golden.diffusion.sampling.sample` makes its denoisers by: every batch gets an executor of its own.
-
-    Ranges are those of another sampling by the same sampler, with the same guidance and, with DeepCache, the same cache
-    steps: `caching` are the arguments ``cached`` and ``branch`` of `golden.diffusion.sampling.deepcache.sample`.
-    """
-
-    def make(network: Network, given: Conditioning, *, guidance: float | None, executor: Any) -> Denoiser:
-        if caching is not None:
-            options = {"sampler": sampler, "guidance": guidance, "exact": exact, **caching}
-            return cached_denoiser(network, method, given, steps, **options)
-        how = _executor(network, method, steps, given, sampler, guidance, exact)
-        return Denoiser(network, given, guidance=guidance, executor=how)
-
-    return make
-
-
-def _executor(
-    network: Network,
-    method: Method,
-    steps: int,
-    given: Conditioning,
-    sampler: Process | None,
-    guidance: float | None,
-    exact: bool,
-) -> Any:
-    profile = None
-    if method.flow != "dense":
-        profile = calibrate(network, steps, given=given, sampler=sampler, guidance=guidance)
-    return executor(network, method, profile, exact=exact)
 
 
 @click.command("sample")
@@ -91,34 +45,27 @@ def command(
     sampler: str | None,
     out: Path | None,
     plot: Path | None,
-    cache: options.Cache | None,
+    cache: options.Caching | None,
     as_json: bool,
 ) -> None:
     """Draw images and write them as a grid, ten in a row, the methods below each other; a video takes a row."""
     methods = options.methods(method, exact=exact)
     one = subject(network, conditioning, sampler)
-    given = one.conditioning(count, labels, guidance)
+    sampling = one.sampling(count, steps, labels, guidance=guidance, seed=seed, cache=cache)
     if out is None and plot is None:
         out = Path("samples.png")
     if out is not None and out == plot:
         raise ValueError(f"Pictures must be two files, not {str(out)!r} twice")
     options.writable(out)
     options.writable(plot)
-    caching = None if cache is None else cache.options(one.network, steps)
     total = steps * -(-count // _BATCH)
     found = {}
     for name, method in methods.items():
         title = "Sampling" if len(methods) == 1 else f"Sampling, {name}"
-        found[name] = draw(
-            one.network,
-            given,
-            steps,
-            seed,
+        found[name] = sampling.images(
+            prepared(sampling, method, exact=exact),
             batch=_BATCH,
             track=lambda run, title=title: console.progress(run, title, total=total),
-            sampler=one.sampler,
-            guidance=guidance,
-            denoiser=denoiser(method, steps, one.sampler, exact=exact, caching=caching),
         )
     shown, columns, note = visible(np.concatenate(list(found.values())))
     sheets = {name: grid(part, columns) for name, part in zip(found, np.split(shown, len(found)), strict=True)}
@@ -131,10 +78,11 @@ def command(
             _draw(sheets, f"{network}, {steps} {one.title} steps, seed {seed}", plot)
     judge = zoo.load("classifier") if one.digits else None
     right = {
-        name: None if judge is None else int((zoo.classify(images, judge) == given.values["label"]).sum())
+        name: None if judge is None else int((zoo.classify(images, judge) == sampling.given.values["label"]).sum())
         for name, images in found.items()
     }
-    share = None if caching is None else deepcache.share(one.network, steps, **caching)
+    kept = sampling.cache
+    share = None if kept is None else kept.share(one.network, steps)
     if as_json:
         rows = [
             {
@@ -145,7 +93,7 @@ def command(
                 "seed": seed,
                 "images": count,
                 "found": None if right[name] is None else right[name] / count,
-                "cached": None if caching is None else list(caching["cached"]),
+                "cached": None if kept is None else list(kept.whole),
                 "multiplications": share,
                 "file": None if out is None else str(out),
                 "plot": None if plot is None else str(plot),
@@ -158,8 +106,8 @@ def command(
     where = " and ".join(str(path) for path in (out, plot) if path is not None)
     for name in found:
         told = [f"{count} images in {steps} steps", *filter(None, (note, one.note))]
-        if caching is not None:
-            told.append(f"{len(caching['cached'])} whole ones, {share:.3f} of the multiplications")
+        if kept is not None:
+            told.append(f"{len(kept.whole)} whole ones, {share:.3f} of the multiplications")
         if right[name] is not None:
             told.append(f"the classifier finds the asked digit in {right[name]} of them")
         click.echo(f"{where if len(found) == 1 else f'{where}, {name}'}: {'; '.join(told)}")

@@ -1,5 +1,6 @@
 """``golden stats``: what the digits are like that a method sends, and what they cost on the link."""
 
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,38 +12,17 @@ from golden.cli.subject import subject
 from golden.common import console
 from golden.diffusion.differential.measure import Measure, Row
 from golden.diffusion.differential.method import Method
-from golden.diffusion.differential.reuse import cached_run
 from golden.diffusion.differential.run import run
 from golden.diffusion.networks.graph import Network
-from golden.diffusion.sampling import Given, Process
+from golden.diffusion.sampling import Sampling
 
 __all__ = ["command", "measured", "rows"]
 
 SIDES = ("inputs", "outputs")
 
 
-def measured(
-    network: Network,
-    name: str,
-    method: Method,
-    given: Given,
-    steps: int,
-    *,
-    seed: int = 0,
-    sampler: Process | None = None,
-    guidance: float | None = None,
-    caching: Mapping[str, Any] | None = None,
-) -> Measure:
-    """Notes of a sampling under a method, with a progress bar.
-
-    Parameters
-    ----------
-    network, method, given, steps, seed, sampler, guidance :
-        As for `golden.diffusion.differential.run.run`.
-    name : str
-        Of the method.
-    caching : mapping, optional
-        Arguments ``cached`` and ``branch`` of `differential.reuse.cached_run`; without them DeepCache is off.
+def measured(sampling: Sampling, name: str, method: Method) -> Measure:
+    """Notes of a sampling under a method of this name, with a progress bar.
 
     Raises
     ------
@@ -51,12 +31,9 @@ def measured(
     """
     if method.flow == "dense":
         raise ValueError(f"Method must send digits to be measured, not {name!r}, which is dense")
-    title = f"{network.name}, {name}"
-    options = {"seed": seed, "sampler": sampler, "guidance": guidance, "measured": True}
-    options["track"] = lambda taken: console.progress(taken, title, total=steps)
-    if caching is not None:
-        return cached_run(network, method, given, steps, **options, **caching).measure
-    return run(network, method, given, steps, **options).measure
+    title = f"{sampling.network.name}, {name}"
+    track = functools.partial(console.progress, description=title, total=sampling.steps)
+    return run(sampling, method, measured=True, track=track).measure
 
 
 def rows(network: Network, name: str, measure: Measure, by: str = "total") -> list[dict[str, Any]]:
@@ -161,7 +138,7 @@ def command(
     conditioning: Path | None,
     guidance: float | None,
     sampler: str | None,
-    cache: options.Cache | None,
+    cache: options.Caching | None,
     by: str,
     plot: Path | None,
     as_json: bool,
@@ -169,14 +146,13 @@ def command(
     """Show the digits that methods send: zeros, outliers, crowded vectors, flips, entropy, bits of an element."""
     methods = options.methods(method)
     subjects = [subject(name, conditioning, sampler) for name in options.each(network, "Networks")]
-    asked = [one.conditioning(count, labels, guidance) for one in subjects]
-    caches = [None if cache is None else cache.options(one.network, steps) for one in subjects]
+    samplings = [one.sampling(count, steps, labels, guidance=guidance, seed=seed, cache=cache) for one in subjects]
     options.writable(plot)
     found, drawn = [], {}
-    for one, given, caching in zip(subjects, asked, caches, strict=True):
-        model, how = one.network, {"seed": seed, "sampler": one.sampler, "guidance": guidance, "caching": caching}
+    for sampling in samplings:
+        model = sampling.network
         for name, method in methods.items():
-            notes = measured(model, name, method, given, steps, **how)
+            notes = measured(sampling, name, method)
             found += rows(model, name, notes, by)
             drawn[name if len(subjects) == 1 else f"{model.name}, {name}"] = rows(model, name, notes, "step")
     title = f"{network}, {count} images, {steps} steps: shares of digits of pass 0, vectors, elements, groups; bits"

@@ -11,7 +11,7 @@ import numpy as np
 from golden.cli import options
 from golden.common import console, names
 from golden.diffusion import zoo
-from golden.diffusion.differential import reuse
+from golden.diffusion.differential import streams
 from golden.diffusion.differential.method import Method
 from golden.diffusion.networks.graph import Network
 from golden.diffusion.sampling.streaming import SimilarityFilter
@@ -42,7 +42,7 @@ def rows(
     video: np.ndarray,
     other: np.ndarray,
     label: int,
-    timesteps: Sequence[int] = reuse.TIMESTEPS,
+    timesteps: Sequence[int] = streams.TIMESTEPS,
     **given: Any,
 ) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
     """Figures of a video by methods, and its images.
@@ -75,21 +75,21 @@ def rows(
     ValueError
         If the video is too short to fill the stream and calibrate it.
     """
-    plain = reuse.stream(network, label, timesteps, **given)
+    plain = streams.stream(network, label, timesteps, **given)
     if len(video) <= plain.items:
         raise ValueError(f"Frames must be more than the {plain.items} items of the stream, not {len(video)}")
-    cached = reuse.pushed(plain, video)
+    cached = streams.pushed(plain, video)
     whole = cached if given.get("interval", 1) == 1 else None
     if whole is None:
-        whole = reuse.pushed(reuse.stream(network, label, timesteps, **given | {"interval": 1}), video)
+        whole = streams.pushed(streams.stream(network, label, timesteps, **given | {"interval": 1}), video)
     profile = None
     if any(how.flow != "dense" for how in methods.values()):
-        profile = reuse.calibrate_stream(network, other, label=OTHERS["digit"], timesteps=timesteps, **given)
+        profile = streams.calibrate_stream(network, other, label=OTHERS["digit"], timesteps=timesteps, **given)
     found, images = [], {"dense": whole}
     for name, how in console.progress(methods.items(), f"Streams on {network.name}", total=len(methods)):
         figures, own = None, cached
         if how.flow != "dense":
-            figures = reuse.streamed(network, how, video, label, profile, timesteps, **given)
+            figures = streams.streamed(network, how, video, label, profile, timesteps, **given)
             own = figures.images
         sent = figures if plain.calls > plain.items else None
         away = psnr(own, whole)
@@ -129,7 +129,7 @@ def rows(
 @click.option("--frames", default=12, show_default=True, type=click.IntRange(2, 1000), help="Frames of a video.")
 @click.option(
     "--timesteps",
-    default=",".join(map(str, reuse.TIMESTEPS)),
+    default=",".join(map(str, streams.TIMESTEPS)),
     show_default=True,
     help="Noise level of each slot, falling, comma separated.",
 )
@@ -218,7 +218,7 @@ def command(
         )
     ]
     for model, _, given in chosen:
-        items = reuse.stream(model, digit, levels, **given).items  # refuses what does not fit before any work
+        items = streams.stream(model, digit, levels, **given).items  # refuses what does not fit before any work
         if frames <= items:
             raise ValueError(f"Frames must be more than the {items} items of the stream, not {frames}")
     options.writable(plot)

@@ -11,7 +11,7 @@ from golden.cli import options
 from golden.common import names
 from golden.diffusion import zoo
 from golden.diffusion.networks.graph import Network
-from golden.diffusion.sampling import Conditioning, Process, Sampler, condition
+from golden.diffusion.sampling import Conditioning, Process, Sampler, Sampling, condition
 from golden.diffusion.sampling.conditioning import NULL, check_names, needed
 from golden.diffusion.zoo import importer, scheduler
 
@@ -80,6 +80,27 @@ class Subject:
         if guidance is not None:
             found.doubled(network)
         return found
+
+    def sampling(
+        self,
+        count: int,
+        steps: int,
+        labels: str | None = None,
+        *,
+        guidance: float | None = None,
+        seed: int = 0,
+        cache: options.Caching | None = None,
+    ) -> Sampling:
+        """Sampling of `count` images; conditioning as of `conditioning`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If something is missing or does not fit.
+        """
+        given = self.conditioning(count, labels, guidance)
+        kept = None if cache is None else cache.of(steps)
+        return Sampling(self.network, given, steps, process=self.sampler, guidance=guidance, seed=seed, cache=kept)
 
     def _repeated(self, name: str, value: np.ndarray, count: int) -> np.ndarray:
         """Items in order, as often as needed; a single one may come without its axis, and stays alone if it is null."""

@@ -11,13 +11,11 @@ import click
 import numpy as np
 
 from golden.cli import options
+from golden.cli.subject import subject
 from golden.common import console, names
-from golden.diffusion import zoo
 from golden.diffusion.cost import ranking
 from golden.diffusion.cost.areas import read as read_areas
 from golden.diffusion.differential.sweep import sweep, variants
-from golden.diffusion.sampling import Schedule
-from golden.diffusion.sampling.conditioning import needed
 
 __all__ = ["command"]
 
@@ -71,18 +69,15 @@ def command(
         rows = [row for row in _earlier(earlier) if row["variant"] in chosen or variant == "*"]
         _show(rows, rank, plot, as_json)
         return
-    models = {name: zoo.load(name) for name in options.each(network, "Networks")}
-    for model in models.values():
-        needed(model)
-    Schedule().spaced(steps)
+    samplings = [subject(name).sampling(count, steps, seed=seed) for name in options.each(network, "Networks")]
     options.writable(out, ".jsonl", append=True)
     found: list[dict[str, Any]] = []
-    for name, model in models.items():
+    for sampling in samplings:
 
-        def track(variants: Sequence[str], name: str = name) -> Iterator[str]:
+        def track(variants: Sequence[str], name: str = sampling.network.name) -> Iterator[str]:
             return iter(console.progress(variants, f"Variants on {name}"))
 
-        for row in sweep(model, steps, chosen, images=count, seed=seed, areas=report, track=track):
+        for row in sweep(sampling, chosen, areas=report, track=track):
             found.append(row)
             if out is not None:
                 with open(out, "a", encoding="utf-8") as file:

@@ -20,7 +20,7 @@ from golden.diffusion.cost.rates import Rates
 from golden.diffusion.differential.method import Method
 from golden.diffusion.networks import published
 from golden.diffusion.networks.graph import Network
-from golden.diffusion.sampling import Schedule
+from golden.diffusion.sampling import Sampling, Schedule
 from golden.parameters import DEFAULT_PRESET, PRESETS, Parameters
 
 __all__ = ["command", "flows", "published_rows"]
@@ -173,7 +173,7 @@ def _rates(
             mean = sum(own.values()) / len(own) if own else 1.0
             found[network.name] = Rates(**{"passes": mean, **given}, by_passes=own, source="given")
         return found
-    notes = measured(zoo.load(kindred), name, method, np.array([3]), steps)
+    notes = measured(Sampling(zoo.load(kindred), [3], steps), name, method)
     source = f"measured on {kindred}, {steps} steps" + (", but those given" if given else "")
     tables = {"input_bits": "by_input", "output_bits": "by_output", "passes": "by_passes"}
     changes = {**given, **{tables[field]: {} for field in given if field in tables}}

@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import numpy as np
 
 from golden.diffusion.differential.method import Method
-from golden.diffusion.differential.profile import Profile, calibrate, example
+from golden.diffusion.differential.profile import Profile, calibrate
 from golden.diffusion.layers import Layer
-from golden.diffusion.networks.graph import Network, StatefulExecutor, dense, main_values
-from golden.diffusion.sampling import Denoiser, Given, Process, Sampler, noise
+from golden.diffusion.networks.graph import Executor, Network, StatefulExecutor, dense, main_values
+from golden.diffusion.sampling import Sampling
 
 __all__ = ["STEPS", "dealt", "measure_gains", "output_bits", "output_floors"]
 
@@ -51,45 +51,27 @@ def _products(network: Network) -> list[str]:
 
 
 def measure_gains(
-    network: Network,
-    *,
-    steps: int = STEPS,
-    images: int = 4,
-    given: Given | None = None,
-    sampler: Process | None = None,
-    guidance: float | None = None,
-    track: Callable[[list[str]], Iterable[str]] = iter,
+    sampling: Sampling, *, images: int = 4, track: Callable[[list[str]], Iterable[str]] = iter
 ) -> dict[str, float]:
     """Gain of every product on the way from the first input: one dense sampling for each.
 
     Parameters
     ----------
-    network : Network
-        To be sampled.
-    steps, images : int
-        Of the samplings.
-    given, sampler, guidance
-        As for `golden.diffusion.differential.profile.calibrate`.
+    sampling : Sampling
+        Of the network; `STEPS` are enough.
+    images : int
+        To draw, as for `calibrate`.
     track : callable
         Wraps the iteration over the products, to show progress.
-
-    Raises
-    ------
-    ValueError
-        If conditioning is missing or does not fit.
     """
-    profile = calibrate(network, steps, images=images, given=given, sampler=sampler, guidance=guidance)
-    process = sampler or Sampler()
-    asked = example(network, images, given)
-    start = noise(network, _SEED, asked.count)
+    profile, example = calibrate(sampling, images=images), sampling.example(images, _SEED)
 
-    def images_of(executor: object) -> np.ndarray:
-        denoiser = Denoiser(network, asked, guidance=guidance, executor=executor)
-        return [step.image for step in process.run(denoiser, start, steps, seed=_SEED)][-1].astype(np.float64)
+    def images_of(executor: Executor) -> np.ndarray:
+        return [step.image for step in example.walk(executor)][-1].astype(np.float64)
 
     reference = images_of(dense)
     gains = {}
-    for name in track(_products(network)):
+    for name in track(_products(sampling.network)):
         step = 2.0 ** (profile.magnitude(name) - _STEP)
         gains[name] = float(np.mean((images_of(_Disturbed(name, step)) - reference) ** 2) / (step**2 / 12))
     return gains

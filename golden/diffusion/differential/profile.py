@@ -12,8 +12,7 @@ import numpy as np
 from golden.diffusion import zoo
 from golden.diffusion.layers import Layer
 from golden.diffusion.networks.graph import Network, StatefulExecutor, main_values
-from golden.diffusion.sampling import Conditioning, Denoiser, Given, Process, Sampler, condition, noise
-from golden.diffusion.sampling.conditioning import needed
+from golden.diffusion.sampling import Sampling
 
 __all__ = ["ACTIVATIONS", "NORMS", "Calibration", "Profile", "calibrate", "main_values"]
 
@@ -185,55 +184,22 @@ class Calibration(StatefulExecutor):
 
 
 @functools.lru_cache(maxsize=32)
-def _profile(
-    network: Network, steps: int, seed: int, given: Conditioning, sampler: Process, guidance: float | None
-) -> Profile:
-    executor = Calibration(network)
-    denoiser = Denoiser(network, given, guidance=guidance, executor=executor)
-    for _ in sampler.run(denoiser, noise(network, seed, given.count), steps, seed=seed):
+def _calibrated(sampling: Sampling) -> Profile:
+    calibration = Calibration(sampling.network)
+    for _ in sampling.walk(calibration):
         pass
-    return executor.profile(steps)
+    return calibration.profile(sampling.steps)
 
 
-def calibrate(
-    network: Network,
-    steps: int,
-    *,
-    images: int = 10,
-    seed: int = 1_000_003,
-    given: Given | None = None,
-    sampler: Process | None = None,
-    guidance: float | None = None,
-) -> Profile:
-    """Profile of a network over a sampling; kept for the next call.
+def calibrate(sampling: Sampling, *, images: int = 4, seed: int = 1_000_003) -> Profile:
+    """Profile of a network from a dense sampling like the one to come: process, guidance, cache steps. Kept.
 
     Parameters
     ----------
-    network : Network
-        To be sampled.
-    steps : int
-        Of the sampling.
+    sampling : Sampling
+        To come.
     images, seed : int
-        What is drawn meanwhile, at most: other images than anybody compares, whose seeds are small.
-    given : conditioning, optional
-        As for `sampling.Denoiser`: the first `images` of it are drawn. A network that takes labels alone draws
-        its classes in order whatever is given, and one that takes nothing `images` images.
-    sampler, guidance
-        As for `golden.diffusion.sampling.sample`; those of the sampling to come.
-
-    Raises
-    ------
-    ValueError
-        If conditioning is missing or does not fit.
+        What is drawn meanwhile, at most: other images than anybody compares, whose seeds are small. They are the first
+        of the sampling's conditioning, or classes in order for a network that takes labels alone.
     """
-    return _profile(network, steps, seed, example(network, images, given), sampler or Sampler(), guidance)
-
-
-def example(network: Network, images: int, given: Given | None = None) -> Conditioning:
-    """Conditioning of a sampling to measure: the first of `given`; classes in order for a network of labels alone."""
-    wanted = needed(network)
-    if wanted == ("label",):
-        given = np.arange(images) % network.config["classes"]
-    elif given is None or not wanted:
-        given = images
-    return condition(network, given)[:images]
+    return _calibrated(sampling.example(images, seed))

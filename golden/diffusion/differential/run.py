@@ -13,9 +13,9 @@ from golden.diffusion.differential.method import Method
 from golden.diffusion.differential.open_loop import OpenLoop
 from golden.diffusion.differential.profile import Profile, calibrate
 from golden.diffusion.networks.graph import Executor, Network, dense
-from golden.diffusion.sampling import Denoiser, Given, Process, Sampler, Step, noise
+from golden.diffusion.sampling import Sampling, Step
 
-__all__ = ["Run", "executor", "run", "walk"]
+__all__ = ["Run", "executor", "prepared", "run"]
 
 
 def executor(
@@ -80,28 +80,21 @@ class Run:
 
 
 def run(
-    network: Network,
+    sampling: Sampling,
     method: Method,
-    given: Given,
-    steps: int,
     *,
-    seed: int = 0,
-    sampler: Process | None = None,
-    guidance: float | None = None,
     measured: bool = False,
     exact: bool = False,
     track: Callable[[Iterable[Step]], Iterable[Step]] = iter,
 ) -> Run:
-    """Sample under a method.
+    """Draw all images of a sampling together, under a method.
 
     Parameters
     ----------
-    network, given, steps, sampler, guidance :
-        As for `golden.diffusion.sampling.sample`.
+    sampling : Sampling
+        What to draw.
     method : Method
         How the network is executed.
-    seed : int
-        Of all noise.
     measured : bool
         Whether to take notes; that takes longer than the execution.
     exact : bool
@@ -114,26 +107,15 @@ def run(
     ValueError
         If `exact` is asked of a method or a network that has no exact form.
     """
+    measure = Measure(method.machine) if measured and method.flow != "dense" else None
+    how = prepared(sampling, method, exact=exact, measure=measure)
+    trajectory = [step.image for step in track(sampling.walk(how))]
+    return Run(trajectory[-1], np.stack(trajectory), measure)
+
+
+def prepared(sampling: Sampling, method: Method, *, exact: bool = False, measure: Measure | None = None) -> Executor:
+    """Executor of a method for a sampling, calibrated on others like it; parameters as of `run` and `executor`."""
     if exact:
         check_exact(method)
-    sampler = sampler or Sampler()
-    profile = None
-    if method.flow != "dense":
-        profile = calibrate(network, steps, given=given, sampler=sampler, guidance=guidance)
-    measure = Measure(method.machine) if measured and method.flow != "dense" else None
-    how = executor(network, method, profile, exact=exact, measure=measure)
-    return walk(Denoiser(network, given, guidance=guidance, executor=how), sampler, steps, seed, measure, track)
-
-
-def walk(
-    denoiser: Denoiser,
-    sampler: Process,
-    steps: int,
-    seed: int,
-    measure: Measure | None,
-    track: Callable[[Iterable[Step]], Iterable[Step]],
-) -> Run:
-    """Sample with a denoiser that is ready; parameters as of `run`, `measure` as its executor notes."""
-    start = noise(denoiser.network, seed, denoiser.conditioning.count)
-    trajectory = [step.image for step in track(sampler.run(denoiser, start, steps, seed=seed))]
-    return Run(trajectory[-1], np.stack(trajectory), measure)
+    profile = None if method.flow == "dense" else calibrate(sampling)
+    return executor(sampling.network, method, profile, exact=exact, measure=measure)

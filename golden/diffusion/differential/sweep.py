@@ -7,15 +7,13 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from golden.common import names
 from golden.diffusion.cost import traffic
 from golden.diffusion.cost.rates import Rates
 from golden.diffusion.differential.measure import Row
 from golden.diffusion.differential.method import Method
 from golden.diffusion.differential.run import run
-from golden.diffusion.networks.graph import Network
+from golden.diffusion.sampling import Sampling
 from golden.diffusion.zoo.quality import psnr
 
 __all__ = ["sweep", "variants"]
@@ -82,12 +80,9 @@ def variants() -> dict[str, Method]:
 
 
 def sweep(
-    network: Network,
-    steps: int,
+    sampling: Sampling,
     chosen: Sequence[str],
     *,
-    images: int = 16,
-    seed: int = 0,
     areas: Sequence[Mapping[str, Any]] = (),
     track: Callable[[Sequence[str]], Iterator[str]] = iter,
 ) -> Iterator[dict[str, Any]]:
@@ -95,16 +90,10 @@ def sweep(
 
     Parameters
     ----------
-    network : Network
-        To sample.
-    steps : int
-        Of DDIM.
+    sampling : Sampling
+        What to draw.
     chosen : sequence of str
         Names of `variants`.
-    images : int
-        To draw.
-    seed : int
-        Of the starting noise.
     areas : sequence of mapping
         LUTs of pieces, see `golden.diffusion.cost.areas.read`.
     track : callable
@@ -129,12 +118,12 @@ def sweep(
     unknown = [name for name in chosen if name not in known]
     if unknown:
         raise ValueError(names.unknown("Variant", unknown[0], known))
-    labels = np.arange(images) % network.config["classes"]
-    reference = run(network, Method.named("dense"), labels, steps, seed=seed).images
+    network, steps = sampling.network, sampling.steps
+    reference = run(sampling, Method.named("dense")).images
     for name in track(chosen):
         how = known[name]
-        result = psnr(run(network, how, labels, steps, seed=seed).images, reference)
-        measure = run(network, how, labels[:MEASURED], steps, seed=seed, measured=True).measure
+        result = psnr(run(sampling, how).images, reference)
+        measure = run(sampling.of(sampling.given[:MEASURED]), how, measured=True).measure
         later = range(1, steps)
         inputs, outputs = measure.total(measure.inputs, later), measure.total(measure.outputs, later)
         links = [
@@ -145,7 +134,7 @@ def sweep(
             "variant": name,
             "network": network.name,
             "steps": steps,
-            "images": images,
+            "images": sampling.count,
             "psnr_mean": float(result.mean()),
             "psnr_min": float(result.min()),
             **traffic.price(network, how, measure, areas),

@@ -4,24 +4,26 @@
 """
 
 from golden.diffusion.sampling.conditioning import Conditioning, Given, condition, null_label
+from golden.diffusion.sampling.deepcache import Cache
 from golden.diffusion.sampling.guidance import guided
-from golden.diffusion.sampling.samplers import Denoiser, Process, RectifiedFlow, Sampler, Step, ddim, noise, sample
+from golden.diffusion.sampling.samplers import Process, RectifiedFlow, Sampler, Step, noise
+from golden.diffusion.sampling.sampling import Denoiser, Sampling
 from golden.diffusion.sampling.schedule import STABLE_DIFFUSION, Schedule
 
 __all__ = [
     "STABLE_DIFFUSION",
+    "Cache",
     "Conditioning",
     "Denoiser",
     "Given",
     "Process",
     "RectifiedFlow",
     "Sampler",
+    "Sampling",
     "Schedule",
     "Step",
     "condition",
-    "ddim",
     "guided",
     "noise",
     "null_label",
-    "sample",
 ]

@@ -9,16 +9,13 @@ An executor gets that right if it keeps what each layer read last, by layer. One
 must add up those of the steps between where a layer outside the branch feeds one inside.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from golden.diffusion.networks.graph import Executor, Network, StatefulExecutor, dense, main_values
-from golden.diffusion.sampling.conditioning import Given
+from golden.diffusion.networks.graph import Executor, Network, StatefulExecutor, main_values
 from golden.diffusion.sampling.rules import check_finite, check_integer
-from golden.diffusion.sampling.samplers import Denoiser, Process, Step
-from golden.diffusion.sampling.samplers import sample as _sample
 
 _LARGEST_POWER = 10
 """Far above any that is used; the search of `centred` lowers the power by 0.02 at a time."""
@@ -158,12 +155,46 @@ def macs(network: Network, branch: int | str = 0) -> tuple[int, int]:
     return sum(work[layer.name] for layer in network.evaluated()), left
 
 
-def share(network: Network, steps: int, cached: Iterable[int], branch: int | str = 0) -> float:
-    """Share of the multiply-accumulates of a whole sampling that is left with these cache steps."""
-    check_integer("Steps", steps)
-    count = len(check_cached(cached, steps))
-    full, left = macs(network, branch)
-    return (count * full + (steps - count) * left) / (steps * full)
+@dataclass(frozen=True)
+class Cache:
+    """Which steps of a sampling run the whole network, and what the others reuse.
+
+    Parameters
+    ----------
+    whole : iterable of int
+        Cache steps by their number, step 0 among them; see `planned`.
+    branch : int or str
+        What is kept, see `value`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a step is no integer from 0, or 0 is missing.
+    """
+
+    whole: tuple[int, ...]
+    branch: int | str = 0
+
+    def __post_init__(self) -> None:
+        """Put the steps in order."""
+        object.__setattr__(self, "whole", check_cached(self.whole))
+
+    def check(self, network: Network, steps: int) -> None:
+        """Refuse steps that a sampling does not have, and branches that a network does not have.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If there is one.
+        """
+        check_cached(self.whole, steps)
+        value(network, self.branch)
+
+    def share(self, network: Network, steps: int) -> float:
+        """Share of the multiply-accumulates of a whole sampling that is left."""
+        self.check(network, steps)
+        full, left = macs(network, self.branch)
+        return (len(self.whole) * full + (steps - len(self.whole)) * left) / (steps * full)
 
 
 class Reuse:
@@ -195,96 +226,3 @@ class Reuse:
             return output
         held = executor.held(self._kept) if isinstance(executor, StatefulExecutor) else self._kept
         return self.network(*inputs, executor=executor, given={self.branch: held})
-
-
-class CachedDenoiser(Denoiser):
-    """Denoiser that runs the whole network in cache steps only.
-
-    Parameters
-    ----------
-    network, given, guidance, executor
-        As for `Denoiser`.
-    cached : iterable of int
-        Cache steps by their number; step 0 must be one, and every one a step of the sampling.
-    branch : int or str
-        What is kept, see `value`.
-
-    Raises
-    ------
-    ValueError
-        As `Denoiser`, and if step 0 is no cache step or there is no such branch; in the first step, if there is no
-        such cache step.
-    """
-
-    def __init__(
-        self,
-        network: Network,
-        given: Given,
-        *,
-        cached: Iterable[int],
-        branch: int | str = 0,
-        guidance: float | None = None,
-        executor: Executor = dense,
-    ):
-        super().__init__(network, given, guidance=guidance, executor=executor)
-        self.cached = frozenset(check_cached(cached))
-        self._reuse = Reuse(network, branch)
-
-    def __call__(self, image: np.ndarray, timestep: float, index: int, steps: int) -> np.ndarray:
-        """Predict, see `Denoiser`; in the first step, check the cache steps against their number."""
-        if index == 0:
-            check_cached(self.cached, steps)
-        return super().__call__(image, timestep, index, steps)
-
-    def evaluate(self, index: int, *inputs: np.ndarray) -> np.ndarray:
-        """Call the network, or what is left of it."""
-        return self._reuse(inputs, self.executor, index in self.cached)
-
-
-def sample(
-    network: Network,
-    given: Given,
-    steps: int,
-    seed: int = 0,
-    batch: int = 25,
-    track: Callable[[Iterable[Step]], Iterable[Step]] = iter,
-    *,
-    interval: int = 3,
-    cached: Iterable[int] | None = None,
-    branch: int | str = 0,
-    sampler: Process | None = None,
-    guidance: float | None = None,
-    executor: Executor = dense,
-) -> np.ndarray:
-    """Sample as `golden.diffusion.sampling.sample` does, the deep part of the network in cache steps only.
-
-    Parameters
-    ----------
-    network, given, steps, seed, batch, track, sampler, guidance, executor
-        As for `golden.diffusion.sampling.sample`.
-    interval : int
-        Distance of cache steps, if they are not named.
-    cached : iterable of int
-        Cache steps; the default is `uniform` with `interval`.
-    branch : int or str
-        What is kept, see `value`.
-
-    Returns
-    -------
-    float32 (images, channels, ...)
-        Images in -1..1, latents or videos.
-    """
-    cached = uniform(steps, interval) if cached is None else check_cached(cached, steps)
-    denoiser = partial(CachedDenoiser, cached=cached, branch=branch)
-    return _sample(
-        network,
-        given,
-        steps,
-        seed,
-        batch,
-        track,
-        sampler=sampler,
-        guidance=guidance,
-        executor=executor,
-        denoiser=denoiser,
-    )

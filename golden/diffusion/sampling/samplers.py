@@ -8,10 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from golden.common import names
-from golden.diffusion.networks.graph import Executor, Network, begin_step, dense
-from golden.diffusion.sampling.conditioning import Given, condition
-from golden.diffusion.sampling.guidance import guided
-from golden.diffusion.sampling.rules import check_finite
+from golden.diffusion.networks.graph import Network
 from golden.diffusion.sampling.schedule import Schedule
 
 
@@ -43,68 +40,6 @@ def noise(network: Network, seed: int, count: int) -> np.ndarray:
     shape = next(iter(network.inputs.values()))
     images = [_noise(shape, seed, index) for index in range(count)]
     return np.stack(images) if images else np.empty((0, *shape), np.float32)
-
-
-class Denoiser:
-    """What predicts in each step of a sampling: a network, its conditioning and its executor.
-
-    Parameters
-    ----------
-    network : Network
-        Takes a sample, a timestep and conditioning, and predicts what its sampler says, in as many channels as the
-        sample has, or in twice as many, of which the second half is a variance.
-    given : int, sequence of int, mapping or Conditioning
-        Labels, or other conditioning of each image, see `golden.diffusion.sampling.condition`.
-    guidance : float, optional
-        Scale of classifier-free guidance, see `sampling.guidance`; without it the network is called once for
-        each image.
-    executor : Executor
-        Evaluates the layers.
-
-    Members
-    -------
-    conditioning : Conditioning
-        Of each image.
-    inputs : mapping of str to array
-        Conditioning of each call, whose batch is doubled with guidance.
-
-    Raises
-    ------
-    ValueError
-        If the network cannot be sampled or guided, or its conditioning does not fit.
-    """
-
-    def __init__(
-        self,
-        network: Network,
-        given: Given,
-        *,
-        guidance: float | None = None,
-        executor: Executor = dense,
-    ):
-        if guidance is not None:
-            check_finite("Guidance", guidance)
-        self.network = network
-        self.conditioning = condition(network, given)
-        if not self.conditioning.count:
-            raise ValueError("Conditioning of a sampling must be of at least one image, not of none")
-        self.guidance = guidance
-        self.executor = executor
-        self._channels = check_output(network)
-        called = self.conditioning if guidance is None else self.conditioning.doubled(network)
-        self.inputs = called.values
-
-    def __call__(self, image: np.ndarray, timestep: float, index: int, steps: int) -> np.ndarray:
-        """Predict for the samples of step `index` of `steps`, all at one timestep."""
-        if self.guidance is not None:
-            image = np.concatenate([image, image])
-        begin_step(self.executor, index, steps)
-        predicted = self.evaluate(index, image, np.full(len(image), timestep), *self.inputs.values())
-        return predicted if self.guidance is None else guided(predicted, self.guidance, self._channels)
-
-    def evaluate(self, index: int, *inputs: np.ndarray) -> np.ndarray:
-        """Call the network in step `index`."""
-        return self.network(*inputs, executor=self.executor)
 
 
 def check_output(network: Network) -> int:
@@ -179,7 +114,7 @@ class Process(abc.ABC):
         Parameters
         ----------
         denoiser : callable
-            Predicts, called as ``denoiser(image, timestep, index, steps)``, see `Denoiser`.
+            Predicts, called as ``denoiser(image, timestep, index, steps)``, see `golden.diffusion.sampling.Denoiser`.
         start : float32 (batch, channels, ...)
             Noise of unit variance to start from, see `noise`.
         steps : int
@@ -353,92 +288,3 @@ class RectifiedFlow(Process):
         """Sample at the next level, see `Process.update`; nothing is made of a variance."""
         distance = here - there if self.prediction == "image" else there - here
         return image + np.float32(distance) * predicted
-
-
-def ddim(
-    network: Network,
-    start: np.ndarray,
-    given: Given,
-    steps: int,
-    *,
-    schedule: Schedule | None = None,
-    executor: Executor = dense,
-) -> Iterator[Step]:
-    """Denoise step by step without added noise or guidance: `Sampler` and `Denoiser` with their defaults.
-
-    Parameters
-    ----------
-    network, given, executor
-        As for `Denoiser`.
-    start, steps
-        As for `Process.run`.
-    schedule : Schedule
-        Noise levels; the default is what the zoo was trained on.
-
-    Yields
-    ------
-    Step
-        One for each step.
-
-    Raises
-    ------
-    ValueError
-        At the first step, if the network cannot be sampled, or conditioning or steps do not fit.
-    """
-    sampler = Sampler(schedule or Schedule())
-    yield from sampler.run(Denoiser(network, given, executor=executor), start, steps)
-
-
-def sample(
-    network: Network,
-    given: Given,
-    steps: int,
-    seed: int = 0,
-    batch: int = 25,
-    track: Callable[[Iterable[Step]], Iterable[Step]] = iter,
-    *,
-    sampler: Process | None = None,
-    guidance: float | None = None,
-    executor: Executor = dense,
-    denoiser: Callable[..., Denoiser] = Denoiser,
-) -> np.ndarray:
-    """Sample an image or a video for each label, or for each item of other conditioning.
-
-    Parameters
-    ----------
-    network, given, guidance, executor
-        As for `Denoiser`.
-    steps : int
-        Number of steps.
-    seed : int
-        Seed of all noise.
-    batch : int
-        Images evaluated together; each takes about 1 MB while it is, in networks of the zoo.
-    track : callable
-        Wraps the iteration over the steps of all batches, to show progress.
-    sampler : Process
-        Steps from noise level to noise level; the default is DDIM on the schedule of the zoo.
-    denoiser : callable
-        Makes what predicts for one batch, with the arguments of `Denoiser`.
-
-    Returns
-    -------
-    float32 (images, channels, ...)
-        Images in -1..1, latents or videos.
-    """
-    sampler = sampler or Sampler()
-    whole = condition(network, given)
-    start = noise(network, seed, whole.count)
-    images = np.empty_like(start)
-
-    def run() -> Iterator[Step]:
-        for first in range(0, whole.count, batch):
-            part = slice(first, first + batch)
-            predicts = denoiser(network, whole[part], guidance=guidance, executor=executor)
-            for step in sampler.run(predicts, start[part], steps, seed=seed, first=first):
-                images[part] = step.image
-                yield step
-
-    for _ in track(run()):
-        pass
-    return images

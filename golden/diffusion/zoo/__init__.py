@@ -28,6 +28,7 @@ from golden.diffusion.networks import (
     stored,
     unet,
 )
+from golden.diffusion.sampling import Sampling
 from golden.diffusion.zoo.quality import Statistics
 from golden.diffusion.zoo.recording import Recording, capture
 from golden.diffusion.zoo.tensors import read_tensors
@@ -128,7 +129,7 @@ def recorded() -> Recording:
 
 def record_set(network: Network) -> Recording:
     """Make what `recorded` reads: one image of the digit 3, 50 steps."""
-    return capture(network, RECORDED_LAYER, [3], steps=50, seed=0, half=True)
+    return capture(Sampling(network, [3]), RECORDED_LAYER, half=True)
 
 
 def reference_file(name: str) -> str:

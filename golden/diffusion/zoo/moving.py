@@ -3,7 +3,7 @@
 import numpy as np
 
 from golden.diffusion import zoo
-from golden.diffusion.sampling import sample
+from golden.diffusion.sampling import Sampling
 
 _STEPS = 20  # as good as 50 to the eye, in less than half the time
 
@@ -41,7 +41,7 @@ def moved(image: np.ndarray, shift: tuple[float, float] = (0.0, 0.0), rotation: 
 
 def digit_image(digit: int, seed: int = 0) -> np.ndarray:
     """One digit as the shipped U-Net draws it, float32 ``(1, 16, 16)`` in -1..1."""
-    return sample(zoo.load("unet"), [digit], _STEPS, seed)[0]
+    return Sampling(zoo.load("unet"), [digit], _STEPS, seed=seed).images()[0]
 
 
 def digit_video(

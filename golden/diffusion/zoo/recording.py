@@ -10,7 +10,7 @@ import numpy as np
 from golden.common import files, names
 from golden.diffusion.layers import AddChannel, Norm, Role
 from golden.diffusion.networks import Network, Recorder
-from golden.diffusion.sampling import Denoiser, Given, Process, Sampler, Step, noise
+from golden.diffusion.sampling import Denoiser, Sampling, Step
 
 _FORMAT = 1
 
@@ -175,33 +175,24 @@ def _operand(name: str, index: int) -> str:
 
 
 def capture(
-    network: Network,
+    sampling: Sampling,
     layer: str,
-    given: Given,
     *,
-    steps: int = 50,
     first: int = 0,
     last: int | None = None,
-    seed: int = 0,
     half: bool = False,
-    sampler: Process | None = None,
-    guidance: float | None = None,
     track: Callable[[Iterable[Step]], Iterable[Step]] = iter,
 ) -> Recording:
     """Sample images and record one layer.
 
     Parameters
     ----------
-    network, given, sampler, guidance :
-        As for `golden.diffusion.sampling.sample`.
+    sampling : Sampling
+        What is drawn; nothing more of it than the last recorded step.
     layer : str
         Name of the layer.
-    steps : int
-        Steps of the whole sampling.
     first, last : int
-        Recorded steps in order of execution, half-open; `last` defaults to `steps`.
-    seed : int
-        Seed of all noise.
+        Recorded steps in order of execution, half-open; `last` defaults to all that there are.
     half : bool
         Round inputs and weights to FP16, and compute the outputs from the rounded ones, stored as FP16 too.
     track : callable
@@ -212,6 +203,7 @@ def capture(
     ValueError
         If the layer is unknown or the range of steps is empty or not within the sampling.
     """
+    network, steps = sampling.network, sampling.steps
     node = names.lookup("Layer", layer, network.by_name)
     last = steps if last is None else last
     if not 0 <= first < last <= steps:
@@ -219,10 +211,8 @@ def capture(
     chain = _chain(network, layer)
     shift = next((link for link in chain if isinstance(link, AddChannel)), None)
     recorder = Recorder([layer] if shift is None else [layer, shift.name])
-    denoiser = Denoiser(network, given, guidance=guidance, executor=recorder)
-    start = noise(network, seed, denoiser.conditioning.count)
     inputs, outputs, shifts, timesteps = [], [], [], []
-    for step in track((sampler or Sampler()).run(denoiser, start, steps, seed=seed)):
+    for step in track(sampling.walk(recorder)):
         if step.index >= first - 1:
             record = recorder.records[layer]
             inputs.append(record.inputs)
@@ -254,8 +244,8 @@ def capture(
         total=steps,
         steps=np.arange(first, last),
         timesteps=np.array(timesteps),
-        labels=denoiser.inputs.get("label"),
-        seed=seed,
+        labels=Denoiser(sampling).inputs.get("label"),
+        seed=sampling.seed,
         inputs=tuple(part[1:] for part in stacked),
         before=tuple(part[0] for part in stacked),
         output=output,

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import matplotlib.image
@@ -9,7 +10,7 @@ from golden.__main__ import main
 from golden.cli import options
 from golden.cli.compare import front
 from golden.diffusion import zoo
-from golden.diffusion.sampling import ddim, deepcache, noise, sample
+from golden.diffusion.sampling import Cache, Sampling
 from golden.diffusion.zoo import quality
 
 pytestmark = pytest.mark.golden
@@ -47,20 +48,21 @@ def test_rows(tmp_path):
 
 def test_what_is_measured_is_the_distance_to_the_dense_images(tmp_path, monkeypatch):
     """A method that is one step of the dense sampling late, so that every figure can be had without the command."""
-    from golden.cli import compare
+    from golden.diffusion.differential import compare
     from golden.diffusion.differential.method import METHODS
     from golden.diffusion.differential.run import Run
 
     network, labels = zoo.load("unet"), np.arange(16) % 10  # as many as the Frechet distance needs
-    steps = [step.image for step in ddim(network, noise(network, 7, 16), labels, 4)]
+    sampling = Sampling(network, labels, 4, seed=7)
+    steps = [step.image for step in sampling.walk()]
 
-    def late(network, method, given, count, *, seed, sampler, guidance, track, exact=False):
+    def late(sampling, method, *, track, exact=False):
         dense = method.flow == "dense"
         trajectory = np.stack(steps if dense else [steps[0], *steps[:-1]])
         return Run(trajectory[-1], trajectory, None)
 
     monkeypatch.setattr(compare, "run", late)
-    (row,) = compare.rows(network, {"late": METHODS["raw-int8"][1]}, labels, 4, seed=7)
+    (row,) = compare.compare(sampling, {"late": METHODS["raw-int8"][1]})
     each = [10 * np.log10(4 / np.mean((steps[2][i] - steps[3][i]).astype(float) ** 2)) for i in range(16)]
     assert row["psnr_mean"] == pytest.approx(np.mean(each)) and row["psnr_min"] == pytest.approx(min(each))
     assert row["drift"][0] is None and row["drift"][2] == pytest.approx(quality.psnr(steps[1], steps[2]).mean())
@@ -133,10 +135,11 @@ def test_deepcache_is_compared_with_the_full_sampling():
         run("compare", "--method", "dense,closed-int3", "--steps", 4, "--count", 2, "--cache", 2, "--json").stdout
     )
     network = zoo.load("unet")
-    alone = deepcache.sample(network, [0, 1], 4, interval=2)
-    dense = quality.psnr(alone, sample(network, [0, 1], 4)).mean()
+    cache, plain = Cache([0, 2]), Sampling(network, [0, 1], 4)
+    alone = dataclasses.replace(plain, cache=cache).images()
+    dense = quality.psnr(alone, plain.images()).mean()
     assert rows[0]["psnr_mean"] == pytest.approx(dense) and rows[1]["psnr_mean"] < dense + 3
-    assert rows[0]["cached"] == 2 and rows[0]["multiplications"] == deepcache.share(network, 4, [0, 2])
+    assert rows[0]["cached"] == 2 and rows[0]["multiplications"] == cache.share(network, 4)
 
 
 @pytest.mark.parametrize("text", ["{}", "[]", "[1]", '[{"piece": "a"}]', '{"piece": {}}', "[" * 100_000, "nonsense"])

@@ -7,11 +7,11 @@ import pytest
 from click.testing import CliRunner
 
 from golden.__main__ import main
-from golden.cli.sample import denoiser
 from golden.diffusion import zoo
 from golden.diffusion.differential.method import Method
+from golden.diffusion.differential.run import prepared
 from golden.diffusion.differential.run import run as execute
-from golden.diffusion.sampling import deepcache, sample
+from golden.diffusion.sampling import Cache, Sampling, deepcache
 from golden.diffusion.zoo.pictures import grid, write_png
 
 pytestmark = pytest.mark.golden
@@ -45,9 +45,10 @@ def test_plot_alone_writes_one_picture_and_says_where(tmp_path, monkeypatch):
 
 def test_images_are_those_of_the_method_whatever_the_batch():
     network, method = zoo.load("unet"), Method.named("closed-int3")
-    images = sample(network, [3, 1, 4], 2, 2, batch=2, denoiser=denoiser(method, 2, exact=True))
+    sampling = Sampling(network, [3, 1, 4], 2, seed=2)
+    images = sampling.images(prepared(sampling, method, exact=True), batch=2)
     # exact: in floating point a batch of another size multiplies in another order, and a digit may fall the other way
-    np.testing.assert_array_equal(images, execute(network, method, [3, 1, 4], 2, seed=2, exact=True).images)
+    np.testing.assert_array_equal(images, execute(sampling, method, exact=True).images)
 
 
 def test_images_can_be_exact(tmp_path):
@@ -66,8 +67,7 @@ def test_images_can_be_exact(tmp_path):
         "--out",
     ]
     assert run(*arguments, tmp_path / "exact.png").exit_code == 0
-    found = sample(network, [0, 1], 2, 0, batch=2, denoiser=denoiser(method, 2, exact=True))
-    np.testing.assert_array_equal(found, execute(network, method, [0, 1], 2, exact=True).images)
+    found = execute(Sampling(network, [0, 1], 2), method, exact=True).images
     write_png(tmp_path / "found.png", grid(found))
     assert (tmp_path / "exact.png").read_bytes() == (tmp_path / "found.png").read_bytes()
 
@@ -80,7 +80,7 @@ def test_json(tmp_path):
     for row in rows:
         assert row["file"] == str(out) and row["plot"] is None and row["found"] in (0, 0.5, 1)
         assert (row["network"], row["steps"], row["images"], row["seed"]) == ("unet", 4, 2, 3)
-        assert row["cached"] == [0, 2] and row["multiplications"] == deepcache.share(zoo.load("unet"), 4, [0, 2])
+        assert row["cached"] == [0, 2] and row["multiplications"] == Cache([0, 2]).share(zoo.load("unet"), 4)
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_cached_images_are_those_of_the_library(tmp_path, arguments, cached):
     out, expected = tmp_path / "a.png", tmp_path / "b.png"
     result = run("sample", "--steps", 10, "--count", 2, "--branch", 1, *arguments, "--out", out)
     assert result.exit_code == 0 and f"{len(cached)} whole ones" in result.output
-    write_png(expected, grid(deepcache.sample(zoo.load("unet"), [0, 1], 10, cached=cached, branch=1)))
+    write_png(expected, grid(Sampling(zoo.load("unet"), [0, 1], 10, cache=Cache(cached, 1)).images()))
     assert out.read_bytes() == expected.read_bytes()
 
 

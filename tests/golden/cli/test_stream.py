@@ -8,7 +8,7 @@ from click.testing import CliRunner
 from golden.__main__ import main
 from golden.diffusion import zoo
 from golden.diffusion.differential.method import Method
-from golden.diffusion.differential.reuse import calibrate_stream, streamed
+from golden.diffusion.differential.streams import calibrate_stream, streamed
 from golden.diffusion.sampling.streaming import SimilarityFilter, Stream
 from golden.diffusion.zoo.moving import digit_video
 

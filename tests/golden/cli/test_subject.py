@@ -13,7 +13,7 @@ from golden.__main__ import main
 from golden.cli.subject import outline, subject
 from golden.diffusion.differential.method import Method
 from golden.diffusion.differential.run import run as execute
-from golden.diffusion.sampling import STABLE_DIFFUSION, Sampler, sample
+from golden.diffusion.sampling import STABLE_DIFFUSION, Sampler
 from golden.diffusion.zoo import DRAWS, Recording, importer, scheduler
 from golden.diffusion.zoo.quality import psnr
 from tests.golden.diffusion.zoo import diffusers_cases as cases
@@ -99,7 +99,7 @@ def test_sample_draws_latents(pipeline):
     assert sheet.shape == (2 * 26 + 2, 3 * 26 + 2, 3)
     # what is drawn are the samples of the library
     one = subject("pipe", pipeline / "texts.npz")
-    images = sample(one.network, one.conditioning(3), 3, sampler=one.sampler, guidance=2.0)
+    images = one.sampling(3, 3, guidance=2.0).images()
     scale = float(re.search(r"over ([\d.]+);", first)[1])
     pixel = np.clip((images[1, :3, 0, 0] / scale + 1) / 2, 0, 1)
     np.testing.assert_allclose(sheet[2, 26 + 2], pixel, atol=0.01)
@@ -123,11 +123,8 @@ def test_compare_against_the_range_of_latents(pipeline):
     arguments = ("--conditioning", "texts.npz", "--guidance", 2, "--steps", 3, "--count", 2, "--seed", 4)
     (row,) = rows("compare", "--network", "pipe", "--method", "closed-int4", *arguments)
     one = subject("pipe", pipeline / "texts.npz")
-    options = {"seed": 4, "sampler": one.sampler, "guidance": 2.0}
-    dense, found = (
-        execute(one.network, Method.named(name), one.conditioning(2), 3, **options).images
-        for name in ("dense", "closed-int4")
-    )
+    sampling = one.sampling(2, 3, guidance=2.0, seed=4)
+    dense, found = (execute(sampling, Method.named(name)).images for name in ("dense", "closed-int4"))
     assert row["network"] == "pipe" and row["peak"] == pytest.approx(np.ptp(dense))
     assert row["psnr_mean"] == pytest.approx(psnr(found, dense, np.ptp(dense)).mean()) == row["drift"][-1]
     assert [row[key] for key in ("ssim_mean", "agreement", "found", "frechet")] == [None] * 4

@@ -9,6 +9,7 @@ from golden.__main__ import main
 from golden.diffusion import zoo
 from golden.diffusion.cost import traffic
 from golden.diffusion.differential.sweep import sweep, variants
+from golden.diffusion.sampling import Sampling
 
 pytestmark = pytest.mark.golden
 
@@ -60,7 +61,7 @@ def test_rows(tmp_path):
 def test_everything_that_crosses_is_counted():
     """What is not quantised crosses in FP16, so half of Diffy's 32 bits or more; a step without groups is work too."""
     names = ["diffy: digits of closed-int3", "raw-int8", "raw-int8-tensor"]
-    diffy, raw, tensor = sweep(zoo.load("unet"), 2, names, images=1)
+    diffy, raw, tensor = sweep(Sampling(zoo.load("unet"), [0], 2), names)
     assert diffy["link"] == diffy["link_joint"] == 2 and diffy["link_bits"] == 64
     assert tensor["array"] == raw["array"] == 1
     table = traffic.loads(zoo.load("unet"), 1)
@@ -82,7 +83,7 @@ def test_refusals():
     result = CliRunner().invoke(main, ["sweep", "--variant", "closed-int5"], standalone_mode=False)
     assert "Variant must be one of the known names, not 'closed-int5'" in str(result.exception)
     with pytest.raises(ValueError, match=r"^Variant must be one of the known names, not 'closed'"):
-        list(sweep(zoo.load("unet"), 2, ["closed"], images=1))
+        list(sweep(Sampling(zoo.load("unet"), [0], 2), ["closed"]))
 
 
 def test_list_names_the_variants():

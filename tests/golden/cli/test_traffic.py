@@ -18,6 +18,7 @@ from golden.diffusion.cost.rates import Rates
 from golden.diffusion.differential.method import Method
 from golden.diffusion.differential.run import run as execute
 from golden.diffusion.networks import published
+from golden.diffusion.sampling import Sampling
 from golden.parameters import PRESETS, Parameters
 
 pytestmark = pytest.mark.golden
@@ -33,7 +34,7 @@ def run(*arguments):
 def test_boundary_is_what_an_execution_sends(name):
     """Elements counted from the graph alone are those that executors send, value by value."""
     network, labels = zoo.load(name), np.array([3, 5])
-    notes = execute(network, Method.named("closed-int3"), labels, 1, measured=True).measure
+    notes = execute(Sampling(network, labels, 1), Method.named("closed-int3"), measured=True).measure
     table = traffic.loads(network, 2)
     sources = {}
     for item in table:
@@ -43,7 +44,7 @@ def test_boundary_is_what_an_execution_sends(name):
     outputs = {item.name: item.outputs for item in table if item.outputs}
     assert outputs == {layer: row.elements for (_, layer), row in notes.outputs.items()}
 
-    notes = execute(network, Method.named("paper"), labels, 2, measured=True).measure
+    notes = execute(Sampling(network, labels, 2), Method.named("paper"), measured=True).measure
     table = traffic.loads(network, 2, "raw")
     groups = {source: elements for item in table for source, elements in item.groups.items()}
     assert groups == {source: row.elements for (step, source), row in notes.outputs.items() if step == 1}
@@ -123,7 +124,7 @@ def test_link_of_the_open_loop(k, least, most):
     paper = dataclasses.replace(paper, machine=dataclasses.replace(paper.machine, digit_width=k))
     for name, whole in (("unet-silu", 0.3), ("dit", 0.55)):
         network = zoo.load(name)
-        notes = execute(network, paper, [3], 12, measured=True).measure
+        notes = execute(Sampling(network, [3], 12), paper, measured=True).measure
         (row,) = flows(network, {"paper": (paper, Rates.measured(notes, joint=True))})[3:]
         assert least < row["ratio_groups"] < most and whole < row["ratio"] < whole + 0.1
         if name == "unet-silu":
@@ -133,7 +134,7 @@ def test_link_of_the_open_loop(k, least, most):
 
 
 def test_padding_of_narrow_layers_is_left_out_elsewhere():
-    notes = execute(zoo.load("unet-silu"), Method.named("closed-int3"), [3], 3, measured=True).measure
+    notes = execute(Sampling(zoo.load("unet-silu"), [3], 3), Method.named("closed-int3"), measured=True).measure
     own, other = Rates.measured(notes, joint=False), Rates.elsewhere(notes, joint=False)
     total = notes.total(notes.inputs)
     assert other.input_bits == pytest.approx((total.bits - total.padding) / total.elements) and total.padding > 0
@@ -224,7 +225,7 @@ def test_layers_add_up_to_the_total_and_rates_are_measured():
     for key in ("link_in", "link_out", "weights", "memory_read", "macs"):
         assert sum(row[key] for row in layers) == pytest.approx(total[key], abs=len(layers))
     assert total["rates"] == "measured on dit, 2 steps"
-    notes = execute(zoo.load("dit"), Method.named("closed-int3"), [3], 2, measured=True).measure
+    notes = execute(Sampling(zoo.load("dit"), [3], 2), Method.named("closed-int3"), measured=True).measure
     sent, left = notes.total(notes.inputs), notes.total(notes.outputs)
     least = sum(min(row.bits, row.joint) for table in (notes.inputs, notes.outputs) for row in table.values())
     assert total["ratio"] == pytest.approx(least / (16 * (sent.elements + left.elements)), rel=1e-3)

@@ -9,6 +9,7 @@ from golden.diffusion.cost.predict import explain, predict
 from golden.diffusion.cost.rates import Rates, group_bits
 from golden.diffusion.differential.method import Method
 from golden.diffusion.differential.run import run
+from golden.diffusion.sampling import Sampling
 from golden.parameters import PRESETS, Parameters
 
 pytestmark = pytest.mark.golden
@@ -111,7 +112,7 @@ def test_repairs():
 
 def test_flips_are_measured():
     network = zoo.load("unet")
-    notes = run(network, Method.named("paper"), np.array([3]), 3, measured=True).measure
+    notes = run(Sampling(network, [3], 3), Method.named("paper"), measured=True).measure
     flipped, masked = (sum(pair[i] for pair in notes.flips.values()) for i in (0, 1))
     assert Rates.measured(notes, joint=True).flips == flipped / masked > 0
 

@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 
 from golden.diffusion import layers, zoo
-from golden.diffusion.differential.allocation import dealt, measure_gains, output_bits, output_floors
+from golden.diffusion.differential.allocation import STEPS, dealt, measure_gains, output_bits, output_floors
 from golden.diffusion.differential.arithmetic import output_vectors
 from golden.diffusion.differential.method import Method
 from golden.diffusion.differential.profile import calibrate
 from golden.diffusion.differential.run import run
 from golden.diffusion.networks import Network
-from golden.diffusion.sampling import Sampler
+from golden.diffusion.sampling import Sampler, Sampling
 from golden.diffusion.zoo.quality import psnr
 from tests.golden.diffusion.differential.networks import f32
 
@@ -39,7 +39,7 @@ def test_gain_of_the_last_product_is_that_of_the_sampler():
             return np.full_like(image, float(index >= first))
 
         pushes.append([one.image for one in process.run(predict, np.zeros((1, 1, 4, 4), np.float32), steps)][-1].mean())
-    gains = measure_gains(deaf(), steps=steps, images=200, sampler=process)
+    gains = measure_gains(Sampling(deaf(), 1, steps, process=process), images=200)
     assert gains["head"] == pytest.approx(float(np.sum(np.square(pushes))), rel=0.05)
     assert gains["stem"] == 0
 
@@ -70,7 +70,7 @@ def test_products_without_effect_keep_a_bit():
 
 def test_floors_follow_gains_patterns_and_the_state():
     network = zoo.load("unet")
-    profile = calibrate(network, 5)
+    profile = calibrate(Sampling(network, [0], 5))
     how = Method.named("closed-int4")
     floors = output_floors(network, how, profile)
     bits = dealt(network, profile, how.output_bits)
@@ -85,7 +85,7 @@ def test_floors_follow_gains_patterns_and_the_state():
 
 def test_without_gains_every_layer_gets_a_bit_more():
     network = zoo.load("unet")
-    profile = dataclasses.replace(calibrate(network, 5), gains={})
+    profile = dataclasses.replace(calibrate(Sampling(network, [0], 5)), gains={})
     floors = output_floors(network, Method.named("closed-int4"), profile)
     assert {profile.magnitude(name) - floor for name, floor in floors.items()} == {14}  # 12.75 + 1
 
@@ -95,7 +95,7 @@ def test_shipped_gains_are_those_of_the_shipped_weights(name):
     network = zoo.load(name)
     products = [layer.name for layer in network.layers if layer.contracted]
     assert set(zoo.gains(network)) <= set(products)
-    assert calibrate(network, 3).gains == zoo.gains(network) != {}
+    assert calibrate(Sampling(network, [0], 3)).gains == zoo.gains(network) != {}
 
 
 def test_other_weights_have_no_shipped_gains():
@@ -110,7 +110,7 @@ def test_other_weights_have_no_shipped_gains():
 @pytest.mark.parametrize("name", ["unet"])
 def test_shipped_gains_can_be_measured_again(name):
     network = zoo.load(name)
-    found, known = measure_gains(network), zoo.gains(network)
+    found, known = measure_gains(Sampling(network, [0], STEPS)), zoo.gains(network)
     assert {layer: math.log2(found[layer] / known[layer]) for layer in known} == pytest.approx(
         dict.fromkeys(known, 0.0), abs=0.05
     )
@@ -119,11 +119,11 @@ def test_shipped_gains_can_be_measured_again(name):
 def test_dealt_bits_keep_more_of_the_image_than_even_ones():
     network = zoo.load("unet-silu")
     labels = np.arange(6)
-    reference = run(network, Method(flow="dense"), labels, 20).images
+    reference = run(Sampling(network, labels, 20), Method(flow="dense")).images
     quality = {}
     for allocation in ("gain", "even"):
-        how = dataclasses.replace(Method.named("closed-int4"), output_allocation=allocation, output_bits=11)
-        quality[allocation] = psnr(run(network, how, labels, 20).images, reference).mean()
+        how = dataclasses.replace(Method.named("closed-int4"), output_allocation=allocation, output_bits=8)
+        quality[allocation] = psnr(run(Sampling(network, labels, 20), how).images, reference).mean()
     assert quality["gain"] > quality["even"] + 2
 
 

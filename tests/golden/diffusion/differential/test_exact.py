@@ -21,7 +21,7 @@ from golden.diffusion.layers import (
     Norm,
 )
 from golden.diffusion.networks import DiTConfig, Network, UNetConfig, dit, initial, stored, unet
-from golden.diffusion.sampling import ddim, noise
+from golden.diffusion.sampling import Sampling
 from golden.parameters import Parameters
 from golden.units.delta_group import DeltaGroups
 from golden.units.delta_quantizer import quantise_all
@@ -55,10 +55,9 @@ def machine(method: Method, **changes) -> Method:
 
 def sampled(network, method, arithmetic, steps, *, count=None, images=1):
     """Images after each of the first `count` steps."""
-    how = executor(network, method, calibrate(network, steps), arithmetic=arithmetic)
-    labels = np.arange(images) % 10
+    how = executor(network, method, calibrate(Sampling(network, [0], steps)), arithmetic=arithmetic)
     found = []
-    for step in ddim(network, noise(network, 0, images), labels, steps, executor=how):
+    for step in Sampling(network, np.arange(images) % 10, steps).walk(how):
         found.append(step.image)
         if len(found) == count:
             break
@@ -66,7 +65,7 @@ def sampled(network, method, arithmetic, steps, *, count=None, images=1):
 
 
 def pair(network, method, steps, dtype=np.float64, **options):
-    exact = ExactArithmetic(method, calibrate(network, steps))
+    exact = ExactArithmetic(method, calibrate(Sampling(network, [0], steps)))
     return [
         sampled(network, method, arithmetic, steps, **options) for arithmetic in (exact, FloatArithmetic(method, dtype))
     ]
@@ -154,8 +153,8 @@ def test_bit_for_bit_on_the_shipped_networks(name):
 def test_the_published_machine_is_what_floating_point_computes(name):
     # accumulators of 48 bits round, but far below FP16
     network, method = zoo.load(name), METHODS["paper"][1]
-    exact = run(network, method, [3], 6, exact=True)
-    np.testing.assert_array_equal(exact.trajectory, run(network, method, [3], 6).trajectory)
+    exact = run(Sampling(network, [3], 6), method, exact=True)
+    np.testing.assert_array_equal(exact.trajectory, run(Sampling(network, [3], 6), method).trajectory)
 
 
 ROUNDED = {
@@ -169,7 +168,7 @@ def test_where_accumulators_round_both_are_as_far_from_the_dense_network(method)
     # One sum rounded otherwise is one digit, and every layer multiplies it: no bound on single values can hold here.
     network, method = zoo.load("unet"), ROUNDED[method]
     exact, single = pair(network, method, 10, np.float32, count=2, images=2)
-    dense = [step.image for step, _ in zip(ddim(network, noise(network, 0, 2), [0, 1], 10), range(2), strict=False)]
+    dense = [step.image for step, _ in zip(Sampling(network, [0, 1], 10).walk(), range(2), strict=False)]
     for number in range(2):
         error = psnr(single[number], dense[number])
         assert abs(psnr(exact[number], dense[number]) - error) < 1
@@ -271,7 +270,7 @@ class Both(ExactArithmetic):
 
 def compared(name, method):
     network, method = zoo.load(name), METHODS[method][1]
-    both = Both(method, calibrate(network, 6))
+    both = Both(method, calibrate(Sampling(network, [0], 6)))
     sampled(network, method, both, 6, count=2)
     return both
 
@@ -298,7 +297,7 @@ def test_each_primitive_within_its_bound(name, method):
 def test_a_wrong_rounding_is_seen(wrong):
     network = random(*NETWORKS["silu"])
     method = machine(OPEN, mask_width=2, mask_operand="values") if wrong in ("change", "sloped") else CLOSED
-    right, both = (Both(method, calibrate(network, 3), word) for word in ("", wrong))
+    right, both = (Both(method, calibrate(Sampling(network, [0], 3)), word) for word in ("", wrong))
     for arithmetic in (right, both):
         sampled(network, method, arithmetic, 3, count=2)
     bound = APART.get(wrong, 0)
@@ -488,10 +487,10 @@ def test_values_that_are_no_state_are_refused():
 
 def test_a_run_can_be_exact():
     network = random(*NETWORKS["unet"])
-    found = run(network, CLOSED, [3], 2, exact=True, measured=True)
-    arithmetic = ExactArithmetic(CLOSED, calibrate(network, 2))
-    executor = DeltaProducts(network, CLOSED, calibrate(network, 2), arithmetic)
-    for step in ddim(network, noise(network, 0, 1), [3], 2, executor=executor):
+    found = run(Sampling(network, [3], 2), CLOSED, exact=True, measured=True)
+    arithmetic = ExactArithmetic(CLOSED, calibrate(Sampling(network, [0], 2)))
+    executor = DeltaProducts(network, CLOSED, calibrate(Sampling(network, [0], 2)), arithmetic)
+    for step in Sampling(network, [3], 2).walk(executor):
         expected = step.image
     np.testing.assert_array_equal(found.images, expected)
     assert found.images.dtype == np.float32
@@ -499,7 +498,7 @@ def test_a_run_can_be_exact():
     with pytest.raises(
         ValueError, match=r"^flow must be differential in exact arithmetic, not dense, which is binary32"
     ):
-        run(network, METHODS["dense"][1], [3], 2, exact=True)
+        run(Sampling(network, [3], 2), METHODS["dense"][1], exact=True)
 
 
 def test_a_product_of_activations_that_leaves_its_window_is_refused():

@@ -10,15 +10,16 @@ from golden.diffusion.differential.arithmetic import FloatArithmetic
 from golden.diffusion.differential.delta_products import DeltaProducts
 from golden.diffusion.differential.exact import ExactArithmetic
 from golden.diffusion.differential.method import METHODS, Method
-from golden.diffusion.differential.reuse import calibrate_cached, calibrate_stream
+from golden.diffusion.differential.profile import calibrate
 from golden.diffusion.differential.run import executor, run
+from golden.diffusion.differential.streams import calibrate_stream
 from golden.diffusion.networks import ClassifierConfig, classifier, stored
 from golden.diffusion.networks.builder import unallocated
 from golden.diffusion.networks.dit2d import DiT2DConfig, dit2d
 from golden.diffusion.networks.latte import LatteConfig, latte
 from golden.diffusion.networks.stdit import STDiTConfig, stdit
 from golden.diffusion.networks.unet2d import UNet2DConfig, unet2d
-from golden.diffusion.sampling import deepcache
+from golden.diffusion.sampling import Cache, Sampling, deepcache
 from golden.diffusion.sampling.streaming import Stream
 from tests.golden.diffusion.differential.networks import arguments, calibrated, moving, random_unet
 
@@ -160,16 +161,10 @@ def test_every_way_bit_for_bit(name, way):
 @pytest.mark.parametrize("branch", [0, 1])
 def test_deepcache_bit_for_bit(branch):
     network, method = random_unet(), wide(CLOSED)
-    profile = calibrate_cached(network, 5, 2, branch=branch, images=2)
+    sampling = Sampling(network, [3, 8], 5, cache=Cache(deepcache.uniform(5, 2), branch))
+    profile = calibrate(sampling, images=2)
     exact, double = (
-        deepcache.sample(
-            network,
-            [3, 8],
-            5,
-            interval=2,
-            branch=branch,
-            executor=DeltaProducts(network, method, profile, arithmetic),
-        )
+        sampling.images(DeltaProducts(network, method, profile, arithmetic))
         for arithmetic in (ExactArithmetic(method, profile), FloatArithmetic(method, np.float64))
     )
     assert np.isfinite(exact).all()
@@ -197,7 +192,7 @@ def test_streams_bit_for_bit(reference):
 def test_an_exact_run_is_measured_like_any_other(flow):
     network = random_unet()
     method = Method(flow=flow, machine=CLOSED.machine, tensor_scale=flow == "raw")
-    exact, plain = (run(network, method, [3, 8], 3, exact=form, measured=True) for form in (True, False))
+    exact, plain = (run(Sampling(network, [3, 8], 3), method, exact=form, measured=True) for form in (True, False))
     for name in ("inputs", "outputs"):
         rows = [found.measure.total(getattr(found.measure, name)) for found in (exact, plain)]
         assert rows[0].elements == rows[1].elements and rows[0].digits == rows[1].digits

@@ -6,23 +6,22 @@ import pytest
 from golden.diffusion import zoo
 from golden.diffusion.differential.method import Method
 from golden.diffusion.differential.run import run
+from golden.diffusion.sampling import Sampling
 from golden.diffusion.zoo.quality import psnr
 
 pytestmark = pytest.mark.golden
 
 
 def quality(name, methods, *, steps, images):
-    network, labels = zoo.load(name), np.arange(images) % 10
-    reference = run(network, Method.named("dense"), labels, steps).images
-    return {
-        method: psnr(run(network, Method.named(method), labels, steps).images, reference).mean() for method in methods
-    }
+    sampling = Sampling(zoo.load(name), np.arange(images) % 10, steps)
+    reference = run(sampling, Method.named("dense")).images
+    return {method: psnr(run(sampling, Method.named(method)).images, reference).mean() for method in methods}
 
 
 def link(name, method, steps):
     """Bits on the link over 32 for a boundary element, two images, all steps but the first."""
     network = zoo.load(name)
-    measure = run(network, Method.named(method), [0, 1], steps, measured=True).measure
+    measure = run(Sampling(network, [0, 1], steps), Method.named(method), measured=True).measure
     inputs, outputs = (measure.total(rows, range(1, steps)) for rows in (measure.inputs, measure.outputs))
     return (inputs.bits + outputs.joint) / (16 * (inputs.elements + outputs.elements))
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from golden.diffusion.differential.profile import Calibration, Profile, calibrate, main_values
-from golden.diffusion.networks import Recorder, dense
-from golden.diffusion.sampling import ddim, noise
+from golden.diffusion.networks import Recorder
+from golden.diffusion.sampling import Sampling
 from tests.golden.diffusion.differential.networks import (
     arguments,
     attention_network,
@@ -118,12 +118,13 @@ def test_values_that_were_not_seen_have_harmless_defaults():
 
 
 def test_calibration_is_that_of_a_sampling(network):
-    profile = calibrate(network, 3, images=2, seed=5)
-    assert profile is calibrate(network, 3, images=2, seed=5) and profile.steps == 3
+    profile = calibrate(Sampling(network, [0], 3), images=2, seed=5)
+    assert profile is calibrate(Sampling(network, [7], 3, seed=9), images=2, seed=5) and profile.steps == 3
     calibration = Calibration(network)
-    for step in ddim(network, noise(network, 5, 2), [0, 1], 3, executor=calibration):
+    sampling = Sampling(network, [0, 1], 3, seed=5)
+    for step in sampling.walk(calibration):
         last = step.image
     again = calibration.profile(3)
     assert again.largest == profile.largest
-    plain = list(ddim(network, noise(network, 5, 2), [0, 1], 3, executor=dense))[-1].image
+    plain = list(sampling.walk())[-1].image
     np.testing.assert_array_equal(last, plain)

@@ -13,7 +13,7 @@ from golden.diffusion.differential.open_loop import OpenLoop
 from golden.diffusion.differential.profile import calibrate
 from golden.diffusion.differential.run import executor, run
 from golden.diffusion.networks import dense
-from golden.diffusion.sampling import sample
+from golden.diffusion.sampling import Sampling
 from golden.diffusion.zoo.quality import psnr
 from tests.golden.diffusion.differential.networks import random_unet
 
@@ -26,21 +26,21 @@ def network():
 
 
 def test_dense_is_the_plain_sampling(network):
-    result = run(network, Method(flow="dense"), [1, 4], 4, seed=7, measured=True)
-    np.testing.assert_array_equal(result.images, sample(network, [1, 4], 4, 7))
+    result = run(Sampling(network, [1, 4], 4, seed=7), Method(flow="dense"), measured=True)
+    np.testing.assert_array_equal(result.images, Sampling(network, [1, 4], 4, seed=7).images())
     assert result.measure is None and result.trajectory.shape == (4, 2, 1, 8, 8)
     np.testing.assert_array_equal(result.trajectory[-1], result.images)
 
 
 @pytest.mark.parametrize("name", [name for name in METHODS if name != "dense"])
 def test_every_named_method_runs_and_is_measured(network, name):
-    result = run(network, Method.named(name), [1, 4], 3, measured=True)
+    result = run(Sampling(network, [1, 4], 3), Method.named(name), measured=True)
     assert np.isfinite(result.trajectory).all()
     rows = result.measure
     found = rows.total(rows.inputs) + rows.total(rows.outputs)
     assert found.bits > 0 and found.elements > 0
     assert {step for step, _ in (*rows.inputs, *rows.outputs)} == {0, 1, 2}
-    plain = run(network, Method.named(name), [1, 4], 3)
+    plain = run(Sampling(network, [1, 4], 3), Method.named(name))
     np.testing.assert_array_equal(plain.images, result.images)
     assert plain.measure is None
 
@@ -48,9 +48,10 @@ def test_every_named_method_runs_and_is_measured(network, name):
 def test_the_shipped_network_keeps_its_image():
     """A few steps; the figures of whole samplings stand in the document on fidelity."""
     network = zoo.load("unet")
-    expected = run(network, Method.named("dense"), [3, 8], 6).images
+    expected = run(Sampling(network, [3, 8], 6), Method.named("dense")).images
     found = {
-        name: run(network, Method.named(name), [3, 8], 6).images for name in ("closed-int3", "closed-int4", "paper")
+        name: run(Sampling(network, [3, 8], 6), Method.named(name)).images
+        for name in ("closed-int3", "closed-int4", "paper")
     }
     quality = {name: float(np.mean(psnr(images, expected))) for name, images in found.items()}
     assert quality["closed-int4"] > quality["closed-int3"] > 35
@@ -65,12 +66,12 @@ def test_steps_can_be_tracked(network):
             seen.append(step.index)
             yield step
 
-    run(network, Method(flow="dense"), [1], 3, track=track)
+    run(Sampling(network, [1], 3), Method(flow="dense"), track=track)
     assert seen == [0, 1, 2]
 
 
 def test_executor_of_a_flow(network):
-    profile = calibrate(network, 3)
+    profile = calibrate(Sampling(network, [0], 3))
     assert executor(network, Method(flow="dense")) is dense
     assert isinstance(executor(network, Method.named("paper"), profile), OpenLoop)
     for flow in ("raw", "diffy", "closed_loop"):
@@ -87,7 +88,7 @@ def test_refusals(network):
 @pytest.mark.parametrize("name", ["closed-int3", "paper"])
 def test_an_arithmetic_can_be_given(network, name):
     one = Method.named(name)
-    profile = calibrate(network, 3)
+    profile = calibrate(Sampling(network, [0], 3))
     given = executor(
         network, one, profile, arithmetic=FloatArithmetic(one, np.float64 if name == "paper" else np.float32)
     )

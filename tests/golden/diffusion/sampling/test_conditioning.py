@@ -9,10 +9,10 @@ from golden.diffusion.sampling import (
     Denoiser,
     RectifiedFlow,
     Sampler,
+    Sampling,
     condition,
     noise,
     null_label,
-    sample,
 )
 from golden.diffusion.sampling.streaming import Stream
 from tests.golden.diffusion.sampling import diffusers_samplings as cases
@@ -104,9 +104,9 @@ def test_refusals(network, given, message):
 def test_guidance_needs_what_stands_for_none():
     message = "Conditioning must contain 'null.text' for guidance, (7, 12) or 0, not only 'text'"
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        Denoiser(TEXT, {"text": TEXTS}, guidance=2.0)
+        Sampling(TEXT, {"text": TEXTS}, guidance=2.0)
     with pytest.raises(ValueError, match="^Network must have a null label to be guided, not 'UNet2DModel'$"):
-        sample(PLAIN, 2, 3, guidance=2.0)
+        Sampling(PLAIN, 2, 3, guidance=2.0)
 
 
 def test_arrays_of_several_sizes():
@@ -121,13 +121,14 @@ def test_an_output_that_is_no_prediction():
     wrong = Network("wrong", DIT.inputs, DIT.layers[:-1], DIT.config)
     message = "Output of 'wrong' must have the shape (4, 8, 8) or twice the channels, not (16, 16)"
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        Denoiser(wrong, [3])
+        Sampling(wrong, [3])
 
 
 def test_samples_do_not_depend_on_the_batch():
     given = {"text": TEXTS, "null.text": TEXTS[0] * 0.5}
-    whole = sample(TEXT, given, 3, 5, guidance=2.0)
-    np.testing.assert_allclose(sample(TEXT, given, 3, 5, batch=1, guidance=2.0), whole, atol=1e-4)
+    sampling = Sampling(TEXT, given, 3, seed=5, guidance=2.0)
+    whole = sampling.images()
+    np.testing.assert_allclose(sampling.images(batch=1), whole, atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -144,7 +145,7 @@ def test_samples_do_not_depend_on_the_batch():
         ),
         (lambda: RectifiedFlow().plan(0), "Steps must be a positive integer, not 0"),
         (
-            lambda: sample(DIT, [3], 2, sampler=Sampler(eta=1.0, variance="learned")),
+            lambda: Sampling(DIT, [3], 2, process=Sampler(eta=1.0, variance="learned")).images(),
             "Prediction must have 8 channels with a learned variance, not half",
         ),
     ],
@@ -165,8 +166,9 @@ def test_noise_scale_and_predicted_images():
     *_, last = Sampler(noise_scale=3.0, prediction="image").run(denoiser, start, 4)
     np.testing.assert_array_equal(seen[0], 3 * start)
     np.testing.assert_allclose(last.image, 0.25, atol=1e-6)
-    scaled = sample(network, [1, 2], 3, sampler=Sampler(noise_scale=3.0))
-    *_, expected = Sampler().run(Denoiser(network, [1, 2]), 3 * noise(network, 0, 2), 3)
+    sampling = Sampling(network, [1, 2], 3, process=Sampler(noise_scale=3.0))
+    scaled = sampling.images()
+    *_, expected = Sampler().run(Denoiser(sampling), 3 * noise(network, 0, 2), 3)
     np.testing.assert_array_equal(scaled, expected.image)
 
 

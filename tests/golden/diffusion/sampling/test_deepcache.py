@@ -1,12 +1,12 @@
+import dataclasses
 import re
-from functools import partial
 
 import numpy as np
 import pytest
 
 from golden.diffusion import zoo
 from golden.diffusion.networks import Recorder, dense
-from golden.diffusion.sampling import Denoiser, Sampler, deepcache, noise, sample
+from golden.diffusion.sampling import Cache, Denoiser, Sampling, deepcache, noise
 from tests.golden.diffusion.sampling.executors import Differential
 from tests.golden.diffusion.sampling.networks import random_unet
 
@@ -67,25 +67,22 @@ def test_uniform():
         (lambda: deepcache.centred(50, 5, 15, float("inf")), "Power must be finite, not inf"),
         (lambda: deepcache.centred(50, 5, 15, 1e9), "Power must be at most 10, not 1000000000.0"),
         (lambda: deepcache.uniform(True, 1), "Steps must be a positive integer, not True"),
-        (lambda: deepcache.share(random_unet(), 50, [0, 77]), "Cache steps must be from 0 to 49, not 77"),
-        (lambda: deepcache.share(random_unet(), 50, [0, -1]), "Cache steps must be from 0 to 49, not -1"),
+        (lambda: Cache([0, 77]).share(random_unet(), 50), "Cache steps must be from 0 to 49, not 77"),
+        (lambda: Cache([0, -1]), "Cache steps must be from 0 up, not -1"),
         (
-            lambda: deepcache.sample(random_unet(), [1], 4, cached=[0, 99]),
+            lambda: Sampling(random_unet(), [1], 4, cache=Cache([0, 99])),
             "Cache steps must be from 0 to 3, not 99",
         ),
         (
-            lambda: sample(random_unet(), [1], 4, denoiser=partial(deepcache.CachedDenoiser, cached=[0, 99])),
-            "Cache steps must be from 0 to 3, not 99",
+            lambda: Sampling(random_unet(), [1], 4, cache=Cache([0], 2)),
+            "Branch must be the name of a layer or below 2 in 'unet', not 2",
         ),
         (
             lambda: deepcache.value(random_unet(), 2),
             "Branch must be the name of a layer or below 2 in 'unet', not 2",
         ),
         (lambda: deepcache.value(random_unet(), "up1"), "Layer must be one of the known names, not 'up1'; "),
-        (
-            lambda: deepcache.sample(random_unet(), [1], 4, cached=[1, 2]),
-            "Cache steps must contain step 0, not only [1, 2]",
-        ),
+        (lambda: Cache([1, 2]), "Cache steps must contain step 0, not only [1, 2]"),
     ],
 )
 def test_refusals(call, message):
@@ -99,7 +96,7 @@ def test_refusals(call, message):
         (lambda: deepcache.centred(50, 5, 15.5), "Centre must be an integer, not 15.5"),
         (lambda: deepcache.centred(50, 5, 15, "1"), "Power must be a number, not '1'"),
         (lambda: deepcache.rising(50, 5, None), "Power must be a number, not None"),
-        (lambda: deepcache.share(random_unet(), 50, [0, 1.5]), "Cache steps must be integers, not 1.5"),
+        (lambda: Cache([0, 1.5]), "Cache steps must be integers, not 1.5"),
         (lambda: deepcache.value(random_unet(), 0.5), "Branch must be an integer or the name of a layer, not 0.5"),
     ],
 )
@@ -125,7 +122,7 @@ def test_branches_of_the_zoo():
 @pytest.mark.parametrize("branch", [0, 1])
 def test_retrieval_evaluates_the_levels_outside_the_branch(network, branch):
     recorder = Recorder()
-    denoiser = deepcache.CachedDenoiser(network, [3], cached=[0], branch=branch, executor=recorder)
+    denoiser = Denoiser(Sampling(network, [3], 2, cache=Cache([0], branch)), recorder)
     x = noise(network, 0, 1)
     denoiser(x, 900, 0, 2)
     assert len(recorder.records) == len(network.layers)
@@ -138,8 +135,9 @@ def test_retrieval_evaluates_the_levels_outside_the_branch(network, branch):
 
 
 def test_every_step_a_cache_step_is_the_plain_sampling(network):
-    found = deepcache.sample(network, [1, 2, 3], 4, seed=5, batch=2, interval=1)
-    np.testing.assert_array_equal(found, sample(network, [1, 2, 3], 4, seed=5, batch=2))
+    plain = Sampling(network, [1, 2, 3], 4, seed=5)
+    every = dataclasses.replace(plain, cache=Cache(deepcache.uniform(4, 1)))
+    np.testing.assert_array_equal(every.images(batch=2), plain.images(batch=2))
 
 
 @pytest.mark.parametrize("branch", [0, 1, "up1.block.add"])
@@ -156,19 +154,19 @@ def test_retrieval_uses_the_value_of_the_last_cache_step(network, branch):
             kept[name] = output
         return kept[name] if layer.name == name else output
 
-    found = deepcache.sample(network, [4, 6], 6, cached=cached, branch=branch)
-    np.testing.assert_array_equal(found, sample(network, [4, 6], 6, executor=replaced))
-    assert np.abs(found - sample(network, [4, 6], 6)).max() > 1e-3
+    found, plain = Sampling(network, [4, 6], 6, cache=Cache(cached, branch)).images(), Sampling(network, [4, 6], 6)
+    np.testing.assert_array_equal(found, plain.images(replaced))
+    assert np.abs(found - plain.images()).max() > 1e-3
 
 
 def test_guidance_and_caching_go_together():
     network = random_unet(null_label=True)
-    denoiser = deepcache.CachedDenoiser(network, [4], cached=[0], guidance=2.0)
+    denoiser = Denoiser(Sampling(network, [4], 2, guidance=2.0, cache=Cache([0])))
     x = noise(network, 0, 1)
     denoiser(x, 900, 0, 2)
     apart = []
     for label in (10, 4):
-        single = deepcache.CachedDenoiser(network, [label], cached=[0])
+        single = Denoiser(Sampling(network, [label], 2, cache=Cache([0])))
         single(x, 900, 0, 2)
         apart.append(single(x, 800, 1, 2))
     np.testing.assert_allclose(denoiser(x, 800, 1, 2), apart[0] + 2 * (apart[1] - apart[0]), atol=1e-4)
@@ -176,9 +174,8 @@ def test_guidance_and_caching_go_together():
 
 def test_deltas_of_deep_layers_are_against_the_step_in_which_they_last_ran(network):
     executor = Differential()
-    cached = (0, 3, 4)
-    found = deepcache.sample(network, [4, 6], 7, cached=cached, executor=executor)
-    np.testing.assert_allclose(found, deepcache.sample(network, [4, 6], 7, cached=cached), atol=1e-3)
+    sampling = Sampling(network, [4, 6], 7, cache=Cache((0, 3, 4)))
+    np.testing.assert_allclose(sampling.images(executor), sampling.images(), atol=1e-3)
     outside = {layer.name for layer in network.evaluated(["up1.enlarge"])}
     for layer in network.layers:
         if layer.kind not in ("convolution", "linear"):
@@ -194,25 +191,22 @@ def test_deltas_of_deep_layers_are_against_the_step_in_which_they_last_ran(netwo
 def test_multiplications_of_a_schedule(network):
     recorder = Recorder()
     work = network.macs()
-    denoiser = deepcache.CachedDenoiser(network, [1], cached=(0, 2), branch=0, executor=recorder)
     done = 0
-    for step in Sampler().run(denoiser, noise(network, 0, 1), 4):
+    for step in Sampling(network, [1], 4, cache=Cache((0, 2))).walk(recorder):
         done += sum(work[name] for name in recorder.records)
         recorder.records.clear()
         assert step.index < 4
-    assert deepcache.share(network, 4, (0, 2)) == done / (4 * sum(work.values()))
+    assert Cache((0, 2)).share(network, 4) == done / (4 * sum(work.values()))
     full, left = deepcache.macs(network, 0)
     assert full == sum(work.values()) and 0 < left < full
-    assert deepcache.share(network, 4, range(4)) == 1
+    assert Cache(range(4)).share(network, 4) == 1
 
 
 def test_the_more_steps_are_cached_the_closer_the_image():
     network = zoo.load("unet")
-    start, labels = noise(network, 0, 2), [3, 8]
-    *_, full = Sampler().run(Denoiser(network, labels), start, 20)
-    errors = []
+    plain = Sampling(network, [3, 8], 20)
+    full, errors = plain.images(), []
     for interval in (2, 5, 10):
-        denoiser = deepcache.CachedDenoiser(network, labels, cached=deepcache.uniform(20, interval))
-        *_, last = Sampler().run(denoiser, start, 20)
-        errors.append(np.sqrt(np.mean((last.image - full.image) ** 2)))
+        cached = dataclasses.replace(plain, cache=Cache(deepcache.uniform(20, interval)))
+        errors.append(np.sqrt(np.mean((cached.images() - full) ** 2)))
     assert errors == sorted(errors) and errors[0] < 0.05

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from golden.diffusion.networks import StatefulExecutor
-from golden.diffusion.sampling import Denoiser, Sampler, guided, noise, null_label, sample
+from golden.diffusion.sampling import Denoiser, Sampling, guided, noise, null_label
 from tests.golden.diffusion.sampling.networks import random_unet
 
 pytestmark = pytest.mark.golden
@@ -29,14 +29,14 @@ def test_one_call_predicts_with_and_without_the_labels(network):
     x, labels, t = noise(network, 0, 2), np.array([3, 7]), np.full(2, 400)
     with_labels, without = network(x, t, labels), network(x, t, np.full(2, 10))
     assert np.abs(with_labels - without).max() > 1e-3
-    found = Denoiser(network, labels, guidance=2.5)(x, 400, 0, 10)
+    found = Denoiser(Sampling(network, labels, 10, guidance=2.5))(x, 400, 0, 10)
     np.testing.assert_allclose(found, without + 2.5 * (with_labels - without), atol=1e-4)
 
 
 @pytest.mark.parametrize("scale, labels", [(1.0, [3, 7]), (0.0, [10, 10])])
 def test_scales_that_need_no_guidance(network, scale, labels):
-    found = sample(network, [3, 7], 4, guidance=scale)
-    np.testing.assert_allclose(found, sample(network, labels, 4), atol=1e-3)
+    found = Sampling(network, [3, 7], 4, guidance=scale).images()
+    np.testing.assert_allclose(found, Sampling(network, labels, 4).images(), atol=1e-3)
 
 
 def test_an_executor_sees_each_item_in_the_same_place_in_every_step(network):
@@ -51,14 +51,13 @@ def test_an_executor_sees_each_item_in_the_same_place_in_every_step(network):
                 seen[-1][-1].extend(values[0].tolist())
             return layer(*values)
 
-    denoiser = Denoiser(network, [3, 7], guidance=2.0, executor=Watcher())
-    list(Sampler().run(denoiser, noise(network, 0, 2), 3))
+    list(Sampling(network, [3, 7], 3, guidance=2.0).walk(Watcher()))
     assert seen == [(index, 3, None, [10, 10, 3, 7]) for index in range(3)]
 
 
 def test_networks_without_a_null_label_cannot_be_guided():
     message = "Network must have a null label to be guided, not 'unet'"
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        sample(random_unet(), [1], 2, guidance=2.0)
+        Sampling(random_unet(), [1], 2, guidance=2.0)
     with pytest.raises(ValueError, match=r"^Labels must be integers from 0 to 9, not 10$"):
-        sample(random_unet(), [10], 2)
+        Sampling(random_unet(), [10], 2)

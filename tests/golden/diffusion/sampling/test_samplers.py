@@ -1,3 +1,4 @@
+import dataclasses
 import math
 import re
 
@@ -5,7 +6,7 @@ import numpy as np
 import pytest
 
 from golden.diffusion.networks import initial, unet
-from golden.diffusion.sampling import Denoiser, Sampler, Schedule, ddim, noise, sample
+from golden.diffusion.sampling import Cache, Denoiser, Sampler, Sampling, Schedule, noise
 from tests.golden.diffusion.sampling.networks import SMALL, random_unet
 
 pytestmark = pytest.mark.golden
@@ -19,13 +20,13 @@ def network():
 @pytest.mark.parametrize("steps", [0, 1001, -1, 2.0])
 def test_bad_steps(network, steps):
     with pytest.raises(ValueError, match=f"^{re.escape(f'Steps must be an integer from 1 to 1000, not {steps!r}')}$"):
-        sample(network, [1], steps)
+        Sampling(network, [1], steps)
 
 
 @pytest.mark.parametrize("labels, wrong", [([0, 10], "10"), ([-1], "-1"), ([0.5], "0.5")])
 def test_bad_labels(network, labels, wrong):
     with pytest.raises(ValueError, match=f"^Labels must be integers from 0 to 9, not {wrong}$"):
-        sample(network, labels, 2)
+        Sampling(network, labels, 2)
 
 
 def test_the_true_noise_gives_back_the_image(network):
@@ -41,7 +42,7 @@ def test_the_true_noise_gives_back_the_image(network):
             return start
         return layer(*values)
 
-    steps = list(ddim(network, image, [3], 10, executor=oracle))
+    steps = list(Sampler().run(Denoiser(Sampling(network, [3], 10), oracle), image, 10))
     assert [(step.index, step.timestep) for step in steps] == [(i, 900 - 100 * i) for i in range(10)]
     expected = math.sqrt(signal[500]) * clean + math.sqrt(1 - signal[500]) * start
     np.testing.assert_allclose(steps[3].image, expected, atol=1e-4)
@@ -49,24 +50,32 @@ def test_the_true_noise_gives_back_the_image(network):
 
 
 def test_samples_do_not_depend_on_batch_or_count(network):
-    whole = sample(network, [1, 2, 3], 3, seed=5)
-    np.testing.assert_allclose(sample(network, [1, 2, 3], 3, seed=5, batch=2), whole, atol=1e-4)
-    np.testing.assert_allclose(sample(network, [1, 2], 3, seed=5), whole[:2], atol=1e-4)
-    assert np.abs(sample(network, [1, 2, 3], 3, seed=6) - whole).max() > 0.1
+    sampling = Sampling(network, [1, 2, 3], 3, seed=5)
+    whole = sampling.images()
+    np.testing.assert_allclose(sampling.images(batch=2), whole, atol=1e-4)
+    np.testing.assert_allclose(sampling.of([1, 2]).images(), whole[:2], atol=1e-4)
+    *_, last = sampling.walk(part=slice(1, 3))
+    np.testing.assert_allclose(last.image, whole[1:], atol=1e-4)
+    assert np.abs(sampling.of([1, 2, 3], seed=6).images() - whole).max() > 0.1
     assert whole.dtype == np.float32 and np.abs(whole).max() <= 1
 
 
-def test_no_images(network):
-    assert sample(network, np.zeros(0, int), 3).shape == (0, 1, 8, 8)
+def test_equal_samplings_are_equal(network):
+    """What is kept of one is found by the other."""
+    one, two = (Sampling(network, np.array([1, 2]), 3, cache=Cache([0, 2])) for _ in range(2))
+    assert one == two and hash(one) == hash(two)
+    for other in (one.of([2, 1]), one.of([1, 2], seed=1), dataclasses.replace(one, cache=None)):
+        assert other != one
 
 
 def test_fresh_noise_does_not_depend_on_batch_or_count():
     network, sampler = random_unet(), Sampler(eta=1.0)
-    whole = sample(network, [1, 2, 3], 4, seed=5, sampler=sampler)
-    np.testing.assert_allclose(sample(network, [1, 2, 3], 4, seed=5, batch=2, sampler=sampler), whole, atol=1e-4)
-    assert np.abs(sample(network, [1, 2, 3], 4, seed=5) - whole).max() > 0.1
+    sampling = Sampling(network, [1, 2, 3], 4, seed=5, process=sampler)
+    whole = sampling.images()
+    np.testing.assert_allclose(sampling.images(batch=2), whole, atol=1e-4)
+    assert np.abs(Sampling(network, [1, 2, 3], 4, seed=5).images() - whole).max() > 0.1
     start = noise(network, 5, 3)
-    other = sampler.run(Denoiser(network, [1, 2, 3]), start, 4, seed=6)
+    other = sampler.run(Denoiser(sampling), start, 4, seed=6)
     *_, last = other
     assert np.abs(last.image - whole).max() > 0.1
 
@@ -96,7 +105,7 @@ def test_fresh_noise_is_not_the_starting_noise():
 
 def test_a_velocity_is_another_way_to_say_the_noise():
     network, schedule = random_unet(), Schedule()
-    noisy = Denoiser(network, [1, 2])
+    noisy = Denoiser(Sampling(network, [1, 2], 5))
 
     def velocity(image, timestep, index, steps):
         signal = schedule.signal[timestep]
@@ -122,8 +131,8 @@ def test_bad_sampler(options, message):
         Sampler(**options)
 
 
-def test_a_denoiser_needs_an_image_and_a_finite_guidance(network):
+def test_a_sampling_needs_an_image_and_a_finite_guidance(network):
     with pytest.raises(ValueError, match="^Conditioning of a sampling must be of at least one image, not of none$"):
-        Denoiser(network, [])
+        Sampling(network, [])
     with pytest.raises(ValueError, match="^Guidance must be finite, not inf$"):
-        Denoiser(network, [1], guidance=float("inf"))
+        Sampling(network, [1], guidance=float("inf"))

@@ -10,7 +10,7 @@ from golden.diffusion.differential.run import run
 from golden.diffusion.networks import stored
 from golden.diffusion.networks.builder import unallocated
 from golden.diffusion.networks.stdit import STDiTConfig, stdit
-from golden.diffusion.sampling import RectifiedFlow, Sampler, Schedule, deepcache, noise, sample
+from golden.diffusion.sampling import Cache, RectifiedFlow, Sampler, Sampling, Schedule, deepcache, noise
 from golden.diffusion.zoo import scheduler
 from golden.diffusion.zoo.quality import psnr
 from tests.golden.diffusion.sampling import diffusers_samplings as cases
@@ -26,10 +26,14 @@ def recorded(title):
         return file["middle"], file["last"]
 
 
-def execute(title, name, **options):
+def sampling_of(title, **more):
     case = CASES[title]
-    chosen = {"seed": SEED, "sampler": case.sampler, "guidance": case.guidance, **options}
-    return run(cases.network(case), Method.named(name), cases.given(case), STEPS, **chosen)
+    how = {"seed": SEED, "process": case.sampler, "guidance": case.guidance, **more}
+    return Sampling(cases.network(case), cases.given(case), STEPS, **how)
+
+
+def execute(title, name, **options):
+    return run(sampling_of(title), Method.named(name), **options)
 
 
 def near(found, expected):
@@ -67,9 +71,8 @@ def test_every_part_of_the_conditioning_counts(title, key):
     case = CASES[title]
     given = cases.given(case)
     given[key] = given[key] + 1 if key == "label" else given[key] * 1.01
-    chosen = {"seed": SEED, "sampler": case.sampler, "guidance": case.guidance}
     with pytest.raises(AssertionError):
-        near(sample(cases.network(case), given, STEPS, **chosen), recorded(title)[1])
+        near(sampling_of(title).of(given).images(), recorded(title)[1])
 
 
 @pytest.mark.parametrize("title", CASES)
@@ -89,14 +92,12 @@ def test_whole_samplings_under_methods(title, name):
 @pytest.mark.parametrize("title, branch", [("text", 0), ("text", 1), ("latte", "transformer_blocks.0")])
 def test_deep_values_are_reused(title, branch):
     """A sampling of cache steps alone is the plain one; others are near it, and cost less."""
-    case = CASES[title]
-    network, given = cases.network(case), cases.given(case)
-    chosen = {"sampler": case.sampler, "guidance": case.guidance, "branch": branch}
-    plain = sample(network, given, STEPS, SEED, sampler=case.sampler, guidance=case.guidance)
-    np.testing.assert_array_equal(deepcache.sample(network, given, STEPS, SEED, interval=1, **chosen), plain)
-    cached = deepcache.sample(network, given, STEPS, SEED, interval=2, **chosen)
+    plain = sampling_of(title).images()
+    every, some = (Cache(deepcache.uniform(STEPS, interval), branch) for interval in (1, 2))
+    np.testing.assert_array_equal(sampling_of(title, cache=every).images(), plain)
+    cached = sampling_of(title, cache=some).images()
     assert cached.shape == plain.shape and np.abs(cached - plain).max() > 1e-3 * np.abs(plain).max()
-    assert deepcache.share(network, STEPS, [0, 2, 4], branch) < 0.95
+    assert some.share(cases.network(CASES[title]), STEPS) < 0.95
 
 
 def test_a_transformer_has_no_branches_by_number():
@@ -149,12 +150,10 @@ def test_rectified_flow_of_a_video():
             dt = (t - times[step + 1] if step + 1 < STEPS else t) / 1000
             x = x + parts(network, given, item, x.astype(np.float32), t, guidance)[0] * dt
         expected.append(x)
-    chosen = {"seed": SEED, "sampler": RectifiedFlow(shift=shift), "guidance": guidance}
-    dense = run(network, Method.named("dense"), given, STEPS, **chosen).images
+    sampling = Sampling(network, given, STEPS, seed=SEED, process=RectifiedFlow(shift=shift), guidance=guidance)
+    dense = run(sampling, Method.named("dense")).images
     near(dense, np.stack(expected))
-    closed, opened = (
-        run(network, Method.named(name), given, STEPS, **chosen).images for name in ("closed-int4", "paper")
-    )
+    closed, opened = (run(sampling, Method.named(name)).images for name in ("closed-int4", "paper"))
     assert psnr(closed, dense, np.ptp(dense)).min() > 28 and np.isfinite(opened).all()
 
 
@@ -180,12 +179,10 @@ def test_iddpm_of_a_video():
                 deviation = small ** ((1 - share) / 4) * beta[i] ** ((1 + share) / 4)
                 x = x + deviation * cases.unit_noise(x.shape, item, 1 + step)
         expected.append(x)
-    chosen = {"seed": SEED, "sampler": IDDPM, "guidance": guidance}
-    dense = run(network, Method.named("dense"), given, STEPS, **chosen).images
+    sampling = Sampling(network, given, STEPS, seed=SEED, process=IDDPM, guidance=guidance)
+    dense = run(sampling, Method.named("dense")).images
     near(dense, np.stack(expected))
-    closed, opened = (
-        run(network, Method.named(name), given, STEPS, **chosen).images for name in ("closed-int4", "paper")
-    )
+    closed, opened = (run(sampling, Method.named(name)).images for name in ("closed-int4", "paper"))
     assert psnr(closed, dense, np.ptp(dense)).min() > 28 and np.isfinite(opened).all()
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from golden.diffusion import zoo
-from golden.diffusion.sampling import sample
+from golden.diffusion.sampling import Sampling
 from golden.diffusion.zoo.quality import Statistics, agreement, frechet, psnr, ssim
 
 pytestmark = pytest.mark.golden
@@ -140,7 +140,7 @@ def test_distance_to_the_real_digits_tells_noise_from_digits(rng):
     real = zoo.digits()
     assert real.mean.shape == (64,) and real.covariance.shape == (64, 64)
     assert np.array_equal(real.covariance, real.covariance.T) and np.linalg.eigvalsh(real.covariance).min() > -1e-6
-    drawn = sample(zoo.load("unet"), np.arange(60) % 10, 10, seed=3)
+    drawn = Sampling(zoo.load("unet"), np.arange(60) % 10, 10, seed=3).images()
     noise = rng.uniform(-1, 1, drawn.shape).astype(np.float32)
     near, far = (frechet(real, zoo.statistics(images)) for images in (drawn, noise))
     assert 0 < 5 * near < far

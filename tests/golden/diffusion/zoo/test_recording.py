@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from golden.diffusion import zoo
+from golden.diffusion.sampling import Sampling
 from golden.diffusion.zoo import Recording, capture
 
 pytestmark = pytest.mark.golden
@@ -35,7 +36,7 @@ def test_shipped_recording_is_what_the_network_does_now(recorded, unet):
     """The weights are those of the network, the inputs follow from the seed, up to float32 in another order."""
     layer = unet.by_name[recorded.layer]
     assert np.array_equal(recorded.weight, layer.weight) and np.array_equal(recorded.bias, layer.bias)
-    again = capture(unet, recorded.layer, recorded.labels, steps=50, last=3, seed=recorded.seed, half=True)
+    again = capture(Sampling(unet, recorded.labels, seed=recorded.seed), recorded.layer, last=3, half=True)
     now, then = again.inputs[0].astype(np.float32), recorded.inputs[0][:3].astype(np.float32)
     assert np.abs(now - then).max() <= 2e-3 * np.abs(then).max()
 
@@ -80,7 +81,7 @@ def test_bad_groups(recorded, n):
 def test_every_kind_of_layer_can_be_captured(name):
     network = zoo.load(name)
     for layer in {layer.kind: layer for layer in network.layers}.values():
-        recording = capture(network, layer.name, [3], steps=4, first=0, last=1)
+        recording = capture(Sampling(network, [3], 4), layer.name, first=0, last=1)
         assert recording.kind == layer.kind and recording.output.shape[0] == 1
         assert len(recording.inputs) == len(layer.inputs) == len(recording.before)
         np.testing.assert_array_equal(layer(*(value[0] for value in recording.inputs)), recording.output[0])
@@ -89,8 +90,9 @@ def test_every_kind_of_layer_can_be_captured(name):
 @pytest.mark.parametrize("half", [False, True])
 @pytest.mark.parametrize("layer", ["up1.block.conv1", "down1.attention.scores", "label.embedding", "up0.concat"])
 def test_a_part_of_a_sampling_is_that_part_of_the_whole(unet, tmp_path, layer, half):
-    whole = capture(unet, layer, [3, 5], steps=6, last=4, seed=4, half=half)
-    part = capture(unet, layer, [3, 5], steps=6, first=2, last=4, seed=4, half=half)
+    sampling = Sampling(unet, [3, 5], 6, seed=4)
+    whole = capture(sampling, layer, last=4, half=half)
+    part = capture(sampling, layer, first=2, last=4, half=half)
     assert part.steps.tolist() == [2, 3] and part.timesteps.tolist() == whole.timesteps[2:4].tolist()
     np.testing.assert_array_equal(part.output, whole.output[2:4])
     for operand in range(len(part.inputs)):
@@ -112,26 +114,26 @@ def test_a_part_of_a_sampling_is_that_part_of_the_whole(unet, tmp_path, layer, h
 
 
 def test_what_follows(unet):
-    recording = capture(unet, "down0.block.conv1", [3, 5], steps=2)
+    recording = capture(Sampling(unet, [3, 5], 2), "down0.block.conv1")
     assert recording.followed_by_names == tuple(f"down0.block.{name}" for name in ("shift", "norm2", "relu2", "conv2"))
-    following = capture(unet, "down0.block.norm2", [3, 5], steps=2)
+    following = capture(Sampling(unet, [3, 5], 2), "down0.block.norm2")
     # batch-matrix products of other shapes may round differently, hence not bit for bit
     np.testing.assert_allclose(recording.output + recording.shift[..., None, None], following.inputs[0], atol=1e-5)
-    assert capture(unet, "head.conv", [3], steps=1).followed_by == ()
-    assert capture(unet, "down0.block.conv2", [3], steps=1).followed_by == ()
-    assert not capture(unet, "down0.block.conv2", [3], steps=1).relu
+    assert capture(Sampling(unet, [3], 1), "head.conv").followed_by == ()
+    assert capture(Sampling(unet, [3], 1), "down0.block.conv2").followed_by == ()
+    assert not capture(Sampling(unet, [3], 1), "down0.block.conv2").relu
 
 
 @pytest.mark.parametrize("first, last", [(2, 2), (3, 2), (0, 11), (-1, 3), (10, 11)])
 def test_bad_steps(unet, first, last):
     message = f"Steps must be a half-open range within 0:10, not {first}:{last}"
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        capture(unet, "stem.conv", [3], steps=10, first=first, last=last)
+        capture(Sampling(unet, [3], 10), "stem.conv", first=first, last=last)
 
 
 def test_unknown_layer(unet):
     with pytest.raises(ValueError, match=r"^Layer must be one of the known names, not 'stem.cnv'; did you mean stem"):
-        capture(unet, "stem.cnv", [3])
+        capture(Sampling(unet, [3]), "stem.cnv")
 
 
 def test_load_rejects_other_files(tmp_path):

@@ -5,7 +5,7 @@ import pytest
 
 from golden.diffusion import zoo
 from golden.diffusion.networks import Recorder
-from golden.diffusion.sampling import Schedule, noise, sample
+from golden.diffusion.sampling import Sampling, Schedule, noise
 from golden.diffusion.zoo.quality import agreement
 
 pytestmark = pytest.mark.golden
@@ -82,7 +82,7 @@ def test_numpy_and_torch_agree_on_every_layer(name, bound):
 )
 def test_the_classifier_finds_the_asked_digit(name, count, steps, least):
     labels = np.arange(count) % 10
-    found = zoo.classify(sample(zoo.load(name), labels, steps, seed=1))
+    found = zoo.classify(Sampling(zoo.load(name), labels, steps, seed=1).images())
     assert agreement(found, labels) >= least
     # and no single digit is lost
     assert min(agreement(found[labels == digit], labels[labels == digit]) for digit in range(10)) >= 0.6
@@ -92,7 +92,7 @@ def test_the_classifier_finds_the_asked_digit(name, count, steps, least):
 def test_the_null_label_knows_less_than_the_right_one_and_more_than_a_wrong_one(name):
     network = zoo.load(name)
     labels = np.arange(20) % 10
-    images = sample(network, labels, 10, seed=5)
+    images = Sampling(network, labels, 10, seed=5).images()
     added = noise(network, 6, 20)
     level = 700
     signal = np.float32(Schedule().signal[level])
@@ -105,7 +105,7 @@ def test_the_null_label_knows_less_than_the_right_one_and_more_than_a_wrong_one(
 
 
 def test_samples_of_one_digit_differ(unet):
-    images = sample(unet, [4] * 8, 10, seed=2)
+    images = Sampling(unet, [4] * 8, 10, seed=2).images()
     apart = [np.abs(images[i] - images[j]).mean() for i in range(8) for j in range(i)]
     assert min(apart) > 0.05
 

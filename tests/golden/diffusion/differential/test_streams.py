@@ -9,10 +9,10 @@ from golden.diffusion.differential.delta_products import DeltaProducts
 from golden.diffusion.differential.method import Method
 from golden.diffusion.differential.open_loop import OpenLoop
 from golden.diffusion.differential.profile import calibrate
-from golden.diffusion.differential.reuse import cached, calibrate_cached, calibrate_stream, streamed
-from golden.diffusion.differential.run import executor
+from golden.diffusion.differential.run import executor, run
+from golden.diffusion.differential.streams import calibrate_stream, streamed
 from golden.diffusion.networks import Recorder
-from golden.diffusion.sampling import deepcache
+from golden.diffusion.sampling import Cache, Sampling, deepcache
 from golden.diffusion.sampling.streaming import Stream
 from golden.diffusion.zoo.quality import psnr
 from tests.golden.diffusion.differential.networks import Spy, random_unet
@@ -154,6 +154,10 @@ def test_figures_of_a_stream(network, video, profile):
 # DeepCache -----------------------------------------------------------------------------------------------------------
 
 
+def every(steps, interval, branch=0):
+    return Cache(deepcache.uniform(steps, interval), branch)
+
+
 @pytest.mark.parametrize("branch", [0, 1])
 @pytest.mark.parametrize("name", ["closed-int4", "paper", "fine"])
 def test_deltas_of_deep_layers_are_against_the_step_in_which_they_last_ran(network, name, branch):
@@ -162,20 +166,18 @@ def test_deltas_of_deep_layers_are_against_the_step_in_which_they_last_ran(netwo
     if name == "fine":
         fine = {"digit_width": 8, "exponent_policy": "group", "outliers": 0, "flip_repair": True}
         how = dataclasses.replace(how, passes=3, machine=dataclasses.replace(how.machine, **fine))
-    steps, labels = 7, [3, 8]
-    profile = calibrate_cached(network, steps, 3, branch=branch, images=2)
-    plain = deepcache.sample(network, labels, steps, interval=3, branch=branch)
-    found = deepcache.sample(
-        network, labels, steps, interval=3, branch=branch, executor=executor(network, how, profile)
-    )
-    assert psnr(found, plain).min() > {"closed-int4": 35, "paper": 34, "fine": 48}[name]
+    sampling = Sampling(network, [3, 8], 7, cache=every(7, 3, branch))
+    profile = calibrate(sampling, images=2)
+    found = sampling.images(executor(network, how, profile))
+    assert psnr(found, sampling.images()).min() > {"closed-int4": 35, "paper": 34, "fine": 48}[name]
 
 
 def test_every_step_is_a_cache_step_with_interval_1(network):
-    how, profile = Method.named("closed-int3"), calibrate(network, 4, images=2)
-    found = deepcache.sample(network, [1, 2], 4, interval=1, executor=executor(network, how, profile))
-    other = executor(network, how, profile)
-    expected = deepcache.sample(network, [1, 2], 4, interval=4, cached=range(4), executor=other)
+    how, profile = Method.named("closed-int3"), calibrate(Sampling(network, [0], 4), images=2)
+    found, expected = (
+        Sampling(network, [1, 2], 4, cache=cache).images(executor(network, how, profile))
+        for cache in (every(4, 1), None)
+    )
     np.testing.assert_array_equal(found, expected)
 
 
@@ -185,9 +187,9 @@ def test_what_a_retrieval_step_sends(network):
     sent = {}
     for interval in (1, 3):
         spy = Spy()
-        profile = calibrate(network, 6, images=2)
+        profile = calibrate(Sampling(network, [0], 6), images=2)
         one = DeltaProducts(network, how, profile, measure=spy)
-        deepcache.sample(network, [1, 2], 6, interval=interval, executor=one)
+        Sampling(network, [1, 2], 6, cache=every(6, interval)).images(one)
         sent[interval] = spy
     inside, outside = "middle.block.relu1", "head.relu"
     assert {step for step, name in sent[3].inputs if name == inside} == {0, 3}
@@ -206,8 +208,8 @@ class Watched(OpenLoop):
 
 def test_a_kept_value_has_no_delta(network):
     """Where a retrieval step reads what a cache step made: the raw value is that one, and nothing changed."""
-    one = Watched(network, Method.named("paper"), calibrate(network, 6, images=2))
-    deepcache.sample(network, [1, 2], 6, interval=3, executor=one)
+    one = Watched(network, Method.named("paper"), calibrate(Sampling(network, [0], 6), images=2))
+    Sampling(network, [1, 2], 6, cache=every(6, 3)).images(one)
     kept = 0
     for (step, name), values in one.seen.items():
         for source, value, made in zip(
@@ -221,16 +223,22 @@ def test_a_kept_value_has_no_delta(network):
 
 
 def test_calibration_with_caching_fills_the_rows_of_skipped_steps(network):
-    profile = calibrate_cached(network, 6, 3, images=2)
+    profile = calibrate(Sampling(network, [0], 6, cache=every(6, 3)), images=2)
     deep, shallow = profile.deviation["middle.block.norm1"], profile.deviation["head.norm"]
     assert len(deep) == len(shallow) == 6
     np.testing.assert_array_equal(deep[[1, 2, 4, 5]], deep[[0, 0, 3, 3]])
     assert not np.array_equal(shallow[0], shallow[1]) and not np.array_equal(deep[0], deep[3])
-    plain = calibrate(network, 6, images=2)
+    plain = calibrate(Sampling(network, [0], 6), images=2)
     assert profile.overflow["middle.block.relu1"] > plain.overflow["middle.block.relu1"]
 
 
 def test_figures_of_deepcache(network):
-    plain, skipping = (cached(network, Method.named("closed-int3"), [1, 2], 6, interval) for interval in (1, 3))
-    assert skipping.megabits < plain.megabits
-    assert skipping.psnr.mean() < plain.psnr.mean()
+    """A run that skips steps sends less, and is farther from the full dense sampling."""
+    dense = Sampling(network, [1, 2], 6).images()
+    bits, quality = [], []
+    for cache in (None, every(6, 3)):
+        found = run(Sampling(network, [1, 2], 6, cache=cache), Method.named("closed-int3"), measured=True)
+        measure = found.measure
+        bits.append(measure.total(measure.inputs).bits + measure.total(measure.outputs).joint)
+        quality.append(psnr(found.images, dense).mean())
+    assert bits[1] < bits[0] and quality[1] < quality[0]
