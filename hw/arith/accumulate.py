@@ -1,17 +1,31 @@
 """The end of every sum of products: shift to the accumulator's LSB, round once, add, clamp."""
 
-from types import SimpleNamespace
+import dataclasses
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Cat, Mux, Signal, Value, signed
 
 from hw.arith.leaves import fused_add
 from hw.arith.shift import Window
-from hw.stream import Pipeline
+from hw.stream import Stage
 
-__all__ = ["ACCUMULATE_CUTS", "round_and_accumulate"]
+__all__ = ["Accumulated", "round_and_accumulate"]
 
-ACCUMULATE_CUTS = 8
-"""Cuts of `round_and_accumulate`, the output register included."""
+
+@dataclasses.dataclass(frozen=True)
+class Accumulated:
+    """What `round_and_accumulate` leaves.
+
+    Attributes
+    ----------
+    stage : Stage
+        Last stage, valid on `last`, with `sum` and `poisoned`.
+    clamped, poison : Value
+        Whether these events happen in this clock.
+    """
+
+    stage: Stage
+    clamped: Value
+    poison: Value
 
 
 def _groups(value_width: int, window_width: int, amount_width: int) -> list[list[tuple[int, int]]]:
@@ -28,22 +42,9 @@ def _groups(value_width: int, window_width: int, amount_width: int) -> list[list
 
 
 def round_and_accumulate(
-    m: Module,
-    platform: object,
-    pipe: Pipeline,
-    *,
-    value: Value,
-    flip: Value,
-    amount: Value,
-    offset: int,
-    width: int,
-    first: Value,
-    last: Value,
-    poison: Value,
-) -> SimpleNamespace:
+    s: Stage, platform: object, *, value: Value, flip: Value, amount: Value, offset: int, width: int
+) -> Accumulated:
     """``A = clamp(RNE((value + flip) * 2^(amount - offset)) + (0 if first else A))``, emitted on `last`.
-
-    Drives the output of the pipeline.
 
     ::
 
@@ -57,10 +58,15 @@ def round_and_accumulate(
     One bit above the accumulator's is enough: a total past the range lies on the side of what was added last.
     What is emitted is clamped by resets and sets of registers.
 
-    Latency: `ACCUMULATE_CUTS` of the pipeline. Throughput: one value per clock.
+    Throughput: one value per clock.
 
     Parameters
     ----------
+    s : Stage
+        With ``first`` and ``last``: the value begins, or ends, a sum; ``poison``: until the next `first`, 0 is emitted
+        in place of the sum.
+    platform : object
+        Chooses the leaves.
     value : Value, signed
         What to add, exact; short of `flip`.
     flip : Value
@@ -71,57 +77,28 @@ def round_and_accumulate(
         Amount at which the LSB of `value` is that of the accumulator.
     width : int
         Bits of the accumulator.
-    first, last : Value
-        The value begins, or ends, a sum.
-    poison : Value
-        Until the next `first`, 0 is emitted in place of the sum.
-
-    Returns
-    -------
-    SimpleNamespace
-        ``clamped`` and ``poison``: whether these events happen in this clock.
     """
-    window = Window.of(m, "window", value, offset=offset, width=width + 1, amount_width=len(amount), fill=flip)
-    groups = _groups(len(value), width + 1, len(amount))
-    s = SimpleNamespace(first=first, last=last, poison=poison, flip=flip, amount=amount)
-    for index in range(3):
-        for low, high in groups[index]:
-            window = window.shift(s.amount[low:high], 1 << low)
-        if index < 2:
-            s = pipe.cut(
-                first=s.first, last=s.last, poison=s.poison, flip=s.flip, amount=s.amount, **window.registers()
-            )
-            window = window.resume(vars(s), fill=s.flip)
-    s = pipe.cut(
-        first=s.first,
-        last=s.last,
-        poison=s.poison,
-        flip=s.flip,
-        floor=window.floor,
-        guard=window.guard,
-        sticky=window.sticky,
-        huge=window.huge,
-        negative=window.sign,
-    )
+    s.amount = amount
+    s.window = Window.of(s.m, "window", value, offset=offset, width=width + 1, amount_width=len(amount), fill=flip)
+    for group in _groups(len(value), width + 1, len(amount)):
+        for low, high in group:
+            s.window = s.window.shift(s.amount[low:high], 1 << low)
+        s = s.cut()
+
     # A number too large for any sum to fit is added to 0, with 01 on top. Rounding makes that 01 or 10, and both are
     # past the range on either side.
-    s = pipe.cut(
-        first=s.first,
-        follows=~(s.first | s.huge),
-        last=s.last,
-        poison=s.poison,
-        negative=s.negative,
-        addend=Cat(s.floor[: width - 1], s.floor[-2] | s.huge, s.floor[-1] & ~s.huge),
-        carry=((s.guard ^ s.flip) & (s.sticky | (s.floor[0] ^ s.flip))) ^ s.flip,
-    )
+    window = s.window
+    s.follows, s.negative = ~(s.first | window.huge), window.sign
+    s.addend = Cat(window.floor[: width - 1], window.floor[-2] | window.huge, window.floor[-1] & ~window.huge)
+    flip = window.fill
+    s.carry = ((window.guard ^ flip) & (window.sticky | (window.floor[0] ^ flip))) ^ flip
 
+    s = s.cut()
     # The adder's result, modulo 2^(width + 1), and the sign of what was added. The two top bits agree if the sum fits.
-    held = Signal(signed(width + 1))
-    side = Signal()
+    held, side, poisoned = Signal(signed(width + 1), name="held"), Signal(name="side"), Signal(name="held_poisoned")
     fits, above, below = _tell(held, side)
-    poisoned = Signal()
     total = fused_add(
-        m,
+        s.m,
         platform,
         "sum",
         width + 1,
@@ -133,37 +110,26 @@ def round_and_accumulate(
         Cat((above & s.follows).replicate(width - 1), (below & s.follows).replicate(2)),
         s.carry,
     )
-    now_poisoned = s.poison | (poisoned & ~s.first)
-    with m.If(pipe.advance & pipe.valid):
-        m.d.sync += [held.eq(total), side.eq(s.negative), poisoned.eq(now_poisoned)]
+    s.make("total", total, held_by=held)
+    s.make("side", s.negative, held_by=side)
+    s.poisoned = s.poison | (poisoned & ~s.first)
+    with s.m.If(s.moves):
+        s.m.d.sync += [held.eq(total), side.eq(s.negative), poisoned.eq(s.poisoned)]
 
-    before = pipe.valid
-    negative = s.negative
-    s = pipe.cut(last=s.last, poisoned=now_poisoned, poison=s.poison)
-    if pipe.valid is not before:
-        emitted = held
-    else:
-        emitted, (fits, above, below) = total, _tell(total, negative)
-    moves = pipe.advance & pipe.valid
-    events = SimpleNamespace(clamped=moves & ~fits, poison=moves & s.poison)
-    s = pipe.cut(
-        last=s.last,
-        poisoned=s.poisoned,
-        low=Mux(~fits | s.poisoned, 0, emitted[: width - 1])[: width - 1],
-        top=((emitted[-1] & fits) | below) & ~s.poisoned,
-        ceiling=above & ~s.poisoned,
-    )
-    low = Mux(s.ceiling, ~0, s.low)[: width - 1]
-    before = pipe.valid
-    s = pipe.cut(last=s.last, poisoned=s.poisoned, top=s.top)
-    if pipe.valid is not before:
-        # Flip-flops that are set must begin so in most FPGAs; before the first valid sum no one looks.
-        ceiled = Signal(width - 1, init=-1, reset_less=True)
-        with m.If(pipe.advance):
-            m.d.sync += ceiled.eq(low)
-        low = ceiled
-    pipe.finish(Cat(low, s.top, s.poisoned), valid=s.last)
-    return events
+    s = s.cut()
+    fits, above, below = _tell(s.total, s.side)
+    clamped, poison = s.moves & ~fits, s.moves & s.poison
+    s.low = Mux(~fits | s.poisoned, 0, s.total[: width - 1])[: width - 1]
+    s.top = ((s.total[-1] & fits) | below) & ~s.poisoned
+    s.ceiling = above & ~s.poisoned
+
+    s = s.cut()
+    # Flip-flops that are set must begin so in most FPGAs; before the first valid sum no one looks.
+    s.make("low", Mux(s.ceiling, ~0, s.low)[: width - 1], init=-1)
+
+    s = s.cut()
+    s.sum, s.valid = Cat(s.low, s.top), s.valid & s.last
+    return Accumulated(s, clamped, poison)
 
 
 def _tell(total: Value, side: Value) -> tuple[Value, Value, Value]:

@@ -159,7 +159,6 @@ class Rules:
 
 def round_and_pack(
     s: Stage,
-    m: Module,
     format: FloatFormat,
     rules: Rules,
     *,
@@ -177,7 +176,7 @@ def round_and_pack(
     """
     f = format.fraction_width
     sum_width = f + format.exponent_width + 2
-    rounded = named(m, s.label("rounded"), (Cat(Const(0, f), above) + significand + increment)[:sum_width])
+    rounded = named(s.m, s.label("rounded"), (Cat(Const(0, f), above) + significand + increment)[:sum_width])
     # The field of a finite number is below that of infinity, all ones.
     too_large = rounded[f : f + format.exponent_width].all() | rounded[f + format.exponent_width :].any()
     magnitude = format.width - 1
@@ -189,7 +188,7 @@ def round_and_pack(
     s.overflow = too_large & ~nan & ~infinite
 
 
-def float_multiply(s: Stage, m: Module, format: FloatFormat, rules: Rules, a: Value, b: Value) -> Stage:
+def float_multiply(s: Stage, format: FloatFormat, rules: Rules, a: Value, b: Value) -> Stage:
     """``a * b``: `value` and `overflow` of the stage returned.
 
     ::
@@ -226,11 +225,11 @@ def float_multiply(s: Stage, m: Module, format: FloatFormat, rules: Rules, a: Va
         s.above = Mux(s.above < lowest, Const(lowest, signed(wide)), s.above)
 
     s = s.cut()
-    s.zeros = leading_zeros(m, s.label("product"), s.product)
+    s.zeros = leading_zeros(s.m, s.label("product"), s.product)
 
     s = s.cut()
     # The lesser of both counts. Everything it may come to is computed beside the subtraction whose sign decides.
-    excess = named(m, s.label("excess"), s.above - s.zeros)
+    excess = named(s.m, s.label("excess"), s.above - s.zeros)
     subnormal = excess[-1]
     amount_width = (2 * f + 1 - lowest).bit_length()
     s.amount = Mux(subnormal, (s.above - lowest)[:amount_width], (s.zeros - lowest)[:amount_width])
@@ -239,7 +238,7 @@ def float_multiply(s: Stage, m: Module, format: FloatFormat, rules: Rules, a: Va
     s = s.cut()
     product = Cat(s.product, Const(0, 1)).as_signed()
     offset, name = 2 * f + 4, s.label("product")
-    s.window = Window.of(m, name, product, offset=offset, width=f + 2, amount_width=amount_width)
+    s.window = Window.of(s.m, name, product, offset=offset, width=f + 2, amount_width=amount_width)
     for position in reversed(range(amount_width)):
         if position == amount_width // 2 - 1:
             s = s.cut()
@@ -248,11 +247,11 @@ def float_multiply(s: Stage, m: Module, format: FloatFormat, rules: Rules, a: Va
 
     s = s.cut()
     result = {"sign": s.sign, "above": s.field_above, "significand": s.significand, "increment": s.increment}
-    round_and_pack(s, m, format, rules, **result, nan=s.nan, infinite=s.infinite)
+    round_and_pack(s, format, rules, **result, nan=s.nan, infinite=s.infinite)
     return s
 
 
-def float_add(s: Stage, m: Module, format: FloatFormat, rules: Rules, a: Value, b: Value) -> Stage:
+def float_add(s: Stage, format: FloatFormat, rules: Rules, a: Value, b: Value) -> Stage:
     """``a + b``: `value` and `overflow` of the stage returned.
 
     ::
@@ -282,7 +281,7 @@ def float_add(s: Stage, m: Module, format: FloatFormat, rules: Rules, a: Value, 
         step, moves = 1 << position, s.difference[position]
         sticky = sticky | (moves & small[:step].any())
         shifted = small[step:] if step < width else Const(0, width)
-        small = named(m, s.label(f"small_by{step}"), Mux(moves, shifted, small))
+        small = named(s.m, s.label(f"small_by{step}"), Mux(moves, shifted, small))
     s.aligned, s.sticky = small, sticky
 
     s = s.cut()
@@ -292,20 +291,20 @@ def float_add(s: Stage, m: Module, format: FloatFormat, rules: Rules, a: Value, 
     s.total = (Cat(Const(1, 1), Const(0, 3), s.large) + Cat(s.subtract, flipped))[1 : width + 2]
 
     s = s.cut()
-    zeros, some = leading_zeros(m, s.label("total"), s.total), s.total.any()
+    zeros, some = leading_zeros(s.m, s.label("total"), s.total), s.total.any()
     normal = some & (zeros < s.field)
     s.above = Mux(normal, s.field - zeros, 0)[: format.exponent_width]
     s.shift = Mux(normal, zeros, s.field)[: len(zeros)]
     s.result_sign = Mux(some | s.infinite if rules.non_finite == "ieee" else some, s.sign, s.zero_sign)
 
     s = s.cut()
-    total = shift_left(m, s.label("normal"), s.total, s.shift, width + 1)
+    total = shift_left(s.m, s.label("normal"), s.total, s.shift, width + 1)
     s.significand, guard, rest = total[4:], total[3], total[:3]
     s.increment = guard & (rest.any() | s.significand[0])
 
     s = s.cut()
     result = {"sign": s.result_sign, "significand": s.significand, "increment": s.increment}
-    round_and_pack(s, m, format, rules, **result, above=Cat(s.above, Const(0, 2)), nan=s.nan, infinite=s.infinite)
+    round_and_pack(s, format, rules, **result, above=Cat(s.above, Const(0, 2)), nan=s.nan, infinite=s.infinite)
     return s
 
 
@@ -352,7 +351,7 @@ class _FloatUnit(wiring.Component):
 
     def _describe(self, m: Module) -> int:
         s = Stage.begin(m, self.i)
-        s = type(self)._operation(s, m, self._format, self._rules, self.i.p.a, self.i.p.b)
+        s = type(self)._operation(s, self._format, self._rules, self.i.p.a, self.i.p.b)
         return s.finish(self.o, Cat(s.value, s.overflow), depth=self._depth)
 
 

@@ -183,15 +183,6 @@ class Window:
         bits = bits.as_signed()
         return dataclasses.replace(self, bits=bits, low=low, sticky=sticky, huge=huge, remaining=remaining)
 
-    def registers(self) -> dict[str, Value]:
-        """What a pipeline must carry between two `shift` calls, beside `fill`; see `resume`."""
-        return {"bits": self.bits, "sticky": self.sticky, "sign": self.sign, "huge": self.huge}
-
-    def resume(self, registers: dict[str, Value], *, fill: Value | None = None) -> "Window":
-        """The same window, read from registers that carry what `registers` returned, and `fill` unless it is 0."""
-        registers = {name: registers[name] for name in ("bits", "sticky", "sign", "huge")}
-        return dataclasses.replace(self, **registers, fill=Const(0, 1) if fill is None else fill)
-
     @property
     def floor(self) -> Value:
         """The result rounded down, `width` bits signed; only if ``huge`` is 0."""

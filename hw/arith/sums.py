@@ -9,22 +9,12 @@ end, where an accumulator can take it in the same way. A number that still lacks
 import dataclasses
 from collections.abc import Sequence
 
-from amaranth.hdl import Const, Module, Signal, Value, signed
+from amaranth.hdl import Const, Signal, Value, signed
 
 from hw.arith.leaves import fused_add, leaf_target
-from hw.arith.path import Path
+from hw.stream import Stage
 
-__all__ = ["Term", "add_terms", "levels", "plane_product", "product_levels"]
-
-
-def levels(count: int) -> int:
-    """Levels of a tree over `count` terms."""
-    return (count - 1).bit_length()
-
-
-def product_levels(planes: int) -> int:
-    """Cuts `plane_product` makes for so many planes."""
-    return 1 + levels((planes + 1) // 2)
+__all__ = ["Term", "add_terms", "plane_product"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,8 +40,8 @@ class Term:
 
 
 def plane_product(
-    m: Module, platform: object, name: str, number: Value, limit: int, planes: Value, flip: Value, *, inverted: bool
-) -> Path:
+    s: Stage, platform: object, number: Value, limit: int, planes: Value, flip: Value, *, inverted: bool
+) -> Stage:
     """``number * planes``, a sum of the number gated by each plane; ``^ flip`` if `inverted`.
 
     Two planes take one `fused_add`, with both gates in it. Inverting costs nothing where the gates are lookup tables of
@@ -60,130 +50,102 @@ def plane_product(
 
     Parameters
     ----------
+    s : Stage
+        Where the operands are.
+    platform : object
+        Chooses the leaves.
     number : Value
         A number of magnitude at most `limit`.
     planes : Value
         Unsigned bits.
+
+    Returns
+    -------
+    Stage
+        With ``value`` and ``flip``.
     """
     limit *= (1 << len(planes)) - 1
     width = limit.bit_length() + 1
     gated_outside = leaf_target(platform) == "generic" or len(planes) == 1
-    wide = Signal(signed(width), name=f"{name}_number")
-    m.d.comb += wide.eq(number)
+    if inverted and not gated_outside:
+        raise ValueError("inverted must be false where the planes are gated inside the adders")
+    s.flip = flip
+    wide = Signal(signed(width), name=s.label("number"))
+    s.m.d.comb += wide.eq(number)
 
-    if gated_outside:
-        invert = (flip if inverted else Const(0, 1)).replicate(width)
-        carry = flip if inverted else None
-        terms = [
-            (((wide << position)[:width] & planes[position].replicate(width)) ^ invert).as_signed()
-            for position in range(len(planes))
-        ]
-        sums = [
-            fused_add(
-                m,
-                platform,
-                f"{name}_planes{low}",
-                width,
-                "plain",
-                *_two(terms[low]),
-                "plain",
-                *_two(terms[low + 1]),
-                carry,
-            )
-            if low + 1 < len(planes)
-            else terms[low]
-            for low in range(0, len(planes), 2)
-        ]
-    else:
-        if inverted:
-            raise ValueError("inverted must be false where the planes are gated inside the adders")
-        carry = None
-        sums = [
-            fused_add(
-                m,
-                platform,
-                f"{name}_planes{low}",
-                width - low,
-                "and",
-                wide,
-                planes[low],
-                "and",
-                wide << 1,
-                planes[low + 1],
-            )
-            << low
-            if low + 1 < len(planes)
-            else ((wide << low)[:width] & planes[low].replicate(width)).as_signed()
-            for low in range(0, len(planes), 2)
-        ]
-    level = 0
-    while True:
-        registered = yield {"flip": flip, **{f"sum{index}": value for index, value in enumerate(sums)}}
-        flip = registered["flip"]
-        carry = None if carry is None else flip
-        sums = [registered[f"sum{index}"] for index in range(len(sums))]
-        if len(sums) == 1:
-            return {"value": sums[0], "flip": flip}
+    def gated(low: int) -> Value:
+        """The number, times a plane's weight, gated by it."""
+        invert = (s.flip if inverted else Const(0, 1)).replicate(width)
+        return (((wide << low)[:width] & planes[low].replicate(width)) ^ invert).as_signed()
+
+    sums = []
+    for low in range(0, len(planes), 2):
+        if low + 1 == len(planes):
+            sums.append(gated(low))
+        elif gated_outside:
+            sums.append(_add(s, platform, f"planes{low}", width, gated(low), gated(low + 1), inverted=inverted))
+        else:
+            operands = ("and", wide, planes[low], "and", wide << 1, planes[low + 1])
+            sums.append(fused_add(s.m, platform, s.label(f"planes{low}"), width - low, *operands) << low)
+    s.sums = sums
+    s, level = s.cut(), 0
+    while len(s.sums) > 1:
         level += 1
-        sums = [
-            fused_add(
-                m,
-                platform,
-                f"{name}_sum{level}_{index}",
-                width,
-                "plain",
-                *_two(sums[index]),
-                "plain",
-                *_two(sums[index + 1]),
-                carry,
-            )
-            if index + 1 < len(sums)
-            else sums[index]
-            for index in range(0, len(sums), 2)
+        s.sums = [
+            _add(s, platform, f"sum{level}_{index}", width, *s.sums[index : index + 2], inverted=inverted)
+            if index + 1 < len(s.sums)
+            else s.sums[index]
+            for index in range(0, len(s.sums), 2)
         ]
+        s = s.cut()
+    s.value = s.sums[0]
+    return s
 
 
-def _two(value: Value) -> tuple[Value, Value]:
-    return value, Const(0, 1)
+def _add(s: Stage, platform: object, name: str, width: int, a: Value, b: Value, *, inverted: bool) -> Signal:
+    """``a + b``, and ``+ flip`` if both are inverted, so that their sum is."""
+    carry = s.flip if inverted else None
+    return fused_add(s.m, platform, s.label(name), width, "plain", a, Const(0, 1), "plain", b, Const(0, 1), carry)
 
 
-def add_terms(m: Module, platform: object, name: str, terms: Sequence[Term]) -> Path:
-    """Sum of signed terms, short of the flip of term 0: ``value + flip`` is the sum.
+def add_terms(s: Stage, platform: object, terms: Sequence[Term]) -> Stage:
+    """Sum of signed terms, a cut for each level of the tree.
 
-    Yields once per level of the tree (`levels`), and returns ``value`` and ``flip``. The sum of at least two terms is
-    inverted; a single term is returned as it is.
+    Parameters
+    ----------
+    s : Stage
+        Where the terms are.
+    platform : object
+        Chooses the leaves.
+    terms : sequence of Term
+        At least one.
+
+    Returns
+    -------
+    Stage
+        With ``total``, a `Term` short of its own flip: ``total.value + total.flip`` is the sum. The total of at least
+        two terms is inverted; a single term is returned as it is.
     """
-    terms = list(terms)
-    for level in range(levels(len(terms))):
+    s.terms, level = list(terms), 0
+    while len(s.terms) > 1:
+        level += 1
         sums = []
-        for index in range(0, len(terms), 2):
-            left = terms[index]
-            if index + 1 == len(terms):
-                sums.append(left)
-                continue
-            right = terms[index + 1]
-            limit = left.limit + right.limit
-            total = fused_add(
-                m,
-                platform,
-                f"{name}_level{level + 1}_{index // 2}",
-                limit.bit_length() + 1,
-                *_flipped(left),
-                *_flipped(right),
-                right.flip,
-            )
-            sums.append(Term(total, limit, left.flip, inverted=True))
-        request = {}
-        for index, term in enumerate(sums):
-            request |= {f"value{index}": term.value, f"flip{index}": term.flip}
-        registered = yield request
-        terms = [
-            dataclasses.replace(term, value=registered[f"value{index}"], flip=registered[f"flip{index}"])
-            for index, term in enumerate(sums)
-        ]
-    return {"value": terms[0].value, "flip": terms[0].flip}
+        for index in range(0, len(s.terms), 2):
+            pair = s.terms[index : index + 2]
+            if len(pair) == 2:
+                left, right = pair
+                limit = left.limit + right.limit
+                name, width = s.label(f"level{level}_{index // 2}"), limit.bit_length() + 1
+                total = fused_add(s.m, platform, name, width, *_flipped(left), *_flipped(right), right.flip)
+                sums.append(Term(total, limit, left.flip, inverted=True))
+            else:
+                sums += pair
+        s.terms = sums
+        s = s.cut()
+    s.total = s.terms[0]
+    return s
 
 
 def _flipped(term: Term) -> tuple[str, Value, Value]:
     """Function and operands of an adder's input that inverts a term unless it is inverted already."""
-    return ("plain", *_two(term.value)) if term.inverted else ("xor", term.value, term.flip)
+    return ("plain", term.value, Const(0, 1)) if term.inverted else ("xor", term.value, term.flip)

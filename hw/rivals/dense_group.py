@@ -4,17 +4,18 @@ The *anchor* is the largest product exponent of a group; every product is aligne
 number of bits, the *kept* bits.
 """
 
+import functools
+
 from amaranth.hdl import Cat, Const, Module, Mux, Value, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.arith.accumulate import ACCUMULATE_CUTS, round_and_accumulate
+from hw.arith.accumulate import round_and_accumulate
 from hw.arith.bits import named
 from hw.arith.float import FLOAT16
-from hw.arith.path import Path, parallel, run, wait
 from hw.arith.shift import saturate_amount
-from hw.arith.sums import Term, add_terms, levels
-from hw.stream import Pipeline
+from hw.arith.sums import Term, add_terms
+from hw.stream import Stage, count_stages
 
 __all__ = ["DenseGroup"]
 
@@ -95,40 +96,14 @@ class DenseGroup(wiring.Component):
             }
         )
 
-    @property
+    @functools.cached_property
     def latency(self) -> int:
         """Clocks from an accepted group to the sum it causes."""
-        return min(self._cuts, self._depth)
-
-    @property
-    def _cuts(self) -> int:
-        return 4 + 2 * levels(self._lanes) + ACCUMULATE_CUTS
+        return count_stages(lambda m: self._describe(m, None))
 
     @property
     def _sum_width(self) -> int:
         return (((1 << self._kept) - 1) * self._lanes).bit_length() + 1
-
-    def elaborate(self, platform: object) -> Module:
-        """Multiply, align, sum and accumulate."""
-        m = Module()
-        pipe = Pipeline(m, self.i, self.o, cuts=self._cuts, depth=self._depth)
-        payload = self.i.p
-        offset, amount_width = self._amount
-        state = run(
-            pipe,
-            parallel(
-                flags=wait(0, first=payload.first, last=payload.last, poison=Const(0, 1)),
-                sum=self._sum(m, platform, payload, offset, amount_width),
-            ),
-        )
-        events = round_and_accumulate(
-            m, platform, pipe, **state["sum"], offset=offset, width=self._accumulator_width, **state["flags"]
-        )
-        with m.If(self.clear):
-            m.d.sync += self.overflow.eq(0)
-        with m.If(events.clamped):
-            m.d.sync += self.overflow.eq(1)
-        return m
 
     @property
     def _amount(self) -> tuple[int, int]:
@@ -136,87 +111,69 @@ class DenseGroup(wiring.Component):
         offset = max(self._sum_width, 50 + self._kept - _PRODUCT_WIDTH)
         return offset, (offset + self._accumulator_width).bit_length()
 
-    def _sum(self, m: Module, platform: object, payload, offset: int, amount_width: int) -> Path:
-        n = self._lanes
-        pairs = [(payload.values[lane], payload.weights[lane]) for lane in range(n)]
-        signs = [a[-1] ^ b[-1] for a, b in pairs]
-        request = {"scale": payload.scale}
-        for lane, (a, b) in enumerate(pairs):
-            request |= {
-                f"x{lane}": FLOAT16.significand(a),
-                f"w{lane}": FLOAT16.significand(b),
-                f"exponent{lane}": FLOAT16.field(a) + FLOAT16.field(b),
-                f"flip{lane}": signs[lane],
-            }
-        s = yield request
-        exponents = [s[f"exponent{lane}"] for lane in range(n)]
-        found = yield from parallel(
-            anchor=_largest(m, exponents),
-            rest=wait(
-                0,
-                scale=s["scale"],
-                **{f"exponent{lane}": exponents[lane] for lane in range(n)},
-                **{f"flip{lane}": s[f"flip{lane}"] for lane in range(n)},
-            ),
-            **{f"lane{lane}": _multiply(s[f"x{lane}"], s[f"w{lane}"]) for lane in range(n)},
+    def elaborate(self, platform: object) -> Module:
+        """Multiply, align, sum and accumulate."""
+        m = Module()
+        self._describe(m, platform)
+        return m
+
+    def _describe(self, m: Module, platform: object) -> int:
+        p, (offset, _) = self.i.p, self._amount
+        s = Stage.begin(m, self.i)
+        s.first, s.last, s.poison, s.scale = p.first, p.last, Const(0, 1), p.scale
+        s = self._sum(s, platform)
+        value, flip = s.total.value, s.total.flip
+        result = round_and_accumulate(
+            s, platform, value=value, flip=flip, amount=s.amount, offset=offset, width=self._accumulator_width
         )
-        anchor, rest = found["anchor"]["largest"], found["rest"]
+        with m.If(self.clear):
+            m.d.sync += self.overflow.eq(0)
+        with m.If(result.clamped):
+            m.d.sync += self.overflow.eq(1)
+        return result.stage.finish(self.o, result.stage.sum, depth=self._depth)
+
+    def _sum(self, s: Stage, platform: object) -> Stage:
+        """The sum of the aligned products, `total`, and the `amount` to shift it by."""
+        pairs = list(zip(self.i.p.values, self.i.p.weights, strict=True))
+        s.flips = Cat(a[-1] ^ b[-1] for a, b in pairs)
+        s.x, s.w = [FLOAT16.significand(a) for a, _ in pairs], [FLOAT16.significand(b) for _, b in pairs]
+        s.exponents = [FLOAT16.field(a) + FLOAT16.field(b) for a, b in pairs]
+
+        s = s.cut()
+        s.products = [x * w for x, w in zip(s.x, s.w, strict=True)]
+        s.largest = s.exponents
+        while len(s.largest) > 1:
+            pairs = [s.largest[index : index + 2] for index in range(0, len(s.largest), 2)]
+            s.largest = [Mux(pair[0] > pair[-1], pair[0], pair[-1]) for pair in pairs]
+            s = s.cut()
+        anchor = s.largest[0]
+        s.raw = anchor + s.scale
         # Distances beyond the kept bits all lose the whole product; 32 and more are told from their upper bits.
-        request = {"raw": named(m, "raw_amount", anchor + rest["scale"])}
-        for lane in range(n):
-            distance = named(m, f"distance{lane}", (anchor - rest[f"exponent{lane}"])[:6])
-            request |= {
-                f"distance{lane}": distance,
-                f"product{lane}": found[f"lane{lane}"]["product"],
-                f"flip{lane}": rest[f"flip{lane}"],
-            }
-        s = yield request
+        s.distances = [(anchor - exponent)[:6] for exponent in s.exponents]
+
+        s = s.cut()
+        offset, amount_width = self._amount
         bias = offset - (50 + self._kept - _PRODUCT_WIDTH)
-        raw = named(m, "biased_amount", s["raw"] + bias) if bias else s["raw"]
-        aligned = {}
-        for lane in range(n):
-            product = Cat(Const(0, self._kept - _PRODUCT_WIDTH), s[f"product{lane}"])
-            aligned[f"lane{lane}"] = _align(m, f"lane{lane}", product, s[f"distance{lane}"], s[f"flip{lane}"])
-        found = yield from parallel(
-            amount=_saturate(m, raw, amount_width),
-            **aligned,
+        raw = named(s.m, "biased_amount", s.raw + bias) if bias else s.raw
+        s.amount = saturate_amount(s.m, "amount", raw, amount_width)
+        s.aligned = [Cat(Const(0, self._kept - _PRODUCT_WIDTH), product) for product in s.products]
+        for low in (0, 3):
+            s.aligned = [
+                _shift_right(s.m, f"lane{lane}", product, distance[low : low + 3], 1 << low)
+                for lane, (product, distance) in enumerate(zip(s.aligned, s.distances, strict=True))
+            ]
+            s = s.cut()
+        terms, limit = zip(s.aligned, s.flips, strict=True), (1 << self._kept) - 1
+        return add_terms(
+            s, platform, [Term(Cat(product, Const(0, 1)).as_signed(), limit, flip) for product, flip in terms]
         )
-        limit = (1 << self._kept) - 1
-        terms = [Term(found[f"lane{lane}"]["value"], limit, found[f"lane{lane}"]["flip"]) for lane in range(n)]
-        total = yield from parallel(amount=wait(0, **found["amount"]), total=add_terms(m, platform, "tree", terms))
-        return {**total["amount"], **total["total"]}
 
 
-def _multiply(x: Value, w: Value) -> Path:
-    return (yield {"product": x * w})
-
-
-def _largest(m: Module, values: list[Value]) -> Path:
-    level = 0
-    while len(values) > 1:
-        level += 1
-        request = {}
-        for index in range(0, len(values), 2):
-            pair = values[index : index + 2]
-            larger = Mux(pair[0] > pair[-1], pair[0], pair[-1]) if len(pair) == 2 else pair[0]
-            request[f"level{level}_{index // 2}"] = larger
-        values = list((yield request).values())
-    return {"largest": values[0]}
-
-
-def _saturate(m: Module, raw: Value, width: int) -> Path:
-    return (yield {"amount": saturate_amount(m, "amount", raw, width)})
-
-
-def _align(m: Module, name: str, product: Value, distance: Value, flip: Value) -> Path:
-    """Shift right by the distance, zero from the product's width on."""
-    width = len(product)
-    for position in range(3):
-        product = named(m, f"{name}_by{1 << position}", Mux(distance[position], product >> (1 << position), product))
-    s = yield {"product": product, "distance": distance[3:], "flip": flip}
-    product, distance = s["product"], s["distance"]
-    for position in range(3):
-        step = 8 << position
-        shifted = product[step:] if step < width else Const(0, 1)
-        product = named(m, f"{name}_by{step}", Mux(distance[position], shifted, product)[:width])
-    return (yield {"value": Cat(product, Const(0, 1)).as_signed(), "flip": s["flip"]})
+def _shift_right(m: Module, name: str, value: Value, amount: Value, unit: int) -> Value:
+    """``value >> amount * unit``."""
+    width = len(value)
+    for position in range(len(amount)):
+        step = unit << position
+        shifted = value[step:] if step < width else Const(0, 1)
+        value = named(m, f"{name}_by{step}", Mux(amount[position], shifted, value)[:width])
+    return value

@@ -1,10 +1,11 @@
 """The group of an integer machine: digits times weights in multiplier blocks instead of gated adders."""
 
-from amaranth.hdl import Module, Value
+from amaranth.hdl import Cat
+from amaranth.lib import data
 
 from golden.parameters import Parameters
-from hw.arith.path import Path, parallel
-from hw.arith.sums import Term, add_terms, levels
+from hw.arith.sums import Term, add_terms
+from hw.stream import Stage
 from hw.units.int_float_multiplier import split_digit
 from hw.units.multiplier_group import MultiplierGroup
 
@@ -37,21 +38,15 @@ class MultipliedGroup(MultiplierGroup):
                 raise ValueError(f"{name} must be {wanted} in multiplier blocks, not {getattr(parameters, name)}")
         super().__init__(parameters)
 
-    @property
-    def _inlier_cuts(self) -> int:
-        return 1 + levels(self.parameters.lanes)
-
-    def _inliers(self, m: Module, platform: object, payload) -> Path:
+    def _inliers(self, s: Stage, platform: object, payload: data.View) -> Stage:
         p = self.parameters
-        paths = {}
-        for lane in range(p.lanes):
-            sign, magnitude = split_digit(payload.group.digits[lane])
-            paths[f"lane{lane}"] = _multiply(payload.weights[lane], magnitude, sign)
-        products = yield from parallel(**paths)
-        limit = self._weight_limit * p.digit_max
-        terms = [Term(products[name]["value"], limit, products[name]["flip"]) for name in paths]
-        return (yield from add_terms(m, platform, "tree", terms))
+        signs, products = [], []
+        for digit, weight in zip(payload.group.digits, payload.weights, strict=True):
+            sign, magnitude = split_digit(digit)
+            signs.append(sign)
+            products.append(weight.as_signed() * magnitude)
+        s.signs, s.products = Cat(signs), products
 
-
-def _multiply(weight: Value, magnitude: Value, flip: Value) -> Path:
-    return (yield {"value": weight.as_signed() * magnitude, "flip": flip})
+        s = s.cut()
+        limit, terms = self._weight_limit * p.digit_max, zip(s.products, s.signs, strict=True)
+        return add_terms(s, platform, [Term(product, limit, sign) for product, sign in terms])

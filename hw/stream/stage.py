@@ -7,9 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 from amaranth.hdl import Cat, Const, Module, Signal, Value, ValueCastable, ValueLike
-from amaranth.lib import data
+from amaranth.lib import data, stream
 
-__all__ = ["Stage", "count_stages", "enabled_cuts"]
+__all__ = ["Stage", "count_cuts", "count_stages", "enabled_cuts"]
 
 
 def enabled_cuts(cuts: int, depth: int) -> tuple[bool, ...]:
@@ -49,11 +49,17 @@ def count_stages(describe: Callable[[Module], int]) -> int:
     return describe(Module())
 
 
+def count_cuts(describe: "Callable[[Stage], Stage]") -> int:
+    """Cuts between the first stage and the one that `describe` returns, tried in a module that is thrown away."""
+    return describe(Stage.begin(Module(), stream.Signature(0).create(path=("trial",)))).cuts - 1
+
+
 @dataclasses.dataclass
 class _Carried:
     """A value on its way through a cut: the signal stands for it in the stage after the cut."""
 
     cut: int
+    m: Module
     signal: Signal | ValueCastable
     value: Value | ValueCastable
     held_by: Value | None
@@ -62,36 +68,42 @@ class _Carried:
 class _Pipeline:
     """What the stages of a pipeline share."""
 
-    def __init__(self, m: Module, name: str):
-        self.m, self.name = m, name
+    def __init__(self, name: str):
+        self.name = name
         self.advance = Signal(name=f"{name}advance")
         self.carried: list[_Carried] = []
-        self.wires: set[str] = set()
         self.last = 0
         self.finished = False
 
-    def wire(self, number: int, name: str, value: Any) -> Any:
+
+class _Scope:
+    """Where the values of a part are described, and the names they take."""
+
+    def __init__(self, pipeline: _Pipeline, m: Module, prefix: str):
+        self.pipeline, self.m, self.prefix = pipeline, m, prefix
+        self.wires: set[str] = set()
+
+    def wire(self, number: int, name: str, value: Any, *, always: bool = False) -> Any:
         """`value` under its name, where it is more than a name: an expression is written out for each of its uses."""
         plain = Value.cast(value)
-        if isinstance(plain, Signal | Const) or not len(plain):
+        if not len(plain) or (isinstance(plain, Signal | Const) and not always):
             return value
-        name = self.name + name
-        name = f"{name}_stage{number}" if name in self.wires else name
+        full_name = self.prefix + name + (f"_stage{number}" if name in self.wires else "")
         self.wires.add(name)
-        signal = Signal(value.shape(), name=name)
+        signal = Signal(value.shape(), name=full_name)
         self.m.d.comb += signal.eq(value)
         return signal
 
     def carry(self, number: int, name: str, value: Any, made: "_Made") -> Any:
         """`value` as stage `number` sees it, one cut on."""
-        if self.finished:
+        if self.pipeline.finished:
             raise ValueError(f"value {name!r} must not be read after its pipeline is finished")
         if isinstance(value, Const) or not len(Value.cast(value)):
             return value
-        full_name = f"{self.name}stage{number}_{name}"
+        full_name = f"{self.pipeline.name}stage{number}_{self.prefix.removeprefix(self.pipeline.name)}{name}"
         # Data need no reset as long as nobody takes them for valid.
         signal = Signal(value.shape(), name=full_name, init=made.init, reset_less=name != "valid")
-        self.carried.append(_Carried(number - 1, signal, value, made.held_by))
+        self.pipeline.carried.append(_Carried(number - 1, self.m, signal, value, made.held_by))
         return signal
 
 
@@ -180,15 +192,15 @@ class Stage:
 
     A *part* of a stage has names of its own, for what stands there more than once::
 
-        lanes = [product(m, s.part(f"lane{lane}"), s.a[lane], s.b[lane]) for lane in range(n)]
+        lanes = [product(s.part(f"lane{lane}"), s.a[lane], s.b[lane]) for lane in range(n)]
         s, lanes = s.join(lanes)                       # where the latest of them has its result
         s.total = sum(lane.product for lane in lanes)
     """
 
-    def __init__(self, pipeline: _Pipeline, number: int, prefix: str, before: "Stage | None", outer: "Stage | None"):
-        self.__dict__.update(
-            _pipeline=pipeline, _prefix=prefix, _before=before, _outer=outer, _number=number, _made={}, _next=None
-        )
+    def __init__(self, scope: _Scope, number: int, before: "Stage | None", outer: "Stage | None"):
+        pipeline = scope.pipeline
+        self.__dict__.update(_scope=scope, _pipeline=pipeline, _number=number, _before=before, _outer=outer)
+        self.__dict__.update(_made={}, _next=None)
         pipeline.last = max(pipeline.last, number)
 
     @classmethod
@@ -204,8 +216,8 @@ class Stage:
         name : str
             Starts the names of all signals; needed where a module holds several pipelines.
         """
-        pipeline = _Pipeline(m, name)
-        stage = cls(pipeline, 0, "", None, None)
+        pipeline = _Pipeline(name)
+        stage = cls(_Scope(pipeline, m, name), 0, None, None)
         m.d.comb += i.ready.eq(pipeline.advance)
         stage.valid = i.valid
         return stage
@@ -232,9 +244,8 @@ class Stage:
         """
         if hasattr(type(self), name) or name.startswith("_"):
             raise ValueError(f"value must not be called {name!r}, a stage's own name")
-        pipeline = self._pipeline
-        wire = functools.partial(pipeline.wire, self._number)
-        self._made[name] = _map(wire, self._prefix + name, _pack(value)), _Made(init, held_by)
+        wire = functools.partial(self._scope.wire, self._number)
+        self._made[name] = _map(wire, name, _pack(value)), _Made(init, held_by)
 
     def __setattr__(self, name: str, value: Any) -> None:
         self.make(name, value)
@@ -252,13 +263,24 @@ class Stage:
         if before is None:
             return None
         value, made = before
-        pipeline = self._pipeline
 
         def carry(part: str, value: Any) -> Any:
-            return pipeline.carry(self._number, part, value, made)
+            return self._scope.carry(self._number, part, value, made)
 
-        self._made[name] = _map(carry, self._prefix + name, value), dataclasses.replace(made, held_by=None)
+        self._made[name] = _map(carry, name, value), dataclasses.replace(made, held_by=None)
         return self._made[name]
+
+    @property
+    def m(self) -> Module:
+        """Module that the values of this stage are described in."""
+        return self._scope.m
+
+    @property
+    def outer(self) -> "Stage":
+        """The stage that this part of it stands in."""
+        if self._outer is None:
+            raise ValueError("outer must be asked of a part, not of a whole stage")
+        return self._outer
 
     @property
     def moves(self) -> Value:
@@ -273,19 +295,34 @@ class Stage:
         return self._number + 1
 
     def label(self, name: str) -> str:
-        """A name for a signal of this stage's part."""
-        return self._pipeline.name + self._prefix + name
+        """A name for a signal of this part."""
+        return self._scope.prefix + name
 
-    def cut(self) -> "Stage":
-        """The stage after this one."""
+    def cut(self, count: int = 1) -> "Stage":
+        """The stage after this one, or `count` stages on."""
+        if not count:
+            return self
         if self._next is None:
             outer = None if self._outer is None else self._outer.cut()
-            self.__dict__["_next"] = Stage(self._pipeline, self._number + 1, self._prefix, self, outer)
-        return self._next
+            self.__dict__["_next"] = Stage(self._scope, self._number + 1, self, outer)
+        return self._next.cut(count - 1)
 
     def part(self, name: str) -> "Stage":
         """A place in this stage with names of its own, which start with `name`."""
-        return Stage(self._pipeline, self._number, f"{self._prefix}{name}_", None, self)
+        scope = _Scope(self._pipeline, self.m, f"{self._scope.prefix}{name}_")
+        return Stage(scope, self._number, None, self)
+
+    def instance(self, name: str, **values: Any) -> "Stage":
+        """A part in a submodule, which begins with `values`; parts that are alike become equal modules."""
+        m = Module()
+        self.m.submodules[self.label(name)] = m
+        part = Stage(_Scope(self._pipeline, m, self._pipeline.name), self._number, None, self)
+        outside = _Scope(self._pipeline, self.m, self._pipeline.name)
+        wire = functools.partial(outside.wire, self._number, always=True)
+        for value_name, value in values.items():
+            part._made[value_name] = _map(wire, value_name, _pack(value)), _Made()
+        part._scope.wires |= outside.wires
+        return part
 
     def join(self, parts: "list[Stage]") -> "tuple[Stage, list[Stage]]":
         """The first stage from this one on that comes after none of `parts`, and the parts in it.
@@ -299,13 +336,7 @@ class Stage:
             if part._pipeline is not self._pipeline:
                 raise ValueError("parts must be of the pipeline they are joined in")
         number = max([self._number, *(part._number for part in parts)])
-        return self._at(number), [part._at(number) for part in parts]
-
-    def _at(self, number: int) -> "Stage":
-        stage = self
-        while stage._number < number:
-            stage = stage.cut()
-        return stage
+        return self.cut(number - self._number), [part.cut(number - part._number) for part in parts]
 
     def finish(self, o: Any, payload: ValueLike, *, depth: int) -> int:
         """End the pipeline with the output register.
@@ -336,23 +367,23 @@ class Stage:
         if self._number != pipeline.last:
             raise ValueError(f"finish must be called in the last stage, {pipeline.last}, not in stage {self._number}")
         enabled = enabled_cuts(self.cuts, depth) if depth else (False,) * self.cuts
-        output = [o.valid.eq(self.valid), o.payload.eq(payload)]
-        moves, wires = [], []
+        m, output = self.m, [o.valid.eq(self.valid), o.payload.eq(payload)]
+        moves: dict[Module, list[Any]] = {}
         for carried in pipeline.carried:
+            move = carried.signal.eq(carried.value)
             if not enabled[carried.cut]:
-                wires.append(carried.signal.eq(carried.value))
+                carried.m.d.comb += move
             elif carried.held_by is not None:
-                wires.append(carried.signal.eq(carried.held_by))
+                carried.m.d.comb += carried.signal.eq(carried.held_by)
             else:
-                moves.append(carried.signal.eq(carried.value))
+                moves.setdefault(carried.m, []).append(move)
         if depth:
-            moves += output
-            wires.append(pipeline.advance.eq(~o.valid | o.ready))
+            m.d.comb += pipeline.advance.eq(~o.valid | o.ready)
+            moves.setdefault(m, []).extend(output)
         else:
-            wires += [*output, pipeline.advance.eq(o.ready)]
-        m = pipeline.m
-        m.d.comb += wires
-        with m.If(pipeline.advance):
-            m.d.sync += moves
+            m.d.comb += [pipeline.advance.eq(o.ready), *output]
+        for module, assignments in moves.items():
+            with module.If(pipeline.advance):
+                module.d.sync += assignments
         pipeline.finished = True
         return sum(enabled)

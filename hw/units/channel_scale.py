@@ -1,6 +1,6 @@
 """From accumulators to FP16: each sum times its channel's scale, rounded once. Norm in delta form is such a scale."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Value, signed
+from amaranth.hdl import Cat, Const, Module, Mux, signed
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import In, Out
 
@@ -68,8 +68,8 @@ class ChannelScale(PipelinedUnit):
     def _describe(self, m: Module, platform: object) -> int:
         s, p = Stage.begin(m, self.i), self.i.p
         lanes = [
-            _scaled(s.part(f"lane{lane}"), m, p.sums[lane].sum, p.sums[lane].poisoned, p.scale[lane], p.lsb[lane])
-            for lane in range(self.parameters.lanes)
+            _scaled(s.instance(f"lane{lane}", total=total.sum, poisoned=total.poisoned, scale=scale, lsb=lsb))
+            for lane, (total, scale, lsb) in enumerate(zip(p.sums, p.scale, p.lsb, strict=True))
         ]
         s, lanes = s.join(lanes)
         self._stick(
@@ -80,15 +80,15 @@ class ChannelScale(PipelinedUnit):
         return s.finish(self.o, Cat(lane.value for lane in lanes), depth=self.parameters.pipeline_depth)
 
 
-def _scaled(s: Stage, m: Module, total: Value, poisoned: Value, scale: Value, lsb: Value) -> Stage:
-    """One lane: `value`, `overflow` and `poisoned` of the stage returned."""
+def _scaled(s: Stage) -> Stage:
+    """One lane, from `total`, `poisoned`, `scale` and `lsb` to `value`, `overflow` and `poisoned`."""
     f = FLOAT16.fraction_width
-    negative = total[-1]
-    s.magnitude = ((total.as_unsigned() ^ negative.replicate(len(total))) + negative)[: len(total)]
-    s.significand = FLOAT16.significand(scale)
-    s.exponent = lsb + Cat(FLOAT16.field(scale), Const(0, 1)).as_signed()
-    s.sign = negative ^ FLOAT16.sign(scale)
-    s.poisoned = poisoned | ~FLOAT16.is_finite(scale)
+    negative = s.total[-1]
+    s.magnitude = ((s.total.as_unsigned() ^ negative.replicate(len(s.total))) + negative)[: len(s.total)]
+    s.significand = FLOAT16.significand(s.scale)
+    s.exponent = s.lsb + Cat(FLOAT16.field(s.scale), Const(0, 1)).as_signed()
+    s.sign = negative ^ FLOAT16.sign(s.scale)
+    s.poisoned = s.poisoned | ~FLOAT16.is_finite(s.scale)
 
     s = s.cut()
     s.product = s.magnitude * s.significand
@@ -101,7 +101,7 @@ def _scaled(s: Stage, m: Module, total: Value, poisoned: Value, scale: Value, ls
     s.above = Mux(above < lowest, Const(lowest, wide), above)[: wide.width].as_signed()
 
     s = s.cut()
-    s.zeros = leading_zeros(m, s.label("scaled"), s.product)
+    s.zeros = leading_zeros(s.m, s.label("scaled"), s.product)
 
     s = s.cut()
     normal = s.zeros < s.above
@@ -116,12 +116,12 @@ def _scaled(s: Stage, m: Module, total: Value, poisoned: Value, scale: Value, ls
 
     s = s.cut()
     product, offset = Cat(s.product, Const(0, 1)).as_signed(), width - 1 - f - lowest
-    window = Window.of(m, s.label("scaled"), product, offset=offset, width=f + 2, amount_width=amount_width)
+    window = Window.of(s.m, s.label("scaled"), product, offset=offset, width=f + 2, amount_width=amount_width)
     # In two parts: what a part loses is told from one segment of bits for each of its amounts.
     window = window.shift(s.amount[4:], 16).shift(s.amount[:4])
     s.rounded_down, s.increment = window.floor[: f + 1], window.increment
 
     s = s.cut()
     result = {"sign": s.result_sign, "significand": s.rounded_down, "increment": s.increment}
-    round_and_pack(s, m, FLOAT16, _RULES, **result, above=Cat(s.field_above, Const(0, 1)), nan=s.poisoned)
+    round_and_pack(s, FLOAT16, _RULES, **result, above=Cat(s.field_above, Const(0, 1)), nan=s.poisoned)
     return s

@@ -82,7 +82,7 @@ class DeltaQuantizer(PipelinedUnit):
         selected, parts = Const(0, n), []
         if outliers:
             flags = named(m, "selectable", Mux(s.first_pass, s.overflow, 0))
-            parts = [select_outliers(s.part("selection"), m, flags, s.values, outliers=outliers)]
+            parts = [select_outliers(s.part("selection"), flags, s.values, outliers=outliers)]
         s, parts = self._digits(s, m).join(parts)
         group = {"exponent": s.group_code}
         if outliers:
@@ -200,7 +200,7 @@ class DeltaQuantizer(PipelinedUnit):
 
         s = s.cut()
         s.found = Cat(or_tree(here) for here in s.here)
-        s = multiplex_slots(s, m)
+        s = multiplex_slots(s)
         group = {"exponent": s.code, "replay": s.replay, "digits": s.digits, "outliers": s.slots}
         return s, self._output(m, s, group, last=s.last)
 

@@ -6,9 +6,9 @@ from amaranth.lib.wiring import In, Out
 
 from golden.parameters import Parameters
 from hw import payloads
-from hw.stream import Pipeline
+from hw.stream import Stage
 from hw.units.int_float_multiplier import split_weight
-from hw.units.unit import Unit
+from hw.units.unit import PipelinedUnit
 
 __all__ = ["FloatMultiplier", "split_value"]
 
@@ -20,7 +20,7 @@ def split_value(pattern: Value) -> tuple[Value, Value, Value]:
     return pattern[15], Cat(field[0] | ~normal, field[1:]), Cat(pattern[:10], normal)
 
 
-class FloatMultiplier(Unit):
+class FloatMultiplier(PipelinedUnit):
     """Multiplies an FP16 value by a weight without rounding (``docs/numerics.md`` section 5).
 
     The significands are multiplied (one DSP block on an FPGA, with registers right before and after it).
@@ -57,34 +57,29 @@ class FloatMultiplier(Unit):
         return {"i": In(stream.Signature(shape_i)), "o": Out(stream.Signature(shape_o))}
 
     @property
-    def latency(self) -> int:
-        """Clocks from an accepted input to the output it causes."""
-        return min(3, self.parameters.pipeline_depth)
-
-    @property
     def throughput(self) -> str:
         """Payloads per clock, in words."""
         return "one product per clock"
 
-    def elaborate(self, platform: object) -> Module:
-        """Multiply between registers."""
-        m = Module()
-        p = self.parameters
-        pipe = Pipeline(m, self.i, self.o, cuts=3, depth=p.pipeline_depth)
-        sign, exponent, significand = split_value(self.i.p.value)
-        if p.weight_form == "aligned":
-            s = pipe.cut(sign=sign, exponent=exponent, x=significand, weight=self.i.p.weight)
-            s = pipe.cut(sign=s.sign, exponent=s.exponent, product=s.x * s.weight)
-            pipe.finish(Cat(s.exponent, Mux(s.sign, -s.product, s.product)[: self.o.p.significand.shape().width]))
+    def _describe(self, m: Module, platform: object) -> int:
+        p, s = self.parameters, Stage.begin(m, self.i)
+        s.sign, s.exponent, s.x = split_value(self.i.p.value)
+        aligned = p.weight_form == "aligned"
+        if aligned:
+            s.weight = self.i.p.weight
         else:
-            weight_sign, weight_exponent, weight = split_weight(self.i.p.weight, p)
-            s = pipe.cut(
-                negative=sign ^ weight_sign,
-                exponent=exponent,
-                weight_exponent=weight_exponent,
-                x=significand,
-                weight=weight,
-            )
-            s = pipe.cut(negative=s.negative, exponent=s.exponent + s.weight_exponent, product=s.x * s.weight)
-            pipe.finish(Cat(s.negative, s.exponent, s.product))
-        return m
+            weight_sign, s.weight_exponent, s.weight = split_weight(self.i.p.weight, p)
+            s.sign = s.sign ^ weight_sign
+
+        s = s.cut()
+        s.product = s.x * s.weight
+        if not aligned:
+            s.exponent = s.exponent + s.weight_exponent
+
+        s = s.cut()
+        if aligned:
+            significand = Mux(s.sign, -s.product, s.product)[: self.o.p.significand.shape().width]
+            payload = Cat(s.exponent, significand)
+        else:
+            payload = Cat(s.sign, s.exponent, s.product)
+        return s.finish(self.o, payload, depth=p.pipeline_depth)

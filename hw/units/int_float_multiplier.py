@@ -6,8 +6,8 @@ from amaranth.lib.wiring import In, Out
 
 from golden.parameters import Parameters
 from hw import payloads
-from hw.stream import Pipeline
-from hw.units.unit import Unit
+from hw.stream import Stage
+from hw.units.unit import PipelinedUnit
 
 __all__ = ["IntFloatMultiplier", "split_digit", "split_weight"]
 
@@ -25,7 +25,7 @@ def split_weight(pattern: Value, parameters: Parameters) -> tuple[Value, Value, 
     return pattern[15], Cat(field[0] | ~normal, field[1:]), Cat(pattern[:fraction], normal)
 
 
-class IntFloatMultiplier(Unit):
+class IntFloatMultiplier(PipelinedUnit):
     """Multiplies a digit by a weight without rounding (``docs/numerics.md`` section 5).
 
     The magnitude of the digit gates shifted copies of the weight's integer, which are added; there is no multiplier.
@@ -60,30 +60,26 @@ class IntFloatMultiplier(Unit):
         return {"i": In(stream.Signature(shape_i)), "o": Out(stream.Signature(shape_o))}
 
     @property
-    def latency(self) -> int:
-        """Clocks from an accepted input to the output it causes."""
-        return min(2, self.parameters.pipeline_depth)
-
-    @property
     def throughput(self) -> str:
         """Payloads per clock, in words."""
         return "one product per clock"
 
-    def elaborate(self, platform: object) -> Module:
-        """Gate and add."""
-        m = Module()
-        p = self.parameters
-        pipe = Pipeline(m, self.i, self.o, cuts=2, depth=p.pipeline_depth)
-        sign, planes = split_digit(self.i.p.digit)
+    def _describe(self, m: Module, platform: object) -> int:
+        p, s = self.parameters, Stage.begin(m, self.i)
+        s.sign, s.planes = split_digit(self.i.p.digit)
         if p.weight_form == "aligned":
-            s = pipe.cut(sign=sign, planes=planes, number=self.i.p.weight)
-            product = _gated_sum(s.number, s.planes)
-            pipe.finish(Mux(s.sign, -product, product))
+            s.number = self.i.p.weight
         else:
-            weight_sign, exponent, significand = split_weight(self.i.p.weight, p)
-            s = pipe.cut(sign=sign ^ weight_sign, planes=planes, exponent=exponent, number=significand)
-            pipe.finish(Cat(s.sign, s.exponent, _gated_sum(s.number, s.planes)[: self.o.p.magnitude.shape().width]))
-        return m
+            weight_sign, s.exponent, s.number = split_weight(self.i.p.weight, p)
+            s.sign = s.sign ^ weight_sign
+
+        s = s.cut()
+        product = _gated_sum(s.number, s.planes)
+        if p.weight_form == "aligned":
+            payload = Mux(s.sign, -product, product)
+        else:
+            payload = Cat(s.sign, s.exponent, product[: self.o.p.magnitude.shape().width])
+        return s.finish(self.o, payload, depth=p.pipeline_depth)
 
 
 def _gated_sum(number: Value, planes: Value) -> Value:

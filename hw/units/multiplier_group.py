@@ -4,22 +4,22 @@ The *frame* is the fixed-point format all products of a group share: LSB ``2^-24
 *window* is what the accumulator sees of the sum once it is shifted to its own LSB.
 """
 
+from collections.abc import Sequence
+
 from amaranth.hdl import Array, Cat, Const, Module, Value
-from amaranth.lib import stream
+from amaranth.lib import data, stream
 from amaranth.lib.wiring import In, Out
 
 from golden.parameters import POISONED_GROUP, Parameters
 from hw import payloads
-from hw.arith.accumulate import ACCUMULATE_CUTS, round_and_accumulate
-from hw.arith.bits import named
+from hw.arith.accumulate import round_and_accumulate
 from hw.arith.leaves import leaf_target
-from hw.arith.path import Path, parallel, run, wait
 from hw.arith.shift import saturate_amount, shift_left
-from hw.arith.sums import Term, add_terms, levels, plane_product, product_levels
-from hw.stream import Pipeline
+from hw.arith.sums import Term, add_terms, plane_product
+from hw.stream import Stage, count_cuts
 from hw.units.float_multiplier import split_value
 from hw.units.int_float_multiplier import split_digit, split_weight
-from hw.units.unit import Unit
+from hw.units.unit import PipelinedUnit
 
 __all__ = ["MultiplierGroup"]
 
@@ -27,7 +27,7 @@ _FRAME_LSB = -24
 _FINE = (1, 2, 4)  # weights shifted by in the first half of a shifter
 
 
-class MultiplierGroup(Unit):
+class MultiplierGroup(PipelinedUnit):
     """Sums the products of a delta group and n weights, and accumulates the sums (``docs/numerics.md`` section 7).
 
     ::
@@ -75,37 +75,22 @@ class MultiplierGroup(Unit):
         }
 
     @property
-    def latency(self) -> int:
-        """Clocks from an accepted group to the sum it causes."""
-        return min(self._cuts, self.parameters.pipeline_depth)
-
-    @property
     def throughput(self) -> str:
         """Payloads per clock, in words."""
         return "one group per clock"
 
-    @property
-    def _cuts(self) -> int:
-        if not self.parameters.outliers:
-            return self._inlier_cuts + ACCUMULATE_CUTS
-        return max(self._inlier_cuts, self._outlier_cuts) + 1 + ACCUMULATE_CUTS
-
-    @property
-    def _inlier_cuts(self) -> int:
-        p = self.parameters
-        return (
-            product_levels(p.digit_width - 1) + levels(p.lanes) + 2 * (p.weight_form == "float") + 2 * (p.outliers > 0)
+    def _describe(self, m: Module, platform: object) -> int:
+        p, payload = self.parameters, self.i.p
+        s = Stage.begin(m, self.i)
+        s.first, s.last, s.poison = payload.first, payload.last, payload.group.exponent == POISONED_GROUP
+        s = self._sum(s, platform, payload)
+        value, flip, (offset, _) = s.total.value, s.total.flip, self._amount
+        result = round_and_accumulate(
+            s, platform, value=value, flip=flip, amount=s.amount, offset=offset, width=p.accumulator_width
         )
-
-    @property
-    def _outlier_cuts(self) -> int:
-        p = self.parameters
-        return 4 + (p.weight_form == "float") + levels(p.outliers)
-
-    @property
-    def _spare_cuts(self) -> int:
-        """Cuts for which the outliers would wait for the inliers."""
-        return max(self._inlier_cuts - self._outlier_cuts, 0)
+        self._stick(m, overflow=result.clamped, poisoned=result.poison)
+        s = result.stage
+        return s.finish(self.o, Cat(s.sum, s.poisoned), depth=p.pipeline_depth)
 
     # The exact sum --------------------------------------------------------------------------------------------------
 
@@ -127,91 +112,63 @@ class MultiplierGroup(Unit):
         p = self.parameters
         return (exponent - (p.weight_bias + p.weight_exponent_min))[: self._weight_shift_width]
 
-    def _inliers(self, m: Module, platform: object, payload) -> Path:
+    def _inliers(self, s: Stage, platform: object, payload: data.View) -> Stage:
+        """Sum of digits times weights: `total`."""
         p = self.parameters
-        n = p.lanes
-        digits = [split_digit(payload.group.digits[lane]) for lane in range(n)]
-        if p.weight_form == "aligned":
-            inverted = leaf_target(platform) == "generic" or p.digit_width == 2
-            signs = [sign for sign, _ in digits]
-        else:
-            inverted = False
-            weights = [split_weight(payload.weights[lane], p) for lane in range(n)]
-            signs = [sign ^ weight_sign for (sign, _), (weight_sign, _, _) in zip(digits, weights, strict=True)]
-        paths = {}
-        for lane, (_, planes) in enumerate(digits):
-            name = f"lane{lane}"
-            if p.weight_form == "aligned":
-                paths[name] = plane_product(
-                    m,
-                    platform,
-                    name,
-                    payload.weights[lane],
-                    self._weight_limit,
-                    planes,
-                    signs[lane],
-                    inverted=inverted,
-                )
+        aligned = p.weight_form == "aligned"
+        inverted = aligned and (leaf_target(platform) == "generic" or p.digit_width == 2)
+        lanes = []
+        for lane, (digit, weight) in enumerate(zip(payload.group.digits, payload.weights, strict=True)):
+            part, (sign, planes) = s.part(f"lane{lane}"), split_digit(digit)
+            if aligned:
+                lanes.append(plane_product(part, platform, weight, self._weight_limit, planes, sign, inverted=inverted))
             else:
-                paths[name] = self._shifted_product(m, platform, name, weights[lane], planes, signs[lane])
-        products = yield from parallel(**paths)
-        terms = [
-            Term(product["value"], self._weight_limit * p.digit_max, product["flip"], inverted)
-            for product in (products[f"lane{lane}"] for lane in range(n))
-        ]
-        return (yield from add_terms(m, platform, "tree", terms))
+                lanes.append(self._shifted_product(part, platform, weight, planes, sign))
+        s, lanes = s.join(lanes)
+        limit = self._weight_limit * p.digit_max
+        return add_terms(s, platform, [Term(lane.value, limit, lane.flip, inverted) for lane in lanes])
 
-    def _shifted_product(self, m, platform, name, weight, planes, flip) -> Path:
+    def _shifted_product(self, s: Stage, platform: object, weight: Value, planes: Value, sign: Value) -> Stage:
+        """Product with a float weight, in its place above the declared LSB: `value` and `flip`."""
         p = self.parameters
-        _, exponent, significand = weight
-        shift = self._weight_shift(exponent)
+        weight_sign, exponent, significand = split_weight(weight, p)
+        s.flip, s.shift = sign ^ weight_sign, self._weight_shift(exponent)
         limit = (1 << p.weight_mantissa_width) - 1
-        products = yield from parallel(
-            shift=wait(0, amount=shift, flip=flip),
-            product=plane_product(m, platform, name, significand, limit, planes, Const(0, 1), inverted=False),
-        )
+        product = plane_product(s.part("product"), platform, significand, limit, planes, Const(0, 1), inverted=False)
+        s, (product,) = s.join([product])
         width = (self._weight_limit * p.digit_max).bit_length() + 1
-        result = yield from _shift_in_two(
-            m,
-            f"{name}_placed",
-            products["product"]["value"],
-            products["shift"]["amount"],
-            width,
-            products["shift"]["flip"],
-        )
-        return result
+        return _shift_in_two(s, product.value, s.shift, width, s.flip)
 
-    def _outlier(self, m: Module, payload, index: int, *, inverted: bool) -> Path:
+    def _outlier(self, s: Stage, slot: data.View, weights: Sequence[Value], *, inverted: bool, spare: int) -> Stage:
+        """An outlier times the weight of its lane, in its place above the frame's LSB: `value` and `flip`."""
         p = self.parameters
-        slot = payload.group.outliers[index]
-        sign, exponent, significand = split_value(slot.value)
-        weights = Array(payload.weights[lane] for lane in range(p.lanes))
-        s = yield {"sign": sign, "exponent": exponent, "x": significand, "weight": weights[slot.lane]}
-        s["weight"] = s["weight"].as_signed() if p.weight_form == "aligned" else s["weight"]
+        s.sign, s.exponent, s.x = split_value(slot.value)
+        s.weight = Array(weights)[slot.lane]
+
+        s = s.cut()
         if p.weight_form == "aligned":
-            weight, flip, shift = s["weight"], s["sign"], s["exponent"] - 1
-            shift = shift[:5]
+            s.flip, s.shift, s.factor = s.sign, (s.exponent - 1)[:5], s.weight.as_signed()
         else:
-            weight_sign, weight_exponent, weight = split_weight(s["weight"], p)
-            flip = s["sign"] ^ weight_sign
-            shift = s["exponent"] - 1 + self._weight_shift(weight_exponent)
-            shift = shift[: (29 + p.weight_exponent_max - p.weight_exponent_min).bit_length()]
-            s = yield {"flip": flip, "shift": shift, "x": s["x"], "weight": weight}
-            flip, shift, weight = s["flip"], s["shift"], s["weight"]
+            weight_sign, weight_exponent, s.factor = split_weight(s.weight, p)
+            shift = s.exponent - 1 + self._weight_shift(weight_exponent)
+            s.flip, s.shift = s.sign ^ weight_sign, shift[: self._shift_limit.bit_length()]
+            s = s.cut()
         # A multiplier block stands far from the logic before and after it: what time there is goes to these wires.
-        before = (self._spare_cuts + 1) // 2
-        s = yield from wait(before, flip=flip, shift=shift, x=s["x"], weight=weight)
-        product = s["x"] * (s["weight"].as_signed() if p.weight_form == "aligned" else s["weight"])
-        if p.weight_form == "float":
-            product = Cat(product, Const(0, 1)).as_signed()
-        s = yield from wait(self._spare_cuts - before + 1, flip=s["flip"], shift=s["shift"], product=product)
-        flip, product = s["flip"], s["product"]
+        before = (spare + 1) // 2
+        s = s.cut(before)
+        product = s.x * s.factor
+        s.product = product if p.weight_form == "aligned" else Cat(product, Const(0, 1)).as_signed()
+        s = s.cut(spare - before + 1)
+        product = s.product
         if inverted:
-            product = (product.as_unsigned() ^ flip.replicate(len(product))).as_signed()
-        width = self._outlier_limit.bit_length() + 1
-        return (
-            yield from _shift_in_two(m, f"outlier{index}_placed", product, s["shift"], width, flip, inverted=inverted)
-        )
+            product = (product.as_unsigned() ^ s.flip.replicate(len(product))).as_signed()
+        return _shift_in_two(s, product, s.shift, self._outlier_limit.bit_length() + 1, s.flip, inverted=inverted)
+
+    @property
+    def _shift_limit(self) -> int:
+        """Largest shift of a product of an outlier and a float weight."""
+        p = self.parameters
+        return 29 + p.weight_exponent_max - p.weight_exponent_min
 
     @property
     def _outlier_limit(self) -> int:
@@ -221,69 +178,58 @@ class MultiplierGroup(Unit):
     def _inlier_limit(self) -> int:
         return self._weight_limit * self.parameters.digit_max * self.parameters.lanes
 
-    def _outliers(self, m: Module, platform: object, payload) -> Path:
-        count = self.parameters.outliers
+    def _outliers(self, s: Stage, platform: object, payload: data.View, *, spare: int = 0) -> Stage:
+        """Sum of outliers times weights: `total`; its parts take `spare` cuts more than they need."""
         # Inverting costs least on the product, unless it is free in the adders.
-        inverted = leaf_target(platform) == "generic"
-        found = yield from parallel(
-            **{f"outlier{index}": self._outlier(m, payload, index, inverted=inverted) for index in range(count)}
+        inverted, weights = leaf_target(platform) == "generic", list(payload.weights)
+        s, slots = s.join(
+            [
+                self._outlier(s.part(f"slot{index}"), slot, weights, inverted=inverted, spare=spare)
+                for index, slot in enumerate(payload.group.outliers)
+            ]
         )
-        terms = [
-            Term(placed["value"], self._outlier_limit, placed["flip"], inverted)
-            for placed in (found[f"outlier{index}"] for index in range(count))
-        ]
-        return (yield from add_terms(m, platform, "outliers", terms))
+        return add_terms(s, platform, [Term(slot.value, self._outlier_limit, slot.flip, inverted) for slot in slots])
 
-    def _framed_inliers(self, m: Module, platform: object, payload) -> Path:
-        p = self.parameters
-        found = yield from parallel(
-            code=wait(0, exponent=payload.group.exponent), total=self._inliers(m, platform, payload)
-        )
+    def _framed_inliers(self, s: Stage, platform: object, payload: data.View) -> Stage:
+        """The inliers' sum times its group's power of two: `value` and `flip`."""
+        s.exponent = payload.group.exponent
+        s = self._inliers(s, platform, payload)
         # Codes past the largest exponent belong to groups whose sum is 0.
-        width = (self._inlier_limit << p.exponent_max - _FRAME_LSB).bit_length() + 1
-        total = found["total"]
-        return (
-            yield from _shift_in_two(
-                m, "inliers_placed", total["value"], found["code"]["exponent"], width, total["flip"], inverted=True
-            )
-        )
+        width = self._framed_limit.bit_length() + 1
+        return _shift_in_two(s, s.total.value, s.exponent, width, s.total.flip, inverted=True)
 
-    def _sum(self, m: Module, platform: object, payload) -> Path:
-        """The exact sum: ``(value + flip) * 2^(amount - offset)`` in accumulator LSBs."""
-        p = self.parameters
-        offset, amount_width = self._amount
-        if not p.outliers:
+    @property
+    def _framed_limit(self) -> int:
+        return self._inlier_limit << self.parameters.exponent_max - _FRAME_LSB
+
+    def _sum(self, s: Stage, platform: object, payload: data.View) -> Stage:
+        """The exact sum in accumulator LSBs, ``(total.value + total.flip) * 2^(amount - offset)``."""
+        p, (offset, amount_width) = self.parameters, self._amount
+        if p.outliers:
+            s.raw = payload.scale + (_FRAME_LSB + offset)
+        else:
             # The group's exponent code is biased by 24, and so is the amount if the offset is as much.
-            raw = named(m, "raw_amount", payload.group.exponent + payload.scale)
+            s.raw = payload.group.exponent + payload.scale
             if offset != -_FRAME_LSB:
-                raw = named(m, "biased_amount", raw + (_FRAME_LSB + offset))
-            found = yield from parallel(
-                amount=_saturated(m, raw, amount_width), total=self._inliers(m, platform, payload)
-            )
-            return {**found["amount"], **found["total"]}
-        raw = named(m, "raw_amount", payload.scale + (_FRAME_LSB + offset))
-        found = yield from parallel(
-            amount=_saturated(m, raw, amount_width),
-            inliers=self._framed_inliers(m, platform, payload),
-            outliers=self._outliers(m, platform, payload),
-        )
-        inliers, outliers = found["inliers"], found["outliers"]
-        frame_limit = self._inlier_limit << p.exponent_max - _FRAME_LSB
-        inverted = leaf_target(platform) == "generic" or p.outliers > 1
-        terms = [
-            Term(inliers["value"], frame_limit, inliers["flip"], inverted=True),
-            Term(outliers["value"], self._outlier_limit * p.outliers, outliers["flip"], inverted),
-        ]
-        total = yield from parallel(amount=wait(0, **found["amount"]), total=add_terms(m, platform, "frame", terms))
-        return {**total["amount"], **total["total"]}
+                s.raw = s.raw + (_FRAME_LSB + offset)
+        # The amount is added and saturated in clocks of their own, beside the sum.
+        later = s.cut()
+        later.amount = saturate_amount(later.m, "amount", later.raw, amount_width)
+        if not p.outliers:
+            return self._inliers(s, platform, payload)
+        inliers = self._framed_inliers(s.part("inliers"), platform, payload)
+        needed = count_cuts(lambda trial: self._outliers(trial, platform, payload))
+        spare = max(inliers.cuts - s.cuts - needed, 0)
+        outliers = self._outliers(s.part("outliers"), platform, payload, spare=spare)
+        s, (inliers, outliers) = s.join([inliers, outliers])
+        framed = Term(inliers.value, self._framed_limit, inliers.flip, inverted=True)
+        return add_terms(s, platform, [framed, outliers.total])
 
     @property
     def _sum_width(self) -> int:
-        p = self.parameters
-        limit = self._inlier_limit
-        if p.outliers:
-            limit = (limit << p.exponent_max - _FRAME_LSB) + self._outlier_limit * p.outliers
-        return limit.bit_length() + 1
+        if not self.parameters.outliers:
+            return self._inlier_limit.bit_length() + 1
+        return (self._framed_limit + self._outlier_limit * self.parameters.outliers).bit_length() + 1
 
     @property
     def _amount(self) -> tuple[int, int]:
@@ -292,39 +238,14 @@ class MultiplierGroup(Unit):
         offset = max(width, -_FRAME_LSB) if not self.parameters.outliers else width
         return offset, (offset + window).bit_length()
 
-    # Rounding and accumulating --------------------------------------------------------------------------------------
 
-    def elaborate(self, platform: object) -> Module:
-        """Sum, shift, round and accumulate."""
-        m = Module()
-        p = self.parameters
-        pipe = Pipeline(m, self.i, self.o, cuts=self._cuts, depth=p.pipeline_depth)
-        payload = self.i.p
-        flags = wait(0, first=payload.first, last=payload.last, poison=payload.group.exponent == POISONED_GROUP)
-        state = run(pipe, parallel(flags=flags, sum=self._sum(m, platform, payload)))
-        total = state["sum"]
-        offset, _ = self._amount
-        events = round_and_accumulate(
-            m, platform, pipe, **total, offset=offset, width=p.accumulator_width, **state["flags"]
-        )
-        self._stick(m, overflow=events.clamped, poisoned=events.poison)
-        return m
-
-
-def _saturated(m: Module, raw: Value, width: int) -> Path:
-    """A shift amount, added and saturated in clocks of their own."""
-    s = yield {"raw": raw}
-    return (yield {"amount": saturate_amount(m, "amount", s["raw"], width)})
-
-
-def _shift_in_two(
-    m: Module, name: str, value: Value, amount: Value, width: int, flip: Value, *, inverted: bool = False
-) -> Path:
+def _shift_in_two(s: Stage, value: Value, amount: Value, width: int, flip: Value, *, inverted: bool = False) -> Stage:
     """``value << amount``, `width` bits signed, with cuts in the middle and at the end; `inverted` as in `Term`."""
     half = (len(amount) + 1) // 2
-
-    def row(value: Value, amount: Value, flip: Value, first: int) -> Value:
-        return shift_left(m, name, value, amount, width, first=first, fill=flip if inverted else None)
-
-    s = yield {"flip": flip, "value": row(value, amount[:half], flip, 0), "amount": amount[half:]}
-    return (yield {"flip": s["flip"], "value": row(s["value"], s["amount"], s["flip"], half)})
+    s.placed, s.amount, s.flip = value, amount, flip
+    for bits, first in ((slice(None, half), 0), (slice(half, None), half)):
+        fill = s.flip if inverted else None
+        s.placed = shift_left(s.m, s.label("placed"), s.placed, s.amount[bits], width, first=first, fill=fill)
+        s = s.cut()
+    s.value = s.placed
+    return s

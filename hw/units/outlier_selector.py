@@ -39,7 +39,7 @@ def _levels_before_cuts(lanes: int, outliers: int) -> list[int]:
     return cuts
 
 
-def select_outliers(s: Stage, m: Module, flags: Value, values: data.View, *, outliers: int) -> Stage:
+def select_outliers(s: Stage, flags: Value, values: data.View, *, outliers: int) -> Stage:
     """Select the first `outliers` flagged lanes; between two cuts stand about five look-up tables in a row.
 
     ::
@@ -54,8 +54,6 @@ def select_outliers(s: Stage, m: Module, flags: Value, values: data.View, *, out
     ----------
     s : Stage
         Where the flags are.
-    m : Module
-        Module to add to.
     flags : value
         n flags.
     values : view
@@ -79,7 +77,7 @@ def select_outliers(s: Stage, m: Module, flags: Value, values: data.View, *, out
         for lane in range(n):
             if lane & half:
                 total = Cat(add_thermometers(s.counts[(lane & -half) - 1], s.counts[lane], outliers))
-                counts[lane] = named(m, s.label(f"count{2 * half}_{lane}"), total)
+                counts[lane] = named(s.m, s.label(f"count{2 * half}_{lane}"), total)
         s.counts = counts
         if level in cut_after:
             s = s.cut()
@@ -88,7 +86,7 @@ def select_outliers(s: Stage, m: Module, flags: Value, values: data.View, *, out
     def above(lane: int, slot: int) -> Value:
         return counts[lane][slot] if lane >= 0 and slot < len(counts[lane]) else Const(0, 1)
 
-    full = named(m, s.label("full"), Cat(above(lane - 1, outliers - 1) for lane in range(n)))
+    full = named(s.m, s.label("full"), Cat(above(lane - 1, outliers - 1) for lane in range(n)))
     s.selected, s.rest = flags & ~full, flags & full
     # Bit j rises in a pair of lanes (`here`), and the left lane's bit tells in which one of the two (`left`).
     pairs = range(0, n, 2)
@@ -98,10 +96,10 @@ def select_outliers(s: Stage, m: Module, flags: Value, values: data.View, *, out
     s.left = [Cat(above(lane, slot) for lane in pairs) for slot in range(outliers)]
     s.found = Cat(above(n - 1, slot) for slot in range(outliers))
     s = s.cut()
-    return multiplex_slots(s, m)
+    return multiplex_slots(s)
 
 
-def multiplex_slots(s: Stage, m: Module) -> Stage:
+def multiplex_slots(s: Stage) -> Stage:
     """Fill outlier slots: `slots` of the stage returned.
 
     Lanes go by pairs: a term of four inputs serves two lanes. With many pairs there is a cut in the middle.
@@ -111,8 +109,6 @@ def multiplex_slots(s: Stage, m: Module) -> Stage:
     s : Stage
         With ``values`` (view, array of n values); ``here`` and ``left``, lists of a value for each slot, one bit per
         pair of lanes: the slot's lane is one of the pair, and it is the left one; ``found``: which slots are filled.
-    m : Module
-        Module to add to.
     """
     values, n = s.values, s.values.shape().length
     lane_width, width = (n - 1).bit_length(), len(Value.cast(values[0]))
@@ -171,6 +167,6 @@ class OutlierSelector(PipelinedUnit):
         s, outliers = Stage.begin(m, self.i), self.parameters.outliers
         payload = self.i.p.flags
         if outliers:
-            s = select_outliers(s, m, self.i.p.flags, self.i.p.values, outliers=outliers)
+            s = select_outliers(s, self.i.p.flags, self.i.p.values, outliers=outliers)
             payload = Cat(s.slots, s.rest)
         return s.finish(self.o, payload, depth=self.parameters.pipeline_depth)

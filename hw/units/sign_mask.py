@@ -103,7 +103,7 @@ class SignMask(PipelinedUnit):
         p = self.parameters
         body = data.StructLayout({"lane": p.lane_width, "value": 16})
         bodies = data.ArrayLayout(body, p.outliers)(Cat(Cat(slot.lane, slot.value) for slot in s.outliers))
-        s = select_outliers(s, m, s.kept, bodies, outliers=p.outliers)
+        s = select_outliers(s, s.kept, bodies, outliers=p.outliers)
         layout = payloads.outlier(p)
         s.moved = [layout(Cat(slot.valid, slot.value)) for slot in s.slots]
         return s
@@ -123,8 +123,8 @@ class SignMask(PipelinedUnit):
         s.values, s.picked = list(self.i.p.values), [slopes[code] for code in self.i.p.codes]
         s = s.cut()
         s.wrong = or_tree(~FLOAT16.is_finite(operand) for operand in [*s.values, *s.picked])
-        operands = zip(s.values, s.picked, strict=True)
-        lanes = [float_multiply(s.part(f"lane{lane}"), m, FLOAT16, _RULES, *pair) for lane, pair in enumerate(operands)]
-        s, lanes = s.join(lanes)
+        operands = enumerate(zip(s.values, s.picked, strict=True))
+        lanes = [s.instance(f"lane{lane}", value=value, slope=slope) for lane, (value, slope) in operands]
+        s, lanes = s.join([float_multiply(lane, FLOAT16, _RULES, lane.value, lane.slope) for lane in lanes])
         self._stick(m, overflow=s.moves & or_tree(lane.overflow for lane in lanes), poisoned=s.moves & s.wrong)
         return s, Cat(lane.value for lane in lanes)

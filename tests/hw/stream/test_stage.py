@@ -266,3 +266,33 @@ def test_parts_of_another_pipeline():
     other, _ = begin()
     with pytest.raises(ValueError, match=r"^parts must be of the pipeline they are joined in$"):
         s.join([other.part("lane")])
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_instances_are_submodules_that_are_alike(depth):
+    def lane(s):
+        s = s.cut()
+        s.value = (s.value + s.outer.offset)[:8]
+        s = s.cut()
+        return s
+
+    def describe(s, m, i):
+        s.offset = Const(1, 8) + i[0]
+        lanes = [lane(s.instance(f"lane{index}", value=i[4 * index :][:4])) for index in range(2)]
+        s, lanes = s.join(lanes)
+        return s, lanes[0].value + lanes[1].value
+
+    dut = Described(describe, depth)
+    assert exchange(dut, range(256)).outputs == [(i & 15) + (i >> 4) + 2 + 2 * (i & 1) for i in range(256)]
+    text = rtlil.convert(Described(describe, depth))
+    modules = [body for body in text.split("\nmodule ") if body.startswith("\\top.lane")]
+    lines = [sorted(re.findall(r"^  (?:wire|cell) (?!.*\$).*?(\\\w+)$", body, re.MULTILINE)) for body in modules]
+    assert len(lines) == 2
+    assert lines[0] == lines[1]
+    assert {"\\value", "\\value_stage1", "\\stage2_value"} <= set(lines[0])
+
+
+def test_a_whole_stage_stands_in_no_other():
+    s, _ = begin()
+    with pytest.raises(ValueError, match=r"^outer must be asked of a part, not of a whole stage$"):
+        s.outer  # noqa: B018
