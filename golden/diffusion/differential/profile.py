@@ -191,7 +191,7 @@ def _calibrated(sampling: Sampling) -> Profile:
     return calibration.profile(sampling.steps)
 
 
-def calibrate(sampling: Sampling, *, images: int = 4, seed: int = 1_000_003) -> Profile:
+def calibrate(sampling: Sampling, *, images: int = 10, seed: int = 1_000_003) -> Profile:
     """Profile of a network from a dense sampling like the one to come: process, guidance, cache steps. Kept.
 
     Parameters
