@@ -1,5 +1,10 @@
 """Command line of the FPGA flows: ``python -m fpga``."""
 
+from golden.common import interrupts
+
+if __name__ == "__main__":
+    interrupts.begin_quietly()  # before the imports, which take their time
+
 import functools
 import json
 import os

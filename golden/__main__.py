@@ -1,5 +1,10 @@
 """Command line of the golden model: ``python -m golden``."""
 
+from golden.common import interrupts
+
+if __name__ == "__main__":
+    interrupts.begin_quietly()  # before the imports, which take their time
+
 from golden.cli import compare, gains, record, sample, stats, stream, sweep, traffic, train
 from golden.common import console
 

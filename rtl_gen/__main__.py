@@ -2,6 +2,11 @@
 # `explain` makes units for their facts alone.
 """Command line of the generator: ``python -m rtl_gen``."""
 
+from golden.common import interrupts
+
+if __name__ == "__main__":
+    interrupts.begin_quietly()  # before the imports, which take their time
+
 import dataclasses
 import functools
 import json

@@ -2,11 +2,9 @@
 # A unit whose constructor refuses the parameters is never elaborated.
 """A folder of Verilog and collateral for a machine: written whole or not at all."""
 
-import concurrent.futures
 import hashlib
 import importlib.metadata
 import json
-import multiprocessing
 import os
 import shutil
 import tempfile
@@ -15,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from golden.common import processes
 from golden.parameters import Parameters
 from hw.arith.leaves import LeafTarget
 from hw.units.catalogue import unit
@@ -115,14 +114,8 @@ def emit_units(
     if jobs == 1 or len(tasks) == 1:
         yield from map(_emit_unit, tasks)
         return
-    # Not forked: a progress bar runs in a thread of its own.
-    context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(min(jobs, len(tasks)), mp_context=context) as pool:
-        try:
-            yield from pool.map(_emit_unit, tasks)
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    with processes.pool(min(jobs, len(tasks))) as pool:
+        yield from pool.map(_emit_unit, tasks)
 
 
 def _emit_unit(task: tuple[str, Parameters, str]) -> tuple[Emitted, dict[str, Any]]:

@@ -1,16 +1,20 @@
 """Command line of the simulations: ``python -m sim``."""
 
+from golden.common import interrupts
+
+if __name__ == "__main__":
+    interrupts.begin_quietly()  # before the imports, which take their time
+
 import concurrent.futures
 import dataclasses
 import json
-import multiprocessing
 import re
 from pathlib import Path
 from typing import Any
 
 import click
 
-from golden.common import console
+from golden.common import console, processes
 from rtl_gen import options
 from sim import bench, faults, play
 from sim import layer as layers
@@ -89,16 +93,11 @@ def _in_parallel(
     if min(jobs, len(work)) <= 1:
         return [(label, running.carry_out(name, *rest)) for name, label, *rest in console.progress(work, "Benches")]
     # Processes of their own: making vectors is Python's work, and simulators change the environment.
-    processes = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(jobs, mp_context=processes) as pool:
+    with processes.pool(jobs) as pool:
         waiting = [pool.submit(running.carry_out, name, *rest) for name, _, *rest in work]
-        try:
-            done = concurrent.futures.as_completed(waiting)
-            for future in console.progress(done, "Benches", total=len(waiting)):
-                future.result()
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+        done = concurrent.futures.as_completed(waiting)
+        for future in console.progress(done, "Benches", total=len(waiting)):
+            future.result()
         return [(label, future.result()) for (_, label, *_), future in zip(work, waiting, strict=True)]
 
 

@@ -14,7 +14,7 @@ import rich.progress
 import rich.table
 import rich.text
 
-from golden.common import names
+from golden.common import interrupts, names
 
 _T = TypeVar("_T")
 
@@ -60,6 +60,7 @@ class Group(click.Group):
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Usage errors are one sentence too."""
+        interrupts.take()
         if kwargs.get("standalone_mode") is False:
             return super().main(*args, **kwargs)
         kwargs["standalone_mode"] = False
