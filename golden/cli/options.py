@@ -26,13 +26,16 @@ def finite(ctx: click.Context, param: click.Parameter, value: float | None) -> f
 
 
 network = click.option(
-    "--network", default="unet", show_default=True, help="Network of the zoo, or folder of a checkpoint of diffusers."
+    "--network",
+    default="unet",
+    show_default=True,
+    help="Network of the zoo, folder of a checkpoint, or FILE.py:FUNCTION.",
 )
 networks = click.option(
     "--network",
     default="unet",
     show_default=True,
-    help="Networks of the zoo or folders of checkpoints, comma separated.",
+    help="Networks of the zoo, folders of checkpoints or FILE.py:FUNCTION, comma separated.",
 )
 seed = click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Seed of the starting noise.")
 labels = click.option("--labels", help="Digits to draw, comma separated and repeated as needed.  [default: 0,1,...,9]")

@@ -77,7 +77,7 @@ def capture(
     "--network",
     default="unet",
     show_default=True,
-    help="Networks, comma separated: of the zoo, folders of checkpoints, or published ones.",
+    help="Networks, comma separated: of the zoo, folders of checkpoints, FILE.py:FUNCTION, or published ones.",
 )
 @click.option("--totals", "only", is_flag=True, help="A row for each network, with the totals published for it.")
 @options.as_json

@@ -9,8 +9,8 @@ import click
 import numpy as np
 
 from golden.cli import options
+from golden.cli.subject import subject
 from golden.common import console, names
-from golden.diffusion import zoo
 from golden.diffusion.differential import streams
 from golden.diffusion.differential.method import Method
 from golden.diffusion.networks.graph import Network
@@ -115,7 +115,9 @@ def rows(
 
 
 @click.command("stream")
-@click.option("--network", default="unet", show_default=True, help="Networks of the zoo, comma separated.")
+@click.option(
+    "--network", default="unet", show_default=True, help="Networks of the zoo or FILE.py:FUNCTION, comma separated."
+)
 @options.method("closed-int3,closed-int4")
 @click.option(
     "--video", default="move", show_default=True, help="Videos, comma separated: a digit can move, turn, or blend."
@@ -196,10 +198,11 @@ def command(
     The stream is calibrated on another digit that moves alike. With --cache the deep layers are reused (DeepCache).
     """
     methods = options.methods(method)
-    models = [zoo.load(name) for name in options.each(network, "Networks")]
+    models = [subject(name).network for name in options.each(network, "Networks")]
+    drawn = {"image": (1, 16, 16), "timestep": (), "label": ()}
     for model in models:
-        if model.name not in zoo.DRAWS:
-            raise ValueError(names.unknown("Network", model.name, zoo.DRAWS))
+        if model.inputs != drawn:
+            raise ValueError(f"Network must take {drawn} to be given digits that move, not {model.inputs}")
     moving = options.each(video, "Videos")
     for name in moving:
         names.lookup("Video", name, dict.fromkeys(("move", "turn", "blend")))

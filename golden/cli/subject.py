@@ -1,4 +1,4 @@
-"""Networks as command lines name them: of the zoo, or folders of checkpoints; and how each of them is sampled."""
+"""Networks as command lines name them: of the zoo, folders of checkpoints, or functions; and how each is sampled."""
 
 import dataclasses
 import zipfile
@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from golden.cli import options
+from golden.cli.own import own
 from golden.common import names
 from golden.diffusion import zoo
 from golden.diffusion.networks.graph import Network
 from golden.diffusion.sampling import Conditioning, Process, Sampler, Sampling, condition
-from golden.diffusion.sampling.conditioning import NULL, check_names, needed
+from golden.diffusion.sampling.conditioning import NULL, check_names, classes, needed
 from golden.diffusion.zoo import importer, scheduler
 
 __all__ = ["Subject", "folder", "outline", "subject"]
@@ -64,7 +65,7 @@ class Subject:
         check_names(network, self.given)
         given = {name: self._repeated(name, value, count) for name, value in self.given.items()}
         if "label" in wanted and "label" not in given:
-            given["label"] = options.classes(labels, count, network.config["classes"])
+            given["label"] = options.classes(labels, count, classes(network))
         elif labels is not None:
             raise ValueError(
                 f"Labels must be left out where {network.name!r} takes none or a file has them, not {labels!r}"
@@ -137,7 +138,7 @@ def outline(text: str, others: Iterable[str] = ()) -> Network:
     Parameters
     ----------
     text : str
-        Name or folder.
+        Name, folder or function.
     others : iterable of str
         Names that could have been meant instead, for the sentence that refuses an unknown one.
 
@@ -146,6 +147,9 @@ def outline(text: str, others: Iterable[str] = ()) -> Network:
     ValueError
         If there is none of this name, or it is not supported.
     """
+    made = own(text)
+    if made is not None:
+        return _named(made[0], text)
     found = folder(text)
     if found is None:
         names.lookup("Network", text, dict.fromkeys((*zoo.NETWORKS, *others)))
@@ -158,7 +162,8 @@ def subject(text: str, conditioning: Path | None = None, sampler: str | None = N
     Parameters
     ----------
     text : str
-        Name of the zoo, or a folder: of a model, or of a pipeline that has one in ``unet`` or ``transformer``.
+        Name of the zoo, or a folder: of a model, or of a pipeline that has one in ``unet`` or ``transformer``; or a
+        function that builds a network, see `golden.cli.own.own`.
     conditioning : Path, optional
         ``.npz`` of arrays by the name of the input, and under ``null.<name>`` of what stands for none; the number of
         text tokens is that of its text.
@@ -173,9 +178,12 @@ def subject(text: str, conditioning: Path | None = None, sampler: str | None = N
     OSError
         If a file cannot be read.
     """
-    found, note = folder(text), ""
+    made, note = own(text), ""
+    found = folder(text) if made is None else None
     given = {} if conditioning is None else _arrays(conditioning)
-    if found is None:
+    if made is not None:
+        network, process = _named(made[0], text), made[1] or Sampler()
+    elif found is None:
         network, process = zoo.load(text), Sampler()
     else:
         tokens = given["text"].shape[-2] if "text" in given and given["text"].ndim > 1 else None

@@ -21,7 +21,7 @@ __all__ = ["command"]
 
 
 @click.command("sweep")
-@click.option("--network", default="unet,unet-silu,dit", show_default=True, help="Networks, comma separated.")
+@click.option("--network", default="unet,unet-silu,dit", show_default=True, help="Networks, FILE.py:FUNCTION too.")
 @click.option(
     "--variant", default="*", show_default=True, help="Pattern of the variants to run, semicolons between several."
 )

@@ -10,7 +10,7 @@ import numpy as np
 
 from golden.cli import options
 from golden.cli.stats import measured
-from golden.cli.subject import folder, outline
+from golden.cli.subject import outline
 from golden.common import console, names
 from golden.diffusion import zoo
 from golden.diffusion.cost import traffic
@@ -18,6 +18,7 @@ from golden.diffusion.cost.cambricon_d import CAMBRICON_D, PAPER, against_dense
 from golden.diffusion.cost.predict import multipliers, predict, total
 from golden.diffusion.cost.rates import Rates
 from golden.diffusion.differential.method import Method
+from golden.diffusion.layers import Convolution
 from golden.diffusion.networks import published
 from golden.diffusion.networks.graph import Network
 from golden.diffusion.sampling import Sampling, Schedule
@@ -36,20 +37,20 @@ GUIDED = ("sd15",)
 
 
 def find(name: str) -> tuple[Network, str]:
-    """Network of the zoo, published one or checkpoint, and the network of the zoo that gives its rates.
+    """Network of the zoo, published one, checkpoint or function, and the network of the zoo that gives its rates.
 
     Raises
     ------
     ValueError
         If there is none of this name.
     """
-    if name in zoo.DRAWS:
-        return zoo.load(name), name
-    if folder(name) is not None:
-        network = outline(name)
-        return network, KINDRED["unet2d" if "widths" in network.config else "dit2d"]
-    names.lookup("Network", name, dict.fromkeys((*zoo.DRAWS, *published.PUBLISHED)))
-    return published.network(name), KINDRED[published.PUBLISHED[name].build.__name__]
+    if name in published.PUBLISHED:
+        return published.network(name), KINDRED[published.PUBLISHED[name].build.__name__]
+    if name in set(zoo.NETWORKS) - set(zoo.DRAWS):
+        raise ValueError(names.unknown("Network", name, (*zoo.DRAWS, *published.PUBLISHED)))
+    network = outline(name, published.PUBLISHED)
+    convolves = any(isinstance(layer, Convolution) for layer in network.layers)
+    return network, name if name in zoo.DRAWS else KINDRED["unet2d" if convolves else "dit2d"]
 
 
 RIVALS = {
@@ -186,7 +187,10 @@ def _rates(
 
 @click.command("traffic")
 @click.option(
-    "--network", default="unet", show_default=True, help="Networks, comma separated: of the zoo, or published ones."
+    "--network",
+    default="unet",
+    show_default=True,
+    help="Networks, comma separated: of the zoo, folders, FILE.py:FUNCTION, or published ones.",
 )
 @options.method("paper,closed-int3,closed-int4")
 @options.steps()

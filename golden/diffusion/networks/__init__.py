@@ -1,5 +1,6 @@
 """Networks in numpy: layers, the graph that names and runs them, and builders."""
 
+from golden.diffusion.networks.builder import Builder
 from golden.diffusion.networks.classifier import ClassifierConfig, classifier
 from golden.diffusion.networks.dit import DiTConfig, dit
 from golden.diffusion.networks.graph import Executor, Network, Record, Recorder, StatefulExecutor, begin_step, dense
@@ -7,6 +8,7 @@ from golden.diffusion.networks.sources import initial, stored
 from golden.diffusion.networks.unet import UNetConfig, unet
 
 __all__ = [
+    "Builder",
     "ClassifierConfig",
     "DiTConfig",
     "Executor",

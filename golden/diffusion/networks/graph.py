@@ -80,8 +80,8 @@ class Network:
         Names of the inputs in calling order, each with its shape without the batch axis.
     layers : sequence of Layer
         Every layer after those it reads; the last one is the output.
-    config : mapping
-        What the network was built from: JSON values only.
+    config : mapping, optional
+        What the network was built from: JSON values only. With ``classes`` a further row of labels is the null label.
 
     Raises
     ------
@@ -91,7 +91,9 @@ class Network:
         If a name occurs twice, or a layer reads a name that does not stand before it, or shapes that it cannot take.
     """
 
-    def __init__(self, name: str, inputs: Mapping[str, Shape], layers: Sequence[Layer], config: Mapping[str, Any]):
+    def __init__(
+        self, name: str, inputs: Mapping[str, Shape], layers: Sequence[Layer], config: Mapping[str, Any] | None = None
+    ):
         known = set(inputs)
         for layer in layers:
             if not isinstance(layer, Layer):
@@ -111,7 +113,7 @@ class Network:
         self._name = name
         self._inputs = dict(inputs)
         self._layers = tuple(layers)
-        self._config = dict(config)
+        self._config = dict(config or {})
         self._by_name = {layer.name: layer for layer in layers}
         self._consumers: dict[str, list[Layer]] = {name: [] for name in known}
         for layer in layers:

@@ -15,6 +15,7 @@ from typing import Union
 import numpy as np
 
 from golden.common import names
+from golden.diffusion.layers import Embedding
 from golden.diffusion.networks.graph import Network
 
 NULL = "null."
@@ -111,8 +112,24 @@ def check_names(network: Network, given: Iterable[str]) -> None:
 
 
 def label_rows(network: Network) -> int:
-    """Rows of the table of labels: the classes, and one more if there is a null label."""
-    return next(layer.weight.shape[0] for layer in network.consumers("label") if layer.kind == "embedding")
+    """Rows of the table of labels: the classes, and one more if there is a null label.
+
+    Raises
+    ------
+    ValueError
+        If the network looks its labels up in no table.
+    """
+    for layer in network.consumers("label"):
+        if isinstance(layer, Embedding):
+            return len(layer.weight)
+    raise ValueError(
+        f"Input 'label' of network {network.name!r} must be read by an Embedding, which has a row for each"
+    )
+
+
+def classes(network: Network) -> int:
+    """Number of labels, without the null label: ``classes`` of the network's configuration, or every row."""
+    return network.config.get("classes", label_rows(network))
 
 
 def null_label(network: Network) -> int:
@@ -123,10 +140,9 @@ def null_label(network: Network) -> int:
     ValueError
         If the network was not trained with one.
     """
-    classes = network.config["classes"]
-    if "label" not in network.inputs or label_rows(network) <= classes:
+    if "label" not in network.inputs or label_rows(network) <= classes(network):
         raise ValueError(f"Network must have a null label to be guided, not {network.name!r}")
-    return classes
+    return classes(network)
 
 
 def condition(network: Network, given: Given) -> Conditioning:
@@ -180,7 +196,7 @@ def condition(network: Network, given: Given) -> Conditioning:
         raise ValueError(f"Conditioning must be of as many images in every array, not {told}")
     count = next(iter(counts.values()))
     null = {name: _null(network, name, given[NULL + name], count) for name in wanted if NULL + name in given}
-    if "label" in wanted and "label" not in null and label_rows(network) > network.config["classes"]:
+    if "label" in wanted and "label" not in null and label_rows(network) > classes(network):
         null["label"] = np.full(count, null_label(network))
     return Conditioning(count, values, null)
 

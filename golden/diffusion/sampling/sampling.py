@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 
 from golden.diffusion.networks.graph import Executor, Network, begin_step, dense
-from golden.diffusion.sampling.conditioning import Conditioning, Given, condition, needed
+from golden.diffusion.sampling.conditioning import Conditioning, Given, classes, condition, needed
 from golden.diffusion.sampling.deepcache import Cache, Reuse
 from golden.diffusion.sampling.guidance import guided
 from golden.diffusion.sampling.rules import check_finite
@@ -93,7 +93,7 @@ class Sampling:
         """The same of some images to measure: the first of its own; classes in order if it takes labels alone."""
         wanted = needed(self.network)
         if wanted == ("label",):
-            return self.of(np.arange(images) % self.network.config["classes"], seed=seed)
+            return self.of(np.arange(images) % classes(self.network), seed=seed)
         return self.of(self.given[:images] if wanted else images, seed=seed)
 
     def walk(self, executor: Executor = dense, part: slice = EVERY) -> Iterator[Step]:

@@ -87,7 +87,10 @@ def test_guided_streams_of_other_networks(residual):
     [
         ("--frames 2", "Frames must be more than the 2 items of the stream, not 2"),
         ("--residual full", "Network must have a null label to be guided, not 'unet'"),
-        ("--network classifier", "Network must be one of the known names, not 'classifier'; known: dit"),
+        (
+            "--network classifier",
+            "Network must take {'image': (1, 16, 16), 'timestep': (), 'label': ()} to be given digits that move",
+        ),
         ("--video moves", "Video must be one of the known names, not 'moves'; did you mean move"),
         ("--reference frame", "Stream reference must be one of the known names, not 'frame'; did you mean frames"),
         ("--cache 2 --reference timesteps", "Stream interval must be 1 with references along timesteps, not 2"),
