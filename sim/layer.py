@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from golden.common import drawing
 from golden.diffusion import zoo
 from golden.diffusion.sampling import Sampling
 from golden.diffusion.zoo import Recording
@@ -517,34 +518,26 @@ class _Preparation:
 
 
 def plot(layer: Layer, path: Path) -> None:
-    """Save a picture of the steps: shares, bits per element, flips and PSNR."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
+    """Save a picture of the steps: shares of digits, bits an element, PSNR, and flipped masks, a panel each."""
     steps = [step.step for step in layer.steps]
-    figure, (shares, bits, quality) = pyplot.subplots(1, 3, figsize=(13, 4), layout="constrained")
-    bottom = np.zeros(len(steps))
-    for field, colour in (("zero", "#c9d6df"), ("inlier", "#52616b"), ("outlier", "#d1495b")):
-        heights = np.array([getattr(step, field) for step in layer.steps])
-        shares.bar(steps, heights, bottom=bottom, label=field, color=colour)
-        bottom += heights
-    shares.set(title="digits of the input", xlabel="step", ylabel="share")
-    shares.legend(loc="lower right")
-    for field, style in (("bits", "-o"), ("list_bitmap", "--s"), ("entropy", ":^")):
-        for side, colour in (("input", "#52616b"), ("output", "#d1495b")):
-            values = [getattr(step, f"{side}_{field}") for step in layer.steps]
-            bits.plot(steps, values, style, color=colour, label=f"{side}, {field.replace('_', ' + ')}")
-    bits.set(title="compressed deltas", xlabel="step", ylabel="bits per element", ylim=(0, None))
-    bits.legend(fontsize="small", ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.15))
-    quality.plot(steps, [step.psnr for step in layer.steps], "-o", color="#52616b")
-    quality.set(title="output against the network, and flips", xlabel="step", ylabel="PSNR, dB")
-    flips = quality.twinx()
-    flips.bar(steps, [100 * step.flips / step.elements for step in layer.steps], color="#d1495b", alpha=0.3)
-    flips.set(ylabel="flipped masks, %")
-    for axis in (shares, bits, quality):
-        axis.xaxis.get_major_locator().set_params(integer=True)
-    figure.suptitle(f"{layer.name}: {layer.positions} of {layer.all_positions} positions")
-    figure.savefig(path, dpi=110)
-    pyplot.close(figure)
+    with drawing.figure(path, 1, 4, figsize=(16, 4.4)) as (figure, ((shares, bits, quality, flips),)):
+        bottom = np.zeros(len(steps))
+        for field, colour in drawing.DIGITS.items():
+            heights = np.array([getattr(step, field) for step in layer.steps])
+            shares.bar(steps, heights, bottom=bottom, label=field, color=colour)
+            bottom += heights
+        shares.set(title="digits of the input", xlabel="step", ylabel="share", ylim=(0, 1))
+        for field, style in (("bits", "-o"), ("list_bitmap", "--s"), ("entropy", ":^")):
+            for side, colour in zip(("input", "output"), drawing.SIDES.values(), strict=True):
+                values = [getattr(step, f"{side}_{field}") for step in layer.steps]
+                bits.plot(steps, values, style, color=colour, label=f"{side}, {field.replace('_', ' + ')}")
+        bits.set(title="compressed deltas", xlabel="step", ylabel="bits of an element", ylim=(0, None))
+        quality.plot(steps, [step.psnr for step in layer.steps], "-o", color="#222222")
+        quality.set(title="output against the network", xlabel="step", ylabel="PSNR, dB")
+        flips.bar(steps, [100 * step.flips / step.elements for step in layer.steps], color="#52616b")
+        flips.set(title="flipped masks", xlabel="step", ylabel="% of elements")
+        for panel in (shares, bits, quality, flips):
+            panel.xaxis.get_major_locator().set_params(integer=True)
+        drawing.legend(shares)
+        drawing.legend(bits, 2)
+        figure.suptitle(f"{layer.name}: {layer.positions} of {layer.all_positions} positions")

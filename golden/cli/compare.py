@@ -12,7 +12,7 @@ import numpy as np
 from golden.cli import options
 from golden.cli.stats import measured
 from golden.cli.subject import subject
-from golden.common import console, files
+from golden.common import console, drawing, files
 from golden.diffusion.cost import traffic
 from golden.diffusion.cost.areas import read as read_areas
 from golden.diffusion.differential.compare import Track, compare
@@ -32,33 +32,38 @@ def price(sampling: Sampling, method: Method, name: str, report: Sequence[Mappin
 
 
 def draw_prices(found: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Save PSNR against bits on the link, and against area and cycles where they are known."""
+    """Save PSNR against bits on the link, and against area and cycles where they are known.
+
+    A method has one colour, a network one marker.
+    """
     keys = {"link_bits": "bits on the link for a boundary element (Diffy: 32)"}
     if any(row["area_cycles"] is not None for row in found):
         keys["area_cycles"] = "LUTs times clocks of a multiply-accumulate"
-    with options.figure(path, 1, len(keys), figsize=(6.5 * len(keys), 4.5), squeeze=False, sharey=True) as (made, axes):
-        panels = []
+    look = drawing.colours(row["method"] for row in found)
+    networks = dict(zip(dict.fromkeys(row["network"] for row in found), itertools.cycle("osD^vPX"), strict=False))
+    with drawing.figure(path, 1, len(keys), figsize=(6.5 * len(keys), 4.5), sharey=True) as (made, axes):
+        labelled = []
         for panel, (key, label) in zip(axes[0], keys.items(), strict=True):
-            points: list[tuple[float, float]] = []
-            names, fronts = [], []
-            for marker, name in zip(itertools.cycle("osD^vPX"), dict.fromkeys(row["network"] for row in found)):
-                shown = [row for row in found if row["network"] == name and None not in (row["psnr_mean"], row[key])]
-                own = [(row[key], row["psnr_mean"]) for row in shown]
-                (dots,) = panel.plot(*np.reshape(own, (-1, 2)).T, marker, label=name)
-                fronts.append(front(own))
-                panel.plot(*np.reshape(fronts[-1], (-1, 2)).T, "--", color=dots.get_color(), linewidth=1)
-                points += own
-                names += [row["method"] for row in shown]
-            panel.plot([], [], "k--", linewidth=1, label="front: no method is better in both")
+            shown = [row for row in found if None not in (row["psnr_mean"], row[key])]
+            fronts = []
+            for name, marker in networks.items():
+                own = [row for row in shown if row["network"] == name]
+                for row in own:
+                    panel.plot(row[key], row["psnr_mean"], marker, color=look[row["method"]])
+                panel.plot([], [], marker, color="0.4", label=name)
+                fronts.append(front([(row[key], row["psnr_mean"]) for row in own]))
+                panel.plot(*np.reshape(fronts[-1], (-1, 2)).T, "--", color="0.6", linewidth=1, zorder=0)
+            panel.plot([], [], "--", color="0.6", linewidth=1, label="front: no method is better in both")
             panel.set(xlabel=label, ylabel="PSNR to dense, dB")
             panel.margins(0.12)
             panel.set_xlim(0, None)
             panel.grid(alpha=0.3)
-            panel.legend(fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=4, frameon=False)
-            panels.append((panel, points, names, fronts))
+            drawing.legend(panel, 4)
+            points = [(row[key], row["psnr_mean"]) for row in shown]
+            labelled.append((panel, points, [row["method"] for row in shown], fronts))
         made.draw_without_rendering()  # where things are, before labels go beside them
-        for panel in panels:
-            options.annotate(*panel)
+        for label in labelled:
+            drawing.annotate(*label)
 
 
 def front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -73,15 +78,15 @@ def front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
 def draw(found: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Save the drift of every method, a panel for each network."""
     networks = list(dict.fromkeys(row["network"] for row in found))
-    width = 5.5 * len(networks)
-    with options.figure(path, 1, len(networks), figsize=(width, 4), squeeze=False, sharey=True) as (_, axes):
+    look = drawing.colours(row["method"] for row in found)
+    with drawing.figure(path, 1, len(networks), figsize=(5.5 * len(networks), 4.5), sharey=True) as (_, axes):
         for panel, name in zip(axes[0], networks, strict=True):
             for row in (row for row in found if row["network"] == name):
                 drift = [np.nan if value is None else value for value in row["drift"]]
-                panel.plot(range(1, len(drift) + 1), drift, label=row["method"])
+                panel.plot(range(1, len(drift) + 1), drift, color=look[row["method"]], label=row["method"])
             panel.set(title=f"{name}, mean of {row['images']} images", xlabel="step", ylabel="PSNR to dense, dB")
             panel.grid(alpha=0.3)
-            panel.legend(fontsize="small")
+            drawing.legend(panel)
 
 
 @click.command("compare")

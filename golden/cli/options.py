@@ -2,10 +2,8 @@
 
 import dataclasses
 import functools
-import itertools
 import re
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -86,8 +84,13 @@ def method(default: str) -> Callable[..., Any]:
     return click.option("--method", "method", default=default, show_default=True, help=help)
 
 
+FOLDER = Path("build")
+"""Where outputs go that are given no name; it is made when it is missing."""
+
+
 def picture(name: str, default: str, help: str) -> Callable[..., Any]:
-    """Option of a picture to save, whose file name may be left out."""
+    """Option of a picture to save, whose file name may be left out: it is `default` in `FOLDER` then."""
+    default = str(FOLDER / default)
     return click.option(
         f"--{name}",
         is_flag=False,
@@ -247,106 +250,16 @@ def classes(text: str | None, number: int, known: int) -> np.ndarray:
 
 
 def writable(path: Path | None, suffix: str = ".png", *, append: bool = False) -> None:
-    """Refuse an output that cannot be written before any long work begins: see `golden.common.files.check_writable`."""
+    """Refuse an output that cannot be written before any long work begins: see `golden.common.files.check_writable`.
+
+    If it replaces a file, that is said on standard error.
+    """
     if path is None:
         return
     if path.suffix.lower() != suffix:
         raise ValueError(f"Output must end in {suffix}, not {str(path)!r}")
+    if path.parent == FOLDER and not FOLDER.exists():
+        FOLDER.mkdir()
     files.check_writable(path, append=append)
-
-
-@contextmanager
-def figure(path: Path, rows: int = 1, columns: int = 1, **settings: Any) -> Iterator[tuple[Any, Any]]:
-    """Matplotlib's figure and axes, saved as PNG at the end."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    made, axes = pyplot.subplots(rows, columns, layout="constrained", **settings)
-    try:
-        yield made, axes
-        with files.complete(path) as partial:
-            made.savefig(partial, dpi=110, format="png")
-    finally:
-        pyplot.close(made)
-
-
-def annotate(
-    panel: Any,
-    points: Sequence[tuple[float, float]],
-    texts: Sequence[str],
-    lines: Sequence[Sequence[tuple[float, float]]] = (),
-) -> None:
-    """Write a text beside each point of a panel where it covers no other text, point or line, and no edge.
-
-    Where nothing is free, what covers the least is taken.
-
-    Parameters
-    ----------
-    panel : matplotlib axes
-        Drawn once, so that its place is known.
-    points : sequence of (float, float)
-        In data coordinates.
-    texts : sequence of str
-        One for each point.
-    lines : sequence of sequence of (float, float)
-        Corners of lines to leave free, in data coordinates.
-    """
-    from matplotlib.text import Text
-
-    renderer, frame = panel.figure.canvas.get_renderer(), panel.get_window_extent()
-    taken = [_around(place, 4) for place in _pixels(panel, points)]
-    for corners in (_pixels(panel, line) for line in lines):
-        for start, end in itertools.pairwise(corners):
-            taken += [_around(start + share * (end - start), 1) for share in np.linspace(0, 1, 40)]
-    for point, text in sorted(zip(points, texts, strict=True), key=lambda pair: -pair[0][1]):
-        best: tuple[float, Any, Any] | None = None
-        for place in _PLACES:
-            label = panel.annotate(text, point, textcoords="offset points", fontsize="x-small", **place)
-            label.update_positions(renderer)
-            box = Text.get_window_extent(label, renderer)  # without its pointer
-            sides = (frame.x0 - box.x0, box.x1 - frame.x1, frame.y0 - box.y0, box.y1 - frame.y1)
-            cost = 1000 * sum(max(0, side) for side in sides) + sum(_shared(box, other) for other in taken)
-            if best is not None and cost >= best[0]:
-                label.remove()
-                continue
-            if best is not None:
-                best[1].remove()
-            best = cost, label, box
-            if not cost:
-                break
-        taken.append(best[2])
-
-
-def _place(distance: float, degrees: float) -> dict[str, Any]:
-    """Arguments of matplotlib's `annotate` for a text so many points from its point."""
-    right, up = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
-    across = "left" if right > 0.3 else "right" if right < -0.3 else "center"
-    upright = "bottom" if up > 0.3 else "top" if up < -0.3 else "center"
-    pointer = {"arrowstyle": "-", "linewidth": 0.5, "color": "0.6"} if distance > 8 else None
-    return {"xytext": (distance * right, distance * up), "ha": across, "va": upright, "arrowprops": pointer}
-
-
-_PLACES = [
-    _place(distance, degrees)
-    for distance in (6, 14, 24, 36, 50, 66, 84)
-    for degrees in (0, 180, 90, 270, 30, 330, 150, 210, 60, 300, 120, 240)
-]
-"""Where a text may stand from its point, the best place first."""
-
-
-def _pixels(panel: Any, points: Sequence[tuple[float, float]]) -> np.ndarray:
-    return panel.transData.transform(np.reshape(np.asarray(points, float), (-1, 2)))
-
-
-def _around(place: np.ndarray, radius: float) -> Any:
-    from matplotlib.transforms import Bbox
-
-    return Bbox([place - radius, place + radius])
-
-
-def _shared(one: Any, other: Any) -> float:
-    """Area that two boxes share, in square pixels."""
-    width, height = min(one.x1, other.x1) - max(one.x0, other.x0), min(one.y1, other.y1) - max(one.y0, other.y0)
-    return width * height if width > 0 and height > 0 else 0.0
+    if path.exists() and not append:
+        click.echo(f"{path} exists and will be replaced.", err=True)

@@ -1,7 +1,7 @@
 """``golden sample``: images of any network, drawn by any methods, as a grid."""
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import click
@@ -9,7 +9,7 @@ import numpy as np
 
 from golden.cli import options
 from golden.cli.subject import subject
-from golden.common import console, files
+from golden.common import console, drawing, files
 from golden.diffusion import zoo
 from golden.diffusion.differential.run import prepared
 from golden.diffusion.zoo.pictures import grid, visible, write_png
@@ -17,6 +17,9 @@ from golden.diffusion.zoo.pictures import grid, visible, write_png
 __all__ = ["command"]
 
 _BATCH = 25
+
+DEFAULT = options.FOLDER / "samples.png"
+"""Where images go that are given no name."""
 
 
 @click.command("sample")
@@ -29,8 +32,8 @@ _BATCH = 25
 @options.sampling
 @options.caching
 @options.exact
-@click.option("--out", type=click.Path(path_type=Path), help="PNG of the bare images.  [default: samples.png]")
-@options.picture("plot", "samples.png", "Draw the images with the names of the methods beside them, a row for each.")
+@click.option("--out", type=click.Path(path_type=Path), help=f"PNG of the bare images.  [default: {DEFAULT}]")
+@options.picture("plot", "side.png", "Draw the images with the names of the methods beside them, labels above.")
 @options.as_json
 def command(
     network: str,
@@ -53,7 +56,7 @@ def command(
     one = subject(network, conditioning, sampler)
     sampling = one.sampling(count, steps, labels, guidance=guidance, seed=seed, cache=cache)
     if out is None and plot is None:
-        out = Path("samples.png")
+        out = DEFAULT
     if out is not None and out == plot:
         raise ValueError(f"Pictures must be two files, not {str(out)!r} twice")
     options.writable(out)
@@ -75,7 +78,8 @@ def command(
             bare = np.concatenate([sheet[2 * (number > 0) :] for number, sheet in enumerate(sheets.values())])
             write_png(both.enter_context(files.complete(out)), bare)
         if plot is not None:
-            _draw(sheets, f"{network}, {steps} {one.title} steps, seed {seed}", plot)
+            labels_ = [str(value) for value in given.values["label"]] if "label" in given.values else []
+            _draw(sheets, f"{network}, {steps} {one.title} steps, seed {seed}", plot, labels_, columns)
     judge = zoo.load("classifier") if one.digits else None
     right = {
         name: None if judge is None else int((zoo.classify(images, judge) == sampling.given.values["label"]).sum())
@@ -113,15 +117,22 @@ def command(
         click.echo(f"{where if len(found) == 1 else f'{where}, {name}'}: {'; '.join(told)}")
 
 
-def _draw(sheets: Mapping[str, np.ndarray], title: str, path: Path) -> None:
-    """Save the grids with their names; a single method's needs none."""
+def _draw(sheets: Mapping[str, np.ndarray], title: str, path: Path, labels: Sequence[str], columns: int) -> None:
+    """Save the grids with their names, and above each column the label of its images, if it is the same for all.
+
+    A single method's grid needs no name.
+    """
+    columns = min(columns, len(labels) or columns)
     height, width = next(iter(sheets.values())).shape[:2]
     scale = 8 / max(width, 200)
-    size = (8 + 1.5 * (len(sheets) > 1), height * scale * len(sheets) + 0.5)
-    with options.figure(path, len(sheets), 1, figsize=size, squeeze=False) as (figure, axes):
+    size = (8 + 1.5 * (len(sheets) > 1), height * scale * len(sheets) + 0.7)
+    with drawing.figure(path, len(sheets), 1, figsize=size) as (figure, axes):
         for axis, (name, sheet) in zip(axes[:, 0], sheets.items(), strict=True):
-            axis.imshow(sheet, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-            axis.set(xticks=[], yticks=[], frame_on=False)
+            drawing.images(axis, sheet)
             if len(sheets) > 1:
                 axis.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=11)
+        if labels and all(label == labels[index % columns] for index, label in enumerate(labels)):
+            axes[0, 0].xaxis.tick_top()
+            axes[0, 0].set_xticks((np.arange(columns) + 0.5) * width / columns, labels[:columns])
+            axes[0, 0].tick_params(length=0)
         figure.suptitle(title, fontsize=11)

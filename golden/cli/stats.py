@@ -9,7 +9,7 @@ import click
 
 from golden.cli import options
 from golden.cli.subject import subject
-from golden.common import console
+from golden.common import console, drawing
 from golden.diffusion.differential.measure import Measure, Row
 from golden.diffusion.differential.method import Method
 from golden.diffusion.differential.run import run
@@ -166,28 +166,25 @@ def command(
 
 def draw(found: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -> None:
     """Save shares and bits over the steps, a row of panels for each method."""
-    with options.figure(path, len(found), 3, figsize=(14, 3.6 * len(found)), squeeze=False) as (_, axes):
+    with drawing.figure(path, len(found), 3, figsize=(14, 4.2 * len(found))) as (_, axes):
         for (shares, bits, rare), (name, all_rows) in zip(axes, found.items(), strict=True):
             sides = {side: [row for row in all_rows if row["side"] == side] for side in SIDES}
             digits = sides["inputs"] or sides["outputs"]
             steps = [row["step"] for row in digits]
-            layers = [[row[key] for row in digits] for key in ("zero", "inlier", "outlier")]
-            shares.stackplot(
-                steps, layers, labels=("zero", "inlier", "outlier"), colors=("#c9d6df", "#52616b", "#d1495b")
-            )
+            layers = [[row[key] for row in digits] for key in drawing.DIGITS]
+            shares.stackplot(steps, layers, labels=list(drawing.DIGITS), colors=list(drawing.DIGITS.values()))
             shares.set(title=f"{name}: digits of pass 0", xlabel="step", ylabel="share", ylim=(0, 1))
-            shares.legend(loc="lower right", fontsize="small")
-            for (side, rows_), colour in zip(sides.items(), ("#52616b", "#d1495b"), strict=True):
+            for side, rows_ in sides.items():
                 for key, style in (("bits", "-"), ("joint", "--"), ("entropy", ":")):
                     if rows_:
                         at, values = [row["step"] for row in rows_], [row[key] for row in rows_]
-                        bits.plot(at, values, style, color=colour, label=f"{side}, {key}")
-            bits.set(title="on the link", xlabel="step", ylabel="bits of an element", ylim=(0, None))
-            bits.legend(fontsize="small")
-            for key in ("crowded", "zero_groups", "flips"):
+                        bits.plot(at, values, style, color=drawing.SIDES[side], label=f"{side}, {key}")
+            bits.set(title=f"{name}: on the link", xlabel="step", ylabel="bits of an element", ylim=(0, None))
+            for key, style in (("crowded", "-"), ("zero_groups", "--"), ("flips", ":")):
                 points = [(row["step"], row[key]) for row in all_rows if row[key] is not None and row in digits]
                 points = points or [(row["step"], row[key]) for row in sides["outputs"] if row[key] is not None]
                 if points:
-                    rare.plot(*zip(*points, strict=True), label=key)
-            rare.set(title="vectors, groups, masks", xlabel="step", ylabel="share", ylim=(0, None))
-            rare.legend(fontsize="small")
+                    rare.plot(*zip(*points, strict=True), style, color="#222222", label=key)
+            rare.set(title=f"{name}: vectors, groups, masks", xlabel="step", ylabel="share", ylim=(0, None))
+            for panel in (shares, bits, rare):
+                drawing.legend(panel)

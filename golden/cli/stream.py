@@ -10,7 +10,7 @@ import numpy as np
 
 from golden.cli import options
 from golden.cli.subject import subject
-from golden.common import console, names
+from golden.common import console, drawing, names
 from golden.diffusion.differential import streams
 from golden.diffusion.differential.method import Method
 from golden.diffusion.networks.graph import Network
@@ -259,13 +259,10 @@ def draw(sheets: Mapping[str, Mapping[str, np.ndarray]], path: Path) -> None:
     lines = [len(sheet) for sheet in sheets.values()]
     columns = max(len(images) for sheet in sheets.values() for images in sheet.values())
     size = (max(5, 0.55 * columns + 2), 0.6 * sum(lines) + 0.6 * len(lines))
-    with options.figure(path, len(lines), 1, figsize=size, squeeze=False, height_ratios=lines) as (_, axes):
+    with drawing.figure(path, len(lines), 1, figsize=size, height_ratios=lines) as (_, axes):
         for panel, (title, sheet) in zip(axes[:, 0], sheets.items(), strict=True):
             picture = grid(np.concatenate(list(sheet.values())), len(sheet["dense"]))
             height = len(picture) / len(sheet)
-            panel.imshow(picture, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+            drawing.images(panel, picture)
             panel.set_title(title, fontsize="small")
-            panel.set(xticks=[], yticks=[height * (row + 0.5) for row in range(len(sheet))])
-            panel.set_yticklabels(list(sheet), fontsize="small")
-            panel.tick_params(length=0)
-            panel.set_frame_on(False)
+            panel.set_yticks([height * (row + 0.5) for row in range(len(sheet))], list(sheet), fontsize="small")

@@ -12,7 +12,7 @@ import numpy as np
 
 from golden.cli import options
 from golden.cli.subject import subject
-from golden.common import console, names
+from golden.common import console, drawing, names
 from golden.diffusion.cost import ranking
 from golden.diffusion.cost.areas import read as read_areas
 from golden.diffusion.differential.sweep import sweep, variants
@@ -132,20 +132,21 @@ def draw(found: Sequence[Mapping[str, Any]], path: Path) -> None:
     chosen = list(dict.fromkeys(row["variant"] for row in found))
     methods = list(dict.fromkeys(name.split(":")[0] for name in chosen))
     size = (5 * len(networks) + 4, max(4.5, 0.17 * len(chosen) + 1))
-    with options.figure(path, 1, len(networks) + 1, figsize=size, squeeze=False) as (made, axes):
+    look = drawing.colours(methods)
+    with drawing.figure(path, 1, len(networks) + 1, figsize=size) as (made, axes):
         panels = []
         for panel, name in zip(axes[0], networks, strict=False):
             own = [row for row in found if row["network"] == name and np.isfinite(row["psnr_mean"])]
             for marker, method in zip(itertools.cycle("osD^vPX"), methods):
                 points = [(32 * row["link_joint"], row["psnr_mean"]) for row in own if _method(row) == method]
                 if points:
-                    panel.plot(*zip(*points, strict=True), marker, label=method, alpha=0.7)
+                    panel.plot(*zip(*points, strict=True), marker, color=look[method], label=method, alpha=0.7)
             panel.set(
                 title=name, xlabel="bits on the link for a boundary element (Diffy: 32)", ylabel="PSNR to dense, dB"
             )
             panel.margins(0.1)
             panel.grid(alpha=0.3)
-            panel.legend(fontsize="small", loc="best")
+            drawing.legend(panel)
             numbers = [str(1 + chosen.index(row["variant"])) for row in own]
             panels.append((panel, [(32 * row["link_joint"], row["psnr_mean"]) for row in own], numbers))
         axes[0][-1].axis("off")
@@ -153,7 +154,7 @@ def draw(found: Sequence[Mapping[str, Any]], path: Path) -> None:
         axes[0][-1].text(0, 1, listed, va="top", fontsize="x-small", transform=axes[0][-1].transAxes)
         made.draw_without_rendering()  # where things are, before numbers go beside them
         for panel in panels:
-            options.annotate(*panel)
+            drawing.annotate(*panel)
 
 
 def _method(row: Mapping[str, Any]) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 from golden.cli import options
 from golden.cli.stats import measured
 from golden.cli.subject import outline
-from golden.common import console, names
+from golden.common import console, drawing, names
 from golden.diffusion import zoo
 from golden.diffusion.cost import traffic
 from golden.diffusion.cost.cambricon_d import CAMBRICON_D, PAPER, against_dense
@@ -221,7 +221,7 @@ def _rates(
     callback=options.finite,
     help="Passes of an input, instead of the method's.",
 )
-@options.picture("plot", "traffic.png", "Draw the published speed-up and traffic, ours beside them, and the link.")
+@options.picture("plot", "traffic.png", "Draw the link, and of published networks speed-up and traffic.")
 @options.as_json
 def command(
     network: str,
@@ -244,13 +244,13 @@ def command(
     methods = options.methods(method)
     targets = [find(name) for name in options.each(network, "Networks")]
     Schedule().spaced(steps)  # refuses a number of steps also where nothing is measured
+    if plot is not None and by == "layer":
+        raise ValueError("--plot must come with --by total, whose rows it draws")
     options.writable(plot)
     given = {"input_bits": input_bits, "output_bits": output_bits, "zero_groups": zero_groups, "passes": passes}
     given = {key: value for key, value in given.items() if value is not None}
     compared = [one.name for one, _ in targets if one.name in CAMBRICON_D]
-    wanted = tuple(CAMBRICON_D) if plot is not None else tuple(compared)
     networks = {one.name: (one, kindred) for one, kindred in targets}
-    networks |= {name: (published.network(name), KINDRED["unet2d"]) for name in wanted if name not in networks}
     rates: dict[str, dict[str, tuple[Method, Rates]]] = {name: {} for name in networks}
     for kindred in dict.fromkeys(kindred for _, kindred in networks.values()):
         own = [one for one, kind in networks.values() if kind == kindred]
@@ -264,15 +264,15 @@ def command(
     found = []
     for one, _ in targets:
         found += flows(one, rates[one.name], batch=batch, by=by)
-    beside = [row for name in wanted for row in published_rows(rates[name], (name,))]
+    beside = [row for name in compared for row in published_rows(rates[name], (name,))]
     if as_json:
         shown = [{"table": "flows", **row} for row in found]
-        shown += [{"table": "published", **row} for row in beside if row["network"] in compared]
+        shown += [{"table": "published", **row} for row in beside]
         console.show(shown, as_json=True)
     else:
-        _print(found, [row for row in beside if row["network"] in compared], batch)
+        _print(found, beside, batch)
     if plot is not None:
-        draw([row for row in found if by == "total"], beside, plot)
+        draw(found, beside, plot)
         click.echo(f"Picture: {plot}", err=as_json)
 
 
@@ -303,42 +303,51 @@ def _print(found: Sequence[Mapping[str, Any]], beside: Sequence[Mapping[str, Any
 
 
 def draw(found: Sequence[Mapping[str, Any]], beside: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Save speed-up and traffic of the published machine with ours beside, and the link of the networks asked for."""
-    networks = list(dict.fromkeys(row["network"] for row in beside))
-    machines = list(dict.fromkeys(row["machine"] for row in beside))
-    colours = (
-        "#222222",
-        "#888888",
-        "#b3b3b3",
-        "#d9d9d9",
-        "#c9b458",
-        "#d1495b",
-        "#52616b",
-        "#2e86ab",
-        "#7a9e7e",
-        "#b08ea2",
-    )
-    with options.figure(path, 1, 3 if found else 2, figsize=(17 if found else 12, 4.5), squeeze=False) as (_, axes):
-        for panel, key in zip(axes[0], ("speedup", "traffic"), strict=False):
-            width = 0.8 / len(machines)
-            for place, machine in enumerate(machines):
-                values = [np.nan if row[key] is None else row[key] for row in beside if row["machine"] == machine]
-                at = np.arange(len(networks)) + (place - (len(machines) - 1) / 2) * width
-                panel.bar(at, values, width, label=machine, color=colours[place % len(colours)])
+    """Save the link of every network; of those that were published, speed-up and traffic beside it.
+
+    What is the same machine or method has one colour in all panels; what was published is hatched.
+    """
+    methods = dict.fromkeys(row["method"] for row in found)
+    machines = {row["machine"]: row["source"] == PAPER for row in beside}
+    look = drawing.colours([*methods, *(SAME.get(name, name) for name in machines)])
+    panels = 3 if beside else 1
+    with drawing.figure(path, 1, panels, figsize=(5.7 * panels, 5)) as (_, axes):
+        link, *others = axes[0]
+        for place, method in enumerate(methods):
+            values = {row["network"]: row["ratio"] for row in found if row["method"] == method}
+            _bars(link, values, place, len(methods), color=look[method], label=method)
+        link.set(title="activations on the link over Diffy's 32 bits", ylabel="ratio")
+        titles = {"speedup": "speed-up over dense of the same cost", "traffic": "off-chip traffic over dense (log)"}
+        for panel, (key, title) in zip(others, titles.items(), strict=False):
+            for place, (machine, known) in enumerate(machines.items()):
+                values = {row["network"]: row[key] for row in beside if row["machine"] == machine}
+                style = {"hatch": "///", "edgecolor": "white"} if known else {}
+                label = f"{machine}{', published' if known else ''}"
+                _bars(panel, values, place, len(machines), color=look[SAME.get(machine, machine)], label=label, **style)
             panel.axhline(1, color="k", linewidth=0.7)
-            panel.set_xticks(range(len(networks)), [name.replace("guided-diffusion", "guided") for name in networks])
-        axes[0][0].set(title="speed-up over dense of the same cost")
-        axes[0][1].set(title="off-chip traffic relative to dense (log)", yscale="log")
-        axes[0][0].legend(fontsize="x-small", ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.1))
-        axes[0][1].set_xlabel(f"not 'predicted': {PAPER}", fontsize="x-small")
-        if found:
-            panel = axes[0][2]
-            targets = list(dict.fromkeys(row["network"] for row in found))
-            methods = list(dict.fromkeys(row["method"] for row in found))
-            for place, method in enumerate(methods):
-                values = [row["ratio"] for row in found if row["method"] == method]
-                at = np.arange(len(targets)) + (place - (len(methods) - 1) / 2) * 0.8 / len(methods)
-                panel.bar(at, values, 0.8 / len(methods), label=method, color=colours[place % len(colours)])
-            panel.set_xticks(range(len(targets)), targets)
-            panel.set(title="activations on the link over Diffy's 32 bits")
-            panel.legend(fontsize="x-small", ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.1))
+            panel.set(title=title, ylabel="over dense")
+            if key == "traffic":
+                panel.set_yscale("log")
+                panel.set_yticks([0.5, 1, 2, 5, 10, 20], ["0.5", "1", "2", "5", "10", "20"])
+                panel.minorticks_off()
+        if beside:
+            axes[0][2].set_xlabel(f"published: {PAPER}", fontsize="x-small")
+        drawing.legend(link)
+        for panel in others:
+            drawing.legend(panel, 2)
+
+
+SAME = {"its PE, Diffy's dataflow": "Diffy", "Diffy's dataflow, predicted": "Diffy"}
+"""Machines of the published table that are drawn like one of the table of flows."""
+
+
+def _bars(panel: Any, values: Mapping[str, float | None], place: int, count: int, *, label: str, **style: Any) -> None:
+    """One bar for each network, the so many-th of so many, with its value above."""
+    width = 0.8 / count
+    heights = [np.nan if value is None else value for value in values.values()]
+    at = np.arange(len(values)) + (place - (count - 1) / 2) * width
+    bars = panel.bar(at, heights, width, label=label, **style)
+    texts = ["" if np.isnan(height) else f"{height:.2f}" for height in heights]
+    panel.bar_label(bars, texts, fontsize="xx-small", rotation=90, padding=2)
+    panel.set_xticks(range(len(values)), [name.replace("guided-diffusion", "guided") for name in values])
+    panel.margins(y=0.12)
