@@ -258,8 +258,7 @@ def writable(path: Path | None, suffix: str = ".png", *, append: bool = False) -
         return
     if path.suffix.lower() != suffix:
         raise ValueError(f"Output must end in {suffix}, not {str(path)!r}")
-    if path.parent == FOLDER and not FOLDER.exists():
-        FOLDER.mkdir()
-    files.check_writable(path, append=append)
+    default = path.parent == FOLDER and not FOLDER.exists()  # a folder that is made when there is something to write
+    files.check_writable(Path(path.name) if default else path, append=append)
     if path.exists() and not append:
         click.echo(f"{path} exists and will be replaced.", err=True)

@@ -21,11 +21,12 @@ def _partial(path: Path) -> Path:
 def complete(path: Path | str) -> Iterator[Path]:
     """Give a path beside `path` to write to, which takes its place when the block ends.
 
-    If the block raises, `path` is as it was before, and nothing is left beside it. A link stays one: the file that it
-    leads to is written.
+    If the block raises, `path` is as it was before, and nothing is left beside it. Its folder is made if need be. A
+    link stays one: the file that it leads to is written.
     """
     path = _target(path)
     partial = _partial(path)
+    path.parent.mkdir(exist_ok=True)
     try:
         yield partial
         partial.replace(path)
@@ -48,18 +49,19 @@ def check_writable(path: Path, *, append: bool = False) -> None:
     ValueError
         If it is something else than a file, its folder is missing, or it cannot be written.
     """
-    path = _target(path)
-    if path.is_dir():
+    target = _target(path)
+    path = target if path.is_symlink() else path  # what is named in a refusal
+    if target.is_dir():
         raise ValueError(f"Output must be a file, not the folder {str(path)!r}")
-    if not path.parent.is_dir():
+    if not target.parent.is_dir():
         raise ValueError(f"Folder of the output must exist, not {str(path.parent)!r}")
     try:
-        if path.exists() and not path.is_file():
+        if target.exists() and not target.is_file():
             raise ValueError(f"Output must be a file, not {str(path)!r}")
-        if append and path.exists():
-            path.open("ab").close()
+        if append and target.exists():
+            target.open("ab").close()
             return
-        partial = _partial(path)
+        partial = _partial(target)
         partial.open("wb").close()
         partial.unlink()
     except OSError as error:

@@ -7,7 +7,6 @@ import pytest
 from click.testing import CliRunner
 
 from golden.__main__ import main
-from golden.cli import options
 from golden.cli.compare import front
 from golden.diffusion import zoo
 from golden.diffusion.sampling import Cache, Sampling
@@ -109,25 +108,9 @@ def test_prices(tmp_path):
     assert matplotlib.image.imread(picture).ndim == 3
 
 
-def test_front_and_labels():
+def test_front():
     points = [(4, 40), (2, 20), (3, 20), (5, 39), (2, 10), (6, 41)]
     assert front(points) == [(2, 20), (4, 40), (6, 41)] and front([]) == []
-    from matplotlib import pyplot
-    from matplotlib.text import Annotation, Text
-
-    made, panel = pyplot.subplots()
-    points = [*((10 + 0.01 * number, 50) for number in range(8)), (0, 0), (20, 60), (20, 0)]
-    panel.plot(*zip(*points, strict=True), "o")
-    made.draw_without_rendering()
-    options.annotate(panel, points, [f"method number {number}" for number in range(len(points))])
-    labels = [label for label in panel.texts if isinstance(label, Annotation)]
-    made.draw_without_rendering()
-    boxes = [Text.get_window_extent(label) for label in labels]
-    pyplot.close(made)
-    frame = panel.get_window_extent()
-    assert len(boxes) == len(points)
-    assert all(frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1 for box in boxes)
-    assert not any(one.overlaps(other) for number, one in enumerate(boxes) for other in boxes[:number])
 
 
 def test_deepcache_is_compared_with_the_full_sampling():

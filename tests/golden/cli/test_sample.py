@@ -39,8 +39,10 @@ def test_methods_side_by_side(tmp_path):
 def test_plot_alone_writes_one_picture_and_says_where(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     result = run("sample", "--network", "dit", "--steps", 1, "--count", 2, "--plot")
-    assert result.exit_code == 0 and result.output.startswith("samples.png: 2 images in 1 steps")
-    assert [path.name for path in tmp_path.iterdir()] == ["samples.png"]
+    assert result.exit_code == 0 and result.output.startswith("build/side.png: 2 images in 1 steps")
+    assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.*")] == ["build/side.png"]
+    again = run("sample", "--network", "dit", "--steps", 1, "--count", 1, "--plot")
+    assert again.stderr == "build/side.png exists and will be replaced.\n"
 
 
 def test_images_are_those_of_the_method_whatever_the_batch():
