@@ -130,7 +130,7 @@ def test_outputs_are_tried_before_any_work(tmp_path, monkeypatch, arguments):
     Path("taken.png.part").mkdir()
     result = run(*arguments, "taken.png")
     assert result.exit_code == 2
-    assert result.stderr.startswith("Error: Output must be writable, not 'taken.png': ")
+    assert result.stderr.splitlines()[-1].startswith("Error: Output must be writable, not 'taken.png': ")
     assert Path("ok.png").read_text() == "old" and not Path("taken.png").exists()
 
 
