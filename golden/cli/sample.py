@@ -78,8 +78,8 @@ def command(
             bare = np.concatenate([sheet[2 * (number > 0) :] for number, sheet in enumerate(sheets.values())])
             write_png(both.enter_context(files.complete(out)), bare)
         if plot is not None:
-            labels_ = [str(value) for value in given.values["label"]] if "label" in given.values else []
-            _draw(sheets, f"{network}, {steps} {one.title} steps, seed {seed}", plot, labels_, columns)
+            asked = [str(label) for label in sampling.given.values.get("label", ())]
+            _draw(sheets, f"{network}, {steps} {one.title} steps, seed {seed}", plot, asked, columns)
     judge = zoo.load("classifier") if one.digits else None
     right = {
         name: None if judge is None else int((zoo.classify(images, judge) == sampling.given.values["label"]).sum())
