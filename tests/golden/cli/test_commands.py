@@ -1,5 +1,6 @@
 import json
 import re
+import shlex
 import sys
 from pathlib import Path
 
@@ -184,7 +185,7 @@ def test_the_page_names_every_command_and_method():
     for name in (*main.commands, *METHODS):
         assert f"`{name}`" in page or f"-m golden {name}" in page, name
     for line in re.findall(r"^python -m golden (.*)$", page, re.M):
-        command, *arguments = line.split()
+        command, *arguments = shlex.split(line, comments=True)
         context = main.commands[command].make_context(command, arguments)  # refuses unknown options
         assert context.params
 
