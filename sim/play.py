@@ -11,10 +11,22 @@ from rtl_gen import emission
 from sim import player, vectors
 from sim.bench import Bench, Case
 
-__all__ = ["MODES", "Play", "top"]
+__all__ = ["FLAGS", "MODES", "Play", "top"]
 
-MODES = {"none": (0, 0), "idle": (1, 0), "back-pressure": (0, 1), "both": (1, 1)}
-"""Whether the inputs pause and whether the outputs stall, by name."""
+MODES = {
+    "none": (),
+    "idle": ("idle",),
+    "back-pressure": ("stall",),
+    "both": ("idle", "stall"),
+    "late": ("late",),
+    "reset": ("idle", "stall", "noise"),
+}
+"""What streams do, by name: inputs pause (``idle``); outputs stall (``stall``), or are ready only after they have seen
+something offered, while `clear` is high all the time (``late``); a reset cuts short what has begun, and the inputs go
+on offering junk meanwhile (``noise``)."""
+
+FLAGS = ("idle", "stall", "late", "noise")
+"""Inputs of the player that a mode sets."""
 
 _PATIENCE = 8192  # clocks without any transfer until a run counts as hung: far beyond the longest draw of pauses
 
@@ -56,7 +68,7 @@ class Play:
         if bench.memory is not None:
             rows |= {"memory_before": [], "memory_after": []}
         self.runs: list[tuple[Case, str]] = []
-        runs = []
+        runs, prelude = [], np.random.default_rng([seed, 1])
         for number, case in enumerate(bench.cases):
             self._check(case, settings, status)
             slices = {}
@@ -71,13 +83,13 @@ class Play:
                     slices["memory"] = [sum(map(len, rows[name])), len(packed)]
                     rows[name].append(packed)
             for mode in modes:
-                idle, stall = MODES[mode]
                 self.runs.append((case, mode))
                 runs.append(
                     {
                         "seed": (seed * 1_000_003 + number) & 0xFFFFFFFF,
-                        "idle": idle,
-                        "stall": stall,
+                        "flags": {flag: int(flag in MODES[mode]) for flag in FLAGS},
+                        "limit": 4 * _PATIENCE + 256 * sum(count for _, count in slices.values()),
+                        "begun": int(prelude.integers(2, 200)),
                         "settings": {name: int(case.settings.get(name, 0)) for name in settings},
                         "streams": slices,
                         "status": {name: int(case.status.get(name, 0)) for name in status},

@@ -24,8 +24,8 @@ class Mismatch:
     unit, case, mode : str
         Where.
     what : str
-        ``value``, ``missing``, ``stuck``, ``extra``, ``unstable``, ``status``, ``clear``, ``memory``, ``stray`` or
-        ``throughput``.
+        ``value``, ``missing``, ``stuck``, ``extra``, ``unstable``, ``status``, ``clear``, ``memory``, ``stray``,
+        ``endless`` or ``throughput``.
     stream, where : str
         Stream and field.
     index : int
@@ -63,6 +63,7 @@ class Mismatch:
             "stray": "accesses to memory words that belong to nobody",
             "memory": f"{self.where} of memory word {self.index} at the end",
             "throughput": "transfers per clock",
+            "endless": "clocks until the unit was stopped, which never came to rest",
         }[self.what]
         return (
             f"unit {self.unit}, lane {lane}, cycle {self.cycle}: {text}: got {_number(self.got)}, "
@@ -182,11 +183,15 @@ def _mismatches(play: Play, case: Case, mode: str, outcome: Mapping[str, Any]) -
         fields = _difference(play, play.ports.word.shape, memory["wrong_got"], memory["wrong_expected"])
         yield differs("memory", index=memory["wrong_address"], **fields)
     if outcome["hung"]:
+        unfinished = False
         for what, kind, given in (("missing", "outputs", case.outputs), ("stuck", "inputs", case.inputs)):
             for name, counters in outcome[kind].items():
                 count = len(vectors.pack(play.streams[name].shape, given[name]))
                 if counters["taken"] < count:
+                    unfinished = True
                     yield differs(what, stream=name, got=counters["taken"], expected=count)
+        if not unfinished:
+            yield differs("endless", got=outcome["cycles"])
     for name, value in outcome["status"].items():
         expected = int(case.status.get(name, 0))
         if value != expected:

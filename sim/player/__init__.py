@@ -124,8 +124,8 @@ def top(unit: str, ports: Interface, *, clocked: bool = True, faults: bool = Fal
     """
     lines = ["  always_comb faults::active = fault;"] if faults else []
     declare = [
-        "  input  logic        clk, rst, start, idle, stall",
-        "  input  logic [31:0] seed, patience",
+        "  input  logic        clk, rst, start, idle, stall, late, noise",
+        "  input  logic [31:0] seed, patience, limit",
         "  output logic        done, hung",
         "  output logic [31:0] cycle",
     ]
@@ -148,7 +148,7 @@ def top(unit: str, ports: Interface, *, clocked: bool = True, faults: bool = Fal
             declare.append(f"  output logic [{width - 1}:0] {name}__wrong_got, {name}__wrong_expected")
             declare.append(f"  output logic {name}__extra, {name}__unstable")
             common += ["wrong", "wrong_index", "wrong_cycle", "wrong_got", "wrong_expected", "extra", "unstable"]
-        kind, pauses = ("stream_source", "idle") if source else ("stream_sink", "stall")
+        kind, pauses = ("stream_source", "idle), .noise(noise") if source else ("stream_sink", "stall), .late(late")
         wires = ", ".join(f".{member}({name}__{member})" for member in common)
         lines.append(f'  {kind} #(.WIDTH({width}), .FILE("{name}.bin"), .SALT({salt})) {name}__{kind} (')
         lines.append(f"    .clk, .start, .seed, .cycle, .pauses({pauses}), {wires});")
@@ -162,7 +162,7 @@ def top(unit: str, ports: Interface, *, clocked: bool = True, faults: bool = Fal
         outputs += [("wrong_got", width), ("wrong_expected", width), ("stray", 1), ("unstable", 1)]
         declare.append("  input  logic [31:0] memory__first, memory__count")
         declare += [f"  output logic [{bits - 1}:0] memory__{name}" for name, bits in outputs]
-        wires = [".clk, .start, .seed, .idle, .stall, .cycle, .settled(settled && !done)"]
+        wires = [".clk, .start, .seed, .idle, .stall, .late, .noise, .cycle, .settled(settled && !done)"]
         wires += [f".{name}(memory__{name})" for name in ("first", "count", "active", "finished")]
         wires += [f".{name}(memory__{name})" for name, _ in outputs]
         lines.append("  logic memory__active, memory__finished;")
@@ -184,8 +184,10 @@ def top(unit: str, ports: Interface, *, clocked: bool = True, faults: bool = Fal
         declare.append(f"  input  logic [{port.width - 1}:0] {port.name}")
         connect.append(f".{port.name}({port.name})")
     for port in ports.status:
-        declare.append(f"  output logic [{port.width - 1}:0] {port.name}")
+        declare.append(f"  output logic [{port.width - 1}:0] {port.name}, {port.name}__seen")
         connect.append(f".{port.name}({port.name})")
+        seen = f"{port.name}__seen <= start ? '0 : {port.name}__seen | {port.name}"
+        lines.append(f"  always_ff @(posedge clk) {seen};")
     return "\n".join(
         [
             f"// Plays vectors through {unit}. Written by sim/player.",
@@ -199,14 +201,14 @@ def top(unit: str, ports: Interface, *, clocked: bool = True, faults: bool = Fal
             "  );",
             "",
             "  // The run is over when every stream has what it expects and nothing more came for a while, or when",
-            "  // nothing at all moved for `patience` clocks.",
+            "  // nothing at all moved for `patience` clocks, or after `limit` clocks.",
             "  logic [31:0] quiet;",
             "  logic        complete, settled;",
             f"  assign complete = {' && '.join(finished)};",
-            "  assign settled = complete && quiet >= 32'd64 || quiet >= patience;",
-            "  assign hung = done && !complete;",
+            "  assign settled = complete && quiet >= 32'd64 || quiet >= patience || cycle >= limit;",
             "  always_ff @(posedge clk) begin",
             "    done <= !start && settled;",
+            "    hung <= !start && settled && !(complete && quiet >= 32'd64);",
             "    cycle <= start ? 32'd0 : cycle + 32'd1;",
             f"    quiet <= start || {' || '.join(active)} ? 32'd0 : quiet + 32'd1;",
             "  end",

@@ -12,6 +12,8 @@ module memory #(
   input  logic [31:0]      seed,
   input  logic             idle,
   input  logic             stall,
+  input  logic             late,
+  input  logic             noise,
   input  logic [31:0]      cycle,
   input  logic [31:0]      first,
   input  logic [31:0]      count,
@@ -69,8 +71,8 @@ module memory #(
   assign finished = !response_valid && !request_valid && !write_valid;
 
   always @(posedge clk) begin
-    request_ready <= !start && !hold_request;
-    write_ready   <= !start && !hold_write;
+    request_ready <= !start && !hold_request && (!late || request_valid && !request_ready);
+    write_ready   <= !start && !hold_write && (!late || write_valid && !write_ready);
     draw          <= {draw[30:0], draw[31] ^ draw[21] ^ draw[1] ^ draw[0]};
     if (start) begin
       words.delete();
@@ -81,7 +83,8 @@ module memory #(
         void'($fread(record, before_file));
         words[record[31:0]] = record[32+:WIDTH];
       end
-      response_valid  <= 1'b0;
+      response_valid  <= noise;
+      response_data   <= ~response_data;
       taken           <= 32'd0;
       wrong            = 32'd0;
       stray           <= 1'b0;

@@ -1,5 +1,6 @@
 // Takes payloads from a stream and compares them with those of a binary file (as in stream_source). Keeps the first one
-// that differs, and watches the stream: a payload once offered must stay until it is taken.
+// that differs, and watches the stream: a payload once offered must stay until it is taken. A `late` sink is ready only
+// after it has seen a payload offered, for one clock.
 module stream_sink #(
   parameter int WIDTH = 8,
   parameter     FILE  = "o.bin",
@@ -9,6 +10,7 @@ module stream_sink #(
   input  logic             start,
   input  logic [31:0]      seed,
   input  logic             pauses,
+  input  logic             late,
   input  logic [31:0]      first,
   input  logic [31:0]      count,
   input  logic [31:0]      cycle,
@@ -46,7 +48,7 @@ module stream_sink #(
   assign finished = taken == count;
 
   always @(posedge clk) begin
-    ready <= !hold && !start;
+    ready <= !hold && !start && (!late || valid && !ready);
     if (start) begin
       taken    <= 32'd0;
       wrong    <= 32'd0;

@@ -1,5 +1,6 @@
 // Plays vectors from a binary file into a stream: each ceil(WIDTH / 8) bytes, most significant byte first.
-// While `valid` is low the payload is junk, so that a unit which looks at it is found out.
+// While `valid` is low the payload is junk, so that a unit which looks at it is found out. With `noise` it offers junk
+// while it is started, that is during the unit's reset.
 module stream_source #(
   parameter int WIDTH = 8,
   parameter     FILE  = "i.bin",
@@ -9,6 +10,7 @@ module stream_source #(
   input  logic             start,
   input  logic [31:0]      seed,
   input  logic             pauses,
+  input  logic             noise,
   input  logic [31:0]      first,
   input  logic [31:0]      count,
   input  logic [31:0]      cycle,
@@ -41,9 +43,10 @@ module stream_source #(
 
   always @(posedge clk) begin
     if (start) begin
-      valid <= 1'b0;
-      left  <= count;
-      taken <= 32'd0;
+      valid   <= noise;
+      payload <= ~payload;
+      left    <= count;
+      taken   <= 32'd0;
       if (file != 0) void'($fseek(file, first * BYTES, 0));
     end else begin
       if (active) begin

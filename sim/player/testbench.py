@@ -10,7 +10,7 @@ from pathlib import Path
 
 import cocotb
 from cocotb.clock import Clock
-from cocotb.triggers import RisingEdge
+from cocotb.triggers import ClockCycles, RisingEdge
 
 _COUNTERS = ("taken", "first_cycle", "last_cycle")
 _CHECKS = ("wrong", "wrong_index", "wrong_cycle", "wrong_got", "wrong_expected", "extra", "unstable")
@@ -33,6 +33,7 @@ def _outcome(dut: object, plan: dict) -> dict:
         },
         "memory": {key: _read(dut, f"memory__{key}") for key in _COUNTERS + _MEMORY} if plan["memory"] else {},
         "status": {name: _read(dut, name) for name in plan["status"]},
+        "seen": {name: _read(dut, f"{name}__seen") for name in plan["status"]},
     }
 
 
@@ -41,7 +42,7 @@ async def play(dut: object) -> None:
     """Run the plan."""
     plan = json.loads(Path("plan.json").read_text(encoding="utf-8"))
     outcomes = []
-    for name in ("rst", "start", "idle", "stall", *plan["settings"]):
+    for name in ("rst", "start", "idle", "stall", "late", "noise", *plan["settings"]):
         getattr(dut, name).value = 0
     dut.patience.value = plan["patience"]
     Clock(dut.clk, 2, unit="ns", impl="gpi").start()
@@ -52,19 +53,21 @@ async def play(dut: object) -> None:
                 continue
             dut.fault.value = fault
         dut.seed.value = run["seed"]
-        dut.idle.value = run["idle"]
-        dut.stall.value = run["stall"]
+        dut.limit.value = run["limit"]
+        flags = run["flags"]
+        for name, value in flags.items():
+            getattr(dut, name).value = value
         for name, value in run["settings"].items():
             getattr(dut, name).value = value
         for name, (first, count) in run["streams"].items():
             getattr(dut, f"{name}__first").value = first
             getattr(dut, f"{name}__count").value = count
-        dut.rst.value = 1
-        dut.start.value = 1
-        for _ in range(3):
-            await RisingEdge(dut.clk)
-        dut.rst.value = 0
-        dut.start.value = 0
+        if flags["noise"]:
+            await _start(dut)
+            await ClockCycles(dut.clk, run["begun"])
+        await _start(dut)
+        if plan["clear"] and flags["late"]:
+            dut.clear.value = 1
         await RisingEdge(dut.done)
         outcome = _outcome(dut, plan)
         if plan["clear"]:
@@ -73,10 +76,27 @@ async def play(dut: object) -> None:
             dut.clear.value = 0
             await RisingEdge(dut.clk)
             outcome["cleared"] = {name: _read(dut, name) for name in plan["status"]}
+            if flags["late"]:
+                # A status bit that is cleared in every clock shows each event for a clock.
+                outcome["status"] = outcome["seen"]
         outcomes.append(outcome | {"fault": fault, "failed": _failed(outcome, run)})
     Path("outcome.json").write_text(json.dumps(outcomes), encoding="utf-8")
     failed = sum(outcome["failed"] for outcome in outcomes if not outcome["fault"])
     assert not failed, f"{failed} of {len(outcomes)} runs differ from the golden model"
+
+
+async def _start(dut: object) -> None:
+    """Reset the unit and start the player; whatever was under way is lost."""
+    noise = int(dut.noise.value)
+    dut.rst.value = 1
+    dut.start.value = 1
+    await ClockCycles(dut.clk, 2)
+    # What streams offer in the last clock of the reset was drawn a clock before it.
+    dut.noise.value = 0
+    await RisingEdge(dut.clk)
+    dut.noise.value = noise
+    dut.rst.value = 0
+    dut.start.value = 0
 
 
 def _failed(outcome: dict, run: dict) -> bool:
