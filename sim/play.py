@@ -126,8 +126,8 @@ class Play:
                     raise ValueError(names.unknown(f"{what} of case {case.name!r}", name, known))
 
 
-def top(bench: Bench, unit: emission.Emitted, *, faults: bool = False) -> str:
+def top(bench: Bench, unit: emission.Emitted, *, mutants: bool = False) -> str:
     """SystemVerilog of the player around the emitted unit of a bench."""
     clocked = any(port.name == "clk" for port in unit.ports)
     ports = player.interface(bench.component.signature, bench.memory)
-    return player.top(unit.name, ports, clocked=clocked, faults=faults)
+    return player.top(unit.name, ports, clocked=clocked, mutants=mutants)

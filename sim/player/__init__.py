@@ -108,7 +108,7 @@ def interface(signature: wiring.Signature, memory: MemoryPorts | None = None) ->
     return Interface(**{kind: tuple(streams) for kind, streams in found.items()}, memory=memory, word=word)
 
 
-def top(unit: str, ports: Interface, *, clocked: bool = True, faults: bool = False) -> str:
+def top(unit: str, ports: Interface, *, clocked: bool = True, mutants: bool = False) -> str:
     """SystemVerilog of the module ``player`` around the module `unit`.
 
     Parameters
@@ -119,19 +119,20 @@ def top(unit: str, ports: Interface, *, clocked: bool = True, faults: bool = Fal
         Its boundary.
     clocked : bool
         Whether the module has ``clk`` and ``rst``.
-    faults : bool
-        Whether it has faults (`sim.faults`) to switch on.
+    mutants : bool
+        Whether it has mutants (`sim.mutants`) to choose by its input ``mutant``.
     """
-    lines = ["  always_comb faults::active = fault;"] if faults else []
+    lines: list[str] = []
     declare = [
         "  input  logic        clk, rst, start, idle, stall, late, noise",
         "  input  logic [31:0] seed, patience, limit",
         "  output logic        done, hung",
         "  output logic [31:0] cycle",
     ]
-    if faults:
-        declare.append("  input  logic [31:0] fault")
     connect = [".clk(clk), .rst(rst)"] if clocked else []
+    if mutants:
+        declare.append("  input  logic [31:0] mutant")
+        connect.append(".mutant(mutant)")
     active, finished = [], []
     for salt, (port, source) in enumerate(
         [(port, True) for port in ports.inputs] + [(port, False) for port in ports.outputs], start=1

@@ -46,12 +46,12 @@ async def play(dut: object) -> None:
         getattr(dut, name).value = 0
     dut.patience.value = plan["patience"]
     Clock(dut.clk, 2, unit="ns", impl="gpi").start()
-    for fault, run in [(fault, run) for fault in plan.get("faults", [None]) for run in plan["runs"]]:
-        # One run that fails is enough to find a fault.
-        if fault is not None:
-            if outcomes and outcomes[-1]["fault"] == fault and outcomes[-1]["failed"]:
+    for mutant, run in [(mutant, run) for mutant in plan.get("mutants", [None]) for run in plan["runs"]]:
+        # One run that fails is enough to catch a mutant.
+        if mutant is not None:
+            if outcomes and outcomes[-1]["mutant"] == mutant and outcomes[-1]["failed"]:
                 continue
-            dut.fault.value = fault
+            dut.mutant.value = mutant
         dut.seed.value = run["seed"]
         dut.limit.value = run["limit"]
         flags = run["flags"]
@@ -79,9 +79,9 @@ async def play(dut: object) -> None:
             if flags["late"]:
                 # A status bit that is cleared in every clock shows each event for a clock.
                 outcome["status"] = outcome["seen"]
-        outcomes.append(outcome | {"fault": fault, "failed": _failed(outcome, run)})
+        outcomes.append(outcome | {"mutant": mutant, "failed": _failed(outcome, run)})
     Path("outcome.json").write_text(json.dumps(outcomes), encoding="utf-8")
-    failed = sum(outcome["failed"] for outcome in outcomes if not outcome["fault"])
+    failed = sum(outcome["failed"] for outcome in outcomes if not outcome["mutant"])
     assert not failed, f"{failed} of {len(outcomes)} runs differ from the golden model"
 
 

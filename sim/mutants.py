@@ -1,0 +1,276 @@
+"""Mutants of a unit's emitted Verilog: a bench that does not tell them from the unit proves nothing.
+
+Yosys draws the mutants (``mutate``): a bit of a cell's port is inverted, stuck, or depends on another one. All sit in
+one model and are chosen by an input, so that one simulation serves all. What a bench does not catch with quick vectors
+meets the full ones; what is left is compared with the unit by a proof of equivalence (abc).
+"""
+
+import dataclasses
+import re
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from golden.parameters import Parameters
+from rtl_gen import emission, tools
+from sim import simulator
+from sim.bench import Bench, Request, load
+from sim.play import MODES, Play, top
+from sim.result import Mismatch, judge
+
+__all__ = ["Finding", "Mutant", "Report", "mutate", "run"]
+
+_READ = """\
+read_verilog unit.v
+hierarchy -check -top {top}
+proc
+flatten
+opt -full
+wreduce
+opt_clean
+rename -src
+"""
+"""Without the bits that nothing reads: mutants of those are the unit."""
+
+_MITER = """\
+miter -equiv -flatten {top} mutant both
+hierarchy -top both
+opt -fast
+memory_map
+opt -full
+techmap
+opt -fast
+setundef -zero
+formalff -clk2ff
+simplemap
+dffunmap
+aigmap
+opt_clean
+write_aiger -zinit both.aig
+"""
+
+_APPLY = "-ctrl mutant 32 "
+"""Options with which a mutant waits for its number at the input `mutant`."""
+
+_PATIENCE = 120
+"""Seconds that a proof of equivalence may take."""
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A mutant.
+
+    Members
+    -------
+    number : int
+        Chooses it; 0 is the unit itself.
+    command : str
+        Yosys' command that makes it, without its number.
+    """
+
+    number: int
+    command: str
+
+    def __str__(self) -> str:
+        field = dict(re.findall(r"-(mode|cell|port|portbit|wire) (\S+)", self.command))
+        return f"{field['mode']} at port {field['port']}[{field.get('portbit', 0)}] of the cell at {field['cell']}"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What became of a mutant.
+
+    Members
+    -------
+    mutant : Mutant
+        The mutant.
+    mismatch : Mismatch or None
+        By which it was caught.
+    equivalent : bool
+        Whether it is proven to be the unit.
+    """
+
+    mutant: Mutant
+    mismatch: Mismatch | None
+    equivalent: bool = False
+
+
+@dataclass(frozen=True)
+class Report:
+    """What became of a unit's mutants.
+
+    Members
+    -------
+    unit : str
+        The unit.
+    findings : sequence of Finding
+        One for each mutant.
+    seconds : float
+        Wall time.
+    """
+
+    unit: str
+    findings: Sequence[Finding]
+    seconds: float
+
+    @property
+    def survived(self) -> list[Mutant]:
+        """Mutants that were neither caught nor proven equivalent."""
+        return [finding.mutant for finding in self.findings if not (finding.mismatch or finding.equivalent)]
+
+    @property
+    def equivalent(self) -> int:
+        """Mutants proven to be the unit."""
+        return sum(finding.equivalent for finding in self.findings)
+
+    @property
+    def caught(self) -> int:
+        """Mutants that the bench told from the unit."""
+        return sum(finding.mismatch is not None for finding in self.findings)
+
+    @property
+    def score(self) -> float:
+        """Share caught of those not proven equivalent."""
+        return self.caught / max(len(self.findings) - self.equivalent, 1)
+
+
+def mutate(text: str, unit: str, count: int, seed: int = 0) -> tuple[str, list[Mutant]]:
+    """Draw mutants of a unit.
+
+    Parameters
+    ----------
+    text : str
+        Emitted Verilog.
+    unit : str
+        Its top module.
+    count : int
+        Mutants; yosys spreads them over the text.
+    seed : int
+        Of the draw.
+
+    Returns
+    -------
+    text : str
+        Verilog with all of them, chosen by the new input ``mutant``: 0 is the unit as it was.
+    mutants : list of Mutant
+        By number, from 1.
+
+    Raises
+    ------
+    ValueError
+        If `count` is below 1 or the text has no place for a mutant.
+    ToolError
+        If yosys fails.
+    """
+    if count < 1:
+        raise ValueError(f"count of mutants must be at least 1, not {count}")
+    with tempfile.TemporaryDirectory(prefix="driftless-mutants-") as folder:
+        Path(folder, "unit.v").write_text(text, encoding="utf-8")
+        tools.run_yosys(
+            _READ.format(top=unit)
+            + f"mutate -list {count} -seed {seed} {_APPLY}1 -o list.txt\n"
+            + "script list.txt\nopt_clean\nwrite_verilog -noattr mutated.v\n",
+            cwd=folder,
+        )
+        lines = Path(folder, "list.txt").read_text(encoding="utf-8").splitlines()
+        mutated = Path(folder, "mutated.v").read_text(encoding="utf-8")
+    if not lines:
+        raise ValueError(f"Verilog of {unit} must have a cell to mutate, but has none")
+    commands = [re.sub(rf"{_APPLY}\d+ ", "", line) for line in lines]
+    return mutated, [Mutant(number, command) for number, command in enumerate(commands, start=1)]
+
+
+def _is_equivalent(text: str, unit: str, mutant: Mutant) -> bool:
+    """Whether abc proves that a mutant does what the unit does, from the initial state on."""
+    with tempfile.TemporaryDirectory(prefix="driftless-mutant-") as folder:
+        Path(folder, "unit.v").write_text(text, encoding="utf-8")
+        script = (
+            _READ.format(top=unit)
+            + f"copy {unit} mutant\n"
+            + re.sub(r"-module \S+", "-module mutant", mutant.command)
+            + "\n"
+            + _MITER.format(top=unit)
+        )
+        tools.run_yosys(script, cwd=folder)
+        command = [*tools.abc_command(), "-q", "read_aiger both.aig; strash; scorr; dprove"]
+        try:
+            output = tools.run(command, cwd=folder, timeout=_PATIENCE)
+        except tools.ToolError:
+            return False  # no answer in time
+    return bool(re.search(r"^(UNSATISFIABLE|Networks are equivalent)", output, re.MULTILINE))
+
+
+class _Subject:
+    """A unit's model with all its mutants."""
+
+    def __init__(self, bench: Bench, count: int, seed: int):
+        self.name = bench.name
+        self.unit = emission.emit(bench.component, name=bench.name)
+        text, self.mutants = mutate(self.unit.text, bench.name, count, seed)
+        self.model = simulator.build({f"{bench.name}.v": text, "player.sv": top(bench, self.unit, mutants=True)})
+
+    def play(self, bench: Bench, mutants: Sequence[Mutant], modes: Sequence[str], seed: int) -> list[Finding]:
+        """Run the bench with each of the mutants until its first mismatch, and with none of them."""
+        play = Play(bench, seed=seed, modes=modes)
+        numbers = [0, *(mutant.number for mutant in mutants)]
+        with simulator.workspace(f"{bench.name}-mutants") as space:
+            outcomes = self.model.run(play.plan | {"mutants": numbers}, play.files, space.folder)
+        found: dict[int, list] = {number: [] for number in numbers}
+        for outcome in outcomes:
+            found[outcome["mutant"]].append(outcome)
+        itself = judge(play, found[0]).first
+        if itself is not None:
+            raise simulator.SimulationError(f"Bench of {bench.name} must pass without a mutant: {itself}")
+        return [Finding(mutant, judge(play, found[mutant.number]).first) for mutant in mutants]
+
+
+def run(
+    name: str,
+    parameters: Parameters,
+    *,
+    count: int = 150,
+    seed: int = 0,
+    full: bool = True,
+    track: Callable[[Iterable[Mutant]], Iterable[Mutant]] = iter,
+) -> Report:
+    """Draw mutants of a unit and see which of them its bench catches.
+
+    Parameters
+    ----------
+    name : str
+        Of the bench.
+    parameters : Parameters
+        The machine.
+    count : int
+        Mutants.
+    seed : int
+        Of mutants, vectors and pauses.
+    full : bool
+        Whether those that quick vectors miss meet the full ones, and then the proof.
+    track : callable
+        Wraps the mutants that are proven, to show progress.
+
+    Raises
+    ------
+    SimulationError
+        If the simulation cannot be built or breaks down, or the unit fails without any mutant.
+    """
+    began = time.monotonic()
+    bench = load(name, Request(parameters, seed=seed))
+    subject = _Subject(bench, count, seed)
+    # What pauses show is shown by all at once; then each pattern by itself.
+    findings = {}
+    left: Sequence[Mutant] = subject.mutants
+    stages = [(bench, ["none", "both", "late", "reset"])]
+    if full:
+        stages.append((load(name, Request(parameters, full=True, seed=seed)), list(MODES)))
+    for bench, modes in stages:
+        findings |= {finding.mutant.number: finding for finding in subject.play(bench, left, modes, seed)}
+        left = [mutant for mutant in left if findings[mutant.number].mismatch is None]
+    if full:
+        for mutant in track(left):
+            proven = _is_equivalent(subject.unit.text, name, mutant)
+            findings[mutant.number] = dataclasses.replace(findings[mutant.number], equivalent=proven)
+    return Report(name, [findings[mutant.number] for mutant in subject.mutants], time.monotonic() - began)

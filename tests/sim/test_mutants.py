@@ -1,0 +1,83 @@
+"""Mutants of the emitted Verilog: each unit's bench must tell them from the unit and name the unit."""
+
+import pytest
+
+from golden.parameters import preset
+from hw.units.catalogue import UNITS
+from rtl_gen import emission, tools
+from sim import bench, mutants
+
+TOY = """\
+module toy (
+  input wire clk,
+  input wire [7:0] a,
+  input wire [7:0] b,
+  output reg [7:0] sum,
+  output wire same
+);
+  wire [7:0] twice = a & (a | b);
+  assign same = twice == a;
+  always @(posedge clk) sum <= a + b;
+endmodule
+"""
+
+
+@pytest.mark.formal
+def test_mutants_are_numbered_and_chosen_by_an_input():
+    text, found = mutants.mutate(TOY, "toy", 5, seed=3)
+    assert [mutant.number for mutant in found] == [1, 2, 3, 4, 5]
+    assert "input [31:0] mutant" in text and "-ctrl" not in found[0].command
+    assert " at port " in str(found[0]) and "of the cell at unit.v:" in str(found[0])
+    assert mutants.mutate(TOY, "toy", 5, seed=3) == (text, found)
+    assert mutants.mutate(TOY, "toy", 5, seed=4) != (text, found)
+
+
+@pytest.mark.formal
+def test_only_what_no_input_shows_is_equivalent():
+    _, found = mutants.mutate(TOY, "toy", 60)
+    # Of the masking by `a | b` nothing is to be seen where a bit of a is 0: such bits may be stuck at 1.
+    equivalent = [mutant for mutant in found if mutants._is_equivalent(TOY, "toy", mutant)]
+    assert all("const1" in mutant.command or "cnot" in mutant.command for mutant in equivalent)
+    assert len(equivalent) < len(found) / 2
+    sums = [mutant for mutant in found if "$add" in mutant.command or "-port A" in mutant.command]
+    assert sums
+
+
+@pytest.mark.unit
+def test_bad_arguments_are_refused():
+    with pytest.raises(ValueError, match="^count of mutants must be at least 1, not 0$"):
+        mutants.mutate(TOY, "toy", 0)
+    with pytest.raises(ValueError, match="^Verilog of empty must have a cell to mutate, but has none$"):
+        mutants.mutate("module empty;\nendmodule\n", "empty", 3)
+    with pytest.raises(tools.ToolError):
+        mutants.mutate("module", "toy", 3)
+
+
+@pytest.mark.cocotb
+@pytest.mark.parametrize("name", bench.BENCHES)
+def test_the_bench_catches_mutants_and_names_the_unit(name):
+    report = mutants.run(name, preset("tiny"), count=40, seed=1, full=False)
+    assert report.unit == name and len(report.findings) == 40
+    # Without proofs, those that are the unit itself count as survivors, and so do those that full vectors catch.
+    assert report.caught >= 36, [str(mutant) for mutant in report.survived]
+    for finding in report.findings:
+        assert finding.mismatch is None or f"unit {name}, " in str(finding.mismatch)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", bench.BENCHES)
+def test_no_mutant_survives_full_vectors_and_the_proof(name):
+    report = mutants.run(name, preset("tiny"), count=150, seed=0)
+    assert report.score >= 0.995, [str(mutant) for mutant in report.survived]
+
+
+@pytest.mark.unit
+def test_every_unit_is_tried():
+    assert set(UNITS) <= set(bench.BENCHES)
+
+
+@pytest.mark.unit
+def test_emitted_text_has_no_port_of_that_name():
+    for name in ("outlier_selector", "delta_decompressor"):
+        unit = emission.emit(bench.load(name, bench.Request(preset("tiny"))).component, name=name)
+        assert "mutant" not in {port.name for port in unit.ports}
