@@ -1,4 +1,4 @@
-"""Simulation of the emitted Verilog: benches for every unit, faults that they must find, and runs of a real layer.
+"""Simulation of the emitted Verilog: benches for every unit, mutants that they must catch, and runs of a real layer.
 
 ``python -m sim --help`` is the way in; ``docs/simulation.md`` explains how it works.
 """

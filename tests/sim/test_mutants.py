@@ -39,8 +39,6 @@ def test_only_what_no_input_shows_is_equivalent():
     equivalent = [mutant for mutant in found if mutants._is_equivalent(TOY, "toy", mutant)]
     assert all("const1" in mutant.command or "cnot" in mutant.command for mutant in equivalent)
     assert len(equivalent) < len(found) / 2
-    sums = [mutant for mutant in found if "$add" in mutant.command or "-port A" in mutant.command]
-    assert sums
 
 
 @pytest.mark.unit
