@@ -8,10 +8,10 @@ from amaranth.lib.wiring import In, Out
 
 from rtl_gen import emission
 from sim import play, player, run
-from sim.bench import Bench, Case
+from sim.bench import Bench, Case, Memory
 from sim.result import Result
 
-DEFECTS = ("none", "value", "missing", "extra", "changes", "withdraws", "status", "clear")
+DEFECTS = ("none", "value", "missing", "extra", "changes", "withdraws", "status", "clear", "cleared event")
 COUNT = 200
 ODD = 77  # the value at which a defect shows
 
@@ -21,7 +21,7 @@ class Rogue(wiring.Component):
 
     i: In(stream.Signature(data.StructLayout({"low": 4, "high": 8})))
     o: Out(stream.Signature(data.StructLayout({"pad": 3, "lanes": data.ArrayLayout(6, 2)})))
-    defect: In(3)
+    defect: In(4)
     clear: In(1)
     seen: Out(1)
 
@@ -47,10 +47,32 @@ class Rogue(wiring.Component):
                 held.eq(Mux(odd & (self.defect == 1), value + 65, value + 1)),
                 again.eq(odd & (self.defect == 3)),
             ]
-            with m.If(odd & (self.defect != 6)):
-                m.d.sync += self.seen.eq(1)
+        event = self.i.valid & self.i.ready & odd & (self.defect != 6)
         with m.If(self.clear & (self.defect != 7)):
-            m.d.sync += self.seen.eq(0)
+            m.d.sync += self.seen.eq(event & (self.defect != 8))
+        with m.Elif(event):
+            m.d.sync += self.seen.eq(1)
+        return m
+
+
+class Restless(wiring.Component):
+    """Hands on what it gets, and reads a word of memory again and again."""
+
+    i: In(stream.Signature(8))
+    o: Out(stream.Signature(8))
+    request: Out(stream.Signature(data.StructLayout({"address": 32})))
+    response: In(stream.Signature(8))
+    write: Out(stream.Signature(data.StructLayout({"address": 32, "data": 8})))
+
+    def elaborate(self, platform):
+        m = Module()
+        m.d.comb += [
+            self.o.valid.eq(self.i.valid),
+            self.o.payload.eq(self.i.payload),
+            self.i.ready.eq(self.o.ready),
+            self.request.valid.eq(1),
+            self.response.ready.eq(1),
+        ]
         return m
 
 
@@ -74,7 +96,7 @@ def test_the_boundary_of_a_unit():
     assert {"defect", "clear", "seen", "i__payload", "o__payload"} < {port.name for port in emitted.ports}
     assert [(port.name, port.width) for port in ports.inputs] == [("i", 12)]
     assert [(port.name, port.width) for port in ports.outputs] == [("o", 15)]
-    assert [(port.name, port.width) for port in ports.settings] == [("defect", 3), ("clear", 1)]
+    assert [(port.name, port.width) for port in ports.settings] == [("defect", 4), ("clear", 1)]
     assert [(port.name, port.width) for port in ports.status] == [("seen", 1)]
 
 
@@ -97,7 +119,7 @@ def test_a_sound_unit_passes(mode):
 @pytest.mark.cocotb
 @pytest.mark.parametrize("defect", DEFECTS[1:])
 def test_every_defect_is_noticed(defect):
-    first = outcome(defect).first
+    first = outcome(defect, "late" if defect == "cleared event" else "both").first
     assert first is not None and first.unit == "rogue"
     expected = {
         "value": "value",
@@ -107,11 +129,24 @@ def test_every_defect_is_noticed(defect):
         "withdraws": "unstable",
         "status": "status",
         "clear": "clear",
+        "cleared event": "status",
     }
     if defect == "changes" and first.what == "value":
         assert first.where == "lanes[0]"  # taken while changed
     else:
         assert first.what == expected[defect]
+
+
+@pytest.mark.cocotb
+def test_a_unit_that_never_comes_to_rest_is_stopped():
+    values = np.arange(20)
+    memory = Memory(address=np.array([0]), before=np.array([5]), after=np.array([5]))
+    case = Case("hand on", {"i": values}, {"o": values}, memory=memory)
+    ports = player.MemoryPorts("request", "response", "write")
+    result = run.run(Bench("restless", Restless(), [case], memory=ports), modes=["none"])
+    assert result.first.what == "endless" and 10_000 < result.first.got < 100_000
+    assert str(result.first).startswith("unit restless, lane -, cycle ")
+    assert "clocks until the unit was stopped, which never came to rest: got " in str(result.first)
 
 
 @pytest.mark.cocotb
