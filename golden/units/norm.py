@@ -12,6 +12,7 @@ Source: ``docs/numerics.md``, 12.5 to 12.7.
 """
 
 import dataclasses
+import functools
 import math
 from fractions import Fraction
 from typing import Any
@@ -45,7 +46,7 @@ UNIT = -10
 MEAN_BITS = 8
 """Fraction bits of a mean."""
 
-PLACES_MAX = 36
+PLACES_MAX = 30
 """Largest shift of the second stage: ``u G`` has 34 bits."""
 
 SEEDS = np.array([(math.isqrt(2**50 // ((2 * i + 1) << 7)) + 1) // 2 for i in range(128, 512)], np.int64)
@@ -105,6 +106,7 @@ def sums(y: Any, sets: Any, count: int) -> tuple[np.ndarray, np.ndarray]:
     return total, high * 2**24 + low
 
 
+@functools.lru_cache(maxsize=1024)
 def variance_floor(epsilon: float, size: int, unit: int) -> int:
     """``RNE(N^2 epsilon 4^-s)``: epsilon of a set of N elements of unit ``2^s`` as `coefficients` takes it.
 
@@ -236,7 +238,7 @@ class Affine:
     shift : int64 array
         B, in quarters of a unit of z.
     places : int
-        h, 2 to 36.
+        h, 2 to 30.
     """
 
     gain: np.ndarray

@@ -18,7 +18,7 @@ from golden.diffusion.layers import Layer
 from golden.diffusion.networks.graph import Executor, Network, StatefulExecutor, dense, main_values
 from golden.diffusion.sampling import Sampling
 
-__all__ = ["STEPS", "dealt", "measure_gains", "output_bits", "output_floors"]
+__all__ = ["STEPS", "dealt", "measure_gains", "output_bits", "output_bits_by_product"]
 
 STEPS = 20
 """Steps in which gains are measured: at 50 the bits that follow from them differ by a fifth of a bit."""
@@ -105,8 +105,8 @@ def output_bits(
     return {name: max(int(np.rint(bits + x - mean)), 1) for name, x in share.items()}
 
 
-def output_floors(network: Network, method: Method, profile: Profile) -> dict[str, int]:
-    """Least exponent of the output deltas of each product; ``s`` of its state at the least.
+def output_bits_by_product(network: Network, method: Method, profile: Profile) -> dict[str, int]:
+    """Bits of each product's outputs under its largest value.
 
     Without gains every layer gets one bit more than `Method.output_bits`: evenly dealt, about as good.
     """
@@ -115,14 +115,11 @@ def output_floors(network: Network, method: Method, profile: Profile) -> dict[st
     if method.output_allocation == "gain":
         by_gain = dealt(network, profile, bits)
         bits += 1
-    floors = {}
+    found = {}
     for name in _products(network):
         own = method.output_bits_of(name)
-        if own is None:
-            own = by_gain.get(name, int(np.rint(bits)))
-        s = profile.state_exponent(name, method.machine.state_width)
-        floors[name] = profile.output_floor(name, own, s)
-    return floors
+        found[name] = by_gain.get(name, int(np.rint(bits))) if own is None else own
+    return found
 
 
 def dealt(network: Network, profile: Profile, bits: float) -> dict[str, int]:

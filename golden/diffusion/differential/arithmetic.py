@@ -5,7 +5,7 @@
 
 import abc
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -17,7 +17,6 @@ from golden.diffusion.differential.quantise import (
     half,
     quantise,
     quantise_tensor,
-    run_on,
     weight_numbers,
 )
 from golden.diffusion.layers import Layer
@@ -157,10 +156,8 @@ class Arithmetic(abc.ABC):
         """Products times the factor of their layer, or times the `scale` of each item's digits: FP16 numbers."""
 
     @abc.abstractmethod
-    def outputs(
-        self, change: np.ndarray, layer: Layer, s: int, floor: int, *, scale: np.ndarray | None = None
-    ) -> tuple[np.ndarray, Passes | None, Grouping]:
-        """Products as they reach the state, and the groups they travelled in; exponents are at least `floor`.
+    def outputs(self, change: np.ndarray, layer: Layer, s: int, *, scale: np.ndarray | None = None) -> np.ndarray:
+        """Products as they reach the state.
 
         The `scale` is that of what was multiplied, if it came as digits of one scale for each item.
         """
@@ -184,17 +181,6 @@ class Arithmetic(abc.ABC):
     @abc.abstractmethod
     def divided(self, layer: Layer, delta: np.ndarray, deviation: np.ndarray) -> np.ndarray:
         """A norm of deltas: over a given deviation of each statistics set, times the scale."""
-
-
-def output_vectors(
-    change: np.ndarray, layer: Layer, lanes: int
-) -> tuple[np.ndarray, Grouping, Callable[[np.ndarray], np.ndarray]]:
-    """Outputs of a product as they are cut into vectors, how, and the way back (numerics 13.9)."""
-    axis = -3 if layer.kind == "convolution" else -1
-    if change.shape[axis] >= lanes:
-        return change, Grouping(axis, (change.shape[axis],), lanes), lambda values: values
-    values, back = run_on(change, axis)
-    return values, Grouping(-1, (values.shape[-1],), lanes), back
 
 
 class FloatArithmetic(Arithmetic):
@@ -325,18 +311,10 @@ class FloatArithmetic(Arithmetic):
             sums = sums * half(np.float32(factor))
         return half(sums)
 
-    def outputs(
-        self, change: np.ndarray, layer: Layer, s: int, floor: int, *, scale: np.ndarray | None = None
-    ) -> tuple[np.ndarray, Passes | None, Grouping]:
+    def outputs(self, change: np.ndarray, layer: Layer, s: int, *, scale: np.ndarray | None = None) -> np.ndarray:
         """Products as they reach the state."""
-        method = self._method
         change = self.scaled(change, layer, scale)
-        values, grouping, back = output_vectors(change, layer, self._machine.lanes)
-        if method.flow != "closed_loop":
-            return (change if self._half_state else self.grid(change, s)), None, grouping
-        finer = method.output_width - self._machine.digit_width
-        result = quantise(values, grouping, self._machine, finer=finer, floor=floor, outliers=0)
-        return back(result.values), result.shaped(back), grouping
+        return change if self._half_state else self.grid(change, s)
 
     def bias(self, layer: Layer, s: int) -> np.ndarray | None:
         """Bias of a layer in the state's format."""

@@ -5,7 +5,6 @@ Words: what depends on the network's first input is the *main* part, the rest is
 
 import functools
 
-from golden.diffusion.differential.arithmetic import Arithmetic, FloatArithmetic
 from golden.diffusion.differential.measure import Measure
 from golden.diffusion.differential.method import PATTERNS, Method, matches
 from golden.diffusion.differential.profile import Profile, main_values
@@ -27,8 +26,6 @@ class Differential(StatefulExecutor):
         How.
     profile : Profile
         Of the network and the number of steps.
-    arithmetic : Arithmetic
-        What computes; the default is floating point.
     measure : Measure
         Takes notes of what is sent, if given.
 
@@ -43,13 +40,11 @@ class Differential(StatefulExecutor):
         network: Network,
         method: Method,
         profile: Profile,
-        arithmetic: Arithmetic | None = None,
         measure: Measure | None = None,
     ):
         self._network = network
         self._method = method
         self._profile = profile
-        self._arithmetic = arithmetic or FloatArithmetic(method)
         self._measure = measure
         self._main = main_values(network)
         self._input = next(iter(network.inputs))

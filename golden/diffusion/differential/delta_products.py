@@ -1,4 +1,4 @@
-"""Execution with products on deltas and all else on raw values: the flows raw, diffy and closed_loop.
+"""Execution with products on deltas and all else on raw values: the flows raw and diffy.
 
 Words: every operand of a product is *sent* to it as delta groups against what the consumers hold (``Xhat``), once for
 all readers. The product adds to a state ``Y``; everything between two products is evaluated from states, near memory,
@@ -12,24 +12,17 @@ in raw form.
 """
 
 import dataclasses
-import functools
 from collections.abc import Sequence
 
 import numpy as np
 
-from golden.diffusion.cost.layer import Load
-from golden.diffusion.cost.predict import predict
-from golden.diffusion.cost.rates import Rates
-from golden.diffusion.differential.allocation import output_floors
-from golden.diffusion.differential.arithmetic import MEANS, MOVED, STORED, Arithmetic
+from golden.diffusion.differential.arithmetic import MEANS, MOVED, STORED, Arithmetic, FloatArithmetic
 from golden.diffusion.differential.base import Differential
-from golden.diffusion.differential.measure import Measure, count
+from golden.diffusion.differential.measure import Measure
 from golden.diffusion.differential.method import Method
 from golden.diffusion.differential.profile import NORMS, Profile
-from golden.diffusion.differential.quantise import Grouping, Passes
 from golden.diffusion.layers import Layer
 from golden.diffusion.networks.graph import Network
-from golden.diffusion.networks.published import operand_shape
 
 __all__ = ["DeltaProducts", "Sent"]
 
@@ -70,7 +63,7 @@ class Sent:
 
 
 class DeltaProducts(Differential):
-    """Executor of the flows raw, diffy and closed_loop.
+    """Executor of the flows raw and diffy.
 
     Parameters
     ----------
@@ -99,17 +92,16 @@ class DeltaProducts(Differential):
         arithmetic: Arithmetic | None = None,
         measure: Measure | None = None,
     ):
-        if method.flow not in ("raw", "diffy", "closed_loop"):
-            raise ValueError(f"flow must be raw, diffy or closed_loop, not {method.flow}")
-        super().__init__(network, method, profile, arithmetic, measure)
+        if method.flow not in ("raw", "diffy"):
+            raise ValueError(f"flow must be raw or diffy, not {method.flow}")
+        super().__init__(network, method, profile, measure)
+        self._arithmetic = arithmetic or FloatArithmetic(method)
         self._sums: dict[str, np.ndarray] = {}  # Y, by layer
         self._held: dict[tuple[str, int], np.ndarray] = {}  # Xhat, by tensor and contracted axis
         self._sent: dict[tuple[str, int], Sent] = {}
         self._when: dict[tuple[str, int], int] = {}  # step in which a tensor was sent the last time
         self._ran: dict[str, int] = {}  # step in which a product ran the last time
         self._fixed: dict[str, np.ndarray] = {}  # operands that are conditioning, by product
-        self._raw: set[tuple[str, int]] = set()  # tensors that were found cheaper in raw form
-        self._costs: dict[tuple[str, int], list[tuple[float, float]]] = {}
         self._anew: np.ndarray | None = None
 
     def begin_step(self, index: int, steps: int | None, reference: np.ndarray | None = None) -> None:
@@ -119,7 +111,7 @@ class DeltaProducts(Differential):
         self._anew = None
         tensors = (self._sums, self._held, self._fixed)
         if index == 0:
-            for states in (*tensors, self._when, self._ran, self._raw, self._costs):
+            for states in (*tensors, self._when, self._ran):
                 states.clear()
         if reference is None or index == 0:
             return
@@ -166,10 +158,6 @@ class DeltaProducts(Differential):
             return all(self._is_state(source) for source in layer.inputs)
         return bool(layer.contracted) or layer.kind in (*STORED, *MEANS)
 
-    @functools.cached_property
-    def _floors(self) -> dict[str, int]:
-        return output_floors(self._network, self._method, self._profile)
-
     def _send(self, source: str, axis: int, value: np.ndarray) -> Sent:
         key = (source, axis)
         if key in self._sent:
@@ -177,11 +165,9 @@ class DeltaProducts(Differential):
         c, a = self._method, self._arithmetic
         s = self._exponent(source)
         x = a.grid(value, s)
-        fresh = c.refreshes(self._index) or key not in self._held or key in self._raw
+        fresh = c.refreshes(self._index) or key not in self._held
         held = None if fresh else self._held[key]
         passes = c.passes_of(self._network, source, self._index, self._steps)
-        if fresh and not c.refreshes(self._index):
-            passes = max(passes, c.raw_passes)
         if held is not None and self._anew is not None:
             fresh = self._anew.reshape(-1, *[1] * (x.ndim - 1))
             held = np.where(fresh, np.zeros_like(x), held)
@@ -211,47 +197,8 @@ class DeltaProducts(Differential):
             for part in parts:
                 if len(part.values):
                     self._measure.sent(self._index, source, part, grouping)
-        if c.choice == "cost" and len(self._costs.get(key, ())) < 2 and fresh is False:
-            self._choose(key, x, sent, grouping)
         self._sent[key] = result
         return result
-
-    def _choose(self, key: tuple[str, int], x: np.ndarray, sent: Passes, grouping: Grouping) -> None:
-        """After a tensor's first two deltas, see whether raw values of `raw_passes` passes would have been cheaper.
-
-        They are if `golden.diffusion.cost.predict` predicts fewer cycles for all readers, of the groups and bits that
-        there are or would be.
-        """
-        raw = self._arithmetic.quantise(x, grouping, passes=self._method.raw_passes, floor=self._exponent(key[0]))
-        costs = self._costs.setdefault(key, [])
-        costs.append((self._cycles(key, len(x), sent, grouping, False), self._cycles(key, len(x), raw, grouping, True)))
-        if len(costs) == 2:
-            by_delta, by_raw = np.sum(costs, axis=0)
-            if by_raw < by_delta:
-                self._raw.add(key)
-
-    def _cycles(self, key: tuple[str, int], items: int, sent: Passes, grouping: Grouping, anew: bool) -> float:
-        """Clocks of all readers of a tensor."""
-        machine, (source, axis) = self._method.machine, key
-        row = count(sent, grouping, machine, machine.outliers)
-        passes = row.digits // row.elements
-        rates = Rates(
-            input_bits=row.bits / row.elements,
-            output_bits=machine.output_passes * row.bits / row.digits,
-            passes=passes,
-            zero_groups=row.zero_groups / (row.vectors * passes),
-            replay_groups=row.groups / (row.vectors * passes) - 1,
-        )
-        total = 0
-        for layer in self._network.consumers(source):
-            shapes = [self._shapes[name] for name in layer.inputs]
-            for number, contracted in enumerate(layer.contracted):
-                if (layer.inputs[number], contracted) == (source, axis):
-                    shape = operand_shape(layer, number, shapes)
-                    shape = dataclasses.replace(shape, batch=shape.batch * items)
-                    load = Load.alone(shape, anew=anew)
-                    total += max(predict(load, self._method.flow, rates, machine).clocks(machine).values())
-        return float(total)
 
     # Products -------------------------------------------------------------------------------------------------------
 
@@ -266,22 +213,12 @@ class DeltaProducts(Differential):
             fresh, scale = sent.fresh, sent.scale
         self._ran[layer.name] = self._index
         s = self._exponent(layer.name)
-        floor = self._floors[layer.name]
-        top = self._method.machine.exponent_max
-        if self._method.flow == "closed_loop" and floor > top:
-            raise ValueError(
-                f"Output deltas of {layer.name!r} must have a least exponent of at most {top}, not {floor}: "
-                "a smaller tensor or more output_bits"
-            )
-        change, passes, grouping = self._arithmetic.outputs(change, layer, s, floor, scale=scale)
-        if self._measure is not None and passes is not None:
-            self._measure.output(self._index, layer.name, passes, grouping)
+        change = self._arithmetic.outputs(change, layer, s, scale=scale)
         before = self._sum_before(layer, fresh)
         bias = None if fresh is False and before is not None else self._arithmetic.bias(layer, s)
         if bias is not None and before is not None:
             bias = np.where(fresh.reshape(-1, *[1] * (change.ndim - 1)), bias, np.zeros_like(bias))
-        terms = () if passes is None else passes.terms
-        total = self._arithmetic.add(before, change, s, terms=terms, bias=bias)
+        total = self._arithmetic.add(before, change, s, bias=bias)
         self._sums[layer.name] = total
         return total
 

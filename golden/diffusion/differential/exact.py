@@ -11,22 +11,21 @@ Source: ``docs/numerics.md``.
 """
 
 import dataclasses
-import functools
 import math
 from collections.abc import Sequence
 
 import numpy as np
 
 from golden import formats
-from golden.diffusion.differential.arithmetic import MEANS, MOVED, TABULATED, Arithmetic, output_vectors, tabulated
+from golden.diffusion.differential.arithmetic import MEANS, MOVED, TABULATED, Arithmetic, tabulated
 from golden.diffusion.differential.method import Method
 from golden.diffusion.differential.profile import NORMS, Profile
-from golden.diffusion.differential.quantise import Grouping, Passes, quantise_tensor, weight_numbers
+from golden.diffusion.differential.quantise import Grouping, Passes, Vectors, quantise_tensor
+from golden.diffusion.differential.sums import Bound, Group, low_zeros, weight_patterns
 from golden.diffusion.layers import Layer
 from golden.parameters import EXPONENT_BIAS, ZERO_GROUP, Parameters
 from golden.units.channel_scale import channel_scale
 from golden.units.delta_quantizer import quantise_all
-from golden.units.joint_stream import JointStream
 from golden.units.sign_mask import mask_codes, segment_mask, segments
 from golden.units.single_norm import Norm, normalise
 from golden.units.weights import align_weights, compile_weights, weight_integers
@@ -88,7 +87,7 @@ class ExactArithmetic(Arithmetic):
         return (np.clip(units, -self._top, self._top) * 2.0**s).astype(np.float32)
 
     def grid(self, value: np.ndarray, s: int) -> np.ndarray:
-        """Round to the state's format: fixed point or FP16, clamped (numerics 13.13)."""
+        """Round to the state's format: fixed point or FP16, clamped."""
         value = np.asarray(value, np.float64)
         if not np.isfinite(value).all():
             raise ValueError("Values must be finite in exact arithmetic: poison is a matter of the units")
@@ -159,17 +158,9 @@ class ExactArithmetic(Arithmetic):
         factor = np.array([getattr(layer, "scale", 1.0)]).astype(np.float16).view(np.uint16)
         return _value(channel_scale(integers, False, factor, lsb, self._machine).values)
 
-    def outputs(
-        self, change: np.ndarray, layer: Layer, s: int, floor: int, *, scale: np.ndarray | None = None
-    ) -> tuple[np.ndarray, Passes | None, Grouping]:
-        """Products as they reach the state: FP16, then delta groups (numerics 13.14)."""
-        method, machine = self._method, self._machine
-        change = self.scaled(change, layer, scale)
-        values, grouping, back = output_vectors(change, layer, machine.lanes)
-        if method.flow != "closed_loop":
-            return self.grid(change, s), None, grouping
-        result = _joint(_pattern(values), grouping, machine, method.output_width, floor)
-        return back(result.values), result.shaped(back), grouping
+    def outputs(self, change: np.ndarray, layer: Layer, s: int, *, scale: np.ndarray | None = None) -> np.ndarray:
+        """Products as they reach the state."""
+        return self.grid(self.scaled(change, layer, scale), s)
 
     # Products -------------------------------------------------------------------------------------------------------
 
@@ -204,7 +195,7 @@ class ExactArithmetic(Arithmetic):
             else:
                 columns = np.ascontiguousarray(term.reshape(-1, term.shape[-1]).T)[:, None]
             most = float(np.abs(term).max(initial=0))
-            bound = _Bound.of(term, self._digits if terms else None)
+            bound = Bound.of(term, self._digits if terms else None)
             if total is None:
                 total = np.zeros((len(weights.lsb), columns.shape[2]), object if self._wide else np.float64)
             for index, (start, stop) in enumerate(weights.edges):
@@ -231,7 +222,7 @@ class ExactArithmetic(Arithmetic):
         edges = [(int(a), int(a + b)) for a, b in zip(grouping.starts, grouping.lengths, strict=True)]
         patterns = np.zeros((outs, len(edges) * taps, n), np.uint16)
         for index, (start, stop) in enumerate(edges):
-            part = _weight_patterns(weight[:, start:stop], machine).transpose(0, 2, 1)
+            part = weight_patterns(weight[:, start:stop], machine).transpose(0, 2, 1)
             patterns[:, index * taps : (index + 1) * taps, : stop - start] = part
         reach, floor, passes = self._reach(source), self._floor(source), self._passes
         if self._method.tensor_scale:
@@ -247,7 +238,7 @@ class ExactArithmetic(Arithmetic):
         groups = []
         for group in range(integers.shape[1]):
             start, stop = edges[group // taps]
-            groups.append(_Group(integers[:, group, : stop - start], compiled.scale[:, group, None]))
+            groups.append(Group(integers[:, group, : stop - start], compiled.scale[:, group, None]))
         self._products[layer.name] = _Weights(edges, groups, compiled.lsb, reach)
         self._lsb[layer.name] = compiled.lsb
 
@@ -267,7 +258,7 @@ class ExactArithmetic(Arithmetic):
         edges = zip(grouping.starts.tolist(), grouping.lengths.tolist(), strict=True)
         weights = []
         for start, length in edges:
-            patterns = _weight_patterns(raw[..., start : start + length], machine)
+            patterns = weight_patterns(raw[..., start : start + length], machine)
             if machine.weight_form == "aligned":
                 integers, exponent = align_weights(patterns, machine)
                 scale = exponent - machine.fraction_bits - lsb
@@ -282,10 +273,10 @@ class ExactArithmetic(Arithmetic):
             term = np.asarray(term, np.float32)
             if right and not layer.transposed:
                 term = term.swapaxes(-1, -2)
-            bound = _Bound.of(term, self._digits if terms else None)
+            bound = Bound.of(term, self._digits if terms else None)
             for start, stop, integers, scale in weights:
                 columns = np.ascontiguousarray(term[..., start:stop].swapaxes(-1, -2))
-                part = _Group(integers, scale).times(columns, bound, wide=self._wide)
+                part = Group(integers, scale).times(columns, bound, wide=self._wide)
                 total = total + part.astype(dtype, copy=False)
                 if max(-total.min(), total.max()) >= 2 ** (machine.accumulator_width - 1):
                     raise ValueError(f"accumulator_width must hold the sums of {layer.name!r}, with least bit 2^{lsb}")
@@ -376,79 +367,10 @@ class ExactArithmetic(Arithmetic):
         return (z if gamma is None else z * gamma).reshape(delta.shape)
 
 
-def _low(integers: np.ndarray) -> int:
-    """Zeros that every integer ends in; 0 if there is none but 0."""
-    bits = int(np.bitwise_or.reduce(integers, axis=None))
-    return (bits & -bits).bit_length() - 1 if bits else 0
-
-
-@dataclasses.dataclass(frozen=True)
-class _Bound:
-    """Of values: the exponent of a `unit` that all are multiples of, and their `largest` magnitude as integers.
-
-    Where the lanes of a group are digits of one exponent, the integers of a group are its digits.
-    """
-
-    unit: int
-    largest: float
-
-    @classmethod
-    def of(cls, values: np.ndarray, digits: float | None) -> "_Bound":
-        """Bound of multiples of ``2^-24``; `digits` is the magnitude that no digit exceeds, if that is known."""
-        integers = np.rint(values * 2.0**EXPONENT_BIAS).astype(np.int64)
-        unit = _low(integers) - EXPONENT_BIAS
-        return cls(unit, float(np.abs(values).max(initial=0)) * 2.0**-unit if digits is None else digits)
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Group:
-    """Weights of one group: ``integers`` (..., rows, lanes), and of each row the `scale` to the accumulator's unit."""
-
-    integers: np.ndarray
-    scale: np.ndarray
-
-    @functools.cached_property
-    def _real(self) -> np.ndarray:
-        return np.ldexp(self.integers.astype(np.float64), self.scale)
-
-    @functools.cached_property
-    def _single(self) -> np.ndarray:
-        return self._real.astype(np.float32)
-
-    @functools.cached_property
-    def _most(self) -> float:
-        """Largest sum of magnitudes of a row."""
-        return float(np.abs(self.integers.astype(np.float64)).sum(axis=-1).max(initial=0))
-
-    def times(self, columns: np.ndarray, bound_of: "_Bound", *, wide: bool = False) -> np.ndarray:
-        """``RNE(S * 2^scale)`` of all rows and columns: floats that hold it or, if `wide`, Python integers.
-
-        Parameters
-        ----------
-        columns : float32 (..., lanes, columns)
-            Dequantised group of each column.
-        bound_of : _Bound
-            What is known of them.
-        wide : bool
-            Whether the accumulator has more than 53 bits.
-        """
-        bound = self._most * bound_of.largest
-        if bound < 2.0**53:
-            # binary32 has no room for the weights in units of a wide accumulator
-            single = bound < 2.0**24 and not wide
-            result = self._single @ columns if single else self._real @ columns.astype(np.float64)
-            np.rint(result, out=result)
-            return _integer(result) if wide else result
-        dtype = np.int64 if bound < 2.0**62 else object
-        fixed = np.rint(columns.astype(np.float64) * 2.0**-bound_of.unit).astype(np.int64)
-        sums = self.integers.astype(dtype) @ fixed.astype(dtype)
-        return formats.round_shift(sums, -(self.scale + bound_of.unit)).astype(object if wide else np.float64)
-
-
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Weights:
     edges: list[tuple[int, int]]  # first and last input channel of each group of lanes
-    groups: list[_Group]  # group of lanes by group of lanes, tap by tap
+    groups: list[Group]  # group of lanes by group of lanes, tap by tap
     lsb: np.ndarray
     reach: float
 
@@ -465,47 +387,8 @@ def _pattern(values: np.ndarray) -> np.ndarray:
     return _half(values).astype(np.float16).view(np.uint16)
 
 
-_integer = np.frompyfunc(int, 1, 1)
-
-
-def _weight_patterns(values: np.ndarray, parameters: Parameters) -> np.ndarray:
-    """Patterns of the nearest weights."""
-    numbers = weight_numbers(np.ascontiguousarray(values, np.float32), parameters)
-    if parameters.weight_format == "float16":
-        return numbers.astype(np.float16).view(np.uint16)
-    return (numbers.view(np.uint32) >> 16).astype(np.uint16)
-
-
 def _value(patterns: np.ndarray) -> np.ndarray:
     return patterns.view(np.float16).astype(np.float32)
-
-
-class _Vectors:
-    """Vectors of n lanes that a tensor is cut into, and back."""
-
-    def __init__(self, values: np.ndarray, grouping: Grouping, lanes: int):
-        self.split = grouping.split(values)
-        self._grouping = grouping
-        self._axis = self.split.ndim + grouping.axis
-        moved = np.moveaxis(self.split, self._axis, -1)
-        self._shape, width = moved.shape, moved.shape[-1]
-        self.flat = np.zeros((moved.size // width, lanes), values.dtype)
-        self.flat[:, :width] = moved.reshape(-1, width)
-
-    def groups(self, flat: np.ndarray) -> np.ndarray:
-        """Rows of lanes in the shape of `Grouping.split`; rows of one for what belongs to a vector."""
-        width = min(flat.shape[1], self._shape[-1])
-        return np.moveaxis(flat[:, :width].reshape(*self._shape[:-1], width), -1, self._axis)
-
-    def tensor(self, flat: np.ndarray) -> np.ndarray:
-        """Rows of lanes in the shape of the tensor."""
-        return np.ascontiguousarray(self._grouping.join(self.groups(flat)))
-
-    def rows(self, values: np.ndarray) -> np.ndarray:
-        """Of values broadcast against `groups` of one lane, that of each vector."""
-        shape = list(self.split.shape)
-        shape[self._axis] = 1
-        return np.moveaxis(np.broadcast_to(values, shape), self._axis, -1).ravel()
 
 
 def _quantised(
@@ -517,7 +400,7 @@ def _quantised(
     exponent: int | None,
 ) -> Passes:
     """FP16 patterns through the quantiser, vectors of different numbers of passes apart."""
-    vectors = _Vectors(patterns, grouping, parameters.lanes)
+    vectors = Vectors(patterns, grouping, parameters.lanes)
     flat, n, k = vectors.flat, parameters.lanes, parameters.digit_width
     counts = vectors.rows(np.asarray(passes))
     least = floor if exponent is None else max(exponent, floor)
@@ -565,25 +448,6 @@ def _quantised(
     )
 
 
-def _joint(patterns: np.ndarray, grouping: Grouping, parameters: Parameters, width: int, floor: int) -> Passes:
-    """One integer of up to `width` bits a lane (numerics 13.14)."""
-    vectors = _Vectors(patterns, grouping, parameters.lanes)
-    stream = JointStream(parameters, width, floor + EXPONENT_BIAS)
-    groups, _ = stream.quantise(formats.half_to_fixed(vectors.flat))
-    values = vectors.tensor(stream.fixed(groups) * 2.0**-EXPONENT_BIAS)
-    exponent = np.where(groups.exponent == ZERO_GROUP, floor, groups.exponent.astype(np.int32) - EXPONENT_BIAS)
-    last = exponent - np.minimum(width - parameters.digit_width, exponent - floor)
-    return Passes(
-        values,
-        vectors.groups(_value(vectors.flat)),
-        vectors.groups(exponent.astype(np.int32)[:, None]),
-        vectors.groups(last.astype(np.int32)[:, None]),
-        None,
-        0,
-        (values,),
-    )
-
-
 def _rows(layer: Layer, value: np.ndarray) -> tuple[np.ndarray, int]:
     """State as integers, a row for each statistics set, and the exponent of their unit: the coarsest that holds all."""
     units = value.astype(np.float64) * 2.0**EXPONENT_BIAS
@@ -591,7 +455,7 @@ def _rows(layer: Layer, value: np.ndarray) -> tuple[np.ndarray, int]:
     if (whole != units).any() or np.abs(whole).max(initial=0) >= 2.0**62:
         raise ValueError(f"Norm {layer.name!r} must read a state, not values between its units")
     integers = whole.astype(np.int64)
-    shift = _low(integers)
+    shift = low_zeros(integers)
     integers >>= shift
     if not formats.fits(integers, 31):
         raise ValueError(f"Norm {layer.name!r} must read states of at most 31 bits over all parts of a concatenation")

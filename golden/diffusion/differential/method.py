@@ -269,11 +269,11 @@ METHODS: dict[str, tuple[str, Method]] = {
     ),
     "closed-int3": (
         "closed loop, k = 3, n = 32, no float multiplier",
-        Method(machine=_loop(3, 4), first_passes=5, input_passes=3, output_bits=11.5, **_FINER),
+        Method(machine=_loop(3, 4, state_width=18), first_passes=5, input_passes=3, output_bits=11.5, **_FINER),
     ),
     "closed-int4": (
         "closed loop, k = 4, n = 32, no float multiplier",
-        Method(machine=_loop(4, 4), first_passes=4, input_passes=2, output_bits=12.75, **_FINER),
+        Method(machine=_loop(4, 4, state_width=18), first_passes=4, input_passes=2, output_bits=12.75, **_FINER),
     ),
     "raw-int8": (
         "raw activations of 8 bits under group exponents, no state",

@@ -86,8 +86,8 @@ class OpenLoop(Differential):
     ):
         if method.flow != "sign_mask":
             raise ValueError(f"flow must be sign_mask in the open loop, not {method.flow}")
-        arithmetic = arithmetic or FloatArithmetic(method, np.float64)
-        super().__init__(network, method, profile, arithmetic, measure)
+        self._arithmetic = arithmetic or FloatArithmetic(method, np.float64)
+        super().__init__(network, method, profile, measure)
         self._raw: dict[str, np.ndarray] = {}  # by layer: its state; of an activation the one it masks by
         self._read: dict[tuple[str, int], np.ndarray] = {}  # by layer and operand: raw value it has taken account of
         self._ran: dict[str, tuple[int, int]] = {}  # by layer: the last two steps in which it ran

@@ -54,15 +54,15 @@ class Profile:
 
     def magnitude(self, name: str) -> int:
         """``M`` of a value: the least power of two ``2^M`` above its largest magnitude."""
-        return int(np.frexp(max(self.largest.get(name, 1.0), 2.0**-20))[1])
+        return int(np.frexp(self.largest.get(name, 1.0) or 1.0)[1])
+
+    def unit(self, name: str, width: int, factor: float = 1.0) -> int:
+        """``s`` in the closed loop (numerics, 12.17): `width` bits hold twice the largest magnitude over `factor`."""
+        return int(np.frexp((self.largest.get(name, 1.0) or 1.0) / abs(factor))[1]) + 2 - width
 
     def state_exponent(self, name: str, width: int, margin: int = 1) -> int:
         """``s`` of a tensor: `width` bits hold 2^`margin` times its largest magnitude; -24 at the least."""
         return max(self.magnitude(name) + margin - (width - 1), -24)
-
-    def output_floor(self, name: str, bits: int, s: int) -> int:
-        """Least exponent of a tensor's output deltas: `bits` under its largest magnitude, ``s`` at the least."""
-        return max(self.magnitude(name) - bits, s)
 
     def deviations(self, name: str, step: int, reference: np.ndarray | None = None) -> np.ndarray:
         """What a norm divides by in a step, float32 (batch or 1, sets).

@@ -14,7 +14,7 @@ import numpy as np
 from golden import formats
 from golden.parameters import EXPONENT_BIAS, Parameters
 
-__all__ = ["Grouping", "Passes", "half", "quantise", "quantise_tensor", "run_on", "weight_numbers"]
+__all__ = ["Grouping", "Passes", "Vectors", "half", "quantise", "quantise_tensor", "run_on", "weight_numbers"]
 
 HALF_MAX = np.float32(65504)
 
@@ -141,6 +141,34 @@ class Grouping:
         padded = np.zeros(shape, values.dtype)
         padded[(slice(None),) * axis + (kept,)] = values
         return padded
+
+
+class Vectors:
+    """Vectors of n lanes that a tensor is cut into, and back."""
+
+    def __init__(self, values: np.ndarray, grouping: Grouping, lanes: int):
+        self.split = grouping.split(values)
+        self._grouping = grouping
+        self._axis = self.split.ndim + grouping.axis
+        moved = np.moveaxis(self.split, self._axis, -1)
+        self._shape, width = moved.shape, moved.shape[-1]
+        self.flat = np.zeros((moved.size // width, lanes), values.dtype)
+        self.flat[:, :width] = moved.reshape(-1, width)
+
+    def groups(self, flat: np.ndarray) -> np.ndarray:
+        """Rows of lanes in the shape of `Grouping.split`; rows of one for what belongs to a vector."""
+        width = min(flat.shape[1], self._shape[-1])
+        return np.moveaxis(flat[:, :width].reshape(*self._shape[:-1], width), -1, self._axis)
+
+    def tensor(self, flat: np.ndarray) -> np.ndarray:
+        """Rows of lanes in the shape of the tensor."""
+        return np.ascontiguousarray(self._grouping.join(self.groups(flat)))
+
+    def rows(self, values: np.ndarray) -> np.ndarray:
+        """Of values broadcast against `groups` of one lane, that of each vector."""
+        shape = list(self.split.shape)
+        shape[self._axis] = 1
+        return np.moveaxis(np.broadcast_to(values, shape), self._axis, -1).ravel()
 
 
 def run_on(values: np.ndarray, axis: int) -> tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]:

@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from golden.diffusion.differential.arithmetic import Arithmetic
+from golden.diffusion.differential.arithmetic import Arithmetic, FloatArithmetic
+from golden.diffusion.differential.closed_loop import ClosedLoop
 from golden.diffusion.differential.delta_products import DeltaProducts
 from golden.diffusion.differential.exact import ExactArithmetic, check_exact
 from golden.diffusion.differential.measure import Measure
@@ -23,8 +24,8 @@ def executor(
     method: Method,
     profile: Profile | None = None,
     *,
-    arithmetic: Arithmetic | None = None,
     exact: bool = False,
+    dtype: type | None = None,
     measure: Measure | None = None,
 ) -> Executor:
     """Executor of a method.
@@ -37,10 +38,10 @@ def executor(
         How.
     profile : Profile
         Of the network; needed by every flow but dense.
-    arithmetic : Arithmetic
-        What computes; the default is floating point.
     exact : bool
-        Whether that default is exact arithmetic instead.
+        Whether the machine's bits are computed, by the unit models.
+    dtype : type
+        Of products in floating point: float32 or float64; the default is that of the flow's executor.
     measure : Measure
         Takes notes, if given.
 
@@ -53,11 +54,15 @@ def executor(
         return dense
     if profile is None:
         raise ValueError(f"profile must be given for flow {method.flow}, not None")
-    if exact and arithmetic is None:
+    if method.flow == "closed_loop":
+        return ClosedLoop(network, method, profile, exact=exact, dtype=dtype or np.float32, measure=measure)
+    arithmetic: Arithmetic | None = None
+    if exact:
         arithmetic = ExactArithmetic(method, profile)
-    if method.flow == "sign_mask":
-        return OpenLoop(network, method, profile, arithmetic, measure)
-    return DeltaProducts(network, method, profile, arithmetic, measure)
+    elif dtype is not None:
+        arithmetic = FloatArithmetic(method, dtype)
+    flow = OpenLoop if method.flow == "sign_mask" else DeltaProducts
+    return flow(network, method, profile, arithmetic, measure)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

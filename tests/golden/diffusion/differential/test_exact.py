@@ -8,9 +8,11 @@ import pytest
 
 from golden.diffusion import zoo
 from golden.diffusion.differential.arithmetic import FloatArithmetic
+from golden.diffusion.differential.closed_loop import ClosedLoop
 from golden.diffusion.differential.delta_products import DeltaProducts
 from golden.diffusion.differential.exact import ExactArithmetic
 from golden.diffusion.differential.method import METHODS, Method
+from golden.diffusion.differential.open_loop import OpenLoop
 from golden.diffusion.differential.profile import Profile, calibrate
 from golden.diffusion.differential.quantise import Grouping, weight_numbers
 from golden.diffusion.differential.run import executor, run
@@ -34,7 +36,8 @@ pytestmark = pytest.mark.golden
 MACHINE = Parameters(
     digit_width=4, lanes=8, outliers=0, fraction_bits=10, output_passes=3, memory_lanes=4, accumulator_width=32
 )
-CLOSED = Method(machine=MACHINE, early_passes=2)
+CLOSED = Method(machine=dataclasses.replace(MACHINE, state_width=18), early_passes=2)
+RAW = Method(flow="raw", machine=MACHINE, early_passes=2)
 UNET = UNetConfig(side=8, widths=(8, 16), attention=(False, True), groups=4, encoding=8, embedding=16)
 TWIN = dataclasses.replace(UNET, activation="silu")
 DIT = DiTConfig(side=8, patch=2, width=24, blocks=2, heads=2, ratio=2, encoding=8)
@@ -53,9 +56,8 @@ def machine(method: Method, **changes) -> Method:
     return dataclasses.replace(method, machine=dataclasses.replace(method.machine, **changes))
 
 
-def sampled(network, method, arithmetic, steps, *, count=None, images=1):
+def sampled(network, how, steps, *, count=None, images=1):
     """Images after each of the first `count` steps."""
-    how = executor(network, method, calibrate(Sampling(network, [0], steps)), arithmetic=arithmetic)
     found = []
     for step in Sampling(network, np.arange(images) % 10, steps).walk(how):
         found.append(step.image)
@@ -65,10 +67,9 @@ def sampled(network, method, arithmetic, steps, *, count=None, images=1):
 
 
 def pair(network, method, steps, dtype=np.float64, **options):
-    exact = ExactArithmetic(method, calibrate(Sampling(network, [0], steps)))
-    return [
-        sampled(network, method, arithmetic, steps, **options) for arithmetic in (exact, FloatArithmetic(method, dtype))
-    ]
+    profile = calibrate(Sampling(network, [0], steps))
+    forms = {"exact": True}, {"dtype": dtype}
+    return [sampled(network, executor(network, method, profile, **form), steps, **options) for form in forms]
 
 
 def psnr(a, b):
@@ -98,15 +99,16 @@ PUBLISHED = dataclasses.replace(
 )
 
 WIDE = {
-    "joint": (CLOSED, ("unet", "silu", "dit")),
+    "closed": (CLOSED, ("unet", "silu", "dit")),
     "outliers": (machine(CLOSED, outliers=2), ("unet",)),
-    "float weights": (machine(CLOSED, weight_form="float"), ("unet", "dit")),
-    "raw": (dataclasses.replace(CLOSED, flow="raw"), ("unet", "dit")),
+    "float weights": (machine(RAW, weight_form="float"), ("unet", "dit")),
+    "raw": (RAW, ("unet", "dit")),
     "refresh": (dataclasses.replace(CLOSED, refresh=2), ("unet",)),
     "state of 16 bits": (machine(CLOSED, state_width=16), ("dit",)),
     "state of 20 bits": (machine(CLOSED, state_width=20), ("silu",)),
-    "diffy": (dataclasses.replace(CLOSED, flow="diffy"), ("unet",)),
-    "diffy, replay, float weights": (dataclasses.replace(CLOSED, flow="diffy", machine=REPLAY), ("unet", "dit")),
+    "state of 24 bits": (machine(CLOSED, state_width=24), ("silu",)),
+    "diffy": (dataclasses.replace(RAW, flow="diffy"), ("unet",)),
+    "diffy, replay, float weights": (dataclasses.replace(RAW, flow="diffy", machine=REPLAY), ("unet", "dit")),
     "diffy, saturate": (
         Method(flow="diffy", machine=SATURATE, early_passes=1, last_passes=1, input_passes=1),
         ("unet",),
@@ -114,7 +116,7 @@ WIDE = {
     "raw or delta by cost": (dataclasses.replace(CLOSED, choice="cost", raw_passes=1), ("dit",)),
     "bfloat16": (machine(CLOSED, weight_format="bfloat16", fraction_bits=8), ("unet", "dit")),
     "bfloat16, float form": (
-        machine(CLOSED, weight_form="float", outliers=1, weight_format="bfloat16", weight_exponent_min=-10),
+        machine(RAW, weight_form="float", outliers=1, weight_format="bfloat16", weight_exponent_min=-10),
         ("dit",),
     ),
     "one scale a tensor": (ONE_SCALE, ("unet", "dit")),
@@ -240,12 +242,10 @@ class Both(ExactArithmetic):
         self._note("add", exact, self._float.add(held, delta.astype(np.float32), s, terms=terms, bias=bias), 2.0**s)
         return exact
 
-    def outputs(self, change, layer, s, floor, **options):
-        exact, passes, grouping = super().outputs(change, layer, s, floor, **options)
-        exact = self._mutated("outputs", exact, 2.0**floor)
-        other, *_ = self._float.outputs(change, layer, s, floor, **options)
-        self._note("outputs", exact, other, 2.0**floor)
-        return exact, passes, grouping
+    def outputs(self, change, layer, s, *, scale=None):
+        exact = self._mutated("outputs", super().outputs(change, layer, s, scale=scale), 2.0**s)
+        self._note("outputs", exact, self._float.outputs(change, layer, s, scale=scale), 2.0**s)
+        return exact
 
     def product(self, layer, delta, segments=(), *, terms=()):
         exact = super().product(layer, delta, segments, terms=terms)
@@ -271,8 +271,13 @@ class Both(ExactArithmetic):
 def compared(name, method):
     network, method = zoo.load(name), METHODS[method][1]
     both = Both(method, calibrate(Sampling(network, [0], 6)))
-    sampled(network, method, both, 6, count=2)
+    sampled(network, walked(network, method, both, 6), 6, count=2)
     return both
+
+
+def walked(network, method, arithmetic, steps):
+    flow = OpenLoop if method.flow == "sign_mask" else DeltaProducts
+    return flow(network, method, calibrate(Sampling(network, [0], steps)), arithmetic)
 
 
 APART = {"product": 2.0**-16, "matmul": 2.0**-13, "softmax": 2.0**-19}
@@ -280,10 +285,10 @@ APART = {"product": 2.0**-16, "matmul": 2.0**-13, "softmax": 2.0**-19}
 
 
 @pytest.mark.parametrize("name", ["unet", "unet-silu", "dit"])
-@pytest.mark.parametrize("method", ["closed-int4", "paper"])
+@pytest.mark.parametrize("method", ["raw-int8", "paper"])
 def test_each_primitive_within_its_bound(name, method):
     both = compared(name, method)
-    own = {"outputs"} if method == "closed-int4" else {"change"}
+    own = {"outputs"} if method == "raw-int8" else {"change"}
     assert {"grid", "quantise", "add", "product", "matmul", "scaled", "softmax"} | own < set(both.apart)
     for primitive, apart in both.apart.items():
         assert apart <= APART.get(primitive, 0), primitive
@@ -296,10 +301,10 @@ def test_each_primitive_within_its_bound(name, method):
 )
 def test_a_wrong_rounding_is_seen(wrong):
     network = random(*NETWORKS["silu"])
-    method = machine(OPEN, mask_width=2, mask_operand="values") if wrong in ("change", "sloped") else CLOSED
+    method = machine(OPEN, mask_width=2, mask_operand="values") if wrong in ("change", "sloped") else RAW
     right, both = (Both(method, calibrate(Sampling(network, [0], 3)), word) for word in ("", wrong))
     for arithmetic in (right, both):
-        sampled(network, method, arithmetic, 3, count=2)
+        sampled(network, walked(network, method, arithmetic, 3), 3, count=2)
     bound = APART.get(wrong, 0)
     assert right.apart[wrong] <= bound < both.apart[wrong]
 
@@ -343,7 +348,7 @@ def test_product_is_the_multiplier_group(name):
     if base.weight_format == "bfloat16":
         weight = (weight.view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32)
     layer = Convolution("layer", ("x",), weight, padding=1)
-    flow = "diffy" if base.replays else "closed_loop"
+    flow = "diffy" if base.replays else "raw"
     exact = ExactArithmetic(Method(flow=flow, machine=base), X)
     x = np.rint(rng.standard_normal((1, 14, 4, 4)) * 2.0**-STATE) * 2.0**STATE
     exponent = -2 if base.replays else None
@@ -403,7 +408,7 @@ def test_product_of_activations_is_the_multiplier_group(right, transposed, chang
     rng = np.random.default_rng(4)
     base = dataclasses.replace(MACHINE, **{"accumulator_width": 20, **changes})
     layer = MatMul("layer", ("x", "y"), transposed=transposed, scale=0.3)
-    exact = ExactArithmetic(Method(machine=base), X)
+    exact = ExactArithmetic(Method(flow="raw", machine=base), X)
     a, b = (np.rint(rng.standard_normal((1, rows, 11)) * 2.0**-STATE) * 2.0**STATE for rows in (3, 4))
     delta, raw = (b, a) if right else (a, b)
     sent = exact.quantise(delta, Grouping(-1, (11,), 8), passes=2, floor=STATE)
@@ -433,11 +438,11 @@ def test_product_of_activations_is_the_multiplier_group(right, transposed, chang
         )
         found_sum = found[0, i, j] if base.accumulator_width > 53 else found[0, i, j] * 2.0**-lsb
         assert found_sum == int(sums.sum[0])
-    change, *_ = exact.outputs(found, layer, STATE, -10)
+    change = exact.outputs(found, layer, STATE)
     factor = float(np.float16(0.3))
     real = found if base.accumulator_width <= 53 else found.astype(np.float64) * 2.0**lsb
     with_scale = (real * factor).astype(np.float16).astype(np.float64)
-    assert np.abs(change - with_scale).max() <= 2.0**-11  # half a step
+    assert np.abs(change - with_scale).max() <= 2.0 ** (STATE - 1)
 
 
 @pytest.mark.parametrize("state_format", ["fixed", "float16"])
@@ -478,7 +483,7 @@ def test_state_is_the_near_memory_engine(state_format):
 
 
 def test_values_that_are_no_state_are_refused():
-    exact = ExactArithmetic(CLOSED, X)
+    exact = ExactArithmetic(RAW, X)
     with pytest.raises(ValueError, match=r"^Values must be finite in exact arithmetic"):
         exact.grid(np.array([np.nan]), STATE)
     with pytest.raises(ValueError, match=r"^Norm 'norm' must read a state, not values between its units$"):
@@ -488,9 +493,8 @@ def test_values_that_are_no_state_are_refused():
 def test_a_run_can_be_exact():
     network = random(*NETWORKS["unet"])
     found = run(Sampling(network, [3], 2), CLOSED, exact=True, measured=True)
-    arithmetic = ExactArithmetic(CLOSED, calibrate(Sampling(network, [0], 2)))
-    executor = DeltaProducts(network, CLOSED, calibrate(Sampling(network, [0], 2)), arithmetic)
-    for step in Sampling(network, [3], 2).walk(executor):
+    how = ClosedLoop(network, CLOSED, calibrate(Sampling(network, [0], 2)), exact=True)
+    for step in Sampling(network, [3], 2).walk(how):
         expected = step.image
     np.testing.assert_array_equal(found.images, expected)
     assert found.images.dtype == np.float32
@@ -502,7 +506,7 @@ def test_a_run_can_be_exact():
 
 
 def test_a_product_of_activations_that_leaves_its_window_is_refused():
-    exact = ExactArithmetic(CLOSED, profile(x=3.0, y=3.0, layer=0.01))
+    exact = ExactArithmetic(RAW, profile(x=3.0, y=3.0, layer=0.01))
     layer = MatMul("layer", ("x", "y"))
     with pytest.raises(ValueError, match=r"^accumulator_width must hold the sums of 'layer', with least bit 2\^-29$"):
         exact.matmul(layer, np.full((1, 1, 8), 1.0), np.full((1, 8, 1), 1.0))

@@ -14,6 +14,7 @@ from golden.diffusion.differential.exact import ExactArithmetic
 from golden.diffusion.differential.method import Method
 from golden.diffusion.differential.profile import Profile
 from golden.diffusion.differential.quantise import Grouping, weight_numbers
+from golden.diffusion.differential.run import executor
 from golden.diffusion.networks import Network
 from golden.parameters import Parameters
 from golden.units.weights import align_weights, channel_exponents, check_weights
@@ -29,7 +30,7 @@ PROFILE = Profile(steps=1, largest=dict.fromkeys(("x", "layer", "gathered"), 3.0
 
 
 def exact(**changes) -> ExactArithmetic:
-    return ExactArithmetic(Method(machine=dataclasses.replace(MACHINE, **changes)), PROFILE)
+    return ExactArithmetic(Method(flow="raw", machine=dataclasses.replace(MACHINE, **changes)), PROFILE)
 
 
 def states(rng, shape, scale=1.0):
@@ -103,10 +104,7 @@ def both_forms(network, rng, given=()):
     largest = dict.fromkeys(("x", "layer", "out"), 6.0)
     profile = Profile(steps=3, largest=largest, deviation={}, overflow={})
     method = Method(machine=dataclasses.replace(MACHINE, accumulator_width=53))
-    runs = [
-        DeltaProducts(network, method, profile, arithmetic)
-        for arithmetic in (ExactArithmetic(method, profile), FloatArithmetic(method, np.float64))
-    ]
+    runs = [executor(network, method, profile, **form) for form in ({"exact": True}, {"dtype": np.float64})]
     shape = (1, *network.inputs["x"])
     value = rng.standard_normal(shape)
     for step in range(3):
@@ -144,7 +142,7 @@ def test_the_exact_gelu_of_every_half():
     patterns = np.arange(2**16, dtype=np.uint16).view(np.float16)
     x = patterns[np.isfinite(patterns)].astype(np.float32)
     layer = layers.ErfGELU("layer", ("x",))
-    for arithmetic in (exact(), FloatArithmetic(Method(machine=MACHINE))):
+    for arithmetic in (exact(), FloatArithmetic(Method(flow="raw", machine=MACHINE))):
         found = arithmetic.near(layer, [x]).astype(np.float64)
         true = np.array([value / 2 * math.erfc(-value / math.sqrt(2)) for value in x.astype(np.float64)])
         unit = np.ldexp(1.0, np.maximum(np.frexp(np.abs(true))[1] - 11, -24))
@@ -193,7 +191,7 @@ def test_means_against_fractions(format, factor):
     if format == "half":
         method = Method(flow="diffy", machine=MACHINE)
     else:
-        method = Method(machine=dataclasses.replace(MACHINE, state_width=int(format)))
+        method = Method(flow="raw", machine=dataclasses.replace(MACHINE, state_width=int(format)))
     s = PROFILE.state_exponent("x", method.machine.state_width)
     x = rng.standard_normal((3, 2, 7, 8)).astype(np.float32)  # no states: nothing was rounded yet
     x[1] *= 2.0**-12
@@ -223,7 +221,7 @@ def test_a_norm_can_read_a_mean():
         layers.Norm("norm", ("layer",), np.ones(4, np.float32), np.zeros(4, np.float32), groups=2),
     ]
     network = Network("one", {"x": (4, 6, 6)}, found, {})
-    method = Method(machine=MACHINE)
+    method = Method(flow="raw", machine=MACHINE)
     run = DeltaProducts(network, method, PROFILE, ExactArithmetic(method, PROFILE))
     run.begin_step(0, 1)
     x = rng.standard_normal((1, 4, 6, 6))
@@ -285,7 +283,7 @@ def test_weights_are_those_of_the_units(machine):
 def test_weights_beyond_the_declared_range_are_refused():
     machine = dataclasses.replace(MACHINE, weight_form="float", weight_exponent_max=2)
     layer = layers.Linear("layer", ("x",), np.full((1, 4), 9, np.float32), np.zeros(1, np.float32))
-    arithmetic = ExactArithmetic(Method(machine=machine), PROFILE)
+    arithmetic = ExactArithmetic(Method(flow="raw", machine=machine), PROFILE)
     sentence = r"^Weights must be zero or have exponents in -14\.\.2 and be multiples of 2\^-24"
     with pytest.raises(ValueError, match=sentence):
         arithmetic.product(layer, np.ones((1, 4)))
@@ -310,8 +308,8 @@ def test_one_scale_for_a_tensor_against_fractions(k, width):
     x[2] = np.arange(22).reshape(2, 11) * np.float32(2.0**STATE)  # ties
     sent = arithmetic.quantise(x, Grouping(-1, (11,), 8), passes=1, floor=STATE, tensor_scale=True)
     change = arithmetic.product(layer, sent.terms[0], terms=sent.terms)
-    found, passes, _ = arithmetic.outputs(change, layer, STATE, STATE, scale=sent.scale)
-    assert passes is None and sent.scale.dtype == np.float32
+    found = arithmetic.outputs(change, layer, STATE, scale=sent.scale)
+    assert sent.scale.dtype == np.float32
 
     padded = np.zeros((3, 2, 8), np.float32)
     padded[:, 0], padded[:, 1, :3] = weight[:, :8], weight[:, 8:]
@@ -349,5 +347,4 @@ def test_a_product_of_activations_takes_what_its_readers_hold():
     held = np.array([round(value * 2**20) * 2.0**STATE for value in fractions(sent.values)], np.float32)
     held = held.reshape(x.shape)
     expected = arithmetic.matmul(network.layers[0], held, held)
-    change, *_ = arithmetic.outputs(expected, network.layers[0], STATE, STATE)
-    np.testing.assert_array_equal(found, change)
+    np.testing.assert_array_equal(found, arithmetic.outputs(expected, network.layers[0], STATE))

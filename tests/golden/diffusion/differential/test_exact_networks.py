@@ -6,9 +6,6 @@ import numpy as np
 import pytest
 
 from golden.diffusion import layers
-from golden.diffusion.differential.arithmetic import FloatArithmetic
-from golden.diffusion.differential.delta_products import DeltaProducts
-from golden.diffusion.differential.exact import ExactArithmetic
 from golden.diffusion.differential.method import METHODS, Method
 from golden.diffusion.differential.profile import calibrate
 from golden.diffusion.differential.run import executor, run
@@ -66,8 +63,8 @@ def wide(method, width=53):
     return dataclasses.replace(method, machine=dataclasses.replace(method.machine, accumulator_width=width))
 
 
-def walk(network, method, arithmetic, images, profile):
-    how = executor(network, method, profile, arithmetic=arithmetic)
+def walk(network, method, images, profile, **form):
+    how = executor(network, method, profile, **form)
     found = []
     for step, image in enumerate(images):
         how.begin_step(step, STEPS)
@@ -79,9 +76,9 @@ def both(network, method, dtype=np.float64):
     """Three steps exact and in floating point; and dense."""
     images = moving(network, STEPS, items=2)
     profile = calibrated(network, images)
-    forms = ExactArithmetic(method, profile), FloatArithmetic(method, dtype)
+    forms = {"exact": True}, {"dtype": dtype}
     dense = [network(*arguments(network, image, step)) for step, image in enumerate(images)]
-    return *(walk(network, method, form, images, profile) for form in forms), np.stack(dense)
+    return *(walk(network, method, images, profile, **form) for form in forms), np.stack(dense)
 
 
 def distance(a, b):
@@ -120,7 +117,7 @@ def test_with_32_bits_both_are_as_far_from_the_dense_network(name):
 
 # Ways to run them ---------------------------------------------------------------------------------------------------
 
-LAYER = {"exponent_policy": "layer", "outliers": 2, "output_passes": 1}
+LAYER = {"exponent_policy": "layer", "outliers": 2, "output_passes": 1, "state_width": 24}
 ONCE = {"early_passes": 1, "last_passes": 1, "input_passes": 1}
 USUAL = {
     name: getattr(Method(), name) for name in ("output_bits", "output_allocation", "output_width", "layer_output_bits")
@@ -131,7 +128,8 @@ WAYS = {
     "16 bits": ({}, {"state_width": 16}),
     "20 bits": ({}, {"state_width": 20}),
     "bfloat16": ({}, {"weight_format": "bfloat16", "fraction_bits": 8}),
-    "diffy": ({**USUAL, "flow": "diffy"}, {}),
+    "24 bits": ({}, {"state_width": 24}),
+    "diffy": ({**USUAL, "flow": "diffy"}, {"state_width": 24}),
     "diffy, replay": ({**USUAL, "flow": "diffy"}, LAYER | {"overflow_policy": "replay"}),
     "diffy, saturate": (
         {**USUAL, **ONCE, "flow": "diffy", "mix_passes": 1},
@@ -164,8 +162,7 @@ def test_deepcache_bit_for_bit(branch):
     sampling = Sampling(network, [3, 8], 5, cache=Cache(deepcache.uniform(5, 2), branch))
     profile = calibrate(sampling, images=2)
     exact, double = (
-        sampling.images(DeltaProducts(network, method, profile, arithmetic))
-        for arithmetic in (ExactArithmetic(method, profile), FloatArithmetic(method, np.float64))
+        sampling.images(executor(network, method, profile, **form)) for form in ({"exact": True}, {"dtype": np.float64})
     )
     assert np.isfinite(exact).all()
     np.testing.assert_array_equal(exact, double)
@@ -181,8 +178,8 @@ def test_streams_bit_for_bit(reference):
     method = dataclasses.replace(wide(CLOSED), **USUAL)
     profile = calibrate_stream(network, video[::-1], 5, timesteps, reference=reference)
     found = []
-    for arithmetic in (ExactArithmetic(method, profile), FloatArithmetic(method, np.float64)):
-        how = DeltaProducts(network, method, profile, arithmetic)
+    for form in ({"exact": True}, {"dtype": np.float64}):
+        how = executor(network, method, profile, **form)
         stream = Stream(network, 3, timesteps, executor=how, reference=reference)
         found.append(np.stack([image for image in map(stream.push, video) if image is not None]))
     np.testing.assert_array_equal(*found)
@@ -191,7 +188,8 @@ def test_streams_bit_for_bit(reference):
 @pytest.mark.parametrize("flow", ["closed_loop", "raw", "diffy"])
 def test_an_exact_run_is_measured_like_any_other(flow):
     network = random_unet()
-    method = Method(flow=flow, machine=CLOSED.machine, tensor_scale=flow == "raw")
+    machine = dataclasses.replace(CLOSED.machine, state_width=24)
+    method = Method(flow=flow, machine=machine, tensor_scale=flow == "raw")
     exact, plain = (run(Sampling(network, [3, 8], 3), method, exact=form, measured=True) for form in (True, False))
     for name in ("inputs", "outputs"):
         rows = [found.measure.total(getattr(found.measure, name)) for found in (exact, plain)]

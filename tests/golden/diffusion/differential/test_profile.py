@@ -97,10 +97,12 @@ def test_state_exponent_leaves_a_bit(largest, width):
     assert s == -24 or 4 * max(largest, 2.0**-20) >= limit * 2.0**s
 
 
-def test_output_floor_is_so_many_bits_under_the_largest():
-    profile = made(3.0)
-    assert profile.output_floor("x", 12, -20) == 2 - 12
-    assert profile.output_floor("x", 12, -5) == -5
+@pytest.mark.parametrize("largest", [3.0, 4.0, 3.9e11, 1.1e-9, 0.0])
+@pytest.mark.parametrize("factor", [1.0, 0.3])
+def test_the_unit_of_the_closed_loop_knows_no_end(largest, factor):
+    s = made(largest).unit("x", 18, factor=factor)
+    reach = (largest or 1.0) / factor
+    assert 2.0 ** (s + 15) <= reach < 2.0 ** (s + 16)
 
 
 @pytest.mark.parametrize("k", range(2, 9))

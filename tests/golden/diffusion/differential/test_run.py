@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from golden.diffusion import zoo
-from golden.diffusion.differential.arithmetic import FloatArithmetic
+from golden.diffusion.differential.closed_loop import ClosedLoop
 from golden.diffusion.differential.delta_products import DeltaProducts
 from golden.diffusion.differential.method import METHODS, Method
 from golden.diffusion.differential.open_loop import OpenLoop
@@ -74,7 +74,8 @@ def test_executor_of_a_flow(network):
     profile = calibrate(Sampling(network, [0], 3))
     assert executor(network, Method(flow="dense")) is dense
     assert isinstance(executor(network, Method.named("paper"), profile), OpenLoop)
-    for flow in ("raw", "diffy", "closed_loop"):
+    assert isinstance(executor(network, Method.named("closed-int4"), profile), ClosedLoop)
+    for flow in ("raw", "diffy"):
         assert isinstance(executor(network, Method(flow=flow), profile), DeltaProducts)
 
 
@@ -86,12 +87,10 @@ def test_refusals(network):
 
 
 @pytest.mark.parametrize("name", ["closed-int3", "paper"])
-def test_an_arithmetic_can_be_given(network, name):
+def test_products_can_be_of_another_type(network, name):
     one = Method.named(name)
     profile = calibrate(Sampling(network, [0], 3))
-    given = executor(
-        network, one, profile, arithmetic=FloatArithmetic(one, np.float64 if name == "paper" else np.float32)
-    )
+    given = executor(network, one, profile, dtype=np.float64 if name == "paper" else np.float32)
     plain = executor(network, one, profile)
     image = np.ones((1, 1, 8, 8), np.float32)
     found = []

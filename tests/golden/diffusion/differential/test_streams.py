@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from golden.diffusion.differential.delta_products import DeltaProducts
+from golden.diffusion.differential.closed_loop import ClosedLoop
 from golden.diffusion.differential.method import Method
 from golden.diffusion.differential.open_loop import OpenLoop
 from golden.diffusion.differential.profile import calibrate
@@ -188,7 +188,7 @@ def test_what_a_retrieval_step_sends(network):
     for interval in (1, 3):
         spy = Spy()
         profile = calibrate(Sampling(network, [0], 6), images=2)
-        one = DeltaProducts(network, how, profile, measure=spy)
+        one = ClosedLoop(network, how, profile, measure=spy)
         Sampling(network, [1, 2], 6, cache=every(6, interval)).images(one)
         sent[interval] = spy
     inside, outside = "middle.block.relu1", "head.relu"

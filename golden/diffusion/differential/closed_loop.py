@@ -1,0 +1,567 @@
+"""Execution in the closed loop: fixed point near memory over any network, by the machine's commands (numerics, 12).
+
+Words: an *emission* sends what readers of a value lack, as delta groups; a product adds to a state ``Y``. What lies
+between two products is evaluated near memory, from states, with the rounding points of the machine's commands.
+
+::
+
+      Y --> norm, factors, f --> x --> x - Xhat --> groups --+--> product --> joint form --> Y += ... + bias
+                                           ^                 |
+                                           +--- Xhat += -----+
+"""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from golden.diffusion.cost.layer import Load
+from golden.diffusion.cost.predict import predict
+from golden.diffusion.cost.rates import Rates
+from golden.diffusion.differential.allocation import output_bits_by_product
+from golden.diffusion.differential.base import Differential
+from golden.diffusion.differential.fixed import (
+    ExactCore,
+    ExactLink,
+    ExactNear,
+    Fixed,
+    FloatCore,
+    FloatLink,
+    FloatNear,
+)
+from golden.diffusion.differential.fixed.link import output_vectors
+from golden.diffusion.differential.fixed.near import across
+from golden.diffusion.differential.fixed.value import Change, Gated, Normed
+from golden.diffusion.differential.measure import Measure, count
+from golden.diffusion.differential.method import Method
+from golden.diffusion.differential.profile import Profile
+from golden.diffusion.differential.quantise import Grouping, Passes, quantise
+from golden.diffusion.layers import (
+    Add,
+    AddChannel,
+    AddConstant,
+    Concat,
+    Gate,
+    Layer,
+    Modulate,
+    Multiply,
+    ReLU,
+    Role,
+    Rotary,
+)
+from golden.diffusion.networks.graph import Network
+from golden.diffusion.networks.published import operand_shape
+from golden.parameters import EXPONENT_BIAS
+from golden.units.norm import UNIT
+
+__all__ = ["ClosedLoop"]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Sent:
+    """What readers get of an operand in a step.
+
+    Members
+    -------
+    passes : Passes
+        Counts.
+    before, after : array
+        What they held, None if they start; what they hold now.
+    start : bool, or bool (batch,)
+        Whether they start; which items do.
+    unit : int, or int array
+        Of the counts.
+    """
+
+    passes: Passes
+    before: np.ndarray | None
+    after: np.ndarray
+    start: bool | np.ndarray
+    unit: int | np.ndarray
+
+
+def handed_on(network: Network, main: frozenset[str]) -> frozenset[str]:
+    """Layers whose value is no state and no emission: the one layer that reads it is part of the same command."""
+    found = set()
+    for layer in network.layers:
+        readers = network.consumers(layer.name)
+        if layer.name not in main or len(readers) != 1 or readers[0].inputs.count(layer.name) > 1:
+            continue
+        reader = readers[0]
+        alone = reader.inputs[0] == layer.name and not any(name in main for name in reader.inputs[1:])
+        fits = {
+            Role.PRODUCT: alone
+            and isinstance(reader, AddChannel | AddConstant)
+            and not getattr(layer, "scale", 1) != 1,
+            Role.NORM: (alone and isinstance(reader, Modulate)) or reader.role is Role.ACTIVATION,
+        }.get(layer.role, False)
+        if isinstance(layer, Modulate):
+            fits = reader.role is Role.ACTIVATION and layer.inputs[0] in found
+        if isinstance(layer, Gate):
+            fits = isinstance(reader, Add) and layer.inputs[1] not in main
+        if fits:
+            found.add(layer.name)
+    return frozenset(found)
+
+
+class ClosedLoop(Differential):
+    """Executor of the closed loop.
+
+    Parameters
+    ----------
+    network : Network
+        To run.
+    method : Method
+        How.
+    profile : Profile
+        Of the network and the number of steps.
+    exact : bool
+        Whether the machine's bits are computed, by the unit models, rather than in floating point.
+    dtype : type
+        Of the fast form's products: float32, or float64, which holds nearly every sum exactly.
+    measure : Measure
+        Takes notes of what is sent, if given.
+
+    Members
+    -------
+    main : frozenset of str
+        Values that depend on the network's first input.
+    handed_on : frozenset of str
+        See the function of that name.
+    units, floors : dict of str to int
+        Exponent of the unit of each value; of each product, the code of the finest step of its outputs.
+
+    Raises
+    ------
+    ValueError
+        If the method has another flow.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        method: Method,
+        profile: Profile,
+        *,
+        exact: bool = False,
+        dtype: type = np.float32,
+        measure: Measure | None = None,
+    ):
+        if method.flow != "closed_loop":
+            raise ValueError(f"flow must be closed_loop in the closed loop, not {method.flow}")
+        super().__init__(network, method, profile, measure)
+        self.main = self._main
+        machine = method.machine
+        self._core = ExactCore(machine) if exact else FloatCore(machine, dtype)
+        self._link = (ExactLink if exact else FloatLink)(machine, method.output_width)
+        self._near = (ExactNear if exact else FloatNear)(machine)
+        self.handed_on = handed_on(network, self.main)
+        self._states: dict[str, np.ndarray] = {}  # Y of products, by layer
+        self._bias: dict[str, np.ndarray] = {}  # what their states hold of bias and shifts, by layer
+        self._held: dict[tuple[str, int], np.ndarray] = {}  # Xhat, by reader and operand
+        self._fixed: dict[str, np.ndarray] = {}  # operands that are conditioning, by product
+        self._sent: dict[tuple[str, int], list[_Sent]] = {}  # in this step, by value and axis
+        self._raw: set[tuple[str, int]] = set()  # values that were found cheaper in raw form
+        self._costs: dict[tuple[str, int], list[tuple[float, float]]] = {}
+        self._anew: np.ndarray | None = None
+
+    def begin_step(self, index: int, steps: int | None, reference: np.ndarray | None = None) -> None:
+        """A step begins: nothing is sent yet. Step 0 forgets all that was."""
+        self._index, self._steps = index, steps
+        self._sent.clear()
+        self._anew = None
+        kept = (self._states, self._bias, self._held, self._fixed)
+        if index == 0:
+            for states in (*kept, self._raw, self._costs):
+                states.clear()
+        if reference is None or index == 0:
+            return
+        moved: dict[int, np.ndarray] = {}  # readers that hold the same go on doing so
+        for states in kept:
+            for name, value in states.items():
+                if id(value) not in moved:
+                    moved[id(value)] = value[np.maximum(reference, 0)]
+                states[name] = moved[id(value)]
+        if (reference < 0).any():
+            self._anew = reference < 0
+
+    def result(self, value: Any) -> np.ndarray:
+        """Real values, binary32."""
+        return value if isinstance(value, np.ndarray) else value.real
+
+    def held(self, value: Any) -> Any:
+        """A value of an earlier step is a state like any other."""
+        return value if isinstance(value, np.ndarray) else self._settled(value)
+
+    # Units ----------------------------------------------------------------------------------------------------------
+
+    @functools.cached_property
+    def units(self) -> dict[str, int]:
+        """s of every value; those of the pieces of a concatenation lie at most 8 places apart (numerics, 12.4)."""
+        width = self._method.machine.state_width
+        units = {name: self._profile.unit(name, width) for name in self.main}
+        for layer in self._network.layers:
+            scale = getattr(layer, "scale", 1.0)
+            if layer.bilinear and scale != 1.0:
+                units[layer.name] = self._profile.unit(layer.name, width, factor=scale)
+        for layer in self._network.layers:
+            if isinstance(layer, Concat) and layer.name in self.main:
+                owners = [self._owner(name) for name in layer.inputs]
+                coarsest = max(units.get(name, -(10**6)) for name in owners)
+                for name in owners:
+                    if name in units:
+                        units[name] = max(units[name], coarsest - 8)
+        return units
+
+    def _owner(self, name: str) -> str:
+        """The value whose elements a value has, perhaps in another order."""
+        layer = self._network.by_name.get(name)
+        while layer is not None and layer.role is Role.MOVE and not isinstance(layer, Concat):
+            name = layer.inputs[0]
+            layer = self._network.by_name.get(name)
+        return name
+
+    @functools.cached_property
+    def floors(self) -> dict[str, int]:
+        """Code of the finest step of each product's outputs."""
+        width = self._method.machine.state_width
+        bits = output_bits_by_product(self._network, self._method, self._profile)
+        floors = {}
+        for name, own in bits.items():
+            layer = self._network.by_name[name]
+            magnitude = self._profile.unit(name, width, factor=getattr(layer, "scale", 1.0)) + width - 2
+            code = magnitude - own - self.units[self.state_of(layer)]
+            floors[name] = min(max(code, 0), 42 - self._method.machine.digit_width)
+        return floors
+
+    def state_of(self, layer: Layer) -> str:
+        """Name of the value that the state of a product is."""
+        return self._network.consumers(layer.name)[0].name if layer.name in self.handed_on else layer.name
+
+    # Layers ---------------------------------------------------------------------------------------------------------
+
+    def __call__(self, layer: Layer, values: Sequence[Any]) -> Any:
+        """Evaluate a layer; what is conditioning stays an array of real numbers."""
+        if layer.name not in self.main:
+            return layer(*values)
+        values = [
+            self._near.state(value, self.units[name])
+            if name == self._input and isinstance(value, np.ndarray)
+            else value
+            for name, value in zip(layer.inputs, values, strict=True)
+        ]
+        if layer.contracted:
+            return self._product(layer, values)
+        if layer.role is Role.NORM:
+            return self._finished(
+                layer, self._near.norm(layer, self._plain(layer.inputs[0], values[0]), self.u_unit(layer))
+            )
+        if layer.role is Role.ACTIVATION:
+            return self._activation(layer, values[0])
+        if layer.role is Role.SOFTMAX:
+            return self._softmax(layer, values[0])
+        if layer.role is Role.SUM:
+            return self._sum(layer, values)
+        if layer.role is Role.SCALE:
+            return self._scale(layer, values)
+        if layer.role is Role.MEAN:
+            return self._near.mean(self._plain(layer.inputs[0], values[0]), layer, self.units[layer.name])
+        if isinstance(layer, Concat):
+            return self._concat([self._plain(*pair) for pair in zip(layer.inputs, values, strict=True)])
+        if layer.role is Role.MOVE:
+            return self._settled(values[0]).moved(layer)
+        raise ValueError(f"Layer {layer.name!r} must have a rule in the closed loop, which {layer.kind!r} has not")
+
+    def _settled(self, value: Any) -> Fixed:
+        if not isinstance(value, Fixed):
+            raise TypeError(f"Value must be a state, not {type(value).__name__}")
+        return value
+
+    def _plain(self, name: str, value: Fixed) -> Fixed:
+        """A value without a factor of its own: one combine, if it has one."""
+        value = self._settled(value)
+        if value.factor == 1.0:
+            return value
+        return self._near.combine([value], [np.float64(1)], self._profile.unit(name, self._method.machine.state_width))
+
+    def u_unit(self, layer: Layer) -> int:
+        """Exponent of the unit of u: all that is calibrated stays below ``2^17`` units (numerics, 12.6)."""
+        deviation = self._profile.deviation.get(layer.name)
+        if deviation is None or not deviation.size:
+            return UNIT
+        most = 2 * self._profile.largest.get(layer.inputs[0], 1.0) * 2 / max(float(np.min(deviation)), 1e-300)
+        return min(max(int(np.frexp(most)[1]) - 17, -60), UNIT)
+
+    def _finished(self, layer: Layer, value: Normed) -> Any:
+        """A norm or a modulation: its value, or what the layer behind it takes."""
+        if layer.name in self.handed_on:
+            return value
+        unit = self.units[layer.name]
+        return Fixed(self._near.affine(value, unit).astype(np.float32), unit)
+
+    def _activation(self, layer: Layer, value: Any) -> Fixed:
+        unit = self.units[layer.name]
+        name = "relu" if isinstance(layer, ReLU) else layer.table
+        if isinstance(value, Normed):
+            middle = unit if name == "relu" else self.units[layer.inputs[0]]
+            z = self._near.affine(value, middle, least=0 if name == "relu" else None)
+        else:
+            value = self._plain(layer.inputs[0], value)
+            z, middle = value.counts, value.unit
+        if isinstance(middle, np.ndarray):
+            raise ValueError(f"Layer {layer.name!r} must read one tensor, not a concatenation without a norm")
+        return Fixed(self._near.function(name, z, middle, unit), unit)
+
+    def _softmax(self, layer: Layer, value: Any) -> Fixed:
+        value = self._settled(value)
+        if value.factor <= 0 or isinstance(value.unit, np.ndarray):
+            value = self._plain(layer.inputs[0], value)
+        unit = 2 - self._method.machine.state_width
+        return Fixed(self._near.softmax(value, unit), unit)
+
+    def _concat(self, parts: list[Fixed]) -> Fixed:
+        counts = np.concatenate([part.counts for part in parts], axis=1)
+        units = [part.unit for part in parts]
+        if all(isinstance(unit, int) for unit in units) and len(set(units)) == 1:
+            return Fixed(counts, units[0])
+        whole = any(isinstance(unit, np.ndarray) and len(unit) > 1 for unit in units)
+        shapes = [part.counts.shape if whole else (1, part.counts.shape[1], 1, 1) for part in parts]
+        return Fixed(
+            counts, np.concatenate([np.broadcast_to(*pair) for pair in zip(units, shapes, strict=True)], axis=1)
+        )
+
+    def _sum(self, layer: Layer, values: list[Any]) -> Fixed:
+        unit = self.units[layer.name]
+        if isinstance(values[0], Change):
+            source = self._network.by_name[layer.inputs[0]]
+            bias = across(getattr(source, "bias", None), values[0].counts, source.channel_axis or -1)
+            shift = layer.table if isinstance(layer, AddConstant) else values[1][:, :, None, None]
+            return self._accumulate(source, values[0], bias + shift, unit)
+        operands, factors = [], []
+        for value in values:
+            gate = np.float64(1)
+            if isinstance(value, Gated):
+                value, gate = value.value, value.factors
+            if isinstance(value, np.ndarray):
+                shaped = value[:, :, None, None] if isinstance(layer, AddChannel) else value
+                value = self._near.state(shaped, unit)
+            operands.append(self._settled(value))
+            factors.append(gate)
+        if isinstance(layer, AddConstant):
+            operands.append(self._near.state(layer.table, unit))
+            factors.append(np.float64(1))
+        return self._near.combine(operands, factors, unit)
+
+    def _scale(self, layer: Layer, values: list[Any]) -> Any:
+        unit = self.units[layer.name]
+        if isinstance(layer, Multiply):
+            left, right = (self._plain(*pair) for pair in zip(layer.inputs, values, strict=True))
+            return self._near.multiply(left, right, unit)
+        if isinstance(layer, Rotary):
+            return self._rotary(layer, self._settled(values[0]), unit)
+        if any(name in self.main for name in layer.inputs[1:]):
+            raise ValueError(
+                f"Factors of layer {layer.name!r} must be conditioning in the closed loop, not depend on the image"
+            )
+        if isinstance(layer, Gate):
+            value = self._settled(values[0])
+            gate = across(values[1], value.counts, layer.axis)
+            if layer.name in self.handed_on:
+                return Gated(value, gate)
+            return self._near.combine([value], [gate], unit)
+        value = values[0]
+        if not isinstance(value, Normed):
+            value = self._plain(layer.inputs[0], value)
+            value = Normed(
+                value.counts.astype(np.float64), int(value.unit), np.ones((), np.float32), np.zeros((), np.float32)
+            )
+        shift, scale = (across(part, value.u, layer.axis) for part in values[1:])
+        scale = np.float32(1) + scale
+        return self._finished(layer, Normed(value.u, value.unit, value.gain * scale, value.shift * scale + shift))
+
+    def _rotary(self, layer: Layer, value: Fixed, unit: int) -> Fixed:
+        """Every element times a cosine, and its neighbour times a sine: one combine."""
+        ones = np.zeros((2, *value.counts.shape[-2:]), np.float32)
+        ones[0, :, 0::2] = ones[1, :, 1::2] = 1
+        even, odd = layer(ones)
+        cosine, sine = np.empty_like(even), np.empty_like(even)
+        cosine[:, 0::2], cosine[:, 1::2] = even[:, 0::2], odd[:, 1::2]
+        sine[:, 0::2], sine[:, 1::2] = odd[:, 0::2], even[:, 1::2]
+        counts = value.counts
+        swapped = np.stack([counts[..., 1::2], counts[..., 0::2]], axis=-1).reshape(counts.shape)
+        return self._near.combine([value, Fixed(swapped, value.unit, value.factor)], [cosine, sine], unit)
+
+    # What is sent ---------------------------------------------------------------------------------------------------
+
+    def _send(self, layer: Layer, number: int, value: Fixed) -> _Sent:
+        """Send an operand to a product, once for all readers that hold the same."""
+        source, axis = layer.inputs[number], layer.contracted[number]
+        c = self._method
+        known = self._held.get((layer.name, number))
+        start: bool | np.ndarray = c.refreshes(self._index) or known is None or (source, axis) in self._raw
+        for sent in self._sent.get((source, axis), ()):
+            if sent.start is True if start else sent.before is known:
+                self._held[layer.name, number] = sent.after
+                return sent
+        value = self._plain(source, value)
+        x = self._near.emitted(value)
+        passes: int | np.ndarray = c.passes_of(self._network, source, self._index, self._steps)
+        if start and not c.refreshes(self._index):
+            passes = max(passes, c.first_passes if known is None else c.raw_passes)
+        held = None if start else known
+        if held is not None and self._anew is not None:
+            start = self._anew
+            which = start.reshape(-1, *[1] * (x.ndim - 1))
+            held = np.where(which, np.float32(0), held)
+            passes = np.where(which, max(passes, c.first_passes), passes)
+        grouping = self._grouping(source, axis, x.shape)
+        found = self._link.send(x if held is None else x - held, grouping, passes)
+        after = found.values.astype(np.float32) if held is None else held + found.values
+        result = _Sent(found, known if start is not True else None, after, start, value.unit)
+        self._sent.setdefault((source, axis), []).append(result)
+        self._held[layer.name, number] = after
+        if self._measure is not None:
+            parts = [found] if isinstance(start, bool) else [found.items(which) for which in (start, ~start)]
+            for part in parts:
+                if len(part.values):
+                    self._measure.sent(self._index, source, _lawful(part), grouping)
+        linear = not any(reader.bilinear for reader in self._network.consumers(source))
+        if c.choice == "cost" and linear and start is False and len(self._costs.get((source, axis), ())) < 2:
+            self._choose((source, axis), x, found, grouping)
+        return result
+
+    def _choose(self, key: tuple[str, int], x: np.ndarray, sent: Passes, grouping: Grouping) -> None:
+        """After a value's first two deltas, see whether raw values of `raw_passes` passes would have been cheaper.
+
+        They are if `golden.diffusion.cost.predict` predicts fewer cycles for all readers, of the groups and bits that
+        there are or would be.
+        """
+        raw = self._link.send(x, grouping, self._method.raw_passes)
+        costs = self._costs.setdefault(key, [])
+        costs.append((self._cycles(key, len(x), sent, grouping, False), self._cycles(key, len(x), raw, grouping, True)))
+        if len(costs) == 2:
+            by_delta, by_raw = np.sum(costs, axis=0)
+            if by_raw < by_delta:
+                self._raw.add(key)
+
+    def _cycles(self, key: tuple[str, int], items: int, sent: Passes, grouping: Grouping, anew: bool) -> float:
+        """Clocks of all readers of a tensor."""
+        machine, (source, axis) = self._method.machine, key
+        row = count(_lawful(sent), grouping, machine, machine.outliers)
+        passes = row.digits // row.elements
+        rates = Rates(
+            input_bits=row.bits / row.elements,
+            output_bits=machine.output_passes * row.bits / row.digits,
+            passes=passes,
+            zero_groups=row.zero_groups / (row.vectors * passes),
+            replay_groups=row.groups / (row.vectors * passes) - 1,
+        )
+        total = 0
+        for layer in self._network.consumers(source):
+            shapes = [self._shapes[name] for name in layer.inputs]
+            for number, contracted in enumerate(layer.contracted):
+                if (layer.inputs[number], contracted) == (source, axis):
+                    shape = operand_shape(layer, number, shapes)
+                    shape = dataclasses.replace(shape, batch=shape.batch * items)
+                    load = Load.alone(shape, anew=anew)
+                    total += max(predict(load, self._method.flow, rates, machine).clocks(machine).values())
+        return float(total)
+
+    # Products -------------------------------------------------------------------------------------------------------
+
+    def _product(self, layer: Layer, values: list[Any]) -> Any:
+        unit = self.units[self.state_of(layer)]
+        if layer.bilinear:
+            change = self._matmul(layer, values, unit)
+        else:
+            sent = self._send(layer, 0, values[0])
+            sums = self._core.product(
+                layer, sent.passes, self._segments(layer), sent.unit, unit, self._method.most_passes
+            )
+            change = Change(self._outputs(layer, sums, unit), sent.start, unit)
+        if layer.name in self.handed_on:
+            return change
+        bias = across(getattr(layer, "bias", None), change.counts, layer.channel_axis or -1)
+        state = self._accumulate(layer, change, bias, unit)
+        return dataclasses.replace(state, factor=getattr(layer, "scale", 1.0))
+
+    def _outputs(self, layer: Layer, sums: Any, unit: int) -> np.ndarray:
+        """Sums as they reach the state."""
+        axis, lanes = layer.channel_axis or -1, self._method.machine.lanes
+        values, grouping, back = output_vectors(sums.values, axis, lanes)
+        found = self._link.joint(dataclasses.replace(sums, values=values), grouping, self.floors[layer.name])
+        if self._measure is not None:
+            if found.exponent is None:
+                k = self._method.machine.digit_width
+                found = quantise(
+                    found.lanes, grouping, self._method.machine,
+                    finer=self._method.output_width - k, floor=self.floors[layer.name], outliers=0,
+                )  # fmt: skip
+            else:
+                found = dataclasses.replace(found, lanes=grouping.split(found.lanes))
+            self._measure.output(self._index, layer.name, _lawful(found), grouping)
+        return back(found.values)
+
+    def _accumulate(self, layer: Layer, change: Change, bias: np.ndarray, unit: int) -> Fixed:
+        """The state of a product after a step; of its bias what is new."""
+        bias = np.clip(np.rint(np.ldexp(bias.astype(np.float64), -unit)), -self._near.top, self._near.top)
+        if bias.ndim == 0 or len(bias) != len(change.counts):
+            bias = np.broadcast_to(
+                bias, (len(change.counts), *np.broadcast_shapes(bias.shape, (1,) * change.counts.ndim)[1:])
+            )
+        held, added = self._states.get(layer.name), self._bias.get(layer.name)
+        if change.start is True or held is None:
+            held, new = None, bias
+        else:
+            new = bias - added
+            if change.start is not False:
+                which = np.reshape(change.start, (-1, *[1] * (held.ndim - 1)))
+                held, new = np.where(which, np.float32(0), held), np.where(which, bias, new)
+        self._bias[layer.name] = bias
+        total = self._near.accumulate(held, change.counts, new.astype(np.float32) if new.any() else None)
+        self._states[layer.name] = total
+        return Fixed(total, unit)
+
+    def _matmul(self, layer: Layer, values: list[Any], unit: int) -> Change:
+        """``dA B(t-1)``, then ``A(t) dB``, each rounded on its own; ``dA B`` if one operand is conditioning."""
+        main = [source in self.main for source in layer.inputs]
+        if not all(main):
+            return self._conditioned(layer, values, main.index(True), unit)
+        left = self._send(layer, 0, values[0])
+        right = self._send(layer, 1, values[1])
+        shift = int(left.unit) + int(right.unit) - unit
+        product = functools.partial(self._core.matmul, layer, shift=shift)
+        counts = 0
+        if right.start is not True:
+            before = right.before
+            if right.start is not False:
+                before = np.where(right.start.reshape(-1, *[1] * (before.ndim - 1)), np.float32(0), before)
+            held = self._near.align(before, layer.contracted[1])
+            counts = self._outputs(layer, product(left.passes, held, right=False), unit)
+        held = self._near.align(left.after, layer.contracted[0])
+        counts = counts + self._outputs(layer, product(right.passes, held, right=True), unit)
+        return Change(counts, left.start, unit)
+
+    def _conditioned(self, layer: Layer, values: list[Any], moving: int, unit: int) -> Change:
+        """A product whose other operand is conditioning, which enters as weights do."""
+        known, fixed = self._fixed.get(layer.name), values[1 - moving]
+        if known is not None and not np.array_equal(known, fixed):
+            self._held.pop((layer.name, moving), None)
+        self._fixed[layer.name] = fixed
+        sent = self._send(layer, moving, values[moving])
+        sums = self._core.conditioned(layer, sent.passes, fixed, right=moving == 1, shift=int(sent.unit) - unit)
+        return Change(self._outputs(layer, sums, unit), sent.start, unit)
+
+
+def _lawful(passes: Passes) -> Passes:
+    """Counts as the numbers that sections 2 to 7 read them as."""
+    unit = np.float32(2.0**-EXPONENT_BIAS)
+    return dataclasses.replace(
+        passes,
+        values=passes.values * unit,
+        lanes=passes.lanes * unit,
+        exponent=passes.exponent - EXPONENT_BIAS,
+        last=passes.last - EXPONENT_BIAS,
+    )
