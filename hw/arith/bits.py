@@ -1,10 +1,12 @@
 """Trees over many bits, and signals by name."""
 
 from collections.abc import Iterable
+from typing import Any
 
 from amaranth.hdl import Const, Module, Signal, Value, ValueLike
+from amaranth.lib import data
 
-__all__ = ["add_thermometers", "named", "or_tree"]
+__all__ = ["add_thermometers", "filled", "multiply_constant", "named", "or_tree"]
 
 
 def named(m: Module, name: str, value: ValueLike) -> Signal:
@@ -13,6 +15,29 @@ def named(m: Module, name: str, value: ValueLike) -> Signal:
     signal = Signal(value.shape(), name=name)
     m.d.comb += signal.eq(value)
     return signal
+
+
+def filled(m: Module, name: str, layout: data.StructLayout, **fields: Any) -> data.View:
+    """A signal of `layout` with these fields, a list for an array's; 0 where none is given.
+
+    Raises
+    ------
+    KeyError
+        If `layout` has no such field.
+    """
+    signal = Signal(layout, name=name)
+    for field, value in fields.items():
+        if isinstance(value, list):
+            m.d.comb += [part.eq(item) for part, item in zip(signal[field], value, strict=True)]
+        else:
+            m.d.comb += signal[field].eq(value)
+    return signal
+
+
+def multiply_constant(value: Value, factor: int) -> Value:
+    """``value * factor`` as shifts and adds, so that no tool spends a multiplier on it; `factor` is at least 1."""
+    terms = [value << bit for bit in range(factor.bit_length()) if factor >> bit & 1]
+    return sum(terms[1:], terms[0])
 
 
 def or_tree(values: Iterable[ValueLike]) -> Value:
