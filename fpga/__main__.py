@@ -21,7 +21,7 @@ from fpga.content import DEFAULT_GROUPS, recorded_content
 from fpga.parts import BOARDS, Board, board
 from golden.common import console, names
 from hw.arith.leaves import LeafTarget
-from hw.units.catalogue import UNITS, unit
+from hw.units import UNITS
 from rtl_gen import options
 
 
@@ -92,7 +92,7 @@ def build_command(
         measurement, bitstream = build_demo(flow, target, content, title=machine.name, seeds=seeds, folder=folder)
     else:
         names.lookup("Unit", unit_name, UNITS)
-        component = unit(unit_name)(machine.parameters)
+        component = UNITS[unit_name](machine.parameters)
         leaves = LeafTarget(target.part.leaf_target)
         (measurement,) = flow.measure([(unit_name, component, leaves)], target.part, seeds=seeds)
     goal = target.clock_mhz if target_mhz is None else target_mhz

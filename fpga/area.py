@@ -20,7 +20,7 @@ from hw.arith.float import FLOAT16, FloatAdd, FloatMultiply
 from hw.arith.leaves import LeafTarget
 from hw.rivals.dense_group import DenseGroup
 from hw.rivals.multiplied_group import MultipliedGroup
-from hw.units.catalogue import unit
+from hw.units import MultiplierGroup, OutlierSelector
 
 __all__ = ["DENSE", "ROWS", "Goal", "Outcome", "Row", "area"]
 
@@ -91,12 +91,11 @@ class Row:
 
 def _group(goal: Goal = Goal(), leaves: str = "ecp5", placed: bool = True, **settings: Any) -> Row:
     p = dataclasses.replace(Parameters(fraction_bits=10), **settings)
-    make = unit("multiplier_group")
-    return Row(name=piece(p), make=lambda: make(p), goal=goal, leaves=leaves, lanes=p.lanes, placed=placed)
+    return Row(name=piece(p), make=lambda: MultiplierGroup(p), goal=goal, leaves=leaves, lanes=p.lanes, placed=placed)
 
 
 def _selector() -> Elaboratable:
-    return unit("outlier_selector")(PRESETS["paper"])
+    return OutlierSelector(PRESETS["paper"])
 
 
 def _multiply() -> Elaboratable:

@@ -16,7 +16,7 @@ from amaranth.lib.wiring import In, Out
 from fpga.content import Content
 from golden.units.delta_group import DeltaGroups
 from hw import payloads
-from hw.units.multiplier_group import MultiplierGroup
+from hw.units import MultiplierGroup
 
 __all__ = ["BAUD", "Demo", "UartTransmitter", "clocks"]
 

@@ -22,7 +22,7 @@ from golden.diffusion.cost import predict as cost
 from golden.diffusion.cost.layer import LayerShape
 from golden.parameters import DEFAULT_PRESET, PRESETS, Parameters
 from hw.arith.leaves import LEAF_TARGETS
-from hw.units.catalogue import UNITS, unit
+from hw.units import UNITS
 from rtl_gen import builder, lint, options, tools
 
 
@@ -91,7 +91,7 @@ def list_command(as_json: bool) -> None:
         {"preset": name, "default": name == DEFAULT_PRESET, **dataclasses.asdict(parameters)}
         for name, parameters in PRESETS.items()
     ]
-    units = [{"unit": name, "summary": unit(name).summary} for name in UNITS]
+    units = [{"unit": name, "summary": unit.summary} for name, unit in UNITS.items()]
     if as_json:
         click.echo(json.dumps({"presets": presets, "units": units}, indent=2))
         return
@@ -144,7 +144,7 @@ def _shape(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _facts(name: str, parameters: Parameters) -> dict[str, Any]:
-    component = unit(name)(parameters)
+    component = UNITS[name](parameters)
     bits = sum(Shape.cast(member.shape).width for _, member, _ in component.signature.flatten(component))
     return {"unit": name, "latency": component.latency, "throughput": component.throughput, "port_bits": bits}
 

@@ -16,7 +16,7 @@ from typing import Any
 from golden.common import processes
 from golden.parameters import Parameters
 from hw.arith.leaves import LeafTarget
-from hw.units.catalogue import unit
+from hw.units import UNITS
 from rtl_gen.emission import Emitted, emit
 from rtl_gen.lint import WAIVERS
 
@@ -50,7 +50,7 @@ def build(
     parameters : Parameters
         The machine's parameters.
     units : sequence of str
-        Names in the catalogue.
+        Names in `hw.units.UNITS`.
     out : Path
         Folder to write.
     machine : str
@@ -120,7 +120,7 @@ def emit_units(
 
 def _emit_unit(task: tuple[str, Parameters, str]) -> tuple[Emitted, dict[str, Any]]:
     name, parameters, target = task
-    component = unit(name)(parameters)
+    component = UNITS[name](parameters)
     facts = {"summary": component.summary, "latency": component.latency, "throughput": component.throughput}
     return emit(component, platform=LeafTarget(target)), facts
 

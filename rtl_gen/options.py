@@ -12,7 +12,7 @@ import click
 
 from golden.common import names
 from golden.parameters import DEFAULT_PRESET, Parameters, preset
-from hw.units.catalogue import UNITS
+from hw.units import UNITS
 
 __all__ = ["Machine", "as_json", "choose_units", "jobs", "machine", "units"]
 
@@ -74,7 +74,7 @@ def machine(
 
 
 def choose_units(wanted: Sequence[str]) -> list[str]:
-    """Names of the units that are meant, in the order of the catalogue; all of them if none is named.
+    """Names of the units that are meant, in the order of `UNITS`; all of them if none is named.
 
     Raises
     ------

@@ -29,7 +29,7 @@ from golden.units.multiplier_group import multiplier_group
 from golden.units.near_memory_engine import near_memory_engine
 from golden.units.sign_mask import mask_codes
 from golden.units.weights import compile_weights
-from hw.units import catalogue
+from hw import units
 from sim.bench import Bench, Case
 from sim.benches import channel_scale as scaling
 from sim.benches import delta_quantizer as quantising
@@ -162,7 +162,7 @@ class Layer:
         """
         results = []
         for name in track(UNITS):
-            component = catalogue.unit(name)(self.parameters)
+            component = units.UNITS[name](self.parameters)
             memory = adding.MEMORY if name == "near_memory_engine" else None
             made = Bench(name, component, self.cases[name], groups_per_clock=0.0, memory=memory)
             where = None if folder is None else folder / name

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hw.units.catalogue import UNITS, unit
+from hw.units import UNITS
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -29,7 +29,7 @@ def test_unit_stands_on_every_floor_under_one_name(name):
         f"tests/hw/units/test_{name}.py",
     ):
         assert (ROOT / path).is_file(), path
-    assert unit(name).name == name
+    assert UNITS[name].name == name
     assert name in (ROOT / "docs/architecture.md").read_text()
 
 

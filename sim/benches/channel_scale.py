@@ -6,7 +6,7 @@ import numpy as np
 
 from golden.parameters import SCALE_WIDTH, Parameters
 from golden.units.channel_scale import channel_scale
-from hw.units.channel_scale import ChannelScale
+from hw.units import ChannelScale
 from sim import stimuli
 from sim.bench import Bench, Case, Request, component
 

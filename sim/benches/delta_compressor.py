@@ -8,7 +8,7 @@ from golden.parameters import Parameters
 from golden.units.delta_compressor import delta_compressor
 from golden.units.delta_group import DeltaGroups
 from golden.units.delta_quantizer import quantise_passes
-from hw.units.delta_compressor import DeltaCompressor
+from hw.units import DeltaCompressor
 from sim import stimuli
 from sim.bench import Bench, Case, Request, component
 from sim.benches.multiplier_group import layer_exponent

@@ -5,7 +5,7 @@ import numpy as np
 from golden.parameters import Parameters
 from golden.units.delta_compressor import delta_compressor
 from golden.units.delta_decompressor import delta_decompressor
-from hw.units.delta_decompressor import DeltaDecompressor
+from hw.units import DeltaDecompressor
 from sim import stimuli
 from sim.bench import Bench, Case, Request, component
 from sim.benches import delta_compressor as packing

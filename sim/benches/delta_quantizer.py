@@ -7,7 +7,7 @@ import numpy as np
 
 from golden.parameters import Parameters
 from golden.units.delta_quantizer import delta_quantizer
-from hw.units.delta_quantizer import DeltaQuantizer
+from hw.units import DeltaQuantizer
 from sim import stimuli
 from sim.bench import Bench, Case, Request, component
 from sim.vectors import group_values

@@ -6,7 +6,7 @@ import numpy as np
 
 from golden.parameters import Parameters
 from golden.units.float_multiplier import float_multiplier
-from hw.units.float_multiplier import FloatMultiplier
+from hw.units import FloatMultiplier
 from sim import stimuli
 from sim.bench import Bench, Case, Request, component
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from golden.parameters import Parameters
 from golden.units.int_float_multiplier import int_float_multiplier
-from hw.units.int_float_multiplier import IntFloatMultiplier
+from hw.units import IntFloatMultiplier
 from sim import stimuli
 from sim.bench import Bench, Case, Request, component
 

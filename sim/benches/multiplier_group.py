@@ -15,7 +15,7 @@ from golden.units.delta_group import DeltaGroups
 from golden.units.delta_quantizer import quantise_passes
 from golden.units.multiplier_group import multiplier_group
 from golden.units.weights import compile_weights
-from hw.units.multiplier_group import MultiplierGroup
+from hw.units import MultiplierGroup
 from sim import stimuli
 from sim.bench import Bench, Case, Request, component
 from sim.vectors import group_values

@@ -11,7 +11,7 @@ from golden.units.delta_group import DeltaGroups
 from golden.units.delta_quantizer import delta_quantizer
 from golden.units.near_memory_engine import near_memory_engine, poison_code
 from hw import payloads
-from hw.units.near_memory_engine import NearMemoryEngine
+from hw.units import NearMemoryEngine
 from sim import stimuli
 from sim.bench import Bench, Case, Memory, Request, component
 from sim.benches.multiplier_group import layer_exponent

@@ -6,7 +6,7 @@ import numpy as np
 
 from golden.parameters import Parameters
 from golden.units.outlier_selector import outlier_selector
-from hw.units.outlier_selector import OutlierSelector
+from hw.units import OutlierSelector
 from sim.bench import Bench, Case, Request, component
 from sim.vectors import flags_of
 

@@ -9,7 +9,7 @@ from golden.parameters import Parameters
 from golden.units.delta_group import DeltaGroups
 from golden.units.delta_quantizer import quantise_passes
 from golden.units.sign_mask import Masked, mask_values, segment_mask, segments, sign_mask
-from hw.units.sign_mask import SignMask
+from hw.units import SignMask
 from sim import stimuli
 from sim.bench import Bench, Case, Request, component
 from sim.benches.multiplier_group import layer_exponent

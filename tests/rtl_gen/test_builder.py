@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from golden.parameters import Parameters, preset
-from hw.units import catalogue
+from hw import units
 from rtl_gen import builder, tools
 
 pytestmark = pytest.mark.synth
@@ -55,7 +55,7 @@ def test_manifest_says_what_a_unit_is(built):
     _, manifest = built
     assert [entry["name"] for entry in manifest["units"]] == UNITS
     for entry in manifest["units"]:
-        component = catalogue.unit(entry["name"])(TINY)
+        component = units.UNITS[entry["name"]](TINY)
         assert entry["latency"] == component.latency
         assert entry["throughput"] == component.throughput
         assert entry["summary"] == component.summary

@@ -13,7 +13,7 @@ from amaranth.lib.wiring import In, Out
 from golden.parameters import preset
 from hw import payloads
 from hw.arith.leaves import LeafTarget
-from hw.units.catalogue import unit
+from hw.units import UNITS, MultiplierGroup
 from rtl_gen import lint, tools
 from rtl_gen.emission import emit
 from tests.rtl_gen.everything import Everything, prove_same
@@ -166,13 +166,13 @@ def test_proof_notices_a_fault(emitted, tmp_path, old, new):
     ],
 )
 def test_unit_is_the_circuit_that_amaranth_describes(name, tmp_path):
-    prove_same(unit(name)(TINY), emit(unit(name)(TINY)).text, name, tmp_path)
+    prove_same(UNITS[name](TINY), emit(UNITS[name](TINY)).text, name, tmp_path)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["delta_quantizer", "delta_compressor", "near_memory_engine"])
 def test_large_unit_is_the_circuit_that_amaranth_describes(name, tmp_path):
-    prove_same(unit(name)(TINY), emit(unit(name)(TINY)).text, name, tmp_path)
+    prove_same(UNITS[name](TINY), emit(UNITS[name](TINY)).text, name, tmp_path)
 
 
 def test_lint_is_clean(emitted):
@@ -203,7 +203,7 @@ def test_memory_stays_a_memory(emitted, tmp_path):
 
 
 def test_primitives_of_a_target_keep_their_names():
-    text = emit(unit("multiplier_group")(TINY), platform=LeafTarget("ecp5")).text
+    text = emit(MultiplierGroup(TINY), platform=LeafTarget("ecp5")).text
     assert re.search(r"^  CCU2C #\($", text, re.MULTILINE)
     (row,) = lint.check_files({"multiplier_group": text}, target="ecp5")
     assert (row["verilator"], row["yosys"]) == ([], [])

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from golden.parameters import PRESETS, Parameters, preset
-from hw.units.catalogue import UNITS
+from hw.units import UNITS
 from rtl_gen import tools
 from rtl_gen.__main__ import main
 

@@ -3,7 +3,7 @@
 import pytest
 
 from golden.parameters import PRESETS, Parameters, preset
-from hw.units.catalogue import UNITS
+from hw.units import UNITS
 from sim import bench, play, run
 
 pytestmark = pytest.mark.cocotb

@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out
 
 from golden.parameters import Parameters
 from hw.stream import SkidBuffer, Stage, enabled_cuts
-from hw.units.outlier_selector import OutlierSelector
+from hw.units import OutlierSelector
 from rtl_gen.proof import prove
 
 pytestmark = pytest.mark.formal

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from golden.parameters import Parameters
-from hw.units.channel_scale import ChannelScale
+from hw.units import ChannelScale
 from tests.hw.streams import PATTERNS, exchange
 
 pytestmark = pytest.mark.unit

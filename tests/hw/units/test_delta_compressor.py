@@ -6,7 +6,7 @@ import random
 import pytest
 
 from golden.parameters import Parameters, preset
-from hw.units.delta_compressor import DeltaCompressor
+from hw.units import DeltaCompressor
 from tests.hw import delta_streams
 from tests.hw.streams import PATTERNS, exchange, inspect
 

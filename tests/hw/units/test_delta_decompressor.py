@@ -6,7 +6,7 @@ import random
 import pytest
 
 from golden.parameters import Parameters, preset
-from hw.units.delta_decompressor import DeltaDecompressor
+from hw.units import DeltaDecompressor
 from tests.hw import delta_streams
 from tests.hw.streams import PATTERNS, exchange, inspect
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from golden.parameters import Parameters, preset
-from hw.units.delta_quantizer import DeltaQuantizer
+from hw.units import DeltaQuantizer
 from tests.hw.streams import PATTERNS, exchange, inspect, refusal
 
 pytestmark = pytest.mark.unit

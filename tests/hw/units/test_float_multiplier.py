@@ -5,7 +5,7 @@ import random
 import pytest
 
 from golden.parameters import Parameters
-from hw.units.float_multiplier import FloatMultiplier
+from hw.units import FloatMultiplier
 from tests.hw.streams import PATTERNS, exchange, inspect
 
 pytestmark = pytest.mark.unit

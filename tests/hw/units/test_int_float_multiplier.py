@@ -5,7 +5,7 @@ import random
 import pytest
 
 from golden.parameters import Parameters
-from hw.units.int_float_multiplier import IntFloatMultiplier
+from hw.units import IntFloatMultiplier
 from tests.hw.streams import PATTERNS, exchange, inspect
 
 pytestmark = pytest.mark.unit

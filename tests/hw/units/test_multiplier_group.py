@@ -6,7 +6,7 @@ from fractions import Fraction
 import pytest
 
 from golden.parameters import Parameters
-from hw.units.multiplier_group import MultiplierGroup
+from hw.units import MultiplierGroup
 from tests.hw.streams import PATTERNS, exchange, inspect
 
 pytestmark = pytest.mark.unit

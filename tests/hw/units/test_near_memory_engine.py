@@ -10,7 +10,7 @@ from amaranth.hdl import Shape
 from amaranth.sim import Simulator
 
 from golden.parameters import Parameters, preset
-from hw.units.near_memory_engine import NearMemoryEngine
+from hw.units import NearMemoryEngine
 from tests.hw.streams import PATTERNS, inspect, pack, unpack
 
 pytestmark = pytest.mark.unit

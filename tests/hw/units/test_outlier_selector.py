@@ -3,7 +3,7 @@ import random
 import pytest
 
 from golden.parameters import Parameters
-from hw.units.outlier_selector import OutlierSelector
+from hw.units import OutlierSelector
 from tests.hw.streams import PATTERNS, exchange, inspect, refusal
 
 pytestmark = pytest.mark.unit

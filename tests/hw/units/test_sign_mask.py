@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from golden.parameters import Parameters
-from hw.units.sign_mask import SignMask
+from hw.units import SignMask
 from tests.hw.streams import PATTERNS, exchange, inspect
 
 pytestmark = pytest.mark.unit
