@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """An FP16 adder for each lane of a word."""
 
 from amaranth.hdl import Module, ShapeLike

@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """FP16 state: groups as FP16 values, added one after another, then the bias."""
 
 import functools

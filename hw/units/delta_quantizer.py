@@ -83,7 +83,7 @@ class DeltaQuantizer(PipelinedUnit):
         if outliers:
             flags = named(m, "selectable", Mux(s.first_pass, s.overflow, 0))
             parts = [select_outliers(s.part("selection"), flags, s.values, outliers=outliers)]
-        s, parts = self._digits(s, m).join(parts)
+        s, parts = self._digits(s).join(parts)
         group = {"exponent": s.group_code}
         if outliers:
             selected, group["outliers"] = parts[0].selected, parts[0].slots
@@ -135,7 +135,7 @@ class DeltaQuantizer(PipelinedUnit):
         s = self._flagged(Stage.begin(m, self.i, name="vector_"), m)
         flags = named(m, "selectable", Mux(s.first_pass, s.overflow, 0))
         ranks = self._ranks(s.part("ranks"), m, flags, s.values, group_width, slot_width)
-        s, (ranks,) = self._digits(s, m).join([ranks])
+        s, (ranks,) = self._digits(s).join([ranks])
         payload = Signal(layout, name="vector_payload")
         m.d.comb += [payload[name].eq(_joined(getattr(ranks, name))) for name in ("values", "flags", "group", "slot")]
         m.d.comb += [payload[name].eq(_joined(getattr(s, name))) for name in ("digits", "next_exponent", "overflow")]
@@ -216,8 +216,8 @@ class DeltaQuantizer(PipelinedUnit):
             p.floor,
             p.values,
         )
-        s.fits = [_fit(m, k, lane, value) for lane, value in enumerate(p.values)]
-        s.infinite = Cat(value[10:15].all() for value in p.values)
+        lanes = [_fit(s.instance(f"fit{lane}", value=value), k) for lane, value in enumerate(p.values)]
+        s.fits, s.infinite = [lane.fit for lane in lanes], Cat(lane.infinite for lane in lanes)
 
         s = s.cut()
         s.poison = or_tree(s.infinite)
@@ -262,66 +262,66 @@ class DeltaQuantizer(PipelinedUnit):
 
     # Digits and residuals ---------------------------------------------------------------------------------------------
 
-    def _digits(self, s: Stage, m: Module) -> Stage:
+    def _digits(self, s: Stage) -> Stage:
         """Digits as if no lane were selected, residuals, and the exponent code of the group."""
-        k, largest = self.parameters.digit_width, self.parameters.digit_max
-        whole, rounds_up, lower, below = [], [], [], []
-        for lane, (value, shift, overflow) in enumerate(zip(s.values, s.shifts, s.overflow, strict=True)):
-            significand = named(m, f"significand{lane}", FLOAT16.significand(value))
-            shifted = named(m, f"shifted{lane}", (Cat(Const(0, 1), significand) >> shift)[:k])
-            half, odd = shifted[0], shifted[1]
-            # Tables of one bit per shift: comparators would become carry chains.
-            mask = named(m, f"below{lane}", Cat((Const(-2 << bit, 16) >> shift)[0] for bit in range(11)))
-            sticky = or_tree(significand[:10] & mask[1:])
-            whole.append(shifted[1:])
-            rounds_up.append(half & (sticky | odd))
-            below.append(mask)
-            lower.append(Mux(overflow | s.poison, 0, significand & mask)[:11])
-        s.whole, s.rounds_up, s.lower, s.below = whole, Cat(rounds_up), lower, below
-        s.signs, s.fields = Cat(map(FLOAT16.sign, s.values)), [FLOAT16.field(value) for value in s.values]
-
-        s = s.cut()
-        digits, rests, nonzero = [], [], []
-        lanes = zip(s.whole, s.rounds_up, s.overflow, s.signs, s.lower, s.below, strict=True)
-        for lane, (magnitude, up, flagged, negative, lower, below) in enumerate(lanes):
-            magnitude = Cat(bit ^ (up & magnitude[:index].all()) for index, bit in enumerate(magnitude))
-            sent = Mux(s.first_pass, 0, largest) if self.parameters.replays else largest
-            limited = named(m, f"limited{lane}", Mux(s.poison, 0, Mux(flagged, sent, magnitude))[: k - 1])
-            digits.append(Cat(_negated_bit(limited, index, negative) for index in range(k)))
-            nonzero.append(or_tree(limited) | flagged)
-            # Rounded up, the residual is what was missing: 2^shift - lower, the negative within the bits below the
-            # digit. A negative number keeps its lowest one and inverts what is above.
-            ones = named(m, f"ones{lane}", Cat(or_tree(lower[:index]) for index in range(11)))
-            rests.append(lower ^ (up.replicate(11) & below & ones))
-        s.digits, s.rests, s.nonzero, s.down = digits, rests, Cat(nonzero), s.signs ^ s.rounds_up
-
-        s = s.cut()
-        packed, zeros, fields = [], [], []
-        for lane, (rest, field) in enumerate(zip(s.rests, s.fields, strict=True)):
-            # A poisoned lane has rest 0 so far; with two ones on top and the field of all ones it is packed as NaN.
-            rest = named(m, f"rest{lane}", rest | Mux(s.poison, 0x600, 0))
-            count = named(m, f"zeros{lane}", leading_zeros(m, f"rest{lane}", rest))
-            # The field after a left shift by all leading zeros; if it is not positive, the result is subnormal and the
-            # field alone bounds the shift.
-            left = named(m, f"left{lane}", (field - count)[:6])
-            short = named(m, f"short{lane}", left[5] | ~or_tree(left))
-            packed.append(rest)
-            zeros.append(Mux(short, field[:4] - 1, count)[:4])
-            fields.append(left[:5] | Mux(s.poison, 31, 0))
-        s.negative = s.down & Cat(or_tree(rest) for rest in s.rests)
-        s.rests, s.zeros, s.residual_fields = packed, zeros, fields
-        empty = named(m, "empty", ~or_tree(s.nonzero))
+        operands = enumerate(zip(s.values, s.shifts, s.overflow, strict=True))
+        lanes = [
+            self._digit(s.instance(f"lane{lane}", value=value, shift=shift, overflow=overflow))
+            for lane, (value, shift, overflow) in operands
+        ]
+        s, lanes = s.join(lanes)
+        s.digits, empty = [lane.digit for lane in lanes], ~or_tree(lane.nonzero for lane in lanes)
         s.group_code = Mux(s.poison, POISONED_GROUP, Mux(empty, ZERO_GROUP, s.code))
+        s, lanes = s.join([_residual(lane) for lane in lanes])
+        s.residual = [lane.residual for lane in lanes]
+        return s
+
+    def _digit(self, s: Stage) -> Stage:
+        """Of a lane's `value`, `shift` and `overflow` the `digit`, whether it is `nonzero`, and what it leaves."""
+        k, largest = self.parameters.digit_width, self.parameters.digit_max
+        poison = s.outer.poison
+        significand = named(s.m, "significand", FLOAT16.significand(s.value))
+        shifted = named(s.m, "shifted", (Cat(Const(0, 1), significand) >> s.shift)[:k])
+        half, odd, s.whole = shifted[0], shifted[1], shifted[1:]
+        # Tables of one bit per shift: comparators would become carry chains.
+        s.below = Cat((Const(-2 << bit, 16) >> s.shift)[0] for bit in range(11))
+        s.rounds_up = half & (or_tree(significand[:10] & s.below[1:]) | odd)
+        s.lower = Mux(s.overflow | poison, 0, significand & s.below)[:11]
+        s.sign, s.field = FLOAT16.sign(s.value), FLOAT16.field(s.value)
 
         s = s.cut()
-        residual = []
-        lanes = zip(s.rests, s.zeros, s.residual_fields, s.negative, strict=True)
-        for lane, (rest, zeros, field, negative) in enumerate(lanes):
-            fraction = shift_left(m, f"residual{lane}", rest, zeros, 11)
-            # A subnormal has no hidden one: its field is 0.
-            residual.append(Cat(fraction[:10], Mux(fraction[10], field, 0)[:5], negative))
-        s.residual = residual
-        return s
+        magnitude = Cat(bit ^ (s.rounds_up & s.whole[:index].all()) for index, bit in enumerate(s.whole))
+        sent = Mux(s.outer.first_pass, 0, largest) if self.parameters.replays else largest
+        limited = named(s.m, "limited", Mux(s.outer.poison, 0, Mux(s.overflow, sent, magnitude))[: k - 1])
+        s.digit = Cat(_negated_bit(limited, index, s.sign) for index in range(k))
+        s.nonzero = or_tree(limited) | s.overflow
+        # Rounded up, the residual is what was missing: 2^shift - lower, the negative within the bits below the digit. A
+        # negative number keeps its lowest one and inverts what is above.
+        ones = named(s.m, "ones", Cat(or_tree(s.lower[:index]) for index in range(11)))
+        s.rest = s.lower ^ (s.rounds_up.replicate(11) & s.below & ones)
+        s.down = s.sign ^ s.rounds_up
+        return s.cut()
+
+
+def _residual(s: Stage) -> Stage:
+    """What a digit leaves, as FP16: `residual`."""
+    poison = s.outer.poison
+    s.negative = s.down & or_tree(s.rest)
+    # A poisoned lane has rest 0 so far; with two ones on top and the field of all ones it is packed as NaN.
+    s.rest = s.rest | Mux(poison, 0x600, 0)
+    zeros = named(s.m, "zeros", leading_zeros(s.m, "rest", s.rest))
+    # The field after a left shift by all leading zeros; if it is not positive, the result is subnormal and the field
+    # alone bounds the shift.
+    left = named(s.m, "left", (s.field - zeros)[:6])
+    short = named(s.m, "short", left[5] | ~or_tree(left))
+    s.shift = Mux(short, s.field[:4] - 1, zeros)[:4]
+    s.field = left[:5] | Mux(poison, 31, 0)
+
+    s = s.cut()
+    fraction = shift_left(s.m, "fraction", s.rest, s.shift, 11)
+    # A subnormal has no hidden one: its field is 0.
+    s.residual = Cat(fraction[:10], Mux(fraction[10], s.field, 0)[:5], s.negative)
+    return s
 
 
 def _joined(value: Any) -> Value:
@@ -335,19 +335,21 @@ def _negated_bit(magnitude: Value, index: int, negative: Value) -> Value:
     return bit ^ (negative & or_tree(magnitude[:index]))
 
 
-def _fit(m: Module, k: int, lane: int, value: Value) -> Value:
-    """Least exponent code at which a finite value fits a digit of k bits."""
-    fraction, field = value[:10], value[10:15]
+def _fit(s: Stage, k: int) -> Stage:
+    """Least exponent code at which a finite `value` fits a digit of k bits: `fit`, and whether it is `infinite`."""
+    fraction, field = s.value[:10], s.value[10:15]
+    s.infinite = field.all()
     # A normal value 1.f x 2^(field - 15) overflows once more when it is at least Q + 1/2 = 1.1..1 (k ones) x 2^(k - 2).
     more = fraction[11 - k :].all()
-    grown = named(m, f"grown{lane}", Cat(bit ^ (more & field[:index].all()) for index, bit in enumerate(field)))
-    normal = named(m, f"fit_normal{lane}", (grown + (11 - k))[:EXPONENT_WIDTH])
+    grown = named(s.m, "grown", Cat(bit ^ (more & field[:index].all()) for index, bit in enumerate(field)))
+    normal = named(s.m, "fit_normal", (grown + (11 - k))[:EXPONENT_WIDTH])
     # A subnormal overflows at code c when 2 f >= (2^k - 1) << c: some bit above, or k ones in a row.
     overflows = []
     for code in range(12 - k):
         row = fraction[code - 1 : code + k - 1].all() if code else Const(0, 1)
         overflows.append(or_tree(fraction[code + k - 1 :]) | row)
-    overflows = named(m, f"overflows{lane}", Cat(overflows))
+    overflows = named(s.m, "overflows", Cat(overflows))
     least = [overflows[code] & (~overflows[code + 1] if code + 1 < len(overflows) else 1) for code in range(12 - k)]
-    bits = [or_tree([top for code, top in enumerate(least) if (code + 1) >> bit & 1]) for bit in range(EXPONENT_WIDTH)]
-    return Mux(field.any(), normal, Cat(bits))
+    bits = [or_tree(top for code, top in enumerate(least) if (code + 1) >> bit & 1) for bit in range(EXPONENT_WIDTH)]
+    s.fit = Mux(field.any(), normal, Cat(bits))
+    return s
