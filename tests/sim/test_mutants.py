@@ -3,7 +3,7 @@
 import pytest
 
 from golden.parameters import preset
-from hw.units.catalogue import UNITS
+from hw.units import UNITS
 from rtl_gen import emission, tools
 from sim import bench, mutants
 
