@@ -31,6 +31,7 @@ from golden.diffusion.differential.fixed import (
     FloatLink,
     FloatNear,
 )
+from golden.diffusion.differential.fixed.core import Sums
 from golden.diffusion.differential.fixed.link import output_vectors
 from golden.diffusion.differential.fixed.near import across
 from golden.diffusion.differential.fixed.value import Change, Gated, Normed
@@ -480,15 +481,15 @@ class ClosedLoop(Differential):
             sums = self._core.product(
                 layer, sent.passes, self._segments(layer), sent.unit, unit, self._method.most_passes
             )
-            change = Change(self._outputs(layer, sums, unit), sent.start, unit)
+            change = Change(self._outputs(layer, sums), sent.start, unit)
         if layer.name in self.handed_on:
             return change
         bias = across(getattr(layer, "bias", None), change.counts, layer.channel_axis or -1)
         state = self._accumulate(layer, change, bias, unit)
         return dataclasses.replace(state, factor=getattr(layer, "scale", 1.0))
 
-    def _outputs(self, layer: Layer, sums: Any, unit: int) -> np.ndarray:
-        """Sums as they reach the state."""
+    def _outputs(self, layer: Layer, sums: Sums, *, again: bool = False) -> np.ndarray:
+        """Sums as they reach the state; `again` if the product added to it in this step already."""
         axis, lanes = layer.channel_axis or -1, self._method.machine.lanes
         values, grouping, back = output_vectors(sums.values, axis, lanes)
         found = self._link.joint(dataclasses.replace(sums, values=values), grouping, self.floors[layer.name])
@@ -501,7 +502,7 @@ class ClosedLoop(Differential):
                 )  # fmt: skip
             else:
                 found = dataclasses.replace(found, lanes=grouping.split(found.lanes))
-            self._measure.output(self._index, layer.name, _lawful(found), grouping)
+            self._measure.output(self._index, layer.name, _lawful(found), grouping, again=again)
         return back(found.values)
 
     def _accumulate(self, layer: Layer, change: Change, bias: np.ndarray, unit: int) -> Fixed:
@@ -539,9 +540,10 @@ class ClosedLoop(Differential):
             if right.start is not False:
                 before = np.where(right.start.reshape(-1, *[1] * (before.ndim - 1)), np.float32(0), before)
             held = self._near.align(before, layer.contracted[1])
-            counts = self._outputs(layer, product(left.passes, held, right=False), unit)
+            counts = self._outputs(layer, product(left.passes, held, right=False))
         held = self._near.align(left.after, layer.contracted[0])
-        counts = counts + self._outputs(layer, product(right.passes, held, right=True), unit)
+        again = right.start is not True
+        counts = counts + self._outputs(layer, product(right.passes, held, right=True), again=again)
         return Change(counts, left.start, unit)
 
     def _conditioned(self, layer: Layer, values: list[Any], moving: int, unit: int) -> Change:
@@ -552,7 +554,7 @@ class ClosedLoop(Differential):
         self._fixed[layer.name] = fixed
         sent = self._send(layer, moving, values[moving])
         sums = self._core.conditioned(layer, sent.passes, fixed, right=moving == 1, shift=int(sent.unit) - unit)
-        return Change(self._outputs(layer, sums, unit), sent.start, unit)
+        return Change(self._outputs(layer, sums), sent.start, unit)
 
 
 def _lawful(passes: Passes) -> Passes:

@@ -240,9 +240,15 @@ class Measure:
         """An operand went to its readers."""
         self.inputs[step, name] += count(sent, grouping, self._parameters, self._parameters.outliers)
 
-    def output(self, step: int, name: str, sent: Passes, grouping: Grouping, outliers: int = 0) -> None:
-        """Deltas left a product, or in the open loop (which also gives m) entered a mask or a product."""
-        self.outputs[step, name] += count(sent, grouping, self._parameters, outliers)
+    def output(
+        self, step: int, name: str, sent: Passes, grouping: Grouping, outliers: int = 0, *, again: bool = False
+    ) -> None:
+        """Deltas left a product, or in the open loop (which also gives m) entered a mask or a product.
+
+        Of a product that adds to its state once more in the step (`again`), the elements are known already.
+        """
+        row = count(sent, grouping, self._parameters, outliers)
+        self.outputs[step, name] += dataclasses.replace(row, elements=0) if again else row
 
     def total(self, rows: dict[tuple[int, str], Row], steps: Any = None) -> Row:
         """Sum over tensors, and over the given steps (default: all)."""

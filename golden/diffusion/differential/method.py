@@ -28,6 +28,7 @@ ACTS_IN: dict[str, tuple[MethodFlow, ...]] = {
     "norm": ("sign_mask",),
     "attention": ("sign_mask",),
     "choice": ("closed_loop",),
+    "weight_form": ("raw", "diffy", "sign_mask"),
     "exponent_policy": ("diffy", "sign_mask"),
     "overflow_policy": ("diffy", "sign_mask"),
     "mask_operand": ("sign_mask",),

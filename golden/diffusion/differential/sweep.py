@@ -46,11 +46,10 @@ def variants() -> dict[str, Method]:
         add(base, "one output bit more", output_bits=own.output_bits + 1)
         add(base, "even output bits", output_allocation="even")
         add(base, "even output bits, one more", output_allocation="even", output_bits=own.output_bits + 1)
-        for width in (16, 20):
+        for width in (16, 20, 24):
             add(base, f"state {width} bits", {"state_width": width})
         for bits in (12, 14):
             add(base, f"F = {bits}", {"fraction_bits": bits})
-        add(base, "FP16 weights", {"weight_form": "float"})
         add(base, "one pass early", early_passes=1)
         add(base, "two passes in 4 early and 2 late steps", early_steps=4, late_steps=2)
         add(base, "one pass for the mix of attention", mix_passes=1)
@@ -74,7 +73,9 @@ def variants() -> dict[str, Method]:
     result["paper: current norm, group exponent"] = _changed(exact, group)
     result["paper: current norm, group exponent, flip repair"] = _changed(exact, group | {"flip_repair": True})
     closed = {name: getattr(usual, name) for name in ("output_width", "output_bits", "output_allocation")}
-    result["diffy: digits of closed-int3"] = _changed(Method.named("closed-int3"), flow="diffy", **closed)
+    result["diffy: digits of closed-int3"] = _changed(
+        Method.named("closed-int3"), {"state_width": usual.machine.state_width}, flow="diffy", **closed
+    )
     result["diffy: digits of paper"] = _changed(exact, flow="diffy", attention="delta")
     return result
 

@@ -157,7 +157,7 @@ class Spy:
         self.parts.setdefault((step, name), []).append(sent)
         self.groupings[name] = grouping
 
-    def output(self, step, name, sent, grouping, outliers=0):
+    def output(self, step, name, sent, grouping, outliers=0, *, again=False):
         self.outputs.setdefault((step, name), []).append(sent)
         self.groupings[name] = grouping
 

@@ -49,6 +49,7 @@ CHANGES = {
     "flip_repair": (True, {}, {}),
     "state_format": ("float16", {}, {}),
     "state_width": (16, {}, {}),
+    "weight_form": ("float", {}, {}),
 }
 OF_MACHINE = {field.name for field in dataclasses.fields(Parameters)}
 SAME_NUMBERS = {"mask_operand"}
