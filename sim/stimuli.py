@@ -8,7 +8,17 @@ from golden.diffusion import zoo
 from golden.parameters import Parameters
 from golden.units.delta_group import DeltaGroups
 
-__all__ = ["CORNERS", "all_weights", "delta_groups", "halves", "poisoned", "recorded_deltas", "vectors", "weights"]
+__all__ = [
+    "CORNERS",
+    "all_weights",
+    "delta_groups",
+    "halves",
+    "one_lane",
+    "poisoned",
+    "recorded_deltas",
+    "vectors",
+    "weights",
+]
 
 CORNERS = np.array(
     [
@@ -65,6 +75,11 @@ def poisoned(random: np.random.Generator, patterns: np.ndarray, share: float = 0
     return patterns
 
 
+def one_lane(lanes: int) -> np.ndarray:
+    """Each lane by itself, bool (n, n): row i is set in lane i alone."""
+    return np.eye(lanes, dtype=bool)
+
+
 @functools.lru_cache(maxsize=4)
 def _recorded(lanes: int) -> np.ndarray:
     groups = zoo.recorded().groups(lanes)
@@ -88,7 +103,9 @@ def delta_groups(random: np.random.Generator, count: int, parameters: Parameters
     n, m, q = parameters.lanes, parameters.outliers, parameters.digit_max
     exponent = random.integers(0, 43 - parameters.digit_width, count).astype(np.uint8)
     near = random.uniform(size=count) < 0.5  # real exponents are like their neighbours'
-    exponent = np.where(near, np.clip(20 + random.integers(-2, 3, count), 0, 42 - parameters.digit_width), exponent)
+    # ... and those about code 24, where every predictor starts, show whether it does.
+    middle = random.choice([20, 24])
+    exponent = np.where(near, np.clip(middle + random.integers(-2, 3, count), 0, 42 - parameters.digit_width), exponent)
     digits = random.integers(-q, q + 1, (count, n))
     filling = random.choice([0.05, 0.3, 0.7, 1.0], (count, 1))
     digits = np.where(random.uniform(size=(count, n)) < filling, digits, 0)

@@ -53,13 +53,15 @@ TAKE_MINUTES = {
             "seconds": 26.5,
         }
     ],
-    "sim faults": [
+    "sim mutate": [
         {
             "unit": "int_float_multiplier",
-            "faults": 14,
-            "found": 14,
-            "first": "unit int_float_multiplier, lane -, cycle 3: payload of output 0 of stream o: got 6125 (0x17ed), "
-            "expected 6141 (0x17fd) (case products, mode none)",
+            "mutants": 150,
+            "caught": 149,
+            "equivalent": 1,
+            "survived": 0,
+            "caught %": 100.0,
+            "seconds": 18.1,
         }
     ],
     "sim layer": [

@@ -55,7 +55,26 @@ def bench(request: Request) -> Bench:
     cases.append(
         case("anything", parameters, extreme, poisoned, stimuli.poisoned(random, scale, 0.2), anywhere),
     )
+    cases += _single_lanes(parameters, random)
     return Bench("channel_scale", component(ChannelScale, parameters), cases)
+
+
+def _single_lanes(parameters: Parameters, random: np.random.Generator) -> list[Case]:
+    """What raises a sticky bit, in one lane of one vector among quiet ones: a case for each event and lane."""
+    shape = (3, parameters.lanes)
+    cases = []
+    for lane, alone in enumerate(stimuli.one_lane(parameters.lanes)):
+        here = np.zeros(shape, bool)
+        here[1] = alone
+        quiet = random.integers(-100, 101, shape), np.full(shape, 0x3C00, np.uint16), np.zeros(shape, np.int64)
+        sums, scale, lsb = quiet
+        events = {
+            "overflow": (np.where(here, 1, sums), here & False, scale, np.where(here, 17, lsb)),
+            "poisoned sum": (sums, here, scale, lsb),
+            "scale without a value": (sums, here & False, np.where(here, 0x7C00, scale).astype(np.uint16), lsb),
+        }
+        cases += [case(f"{event} in lane {lane}", parameters, *values) for event, values in events.items()]
+    return cases
 
 
 def _sums(random: np.random.Generator, bits: np.ndarray, width: int) -> np.ndarray:

@@ -78,6 +78,9 @@ def streams(request: Request) -> list[Streams]:
         lengths = list(LENGTHS) + list(random.integers(1, 200, 2)) if passes == 1 or request.full else [65, 3]
         groups = [stimuli.delta_groups(random, int(length), parameters) for length in lengths]
         result.append(_compressed(f"all kinds, {passes} passes", groups, parameters, passes))
+    # Streams of one group each: headers wait for words that wait for the link.
+    groups = [stimuli.delta_groups(random, 1, parameters) for _ in range(request.count(300, 2_000))]
+    result.append(_compressed("one group a stream", groups, parameters, 1))
     deltas = stimuli.recorded_deltas(random, count, parameters.lanes)
     by_group = parameters.exponent_policy == "group"
     code = 0 if by_group else layer_exponent(deltas.view(np.float16), parameters)

@@ -15,13 +15,13 @@ variants = packing.variants
 
 
 def bench(request: Request) -> Bench:
-    """Sound streams, then damaged ones: the first of these leave the error bit low."""
+    """Sound streams, which leave the error bit low, then damaged ones."""
     parameters = request.parameters
     cases = [
         _case(made, parameters, rate=0.9 if made.name.startswith("recorded") else 0.0)
         for made in packing.streams(request)
     ]
-    cases += [_case(made, parameters, error=True) for made in damaged(request)]
+    cases += damaged(request)
     return Bench("delta_decompressor", component(DeltaDecompressor, parameters), cases)
 
 
@@ -35,20 +35,30 @@ def _case(made: Streams, parameters: Parameters, *, error: bool = False, rate: f
     )
 
 
-def damaged(request: Request) -> list[Streams]:
-    """Streams that are cut, bent, shifted or made up, each followed by a sound one; with what golden makes of them."""
+def damaged(request: Request) -> list[Case]:
+    """Streams that are cut, bent, shifted or made up, each followed by a sound one; with what golden makes of them.
+
+    Each is a case of its own, so that the error bit is compared for it alone; then all follow each other.
+    """
     parameters, random = request.parameters, request.generator(2)
-    result = []
+    cases = []
     for name, damage in DAMAGES.items():
-        groups, words = [], []
-        for _ in range(request.count(6, 60)):
+        passes = int(random.integers(1, 5))
+        every = Streams(f"{name}, {passes} passes", passes, [], [])
+        error = False
+        for number in range(request.count(6, 60)):
             length = int(random.choice([1, 3, 64, 70, 130]))
-            sound = delta_compressor(stimuli.delta_groups(random, length, parameters), parameters, passes=1)
-            for stream in (damage(list(sound), parameters, random), sound):
-                words.append(stream)
-                groups.append(delta_decompressor(stream, parameters).groups)
-        result.append(Streams(name, 1, groups, words))
-    return [made for made in result if any(map(len, made.groups))]
+            groups = stimuli.delta_groups(random, length, parameters)
+            sound = delta_compressor(groups, parameters, passes=passes)
+            words = [damage(list(sound), parameters, random), sound]
+            found = [delta_decompressor(stream, parameters) for stream in words]
+            pair = Streams(f"{name} {number}", passes, [part.groups for part in found], words)
+            cases.append(_case(pair, parameters, error=found[0].error))
+            every.groups.extend(pair.groups)
+            every.words.extend(words)
+            error |= found[0].error
+        cases.append(_case(every, parameters, error=error))
+    return cases
 
 
 def _cut(words: list[int], parameters: Parameters, random: np.random.Generator) -> list[int]:

@@ -71,8 +71,21 @@ def bench(request: Request) -> Bench:
         case("all mixed", parameters, stimuli.poisoned(random, values, 0.1), **mixed),
         case("recorded deltas", parameters, real, floor=8),
         passes_case("4 passes of recorded deltas", parameters, real[: count // 4], 4),
+        *_single_lanes(parameters),
     ]
     return Bench("delta_quantizer", component(DeltaQuantizer, parameters), cases)
+
+
+def _single_lanes(parameters: Parameters) -> list[Case]:
+    """A lane that saturates, or has no value, in one vector among quiet ones: a case for each."""
+    cases = []
+    for lane, alone in enumerate(stimuli.one_lane(parameters.lanes)):
+        for event, pattern in (("saturated", 0x4F00), ("infinite", 0xFC00)):
+            values = np.full((3, parameters.lanes), 0x3C00, np.uint16)
+            values[1, alone] = pattern
+            control = {"by_group": False, "first_pass": False, "exponent": 24}
+            cases.append(case(f"lane {lane} {event}", parameters, values, **control))
+    return cases
 
 
 def passes_case(

@@ -104,8 +104,24 @@ def bench(request: Request) -> Bench:
         case("sums that clamp", parameters, sound, weights[: len(sound)], scale=np.minimum(near + 4, 220), **few),
         case("any scale, poison", parameters, groups, weights, scale=anywhere, first=first, last=last),
         _trained(request),
+        *_short(request),
     ]
     return Bench("multiplier_group", component(MultiplierGroup, parameters), cases)
+
+
+def _short(request: Request) -> list[Case]:
+    """A few groups a case, so that what raises a sticky bit does so alone."""
+    parameters, random = request.parameters, request.generator(3)
+    cases = []
+    for number in range(request.count(24, 200)):
+        groups = stimuli.delta_groups(random, 4, parameters)
+        weights = stimuli.weights(random, (4, parameters.lanes), parameters)
+        near = _near(groups, weights, parameters, random)
+        scale = np.clip(near + (number % 4 - 2) * 3, -220, 220)
+        first = np.array([True, False, number % 2 > 0, False])
+        last = np.array([False, number % 2 > 0, False, True])
+        cases.append(case(f"few groups {number}", parameters, groups, weights, scale=scale, first=first, last=last))
+    return cases
 
 
 def _near(groups: DeltaGroups, weights: np.ndarray, parameters: Parameters, random: np.random.Generator) -> np.ndarray:

@@ -176,8 +176,76 @@ def bench(request: Request) -> Bench:
             )
         )
     cases.append(_at_full_speed(request, s))
+    cases += _events(request)
+    if parameters.outliers:
+        cases.append(_cancelling_outliers(request))
     return Bench(
         "near_memory_engine", component(NearMemoryEngine, parameters), cases, groups_per_clock=0.0, memory=MEMORY
+    )
+
+
+def _events(request: Request) -> list[Case]:
+    """What raises a sticky bit, in one lane of one vector among quiet ones: a case for each event and lane."""
+    parameters, random = request.parameters, request.generator(4)
+    n, half = parameters.lanes, parameters.state_format == "float16"
+    large = 0x7BFF if half else 2 ** (parameters.state_width - 1) - 1
+    cases = []
+    for lane, alone in enumerate(stimuli.one_lane(n)):
+        events = ["overflow"] + ["infinite outlier"] * bool(parameters.outliers) + ["poisoned group"] * (lane == 0)
+        for event in events:
+            state = np.zeros((3, n), np.int64)
+            groups = DeltaGroups.zeros(3, parameters)
+            if event == "poisoned group":
+                groups.exponent[1] = POISONED_GROUP
+            elif event == "overflow":
+                state[1, alone] = large
+                groups.exponent[1] = 42 - parameters.digit_width
+                groups.digits[1, alone] = parameters.digit_max
+            else:
+                groups.exponent[1] = 24
+                groups.outlier_valid[1, 0], groups.outlier_lane[1, 0], groups.outlier_value[1, 0] = True, lane, 0x7C00
+            cases.append(
+                case(
+                    f"{event}, lane {lane}",
+                    parameters,
+                    state,
+                    groups,
+                    address=np.arange(3),
+                    last=np.ones(3, bool),
+                    refresh=np.zeros(3, bool),
+                    bias=np.zeros((3, n), np.int64),
+                    state_exponent=-12,
+                    random=random,
+                )
+            )
+    return cases
+
+
+def _cancelling_outliers(request: Request) -> Case:
+    """Vectors of large outliers that cancel, at the finest state: every bit of a term shows in the small sum."""
+    parameters, random = request.parameters, request.generator(5)
+    n, count = parameters.lanes, request.count(100, 2_000)
+    lane = random.integers(0, n, count)
+    value = stimuli.halves(random, count)
+    # Each outlier comes with both signs; in between comes a small digit.
+    groups = DeltaGroups.zeros(3 * count, parameters)
+    groups.exponent[:] = random.integers(12, 16, 3 * count)
+    groups.outlier_valid[0::3, 0] = groups.outlier_valid[2::3, 0] = True
+    groups.outlier_lane[0::3, 0] = groups.outlier_lane[2::3, 0] = lane
+    groups.outlier_value[0::3, 0], groups.outlier_value[2::3, 0] = value, value ^ 0x8000
+    groups.digits[np.arange(1, 3 * count, 3), lane] = 1
+    last = np.arange(3 * count) % 3 == 2
+    return case(
+        "outliers that cancel",
+        parameters,
+        _state(parameters, random, count, 0.01),
+        groups,
+        address=np.repeat(np.arange(count), 3),
+        last=last,
+        refresh=np.zeros(3 * count, bool),
+        bias=np.zeros((3 * count, n), np.int64),
+        state_exponent=-24,
+        random=random,
     )
 
 

@@ -39,7 +39,7 @@ def bench(request: Request) -> Bench:
     if parameters.mask_operand == "digits":
         cases = [_made_up_groups(request), _recorded_groups(request)]
     elif parameters.mask_width == 1:
-        cases = [_values(request)]
+        cases = [_values(request), *_single_values(parameters)]
     else:
         cases = _segments(request)
     return Bench("sign_mask", component(SignMask, parameters), cases)
@@ -96,6 +96,22 @@ def _values(request: Request) -> Case:
     return Case("every value", {"i": inputs}, {"o": found.values}, status=found.status)
 
 
+def _single_values(parameters: Parameters) -> list[Case]:
+    """A value that is none, in one lane of one vector: a case for each lane and mask."""
+    cases = []
+    for lane, alone in enumerate(stimuli.one_lane(parameters.lanes)):
+        for mask in (0, 1):
+            values = np.full((3, parameters.lanes), 0x3C00, np.uint16)
+            values[1, alone] = 0x7C00
+            masks = np.full(values.shape, mask)
+            found = mask_values(values, masks)
+            inputs = {"values": values, "mask": masks.astype(bool)}
+            cases.append(
+                Case(f"no value in lane {lane}, mask {mask}", {"i": inputs}, {"o": found.values}, {}, found.status)
+            )
+    return cases
+
+
 def _segments(request: Request) -> list[Case]:
     parameters, random = request.parameters, request.generator(2)
     codes = 2**parameters.mask_width
@@ -111,6 +127,15 @@ def _segments(request: Request) -> list[Case]:
     slopes = random.permutation(np.concatenate([stimuli.halves(random, codes - 2), [0x7C00, 0x7BFF]]))
     slopes = slopes.astype(np.uint16)
     cases.append(_segment_case("any slopes", values, code, slopes, segment_mask(values, code, slopes)))
+    ones = np.full(codes, 0x3C00, np.uint16)
+    large = np.full(codes, 0x7BFF, np.uint16)
+    for lane, alone in enumerate(stimuli.one_lane(parameters.lanes)):
+        for event, pattern, slopes in (("no value", 0xFC00, ones), ("overflow", 0x4000, large)):
+            values = np.full((3, parameters.lanes), 0x3800, np.uint16)
+            values[1, alone] = pattern
+            code = random.integers(0, codes, values.shape)
+            found = segment_mask(values, code, slopes)
+            cases.append(_segment_case(f"{event} in lane {lane}", values, code, slopes, found))
     return cases
 
 
