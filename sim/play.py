@@ -90,6 +90,8 @@ class Play:
                         "flags": {flag: int(flag in MODES[mode]) for flag in FLAGS},
                         "limit": 4 * _PATIENCE + 256 * sum(count for _, count in slices.values()),
                         "begun": int(prelude.integers(2, 200)),
+                        # One clock of reset is enough for every unit.
+                        "reset": int(prelude.integers(1, 4)),
                         "settings": {name: int(case.settings.get(name, 0)) for name in settings},
                         "streams": slices,
                         "status": {name: int(case.status.get(name, 0)) for name in status},

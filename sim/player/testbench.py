@@ -63,9 +63,9 @@ async def play(dut: object) -> None:
             getattr(dut, f"{name}__first").value = first
             getattr(dut, f"{name}__count").value = count
         if flags["noise"]:
-            await _start(dut)
+            await _start(dut, 3)
             await ClockCycles(dut.clk, run["begun"])
-        await _start(dut)
+        await _start(dut, run["reset"])
         if plan["clear"] and flags["late"]:
             dut.clear.value = 1
         await RisingEdge(dut.done)
@@ -85,12 +85,13 @@ async def play(dut: object) -> None:
     assert not failed, f"{failed} of {len(outcomes)} runs differ from the golden model"
 
 
-async def _start(dut: object) -> None:
-    """Reset the unit and start the player; whatever was under way is lost."""
+async def _start(dut: object, clocks: int) -> None:
+    """Reset the unit for so many clocks and start the player; whatever was under way is lost."""
     noise = int(dut.noise.value)
     dut.rst.value = 1
     dut.start.value = 1
-    await ClockCycles(dut.clk, 2)
+    if clocks > 1:
+        await ClockCycles(dut.clk, clocks - 1)
     # What streams offer in the last clock of the reset was drawn a clock before it.
     dut.noise.value = 0
     await RisingEdge(dut.clk)
