@@ -79,6 +79,12 @@ class Parameters(Stored, noun="a configuration", schema=1):
     tile_positions: Annotated[int, Range(1, 256)] = described(16, "T, accumulators of a PE")
     group_buffer: Annotated[int, Range(16, 32768)] = described(1024, "groups in one half of a row's bank")
     weight_buffer: Annotated[int, Range(16, 32768)] = described(512, "records in one half of the weight buffer")
+    near_lanes: Annotated[int, Range(1, 64)] = described(
+        2, "u, elements a clock in each near-memory engine and in the output path"
+    )
+    memory_width: Annotated[int, Range(32, 256), _POWER_OF_TWO] = described(
+        128, "bits of the memory bus; a power of two"
+    )
     rows: Annotated[int, Range(1, 128)] = described(2, "rows (positions) of the array")
     columns: Annotated[int, Range(1, 128)] = described(4, "columns (output channels) of the array")
 
@@ -116,6 +122,8 @@ class Parameters(Stored, noun="a configuration", schema=1):
             raise ValueError(f"mask_operand must be values with mask_width {self.mask_width}, not digits")
         if self.flip_repair and self.mask_width > 1:
             raise ValueError(f"flip_repair must be false with mask_width {self.mask_width}, not true")
+        if self.joint_width < self.digit_width:
+            raise ValueError(f"joint_width must be at least digit_width = {self.digit_width}, not {self.joint_width}")
         if self.lanes % self.memory_lanes:
             raise ValueError(f"memory_lanes must divide lanes = {self.lanes}, not {self.memory_lanes}")
 
@@ -206,7 +214,18 @@ PRESETS: dict[str, Parameters] = {
     ),
     "edge": Parameters(),
     "ulx3s": Parameters(
-        digit_width=3, lanes=32, outliers=0, fraction_bits=10, rows=4, columns=8, memory_lanes=4, link_width=128
+        digit_width=3,
+        lanes=32,
+        outliers=0,
+        fraction_bits=10,
+        rows=4,
+        columns=8,
+        memory_lanes=4,
+        link_width=128,
+        near_lanes=8,
+        memory_width=256,
+        tile_positions=32,
+        link_form="compressed",
     ),
     "paper": Parameters(
         digit_width=3,

@@ -22,6 +22,7 @@ from golden.machine.command import (
     REGISTERS,
     UNIT_BYTES,
     Accumulate,
+    Align,
     Coefficients,
     Combine,
     Command,
@@ -33,13 +34,14 @@ from golden.machine.command import (
     Multiply,
     Operand,
     Operation,
+    Rows,
     Stop,
     decode,
 )
 from golden.parameters import POISONED_GROUP, ZERO_GROUP, Parameters
-from golden.units import norm
-from golden.units.closed_loop import accumulate, activation_max, emit, functions
-from golden.units.combine import Factors, combine, multiply
+from golden.units import norm, softmax
+from golden.units.closed_loop import accumulate, activation_max, align, emit, functions
+from golden.units.combine import PLACES_MAX, Factors, combine, multiply
 from golden.units.delta_compressor import delta_compressor
 from golden.units.delta_decompressor import delta_decompressor
 from golden.units.delta_group import DeltaGroups
@@ -47,15 +49,14 @@ from golden.units.joint_stream import JointGroups, JointStream
 from golden.units.near_memory_engine import poison_code, poisoned_state, state_magnitude_max
 from golden.units.norm import Affine, affine, coefficients, normalise
 
-__all__ = ["CAUSES", "CHIP_REGION", "Accelerator", "MachineError", "Region"]
-
-CAUSES = ("none", "command", "region", "field", "buffer", "damaged", "token", "starved", "bus", "watchdog")
-"""Why a machine stops before its program does, by number (``docs/machine.md``, errors)."""
+__all__ = ["CHIP_REGION", "Accelerator", "MachineError", "Region"]
 
 CHIP_REGION = 7
 """Region of the RAM on the chip; all others are in memory."""
 
 _SCALE_MAX = 220
+_POISONED_RECORD = -256
+"""Scale of a record that poisons what it takes part in."""
 
 
 class MachineError(ValueError):
@@ -64,7 +65,7 @@ class MachineError(ValueError):
     Members
     -------
     cause : str
-        One of `CAUSES`.
+        One of `golden.machine.registers.CAUSES`.
     position : int
         Number of the command in the program.
     tag : int
@@ -129,6 +130,10 @@ class Accelerator:
         for name, value in (("weight_form", "aligned"), ("state_format", "fixed"), ("exponent_policy", "group")):
             if getattr(parameters, name) != value:
                 raise ValueError(f"{name} must be {value} for the closed loop, not {getattr(parameters, name)}")
+        if parameters.lanes % parameters.near_lanes:
+            raise ValueError(
+                f"near_lanes must divide lanes = {parameters.lanes} for the closed loop, not {parameters.near_lanes}"
+            )
         self.parameters = parameters
         self.memory = np.zeros(memory, np.uint8)
         self.chip = np.zeros(chip, np.uint8)
@@ -173,14 +178,14 @@ class Accelerator:
 
     def _offset(self, operand: Operand, begin: int, size: int) -> int:
         region = self.regions[operand.region]
-        first = operand.offset * UNIT_BYTES + begin
-        if begin < 0 or first + size > region.limit * UNIT_BYTES:
+        first = (operand.offset + self._moved[operand.region]) * UNIT_BYTES + begin
+        if first < 0 or begin < 0 or first + size > region.limit * UNIT_BYTES:
             raise MachineError(
                 "region",
                 f"bytes {first}..{first + size - 1} must lie in region {operand.region} of {region.limit} units",
             )
-        start = (region.base + self._moved[operand.region]) * UNIT_BYTES + first
-        if start < 0 or start + size > len(self._bytes(operand)):
+        start = region.base * UNIT_BYTES + first
+        if start + size > len(self._bytes(operand)):
             raise MachineError("bus", f"bytes from {start} on must lie in memory")
         return start
 
@@ -214,6 +219,19 @@ class Accelerator:
 
     def _count(self, operand: Operand, flow: str, size: int) -> None:
         self.counters[f"{self._place(operand)}_{flow}"] += int(size)
+
+    def read_tensor(self, operand: Operand, positions: int, channels: int) -> np.ndarray:
+        """Elements of a state: int64 (positions, channels)."""
+        return self._elements(operand, 0, positions, channels)
+
+    def write_tensor(self, operand: Operand, values: np.ndarray) -> None:
+        """Write the elements of a whole state, int (positions, channels)."""
+        n, (positions, channels) = self.parameters.lanes, values.shape
+        if channels >= n:
+            vectors = np.pad(values, ((0, 0), (0, -channels % n))).reshape(-1, n)
+        else:
+            vectors = np.pad(values.ravel(), (0, -positions * channels % n)).reshape(-1, n)
+        self._write_vectors(operand, np.arange(len(vectors)), vectors, "states")
 
     # Control --------------------------------------------------------------------------------------------------------
 
@@ -251,6 +269,8 @@ class Accelerator:
             Combine: self._combine,
             Coefficients: self._coefficients,
             Emit: self._emit,
+            Align: self._align,
+            Rows: self._rows,
         }
         command: Command | None = None
         try:
@@ -324,7 +344,7 @@ class Accelerator:
             raise MachineError("buffer", f"records must end at {p.weight_buffer}, not at {c.at + c.records}")
         data = self._span(c.source, c.skip * size, c.records * size).reshape(-1, size)
         weights, scale = image.unpack_weights(data, p)
-        if (np.abs(scale) > _SCALE_MAX).any():
+        if ((np.abs(scale) > _SCALE_MAX) & (scale != _POISONED_RECORD)).any():
             raise MachineError("damaged", f"scale of a record must be in -{_SCALE_MAX}..{_SCALE_MAX}")
         where = slice(c.at, c.at + c.records)
         self._weights[int(c.half), where], self._scales[int(c.half), where] = weights, scale
@@ -353,7 +373,7 @@ class Accelerator:
                 y = c.line + row * c.line_step + number
                 if not 0 <= y < c.height * c.repeat:
                     continue
-                slot = y // c.repeat if c.link else row * c.slot_step + y // c.repeat
+                slot = y // c.repeat if c.link else c.skip + row * c.slot_step + y // c.repeat
                 if slot not in found:
                     found[slot] = taken[slot] if taken is not None else self._slot(c, slot, sent)
                 columns = c.left + np.arange(c.width * c.repeat)
@@ -467,24 +487,23 @@ class Accelerator:
         self._touch("weights", index.ravel() + c.weights_half * p.weight_buffer, False)
         weights = np.repeat(self._weights[int(c.weights_half)][index], slots, axis=1)
         scale = np.repeat(self._scales[int(c.weights_half)][index], slots, axis=1)
-        terms = self._terms(bank, where, weights, scale)
-        poisoned = (bank.exponent[where] == POISONED_GROUP).any(axis=1)
+        terms = self._terms(bank, where, weights, np.where(scale == _POISONED_RECORD, 0, scale))
+        poisoned = (bank.exponent[where] == POISONED_GROUP).any(axis=1)[:, None]
+        poisoned = poisoned | (scale == _POISONED_RECORD).any(axis=1)
         sums = self._summed(terms)
         self._count_groups(bank, where, rows, c.channels)
         key = (rows, positions, c.collected)
         if self._collected is None:
-            self._collected = (key, np.zeros((rows * positions, c.collected), object), poisoned)
+            shape = rows * positions, c.collected
+            self._collected = (key, np.zeros(shape, object), np.zeros(shape, np.bool_))
         held, collected, lost = self._collected
         self._field(held == key, "what leaves together must be of the same positions and rows")
-        collected[:, c.first : last] = sums
-        poisoned = lost | poisoned
-        self._collected = (key, collected, poisoned)
+        collected[:, c.first : last], lost[:, c.first : last] = sums, poisoned
         if not c.leave:
             return
         self._collected = None
         sums = collected if p.accumulator_width > 62 else collected.astype(np.int64)
-        sums = np.where(poisoned[:, None], 0, sums).reshape(rows, -1)
-        lost = np.repeat(poisoned, c.collected).reshape(rows, -1)
+        sums, lost = np.where(lost, 0, sums).reshape(rows, -1), lost.reshape(rows, -1)
         padding = -sums.shape[1] % p.lanes
         sums = np.pad(sums, ((0, 0), (0, padding))).reshape(-1, p.lanes)
         lost = np.pad(lost, ((0, 0), (0, padding))).reshape(-1, p.lanes).any(axis=1)
@@ -604,16 +623,15 @@ class Accelerator:
         if not self._down:
             raise MachineError("starved", "the link must bring the vectors that are accumulated")
         groups = self._down.popleft()
-        self._field(
-            len(groups) == rows * count, f"vectors must be those of the tile, {len(groups)}, not {rows * count}"
-        )
         delta = JointStream(p, p.joint_width, c.floor).fixed(groups)
         poisoned = np.repeat(groups.exponent[:, None] == POISONED_GROUP, p.lanes, axis=1)
         if c.exchanged:
-            self._field(count % p.lanes == 0, f"vectors of an exchange must be blocks of {p.lanes}, not {count}")
+            self._field(0 < c.kept <= p.lanes, f"kept must be in 1..{p.lanes}, not {c.kept}")
+            self._field(len(groups) % rows == 0, "every row must give as many vectors")
             delta, poisoned = (
-                one.reshape(-1, p.lanes, p.lanes).transpose(0, 2, 1).reshape(-1, p.lanes) for one in (delta, poisoned)
+                self._transposed(one, rows)[:, : c.kept].reshape(-1, p.lanes) for one in (delta, poisoned)
             )
+        self._field(len(delta) == rows * count, f"vectors must be those of the tile, {len(delta)}, not {rows * count}")
         row, vector = np.repeat(np.arange(rows), count), np.tile(np.arange(count), rows)
         index = c.first + row * c.row_step + vector // c.inner * c.outer_step + vector % c.inner * c.inner_step
         before = self._read_vectors(c.state, index, "states") if c.start == "add" else np.zeros_like(delta)
@@ -647,6 +665,13 @@ class Accelerator:
             record = (row * c.sums_step)[:, None]
             self._add_sums(c.sums, c.summed, c.channels, index, record, before, after, c.fresh)
 
+    def _transposed(self, vectors: np.ndarray, rows: int) -> np.ndarray:
+        """Blocks of n vectors of each row, transposed: (blocks, n, n)."""
+        n = self.parameters.lanes
+        each = vectors.reshape(rows, -1, n)
+        each = np.pad(each, ((0, 0), (0, -each.shape[1] % n), (0, 0)))
+        return each.reshape(-1, n, n).swapaxes(1, 2)
+
     def _combine(self, c: Combine) -> None:
         p = self.parameters
         self._field(1 <= c.terms <= 3, f"terms must be in 1..3, not {c.terms}")
@@ -667,14 +692,17 @@ class Accelerator:
                 self._raise(overflow=clamped)
             states.append((y, lost))
             if c.form == "sum":
-                table = self._factors(getattr(c, f"factor{number}"), getattr(c, f"kind{number}"), channel, position)
-                factors.append(Factors(table, getattr(c, f"places{number}")))
+                factors.append(
+                    self._factors(getattr(c, f"factor{number}"), getattr(c, f"kind{number}"), channel, position)
+                )
         lost = functools.reduce(np.logical_or, (one for _, one in states))
         top = state_magnitude_max(p)
         if c.form == "sum":
             after, overflow = combine([y for y, _ in states], factors, top)
         else:
-            after, overflow = multiply(states[0][0], states[1][0], c.places1, top)
+            places = int(self._entries(c.factor1, 0, 1)[0])
+            self._field(-64 < places < 64, f"h must be in -63..63, not {places}")
+            after, overflow = multiply(states[0][0], states[1][0], places, top)
         if c.clamped:
             low, high = self._entries(c.limits, 0, 2).tolist()
             self._field(-top <= low <= high <= top, "limits must be ordered and fit a state")
@@ -688,13 +716,15 @@ class Accelerator:
             zeros = np.zeros_like(after)
             self._add_sums(c.sums, c.summed, c.channels, index, 0, zeros, after, True)
 
-    def _factors(self, operand: Operand, kind: str, channel: np.ndarray, position: np.ndarray) -> np.ndarray:
-        if kind == "one":
-            return self._entries(operand, 0, 1)[0]
-        if kind == "element":
-            return self._entries(operand, 0, channel.size).reshape(channel.shape)
-        which = np.maximum(channel, 0) if kind == "channel" else position
-        return self._entries(operand, 0, int(which.max()) + 1)[which]
+    def _factors(self, operand: Operand, kind: str, channel: np.ndarray, position: np.ndarray) -> Factors:
+        """A table of factors: h, then a for each channel, position or element."""
+        which = {"one": np.zeros((), np.int64), "channel": np.maximum(channel, 0), "position": position}.get(
+            kind, np.arange(channel.size).reshape(channel.shape)
+        )
+        places, *_ = table = self._entries(operand, 0, 2 + int(which.max()))
+        self._field(0 <= places <= PLACES_MAX, f"h must be in 0..{PLACES_MAX}, not {places}")
+        self._field((np.abs(table[1:]) <= norm.FACTOR_MAX).all(), "factors must be below 2^17 in magnitude")
+        return Factors(table[1:][which], int(places))
 
     def _coefficients(self, c: Coefficients) -> None:
         self._field(c.sets > 0 and c.size > 0 and c.count > 0, "sets, size and count must be at least 1")
@@ -745,12 +775,17 @@ class Accelerator:
             return
         x = np.where(lost, poison_code(p), x)
         if c.along == "positions":
-            self._field(c.lines * c.width % n == 0 or c.line == 0, "groups along positions must be of a whole tensor")
-            x = x.T
-        vectors = np.pad(x, ((0, 0), (0, -x.shape[1] % n))).reshape(-1, n)
-        of = -(-x.shape[1] // n)
-        begin = c.line * c.width * of if c.along == "channels" else 0
-        index = begin + np.arange(len(vectors))
+            self._field(c.line == 0, "groups along positions must be of a whole tensor")
+            self._field(c.across > 0 and c.channels % c.across == 0, "across must divide channels")
+            x, lines = x.T, c.channels // c.across
+        else:
+            lines = c.lines
+        segment = c.segment or x.shape[1]
+        self._field(x.shape[1] % segment == 0, f"segment must divide {x.shape[1]}, not {segment}")
+        vectors = x.reshape(len(x), -1, segment)
+        vectors = np.pad(vectors, ((0, 0), (0, 0), (0, -segment % n))).reshape(-1, n)
+        of = len(vectors) // len(x)
+        index = c.line * c.width * of + np.arange(len(vectors))
         held = np.zeros_like(vectors) if c.start else self._read_vectors(c.held, index, "held")
         emitted = emit(vectors, held, p, passes, start=c.start)
         self._raise(poisoned=emitted.status["poisoned"])
@@ -758,28 +793,30 @@ class Accelerator:
         self.counters["emitted"] += len(vectors)
         self.counters["link_groups"] += len(emitted.groups)
         self.counters["link_zero_groups"] += int(emitted.groups.zero.sum())
-        lines = c.lines if c.along == "channels" else 1
         size = len(emitted.groups) // lines
         for number in range(lines):
             self._send(c, c.line + number, emitted.groups[number * size : (number + 1) * size], passes)
 
-    def _positions(self, c: Emit) -> tuple[np.ndarray, np.ndarray, int]:
-        """Vectors of the lines of an emission, and which elements of them the lines are."""
+    def _places(self, begin: int, count: int, channels: int) -> tuple[np.ndarray, np.ndarray, int]:
+        """Vectors of positions; which of their elements those are; vectors of a position, 0 if they run on."""
         n = self.parameters.lanes
-        begin, count = c.line * c.width, c.lines * c.width
-        if c.channels >= n:
-            of = -(-c.channels // n)
+        if channels >= n:
+            of = -(-channels // n)
             return begin * of + np.arange(count * of), np.arange(0), of
-        low, high = begin * c.channels // n, -(-(begin + count) * c.channels // n)
-        return np.arange(low, high), np.arange(begin * c.channels, (begin + count) * c.channels) - low * n, 0
+        low, high = begin * channels // n, -(-(begin + count) * channels // n)
+        return np.arange(low, high), np.arange(begin * channels, (begin + count) * channels) - low * n, 0
+
+    def _elements(self, operand: Operand, begin: int, count: int, channels: int) -> np.ndarray:
+        """Positions of a state: int64 (count, channels)."""
+        index, elements, of = self._places(begin, count, channels)
+        y = self._read_vectors(operand, index, "states")
+        return y.reshape(count, -1)[:, :channels] if of else y.ravel()[elements].reshape(count, channels)
 
     def _activated(self, c: Emit) -> tuple[np.ndarray, np.ndarray]:
         """x of every position and channel, and where it is poisoned."""
         p = self.parameters
-        index, elements, of = self._positions(c)
-        y = self._read_vectors(c.state, index, "states")
         count = c.lines * c.width
-        y = y.reshape(count, -1)[:, : c.channels] if of else y.ravel()[elements].reshape(count, c.channels)
+        y = self._elements(c.state, c.line * c.width, count, c.channels)
         lost = poisoned_state(y, p)
         z = np.where(lost, 0, y)
         if c.normed:
@@ -793,19 +830,66 @@ class Accelerator:
             finer = np.where(roots.second == c.second, roots.finer, 0)[which]
             found = roots.coefficients
             u, beyond = normalise(z, found.mean[which], found.root[which], found.exponent[which], finer=finer)
-            self._field(2 <= c.places <= 36, f"places must be in 2..36, not {c.places}")
-            gain, shift = self._entries(c.scales, 0, 2 * c.channels).reshape(-1, 2).T
-            z, clamped = affine(u, Affine(gain, shift, c.places), state_magnitude_max(p))
+            table = self._entries(c.scales, 0, 1 + 2 * c.channels)
+            places, (gain, shift) = int(table[0]), table[1:].reshape(-1, 2).T
+            self._field(2 <= places <= norm.PLACES_MAX, f"h must be in 2..{norm.PLACES_MAX}, not {places}")
+            self._field((np.abs(gain) <= norm.FACTOR_MAX).all(), "G must be below 2^17 in magnitude")
+            self._field((np.abs(shift) < 2 ** (p.state_width + 1)).all(), "B must be of w + 2 bits")
+            z, clamped = affine(u, Affine(gain, shift, places), state_magnitude_max(p))
             lost = lost | np.broadcast_to(roots.poisoned[which], lost.shape)
             z = np.where(lost, 0, z)
             self._raise(overflow=beyond or clamped)
-        x, clamped = formats.clamp(functions(c.function, z, c.middle, c.result), activation_max(p))
+        if c.function == "softmax":
+            which = c.line * c.width + np.arange(count)
+            data = self._span(c.coefficients, 0, (int(which.max()) + 1) * image.COEFFICIENT_BYTES)
+            self._count(c.coefficients, "tables_read", data.size)
+            found = image.unpack_rows(data.reshape(-1, image.COEFFICIENT_BYTES))
+            rows = softmax.Rows(found.largest[which], found.reciprocal[which], found.length[which])
+            lost = lost | found.poisoned[which][:, None]
+            self._field((z <= rows.largest[:, None])[~lost].all(), "no score may be above the largest of its row")
+            x = softmax.probabilities(np.where(lost, rows.largest[:, None], z), c.root, c.exponent, c.result, rows)
+        else:
+            x = functions(c.function, z, c.middle, c.result)
+        x, clamped = formats.clamp(x, activation_max(p))
         self._raise(overflow=clamped, poisoned=bool(lost.any()))
         return np.where(lost, 0, x), lost
 
+    def _align(self, c: Align) -> None:
+        p = self.parameters
+        self._field(c.outputs > 0 and c.groups > 0, "outputs and groups must be at least 1")
+        index = c.first + np.arange(c.outputs)[:, None] * c.step + np.arange(c.groups)
+        found = align(self._read_vectors(c.held, index.ravel(), "held"), p)
+        scale = np.where(found.poisoned, _POISONED_RECORD, found.exponent + c.scale).reshape(index.shape)
+        self._field((np.abs(scale) <= _SCALE_MAX)[scale != _POISONED_RECORD].all(), "scale of a record must fit it")
+        weights = found.weights.reshape(*index.shape, p.lanes)
+        starts = range(0, c.outputs, p.lanes)
+        blocks = [
+            slice(first, min(first + p.columns, start + p.lanes, c.outputs))
+            for start in starts
+            for first in range(start, min(start + p.lanes, c.outputs), p.columns)
+        ]
+        data = np.concatenate(
+            [
+                image.pack_weights(weights[one].swapaxes(0, 1).reshape(-1, p.lanes), scale[one].T.ravel(), p)
+                for one in blocks
+            ]
+        )
+        self._span(c.result, 0, data.size, write=True)[:] = data.ravel()
+        self._count(c.result, "weights_written", data.size)
+
+    def _rows(self, c: Rows) -> None:
+        p = self.parameters
+        self._field(c.rows > 0 and c.channels > 0, "rows and channels must be at least 1")
+        y = self._elements(c.state, 0, c.rows, c.channels)
+        lost = poisoned_state(y, p).any(axis=1)
+        found = softmax.rows(np.where(lost[:, None], 0, y), c.root, c.exponent)
+        data = image.pack_rows(image.RowSums(found.largest, found.reciprocal, found.length, lost))
+        self._span(c.result, 0, data.size, write=True)[:] = data.ravel()
+        self._count(c.result, "tables_written", data.size)
+
     def _write_x(self, c: Emit, x: np.ndarray) -> None:
         p = self.parameters
-        index, elements, of = self._positions(c)
+        index, elements, of = self._places(c.line * c.width, c.lines * c.width, c.channels)
         if of:
             vectors = np.pad(x, ((0, 0), (0, of * p.lanes - c.channels))).reshape(-1, p.lanes)
         else:

@@ -25,6 +25,7 @@ __all__ = [
     "UNIT_BYTES",
     "VERSION",
     "Accumulate",
+    "Align",
     "Bits",
     "Coefficients",
     "Combine",
@@ -42,6 +43,7 @@ __all__ = [
     "REGISTERS",
     "Operand",
     "Operation",
+    "Rows",
     "Slot",
     "Stamp",
     "Step",
@@ -67,8 +69,8 @@ COMMAND_WORDS = UNIT_BYTES // 4
 ENGINES = ("load", "multiply", "accumulate", "emit")
 """The four engines, by number. Each runs its operations in order; only tokens order two of them."""
 
-Function = Literal["identity", "relu", "silu", "gelu", "erf_gelu"]
-"""What an emission or a combination applies, by number (numerics, 12.8)."""
+Function = Literal["identity", "relu", "silu", "gelu", "erf_gelu", "softmax"]
+"""What an emission or a combination applies, by number (numerics, 12.8); softmax is for emissions (12.9)."""
 
 Summed = Literal["no", "channel", "position"]
 """What sums of Y and of its squares are kept of."""
@@ -370,6 +372,7 @@ class LoadGroups(Operation):
     rows: Annotated[int, Bits(8)] = described(0, "rows that get groups, minus 1")
     link: bool = described(False, "the groups come from the link as they are emitted, not from a spool")
     line: Annotated[int, Bits(16, signed=True)] = described(0, "first line of row 0; negative ones are zero groups")
+    skip: Annotated[int, Bits(16)] = described(0, "slots before line 0")
     lines: Annotated[int, Bits(12)] = described(0, "lines of a bank")
     repeat: Literal[1, 2] = described(1, "2: each position and each line stands twice (upsampling)")
     height: Annotated[int, Bits(16)] = described(0, "lines of the spool; those past them are zero groups")
@@ -447,7 +450,8 @@ class Accumulate(Operation):
     biased: bool = described(False, "whether there is a bias")
     summed: Summed = described("no", "whether sums are kept, and of what")
     fresh: bool = described(False, "the records of sums start at 0")
-    exchanged: bool = described(False, "each n vectors are transposed as a block first")
+    exchanged: bool = described(False, "each n vectors of a row are transposed as a block first")
+    kept: Annotated[int, Bits(7)] = described(0, "vectors of a transposed block that are taken, if `exchanged`")
     bias_period: Annotated[int, Bits(8)] = described(0, "vectors after which the bias repeats itself")
     bias_first: Annotated[int, Bits(16)] = described(0, "vector of the bias that the first one takes")
     bias_step: Annotated[int, Bits(16)] = described(0, "vectors of the bias from row to row")
@@ -472,9 +476,9 @@ class Combine(Operation):
     source1: Operand = described(NOWHERE, "Y1")
     source2: Operand = described(NOWHERE, "Y2")
     source3: Operand = described(NOWHERE, "Y3")
-    factor1: Operand = described(NOWHERE, "entries a1")
-    factor2: Operand = described(NOWHERE, "entries a2")
-    factor3: Operand = described(NOWHERE, "entries a3")
+    factor1: Operand = described(NOWHERE, "entry h1, then entries a1")
+    factor2: Operand = described(NOWHERE, "entry h2, then entries a2")
+    factor3: Operand = described(NOWHERE, "entry h3, then entries a3")
     limits: Operand = described(NOWHERE, "two entries, the least and the largest result, if `clamped`")
     sums: Operand = described(NOWHERE, "records of sums")
     vectors: Annotated[int, Bits(24)] = described(0, "how many")
@@ -483,9 +487,6 @@ class Combine(Operation):
     function: Function = described("identity", "f of Y2")
     clamped: bool = described(False, "whether the result is clamped to limits of its own")
     copied: bool = described(False, "whether there is a second result")
-    places1: Annotated[int, Bits(6)] = described(0, "h1")
-    places2: Annotated[int, Bits(6)] = described(0, "h2")
-    places3: Annotated[int, Bits(6)] = described(0, "h3")
     kind1: Factor = described("one", "what a1 is for")
     kind2: Factor = described("one", "what a2 is for")
     kind3: Factor = described("one", "what a3 is for")
@@ -530,8 +531,8 @@ class Emit(Operation):
     state: Operand = described(NOWHERE, "vector 0 of Y")
     held: Operand = described(NOWHERE, "vector 0 of Xhat: one vector for each group, in the order of the groups")
     target: Operand = described(NOWHERE, "vector 0 of a state that x is written to, laid out like Y, if `written`")
-    coefficients: Operand = described(NOWHERE, "records of coefficients, if `normed`")
-    scales: Operand = described(NOWHERE, "G and B of each channel, two entries, if `normed`")
+    coefficients: Operand = described(NOWHERE, "records of coefficients, if `normed`; of rows, for a softmax")
+    scales: Operand = described(NOWHERE, "entry h, then G and B of each channel, if `normed`")
     spool: Operand = described(NOWHERE, "slot of line 0")
     lengths: Operand = described(NOWHERE, "table of the slots' lengths in bytes, an entry each (compressed form)")
     slot: Annotated[int, Bits(16)] = described(0, "units of memory from slot to slot")
@@ -541,7 +542,6 @@ class Emit(Operation):
     channels: Annotated[int, Bits(16)] = described(0, "channels of the tensor")
     first: Annotated[int, Bits(16)] = described(0, "channels of the sets before channel 0 (second tensor of a set)")
     set_channels: Annotated[int, Bits(16)] = described(0, "channels of a statistics set; 0: a set is a position")
-    places: Annotated[int, Bits(6)] = described(2, "h of the second stage")
     normed: bool = described(False, "whether there is a norm; without one z = Y")
     second: bool = described(False, "the tensor is the second one of its sets")
     sent: bool = described(True, "whether groups are sent")
@@ -549,10 +549,48 @@ class Emit(Operation):
     written: bool = described(False, "whether x is written as a state")
     function: Function = described("identity", "f")
     along: Literal["channels", "positions"] = described("channels", "axis of a group")
+    segment: Annotated[int, Bits(16)] = described(0, "channels that are padded to whole groups apart; 0: all of them")
+    across: Annotated[int, Bits(16)] = described(0, "channels of a line of the spool, along positions")
+    root: Annotated[int, Bits(17)] = described(0, "r of a softmax")
+    exponent: Annotated[int, Bits(8, signed=True)] = described(0, "rho of a softmax")
     start: bool = described(False, "Xhat and its poison count as 0")
     passes: Annotated[int, Bits(3)] = described(0, "passes, minus 1")
     middle: Annotated[int, Bits(8, signed=True)] = described(0, "s of z")
     result: Annotated[int, Bits(8, signed=True)] = described(0, "s of x")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Align(Operation):
+    """What the readers of a state hold of it, as weight records (numerics, 12.13).
+
+    Output channel o takes the vectors ``first + o step + group`` of Xhat. Records are placed as those of weights.
+    """
+
+    opcode: ClassVar[int] = 0x43
+    engine: ClassVar[str] = "emit"
+
+    held: Operand = described(NOWHERE, "vector 0 of Xhat")
+    result: Operand = described(NOWHERE, "first record")
+    first: Annotated[int, Bits(24)] = described(0, "vector of the first group of output channel 0")
+    step: Annotated[int, Bits(16)] = described(0, "vectors from output channel to output channel")
+    outputs: Annotated[int, Bits(16)] = described(0, "output channels")
+    groups: Annotated[int, Bits(12)] = described(0, "groups of an output channel")
+    scale: Annotated[int, Bits(9, signed=True)] = described(0, "what is added to the exponent of each record")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Rows(Operation):
+    """Largest element, sum and reciprocal of each row of scores (numerics, 12.9)."""
+
+    opcode: ClassVar[int] = 0x44
+    engine: ClassVar[str] = "emit"
+
+    state: Operand = described(NOWHERE, "vector 0 of the scores; a row is the channels of a position")
+    result: Operand = described(NOWHERE, "records of rows")
+    rows: Annotated[int, Bits(24)] = described(0, "how many")
+    channels: Annotated[int, Bits(16)] = described(0, "elements of a row")
+    root: Annotated[int, Bits(17)] = described(0, "r")
+    exponent: Annotated[int, Bits(8, signed=True)] = described(0, "rho")
 
 
 OPERATIONS: tuple[type[Operation], ...] = (
@@ -563,6 +601,8 @@ OPERATIONS: tuple[type[Operation], ...] = (
     Combine,
     Coefficients,
     Emit,
+    Align,
+    Rows,
 )
 """Every operation."""
 

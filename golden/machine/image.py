@@ -20,12 +20,14 @@ __all__ = [
     "FLOOR_BYTES",
     "SUM_BYTES",
     "Roots",
+    "RowSums",
     "Sums",
     "group_bytes",
     "pack_coefficients",
     "pack_entries",
     "pack_floors",
     "pack_groups",
+    "pack_rows",
     "pack_sums",
     "pack_vectors",
     "pack_weights",
@@ -33,6 +35,7 @@ __all__ = [
     "unpack_entries",
     "unpack_floors",
     "unpack_groups",
+    "unpack_rows",
     "unpack_sums",
     "unpack_vectors",
     "unpack_weights",
@@ -204,6 +207,38 @@ def unpack_coefficients(data: np.ndarray) -> Roots:
     columns = ((1, 32, True), (1, 17, False), (1, 8, True), (1, 4, False), (1, 1, False), (1, 1, False), (1, 1, False))
     mean, root, exponent, finer, second, _, poisoned = (part[:, 0] for part in _unpacked(data, *columns))
     return Roots(Coefficients(mean, root, exponent), finer, second.astype(np.bool_), poisoned.astype(np.bool_))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class RowSums:
+    """Records of rows of a softmax.
+
+    Members
+    -------
+    largest, reciprocal, length : int64 (rows,)
+        m, V and L.
+    poisoned : bool (rows,)
+        Whether an element of the row is.
+    """
+
+    largest: np.ndarray
+    reciprocal: np.ndarray
+    length: np.ndarray
+    poisoned: np.ndarray
+
+
+def pack_rows(rows: RowSums) -> np.ndarray:
+    """Rows, version 1: uint8 (rows, 8)."""
+    columns = ((rows.largest, 32), (rows.reciprocal, 17), (rows.length, 6))
+    columns += ((np.zeros(len(rows.largest)), 8), (rows.poisoned, 1))
+    return _packed(*((np.asarray(values)[:, None], width) for values, width in columns))
+
+
+def unpack_rows(data: np.ndarray) -> RowSums:
+    """Rows, version 1, of uint8 (rows, 8)."""
+    columns = ((1, 32, True), (1, 17, False), (1, 6, False), (1, 8, False), (1, 1, False))
+    largest, reciprocal, length, _, poisoned = (part[:, 0] for part in _unpacked(data, *columns))
+    return RowSums(largest, reciprocal, length, poisoned.astype(np.bool_))
 
 
 def pack_entries(values: Any) -> np.ndarray:

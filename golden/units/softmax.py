@@ -9,6 +9,7 @@
 R holds the factor of the scores and log2 e. Source: ``docs/numerics.md``, 12.9.
 """
 
+import dataclasses
 import functools
 import math
 from fractions import Fraction
@@ -19,7 +20,7 @@ import numpy as np
 from golden import formats
 from golden.units.norm import factor
 
-__all__ = ["log2_factor", "powers", "probabilities"]
+__all__ = ["Rows", "log2_factor", "powers", "probabilities", "rows"]
 
 ARGUMENT = -13
 ARGUMENT_MAX = 2**18 - 1
@@ -59,7 +60,51 @@ def powers(argument: Any) -> np.ndarray:
     return formats.round_shift((base[segment] << SEGMENT_PLACES) - drop[segment] * place, SEGMENT_PLACES)
 
 
-def probabilities(y: Any, root: int, exponent: int, unit: int) -> np.ndarray:
+@dataclasses.dataclass(frozen=True, eq=False)
+class Rows:
+    """What one reading of whole rows leaves for the probabilities.
+
+    Members
+    -------
+    largest : int64 (...)
+        m, the row's largest score.
+    reciprocal : int64 (...)
+        V, 17 bits.
+    length : int64 (...)
+        L.
+    """
+
+    largest: np.ndarray
+    reciprocal: np.ndarray
+    length: np.ndarray
+
+
+def _arguments(y: np.ndarray, largest: np.ndarray, root: int, exponent: int) -> tuple[np.ndarray, np.ndarray]:
+    """n and T of every score."""
+    below = largest[..., None] - y
+    argument = np.minimum(formats.round_shift(below * root, -exponent), ARGUMENT_MAX).astype(np.int64)
+    return argument >> 13, powers(argument & 2**13 - 1)
+
+
+def rows(y: Any, root: int, exponent: int) -> Rows:
+    """Largest score, reciprocal and length of each row.
+
+    Parameters
+    ----------
+    y : int (..., length)
+        Scores, at most 24 bits.
+    root, exponent : int
+        See `log2_factor`.
+    """
+    y = np.asarray(y, np.int64)
+    largest = y.max(axis=-1)
+    whole, t = _arguments(y, largest, root, exponent)
+    total = formats.round_shift(t << -SUM - 16, whole).sum(axis=-1)
+    length = formats.bit_length(total - 1)
+    return Rows(largest, formats.round_quotient(np.int64(1) << 15 + length, total), length)
+
+
+def probabilities(y: Any, root: int, exponent: int, unit: int, known: Rows | None = None) -> np.ndarray:
     """Softmax along the last axis, in units of ``2^unit``, not clamped: int64.
 
     Parameters
@@ -70,12 +115,11 @@ def probabilities(y: Any, root: int, exponent: int, unit: int) -> np.ndarray:
         See `log2_factor`.
     unit : int
         Exponent of the unit of the probabilities.
+    known : Rows, optional
+        Of these rows; by default they are computed.
     """
     y = np.asarray(y, np.int64)
-    below = y.max(axis=-1, keepdims=True) - y
-    argument = np.minimum(formats.round_shift(below * root, -exponent), ARGUMENT_MAX).astype(np.int64)
-    whole, t = argument >> 13, powers(argument & 2**13 - 1)
-    total = formats.round_shift(t << -SUM - 16, whole).sum(axis=-1, keepdims=True)
-    length = formats.bit_length(total - 1)
-    reciprocal = formats.round_quotient(np.int64(1) << 15 + length, total)
-    return formats.round_shift(t * reciprocal, 7 + whole + length + unit)
+    known = known or rows(y, root, exponent)
+    whole, t = _arguments(y, known.largest, root, exponent)
+    shift = 7 + whole + known.length[..., None] + unit
+    return formats.round_shift(t * known.reciprocal[..., None], shift)

@@ -82,12 +82,18 @@ class Emission:
         Slots and the table of their lengths.
     slot : int
         Units of memory of a slot.
-    lines, width, channels : int
-        Of the tensor.
+    lines, width : int
+        Positions of the spool: of the tensor or, along positions, its channels.
+    channels : int
+        That are contracted: of the tensor or, along positions, its positions.
     unit : int
         Of x.
     passes : int
         The most that it is ever sent in.
+    along : str
+        Axis of a group, ``"channels"`` or ``"positions"``.
+    segment : int
+        Channels that are padded to whole groups apart; 0: all of them.
     """
 
     name: str
@@ -100,10 +106,12 @@ class Emission:
     channels: int
     unit: int
     passes: int
+    along: str = "channels"
+    segment: int = 0
 
     def groups(self, lanes: int) -> int:
         """Groups of a position."""
-        return -(-self.channels // lanes)
+        return _groups(self.channels, self.segment, lanes)
 
 
 class Memory:
@@ -129,6 +137,14 @@ class Memory:
             self._content.append((operand, np.ascontiguousarray(content, np.uint8).tobytes()))
         return operand
 
+    def used(self, region: int) -> int:
+        """Units of memory that a region has so far."""
+        return self._used[region]
+
+    def fill(self, operand: Operand, content: Any) -> None:
+        """Give content to what was placed as zeros."""
+        self._content.append((operand, np.ascontiguousarray(content, np.uint8).tobytes()))
+
     def tensor(
         self, name: str, lines: int, width: int, channels: int, unit: int, *, summed: str = "no", region: int = STATES
     ) -> Tensor:
@@ -139,15 +155,26 @@ class Memory:
         sums = self.place(STATES, records * image.SUM_BYTES) if records else None
         return dataclasses.replace(plain, data=data, sums=sums, summed=summed)
 
-    def emission(self, name: str, lines: int, width: int, channels: int, unit: int, passes: int) -> Emission:
-        """Room for Xhat and for the longest groups that there can be."""
+    def emission(
+        self,
+        name: str,
+        lines: int,
+        width: int,
+        channels: int,
+        unit: int,
+        passes: int,
+        *,
+        along: str = "channels",
+        segment: int = 0,
+    ) -> Emission:
+        """Room for Xhat and for the longest groups that there can be; parameters as of `Emission`."""
         p = self.parameters
-        groups = -(-channels // p.lanes)
+        groups = _groups(channels, segment, p.lanes)
         held = self.place(STATES, lines * width * groups * image.vector_bytes(p))
         slot = -(-_slot_bytes(p, width * groups * passes) // UNIT_BYTES)
         spool = self.place(SPOOLS, lines * slot * UNIT_BYTES)
         lengths = self.place(SPOOLS, lines * image.ENTRY_BYTES)
-        return Emission(name, held, spool, lengths, slot, lines, width, channels, unit, passes)
+        return Emission(name, held, spool, lengths, slot, lines, width, channels, unit, passes, along, segment)
 
     def load(self, machine: Accelerator | None = None) -> Accelerator:
         """A machine (a new one, unless one is given) that holds the image."""
@@ -164,6 +191,11 @@ class Memory:
             start = (bases[operand.region] + operand.offset) * UNIT_BYTES
             memory[start : start + len(content)] = np.frombuffer(content, np.uint8)
         return machine
+
+
+def _groups(channels: int, segment: int, lanes: int) -> int:
+    segment = segment or channels
+    return channels // segment * -(-segment // lanes)
 
 
 def _slot_bytes(p: Parameters, groups: int) -> int:

@@ -1,12 +1,19 @@
 """What near memory does between two products, as commands."""
 
 import dataclasses
+from collections.abc import Hashable
+from typing import Any
 
+import numpy as np
+
+from golden.machine import image
 from golden.machine.command import Emit, Function, Operand
+from golden.units.combine import Factors
+from golden.units.norm import Affine
 from rtl_gen.program.memory import Emission, Tensor
 from rtl_gen.program.schedule import Schedule
 
-__all__ = ["Norm", "emit"]
+__all__ = ["Norm", "Softmax", "emit", "factors", "scales"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -21,8 +28,6 @@ class Norm:
         G and B of each channel.
     set_channels : int
         Channels of a set; 0: a set is a position.
-    places : int
-        h.
     first : int
         Channels of the sets before the tensor's channel 0.
     second : bool
@@ -32,24 +37,43 @@ class Norm:
     coefficients: Operand
     scales: Operand
     set_channels: int
-    places: int
     first: int = 0
     second: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Softmax:
+    """The softmax of an emission: its rows, and R.
+
+    Members
+    -------
+    rows : Operand
+        Records of the rows.
+    root, exponent : int
+        ``R = root 2^exponent``.
+    """
+
+    rows: Operand
+    root: int
+    exponent: int
 
 
 def emit(
     schedule: Schedule,
     source: Tensor,
-    emission: Emission,
-    passes: int,
+    emission: Emission | None,
+    passes: int = 1,
     *,
+    unit: int | None = None,
     function: Function = "identity",
     norm: Norm | None = None,
+    softmax: Softmax | None = None,
     middle: int | None = None,
     start: bool = False,
+    target: Tensor | None = None,
     tag: int = 0,
 ) -> None:
-    """Add the emission of a tensor to its spool.
+    """Add the emission of a tensor to its spool, and to a state.
 
     Parameters
     ----------
@@ -57,51 +81,82 @@ def emit(
         Takes the command.
     source : Tensor
         Y.
-    emission : Emission
-        What readers hold.
+    emission : Emission or None
+        What readers hold; None: nothing is sent.
     passes : int
         Of the groups.
+    unit : int, optional
+        s of x, where nothing is sent.
     function : str
         f.
-    norm : Norm, optional
-        Comes before f.
+    norm, softmax : optional
+        Come before f, or in its place.
     middle : int, optional
         s of z; the default is that of Y.
     start : bool
         Whether readers start anew.
+    target : Tensor, optional
+        Takes x.
     """
-    options = {}
-    reads = [("state", source)]
+    options: dict[str, Any] = {}
+    reads: list[Hashable] = [("state", source)]
+    writes: list[Hashable] = []
     if norm is not None:
         reads.append(("coefficients", norm.coefficients))
-        options = {
+        options |= {
             "normed": True,
             "coefficients": norm.coefficients,
             "scales": norm.scales,
             "set_channels": norm.set_channels,
-            "places": norm.places,
             "first": norm.first,
             "second": norm.second,
         }
-    held = ("held", emission)
+    if softmax is not None:
+        reads.append(("coefficients", softmax.rows))
+        options |= {"coefficients": softmax.rows, "root": softmax.root, "exponent": softmax.exponent}
+        function = "softmax"
+    if emission is not None:
+        unit = emission.unit
+        options |= {
+            "held": emission.held,
+            "spool": emission.spool,
+            "lengths": emission.lengths,
+            "slot": emission.slot,
+            "along": emission.along,
+            "segment": emission.segment,
+            "across": emission.width if emission.along == "positions" else 0,
+        }
+        reads.append(("held", emission))
+        writes += [("held", emission), ("spool", emission)]
+    if target is not None:
+        options |= {"written": True, "target": target.data}
+        writes.append(("state", target))
     schedule.add(
         Emit(
             tag=tag,
             state=source.data,
-            held=emission.held,
-            spool=emission.spool,
-            lengths=emission.lengths,
-            slot=emission.slot,
             lines=source.lines,
             width=source.width,
             channels=source.channels,
+            sent=emission is not None,
             function=function,
             start=start,
             passes=passes - 1,
             middle=source.unit if middle is None else middle,
-            result=emission.unit,
+            result=unit,
             **options,
         ),
-        reads=[*reads, held],
-        writes=[held, ("spool", emission)],
+        reads=reads,
+        writes=writes,
     )
+
+
+def scales(tables: Affine) -> np.ndarray:
+    """Bytes of h, then G and B of each channel, as an emission takes them."""
+    pairs = np.stack(np.broadcast_arrays(tables.gain, tables.shift), axis=-1)
+    return image.pack_entries(np.concatenate([[tables.places], pairs.ravel()]))
+
+
+def factors(table: Factors) -> np.ndarray:
+    """Bytes of h, then the factors, as a combination takes them."""
+    return image.pack_entries(np.concatenate([[table.places], np.ravel(table.values)]))

@@ -15,10 +15,10 @@ from golden.machine import image
 from golden.machine.command import Accumulate, LoadGroups, LoadWeights, Multiply, Operand
 from golden.parameters import Parameters
 from golden.units.weights import align_weights, largest_dequantised
-from rtl_gen.program.memory import STEPS, TABLES, WEIGHTS, Emission, Memory, Tensor
+from rtl_gen.program.memory import WEIGHTS, Emission, Memory, Tensor
 from rtl_gen.program.schedule import Schedule
 
-__all__ = ["Kernel", "Piece", "Product", "Weights", "compile_weights", "multiply"]
+__all__ = ["Kernel", "Piece", "Product", "Target", "Weights", "bias_vectors", "compile_weights", "multiply"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Weights:
     source : Operand
         The first record.
     groups : int
-        Of a position, all pieces.
+        Of an output channel and a tap, all pieces.
     unit : int
         L.
     """
@@ -76,6 +76,42 @@ class Weights:
     source: Operand
     groups: int
     unit: int
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Target:
+    """Where the outputs of a product go.
+
+    Members
+    -------
+    state : Tensor
+        What they are added to.
+    lines, width, channels : int
+        Positions and channels of the product's outputs.
+    first : int
+        Vector of the state that the first vector of position 0 goes to.
+    step : int
+        Vectors of the state from position to position.
+    exchanged : bool
+        Whether the outputs' positions are the channels of the state, and their channels its positions.
+    """
+
+    state: Tensor
+    lines: int
+    width: int
+    channels: int
+    first: int
+    step: int
+    exchanged: bool = False
+
+    @classmethod
+    def whole(cls, state: Tensor, lanes: int) -> "Target":
+        """All of a state."""
+        return cls(state, state.lines, state.width, state.channels, 0, -(-state.channels // lanes))
+
+    def narrow(self, lanes: int) -> bool:
+        """Whether vectors run on over positions."""
+        return not self.exchanged and self.state.channels < lanes
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -92,18 +128,22 @@ class Product:
         See there.
     weights : Weights
         See there.
-    state : Tensor
+    target : Target
         What it adds to.
     floor : int
         Code of the least exponent of its outputs.
+    head : tuple of int, optional
+        Of a product of one head: the first line of its emission and how many, the first group of a position and how
+        many.
     """
 
     name: str
     pieces: tuple[Piece, ...]
     kernel: Kernel
     weights: Weights
-    state: Tensor
+    target: Target
     floor: int
+    head: tuple[int, int, int, int] | None = None
 
 
 def compile_weights(memory: Memory, weight: np.ndarray, pieces: Sequence[Piece], unit: int, passes: int) -> Weights:
@@ -190,43 +230,48 @@ class _Tile:
     rows: int
 
 
+def _whole(product: Product, lanes: int) -> int:
+    """Lines of the output that whole vectors, or whole blocks of an exchange, take."""
+    target = product.target
+    if target.exchanged:
+        return lanes // math.gcd(lanes, target.width)
+    return lanes // math.gcd(lanes, target.width * target.channels) if target.narrow(lanes) else 1
+
+
 def _strips(product: Product, p: Parameters) -> int:
     """Lines of a strip."""
-    state = product.state
-    if state.channels < p.lanes and -(-state.lines // p.rows) * state.width * state.channels % p.lanes:
-        return state.lines  # vectors run on from strip to strip: one row does all
-    return -(-state.lines // p.rows)
+    whole, lines = _whole(product, p.lanes), product.target.lines
+    strip = math.ceil(lines / p.rows / whole) * whole
+    # a row that ended sooner would cut the vectors of the others
+    return strip if lines % strip % whole == 0 else lines
 
 
 def _tiles(product: Product, p: Parameters, strip: int, first: int, lines: int) -> Iterator[_Tile]:
     """Tiles of lines of every strip."""
-    state = product.state
-    narrow = state.channels < p.lanes
-    room = p.tile_positions * p.lanes // state.channels if narrow else p.tile_positions
-    width = min(state.width, room)
+    target, whole = product.target, _whole(product, p.lanes)
+    room = p.tile_positions * p.lanes // target.channels if target.narrow(p.lanes) else p.tile_positions
+    width = min(target.width, room)
     tall = max(room // width, 1)
-    if narrow:
-        # whole vectors, but for the last one of a strip
-        whole = p.lanes // math.gcd(p.lanes, state.width * state.channels)
-        if width < state.width or tall < min(whole, lines):
+    if whole > 1 or target.narrow(p.lanes) or target.exchanged:
+        if width < target.width or tall < min(whole, lines):
+            why = "exchanged" if target.exchanged else "fewer channels than lanes"
             raise ValueError(
-                f"tile_positions must hold {whole} lines of {product.name!r} (fewer channels than lanes), "
-                f"not {p.tile_positions}"
+                f"tile_positions must hold {whole} lines of {product.name!r} ({why}), not {p.tile_positions}"
             )
         tall = tall - tall % whole or lines
     line = first
     while line < first + lines:
-        rows = sum(row * strip + line < state.lines for row in range(p.rows))
+        rows = sum(row * strip + line < target.lines for row in range(p.rows))
         if not rows:
             return
         count = 1
         while (
             count < min(tall, first + lines - line)
-            and sum(row * strip + line + count < state.lines for row in range(p.rows)) == rows
+            and sum(row * strip + line + count < target.lines for row in range(p.rows)) == rows
         ):
             count += 1
-        for column in range(0, state.width, width):
-            yield _Tile(line, count, column, min(width, state.width - column), rows)
+        for column in range(0, target.width, width):
+            yield _Tile(line, count, column, min(width, target.width - column), rows)
         line += count
 
 
@@ -239,6 +284,7 @@ def multiply(
     half: int,
     bias: Operand | None,
     start: bool,
+    origin: Tensor | None = None,
     tag: int = 0,
 ) -> int:
     """Add the commands of one run of a product.
@@ -259,6 +305,8 @@ def multiply(
         Vectors of the bias.
     start : bool
         Whether the state starts anew.
+    origin : Tensor, optional
+        What it starts with instead of zeros.
 
     Returns
     -------
@@ -270,15 +318,15 @@ def multiply(
     ValueError
         If a line of groups does not fit a bank, or a block of records the weight buffer.
     """
-    p, kernel, state = parameters, product.kernel, product.state
+    p, kernel, target = parameters, product.kernel, product.target
     n, slots = p.lanes, max(sent)
     strip = _strips(product, p)
     shape = product.pieces[0]
     width, height = shape.emission.width * shape.repeat, shape.emission.lines * shape.repeat
-    reach = (state.width - 1) * kernel.stride + (kernel.columns - 1) * kernel.dilation + 1
+    reach = (target.width - 1) * kernel.stride + (kernel.columns - 1) * kernel.dilation + 1
     right = max(reach - kernel.left - width, 0)
     line_positions = kernel.left + width + right
-    pitch = product.weights.groups * slots
+    pitch = sum(piece.emission.groups(n) for piece in product.pieces) * slots
     per_line = line_positions * pitch
     extra = (kernel.lines - 1) * kernel.dilation + 1
     chunk = min(strip, (p.group_buffer // per_line - extra) // kernel.stride + 1)
@@ -286,9 +334,14 @@ def multiply(
         raise ValueError(
             f"group_buffer must hold {extra} lines of {per_line} groups for {product.name!r}, not {p.group_buffer}"
         )
-    if state.channels < n:
-        whole = n // math.gcd(n, state.width * state.channels)
-        chunk = strip if chunk >= strip else chunk - chunk % whole
+    if chunk < strip:
+        whole = _whole(product, n)
+        if chunk < whole:
+            raise ValueError(
+                f"group_buffer must hold {(whole - 1) * kernel.stride + extra} lines of {per_line} groups for "
+                f"{product.name!r}, not {p.group_buffer}"
+            )
+        chunk -= chunk % whole
     taps = kernel.lines * kernel.columns
     records = taps * product.weights.groups
     if p.columns * records > p.weight_buffer:
@@ -296,12 +349,12 @@ def multiply(
             f"weight_buffer must hold {p.columns * records} records for {product.name!r}, not {p.weight_buffer}"
         )
     banks, weights = half >> 1, half & 1
-    loop = _Loop(schedule, p, product, kernel, bias, start, tag, pitch, per_line, slots, records)
-    for first in range(0, strip, max(chunk, 1)):
+    loop = _Loop(schedule, p, product, kernel, bias, origin, start, tag, pitch, per_line, slots, records)
+    for first in range(0, strip, chunk):
         lines = min(chunk, strip - first)
         input_lines = (lines - 1) * kernel.stride + extra
         _load_groups(schedule, p, product, sent, slots, pitch, banks, first, input_lines, strip, right, height, tag)
-        for block in range(0, state.channels, n):
+        for block in range(0, target.channels, n):
             weights = loop.block(block, banks, weights, list(_tiles(product, p, strip, first, lines)), first, strip)
         banks ^= 1
     return banks << 1 | weights
@@ -336,9 +389,10 @@ def _load_groups(
                 line_step=strip * kernel.stride,
                 rows=p.rows - 1,
                 line=first * kernel.stride - kernel.top,
+                skip=product.head[0] if product.head else 0,
                 lines=lines,
                 repeat=piece.repeat,
-                height=emission.lines,
+                height=product.head[1] if product.head else emission.lines,
                 width=emission.width,
                 left=kernel.left,
                 right=right,
@@ -363,6 +417,7 @@ class _Loop:
     product: Product
     kernel: Kernel
     bias: Operand | None
+    origin: Tensor | None
     start: bool
     tag: int
     pitch: int
@@ -373,7 +428,7 @@ class _Loop:
     def block(self, first: int, banks: int, half: int, tiles: list[_Tile], chunk: int, strip: int) -> int:
         """One vector's channels of every tile; the half that is filled next."""
         p, product = self.parameters, self.product
-        channels = min(p.lanes, product.state.channels - first)
+        channels = min(p.lanes, product.target.channels - first)
         together = channels * self.records <= p.weight_buffer
         if together:
             self._load(first, channels, half)
@@ -392,17 +447,20 @@ class _Loop:
         source, skip = self.product.weights.source, first * self.records
         self.schedule.add(
             LoadWeights(tag=self.tag, source=source, skip=skip, half=bool(half), records=count * self.records),
+            reads=[("records", source)],
             writes=[("weights", half)],
         )
 
     def _multiply(self, tile: _Tile, banks: int, half: int, chunk: int, channels: int, offset: int, count: int) -> None:
         kernel, product = self.kernel, self.product
-        narrow = product.state.channels < self.parameters.lanes
+        narrow = product.target.narrow(self.parameters.lanes)
+        group = product.head[2] if product.head else 0
+        at = (tile.line - chunk) * kernel.stride * self.per_line + tile.column * kernel.stride * self.pitch
         self.schedule.add(
             Multiply(
                 tag=self.tag,
                 half=bool(banks),
-                at=(tile.line - chunk) * kernel.stride * self.per_line + tile.column * kernel.stride * self.pitch,
+                at=at + group * self.slots,
                 weights_half=bool(half),
                 lines=tile.lines,
                 columns=tile.columns,
@@ -426,18 +484,28 @@ class _Loop:
         )
 
     def _accumulate(self, tile: _Tile, vector: int, strip: int) -> None:
-        p, state = self.parameters, self.product.state
-        n = p.lanes
-        if state.channels >= n:
-            of, period = -(-state.channels // n), 1
-            first = (tile.line * state.width + tile.column) * of + vector
-            steps = {"row_step": strip * state.width * of, "outer": tile.lines, "outer_step": state.width * of}
-            steps |= {"inner": tile.columns, "inner_step": of}
-        else:
+        p, target = self.parameters, self.product.target
+        n, state = p.lanes, target.state
+        period, bias_first = 1, vector
+        if target.exchanged:
+            first = target.first + vector * n * target.step + tile.line * target.width // n
+            kept = min(n, target.channels - vector * n)
+            steps = {
+                "row_step": strip * target.width // n,
+                "outer": -(-tile.lines * target.width // n),
+                "outer_step": 1,
+            }
+            steps |= {"inner": kept, "inner_step": target.step, "kept": kept, "exchanged": True}
+        elif target.narrow(n):
             period = state.channels // math.gcd(n, state.channels)
             first = tile.line * state.width * state.channels // n
+            bias_first = first % period
             steps = {"row_step": strip * state.width * state.channels // n, "outer": 1, "outer_step": 0}
             steps |= {"inner": -(-tile.lines * state.width * state.channels // n), "inner_step": 1}
+        else:
+            first = target.first + (tile.line * target.width + tile.column) * target.step + vector
+            steps = {"row_step": strip * target.width * target.step, "outer": tile.lines}
+            steps |= {"outer_step": target.width * target.step, "inner": tile.columns, "inner_step": target.step}
         first_of_record = vector == 0 if state.summed == "position" else tile.line == 0 and tile.column == 0
         fresh = self.start and first_of_record
         uses: list[Hashable] = [("state", state)]
@@ -449,12 +517,13 @@ class _Loop:
                 sums=state.sums or Operand(0, 0),
                 first=first,
                 rows=tile.rows - 1,
-                start="zero" if self.start else "add",
+                origin=self.origin.data if self.origin else Operand(0, 0),
+                start=("region" if self.origin else "zero") if self.start else "add",
                 biased=self.bias is not None,
                 summed=state.summed,
                 fresh=fresh,
                 bias_period=period,
-                bias_first=vector if state.channels >= n else first % period,
+                bias_first=bias_first,
                 channels=state.channels,
                 positions=state.positions,
                 floor=self.product.floor,
@@ -465,11 +534,9 @@ class _Loop:
         )
 
 
-def bias_vectors(memory: Memory, values: np.ndarray, *, step: bool = False) -> Operand:
-    """Place a bias, integers of each channel, as the vectors that `multiply` takes."""
-    n = memory.parameters.lanes
+def bias_vectors(values: np.ndarray, lanes: int) -> np.ndarray:
+    """Bytes of a bias, integers of each channel, as the vectors that an accumulation takes."""
     values = np.asarray(values, np.int64)
-    if len(values) < n:
-        values = np.tile(values, math.lcm(n, len(values)) // len(values))
-    values = np.pad(values, (0, -len(values) % n))
-    return memory.place(STEPS if step else TABLES, image.pack_entries(values))
+    if len(values) < lanes:
+        values = np.tile(values, math.lcm(lanes, len(values)) // len(values))
+    return image.pack_entries(np.pad(values, (0, -len(values) % lanes)))

@@ -6,11 +6,24 @@ does its operations in order, so one token stands for all that its engine did be
 """
 
 import dataclasses
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Sequence
 
-from golden.machine.command import ENGINES, Accumulate, Command, Emit, LoadGroups, Multiply, Operation, Wait
+from golden.machine.command import (
+    ENGINES,
+    Accumulate,
+    Command,
+    Emit,
+    End,
+    LoadGroups,
+    Loop,
+    Multiply,
+    Operand,
+    Operation,
+    Step,
+    Wait,
+)
 
-__all__ = ["Schedule"]
+__all__ = ["Schedule", "rolled"]
 
 
 @dataclasses.dataclass
@@ -99,3 +112,45 @@ def _join(clock: dict[str, int], other: dict[str, int]) -> None:
 def _most(wanted: dict[str, int], found: dict[str, int]) -> None:
     for engine, number in found.items():
         wanted[engine] = max(wanted.get(engine, 0), number)
+
+
+def rolled(turns: Sequence[Sequence[Command]], starts: Sequence[int], region: int) -> list[Command]:
+    """Commands of consecutive turns, those that differ only in where their tables lie as loops.
+
+    Parameters
+    ----------
+    turns : sequence of sequences of Command
+        Each ordered in itself, and after the one before.
+    starts : sequence of int
+        Where the tables of each begin in their region, in units of memory.
+    region : int
+        The region.
+    """
+    commands: list[Command] = []
+    plain = [_moved(turn, region, -start) for turn, start in zip(turns, starts, strict=True)]
+    first = 0
+    while first < len(turns):
+        last = first + 1
+        stride = starts[last] - starts[first] if last < len(turns) else 0
+        while last < len(turns) and plain[last] == plain[first] and starts[last] - starts[last - 1] == stride:
+            last += 1
+        if last - first == 1:
+            commands += turns[first]
+        else:
+            steps = (Step(region, stride),) if stride else ()
+            commands += [Loop(turns=last - first, steps=steps), *turns[first], End()]
+        first = last
+    return commands
+
+
+def _moved(turn: Sequence[Command], region: int, offset: int) -> list[Command]:
+    """Commands with every operand of a region moved."""
+    found = []
+    for command in turn:
+        changes = {
+            field.name: Operand(region, value.offset + offset)
+            for field in dataclasses.fields(command)
+            if isinstance(value := getattr(command, field.name), Operand) and value.region == region
+        }
+        found.append(dataclasses.replace(command, **changes) if changes else command)
+    return found

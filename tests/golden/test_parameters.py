@@ -23,6 +23,8 @@ RANGES = {
     "link_width": (32, 512),
     "pipeline_depth": (1, 16),
     "joint_width": (2, 16),
+    "near_lanes": (1, 64),
+    "memory_width": (32, 256),
     "tile_positions": (1, 256),
     "group_buffer": (16, 32768),
     "weight_buffer": (16, 32768),
@@ -98,6 +100,8 @@ def test_flags():
         ),
         ({"memory_lanes": 5}, "memory_lanes must divide lanes = 16, not 5"),
         ({"link_width": 96}, "link_width must be a power of two, not 96"),
+        ({"memory_width": 96}, "memory_width must be a power of two, not 96"),
+        ({"joint_width": 2}, "joint_width must be at least digit_width = 3, not 2"),
     ],
 )
 def test_rules_between_parameters(arguments, message):
@@ -228,7 +232,7 @@ def test_keys_left_out():
         (
             {"schema": 1, "lane": 4},
             ValueError,
-            "Key of a configuration must be one of the known names, not 'lane'; did you mean lanes or memory_lanes?",
+            "Key of a configuration must be one of the known names, not 'lane'; did you mean lanes or near_lanes or memory_lanes?",
         ),
         ({"schema": 1, "lanes": 3}, ValueError, "lanes must be in 4..64, not 3"),
         ({"schema": 1, "lanes": "8"}, TypeError, "lanes must be an integer, not '8'"),

@@ -35,6 +35,12 @@ def _noise(shape: tuple[int, ...], *seed: int) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal(shape, np.float32)
 
 
+def fresh_noise(shape: tuple[int, ...], seed: int, image: int, step: int) -> np.ndarray:
+    """Noise of unit variance that a step adds to an image, the same in any batch."""
+    # 1 + step: a seed that ends in 0 is the seed without it, which is that of the starting noise
+    return _noise(shape, seed, image, 1 + step)
+
+
 def noise(network: Network, seed: int, count: int) -> np.ndarray:
     """Starting noise of `count` images or videos, float32; item i is the same whatever the count."""
     shape = next(iter(network.inputs.values()))
@@ -139,8 +145,7 @@ class Process(abc.ABC):
             variance = predicted[:, channels:] if predicted.shape[1] > channels else None
             fresh = None
             if self.eta:
-                # 1 + index: a seed that ends in 0 is the seed without it, which is that of the starting noise
-                fresh = np.stack([_noise(x.shape[1:], seed, first + item, 1 + index) for item in range(len(x))])
+                fresh = np.stack([fresh_noise(x.shape[1:], seed, first + item, index) for item in range(len(x))])
             x = self.update(x, predicted[:, :channels], here, there, fresh, variance)
             yield Step(index, timestep, x)
 

@@ -12,9 +12,9 @@ from golden.machine.command import Operand, Stop, assemble, disassemble
 from golden.parameters import Parameters
 from golden.units.closed_loop import accumulate, emit, functions
 from golden.units.joint_stream import JointStream
-from rtl_gen.program.memory import INPUTS, PROGRAMS, Memory
+from rtl_gen.program.memory import INPUTS, PROGRAMS, TABLES, Memory
 from rtl_gen.program.near import emit as add_emission
-from rtl_gen.program.products import Kernel, Piece, Product, bias_vectors, compile_weights, multiply
+from rtl_gen.program.products import Kernel, Piece, Product, Target, bias_vectors, compile_weights, multiply
 from rtl_gen.program.schedule import Schedule
 
 pytestmark = pytest.mark.golden
@@ -101,9 +101,11 @@ class Case:
         weight = rng.normal(0, 0.3, (outputs, sum(channels), size * size)).astype(np.float16)
         self.weight = weight
         weights = compile_weights(memory, weight.view(np.uint16), pieces, self.state.unit, 2)
-        self.product = Product("conv", pieces, self.kernel, weights, self.state, int(rng.integers(0, 4)))
+        self.product = Product(
+            "conv", pieces, self.kernel, weights, Target.whole(self.state, n), int(rng.integers(0, 4))
+        )
         self.biases = rng.integers(-500, 500, (2, outputs))
-        self.operands = [bias_vectors(memory, bias) for bias in self.biases]
+        self.operands = [memory.place(TABLES, bias_vectors(bias, n)) for bias in self.biases]
 
     def program(self, step):
         schedule = Schedule()
@@ -284,9 +286,8 @@ def test_what_does_not_fit_is_refused_by_name():
     emission = memory.emission("x", 4, 5, 32, -10, 1)
     weight = np.ones((15, 32, 9), np.float16).view(np.uint16)
     weights = compile_weights(memory, weight, [Piece(emission)], -10, 1)
-    product = Product(
-        "conv", (Piece(emission),), Kernel(3, 3, top=1, left=1), weights, memory.tensor("y", 4, 5, 15, -10), 0
-    )
+    target = Target.whole(memory.tensor("y", 4, 5, 15, -10), 16)
+    product = Product("conv", (Piece(emission),), Kernel(3, 3, top=1, left=1), weights, target, 0)
 
     def run(**changes):
         schedule = Schedule()

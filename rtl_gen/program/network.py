@@ -1,0 +1,895 @@
+"""A network as a program: one step after the other, by the rounding points of the closed loop.
+
+`Compiler` walks the layers of a network once to lay out memory (states, what readers hold, weights), then once for each
+step, and adds commands. What depends on the conditioning alone is computed by the layers themselves and becomes tables.
+
+Words: a *part* is one tensor of a concatenation; a value is *made* when it is no state but what an emission makes of
+one (norm, function). Source: ``docs/numerics.md``, 12.17 to 12.21, and the table of layers in ``docs/machine.md``.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from golden import formats
+from golden.diffusion.differential.closed_loop import ClosedLoop
+from golden.diffusion.differential.method import Method
+from golden.diffusion.differential.profile import Profile
+from golden.diffusion.layers import (
+    Add,
+    AddConstant,
+    Concat,
+    Convolution,
+    Gate,
+    Layer,
+    Linear,
+    MatMul,
+    Modulate,
+    Move,
+    Multiply,
+    Norm,
+    ReLU,
+    Role,
+)
+from golden.diffusion.networks.graph import Network
+from golden.machine import image
+from golden.machine.accelerator import Accelerator
+from golden.machine.command import Align, Coefficients, Combine, Command, Operand, Rows
+from golden.units import softmax
+from golden.units.combine import Factors
+from golden.units.norm import Affine, variance_floor
+from rtl_gen.program import near
+from rtl_gen.program.memory import INPUTS, STATES, STEPS, TABLES, Emission, Memory, Tensor
+from rtl_gen.program.products import Kernel, Piece, Product, Target, Weights, bias_vectors, compile_weights, multiply
+from rtl_gen.program.schedule import Schedule
+
+__all__ = ["Compiler"]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Value:
+    """A value of the network on its way to whoever reads it.
+
+    Members
+    -------
+    parts : tuple of Tensor
+        The states it is made of; more than one are a concatenation.
+    repeat : int
+        2 where every position stands twice by two times.
+    heads : int
+        Heads that its channels are split into; 0: none.
+    source : Layer or None
+        Norm in front of it, not finished.
+    gain, shift : arrays
+        Real factors and shifts of each channel so far.
+    middle, result : int
+        s of z and of x, where it is made.
+    function : str
+        f.
+    scores : Layer or None
+        Product of two activations whose softmax it is.
+    varying : bool
+        Whether gain and shift depend on the step.
+    """
+
+    parts: tuple[Tensor, ...]
+    repeat: int = 1
+    heads: int = 0
+    source: Norm | None = None
+    gain: Any = None
+    shift: Any = None
+    middle: int | None = None
+    result: int | None = None
+    function: str = "identity"
+    scores: MatMul | None = None
+    varying: bool = False
+
+    @property
+    def made(self) -> bool:
+        """Whether it is no state."""
+        return self.result is not None or self.source is not None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Pending:
+    """A product whose bias is not known yet."""
+
+    layer: Layer
+    value: _Value
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Gated:
+    """A value times factors, on its way into a sum."""
+
+    value: _Value
+    gate: np.ndarray
+
+
+class Compiler:
+    """Makes programs of a network under a method, for one item.
+
+    Parameters
+    ----------
+    network : Network
+        To run.
+    method : Method
+        How; its flow must be closed_loop.
+    profile : Profile
+        Of the network and the sampling.
+    memory : Memory, optional
+        Takes everything; the default is an empty one of the method's machine.
+    twin : Compiler, optional
+        Of the same network for another item: weights, constant tables and the input's state are shared with it.
+    kept : str, optional
+        Layer whose value some steps take from the last step that ran the whole network (DeepCache).
+
+    Members
+    -------
+    memory : Memory
+        What was placed.
+    states : dict of str to Tensor
+        State of each value that has one.
+    input, output : Tensor
+        Of the network.
+    half : int
+        Half of the buffers that whoever comes next fills first.
+
+    Raises
+    ------
+    ValueError
+        If a layer cannot be expressed, by its name.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        method: Method,
+        profile: Profile,
+        memory: Memory | None = None,
+        *,
+        twin: "Compiler | None" = None,
+        kept: str | None = None,
+    ):
+        self._network, self._method, self._profile = network, method, profile
+        self._loop = ClosedLoop(network, method, profile)
+        machine = dataclasses.replace(method.machine, joint_width=method.output_width)
+        self.memory = memory or (twin.memory if twin else Memory(machine))
+        self._parameters = self.memory.parameters
+        self._shapes = network.shapes()
+        self._input = next(iter(network.inputs))
+        self.states: dict[str, Tensor] = {}
+        self._emissions: dict[tuple[str, int, str, int, bool], Emission] = {}
+        self._weights: dict[str, Weights] = twin._weights if twin else {}
+        self._tables: dict[Any, Any] = {}
+        self._constants: dict[bytes, Operand] = (
+            twin._constants if twin else {}
+        )  # tables that are the same in every step, by content
+        self._added: dict[str, np.ndarray] = {}  # the bias that a state holds
+        self.half = 0
+        self._index, self._steps = 0, None
+        self._start = True
+        self._given: Mapping[str, np.ndarray] = {}
+        self._schedule = Schedule()
+        self._sent: set[Any] = set()
+        self._tags = {layer.name: number for number, layer in enumerate(network.layers)}
+        self._kept = kept
+        self._saved: Any = None  # the value of the kept layer
+        self._always = {layer.name for layer in network.evaluated({kept} if kept else ())}
+        self.input = twin.input if twin else self._input_tensor()
+        self.output: Tensor | None = None
+
+    # What the caller calls ------------------------------------------------------------------------------------------
+
+    def step(
+        self,
+        index: int,
+        steps: int | None,
+        given: Mapping[str, np.ndarray],
+        *,
+        whole: bool = True,
+        schedule: Schedule | None = None,
+        half: int = 0,
+    ) -> list[Command]:
+        """Commands of a step; steps are compiled in order.
+
+        Parameters
+        ----------
+        index : int
+            From 0.
+        steps : int or None
+            Of the sampling.
+        given : mapping of str to array
+            Inputs of the network besides the first, one item each.
+        whole : bool
+            Whether the whole network runs, or what is left of it where the kept value is known.
+        schedule : Schedule, optional
+            Takes the commands; the default is a new one.
+        half : int
+            Half of the buffers that is filled first, see `half`.
+        """
+        self._index, self._steps, self.half = index, steps, half
+        self._start = self._method.refreshes(index)
+        self._schedule = schedule or Schedule()
+        self._sent.clear()
+        values: dict[str, Any] = {self._input: _Value((self.input,))}
+        values |= {name: np.asarray(value) for name, value in given.items()}
+        if not whole:
+            values[self._kept] = self._saved
+        for layer in self._network.evaluated(() if whole else {self._kept}):
+            read = [values[name] for name in layer.inputs]
+            if layer.name not in self._loop.main:
+                values[layer.name] = layer(*read)
+            else:
+                values[layer.name] = self._layer(layer, read)
+        if self._kept and whole:
+            self._saved = self._settled(self._kept, values[self._kept])
+        (self.output,) = self._settled(self._network.layers[-1].name, values[self._network.layers[-1].name]).parts
+        return self._schedule.commands
+
+    def write(self, machine: Accelerator, tensor: Tensor, values: np.ndarray) -> None:
+        """Put integers (positions, channels) into a tensor of a machine's memory."""
+        machine.write_tensor(tensor.data, np.asarray(values, np.int64).reshape(-1, tensor.channels))
+
+    def read(self, machine: Accelerator, tensor: Tensor) -> np.ndarray:
+        """Integers (positions, channels) of a tensor in a machine's memory."""
+        return machine.read_tensor(tensor.data, tensor.positions, tensor.channels)
+
+    def laid_out(self, value: np.ndarray) -> np.ndarray:
+        """The network's input, one item (channels, height, width), as `write` takes it."""
+        first = self._mover
+        array = first(value[None])[0] if first is not None else value.reshape(len(value), -1).T
+        return array.reshape(-1, array.shape[-1])
+
+    def put_back(self, values: np.ndarray) -> np.ndarray:
+        """Values (positions, channels) of the input's state as the network's input, one item."""
+        shape = next(iter(self._network.inputs.values()))
+        if self._mover is None:
+            return values.T.reshape(shape)
+        places = np.arange(np.prod(shape)).reshape(1, *shape)
+        found = np.empty(np.prod(shape), values.dtype)
+        found[self._mover(places).ravel()] = values.ravel()
+        return found.reshape(shape)
+
+    # Tensors --------------------------------------------------------------------------------------------------------
+
+    @functools.cached_property
+    def _mover(self) -> Move | None:
+        """The layer that cuts the input into tokens, if that is how it is read: it lies in memory so."""
+        readers = self._network.consumers(self._input)
+        if len(readers) == 1 and isinstance(readers[0], Move):
+            return readers[0]
+        return None
+
+    def _input_tensor(self) -> Tensor:
+        unit = self._loop.units[self._input]
+        shape = self._shapes[self._mover.name if self._mover else self._input]
+        lines, width, channels = self._grid(shape)
+        return self.memory.tensor(self._input, lines, width, channels, unit, region=INPUTS)
+
+    def _grid(self, shape: Sequence[int]) -> tuple[int, int, int]:
+        """Lines, width and channels of a value's shape."""
+        if len(shape) == 4:
+            return shape[2], shape[3], shape[1]
+        tokens = int(np.prod(shape[1:-1]))
+        p = self._parameters
+        fits = [width for width in range(1, p.tile_positions + 1) if tokens % width == 0 and tokens // width >= p.rows]
+        return tokens // max(fits, default=1), max(fits, default=1), shape[-1]
+
+    def _summed(self, name: str) -> str:
+        """What sums a norm needs of a value: through moves and concatenations."""
+        kinds = set()
+        for layer in self._network.consumers(name):
+            if isinstance(layer, Norm):
+                kinds.add("channel" if layer.groups else "position")
+            elif isinstance(layer, Concat) or (isinstance(layer, Move) and len(self._shapes[layer.name]) <= 4):
+                kinds.add(self._summed(layer.name))
+        kinds.discard("no")
+        if len(kinds) > 1:
+            raise ValueError(f"Norms that read {name!r} must all be by channel or all by position")
+        return kinds.pop() if kinds else "no"
+
+    def _tensor(self, name: str, like: Tensor | None = None) -> Tensor:
+        if name not in self.states:
+            shape = self._shapes[name]
+            grid = (like.lines, like.width, shape[1 if len(shape) == 4 else -1]) if like else self._grid(shape)
+            self.states[name] = self.memory.tensor(name, *grid, self._loop.units[name], summed=self._summed(name))
+        return self.states[name]
+
+    # Layers ---------------------------------------------------------------------------------------------------------
+
+    def _layer(self, layer: Layer, values: list[Any]) -> Any:
+        if isinstance(layer, MatMul):
+            return self._matmul(layer, *values)
+        if layer.contracted:
+            if layer.name in self._loop.handed_on:
+                return _Pending(layer, values[0])
+            return self._product(layer, values[0], layer.name, None)
+        handlers = {
+            Role.NORM: self._norm,
+            Role.ACTIVATION: self._activation,
+            Role.SOFTMAX: self._softmax,
+            Role.SUM: self._sum,
+            Role.SCALE: self._scale,
+            Role.MOVE: self._move,
+        }
+        if layer.role not in handlers:
+            raise ValueError(
+                f"Layer {layer.name!r} must be of a kind that commands express, which {layer.kind!r} is not"
+            )
+        return handlers[layer.role](layer, values)
+
+    def _refused(self, layer: Layer, why: str) -> ValueError:
+        return ValueError(f"Layer {layer.name!r} ({layer.kind}) cannot be expressed: {why}")
+
+    def _move(self, layer: Layer, values: list[Any]) -> _Value:
+        if isinstance(layer, Concat):
+            found = [self._settled(*pair) for pair in zip(layer.inputs, values, strict=True)]
+            if any(value.repeat != 1 or value.heads for value in found):
+                raise self._refused(layer, "a part of it is upsampled or split into heads")
+            return _Value(tuple(part for value in found for part in value.parts))
+        (value,) = values
+        if layer is self._mover and layer.inputs == (self._input,):
+            return value
+        before, after = self._shapes[layer.inputs[0]], self._shapes[layer.name]
+        pattern = "".join(layer.pattern.split())
+        if pattern in ("bchw->b(hw)c", "b(hw)c->bchw"):
+            return value
+        if pattern == "bchw->bc(hp)(wq)" and layer.sizes == {"p": 2, "q": 2} and value.repeat == 1:
+            return dataclasses.replace(value, repeat=2)
+        if pattern == "...t(hc)->...htc" and len(before) == 3 and not value.made:
+            return dataclasses.replace(value, heads=after[1])
+        if pattern == "...htc->...t(hc)" and len(after) == 3 and value.heads:
+            return dataclasses.replace(value, heads=0)
+        if layer is self._network.layers[-1]:
+            return value  # whoever reads the image moves it
+        raise self._refused(layer, f"the move {layer.pattern!r} has no command")
+
+    def _norm(self, layer: Norm, values: list[Any]) -> _Value:
+        value = self._settled(layer.inputs[0], values[0])
+        if value.repeat != 1:
+            raise self._refused(layer, "it reads an upsampled value")
+        if value.heads and len(value.parts) > 1 or (len(value.parts) > 1 and not layer.groups):
+            raise self._refused(layer, "it reads a concatenation by position")
+        channels = sum(part.channels for part in value.parts)
+        gain = np.ones(channels, np.float32) if layer.weight is None else layer.weight
+        shift = np.zeros(channels, np.float32) if layer.bias is None else layer.bias
+        return self._finished(layer, dataclasses.replace(value, source=layer, gain=gain, shift=shift))
+
+    def _finished(self, layer: Layer, value: _Value) -> _Value:
+        """A norm or a modulation that nothing else takes over."""
+        if layer.name in self._loop.handed_on:
+            return value
+        unit = self._loop.units[layer.name]
+        return dataclasses.replace(value, middle=unit, result=unit)
+
+    def _scale(self, layer: Layer, values: list[Any]) -> Any:
+        if isinstance(layer, Modulate):
+            value = values[0]
+            if not isinstance(value, _Value) or value.source is None:
+                raise self._refused(layer, "no norm stands before it")
+            shift, scale = (np.asarray(part)[0] for part in values[1:])
+            scale = np.float32(1) + scale
+            return self._finished(
+                layer,
+                dataclasses.replace(value, gain=value.gain * scale, shift=value.shift * scale + shift, varying=True),
+            )
+        if isinstance(layer, Gate):
+            gated = _Gated(self._settled(layer.inputs[0], values[0]), np.asarray(values[1])[0])
+            return gated if layer.name in self._loop.handed_on else self._combined(layer, [gated])
+        if isinstance(layer, Multiply):
+            left, right = (self._settled(*pair) for pair in zip(layer.inputs, values, strict=True))
+            return self._multiplied(layer, left, right)
+        raise self._refused(layer, "it has no command yet")
+
+    def _activation(self, layer: Layer, values: list[Any]) -> _Value:
+        (value,) = values
+        unit = self._loop.units[layer.name]
+        name = "relu" if isinstance(layer, ReLU) else layer.table
+        if value.source is not None and value.result is None:
+            middle = unit if name == "relu" else self._loop.units[layer.inputs[0]]
+        else:
+            value = self._settled(layer.inputs[0], value)
+            if len(value.parts) > 1:
+                raise self._refused(layer, "it reads a concatenation without a norm")
+            middle = value.parts[0].unit
+        return dataclasses.replace(value, middle=middle, result=unit, function=name)
+
+    def _softmax(self, layer: Layer, values: list[Any]) -> _Value:
+        value = self._settled(layer.inputs[0], values[0])
+        scores = self._network.by_name[layer.inputs[0]]
+        if not isinstance(scores, MatMul):
+            raise self._refused(layer, "it does not read a product of two activations")
+        return dataclasses.replace(value, scores=scores, result=2 - self._parameters.state_width)
+
+    def _settled(self, name: str, value: Any) -> _Value:
+        """A value as states: what an emission makes is written as one."""
+        if not isinstance(value, _Value):
+            raise ValueError(f"Layer {name!r} cannot be read as a state")
+        if not value.made:
+            return value
+        if value.source is not None and value.result is None:
+            raise ValueError(f"Layer {name!r} must be finished before it is read")
+        if len(value.parts) > 1 or value.scores is not None:
+            raise ValueError(f"Layer {name!r} must be one tensor to be written as a state")
+        target = self._tensor(name, value.parts[0])
+        if ("written", name) not in self._sent:
+            self._sent.add(("written", name))
+            self._make(name, value, 0, None, target)
+        return _Value((target,), value.repeat, value.heads)
+
+    # Sums -----------------------------------------------------------------------------------------------------------
+
+    def _sum(self, layer: Layer, values: list[Any]) -> _Value:
+        first = values[0]
+        if isinstance(first, _Pending):
+            return self._product(first.layer, first.value, layer.name, self._shift(layer, values))
+        return self._combined(layer, values)
+
+    def _shift(self, layer: Layer, values: list[Any]) -> np.ndarray:
+        """What is added to a product's bias: by channel, or by position and channel."""
+        if isinstance(layer, AddConstant):
+            return layer.table
+        return np.asarray(values[1])[0]
+
+    def _combined(self, layer: Layer, values: list[Any]) -> _Value:
+        unit = self._loop.units[layer.name]
+        operands: list[tuple[Tensor, np.ndarray]] = []
+        for name, value in zip(layer.inputs, values, strict=False):
+            gate = np.ones(())
+            if isinstance(value, _Gated):
+                value, gate = value.value, value.gate
+            if isinstance(value, np.ndarray):
+                raise self._refused(layer, "it adds conditioning to a state that is no product's")
+            value = self._settled(name, value)
+            if len(value.parts) > 1 or value.repeat != 1:
+                raise self._refused(layer, "an operand is a concatenation, or upsampled")
+            operands.append((value.parts[0], gate))
+        if isinstance(layer, AddConstant):
+            operands.append((self._constant(layer, operands[0][0], unit), np.ones(())))
+        elif not isinstance(layer, Add | Gate):
+            raise self._refused(layer, "it has no command")
+        state = self._tensor(layer.name, operands[0][0])
+        found = Factors.of([gate for _, gate in operands], [tensor.unit for tensor, _ in operands], unit)
+        options: dict[str, Any] = {}
+        for number, ((tensor, _), factor) in enumerate(zip(operands, found, strict=True), 1):
+            options[f"source{number}"] = tensor.data
+            options[f"factor{number}"] = self._table(near.factors(factor), varying=bool(np.ndim(factor.values)))
+            options[f"kind{number}"] = "channel" if np.ndim(factor.values) else "one"
+        self._combine(layer, state, [tensor for tensor, _ in operands], "sum", options)
+        return _Value((state,))
+
+    def _multiplied(self, layer: Layer, left: _Value, right: _Value) -> _Value:
+        state = self._tensor(layer.name, left.parts[0])
+        places = state.unit - left.parts[0].unit - right.parts[0].unit
+        factor = self._table(near.factors(Factors(np.zeros(0, np.int64), places)), varying=False)
+        options = {"source1": left.parts[0].data, "source2": right.parts[0].data, "factor1": factor}
+        self._combine(layer, state, [left.parts[0], right.parts[0]], "product", options)
+        return _Value((state,))
+
+    def _combine(self, layer: Layer, state: Tensor, sources: list[Tensor], form: Any, options: dict[str, Any]) -> None:
+        uses = [("state", state)]
+        self._schedule.add(
+            Combine(
+                tag=self._tags[layer.name],
+                state=state.data,
+                sums=state.sums or Operand(0, 0),
+                vectors=state.vectors(self._parameters.lanes),
+                terms=len(sources),
+                form=form,
+                summed=state.summed,
+                channels=state.channels,
+                middle=sources[-1].unit,
+                result=sources[-1].unit,
+                **options,
+            ),
+            reads=[("state", tensor) for tensor in sources],
+            writes=uses,
+        )
+
+    def _table(self, content: np.ndarray, *, varying: bool) -> Operand:
+        """Bytes of a table in memory: of this step, or one for all steps."""
+        if varying:
+            return self.memory.place(STEPS, content)
+        mark = content.tobytes()
+        if mark not in self._constants:
+            self._constants[mark] = self.memory.place(TABLES, content)
+        return self._constants[mark]
+
+    def _constant(self, layer: AddConstant, like: Tensor, unit: int) -> Tensor:
+        """A position table as a state."""
+        key = ("constant", layer.name)
+        if key not in self._tables:
+            plain = Tensor(layer.name, Operand(TABLES), like.lines, like.width, like.channels, unit)
+            integers = self.integers(self._by_position(layer.table, like), unit)
+            self._tables[key] = self.memory.place(TABLES, self.vectors(integers, like.channels))
+            self._tables[key, "tensor"] = dataclasses.replace(plain, data=self._tables[key])
+        return self._tables[key, "tensor"]
+
+    @staticmethod
+    def _by_position(table: np.ndarray, like: Tensor) -> np.ndarray:
+        """A table (tokens, channels) or (channels, height, width) by position: (positions, channels)."""
+        table = np.asarray(table)
+        if table.ndim >= 3 and table.shape[-3] == like.channels and table.shape[-2:] == (like.lines, like.width):
+            table = np.moveaxis(table, -3, -1)
+        return np.broadcast_to(table, (*table.shape[:-1], like.channels)).reshape(-1, like.channels)
+
+    def integers(self, real: np.ndarray, unit: int) -> np.ndarray:
+        """Real numbers as integers of a state of unit ``2^unit``."""
+        top = 2 ** (self._parameters.state_width - 1) - 1
+        return np.clip(np.rint(np.ldexp(np.asarray(real, np.float64), -unit)), -top, top).astype(np.int64)
+
+    def vectors(self, values: np.ndarray, channels: int) -> np.ndarray:
+        """Bytes of a state of integers (positions, channels)."""
+        n = self._parameters.lanes
+        if channels >= n:
+            vectors = np.pad(values, ((0, 0), (0, -channels % n))).reshape(-1, n)
+        else:
+            vectors = np.pad(values.ravel(), (0, -values.size % n)).reshape(-1, n)
+        return image.pack_vectors(vectors, self._parameters)
+
+    # Emissions ------------------------------------------------------------------------------------------------------
+
+    def _send(self, layer: Layer, number: int, value: _Value, along: str) -> list[Piece]:
+        """Send an operand of a product, once in a step for all readers that always run together."""
+        name = layer.inputs[number]
+        passes = self._passes(name)
+        pieces = []
+        for number in range(len(value.parts)):
+            emission = self._emission(layer, name, value, number, along)
+            if emission not in self._sent:
+                self._sent.add(emission)
+                self._make(name, value, number, emission, None, passes)
+            pieces.append(Piece(emission, value.repeat))
+        return pieces
+
+    def _passes(self, name: str) -> int:
+        return self._method.passes_of(self._network, name, self._index, self._steps)
+
+    def _emission(self, layer: Layer, name: str, value: _Value, number: int, along: str) -> Emission:
+        """What a reader holds of a part of a value, and with it those that always run when it does."""
+        key = (name, number, along, value.heads, layer.name in self._always)
+        if key not in self._emissions:
+            part = value.parts[number]
+            unit = part.unit if value.result is None else value.result
+            lines, width, channels = part.lines, part.width, part.channels
+            segment = channels // value.heads if value.heads and along == "channels" else 0
+            if along == "positions":
+                head = channels // (value.heads or 1)
+                across = max(one for one in range(1, self._parameters.tile_positions + 1) if head % one == 0)
+                lines, width, channels = part.channels // across, across, part.positions
+            self._emissions[key] = self.memory.emission(
+                f"{name}.{number}", lines, width, channels, unit, self._method.most_passes, along=along, segment=segment
+            )
+        return self._emissions[key]
+
+    def _make(
+        self, name: str, value: _Value, number: int, emission: Emission | None, target: Tensor | None, passes: int = 1
+    ) -> None:
+        """One emission of a part of a value."""
+        part, tag = value.parts[number], self._tags.get(name, 0)
+        norm = rows = None
+        if value.source is not None:
+            norm = self._coefficients(value, number, name)
+        if value.scores is not None:
+            rows = self._rows_of(value)
+        near.emit(
+            self._schedule,
+            part,
+            emission,
+            passes,
+            unit=value.result,
+            function=value.function,
+            norm=norm,
+            softmax=rows,
+            middle=value.middle,
+            start=self._start,
+            target=target,
+            tag=tag,
+        )
+
+    def _coefficients(self, value: _Value, number: int, name: str) -> near.Norm:
+        """The norm of a part: its sets' coefficients, computed once in a step, and its tables."""
+        layer = value.source
+        parts = value.parts
+        unit = self._loop.u_unit(layer)
+        if layer.groups:
+            channels = sum(part.channels for part in parts)
+            sets, size = layer.groups, channels // layer.groups
+            count, set_channels = size * parts[0].positions, size
+        else:
+            sets, size = parts[0].positions * (value.heads or 1), 1
+            count, set_channels = parts[0].channels, 0
+            if value.heads:
+                raise self._refused(layer, "it normalises heads")
+        key = ("roots", layer.name)
+        if key not in self._tables:
+            self._tables[key] = self.memory.place(STATES, sets * image.COEFFICIENT_BYTES)
+            self._tables[key, "floors"] = self.memory.place(
+                TABLES, image.pack_floors(self._floors_of(layer, parts, sets, size, count))
+            )
+        roots = self._tables[key]
+        if key not in self._sent:
+            self._sent.add(key)
+            shift = parts[1].unit - parts[0].unit if len(parts) > 1 else 0
+            if len(parts) > 2 or not -8 <= shift <= 8:
+                raise self._refused(layer, "it reads more than two tensors, or units more than eight places apart")
+            self._schedule.add(
+                Coefficients(
+                    tag=self._tags[layer.name],
+                    sums1=parts[0].sums,
+                    sums2=parts[1].sums if len(parts) > 1 else Operand(0, 0),
+                    floors=self._tables[key, "floors"],
+                    result=roots,
+                    sets=sets,
+                    size=size,
+                    records1=parts[0].channels if layer.groups else sets,
+                    shift=shift,
+                    centred=layer.centred,
+                    unit=-unit,
+                    count=count,
+                ),
+                reads=[("state", part) for part in parts],
+                writes=[("coefficients", roots)],
+            )
+        first = sum(part.channels for part in parts[:number])
+        mine = slice(first, first + parts[number].channels)
+        gain, shift = (
+            np.broadcast_to(table, sum(part.channels for part in parts)) for table in (value.gain, value.shift)
+        )
+        tables = Affine.of(gain, shift, value.middle, source=unit, width=self._parameters.state_width)
+        own = Affine(tables.gain[mine], tables.shift[mine], tables.places)
+        scales = self._table(near.scales(own), varying=value.varying)
+        return near.Norm(roots, scales, set_channels, first if layer.groups else 0, number == 1)
+
+    @staticmethod
+    def _floors_of(layer: Norm, parts: Sequence[Tensor], sets: int, size: int, count: int) -> list[int]:
+        """K of each set, in the unit that its sums have."""
+        if not layer.groups:
+            return [variance_floor(layer.epsilon, count, parts[0].unit)] * sets
+        units = np.repeat([part.unit for part in parts], [part.channels for part in parts]).reshape(sets, size)
+        return [variance_floor(layer.epsilon, count, int(unit)) for unit in units.min(axis=1)]
+
+    def _rows_of(self, value: _Value) -> near.Softmax:
+        scores = value.scores
+        (tensor,) = value.parts
+        root, exponent = softmax.log2_factor(scores.scale, tensor.unit)
+        key = ("rows", scores.name)
+        if key not in self._tables:
+            self._tables[key] = self.memory.place(STATES, tensor.positions * image.COEFFICIENT_BYTES)
+        rows = self._tables[key]
+        if key not in self._sent:
+            self._sent.add(key)
+            self._schedule.add(
+                Rows(
+                    tag=self._tags[scores.name],
+                    state=tensor.data,
+                    result=rows,
+                    rows=tensor.positions,
+                    channels=tensor.channels,
+                    root=root,
+                    exponent=exponent,
+                ),
+                reads=[("state", tensor)],
+                writes=[("coefficients", rows)],
+            )
+        return near.Softmax(rows, root, exponent)
+
+    # Products -------------------------------------------------------------------------------------------------------
+
+    def _product(self, layer: Layer, value: _Value, name: str, shift: np.ndarray | None) -> _Value:
+        """A product with weights; `name` is that of its state, `shift` what the layer after it adds."""
+        pieces = self._send(layer, 0, value, "channels")
+        kernel, weight = self._kernel(layer)
+        if isinstance(layer, Convolution):
+            state = self._tensor(name)
+        else:
+            state = self._tensor(name, value.parts[0])
+            if value.repeat != 1:
+                raise self._refused(layer, "it reads upsampled tokens")
+        if layer.name not in self._weights:
+            patterns = self._patterns(weight)
+            self._weights[layer.name] = compile_weights(
+                self.memory, patterns, pieces, state.unit, self._method.most_passes
+            )
+        target = Target.whole(state, self._parameters.lanes)
+        product = Product(
+            layer.name, tuple(pieces), kernel, self._weights[layer.name], target, self._loop.floors[layer.name]
+        )
+        bias, origin = self._bias(layer, state, shift)
+        self._run(product, [self._passes(layer.inputs[0])] * len(pieces), bias, origin, self._start, layer)
+        return _Value((state,))
+
+    @staticmethod
+    def _kernel(layer: Layer) -> tuple[Kernel, np.ndarray]:
+        """Of a convolution or a linear layer: geometry, and weights (outputs, inputs, taps)."""
+        weight = layer.whole_weight
+        if isinstance(layer, Linear):
+            return Kernel(), weight[:, :, None]
+        (top, _), (left, _) = layer.margins
+        lines, columns = weight.shape[2:]
+        kernel = Kernel(lines, columns, layer.stride, layer.dilation, top, left)
+        return kernel, weight.reshape(*weight.shape[:2], -1)
+
+    def _patterns(self, weight: np.ndarray) -> np.ndarray:
+        """Weights as patterns of the machine's format, rounded once (numerics, 12.21)."""
+        format = formats.FORMATS[self._parameters.weight_format]
+        return format.from_floats(weight)
+
+    def _bias(self, layer: Layer, state: Tensor, shift: np.ndarray | None) -> tuple[Operand | None, Tensor | None]:
+        """What is added in this step: by channel, or at a start by position."""
+        own = getattr(layer, "bias", None)
+        own = np.zeros(state.channels, np.float32) if own is None else own
+        if shift is not None and np.ndim(shift) > 1:
+            if not self._start:
+                return None, None
+            key = ("origin", state.name)
+            if key not in self._tables:
+                real = self._by_position(np.asarray(own + shift), state)
+                data = self.memory.place(TABLES, self.vectors(self.integers(real, state.unit), state.channels))
+                self._tables[key] = dataclasses.replace(state, data=data, sums=None, summed="no")
+            return None, self._tables[key]
+        bias = self.integers(own if shift is None else own + shift, state.unit)
+        before = self._added.get(layer.name)
+        self._added[layer.name] = bias
+        new = bias if self._start or before is None else bias - before
+        varying = shift is not None
+        if not varying and not new.any():
+            return None, None
+        return self._table(bias_vectors(new, self._parameters.lanes), varying=varying), None
+
+    def _run(
+        self,
+        product: Product,
+        sent: Sequence[int],
+        bias: Operand | None,
+        origin: Tensor | None,
+        start: bool,
+        layer: Layer,
+    ) -> None:
+        self.half = multiply(
+            self._schedule,
+            self._parameters,
+            product,
+            sent,
+            half=self.half,
+            bias=bias,
+            origin=origin,
+            start=start,
+            tag=self._tags[layer.name],
+        )
+
+    def _matmul(self, layer: MatMul, left: Any, right: Any) -> _Value:
+        """Two products: what changed of the left times what is held of the right, then the other way round."""
+        if not (isinstance(left, _Value) and isinstance(right, _Value)):
+            raise self._refused(layer, "an operand is conditioning")
+        a = self._shapes[layer.inputs[0]]
+        heads = a[1] if len(a) == 4 else 1
+        rows, columns = self._shapes[layer.name][-2:]
+        p = self._parameters
+        if layer.transposed:
+            left, right = (self._settled(*pair) for pair in zip(layer.inputs, (left, right), strict=True))
+            state = self._scores(layer, heads, rows, columns)
+        else:
+            right = self._settled(layer.inputs[1], right)
+            state = self._mix(layer, right.parts[0])
+        if any(len(value.parts) > 1 for value in (left, right)):
+            raise self._refused(layer, "an operand is a concatenation")
+        if p.tile_positions < p.lanes:
+            raise ValueError(
+                f"tile_positions must be at least lanes = {p.lanes} for layer {layer.name!r}, not {p.tile_positions}"
+            )
+        along = "channels" if layer.transposed else "positions"
+        held = [
+            self._emission(layer, name, value, 0, axis)
+            for name, value, axis in zip(layer.inputs, (left, right), ("channels", along), strict=True)
+        ]
+        lsb = p.state_width + 1 - p.accumulator_width
+        scale = 24 + held[0].unit + held[1].unit - state.unit - lsb
+        sent = [self._passes(name) for name in layer.inputs]
+        # what is held of the right before it is sent, then of the left after it was
+        before = None if self._start else self._aligned(layer, held[1], heads, columns, right, scale, "right")
+        (one,) = self._send(layer, 0, left, "channels")
+        if before is not None:
+            for head in range(heads):
+                self._head(layer, state, one.emission, before[head], lsb, head, heads, sent[0], False, False)
+        (two,) = self._send(layer, 1, right, along)
+        weights = self._aligned(layer, held[0], heads, rows, left, scale, "left")
+        for head in range(heads):
+            self._head(layer, state, two.emission, weights[head], lsb, head, heads, sent[1], True, self._start)
+        return _Value((state,), heads=heads if len(a) == 4 and not layer.transposed else 0)
+
+    def _scores(self, layer: MatMul, heads: int, rows: int, columns: int) -> Tensor:
+        """State of scores: the rows of all heads, one after the other."""
+        if layer.name not in self.states:
+            lines, width, _ = self._grid((1, rows, columns))
+            unit = self._loop.units[layer.name]
+            self.states[layer.name] = self.memory.tensor(layer.name, heads * lines, width, columns, unit)
+        return self.states[layer.name]
+
+    def _mix(self, layer: MatMul, like: Tensor) -> Tensor:
+        """State of what the rows of a softmax make of values: heads side by side, as in the values."""
+        if layer.name not in self.states:
+            grid = like.lines, like.width, like.channels
+            unit = self._loop.units[layer.name]
+            self.states[layer.name] = self.memory.tensor(layer.name, *grid, unit, summed=self._summed(layer.name))
+        return self.states[layer.name]
+
+    def _aligned(
+        self, layer: MatMul, emission: Emission, heads: int, outputs: int, value: _Value, scale: int, side: str
+    ) -> list[Weights]:
+        """What readers hold of an operand, as records: one run of them for each head."""
+        p = self._parameters
+        groups = emission.groups(p.lanes)
+        found = []
+        # positions of an emission that belong to a head, or groups of a position
+        split = emission.segment or (value.heads and emission.along == "channels")
+        each = groups // heads if split else groups
+        for head in range(heads):
+            key = ("aligned", layer.name, side, head)
+            if key not in self._tables:
+                self._tables[key] = self.memory.place(STATES, outputs * each * image.weight_bytes(p))
+            records = self._tables[key]
+            first = head * each if split else head * outputs * groups
+            self._schedule.add(
+                Align(
+                    tag=self._tags[layer.name],
+                    held=emission.held,
+                    result=records,
+                    first=first,
+                    step=groups,
+                    outputs=outputs,
+                    groups=each,
+                    scale=scale,
+                ),
+                reads=[("held", emission)],
+                writes=[("records", records)],
+            )
+            found.append(Weights(records, each, 0))
+        return found
+
+    def _head(
+        self,
+        layer: MatMul,
+        state: Tensor,
+        emission: Emission,
+        weights: Weights,
+        lsb: int,
+        head: int,
+        heads: int,
+        sent: int,
+        exchanged: bool,
+        start: bool,
+    ) -> None:
+        """One head of one of the two products."""
+        p = self._parameters
+        n = p.lanes
+        weights = dataclasses.replace(weights, unit=lsb)
+        groups = emission.groups(n)
+        split = groups // weights.groups if weights.groups else 1
+        lines = emission.lines if split > 1 or heads == 1 else emission.lines // heads
+        first_line = 0 if split > 1 else head * lines
+        first_group = head * weights.groups if split > 1 else 0
+        of = -(-state.channels // n)
+        rows = self._shapes[layer.name][-2]
+        if layer.transposed:  # scores: the rows of a head stand together
+            begin, step, outputs = head * rows * of, of, state.channels
+        else:  # the mix: heads are parts of the channels
+            each = state.channels // heads
+            if heads > 1 and each % n:
+                raise self._refused(layer, f"channels of a head must be a multiple of lanes = {n}, not {each}")
+            begin, step, outputs = head * each // n, of, each
+        target = Target(state, lines, emission.width, rows if exchanged else outputs, begin, step, exchanged=exchanged)
+        product = Product(
+            layer.name,
+            (Piece(emission),),
+            Kernel(),
+            weights,
+            target,
+            self._loop.floors[layer.name],
+            (first_line, lines, first_group, weights.groups),
+        )
+        self._run(product, [sent], None, None, start, layer)

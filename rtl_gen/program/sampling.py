@@ -1,0 +1,209 @@
+"""Whole samplings as programs: noise and conditioning in memory, then the image, and no host in between.
+
+A step is one run of the network (two with guidance), then one combine for the clipped image and one for the next
+sample. Steps that differ in their tables alone become a loop. Source: ``docs/numerics.md``, 12.22.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from golden.diffusion.differential.method import Method
+from golden.diffusion.differential.profile import Profile
+from golden.diffusion.sampling import Denoiser, RectifiedFlow, Sampler, Sampling, noise
+from golden.diffusion.sampling.deepcache import value as kept_value
+from golden.diffusion.sampling.samplers import fresh_noise
+from golden.machine import image
+from golden.machine.command import Combine, Command, Operand, Stop
+from golden.units.combine import Factors
+from rtl_gen.program import near
+from rtl_gen.program.file import Program
+from rtl_gen.program.memory import INPUTS, STEPS, TABLES, Memory, Tensor
+from rtl_gen.program.network import Compiler
+from rtl_gen.program.schedule import Schedule, rolled
+
+__all__ = ["Sampled", "compile_sampling"]
+
+NOISE_TAG = 0xFFFE
+SAMPLE_TAG = 0xFFFF
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Sampled:
+    """A sampling as a program.
+
+    Members
+    -------
+    program : Program
+        Its tensors ``image`` (noise at the start, the image at the end), and every state by its name.
+    compilers : tuple of Compiler
+        Of each run of the network in a step; with guidance the first is the one without the conditioning.
+    """
+
+    program: Program
+    compilers: tuple[Compiler, ...]
+
+    def image(self, machine: Any) -> np.ndarray:
+        """The image that a machine has drawn: float32 (channels, height, width)."""
+        first = self.compilers[0]
+        found = first.read(machine, first.input).astype(np.float64) * 2.0**first.input.unit
+        return first.put_back(found).astype(np.float32)
+
+
+def compile_sampling(
+    sampling: Sampling,
+    method: Method,
+    profile: Profile,
+    *,
+    item: int = 0,
+    progress: Callable[[int], None] = lambda step: None,
+) -> Sampled:
+    """Compile one image of a sampling.
+
+    Parameters
+    ----------
+    sampling : Sampling
+        What is drawn.
+    method : Method
+        How.
+    profile : Profile
+        Of the sampling.
+    item : int
+        Which image of it.
+    progress : callable
+        Called with the number of every step that was compiled.
+
+    Raises
+    ------
+    ValueError
+        If a layer or the process cannot be expressed.
+    """
+    part = slice(item, item + 1)
+    inputs = Denoiser(sampling, part=part).inputs
+    runs = 1 if sampling.guidance is None else 2
+    kept = None if sampling.cache is None else kept_value(sampling.network, sampling.cache.branch)
+    first = Compiler(sampling.network, method, profile, kept=kept)
+    compilers = [first]
+    if runs == 2:
+        compilers.append(Compiler(sampling.network, method, profile, twin=first, kept=kept))
+    sampler = _Sampler(sampling, first, item)
+    turns: list[list[Command]] = []
+    starts: list[int] = []
+    for index, (timestep, here, there) in enumerate(sampling.process.plan(sampling.steps)):
+        starts.append(first.memory.used(STEPS))
+        schedule = Schedule()
+        schedule.barrier(SAMPLE_TAG)
+        whole = sampling.cache is None or index in sampling.cache.whole
+        for run, compiler in enumerate(compilers):
+            given = {name: np.asarray(value)[run : run + 1] for name, value in inputs.items()}
+            given = _ordered(sampling, timestep, given)
+            compiler.step(
+                index, sampling.steps, given, whole=whole, schedule=schedule, half=compilers[run - 1].half if run else 0
+            )
+        sampler.step(schedule, [compiler.output for compiler in compilers], index, here, there)
+        turns.append(schedule.commands)
+        progress(index)
+    commands = [*rolled(turns, starts, STEPS), Stop()]
+    tensors = {"image": first.input, **first.states}
+    tags = {number: layer.name for number, layer in enumerate(sampling.network.layers)}
+    tags |= {SAMPLE_TAG: "sampler", NOISE_TAG: "noise"}
+    return Sampled(Program.of(first.memory, commands, tensors, tags), tuple(compilers))
+
+
+def _ordered(sampling: Sampling, timestep: float, given: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Inputs of the network behind the first: the timestep, then the conditioning."""
+    _, clock, *others = sampling.network.inputs
+    found = {clock: np.full(1, timestep)}
+    return found | dict(zip(others, given.values(), strict=True))
+
+
+class _Sampler:
+    """Adds the sampler's commands; the sample is the network's input."""
+
+    def __init__(self, sampling: Sampling, compiler: Compiler, item: int):
+        process = sampling.process
+        if not isinstance(process, Sampler | RectifiedFlow):
+            raise ValueError(f"Process of a program must be a Sampler or a RectifiedFlow, not {type(process).__name__}")
+        if isinstance(process, Sampler) and process.variance == "learned":
+            raise ValueError("Variance of a sampler must not be learned in a program: its noise has no factors")
+        self._sampling, self._process, self._compiler, self._item = sampling, process, compiler, item
+        memory, sample = compiler.memory, compiler.input
+        start = noise(sampling.network, sampling.seed, sampling.count)[item] * np.float32(process.noise_scale)
+        memory.fill(
+            sample.data, compiler.vectors(compiler.integers(compiler.laid_out(start), sample.unit), sample.channels)
+        )
+        self._clean = memory.tensor("x0", sample.lines, sample.width, sample.channels, sample.unit)
+        one = int(round(2.0**-sample.unit))
+        self._limits = memory.place(TABLES, image.pack_entries([-one, one]))
+        self._fresh = self._noise(memory) if process.eta else None
+
+    def _content(self, sample: np.ndarray) -> np.ndarray:
+        """Bytes of a sample (channels, height, width) as a state of the network's input."""
+        compiler = self._compiler
+        integers = compiler.integers(compiler.laid_out(sample), compiler.input.unit)
+        return compiler.vectors(integers, compiler.input.channels)
+
+    def _noise(self, memory: Memory) -> list[Tensor]:
+        """Fresh noise of every step, in memory."""
+        sample, steps = self._compiler.input, self._sampling.steps
+        shape = next(iter(self._sampling.network.inputs.values()))
+        found = []
+        for index in range(steps):
+            data = memory.place(INPUTS, self._content(fresh_noise(shape, self._sampling.seed, self._item, index)))
+            found.append(Tensor("noise", data, sample.lines, sample.width, sample.channels, sample.unit))
+        return found
+
+    def step(self, schedule: Schedule, predicted: list[Tensor], index: int, here: float, there: float) -> None:
+        """One step of the process."""
+        sample, process = self._compiler.input, self._process
+        scale = self._sampling.guidance
+        shares = [1.0] if scale is None else [1 - scale, scale]  # without the conditioning first, see `guided`
+        if isinstance(process, RectifiedFlow):
+            distance = here - there if process.prediction == "image" else there - here
+            self._combine(schedule, sample, [(sample, 1.0), *self._shared(predicted, shares, distance)])
+            return
+        signal, rest = here**0.5, (1 - here) ** 0.5
+        of_sample, of_predicted = {
+            "noise": (1 / signal, -rest / signal),
+            "image": (0.0, 1.0),
+            "velocity": (signal, -rest),
+        }[process.prediction]
+        terms = [(sample, of_sample), *self._shared(predicted, shares, of_predicted)]
+        self._combine(schedule, self._clean, terms, clamped=process.clip)
+        large = 1 - here / there
+        small = (1 - there) / (1 - here) * large
+        left = max(1 - there - process.eta**2 * small, 0.0) ** 0.5 / rest
+        terms = [(sample, left), (self._clean, there**0.5 - left * signal)]
+        if self._fresh is not None and small:
+            terms.append((self._fresh[index], process.eta * (small if process.variance == "small" else large) ** 0.5))
+        self._combine(schedule, sample, terms)
+
+    @staticmethod
+    def _shared(predicted: list[Tensor], shares: list[float], factor: float) -> list[tuple[Tensor, float]]:
+        return [(tensor, share * factor) for tensor, share in zip(predicted, shares, strict=True)]
+
+    def _combine(
+        self, schedule: Schedule, state: Tensor, terms: list[tuple[Tensor, float]], *, clamped: bool = False
+    ) -> None:
+        memory, lanes = self._compiler.memory, self._compiler.memory.parameters.lanes
+        found = Factors.of([factor for _, factor in terms], [tensor.unit for tensor, _ in terms], state.unit)
+        options: dict[str, Any] = {}
+        for number, ((tensor, _), factor) in enumerate(zip(terms, found, strict=True), 1):
+            options[f"source{number}"] = tensor.data
+            options[f"factor{number}"] = memory.place(STEPS, near.factors(factor))
+        schedule.add(
+            Combine(
+                tag=SAMPLE_TAG,
+                state=state.data,
+                limits=self._limits if clamped else Operand(0, 0),
+                vectors=state.vectors(lanes),
+                terms=len(terms),
+                clamped=clamped,
+                channels=state.channels,
+                **options,
+            ),
+            reads=[("state", tensor) for tensor, _ in terms],
+            writes=[("state", state)],
+        )
