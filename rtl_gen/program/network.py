@@ -34,7 +34,7 @@ from golden.diffusion.layers import (
     ReLU,
     Role,
 )
-from golden.diffusion.networks.graph import Network
+from golden.diffusion.networks.graph import Network, conditioned
 from golden.machine import image
 from golden.machine.accelerator import Accelerator
 from golden.machine.command import Align, Coefficients, Combine, Command, Operand, Rows
@@ -170,7 +170,7 @@ class Compiler:
         )  # tables that are the same in every step, by content
         self._added: dict[str, np.ndarray] = {}  # the bias that a state holds
         self.half = 0
-        self._index, self._steps = 0, None
+        self._index, self._steps, self._item = 0, None, 0
         self._start = True
         self._given: Mapping[str, np.ndarray] = {}
         self._schedule = Schedule()
@@ -190,6 +190,7 @@ class Compiler:
         steps: int | None,
         given: Mapping[str, np.ndarray],
         *,
+        item: int = 0,
         whole: bool = True,
         schedule: Schedule | None = None,
         half: int = 0,
@@ -203,7 +204,9 @@ class Compiler:
         steps : int or None
             Of the sampling.
         given : mapping of str to array
-            Inputs of the network besides the first, one item each.
+            Inputs of the network besides the first, of a batch.
+        item : int
+            Which item of the batch.
         whole : bool
             Whether the whole network runs, or what is left of it where the kept value is known.
         schedule : Schedule, optional
@@ -211,18 +214,20 @@ class Compiler:
         half : int
             Half of the buffers that is filled first, see `half`.
         """
-        self._index, self._steps, self.half = index, steps, half
+        self._index, self._steps, self._item, self.half = index, steps, item, half
         self._start = self._method.refreshes(index)
         self._schedule = schedule or Schedule()
         self._sent.clear()
         values: dict[str, Any] = {self._input: _Value((self.input,))}
-        values |= {name: np.asarray(value) for name, value in given.items()}
+        for name, value in given.items():  # as the network itself takes them
+            value = np.asarray(value)
+            values[name] = value.astype(np.float32) if value.dtype.kind == "f" else value
         if not whole:
             values[self._kept] = self._saved
         for layer in self._network.evaluated(() if whole else {self._kept}):
             read = [values[name] for name in layer.inputs]
             if layer.name not in self._loop.main:
-                values[layer.name] = layer(*read)
+                values[layer.name] = conditioned(layer, read)
             else:
                 values[layer.name] = self._layer(layer, read)
         if self._kept and whole:
@@ -371,14 +376,14 @@ class Compiler:
             value = values[0]
             if not isinstance(value, _Value) or value.source is None:
                 raise self._refused(layer, "no norm stands before it")
-            shift, scale = (np.asarray(part)[0] for part in values[1:])
+            shift, scale = (np.asarray(part)[self._item] for part in values[1:])
             scale = np.float32(1) + scale
             return self._finished(
                 layer,
                 dataclasses.replace(value, gain=value.gain * scale, shift=value.shift * scale + shift, varying=True),
             )
         if isinstance(layer, Gate):
-            gated = _Gated(self._settled(layer.inputs[0], values[0]), np.asarray(values[1])[0])
+            gated = _Gated(self._settled(layer.inputs[0], values[0]), np.asarray(values[1])[self._item])
             return gated if layer.name in self._loop.handed_on else self._combined(layer, [gated])
         if isinstance(layer, Multiply):
             left, right = (self._settled(*pair) for pair in zip(layer.inputs, values, strict=True))
@@ -433,7 +438,7 @@ class Compiler:
         """What is added to a product's bias: by channel, or by position and channel."""
         if isinstance(layer, AddConstant):
             return layer.table
-        return np.asarray(values[1])[0]
+        return np.asarray(values[1])[self._item]
 
     def _combined(self, layer: Layer, values: list[Any]) -> _Value:
         unit = self._loop.units[layer.name]
@@ -778,6 +783,8 @@ class Compiler:
             state = self._mix(layer, right.parts[0])
         if any(len(value.parts) > 1 for value in (left, right)):
             raise self._refused(layer, "an operand is a concatenation")
+        if columns < p.lanes or state.channels < p.lanes:
+            raise self._refused(layer, f"its rows and results must have at least lanes = {p.lanes} elements")
         if p.tile_positions < p.lanes:
             raise ValueError(
                 f"tile_positions must be at least lanes = {p.lanes} for layer {layer.name!r}, not {p.tile_positions}"

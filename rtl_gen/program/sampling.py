@@ -96,12 +96,10 @@ def compile_sampling(
         schedule = Schedule()
         schedule.barrier(SAMPLE_TAG)
         whole = sampling.cache is None or index in sampling.cache.whole
+        given = _ordered(sampling, timestep, inputs, runs)
         for run, compiler in enumerate(compilers):
-            given = {name: np.asarray(value)[run : run + 1] for name, value in inputs.items()}
-            given = _ordered(sampling, timestep, given)
-            compiler.step(
-                index, sampling.steps, given, whole=whole, schedule=schedule, half=compilers[run - 1].half if run else 0
-            )
+            half = compilers[run - 1].half if run else 0
+            compiler.step(index, sampling.steps, given, item=run, whole=whole, schedule=schedule, half=half)
         sampler.step(schedule, [compiler.output for compiler in compilers], index, here, there)
         turns.append(schedule.commands)
         progress(index)
@@ -112,10 +110,10 @@ def compile_sampling(
     return Sampled(Program.of(first.memory, commands, tensors, tags), tuple(compilers))
 
 
-def _ordered(sampling: Sampling, timestep: float, given: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _ordered(sampling: Sampling, timestep: float, given: Mapping[str, np.ndarray], batch: int) -> dict[str, np.ndarray]:
     """Inputs of the network behind the first: the timestep, then the conditioning."""
     _, clock, *others = sampling.network.inputs
-    found = {clock: np.full(1, timestep)}
+    found = {clock: np.full(batch, timestep)}
     return found | dict(zip(others, given.values(), strict=True))
 
 

@@ -232,7 +232,8 @@ def test_keys_left_out():
         (
             {"schema": 1, "lane": 4},
             ValueError,
-            "Key of a configuration must be one of the known names, not 'lane'; did you mean lanes or near_lanes or memory_lanes?",
+            "Key of a configuration must be one of the known names, not 'lane'; "
+            "did you mean lanes or near_lanes or memory_lanes?",
         ),
         ({"schema": 1, "lanes": 3}, ValueError, "lanes must be in 4..64, not 3"),
         ({"schema": 1, "lanes": "8"}, TypeError, "lanes must be an integer, not '8'"),

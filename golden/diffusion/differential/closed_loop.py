@@ -52,7 +52,7 @@ from golden.diffusion.layers import (
     Role,
     Rotary,
 )
-from golden.diffusion.networks.graph import Network
+from golden.diffusion.networks.graph import Network, conditioned
 from golden.diffusion.networks.published import operand_shape
 from golden.parameters import EXPONENT_BIAS
 from golden.units.norm import UNIT
@@ -216,6 +216,14 @@ class ClosedLoop(Differential):
                         units[name] = max(units[name], coarsest - 8)
         return units
 
+    def _pieces(self, source: str) -> tuple[int, ...]:
+        """Channels of the parts of a concatenation, with a norm or f behind it too: each is emitted apart."""
+        layer = self._network.by_name.get(source)
+        while layer is not None and (layer.role in (Role.NORM, Role.ACTIVATION) or isinstance(layer, Modulate)):
+            source = layer.inputs[0]
+            layer = self._network.by_name.get(source)
+        return super()._pieces(source)
+
     def _owner(self, name: str) -> str:
         """The value whose elements a value has, perhaps in another order."""
         layer = self._network.by_name.get(name)
@@ -246,7 +254,7 @@ class ClosedLoop(Differential):
     def __call__(self, layer: Layer, values: Sequence[Any]) -> Any:
         """Evaluate a layer; what is conditioning stays an array of real numbers."""
         if layer.name not in self.main:
-            return layer(*values)
+            return conditioned(layer, values)
         values = [
             self._near.state(value, self.units[name])
             if name == self._input and isinstance(value, np.ndarray)

@@ -69,6 +69,16 @@ def dense(layer: Layer, values: Sequence[np.ndarray]) -> np.ndarray:
     return layer(*values)
 
 
+def conditioned(layer: Layer, values: Sequence[np.ndarray]) -> np.ndarray:
+    """A layer of the conditioning, for tables that must have the same bits wherever they are made.
+
+    Numerics: real numbers are taken and computed in binary64, the result is rounded once to binary32. Sums of binary64
+    in another order differ in bits that this rounding all but never lets through.
+    """
+    found = layer(*(value.astype(np.float64) if value.dtype.kind == "f" else value for value in values))
+    return found.astype(np.float32) if found.dtype.kind == "f" else found
+
+
 class Network:
     """A feed-forward network.
 
