@@ -92,7 +92,7 @@ def build_command(
         measurement, bitstream = build_demo(flow, target, content, title=machine.name, seeds=seeds, folder=folder)
     else:
         names.lookup("Unit", unit_name, UNITS)
-        component = UNITS[unit_name](machine.parameters)
+        component = functools.partial(UNITS[unit_name], machine.parameters)
         leaves = LeafTarget(target.part.leaf_target)
         (measurement,) = flow.measure([(unit_name, component, leaves)], target.part, seeds=seeds)
     goal = target.clock_mhz if target_mhz is None else target_mhz

@@ -5,10 +5,9 @@ registers are counted apart), ECP5 speed grade 6.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Sequence
 from typing import Any
-
-from amaranth.hdl import Elaboratable
 
 from fpga.flow import Flow, Measurement
 from fpga.netlist import Cells
@@ -69,8 +68,8 @@ class Row:
     ----------
     name : str
         What it is.
-    make : function
-        Makes the component.
+    make : functools.partial
+        Makes the component: a class and its arguments, which say what it is.
     leaves : str
         Form of its leaves: ``"ecp5"`` or ``"generic"``.
     goal : Goal
@@ -82,7 +81,7 @@ class Row:
     """
 
     name: str
-    make: Callable[[], Elaboratable]
+    make: functools.partial
     goal: Goal = Goal()
     leaves: str = "ecp5"
     lanes: int = 0
@@ -91,30 +90,15 @@ class Row:
 
 def _group(goal: Goal = Goal(), leaves: str = "ecp5", placed: bool = True, **settings: Any) -> Row:
     p = dataclasses.replace(Parameters(fraction_bits=10), **settings)
-    return Row(name=piece(p), make=lambda: MultiplierGroup(p), goal=goal, leaves=leaves, lanes=p.lanes, placed=placed)
+    make = functools.partial(MultiplierGroup, p)
+    return Row(name=piece(p), make=make, goal=goal, leaves=leaves, lanes=p.lanes, placed=placed)
 
 
-def _selector() -> Elaboratable:
-    return OutlierSelector(PRESETS["paper"])
+_multiplied = functools.partial(MultipliedGroup, Parameters(fraction_bits=10, digit_width=8, lanes=32, outliers=0))
+_multiply, _add = functools.partial(FloatMultiply, FLOAT16), functools.partial(FloatAdd, FLOAT16)
+_selector = functools.partial(OutlierSelector, PRESETS["paper"])
 
-
-def _multiply() -> Elaboratable:
-    return FloatMultiply(FLOAT16)
-
-
-def _add() -> Elaboratable:
-    return FloatAdd(FLOAT16)
-
-
-def _dense() -> Elaboratable:
-    return DenseGroup(lanes=16)
-
-
-def _multiplied() -> Elaboratable:
-    return MultipliedGroup(Parameters(fraction_bits=10, digit_width=8, lanes=32, outliers=0))
-
-
-DENSE = Row(name=areas.DENSE, make=_dense, goal=Goal(luts=5068, dsp=16), lanes=16)
+DENSE = Row(name=areas.DENSE, make=functools.partial(DenseGroup, lanes=16), goal=Goal(luts=5068, dsp=16), lanes=16)
 """The rival: the same number of lanes, every lane a floating-point multiplier."""
 
 _PAPER = {
@@ -249,7 +233,7 @@ def area(
     """
     if DENSE not in rows:
         raise ValueError("rows must hold the dense group, which every share is taken of")
-    designs = [(f"{row.name}, {row.leaves} leaves", row.make(), LeafTarget(row.leaves)) for row in rows]
+    designs = [(f"{row.name}, {row.leaves} leaves", row.make, LeafTarget(row.leaves)) for row in rows]
     measurements: list[Measurement | None] = [None] * len(rows)
     cells = flow.count(designs, ECP5_85F)
     if place:

@@ -1,12 +1,14 @@
 """From a component to figures: synthesis, capacity, place and route over seeds.
 
-Every step is cached under a hash of all it depends on (the netlist or RTLIL, the command, the tool's version), so a
-repeated measurement costs nothing and a changed unit is never reported with old figures.
+Every step is cached under a hash of all it depends on (arguments and sources of the hardware, RTLIL or netlist, the
+command, the tool's version), so a repeated measurement takes seconds and a changed unit is never reported with old
+figures.
 """
 
 import concurrent.futures
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import importlib.metadata
 import json
@@ -21,13 +23,18 @@ from typing import Any, Literal, TypeVar
 from amaranth.back import rtlil
 from amaranth.hdl import Elaboratable
 
+import golden.common
+import hw
 from fpga.netlist import Cells, Netlist
 from fpga.parts import Part
-from golden.common import console
+from golden import parameters
+from golden.common import console, processes
+from hw.arith.leaves import LeafTarget, leaf_target
 from rtl_gen import tools
 
 __all__ = [
     "DEFAULT_FOLDER",
+    "Design",
     "DoesNotFit",
     "Flow",
     "Hop",
@@ -213,6 +220,27 @@ def _version(distribution: str) -> str:
         return "missing"
 
 
+Design = tuple[str, Elaboratable | functools.partial, LeafTarget | None]
+"""Name, component (or what makes it) and platform of what is measured."""
+
+
+def _elaborate(component: Elaboratable | functools.partial, top: str, platform: Any) -> str:
+    """RTLIL of a component."""
+    made = component() if isinstance(component, functools.partial) else component
+    return rtlil.convert(made, name=top, platform=platform, emit_src=False)
+
+
+@functools.cache
+def _sources() -> str:
+    """Digest of all that a component of ours is described by."""
+    found = hashlib.sha256()
+    for package in (hw, golden.common):
+        for path in sorted(Path(package.__path__[0]).rglob("*.py")):
+            found.update(path.read_bytes())
+    found.update(Path(parameters.__file__).read_bytes())
+    return found.hexdigest()
+
+
 class Flow:
     """The open tools, with a cache and as many jobs at a time as there are cores.
 
@@ -344,20 +372,21 @@ class Flow:
         return read_placement(result["report"], seed), result["configuration"]
 
     def place_all(
-        self, netlist: Netlist, part: Part, seeds: Iterable[int], *, constraints: str
+        self, netlist: Netlist, part: Part, seeds: Sequence[int], *, constraints: str
     ) -> list[tuple[Placement, str | None]]:
         """Place and route with pins, once for each seed; see `place`."""
         return self._parallel(
             lambda seed: self.place(netlist, part, seed, out_of_context=False, constraints=constraints),
             list(seeds),
             "Place and route",
+            [f"seed {seed}" for seed in seeds],
         )
 
     # Measurements ---------------------------------------------------------------------------------------------------
 
     def measure(
         self,
-        designs: Sequence[tuple[str, Elaboratable, Any]],
+        designs: Sequence[Design],
         part: Part,
         *,
         seeds: Iterable[int] = range(1, 6),
@@ -367,8 +396,10 @@ class Flow:
 
         Parameters
         ----------
-        designs : sequence of (str, Elaboratable, object)
-            Name, component, and the platform to elaborate it with (its ``leaf_target``; or None).
+        designs : sequence of (str, component, LeafTarget or None)
+            Name, component, and the platform to elaborate it with. A component is an `Elaboratable`, or a
+            ``functools.partial`` that makes one of a class: that is elaborated in a process of its own, and only if its
+            arguments or the sources of the hardware have changed since.
         part : Part
             The part.
         seeds : iterable of int
@@ -399,11 +430,13 @@ class Flow:
             self.require_room(cells + harness, name, part)
             prepared.append((name, netlist, chosen, cells, harness))
         jobs = [(netlist, chosen, seed) for _, netlist, chosen, _, _ in prepared for seed in seeds]
+        titles = [f"{name}, seed {seed}" for name, *_ in prepared for seed in seeds]
         placements = iter(
             self._parallel(
                 lambda job: self.place(job[0], part, job[2], out_of_context=job[1] == "out of context")[0],
                 jobs,
                 "Place and route",
+                titles,
             )
         )
         return [
@@ -418,7 +451,7 @@ class Flow:
             for name, _, chosen, cells, harness in prepared
         ]
 
-    def count(self, designs: Sequence[tuple[str, Elaboratable, Any]], part: Part) -> list[Cells]:
+    def count(self, designs: Sequence[Design], part: Part) -> list[Cells]:
         """Map designs and count their cells; see `measure`.
 
         Raises
@@ -428,21 +461,32 @@ class Flow:
         """
         return [netlist.cells for netlist in self._map(designs, part)]
 
-    def _map(self, designs: Sequence[tuple[str, Elaboratable, Any]], part: Part) -> list[Netlist]:
+    def _map(self, designs: Sequence[Design], part: Part) -> list[Netlist]:
+        names = [name for name, _, _ in designs]
+        tops = [re.sub(r"\W+", "_", name).strip("_") for name in names]
         # Elaboration is Python, which gains nothing from threads.
-        sources = []
-        for name, design, platform in designs:
-            top = re.sub(r"\W+", "_", name).strip("_")
-            sources.append((name, top, rtlil.convert(design, name=top, platform=platform, emit_src=False)))
+        with processes.pool(self.jobs) as pool:
 
-        def synthesise(source: tuple[str, str, str]) -> Netlist:
-            name, top, text = source
+            def elaborate(number: int) -> str:
+                _, component, platform = designs[number]
+                if not isinstance(component, functools.partial):
+                    return _elaborate(component, tops[number], platform)
+                key = f"{component.func.__module__}.{component.func.__qualname__}", repr(component)
+                return self._cached(
+                    "rtlil",
+                    lambda _: pool.submit(_elaborate, component, tops[number], platform).result(),
+                    *(*key, tops[number], leaf_target(platform), _version("amaranth"), _sources()),
+                )
+
+            texts = self._parallel(elaborate, range(len(designs)), "Elaboration", names)
+
+        def synthesise(number: int) -> Netlist:
             try:
-                return self.synthesise(text, top, part)
+                return self.synthesise(texts[number], tops[number], part)
             except tools.ToolError as error:
-                raise tools.ToolError(f"{name}: {error.message}") from None
+                raise tools.ToolError(f"{names[number]}: {error.message}") from None
 
-        return self._parallel(synthesise, sources, "Synthesis")
+        return self._parallel(synthesise, range(len(designs)), "Synthesis", names)
 
     def _mode(self, netlist: Netlist, part: Part) -> Mode:
         # clock and reset need a pin each
@@ -451,13 +495,13 @@ class Flow:
             return "pins"
         return "out of context" if part.family == "ecp5" else "serial harness"
 
-    def _parallel(self, function: Callable[[_T], _U], items: Sequence[_T], what: str) -> list[_U]:
+    def _parallel(self, function: Callable[[_T], _U], items: Sequence[_T], what: str, names: Sequence[str]) -> list[_U]:
         with concurrent.futures.ThreadPoolExecutor(self.jobs) as pool:
             futures = [pool.submit(function, item) for item in items]
+            titles = dict(zip(futures, names, strict=True))
             try:
-                for future in console.progress(
-                    concurrent.futures.as_completed(futures), f"{what}, {len(items)} jobs", len(items)
-                ):
+                done = concurrent.futures.as_completed(futures)
+                for future in console.progress(done, what, len(items), named=titles.get):
                     future.result()
             except BaseException:
                 for future in futures:

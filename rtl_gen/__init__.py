@@ -1,1 +1,4 @@
-"""TBD."""
+"""The generator: components to Verilog that is proven equal to them, checked, and packed with what a project needs.
+
+``python -m rtl_gen --help`` is the way in; ``docs/generator.md`` explains how it works.
+"""

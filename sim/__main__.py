@@ -91,12 +91,14 @@ def _in_parallel(
     work: list[tuple[str, str, bench.Request, list[int], bool]], jobs: int
 ) -> list[tuple[str, list[Result]]]:
     if min(jobs, len(work)) <= 1:
-        return [(label, running.carry_out(name, *rest)) for name, label, *rest in console.progress(work, "Benches")]
+        bar = console.progress(work, "Benches", named=lambda one: f"{one[0]} {one[1]}".strip())
+        return [(label, running.carry_out(name, *rest)) for name, label, *rest in bar]
     # Processes of their own: making vectors is Python's work, and simulators change the environment.
     with processes.pool(jobs) as pool:
         waiting = [pool.submit(running.carry_out, name, *rest) for name, _, *rest in work]
+        titles = {future: f"{name} {label}".strip() for future, (name, label, *_) in zip(waiting, work, strict=True)}
         done = concurrent.futures.as_completed(waiting)
-        for future in console.progress(done, "Benches", total=len(waiting)):
+        for future in console.progress(done, "Benches", total=len(waiting), named=titles.get):
             future.result()
         return [(label, future.result()) for (_, label, *_), future in zip(work, waiting, strict=True)]
 
@@ -129,7 +131,7 @@ def inject(context: click.Context, unit: str, machine: options.Machine, count: i
     Ends with code 1 if one survives that is not proven to be the unit itself. About two minutes a unit.
     """
     reports = []
-    for name in console.progress(list(bench.BENCHES) if unit == "all" else [unit], "Mutants"):
+    for name in console.progress(list(bench.BENCHES) if unit == "all" else [unit], "Mutants", named=str):
         reports.append(mutants.run(name, machine.parameters, count=count, seed=seed))
     rows = [
         {

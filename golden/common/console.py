@@ -5,7 +5,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import click
@@ -224,11 +224,31 @@ def _cell(value: Any) -> str:
     return str(value)
 
 
-def progress(items: Iterable[_T], description: str, total: int | None = None) -> Iterable[_T]:
-    """Iterate with a progress bar on standard error; silent when that is not a terminal."""
+def progress(
+    items: Iterable[_T], description: str, total: int | None = None, *, named: Callable[[_T], str] | None = None
+) -> Iterator[_T]:
+    """Iterate with a progress bar on standard error: done and to do, and the time left; silent off a terminal.
+
+    Parameters
+    ----------
+    items : iterable
+        What is passed on.
+    description : str
+        What is done.
+    total : int, optional
+        Number of items, where they do not tell.
+    named : callable, optional
+        Name of an item, which stands behind the description once it is there.
+    """
     console = rich.console.Console(stderr=True)
     if total is None and hasattr(items, "__len__"):
         total = len(items)
-    return rich.progress.track(
-        items, description=description, total=total, console=console, disable=not console.is_terminal, transient=True
-    )
+    columns = (rich.progress.TextColumn("{task.description}"), rich.progress.BarColumn())
+    columns += (rich.progress.MofNCompleteColumn(), rich.progress.TimeRemainingColumn())
+    with rich.progress.Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
+        task = bar.add_task(description, total=total)
+        for item in items:
+            if named is not None:
+                bar.update(task, description=f"{description}: {named(item)}")
+            yield item
+            bar.advance(task)

@@ -1,7 +1,9 @@
 # amaranth: UnusedElaboratable=no
 """Synthesis, capacity, place and route: on a small design with the real tools, and on reports made by hand."""
 
+import contextlib
 import dataclasses
+import functools
 import json
 
 import pytest
@@ -14,6 +16,9 @@ from fpga import flow as flows
 from fpga.flow import DoesNotFit, Flow, Measurement, Placement, TargetMissed, read_placement
 from fpga.netlist import Cells
 from fpga.parts import BOARDS, ECP5_85F, UP5K, board
+from golden.common import processes
+from hw.arith.float import FLOAT16, FloatFormat, FloatMultiply
+from hw.arith.leaves import LeafTarget
 from rtl_gen import tools
 
 pytestmark = pytest.mark.synth
@@ -64,6 +69,31 @@ def test_ecp5_out_of_context(folder, monkeypatch):
     assert flow.measure([("accumulate", Accumulate(200), None)], ECP5_85F, seeds=(1, 2)) == [result]
     with pytest.raises(AssertionError, match="no tool should run"):
         flow.measure([("accumulate", Accumulate(200), None)], ECP5_85F, seeds=(3,))
+
+
+def test_a_piece_is_elaborated_once(tmp_path, monkeypatch):
+    multiply = ("multiply", functools.partial(FloatMultiply, FLOAT16), LeafTarget("generic"))
+    (cells,) = Flow(tmp_path, 1).count([multiply], ECP5_85F)
+    assert cells.luts > 100
+
+    def elaborate(*args):
+        raise AssertionError(f"nothing should be elaborated, not {args[1]}")
+
+    class Pool:
+        submit = elaborate
+
+    monkeypatch.setattr(processes, "pool", lambda jobs: contextlib.nullcontext(Pool()))
+    assert Flow(tmp_path, 1).count([multiply], ECP5_85F) == [cells]
+    # other arguments, other leaves, another name, other sources
+    name, component, leaves = multiply
+    others = [(name, functools.partial(FloatMultiply, FloatFormat(8, 7)), leaves)]
+    others += [(name, component, LeafTarget("ecp5")), ("product", component, leaves)]
+    for other in others:
+        with pytest.raises(AssertionError, match="^nothing should be elaborated"):
+            Flow(tmp_path, 1).count([other], ECP5_85F)
+    monkeypatch.setattr(flows, "_sources", lambda: "changed")
+    with pytest.raises(AssertionError, match="^nothing should be elaborated"):
+        Flow(tmp_path, 1).count([multiply], ECP5_85F)
 
 
 def test_ice40_on_pins_and_in_a_serial_harness(folder):
