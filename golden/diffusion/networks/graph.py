@@ -107,10 +107,12 @@ class Network:
         known = set(inputs)
         for layer in layers:
             if not isinstance(layer, Layer):
-                raise TypeError(f"Layers of network {name!r} must be of golden.diffusion.layers.Layer, not {layer!r}")
+                raise TypeError(f"Layers of network {name!r} must be of the class Layer, not {type(layer).__name__}")
             if layer.name in known:
                 raise ValueError(f"Layer name must be unique in network {name!r}, not {layer.name!r} again")
             for source in layer.inputs:
+                if not isinstance(source, str):
+                    raise TypeError(f"Input of layer {layer.name!r} must be a name, not {type(source).__name__}")
                 if source not in known:
                     raise ValueError(f"Input of layer {layer.name!r} must be an earlier layer, not {source!r}")
             known.add(layer.name)

@@ -582,9 +582,16 @@ def convert(model: Any, *, side: int | None = None, tokens: int | None = None) -
 
     Raises
     ------
+    TypeError
+        If the model is none of diffusers.
     ValueError
         Also if a module is of a kind that none of the supported models has, by its path.
     """
+    if not isinstance(getattr(model, "config", None), Mapping):
+        raise TypeError(
+            f"Model must be of diffusers, with a config, not {type(model).__name__}: "
+            "docs/own-network.md says how to bring another one over"
+        )
     for name, module in model.named_modules():
         kind = type(module).__name__
         if name and not any(True for _ in module.children()) and kind not in _MODULES:

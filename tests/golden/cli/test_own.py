@@ -48,6 +48,17 @@ def unlike():
     return network(3, 0)
 
 
+class Cube(layers.Layer):
+    def __call__(self, x):
+        return x * x * x
+
+
+def cubed():
+    b = Builder(numbers)
+    b.convolution("head", b.add(Cube, "cube", b.convolution("stem", "image", 1, 4)), 4, 1)
+    return Network("mine", {"image": (1, 8, 8), "timestep": ()}, b.layers)
+
+
 def number():
     return 3
 
@@ -101,7 +112,7 @@ def test_a_folder_is_no_function(mine):
         ("other.py:network", "File 'other.py' must exist"),
         ("other:network", "Module 'other' must exist, but there is no 'other'"),
         ("mine.py:number", "Network 'mine.py:number' must return a Network, or one and its Process, not 3"),
-        ("mine.py:broken", "must be built without error, not fail in mine.py, line 42: NameError: name 'undefined' is"),
+        ("mine.py:broken", "must be built without error, not fail in mine.py, line 53: NameError: name 'undefined' is"),
         ("mine.py:even", "mine.py, line 19: ValueError: Padding of layer 'stem' must be given for the even kernel 4"),
         ("syntax.py:network", "must be built without error, not fail in syntax.py, line 1: SyntaxError: "),
         (
@@ -140,3 +151,13 @@ def test_commands_take_it(mine):
     ):
         result = run(command[0], *options, *command[1:])
         assert result.exit_code == 0, (command, result.output, result.exception)
+
+
+def test_a_layer_class_of_ones_own_runs_but_for_its_bits(mine):
+    options = ("--network", "mine.py:cubed", "--steps", 3)
+    for command in (("layers",), ("traffic",), ("stats",), ("compare", "--count", 1, "--method", "closed-int4,paper")):
+        result = run(command[0], *options[: 2 if command[0] == "layers" else 4], *command[1:], "--json")
+        assert result.exit_code == 0, (command, result.output, result.exception)
+    assert [row["psnr_mean"] > 30 for row in json.loads(result.stdout)] == [True, False]
+    result = run("sample", *options, "--count", 1, "--method", "closed-int4", "--exact", "--out", "x.png")
+    assert result.exit_code == 2 and "Layer 'cube' must " in result.stderr and not (mine / "x.png").exists()

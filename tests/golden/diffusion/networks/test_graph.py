@@ -160,6 +160,14 @@ def test_bad_graph():
         Network("n", {"x": ()}, [relu, relu], {})
     with pytest.raises(ValueError, match=r"^Input of layer 'b' must be an earlier layer, not 'c'$"):
         Network("n", {"x": ()}, [layers.ReLU("b", ("c",))], {})
+    with pytest.raises(TypeError, match=r"^Input of layer 'b' must be a name, not ndarray$"):
+        Network("n", {"x": (2,)}, [layers.Norm("b", ("x", np.ones(2)))])
+    with pytest.raises(TypeError, match=r"^Layers of network 'n' must be of the class Layer, not str$"):
+        Network("n", {"x": (2,)}, ["a"])
+    with pytest.raises(TypeError, match=r"^Layer 'a' must read as many values as it takes: missing a required"):
+        Network("n", {"x": (2,)}, [layers.Add("a", ("x",))])
+    with pytest.raises(ValueError, match=r"^Layer 'b' must read images of 2 channels, not shapes \(1, 3, 4, 4\)$"):
+        Network("n", {"x": (3, 4, 4)}, [layers.Convolution("b", ("x",), np.ones((1, 2, 1, 1), np.float32))])
     with pytest.raises(ValueError, match=r"^Network 'n' must have a layer, not none$"):
         Network("n", {"x": ()}, [], {})
 

@@ -386,3 +386,12 @@ def test_side_is_given_where_the_configuration_has_none():
     assert network.inputs["image"] == (3, 16, 16)
     with pytest.raises(ValueError, match=r"^Side of DiTTransformer2DModel must be its sample_size"):
         importer.load(cases.RECORDED / "dit", side=16)
+
+
+def test_a_model_of_no_reader_is_one_sentence():
+    class Digits:
+        def named_modules(self):
+            return []
+
+    with pytest.raises(TypeError, match=r"^Model must be of diffusers, with a config, not Digits: docs/own-network"):
+        importer.convert(Digits())
