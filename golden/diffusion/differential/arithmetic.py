@@ -10,7 +10,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from golden.diffusion.differential.method import Method
-from golden.diffusion.differential.profile import NORMS
 from golden.diffusion.differential.quantise import (
     Grouping,
     Passes,
@@ -19,25 +18,13 @@ from golden.diffusion.differential.quantise import (
     quantise_tensor,
     weight_numbers,
 )
-from golden.diffusion.layers import Layer
+from golden.diffusion.layers import Layer, Role
 from golden.formats import FORMATS
 from golden.parameters import Parameters
 from golden.units.activations import activation
 from golden.units.sign_mask import segments
 
-__all__ = ["MEANS", "MOVED", "STORED", "Arithmetic", "FloatArithmetic", "align", "tabulated"]
-
-MOVED = ("concat", "move")
-"""Kinds that only move values."""
-
-STORED = ("add", "add_channel", "add_constant")
-"""Kinds whose value is state of its own: rounded to its LSB when it is made."""
-
-TABULATED = ("silu", "gelu", "erf_gelu")
-"""Kinds that are tables from FP16 to FP16."""
-
-MEANS = ("mean", "average_pool")
-"""Kinds that average the pixels of an image: states of their own, from operands in the unit of theirs."""
+__all__ = ["Arithmetic", "FloatArithmetic", "align", "tabulated"]
 
 
 @functools.cache
@@ -322,7 +309,7 @@ class FloatArithmetic(Arithmetic):
         if bias is None:
             return None
         bias = self.grid(bias, s)
-        return bias[:, None, None] if layer.kind == "convolution" else bias
+        return bias.reshape(-1, *[1] * (-1 - layer.channel_axis))
 
     def mask(self, state: np.ndarray, s: int) -> np.ndarray:
         """Sign mask of a state."""
@@ -338,14 +325,14 @@ class FloatArithmetic(Arithmetic):
 
     def near(self, layer: Layer, values: Sequence[np.ndarray]) -> np.ndarray:
         """A layer near memory."""
-        if layer.kind in TABULATED:
-            return tabulated(layer.kind, values[0])
-        if layer.kind == "softmax":
-            e = tabulated("exp", values[0] - values[0].max(axis=-1, keepdims=True))
+        if layer.role is Role.SOFTMAX:
+            e = tabulated(layer.function, values[0] - values[0].max(axis=-1, keepdims=True))
             return e / e.sum(axis=-1, keepdims=True, dtype=np.float64)
-        if layer.kind in MEANS:
+        if layer.function is not None:
+            return tabulated(layer.function, values[0])
+        if layer.role is Role.MEAN:
             return layer(values[0].astype(np.float64))  # exact sums of states, and quotients good enough to be rounded
-        if layer.kind in NORMS:
+        if layer.role is Role.NORM:
             mean, variance = self._moments(layer, values[0])
             return self._scaled(layer, values[0], mean.astype(np.float32), (1 / np.sqrt(variance)).astype(np.float32))
         return layer(*values)

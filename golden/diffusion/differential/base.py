@@ -9,7 +9,7 @@ from golden.diffusion.differential.measure import Measure
 from golden.diffusion.differential.method import PATTERNS, Method, matches
 from golden.diffusion.differential.profile import Profile, main_values
 from golden.diffusion.differential.quantise import Grouping
-from golden.diffusion.layers import Layer
+from golden.diffusion.layers import Concat, Convolution, Layer
 from golden.diffusion.networks.graph import Network, StatefulExecutor
 
 __all__ = ["Differential"]
@@ -68,12 +68,12 @@ class Differential(StatefulExecutor):
 
     def _segments(self, layer: Layer) -> tuple[int, ...]:
         """Channels of what a convolution reads a concatenation of; empty for everything else."""
-        return self._pieces(layer.inputs[0]) if layer.kind == "convolution" else ()
+        return self._pieces(layer.inputs[0]) if isinstance(layer, Convolution) else ()
 
     def _pieces(self, source: str) -> tuple[int, ...]:
         """Channels of what a value is concatenated of; empty if it is no concatenation."""
         layer = self._network.by_name.get(source)
-        if layer is None or layer.kind != "concat":
+        if not isinstance(layer, Concat):
             return ()
         return tuple(self._shapes[part][1] for part in layer.inputs)
 

@@ -48,7 +48,6 @@ from golden.diffusion.layers import (
     Layer,
     Modulate,
     Multiply,
-    ReLU,
     Role,
     Rotary,
 )
@@ -281,7 +280,8 @@ class ClosedLoop(Differential):
             return self._concat([self._plain(*pair) for pair in zip(layer.inputs, values, strict=True)])
         if layer.role is Role.MOVE:
             return self._settled(values[0]).moved(layer)
-        raise ValueError(f"Layer {layer.name!r} must have a rule in the closed loop, which {layer.kind!r} has not")
+        # a class of one's own: no law says how
+        return self._near.state(layer(*map(self.result, values)), self.units[layer.name])
 
     def _settled(self, value: Any) -> Fixed:
         if not isinstance(value, Fixed):
@@ -312,7 +312,7 @@ class ClosedLoop(Differential):
 
     def _activation(self, layer: Layer, value: Any) -> Fixed:
         unit = self.units[layer.name]
-        name = "relu" if isinstance(layer, ReLU) else layer.table
+        name = layer.function or "relu"
         if isinstance(value, Normed):
             middle = unit if name == "relu" else self.units[layer.inputs[0]]
             z = self._near.affine(value, middle, least=0 if name == "relu" else None)

@@ -16,12 +16,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from golden.diffusion.differential.arithmetic import MEANS, MOVED, STORED, Arithmetic, FloatArithmetic
+from golden.diffusion.differential.arithmetic import Arithmetic, FloatArithmetic
 from golden.diffusion.differential.base import Differential
 from golden.diffusion.differential.measure import Measure
 from golden.diffusion.differential.method import Method
-from golden.diffusion.differential.profile import NORMS, Profile
-from golden.diffusion.layers import Layer
+from golden.diffusion.differential.profile import Profile
+from golden.diffusion.layers import Layer, Role
 from golden.diffusion.networks.graph import Network
 
 __all__ = ["DeltaProducts", "Sent"]
@@ -131,14 +131,14 @@ class DeltaProducts(Differential):
             return layer(*values)
         if layer.contracted:
             return self._product(layer, values)
-        if layer.kind in NORMS:
+        if layer.role is Role.NORM:
             source = layer.inputs[0]
             state = values[0] if self._is_state(source) else self._arithmetic.grid(values[0], self._exponent(source))
             return self._arithmetic.near(layer, [state])
-        if layer.kind in MEANS:
+        if layer.role is Role.MEAN:
             pixels = self._arithmetic.grid(values[0], self._exponent(layer.inputs[0]))
             return self._arithmetic.grid(self._arithmetic.near(layer, [pixels]), self._exponent(layer.name))
-        if layer.kind in STORED:
+        if layer.role is Role.SUM:
             s = self._exponent(layer.name)
             conditioned = [
                 value if source in self._main else self._arithmetic.grid(value, s)
@@ -154,9 +154,9 @@ class DeltaProducts(Differential):
         layer = self._network.by_name.get(name)
         if layer is None:
             return False
-        if layer.kind in MOVED:
+        if layer.role is Role.MOVE:
             return all(self._is_state(source) for source in layer.inputs)
-        return bool(layer.contracted) or layer.kind in (*STORED, *MEANS)
+        return layer.stored
 
     def _send(self, source: str, axis: int, value: np.ndarray) -> Sent:
         key = (source, axis)
@@ -205,7 +205,7 @@ class DeltaProducts(Differential):
     def _product(self, layer: Layer, values: Sequence[np.ndarray]) -> np.ndarray:
         main = [source in self._main for source in layer.inputs]
         scale = None
-        if layer.kind == "matmul":
+        if layer.bilinear:
             change, fresh = self._matmul(layer, values, main)
         else:
             sent = self._operand(layer, 0, values[0])
@@ -228,7 +228,7 @@ class DeltaProducts(Differential):
         A product of two activations has no place for the scales of both, and takes what its readers hold instead.
         """
         sent = self._send(layer.inputs[number], layer.contracted[number], value)
-        if sent.scale is not None and layer.kind == "matmul":
+        if sent.scale is not None and layer.bilinear:
             return sent.whole()
         if sent.before is None or self._ran.get(layer.name) == sent.since:
             return sent

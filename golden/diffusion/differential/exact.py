@@ -17,12 +17,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from golden import formats
-from golden.diffusion.differential.arithmetic import MEANS, MOVED, TABULATED, Arithmetic, tabulated
+from golden.diffusion.differential.arithmetic import Arithmetic, tabulated
 from golden.diffusion.differential.method import Method
-from golden.diffusion.differential.profile import NORMS, Profile
+from golden.diffusion.differential.profile import Profile
 from golden.diffusion.differential.quantise import Grouping, Passes, Vectors, quantise_tensor
 from golden.diffusion.differential.sums import Bound, Group, low_zeros, weight_patterns
-from golden.diffusion.layers import Layer
+from golden.diffusion.layers import Convolution, Layer, Role
+from golden.diffusion.networks.graph import Network, main_values
 from golden.parameters import EXPONENT_BIAS, ZERO_GROUP, Parameters
 from golden.units.channel_scale import channel_scale
 from golden.units.delta_quantizer import quantise_all
@@ -30,22 +31,24 @@ from golden.units.sign_mask import mask_codes, segment_mask, segments
 from golden.units.single_norm import Norm, normalise
 from golden.units.weights import align_weights, compile_weights, weight_integers
 
-__all__ = ["SINGLE", "ExactArithmetic", "check_exact"]
-
-SINGLE = ("relu", "add", "add_channel", "add_constant", "modulate", "gate", "multiply", "rotary")
-"""Kinds whose every operation is one of binary32, rounded, in the order in which the layer writes them."""
+__all__ = ["ExactArithmetic", "check_exact"]
 
 
-def check_exact(method: Method) -> None:
-    """Refuse a method that has no exact form.
+def check_exact(method: Method, network: Network | None = None) -> None:
+    """Refuse what has no exact form.
 
     Raises
     ------
     ValueError
-        If the flow is dense.
+        If the flow is dense, or a layer of the network that follows its first input has no bit-exact rule.
     """
     if method.flow == "dense":
         raise ValueError("flow must be differential in exact arithmetic, not dense, which is binary32 by definition")
+    main = frozenset() if network is None else main_values(network)
+    for layer in network.layers if network else ():
+        if layer.name in main and layer.role in (Role.OTHER, Role.EMBEDDING):
+            kind = type(layer).__name__
+            raise ValueError(f"Layer {layer.name!r} must be of a class with a bit-exact rule, not {kind}")
 
 
 class ExactArithmetic(Arithmetic):
@@ -148,7 +151,7 @@ class ExactArithmetic(Arithmetic):
     def scaled(self, sums: np.ndarray, layer: Layer, scale: np.ndarray | None = None) -> np.ndarray:
         """Products times the factor of their layer: `golden.units.channel_scale`; or times a scale (numerics 13.12)."""
         lsb = self._lsb[layer.name]
-        if layer.kind == "convolution":
+        if isinstance(layer, Convolution):
             lsb = lsb[:, None, None]
         integers = sums if self._wide else np.rint(np.ldexp(sums, -lsb)).astype(np.int64)
         if scale is not None:
@@ -189,7 +192,7 @@ class ExactArithmetic(Arithmetic):
         total = None
         for term in terms or (delta,):
             term = np.asarray(term, np.float32)
-            if layer.kind == "convolution":
+            if isinstance(layer, Convolution):
                 taps = layer.weight.shape[2] * layer.weight.shape[3]
                 columns = layer.columns(term).reshape(term.shape[1], taps, -1)
             else:
@@ -208,7 +211,7 @@ class ExactArithmetic(Arithmetic):
                         total = np.clip(total, -half, half - 1)
         if not self._wide:
             total = np.ldexp(total, weights.lsb[:, None])
-        if layer.kind == "convolution":
+        if isinstance(layer, Convolution):
             batch, _, height, width = layer.shape(delta.shape)
             return np.ascontiguousarray(total.reshape(-1, batch, height, width).transpose(1, 0, 2, 3))
         return np.ascontiguousarray(total.T).reshape(*delta.shape[:-1], -1)
@@ -299,7 +302,7 @@ class ExactArithmetic(Arithmetic):
         if bias is None:
             return None
         bias = self.grid(bias, s)
-        return bias[:, None, None] if layer.kind == "convolution" else bias
+        return bias.reshape(-1, *[1] * (-1 - layer.channel_axis))
 
     # Near memory ----------------------------------------------------------------------------------------------------
 
@@ -318,20 +321,19 @@ class ExactArithmetic(Arithmetic):
         return _value(segment_mask(_pattern(values), codes, table.slopes).values)
 
     def near(self, layer: Layer, values: Sequence[np.ndarray]) -> np.ndarray:
-        """A layer near memory (numerics 13.1, 13.3, 13.5, 13.6 and 13.4 to 13.7)."""
+        """A layer near memory (numerics 13.1 and 13.3 to 13.7)."""
         values = [np.asarray(value, np.float32) for value in values]
-        if layer.kind in NORMS:
+        if layer.role is Role.NORM:
             return self._norm(layer, values[0])
-        if layer.kind in TABULATED:
-            return tabulated(layer.kind, values[0])
-        if layer.kind == "softmax":
+        if layer.role is Role.SOFTMAX:
             return self._softmax(layer, values[0])
-        if layer.kind in MEANS:
+        if layer.function is not None:
+            return tabulated(layer.function, values[0])
+        if layer.role is Role.MEAN:
             pixels = layer.averaged(np.rint(values[0] * 2.0**EXPONENT_BIAS).astype(np.int64))
             return self._quotient(pixels.sum(axis=-1), pixels.shape[-1], -EXPONENT_BIAS, layer)
-        if layer.kind in MOVED or layer.kind in SINGLE:
-            return layer(*values)
-        raise ValueError(f"Layer {layer.name!r} must be of a kind with a bit-exact rule, not {layer.kind}")
+        # moved, or every operation is one of binary32, in the order in which the layer writes them
+        return layer(*values)
 
     def _softmax(self, layer: Layer, value: np.ndarray) -> np.ndarray:
         """One rounding of ``e_i / sum e``."""

@@ -21,13 +21,13 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from golden.diffusion.differential.arithmetic import MEANS, MOVED, STORED, Arithmetic, FloatArithmetic
+from golden.diffusion.differential.arithmetic import Arithmetic, FloatArithmetic
 from golden.diffusion.differential.base import Differential
 from golden.diffusion.differential.measure import Measure
 from golden.diffusion.differential.method import Method
-from golden.diffusion.differential.profile import ACTIVATIONS, NORMS, Profile
+from golden.diffusion.differential.profile import Profile
 from golden.diffusion.differential.quantise import Grouping, run_on
-from golden.diffusion.layers import Layer
+from golden.diffusion.layers import Add, AddChannel, AddConstant, Layer, Role
 from golden.diffusion.networks.graph import Network
 
 __all__ = ["Flow", "OpenLoop"]
@@ -132,15 +132,15 @@ class OpenLoop(Differential):
             return layer(*values)
         flows = [self._arrive(layer, number, value) for number, value in enumerate(values)]
         self._ran[layer.name] = self._last(layer.name), self._index
-        if layer.kind == "matmul":
+        if layer.bilinear:
             return self._matmul(layer, flows)
         if layer.contracted:
             return self._product(layer, flows[0])
-        if layer.kind in ACTIVATIONS:
+        if layer.role is Role.ACTIVATION:
             return self._activation(layer, flows[0])
-        if layer.kind in NORMS:
+        if layer.role is Role.NORM:
             return self._norm(layer, flows[0])
-        if layer.kind in MOVED:
+        if layer.role is Role.MOVE:
             return self._moved(layer, flows)
         return self._sum(layer, flows, self._linear(layer, flows))
 
@@ -158,7 +158,7 @@ class OpenLoop(Differential):
             raw = np.asarray(value, np.float32)
             if source == self._input:
                 raw = self._arithmetic.grid(raw, self._exponent(source))
-            elif layer.kind in STORED:
+            elif layer.role is Role.SUM:
                 raw = self._arithmetic.grid(raw, self._exponent(layer.name))
             value = Flow(raw, self._change(raw, self._read.get(key)))
         elif key in self._read and self._last(source) > self._last(layer.name):
@@ -229,10 +229,10 @@ class OpenLoop(Differential):
     def _linear(self, layer: Layer, flows: Sequence[Flow]) -> Callable[[], np.ndarray] | None:
         """Delta of a layer from those of its operands; None if it has no such form, as products of two values."""
         conditioned = any(source not in self._main for source in layer.inputs)
-        additive = layer.kind == "add_channel" or (layer.kind == "add" and not conditioned)
-        if layer.kind == "add_constant":
+        additive = isinstance(layer, AddChannel) or (isinstance(layer, Add) and not conditioned)
+        if isinstance(layer, AddConstant):
             return lambda: self._arithmetic.change(flows[0].delta)
-        if additive or (layer.linear and len(flows) == 1 and layer.kind not in MEANS):
+        if additive or (layer.linear and len(flows) == 1 and layer.role is not Role.MEAN):
             return lambda: self._arithmetic.change(self._arithmetic.near(layer, [flow.delta for flow in flows]))
         return None
 
@@ -308,21 +308,21 @@ class OpenLoop(Differential):
         if old is None or self._fresh is True:
             old = state
         masks_by = self._pick(lambda: state, old)  # an item that starts anew has no other state
-        signs = layer.kind == "relu" or machine.mask_width == 1
+        signs = layer.function is None or machine.mask_width == 1
         if signs:
             terms = self._masked(layer, flow, a.mask(masks_by, s), a.mask(state, s), state)
         else:
-            terms = (a.sloped(layer.kind, masks_by, a.change(flow.delta), s),)
+            terms = (a.sloped(layer.function, masks_by, a.change(flow.delta), s),)
         held = self._held.get((layer.name, 0))
         delta = sum(terms[1:], terms[0])
         total = a.add(self._before(held), delta, s, terms=terms)
-        if layer.kind != "relu" and self._fresh is not False:
+        if layer.function is not None and self._fresh is not False:
             exact = a.grid(a.near(layer, [state]), s)
             total = self._pick(lambda: exact, total)
             delta = self._pick(lambda: a.change(exact), delta)
         self._held[layer.name, 0] = total
         # SiLU and GELU of raw values are no groups, nor are groups times the slopes of segments
-        groups = layer.kind == "relu" or (signs and self._fresh is False)
+        groups = layer.function is None or (signs and self._fresh is False)
         return Flow(total, delta, terms if groups else ())
 
     def _channels(self, name: str) -> int:

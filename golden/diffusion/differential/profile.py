@@ -10,18 +10,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from golden.diffusion import zoo
-from golden.diffusion.layers import Layer
+from golden.diffusion.layers import Layer, Role
 from golden.diffusion.networks.graph import Network, StatefulExecutor, main_values
 from golden.diffusion.sampling import Sampling
 
-__all__ = ["ACTIVATIONS", "NORMS", "Calibration", "Profile", "calibrate", "main_values"]
-
-
-ACTIVATIONS = ("relu", "silu", "gelu", "erf_gelu")
-"""Kinds that a mask can stand for."""
-
-NORMS = ("norm",)
-"""Kinds that divide by a deviation."""
+__all__ = ["Calibration", "Profile", "calibrate", "main_values"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -116,7 +109,7 @@ class Calibration(StatefulExecutor):
         self._reference: np.ndarray | None = None
         self._main = main_values(network)
         self._quantile = quantile
-        reads = (layer for layer in network.layers if layer.contracted or layer.kind in ACTIVATIONS)
+        reads = (layer for layer in network.layers if layer.contracted or layer.role is Role.ACTIVATION)
         self._read = {source for layer in reads for source in layer.inputs} & self._main
         self._largest: dict[str, float] = dict.fromkeys(self._main, 0.0)
         self._deviation: dict[str, dict[int, np.ndarray]] = {}
@@ -138,7 +131,7 @@ class Calibration(StatefulExecutor):
             self._note(self._input, values[layer.inputs.index(self._input)])
         if layer.name in self._main:
             self._note(layer.name, output)
-            if layer.kind in NORMS:
+            if layer.role is Role.NORM:
                 deviation = layer.statistics(values[0])[1]
                 if not self._stream:
                     deviation = deviation.mean(axis=0)

@@ -9,6 +9,7 @@ from golden.diffusion.differential.arithmetic import Arithmetic, FloatArithmetic
 from golden.diffusion.differential.closed_loop import ClosedLoop
 from golden.diffusion.differential.delta_products import DeltaProducts
 from golden.diffusion.differential.exact import ExactArithmetic, check_exact
+from golden.diffusion.differential.limits import check_range
 from golden.diffusion.differential.measure import Measure
 from golden.diffusion.differential.method import Method
 from golden.diffusion.differential.open_loop import OpenLoop
@@ -48,12 +49,16 @@ def executor(
     Raises
     ------
     ValueError
-        If the profile is missing.
+        If the profile is missing, the formats of the method cannot hold what it tells of, or `exact` is asked of a
+        method or network that has no exact form.
     """
     if method.flow == "dense":
         return dense
     if profile is None:
         raise ValueError(f"profile must be given for flow {method.flow}, not None")
+    check_range(network, method, profile)
+    if exact:
+        check_exact(method, network)
     if method.flow == "closed_loop":
         return ClosedLoop(network, method, profile, exact=exact, dtype=dtype or np.float32, measure=measure)
     arithmetic: Arithmetic | None = None
@@ -121,6 +126,6 @@ def run(
 def prepared(sampling: Sampling, method: Method, *, exact: bool = False, measure: Measure | None = None) -> Executor:
     """Executor of a method for a sampling, calibrated on others like it; parameters as of `run` and `executor`."""
     if exact:
-        check_exact(method)
+        check_exact(method, sampling.network)
     profile = None if method.flow == "dense" else calibrate(sampling)
     return executor(sampling.network, method, profile, exact=exact, measure=measure)

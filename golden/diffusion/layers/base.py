@@ -62,8 +62,8 @@ class Layer:
         Whether it is a product of two activations.
     channel_axis : int or None
         Axis of the channels of its value, counted from the end; None: that of its first input.
-    table : str or None
-        Table near memory that evaluates each element (`golden.units.activations`); None: none is needed.
+    function : str or None
+        Of `golden.units.activations`, what is tabulated near memory for each element; None: nothing is.
     """
 
     name: str
@@ -72,7 +72,7 @@ class Layer:
     role: ClassVar[Role] = Role.OTHER
     linear: ClassVar[bool] = False
     channel_axis: ClassVar[int | None] = None
-    table: ClassVar[str | None] = None
+    function: ClassVar[str | None] = None
 
     @property
     def stored(self) -> bool:

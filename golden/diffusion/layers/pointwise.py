@@ -47,7 +47,7 @@ class SiLU(Layer):
 
     kind: ClassVar[str] = "silu"
     role: ClassVar[Role] = Role.ACTIVATION
-    table: ClassVar[str | None] = "silu"
+    function: ClassVar[str | None] = "silu"
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """Multiply by the logistic function."""
@@ -64,7 +64,7 @@ class GELU(Layer):
 
     kind: ClassVar[str] = "gelu"
     role: ClassVar[Role] = Role.ACTIVATION
-    table: ClassVar[str | None] = "gelu"
+    function: ClassVar[str | None] = "gelu"
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """Weight by the approximate normal distribution."""
@@ -81,7 +81,7 @@ class ErfGELU(Layer):
 
     kind: ClassVar[str] = "erf_gelu"
     role: ClassVar[Role] = Role.ACTIVATION
-    table: ClassVar[str | None] = "erf_gelu"
+    function: ClassVar[str | None] = "erf_gelu"
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """Weight by the normal distribution."""
@@ -94,7 +94,7 @@ class Softmax(Layer):
 
     kind: ClassVar[str] = "softmax"
     role: ClassVar[Role] = Role.SOFTMAX
-    table: ClassVar[str | None] = "exp"
+    function: ClassVar[str | None] = "exp"
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """Normalised exponentials; the largest is subtracted first, so nothing overflows."""

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from golden.diffusion.layers import Concat
 from golden.diffusion.networks.graph import Executor, Network, StatefulExecutor, main_values
 from golden.diffusion.sampling.rules import check_finite, check_integer
 
@@ -121,7 +122,7 @@ def branches(network: Network) -> tuple[str, ...]:
     A transformer has none; a block can be named instead.
     """
     main = main_values(network)
-    joined = (layer for layer in reversed(network.layers) if layer.kind == "concat" and layer.name in main)
+    joined = (layer for layer in reversed(network.layers) if isinstance(layer, Concat) and layer.name in main)
     return tuple(layer.inputs[0] for layer in joined)
 
 

@@ -10,7 +10,7 @@ import pytest
 from golden.diffusion import layers
 from golden.diffusion.differential.arithmetic import FloatArithmetic, align
 from golden.diffusion.differential.delta_products import DeltaProducts
-from golden.diffusion.differential.exact import ExactArithmetic
+from golden.diffusion.differential.exact import ExactArithmetic, check_exact
 from golden.diffusion.differential.method import Method
 from golden.diffusion.differential.profile import Profile
 from golden.diffusion.differential.quantise import Grouping, weight_numbers
@@ -130,11 +130,16 @@ def test_every_convolution_runs(case):
     both_forms(Network("one", {"x": (6, 5, 7)}, [made, last], {}), rng)
 
 
-def test_a_kind_without_a_rule_is_refused_by_name():
-    layer = layers.TimeEncoding("time.encoding", ("x",))
-    sentence = r"^Layer 'time.encoding' must be of a kind with a bit-exact rule, not time_encoding$"
-    with pytest.raises(ValueError, match=sentence):
-        exact().near(layer, [np.zeros((1, 4), np.float32)])
+def test_a_layer_without_a_rule_is_refused_by_name():
+    class Cube(layers.Layer):
+        def __call__(self, x):
+            return x * x * x
+
+    method = Method(machine=MACHINE)
+    check_exact(method, Network("one", {"x": (4,), "t": ()}, [layers.TimeEncoding("time", ("t",))]))
+    for layer, kind in ((layers.TimeEncoding("odd", ("x",)), "TimeEncoding"), (Cube("odd", ("x",)), "Cube")):
+        with pytest.raises(ValueError, match=f"^Layer 'odd' must be of a class with a bit-exact rule, not {kind}$"):
+            check_exact(method, Network("one", {"x": ()}, [layer]))
 
 
 def test_the_exact_gelu_of_every_half():
