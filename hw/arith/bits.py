@@ -1,12 +1,25 @@
-"""Trees over many bits, and signals by name."""
+"""Trees over many bits, bits moved together and apart, and signals by name."""
 
 from collections.abc import Iterable
 from typing import Any
 
-from amaranth.hdl import Const, Module, Signal, Value, ValueLike
+from amaranth.hdl import Const, Module, Mux, Signal, Value, ValueLike
 from amaranth.lib import data
 
-__all__ = ["add_thermometers", "filled", "multiply_constant", "named", "or_tree"]
+__all__ = [
+    "add_thermometers",
+    "choose",
+    "filled",
+    "multiply_constant",
+    "named",
+    "one_of",
+    "ones",
+    "or_tree",
+    "pack",
+    "prefix_ones",
+    "take",
+    "unpack",
+]
 
 
 def named(m: Module, name: str, value: ValueLike) -> Signal:
@@ -69,3 +82,115 @@ def add_thermometers(a: list[Value], b: list[Value], limit: int) -> list[Value]:
         )
         for count in range(1, reach + 1)
     ]
+
+
+def ones(m: Module, name: str, bits: Value | list[Value]) -> Value:
+    """How many of `bits` are 1, as a tree."""
+    values = [Value.cast(bit) for bit in bits]
+    level = 0
+    while len(values) > 1:
+        sums = []
+        for index in range(0, len(values) - 1, 2):
+            total = values[index] + values[index + 1]
+            node = Signal(total.shape(), name=f"{name}_ones{level}_{index // 2}")
+            m.d.comb += node.eq(total)
+            sums.append(node)
+        values = sums + ([values[-1]] if len(values) % 2 else [])
+        level += 1
+    return values[0]
+
+
+def take(m: Module, name: str, bits: Value, amount: Value, width: int) -> Value:
+    """`width` bits from place `amount` on.
+
+    The largest steps come first, and each row keeps only what the steps after it can still reach.
+    """
+    for position in reversed(range(len(amount))):
+        reach = width + (1 << position) - 1
+        row = Signal(min(len(bits), reach), name=f"{name}_by{1 << position}")
+        m.d.comb += row.eq(Mux(amount[position], bits[1 << position :], bits))
+        bits = row
+    return bits[:width]
+
+
+def pack(m: Module, name: str, bits: list[Value], mask: list[Value]) -> tuple[Value, Value]:
+    """Bits whose mask is set, moved together from lane 0 up, and their number.
+
+    A tree that joins neighbours: a node shifts its upper half by the count of its lower half. That takes about
+    ``n * log2(n)`` two-way multiplexers, under half of a network that moves lane by lane and carries distances along.
+    """
+    if len(bits) == 1:
+        return bits[0] & mask[0], Value.cast(mask[0])
+    half = (len(bits) + 1) // 2
+    low, low_count = pack(m, f"{name}l", bits[:half], mask[:half])
+    high, high_count = pack(m, f"{name}h", bits[half:], mask[half:])
+    packed, count = Signal(len(bits), name=f"{name}_packed"), Signal(range(len(bits) + 1), name=f"{name}_count")
+    m.d.comb += [packed.eq(low | (high << low_count)), count.eq(low_count + high_count)]
+    return packed, count
+
+
+def unpack(m: Module, name: str, packed: Value, mask: list[Value]) -> list[Value]:
+    """One bit per lane, taken from `packed` in order where the mask is set, else 0; inverse of `pack`."""
+    counts: dict[tuple[int, int], Value] = {}
+
+    def count(first: int, last: int) -> Value:
+        """Mask bits set in lanes `first` to `last` - 1, shared by all nodes of the tree."""
+        if last - first == 1:
+            return Value.cast(mask[first])
+        if (first, last) not in counts:
+            middle = first + (last - first + 1) // 2
+            node = Signal(range(last - first + 1), name=f"{name}_count{first}_{last}")
+            m.d.comb += node.eq(count(first, middle) + count(middle, last))
+            counts[first, last] = node
+        return counts[first, last]
+
+    def split(first: int, last: int, bits: Value) -> list[Value]:
+        if last - first == 1:
+            return [bits[0] & mask[first]]
+        middle = first + (last - first + 1) // 2
+        high = Signal(last - middle, name=f"{name}_from{middle}_{last}")
+        m.d.comb += high.eq(bits >> count(first, middle))
+        return split(first, middle, bits[: middle - first]) + split(middle, last, high)
+
+    return split(0, len(mask), packed[: len(mask)])
+
+
+def one_of(cases: list[tuple[Value, Value]]) -> Value:
+    """The value whose case holds: cheaper than a chain of multiplexers where one case excludes the others."""
+    result = Const(0, 1)
+    for case, value in cases:
+        result = result | (value & case.replicate(len(value)))
+    return result
+
+
+def prefix_ones(m: Module, name: str, bits: Value) -> list[Value]:
+    """Ones among the first 0, 1, ..., n bits: a parallel prefix sum."""
+    n = len(bits)
+    counts: list[Value] = [bits[index] for index in range(n)]
+    distance, level = 1, 0
+    while distance < n:
+        following = []
+        for index in range(n):
+            if index & distance:
+                # Sklansky: the upper half of each block adds the total of the lower half.
+                total = counts[index] + counts[(index & ~(distance - 1)) - 1]
+                node = Signal(range(index + 2), name=f"{name}_prefix{level}_{index}")
+                m.d.comb += node.eq(total)
+                following.append(node)
+            else:
+                following.append(counts[index])
+        counts, distance, level = following, distance * 2, level + 1
+    return [Const(0, 1), *counts]
+
+
+def choose(m: Module, name: str, select: Value, values: list[Value]) -> Value:
+    """``values[select]``; 0 beyond the end."""
+    for position in range(len(select)):
+        chosen = []
+        for index in range(0, len(values), 2):
+            pair = Mux(select[position], values[index + 1] if index + 1 < len(values) else 0, values[index])
+            node = Signal(len(pair), name=f"{name}{position}_{index // 2}")
+            m.d.comb += node.eq(pair)
+            chosen.append(node)
+        values = chosen
+    return values[0]

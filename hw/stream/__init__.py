@@ -1,8 +1,7 @@
 """Valid/ready plumbing that knows nothing of the accelerator."""
 
 from hw.stream.fifo import Fifo
-from hw.stream.pipeline import Pipeline
 from hw.stream.skid_buffer import SkidBuffer
 from hw.stream.stage import Stage, count_cuts, count_stages, enabled_cuts
 
-__all__ = ["Fifo", "Pipeline", "SkidBuffer", "Stage", "count_cuts", "count_stages", "enabled_cuts"]
+__all__ = ["Fifo", "SkidBuffer", "Stage", "count_cuts", "count_stages", "enabled_cuts"]

@@ -6,8 +6,9 @@ from amaranth.lib.wiring import In, Out
 
 from golden.parameters import EXPONENT_WIDTH, POISONED_GROUP, ZERO_GROUP, Parameters
 from hw import payloads
-from hw.delta_code import START, Code
-from hw.stream import Fifo, Pipeline
+from hw.arith.bits import filled
+from hw.link.delta_code import START, Code
+from hw.stream import Fifo, Stage, count_stages
 from hw.units.unit import Unit
 
 __all__ = ["BLOCK_GROUPS", "HEADER_WIDTH", "MARKER", "DeltaCompressor"]
@@ -25,8 +26,6 @@ _HEADERS = 8
 """Headers of finished blocks that can wait for their payload to leave."""
 
 _HEADER = {"groups": 6, "passes": 2, "length": 16, "last": 1}
-
-_CUTS = 5
 
 
 class DeltaCompressor(Unit):
@@ -78,7 +77,7 @@ class DeltaCompressor(Unit):
     @property
     def latency(self) -> int:
         """Clocks from the only group of a stream to its word."""
-        return min(_CUTS, self.parameters.pipeline_depth) + 1 + Fifo.latency + 1
+        return count_stages(lambda m: self._encode(m, self._coded())) + 1 + Fifo.latency + 1
 
     @property
     def throughput(self) -> str:
@@ -90,13 +89,16 @@ class DeltaCompressor(Unit):
         """Words of the longest block."""
         return -(-(HEADER_WIDTH + BLOCK_GROUPS * self._code.longest) // self.parameters.link_width)
 
+    def _coded(self) -> stream.Interface:
+        """Groups as bits."""
+        longest = self._code.longest
+        layout = {"bits": longest, "length": range(longest + 1), "closes": 1, "last": 1, "groups": 6, "passes": 2}
+        return stream.Signature(data.StructLayout(layout)).create(path=("coded",))
+
     def elaborate(self, platform: object) -> Module:  # noqa: D102
         m = Module()
         p, code = self.parameters, self._code
-        layout = data.StructLayout(
-            {"bits": code.longest, "length": range(code.longest + 1), "closes": 1, "last": 1, "groups": 6, "passes": 2}
-        )
-        coded = stream.Signature(layout).create(path=("coded",))
+        coded = self._coded()
         self._encode(m, coded)
         m.submodules.headers = headers = Fifo(data.StructLayout(_HEADER), _HEADERS)
         # The memory must hold the longest block: its header is only known when all of it is in.
@@ -107,10 +109,9 @@ class DeltaCompressor(Unit):
         self._send(m, rows, headers)
         return m
 
-    def _encode(self, m: Module, coded: object) -> None:
+    def _encode(self, m: Module, coded: stream.Interface) -> int:
         """Number the groups, predict their exponents, find their bits."""
         code, group = self._code, self.i.p.group
-        pipe = Pipeline(m, self.i, coded, cuts=_CUTS, depth=self.parameters.pipeline_depth)
         number, place = Signal(6, name="number"), Signal(2, name="place")
         predictors = [Signal(EXPONENT_WIDTH, init=START, name=f"predictor{index}") for index in range(4)]
         before = Signal(EXPONENT_WIDTH, init=POISONED_GROUP, name="before")
@@ -133,18 +134,12 @@ class DeltaCompressor(Unit):
                 m.d.sync += [number.eq(0), place.eq(0), before.eq(POISONED_GROUP)]
                 m.d.sync += [predictors[index].eq(START) for index in range(4)]
         prefix, prefix_length = code.prefix(m, group.exponent, replay, predictor, before)
-        keep = {"closes": closes, "last": self.i.p.last, "number": number, "passes": self.passes}
-        bits, length, keep = code.encode(m, lambda **values: pipe.cut(**values), group, prefix, prefix_length, keep)
-        result = Signal(coded.payload.shape(), name="coded_result")
-        m.d.comb += [
-            result.bits.eq(bits),
-            result.length.eq(length),
-            result.closes.eq(keep["closes"]),
-            result.last.eq(keep["last"]),
-            result.groups.eq(keep["number"]),
-            result.passes.eq(keep["passes"]),
-        ]
-        pipe.finish(result)
+        s = Stage.begin(m, self.i)
+        s.closes, s.last, s.number, s.passes = closes, self.i.p.last, number, self.passes
+        s = code.encode(s, group, prefix, prefix_length)
+        fields = {"bits": s.bits, "length": s.length, "closes": s.closes, "last": s.last}
+        result = filled(m, "coded_result", coded.payload.shape(), **fields, groups=s.number, passes=s.passes)
+        return s.finish(coded, result, depth=self.parameters.pipeline_depth)
 
     def _place(self, m: Module, coded: object) -> object:
         """Move the bits of each group to the place in a row where the group before it ended."""

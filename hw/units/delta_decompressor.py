@@ -1,22 +1,19 @@
 """The decompression unit: a packed stream of words back to delta groups."""
 
-from types import SimpleNamespace
-
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import In, Out
 
 from golden.parameters import EXPONENT_WIDTH, POISONED_GROUP, ZERO_GROUP, Parameters
 from hw import payloads
-from hw.delta_code import PREFIX_WIDTH, START, Code, take
-from hw.delta_scan import Scan
-from hw.stream import Pipeline, SkidBuffer
+from hw.arith.bits import take
+from hw.link.delta_code import PREFIX_WIDTH, START, Code
+from hw.link.delta_scan import Scan
+from hw.stream import SkidBuffer, Stage, count_stages
 from hw.units.delta_compressor import HEADER_WIDTH, MARKER
 from hw.units.unit import Unit
 
 __all__ = ["DeltaDecompressor"]
-
-_CUTS = 4
 
 _ROWS = 3
 """Rows of words that wait: two that hold a group, and one that is being filled."""
@@ -29,7 +26,7 @@ class DeltaDecompressor(Unit):
     """Unpacks the stream of `DeltaCompressor`; whatever else comes in ends in `error` and poisoned groups.
 
     Words are sorted first: those of a block with a sound header pass, others are dropped. The *scan* finds, for every
-    bit of a word, where a group that starts there would end (`hw.delta_scan`). Words of a block are gathered into
+    bit of a word, where a group that starts there would end (`hw.link.delta_scan`). Words of a block are gathered into
     *rows*, in which no group is longer than a row, so the oldest two hold the group that starts at the *offset* in the
     older. One loop looks up its end, which is the next offset; it is the only part that must finish within a clock.
     What is in the group is decoded behind the loop. If it is refused there, the loop goes on, wherever that leads, and
@@ -98,9 +95,23 @@ class DeltaDecompressor(Unit):
     @property
     def latency(self) -> int:
         """Clocks from the only word of a stream to its group."""
-        depth = self.parameters.pipeline_depth
-        scanned = self._n_ahead + min(Scan.cuts + 1, depth) + SkidBuffer.latency if self._scanner else 0
-        return 1 + scanned + _ROWS + 1 + SkidBuffer.latency + min(_CUTS, depth)
+        words, ends, groups = self._streams()
+        scanned = 0
+        if self._scanner:
+            bits = Signal(self._scanner.width + self._scanner.ahead)
+            scan = count_stages(lambda m: self._find_ends(m, words, ends, bits))
+            scanned = self._n_ahead + scan + SkidBuffer.latency
+        return 1 + scanned + _ROWS + 1 + SkidBuffer.latency + count_stages(lambda m: self._decode(m, groups, []))
+
+    def _streams(self) -> tuple[stream.Interface, stream.Interface | None, stream.Interface]:
+        """Words, words with ends (None without a scan), and groups whose place is found."""
+        groups = {"bits": self._code.longest, "starts": 1, "passes": 2, "bad": 1, "early": 1, "last": 1}
+        layouts = {"scanned": self._word, "ends": self._ends, "located": data.StructLayout(groups)}
+        words, ends, located = (
+            None if layout is None else stream.Signature(layout).create(path=(name,))
+            for name, layout in layouts.items()
+        )
+        return words, ends, located
 
     @property
     def throughput(self) -> str:
@@ -110,12 +121,12 @@ class DeltaDecompressor(Unit):
 
     def elaborate(self, platform: object) -> Module:  # noqa: D102
         m = Module()
-        self._errors = []
-        words = self._sort(m)
+        errors: list[Value] = []
+        words = self._sort(m, errors)
         if self._scanner:
             words = self._buffered(m, "scan_buffer", self._scan(m, words))
-        self._decode(m, self._buffered(m, "located_buffer", self._locate(m, words)))
-        self._stick(m, error=Cat(*self._errors).any())
+        self._decode(m, self._buffered(m, "located_buffer", self._locate(m, words)), errors)
+        self._stick(m, error=Cat(*errors).any())
         return m
 
     @staticmethod
@@ -129,7 +140,7 @@ class DeltaDecompressor(Unit):
         ]
         return buffer.o
 
-    def _sort(self, m: Module) -> object:
+    def _sort(self, m: Module, errors: list[Value]) -> object:
         """Pass the words of sound blocks on, each with what is known of its end."""
         width, longest = self.parameters.link_width, self._code.longest
         words = stream.Signature(self._word).create(path=("words",))
@@ -172,7 +183,7 @@ class DeltaDecompressor(Unit):
         m.d.comb += padding.eq(Const(-1, width) << words.p.end)
         with m.If(valid & taken):
             m.d.sync += remaining.eq(Mux(known, beyond, 0))
-            self._errors += [
+            errors += [
                 valid & taken & ~known,
                 valid & taken & known & last & ~fits,
                 valid & taken & known & fits & (word & padding).any(),
@@ -186,8 +197,7 @@ class DeltaDecompressor(Unit):
         # What follows a block's last word is of no account, so none need follow.
         ended, shift = Signal(init=1, name="scan_ended"), Signal(name="scan_shift")
         valids = Signal(self._n_ahead, name="scan_valids")
-        now = stream.Signature(self._word).create(path=("scanned",))
-        ends = stream.Signature(self._ends).create(path=("ends",))
+        now, ends, _ = self._streams()
         m.d.comb += [
             now.valid.eq(valids[0] & (words.valid | ended)),
             now.payload.eq(row[0]),
@@ -199,11 +209,15 @@ class DeltaDecompressor(Unit):
             m.d.sync += valids.eq(Cat(valids[1:], words.valid))
             with m.If(words.valid):
                 m.d.sync += ended.eq(words.p.final)
-        pipe = Pipeline(m, now, ends, cuts=Scan.cuts + 1, depth=self.parameters.pipeline_depth, name="scan_")
-        bits = Cat(*(word.data for word in row), words.p.data)[: width + scan.ahead]
-        planes, keep = scan.ends(m, lambda **values: pipe.cut(**values), bits, {"word": now.payload.as_value()})
-        pipe.finish(Cat(keep["word"], *planes))
+        self._find_ends(m, now, ends, Cat(*(word.data for word in row), words.p.data)[: width + scan.ahead])
         return ends
+
+    def _find_ends(self, m: Module, words: stream.Interface, ends: stream.Interface, bits: Value) -> int:
+        """The scan, in stages, beside the words."""
+        s = Stage.begin(m, words, name="scan_")
+        s.word = words.payload
+        s = self._scanner.ends(s, bits)
+        return s.finish(ends, Cat(s.word, *s.ends), depth=self.parameters.pipeline_depth)
 
     def _rows(self, m: Module, words: object, pop: Value) -> tuple[list[data.View], list[Value]]:
         """Gather the words of a block into rows; returns the oldest two and whether they are there."""
@@ -261,8 +275,7 @@ class DeltaDecompressor(Unit):
     def _locate(self, m: Module, words: object) -> object:
         """The loop: find where each group ends, which is where the next one starts."""
         code, width = self._code, self._row_width
-        layout = {"bits": code.longest, "starts": 1, "passes": 2, "bad": 1, "early": 1, "last": 1}
-        groups = stream.Signature(data.StructLayout(layout)).create(path=("located",))
+        _, _, groups = self._streams()
         g = groups.p
         pop = Signal(name="row_pop")
         rows, valids = self._rows(m, words, pop)
@@ -321,54 +334,34 @@ class DeltaDecompressor(Unit):
                 m.d.sync += [seeking.eq(0), groups.valid.eq(1), g.last.eq(rows[0].last)]
         return groups
 
-    def _decode(self, m: Module, located: object) -> None:
+    def _decode(self, m: Module, located: stream.Interface, errors: list[Value]) -> int:
         """Find exponent, digits and outliers; poison what was refused."""
         p, code, g = self.parameters, self._code, located.p
-        pipe = Pipeline(m, located, self.o, cuts=_CUTS, depth=p.pipeline_depth)
+        s = Stage.begin(m, located)
         measured = code.measure(m, g.bits)
-        s = pipe.cut(
-            prefix=g.bits[:PREFIX_WIDTH],
-            starts=g.starts,
-            passes=g.passes,
-            bad=g.bad | measured.bad,
-            early=g.early,
-            last=g.last,
-            **{name: getattr(measured, name) for name in ("body", "plain", "count", "above0", "above1", "nonzero")},
-        )
-        exponent, replay, refused = self._exponent(m, pipe, s)
-        keep = {
-            "exponent": exponent,
-            "replay": replay,
-            "starts": s.starts,
-            "bad": s.bad | refused,
-            "early": s.early,
-            "last": s.last,
-        }
-        decoded, keep = code.decode(m, lambda **values: pipe.cut(**values), s, keep)
-        k = SimpleNamespace(**keep)
+        s.prefix, s.starts, s.passes, s.early, s.last = g.bits[:PREFIX_WIDTH], g.starts, g.passes, g.early, g.last
+        s.bad = g.bad | measured.bad
+        self._exponent(m, s.cut())
+        s = code.decode(s, measured)
         spoiled, bad = Signal(name="spoiled"), Signal(name="bad")
-        m.d.comb += bad.eq(k.bad | decoded.bad | (spoiled & ~k.starts))
-        arrives = pipe.valid & pipe.advance
-        with m.If(arrives):
+        m.d.comb += bad.eq(s.bad | s.refused | (spoiled & ~s.starts))
+        with m.If(s.moves):
             m.d.sync += spoiled.eq(bad)
-        self._errors.append(arrives & (bad | k.early))
+        errors.append(s.moves & (bad | s.early))
         result = Signal(payloads.stream_group(p), name="o_result")
-        m.d.comb += result.last.eq(k.last)
+        m.d.comb += result.last.eq(s.last)
         with m.If(bad):
             m.d.comb += result.group.exponent.eq(POISONED_GROUP)
         with m.Else():
-            m.d.comb += [
-                result.group.exponent.eq(k.exponent),
-                result.group.digits.eq(decoded.digits),
-            ]
+            m.d.comb += [result.group.exponent.eq(s.exponent), result.group.digits.eq(s.digits)]
             if p.replays:
-                m.d.comb += result.group.replay.eq(k.replay)
+                m.d.comb += result.group.replay.eq(s.replay)
             if p.outliers:
-                m.d.comb += result.group.outliers.eq(decoded.outliers)
-        pipe.finish(result)
+                m.d.comb += result.group.outliers.eq(s.outliers)
+        return s.finish(self.o, result, depth=p.pipeline_depth)
 
-    def _exponent(self, m: Module, pipe: Pipeline, s: object) -> tuple[Value, Value, Value]:
-        """Exponent code, whether the group is a replay, and whether it is refused; follows the predictors."""
+    def _exponent(self, m: Module, s: Stage) -> None:
+        """Of a stage with `prefix` the `exponent`, whether it is a `replay`, and `bad`; follows the predictors."""
         predictors = [Signal(EXPONENT_WIDTH, init=START, name=f"predictor{index}") for index in range(4)]
         saved, saved_place = Signal(EXPONENT_WIDTH, name="before"), Signal(2, name="place")
         place, before = Signal(2, name="place_now"), Signal(EXPONENT_WIDTH, name="before_now")
@@ -382,7 +375,8 @@ class DeltaDecompressor(Unit):
                 with m.Case(index):
                     m.d.comb += predictor.eq(Mux(s.starts, START, predictors[index]))
         exponent, replay, refused = self._code.exponent(m, s.prefix, predictor, before)
-        with m.If(pipe.valid & pipe.advance):
+        s.exponent, s.replay, s.bad = exponent, replay, s.bad | refused
+        with m.If(s.moves):
             m.d.sync += saved.eq(exponent)
             with m.If(~replay):
                 m.d.sync += saved_place.eq(Mux(place == s.passes, 0, place + 1))
@@ -393,4 +387,3 @@ class DeltaDecompressor(Unit):
                     m.d.sync += predictors[index].eq(exponent)
                 with m.Elif(s.starts):
                     m.d.sync += predictors[index].eq(START)
-        return exponent, replay, refused

@@ -2,18 +2,26 @@
 
 import pytest
 from amaranth.hdl import Assert, Assume, Cat, Const, Module, Signal, Value
-from amaranth.lib import wiring
+from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In
 
 from golden.parameters import POISONED_GROUP, ZERO_GROUP, Parameters, preset
 from hw import payloads
-from hw.delta_code import Code, pack, unpack, wires
-from hw.delta_scan import Scan
+from hw.arith.bits import pack, unpack
+from hw.link.delta_code import Code
+from hw.link.delta_scan import Scan
+from hw.stream import Stage
 from rtl_gen.proof import prove
 
 pytestmark = pytest.mark.formal
 
 REPLAY = {"exponent_policy": "layer", "overflow_policy": "replay"}
+
+
+def stages(m, name):
+    """First stage of a pipeline without registers, and what ends it."""
+    i, o = (stream.Signature(0).create(path=(name + port,)) for port in "io")
+    return Stage.begin(m, i, name=name), lambda s: s.finish(o, Const(0, 0), depth=0)
 
 
 class Identity(wiring.Component):
@@ -62,25 +70,30 @@ class Identity(wiring.Component):
                 m.d.comb += Assume(~slot.valid | (slots[index - 1].valid & (slot.lane > slots[index - 1].lane)))
 
         prefix, prefix_length = code.prefix(m, group.exponent, replay, self.predictor, self.before)
-        bits, length, _ = code.encode(m, wires, group, prefix, prefix_length, {})
-        stream = Signal(code.longest)
-        m.d.comb += stream.eq(bits | (self.following << length))
+        begin, end = stages(m, "encode_")
+        s = code.encode(begin, group, prefix, prefix_length)
+        bits, length = s.bits, s.length
+        end(s)
+        sent = Signal(code.longest)
+        m.d.comb += sent.eq(bits | (self.following << length))
         if self.fault is not None:
             damaged = Signal(code.longest)
-            m.d.comb += damaged.eq(stream ^ (1 << self.fault))
-            stream = damaged
-        measured = code.measure(m, stream)
-        exponent, is_replay, refused = code.exponent(m, stream[:16], self.predictor, self.before)
-        decoded, _ = code.decode(m, wires, measured, {})
+            m.d.comb += damaged.eq(sent ^ (1 << self.fault))
+            sent = damaged
+        measured = code.measure(m, sent)
+        exponent, is_replay, refused = code.exponent(m, sent[:16], self.predictor, self.before)
+        begin, end = stages(m, "decode_")
+        decoded = code.decode(begin, measured)
         m.d.comb += [
             Assert(measured.length == length),
-            Assert(~measured.bad & ~refused & ~decoded.bad),
+            Assert(~measured.bad & ~refused & ~decoded.refused),
             Assert(exponent == group.exponent),
             Assert(is_replay == replay),
             Assert(decoded.digits == group.digits.as_value()),
         ]
         if p.outliers:
             m.d.comb += Assert(decoded.outliers == group.outliers.as_value())
+        end(decoded)
         return m
 
 
@@ -102,12 +115,15 @@ class Ends(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        planes, _ = self.scan.ends(m, wires, self.bits[: self.scan.width + self.scan.ahead], {})
+        begin, end = stages(m, "scan_")
+        s = self.scan.ends(begin, self.bits[: self.scan.width + self.scan.ahead])
+        planes = s.ends
+        end(s)
         for place in range(self.scan.width):
             m.submodules[f"place{place}"] = inner = Module()
             measured = self.code.measure(inner, self.bits[place:][: self.code.longest])
-            end = Cat(plane[place] for plane in planes)
-            m.d.comb += Assert((end ^ self.fault) == place + measured.length)
+            found = Cat(plane[place] for plane in planes)
+            m.d.comb += Assert((found ^ self.fault) == place + measured.length)
         return m
 
 

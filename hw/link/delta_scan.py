@@ -9,12 +9,12 @@ the stream. An operation on two vectors is that operation at every place, and a 
 
 import functools
 import operator
-from collections.abc import Callable
-from typing import Any
 
-from amaranth.hdl import Const, Module, Signal, Value
+from amaranth.hdl import Const, Value
 
-from hw.delta_code import PREFIX_WIDTH, Code
+from hw.arith.bits import named
+from hw.link.delta_code import PREFIX_WIDTH, Code
+from hw.stream import Stage
 
 __all__ = ["Scan"]
 
@@ -42,8 +42,6 @@ class Scan:
         Bits of an end, counted from place 0.
     """
 
-    cuts = 2
-
     def __init__(self, code: Code, width: int):
         if code.rest_width:
             raise ValueError(f"digit_width must be at most 3 for a scan, not {code.parameters.digit_width}")
@@ -52,14 +50,12 @@ class Scan:
         self.ahead = code.count_width + max(_PREFIX_WIDTH + n_planes * code.parameters.lanes, PREFIX_WIDTH)
         self.end_width = (width - 1 + code.longest).bit_length()
 
-    def ends(
-        self, m: Module, cut: Callable[..., Any], bits: Value, keep: dict[str, Value]
-    ) -> tuple[Sliced, dict[str, Value]]:
-        """Ends for groups at the first `width` of `bits`, sliced, and `keep` delayed as much; two cuts.
+    def ends(self, s: Stage, bits: Value) -> Stage:
+        """Ends for groups at the first `width` of `bits`: the sliced number `ends` of the stage returned.
 
         They are those of `Code.measure`, for whatever bits; a group that needs bits after `bits` ends after them.
         """
-        self._m = m
+        self._m = s.m
         code, n = self.code, self.code.parameters.lanes
         sums: dict[int, Sliced] = {1: [bits]}
         while 2 * max(sums) <= n:
@@ -69,30 +65,22 @@ class Scan:
         for size in sorted((size for size in sums if n & size), reverse=True):
             part = _from(sums[size], n & ~(2 * size - 1))
             ones = self._add(f"ones_{n}_{size}", ones, part, n)
-        named = {f"ones{size}_{digit}": plane for size, planes in sums.items() for digit, plane in enumerate(planes)}
-        named |= {f"all_{digit}": plane for digit, plane in enumerate(ones)}
-        s = cut(**keep, **named)
-        keep = {name: getattr(s, name) for name in keep}
-        sums = {
-            size: [getattr(s, f"ones{size}_{digit}") for digit in range(len(planes))] for size, planes in sums.items()
-        }
-        above0 = _from([getattr(s, f"all_{digit}") for digit in range(len(ones))], code.count_width)
-        bits = s.ones1_0
+        s.all, s.ones = ones, list(sums.values())
 
+        s = s.cut()
+        sums = dict(zip(sums, s.ones, strict=True))
+        s.bits = sums[1][0]
         # What the fields after the prefix add to their least lengths, by the place after the prefix.
-        slots = self._slots(bits)
-        planes = above0
+        above0 = _from(s.all, code.count_width)
+        s.slots, planes = self._slots(s.bits), above0
         if code.planes == 3:
             above1 = self._first(above0, {size: _from(ones, code.count_width + n) for size, ones in sums.items()})
-            planes = self._add("planes", above1, [Const(0, len(bits)), *above0], 3 * n)
-        total = self._add("late", slots, planes, code.longest)
-        named = {f"late_{digit}": plane for digit, plane in enumerate(total)}
-        named |= {f"slots_{digit}": plane for digit, plane in enumerate(slots)}
-        s = cut(**keep, bits=bits, **named)
-        keep = {name: getattr(s, name) for name in keep}
-        total = [getattr(s, f"late_{digit}") for digit in range(len(total))]
-        slots = [getattr(s, f"slots_{digit}") for digit in range(len(slots))]
-        return self._choose(s.bits, total, slots), keep
+            planes = self._add("planes", above1, [Const(0, len(s.bits)), *above0], 3 * n)
+        s.late = self._add("late", s.slots, planes, code.longest)
+
+        s = s.cut()
+        s.ends = self._choose(s.bits, s.late, s.slots)
+        return s
 
     def _slots(self, bits: Value) -> Sliced:
         """Bits of the outliers whose count stands at each place; none if there are too many, which is refused."""
@@ -170,9 +158,7 @@ class Scan:
     # Sliced numbers -------------------------------------------------------------------------------------------------
 
     def _named(self, name: str, value: Value) -> Value:
-        node = Signal(len(value), name=name)
-        self._m.d.comb += node.eq(value)
-        return node
+        return named(self._m, name, value)
 
     def _add(self, name: str, a: Sliced, b: Sliced, most: int) -> Sliced:
         """Sum, at most `most`, at the places that both have."""
