@@ -2,12 +2,13 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
+from golden.diffusion.layers import Convolution, Layer, Linear, Shape
 from golden.parameters import SCALE_WIDTH, Parameters
 
-__all__ = ["HALF_BYTES", "LayerShape", "Load"]
+__all__ = ["HALF_BYTES", "LayerShape", "Load", "layer_shape", "operand_shape"]
 
 HALF_BYTES = 2
 """Bytes of a raw activation or a stored weight."""
@@ -132,6 +133,60 @@ class LayerShape:
         """
         group = HALF_BYTES * parameters.lanes + (math.ceil(SCALE_WIDTH / 8) if scales else 0)
         return self.out_channels * self.groups_per_output(parameters) * group
+
+
+def layer_shape(layer: Layer, shape: Shape) -> LayerShape | None:
+    """Shape of a convolution or matrix product for the cost model, of its first input's; None for other kinds.
+
+    The tokens of all frames stand for the height of a matrix product.
+    """
+    if isinstance(layer, Linear):
+        out_channels, in_channels = layer.weight.shape
+        height = math.prod(shape[1:-1])
+        sizes = {"in_channels": in_channels, "out_channels": out_channels}
+        return LayerShape(kind="linear", height=height, batch=shape[0], **sizes)
+    if isinstance(layer, Convolution):
+        batch, in_channels, height, width = shape  # all of a grouped one: the machine multiplies by the zeros between
+        _, out_channels, out_height, out_width = layer.shape(shape)
+        return LayerShape(
+            in_channels=in_channels,
+            out_channels=out_channels,
+            kernel=layer.weight.shape[2],
+            stride=layer.stride,
+            height=height,
+            width=width,
+            batch=batch,
+            out_height=out_height,
+            out_width=out_width,
+        )
+    return None
+
+
+def operand_shape(layer: Layer, number: int, shapes: Sequence[Shape]) -> LayerShape:
+    """Shape of a product for the cost model, as one of its operands sees it.
+
+    Parameters
+    ----------
+    layer : Layer
+        A product.
+    number : int
+        Of the operand that arrives; of two activations, the other one stands for the weights.
+    shapes : sequence of shapes
+        Of its operands.
+    """
+    found = layer_shape(layer, shapes[0])
+    if found is not None:
+        return found
+    *lead, tokens, inner = shapes[0]
+    columns = shapes[1][-2 if layer.transposed else -1]
+    height, out_channels = (tokens, columns) if number == 0 else (columns, tokens)
+    return LayerShape(
+        kind="linear",
+        in_channels=inner,
+        out_channels=out_channels,
+        height=height,
+        batch=math.prod(lead),
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

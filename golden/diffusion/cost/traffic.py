@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from golden.diffusion.cost import areas
-from golden.diffusion.cost.layer import LayerShape, Load
+from golden.diffusion.cost.layer import LayerShape, Load, layer_shape
 from golden.diffusion.cost.predict import Cost, predict, total
 from golden.diffusion.cost.rates import Rates
 from golden.diffusion.differential.measure import Measure
@@ -20,7 +20,6 @@ from golden.diffusion.differential.method import Method
 from golden.diffusion.differential.profile import main_values
 from golden.diffusion.layers import AddChannel, Layer, Role, Shape
 from golden.diffusion.networks.graph import Network
-from golden.diffusion.networks.published import layer_shape
 
 __all__ = ["loads", "passes", "price", "step"]
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from golden.diffusion.cost.layer import Load
+from golden.diffusion.cost.layer import Load, operand_shape
 from golden.diffusion.cost.predict import predict
 from golden.diffusion.cost.rates import Rates
 from golden.diffusion.differential.allocation import output_bits_by_product
@@ -52,7 +52,6 @@ from golden.diffusion.layers import (
     Rotary,
 )
 from golden.diffusion.networks.graph import Network, conditioned
-from golden.diffusion.networks.published import operand_shape
 from golden.parameters import EXPONENT_BIAS
 from golden.units.norm import UNIT
 

@@ -1,25 +1,25 @@
 """Published diffusion networks as graphs without weights: shapes, multiply-accumulates and bytes of every layer.
 
-`network` builds them with the builders that `zoo.importer` reads checkpoints with, so a row of `rows` is a layer
-that could run. `PUBLISHED` also holds the totals that their authors, or those who measured them, give.
+`network` builds them with the builders that `zoo.importer` reads checkpoints with, so each layer could run.
+`PUBLISHED` also holds the totals that their authors, or those who measured them, give.
 """
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
 from golden.common import names
-from golden.diffusion.cost.layer import HALF_BYTES, LayerShape
-from golden.diffusion.layers import Convolution, Layer, Linear, Shape
+from golden.diffusion.layers import Shape
 from golden.diffusion.networks.builder import unallocated
 from golden.diffusion.networks.dit2d import DiT2DConfig, dit2d
 from golden.diffusion.networks.graph import Network
 from golden.diffusion.networks.stdit import STDiTConfig, stdit
 from golden.diffusion.networks.unet2d import UNet2DConfig, unet2d
 
-__all__ = ["PUBLISHED", "Published", "Row", "Totals", "network", "operand_shape", "rows", "totals"]
+__all__ = ["PUBLISHED", "Published", "Totals", "network", "totals"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,133 +195,6 @@ def network(name: str) -> Network:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
-    """One layer of a published network.
-
-    Members
-    -------
-    name, kind : str
-        As of the layer.
-    shape : LayerShape or None
-        Of a convolution or a matrix product with weights, for `golden.diffusion.cost`.
-    inputs : tuple of tuple of int
-        Shape of each value it reads.
-    output : tuple of int
-        Shape of its value.
-    macs : int
-        Multiply-accumulates.
-    weights : int
-        Elements of its weight, or other learnt factors; biases and tables are not counted.
-    activations : int
-        Elements of its value.
-    """
-
-    name: str
-    kind: str
-    shape: LayerShape | None
-    inputs: tuple[Shape, ...]
-    output: Shape
-    macs: int
-    weights: int
-    activations: int
-
-    @property
-    def weight_bytes(self) -> int:
-        """Bytes of the weights, 2 for each."""
-        return self.weights * HALF_BYTES
-
-    @property
-    def activation_bytes(self) -> int:
-        """Bytes of the value, 2 for each element."""
-        return self.activations * HALF_BYTES
-
-
-def layer_shape(layer: Layer, shape: Shape) -> LayerShape | None:
-    """Shape of a convolution or matrix product for the cost model, of its first input's; None for other kinds.
-
-    The tokens of all frames stand for the height of a matrix product.
-    """
-    if isinstance(layer, Linear):
-        out_channels, in_channels = layer.weight.shape
-        height = int(np.prod(shape[1:-1], dtype=np.int64))
-        sizes = {"in_channels": in_channels, "out_channels": out_channels}
-        return LayerShape(kind="linear", height=height, batch=shape[0], **sizes)
-    if isinstance(layer, Convolution):
-        batch, in_channels, height, width = shape  # all of a grouped one: the machine multiplies by the zeros between
-        _, out_channels, out_height, out_width = layer.shape(shape)
-        return LayerShape(
-            in_channels=in_channels,
-            out_channels=out_channels,
-            kernel=layer.weight.shape[2],
-            stride=layer.stride,
-            height=height,
-            width=width,
-            batch=batch,
-            out_height=out_height,
-            out_width=out_width,
-        )
-    return None
-
-
-def operand_shape(layer: Layer, number: int, shapes: Sequence[Shape]) -> LayerShape:
-    """Shape of a product for the cost model, as one of its operands sees it.
-
-    Parameters
-    ----------
-    layer : Layer
-        A product.
-    number : int
-        Of the operand that arrives; of two activations, the other one stands for the weights.
-    shapes : sequence of shapes
-        Of its operands.
-    """
-    found = layer_shape(layer, shapes[0])
-    if found is not None:
-        return found
-    *lead, tokens, inner = shapes[0]
-    columns = shapes[1][-2 if layer.transposed else -1]
-    height, out_channels = (tokens, columns) if number == 0 else (columns, tokens)
-    return LayerShape(
-        kind="linear",
-        in_channels=inner,
-        out_channels=out_channels,
-        height=height,
-        batch=int(np.prod(lead, dtype=np.int64)),
-    )
-
-
-def rows(name: str, batch: int = 1) -> list[Row]:
-    """Every layer of a published network in order of evaluation.
-
-    Parameters
-    ----------
-    name : str
-        In `PUBLISHED`.
-    batch : int
-        Images or videos of one step.
-    """
-    found = network(name)
-    shapes = found.shapes(batch)
-    table = []
-    for layer in found.layers:
-        inputs = tuple(shapes[source] for source in layer.inputs)
-        weight = layer.parameters().get("weight")
-        table.append(
-            Row(
-                name=layer.name,
-                kind=layer.kind,
-                shape=layer_shape(layer, inputs[0]),
-                inputs=inputs,
-                output=shapes[layer.name],
-                macs=layer.macs(*inputs),
-                weights=0 if weight is None else weight.size,
-                activations=int(np.prod(shapes[layer.name], dtype=np.int64)),
-            )
-        )
-    return table
-
-
-@dataclass(frozen=True, kw_only=True)
 class Totals:
     """A published network summed up.
 
@@ -347,21 +220,29 @@ class Totals:
 
 
 def totals(name: str, batch: int = 1) -> Totals:
-    """Totals of a published network; arguments as `rows`."""
+    """Totals of a published network.
+
+    Parameters
+    ----------
+    name : str
+        In `PUBLISHED`.
+    batch : int
+        Images or videos of one step.
+    """
     found = names.lookup("Published network", name, PUBLISHED)
     learnt = 0
 
     def count(parameter: str, shape: Shape) -> np.ndarray:
         nonlocal learnt
-        learnt += int(np.prod(shape, dtype=np.int64))
+        learnt += math.prod(shape)
         return unallocated(parameter, shape)
 
-    found.build(found.config, count, name)
-    table = rows(name, batch)
+    made = found.build(found.config, count, name)
+    shapes, macs = made.shapes(batch), made.macs(batch)
     return Totals(
-        macs=sum(row.macs for row in table),
-        weight_macs=sum(row.macs for row in table if row.kind != "matmul"),
+        macs=sum(macs.values()),
+        weight_macs=sum(macs[layer.name] for layer in made.layers if not layer.bilinear),
         parameters=learnt,
-        activations=sum(row.activations for row in table),
-        layers=len(table),
+        activations=sum(math.prod(shapes[layer.name]) for layer in made.layers),
+        layers=len(made.layers),
     )

@@ -1,12 +1,13 @@
+import math
 import re
 from pathlib import Path
 
-import numpy as np
 import pytest
 
+from golden.diffusion.cost.layer import layer_shape
+from golden.diffusion.layers import Convolution, Linear
 from golden.diffusion.networks import published
 from golden.diffusion.networks.builder import unallocated
-from golden.parameters import Parameters
 
 pytestmark = pytest.mark.golden
 
@@ -34,32 +35,29 @@ def test_every_product_of_stable_diffusion():
 @pytest.mark.parametrize("name, pieces, share", [("stdit-xl-2", 20, 0.05), ("stdit3-xl-2", 32, 0.1)])
 def test_blocks_of_stdit(name, pieces, share):
     # attention over space and time and to the text have 4 width^2 each, the feed-forward 8
-    rows = published.rows(name)
-    blocks = [row for row in rows if "blocks." in row.name and row.kind == "linear"]
-    assert sum(row.weights for row in blocks) == 28 * pieces * 1152**2
+    blocks = [layer for layer in published.network(name).layers if "blocks." in layer.name]
+    assert sum(layer.weight.size for layer in blocks if isinstance(layer, Linear)) == 28 * pieces * 1152**2
     # what is reported is rounded, and below what the blocks alone have
     found = published.PUBLISHED[name]
     assert published.totals(name).parameters == pytest.approx(found.parameters, rel=share)
 
 
 @pytest.mark.parametrize("name", published.PUBLISHED)
-def test_rows_are_layers_for_the_cost_model(name):
-    rows = published.rows(name)
+def test_layers_have_shapes_for_the_cost_model(name):
     network = published.network(name)
-    assert [row.name for row in rows] == [layer.name for layer in network.layers]
-    assert rows[-1].output[1] == network.config["channels_out"]
-    for row in rows:
-        assert (row.shape is not None) == (row.kind in ("convolution", "linear")), row.name
-        if row.shape is not None:
-            assert (row.shape.macs, row.shape.inputs) == (row.macs, np.prod(row.inputs[0])), row.name
-            assert row.shape.outputs == row.activations, row.name
-        elif row.kind == "matmul":
-            assert row.macs == row.activations * row.inputs[0][-1] > 0
+    shapes, macs = network.shapes(), network.macs()
+    assert shapes[network.layers[-1].name][1] == network.config["channels_out"]
+    for layer in network.layers:
+        read = [shapes[source] for source in layer.inputs]
+        shape, elements = layer_shape(layer, read[0]), math.prod(shapes[layer.name])
+        assert (shape is not None) == isinstance(layer, Convolution | Linear), layer.name
+        if shape is not None:
+            found = shape.macs, shape.inputs, shape.outputs
+            assert found == (macs[layer.name], math.prod(read[0]), elements), layer.name
+        elif layer.bilinear:
+            assert macs[layer.name] == elements * read[0][-1] > 0
         else:
-            assert row.macs == 0
-    largest = max((row for row in rows if row.shape), key=lambda row: row.macs)
-    assert largest.shape.array_clocks(Parameters()) > 0
-    assert largest.weight_bytes == 2 * largest.weights and largest.activation_bytes == 2 * largest.activations
+            assert macs[layer.name] == 0
 
 
 def test_table_of_the_documentation():
@@ -85,12 +83,13 @@ def test_no_weight_is_allocated():
 
 def test_levels_of_guided_diffusion():
     # 64 channels a head, attention at 32, 16 and 8 pixels on both sides and at the bottom
-    rows = [row for row in published.rows("guided-diffusion-256") if row.name.endswith(".scores")]
-    places = {(row.output[-1], row.output[1]) for row in rows}
-    assert places == {(1024, 8), (256, 16), (64, 16)}
-    assert len(rows) == 3 * (2 + 3) + 1
-    rows = [row for row in published.rows("guided-diffusion-128") if row.name.endswith(".scores")]
-    assert {row.output[1] for row in rows} == {4}
+    def scores(name):
+        return [shape for layer, shape in published.network(name).shapes().items() if layer.endswith(".scores")]
+
+    found = scores("guided-diffusion-256")
+    assert {(shape[-1], shape[1]) for shape in found} == {(1024, 8), (256, 16), (64, 16)}
+    assert len(found) == 3 * (2 + 3) + 1
+    assert {shape[1] for shape in scores("guided-diffusion-128")} == {4}
 
 
 def test_unknown_name():
