@@ -12,7 +12,7 @@ between two products is evaluated near memory, from states, with the rounding po
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -165,12 +165,13 @@ class ClosedLoop(Differential):
         self._raw: set[tuple[str, int]] = set()  # values that were found cheaper in raw form
         self._costs: dict[tuple[str, int], list[tuple[float, float]]] = {}
         self._anew: np.ndarray | None = None
+        self._guided = False  # whether the prediction of this step is a guided one
 
     def begin_step(self, index: int, steps: int | None, reference: np.ndarray | None = None) -> None:
         """A step begins: nothing is sent yet. Step 0 forgets all that was."""
         self._index, self._steps = index, steps
         self._sent.clear()
-        self._anew = None
+        self._anew, self._guided = None, False
         kept = (self._states, self._bias, self._held, self._fixed)
         if index == 0:
             for states in (*kept, self._raw, self._costs):
@@ -193,6 +194,24 @@ class ClosedLoop(Differential):
     def held(self, value: Any) -> Any:
         """A value of an earlier step is a state like any other."""
         return value if isinstance(value, np.ndarray) else self._settled(value)
+
+    def combine(self, terms: Mapping[str, tuple[np.ndarray, Any]], name: str) -> np.ndarray:
+        """A sum in a sampler's step: one combine of states (numerics, 12.22)."""
+        width = self._method.machine.state_width
+        predicted = self.units[self._network.layers[-1].name]
+        units = {
+            "image": self.units[self._input],
+            "without": predicted,
+            "prediction": predicted + self._guided,
+            "guided": predicted + 1,
+            "clean": 2 - width,
+            "fresh": 5 - width,  # up to 8 deviations
+        }
+        values = [self._near.state(value, units[term]) for term, (value, _) in terms.items()]
+        factors = [np.float64(factor) for _, factor in terms.values()]
+        self._guided |= name == "guided"
+        limit = 2 ** (width - 2) if name == "clean" else None
+        return self._near.combine(values, factors, units[name], limit).real
 
     # Units ----------------------------------------------------------------------------------------------------------
 

@@ -19,13 +19,27 @@ from golden.diffusion.layers import Layer, Shape
 Executor = Callable[[Layer, Sequence[np.ndarray]], np.ndarray]
 """Evaluates one layer: takes the layer and the values of its inputs, returns its value."""
 
+Combine = Callable[[Mapping[str, tuple[np.ndarray, Any]], str], np.ndarray]
+"""Makes a sum in a sampler's step: takes values and their factors by what they are, and what the sum is.
+
+Values are an ``"image"``, a ``"prediction"`` (``"without"`` conditioning), ``"fresh"`` noise; sums are a ``"guided"``
+prediction, the ``"clean"`` image, which is clipped to -1..1, and the next ``"image"``.
+"""
+
 
 class StatefulExecutor(abc.ABC):
     """Executor that remembers the steps before: of the values it passes from layer to layer it may make what it likes.
 
     A sampler calls `begin_step` before each evaluation of the network; `Network` calls the executor itself for each
     layer, and `result` for the last one.
+
+    Members
+    -------
+    combine : callable or None
+        Makes the sums of a sampler's step as the executor rounds them; None: they are made in binary32.
     """
+
+    combine: Combine | None = None
 
     def begin_step(self, index: int, steps: int | None, reference: np.ndarray | None = None) -> None:  # noqa: B027
         """A step begins.
@@ -56,6 +70,11 @@ class StatefulExecutor(abc.ABC):
 
 def _raw(executor: Executor, value: Any) -> np.ndarray:
     return executor.result(value) if isinstance(executor, StatefulExecutor) else value
+
+
+def combine_of(executor: Executor) -> Combine | None:
+    """What makes the sums of a sampler's step, if the executor does. See `StatefulExecutor`."""
+    return executor.combine if isinstance(executor, StatefulExecutor) else None
 
 
 def begin_step(executor: Executor, index: int, steps: int | None, reference: np.ndarray | None = None) -> None:
@@ -304,7 +323,8 @@ class Recorder(StatefulExecutor):
     records: dict[str, Record] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Names become a set."""
+        """Names become a set; sums are those of the executor that does the work."""
+        self.combine = combine_of(self.executor)
         self.names = None if self.names is None else frozenset(self.names)
 
     def begin_step(self, index: int, steps: int | None, reference: np.ndarray | None = None) -> None:

@@ -1,6 +1,7 @@
 """Samplers from noise to image or video: DDIM, DDPM and rectified flow, with or without guidance."""
 
 import abc
+import functools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar
@@ -8,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from golden.common import names
-from golden.diffusion.networks.graph import Network
+from golden.diffusion.networks.graph import Combine, Network
 from golden.diffusion.sampling.schedule import Schedule
 
 
@@ -106,6 +107,19 @@ class Process(abc.ABC):
             What the network says of the variance, if it does.
         """
 
+    @abc.abstractmethod
+    def combined(
+        self,
+        combine: Combine,
+        image: np.ndarray,
+        predicted: np.ndarray,
+        here: float,
+        there: float,
+        fresh: np.ndarray | None = None,
+        variance: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """As `update`, in sums of values times factors: what a machine near memory does (numerics, 12.22)."""
+
     def run(
         self,
         denoiser: Callable[[np.ndarray, float, int, int], np.ndarray],
@@ -114,6 +128,7 @@ class Process(abc.ABC):
         *,
         seed: int = 0,
         first: int = 0,
+        combine: Combine | None = None,
     ) -> Iterator[Step]:
         """Sample.
 
@@ -127,6 +142,8 @@ class Process(abc.ABC):
             Number of steps.
         seed, first : int
             Seed of the noise that is added, and number of the first image: image i gets the same noise in any batch.
+        combine : callable
+            Makes the sums of each step; the default is binary32, see `update`.
 
         Yields
         ------
@@ -146,7 +163,8 @@ class Process(abc.ABC):
             fresh = None
             if self.eta:
                 fresh = np.stack([fresh_noise(x.shape[1:], seed, first + item, index) for item in range(len(x))])
-            x = self.update(x, predicted[:, :channels], here, there, fresh, variance)
+            update = self.update if combine is None else functools.partial(self.combined, combine)
+            x = update(x, predicted[:, :channels], here, there, fresh, variance)
             yield Step(index, timestep, x)
 
 
@@ -231,16 +249,46 @@ class Sampler(Process):
         image = np.float32(there**0.5) * clean + np.float32((1 - there - self.eta**2 * small) ** 0.5) * left
         if fresh is None or not small:
             return image
-        if self.variance == "learned":
-            if variance is None:
-                raise ValueError(
-                    f"Prediction must have {2 * image.shape[1]} channels with a learned variance, not half"
-                )
-            share = (variance + 1) / 2
-            deviation = np.exp((share * np.float32(np.log(large)) + (1 - share) * np.float32(np.log(small))) / 2)
-        else:
-            deviation = np.float32(self.eta * (small if self.variance == "small" else large) ** 0.5)
-        return image + deviation * fresh
+        return image + self._deviation(small, large, variance, fresh.shape[1]) * fresh
+
+    def _deviation(self, small: float, large: float, variance: np.ndarray | None, channels: int) -> np.ndarray:
+        """Of the fresh noise."""
+        if self.variance != "learned":
+            return np.float32(self.eta * (small if self.variance == "small" else large) ** 0.5)
+        if variance is None:
+            raise ValueError(f"Prediction must have {2 * channels} channels with a learned variance, not half")
+        share = (variance + 1) / 2
+        return np.exp((share * np.float32(np.log(large)) + (1 - share) * np.float32(np.log(small))) / 2)
+
+    def combined(
+        self,
+        combine: Combine,
+        image: np.ndarray,
+        predicted: np.ndarray,
+        here: float,
+        there: float,
+        fresh: np.ndarray | None = None,
+        variance: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """One sum, and one more before it where the predicted image is clipped."""
+        signal, rest = here**0.5, (1 - here) ** 0.5
+        large = 1 - here / there
+        small = (1 - there) / (1 - here) * large
+        kept = max(1 - there - self.eta**2 * small, 0) ** 0.5 / rest  # of what is noise in the image
+        of_image, of_prediction = {
+            "noise": (1 / signal, -rest / signal),
+            "velocity": (signal, -rest),
+            "image": (0.0, 1.0),
+        }[self.prediction]
+        of_clean = there**0.5 - kept * signal
+        terms = {"image": (image, kept + of_clean * of_image), "prediction": (predicted, of_clean * of_prediction)}
+        if self.clip:
+            clean = {"image": (image, of_image), "prediction": (predicted, of_prediction)}
+            terms = {"image": (image, kept), "clean": (combine(clean, "clean"), of_clean)}
+        if fresh is not None and small:
+            deviation = self._deviation(small, large, variance, fresh.shape[1])
+            terms["fresh"] = (fresh, deviation) if np.ndim(deviation) == 0 else (deviation * fresh, 1.0)
+        return combine(terms, "image")
 
 
 @dataclass(frozen=True)
@@ -291,5 +339,20 @@ class RectifiedFlow(Process):
         variance: np.ndarray | None = None,
     ) -> np.ndarray:
         """Sample at the next level, see `Process.update`; nothing is made of a variance."""
-        distance = here - there if self.prediction == "image" else there - here
-        return image + np.float32(distance) * predicted
+        return image + np.float32(self._distance(here, there)) * predicted
+
+    def _distance(self, here: float, there: float) -> float:
+        return here - there if self.prediction == "image" else there - here
+
+    def combined(
+        self,
+        combine: Combine,
+        image: np.ndarray,
+        predicted: np.ndarray,
+        here: float,
+        there: float,
+        fresh: np.ndarray | None = None,
+        variance: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """One sum."""
+        return combine({"image": (image, 1.0), "prediction": (predicted, self._distance(here, there))}, "image")

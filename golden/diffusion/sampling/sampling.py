@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
-from golden.diffusion.networks.graph import Executor, Network, begin_step, dense
+from golden.diffusion.networks.graph import Executor, Network, begin_step, combine_of, dense
 from golden.diffusion.sampling.conditioning import Conditioning, Given, classes, condition, needed
 from golden.diffusion.sampling.deepcache import Cache, Reuse
 from golden.diffusion.sampling.guidance import guided
@@ -107,7 +107,9 @@ class Sampling:
         start = noise(self.network, self.seed, self.count)[part]
         first = part.indices(self.count)[0]
         predicts = Denoiser(self, executor, part)
-        yield from self.process.run(predicts, start, self.steps, seed=self.seed, first=first)
+        yield from self.process.run(
+            predicts, start, self.steps, seed=self.seed, first=first, combine=combine_of(executor)
+        )
 
     def images(
         self,
@@ -183,4 +185,6 @@ class Denoiser:
             predicted = sampling.network(*inputs, executor=self._executor)
         else:
             predicted = self._reuse(inputs, self._executor, index in sampling.cache.whole)
-        return predicted if sampling.guidance is None else guided(predicted, sampling.guidance, self._channels)
+        if sampling.guidance is None:
+            return predicted
+        return guided(predicted, sampling.guidance, self._channels, combine_of(self._executor))

@@ -1,6 +1,7 @@
 """The closed loop: what must hold between states, deltas and passes, on small networks of random parameters."""
 
 import dataclasses
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -10,9 +11,11 @@ from golden.diffusion.differential.arithmetic import align
 from golden.diffusion.differential.closed_loop import ClosedLoop, handed_on
 from golden.diffusion.differential.fixed.near import FloatNear
 from golden.diffusion.differential.method import Method
+from golden.diffusion.differential.profile import calibrate
 from golden.diffusion.differential.run import executor
-from golden.diffusion.networks import Network, Recorder
+from golden.diffusion.networks import Network, Recorder, UNetConfig, initial, stored, unet
 from golden.diffusion.networks.graph import main_values
+from golden.diffusion.sampling import Sampler, Sampling
 from golden.parameters import Parameters
 from tests.golden.diffusion.differential.networks import (
     STEPS,
@@ -450,3 +453,45 @@ def test_a_wrong_rounding_is_seen(monkeypatch, part):
     np.testing.assert_array_equal(walk(dtype=np.float64), exact)
     monkeypatch.setattr(FloatNear, part, wrong)
     assert not np.array_equal(walk(dtype=np.float64), exact)
+
+
+# Samplers ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "process, guidance",
+    [(Sampler(), None), (Sampler(eta=0.5), 1.5), (Sampler(clip=False, prediction="velocity"), None)],
+    ids=["clipped", "fresh noise, guided", "velocity"],
+)
+def test_a_whole_sampling_is_fixed_point(process, guidance):
+    """Image, clipped image and guided prediction are states, the same in both forms."""
+    rng = np.random.default_rng(1)
+    config = UNetConfig(side=8, widths=(8, 16), attention=(False, True), groups=4, null_label=guidance is not None)
+    start = unet(config, initial(0)).parameters()
+    network = unet(config, stored({name: rng.standard_normal(value.shape) * 0.2 for name, value in start.items()}))
+    sampling = Sampling(network, [3, 8], 4, process=process, guidance=guidance)
+    profile = calibrate(sampling)
+    method = loop(4, parameters={"accumulator_width": 53})
+    exact, fast = (executor(network, method, profile, **form) for form in ({"exact": True}, {"dtype": np.float64}))
+    found = sampling.images(exact)
+    np.testing.assert_array_equal(sampling.images(fast), found)
+    counts = np.ldexp(found.astype(np.float64), -exact.units["image"])
+    assert (counts == np.rint(counts)).all() and np.abs(counts).max() < 2**17
+    assert np.abs(found - sampling.images()).max() < 0.2
+
+
+def test_sums_of_a_step_against_fractions(network, profile):
+    """One rounding for each sum, in the unit of what it is."""
+    rng = np.random.default_rng(4)
+    for form in ({"exact": True}, {}):
+        how = executor(network, loop(4), profile, **form)
+        how.begin_step(0, 3)
+        image, predicted = (how.units[name] for name in ("image", network.layers[-1].name))
+        values = rng.integers(-30000, 30000, (2, 50))
+        terms = {"image": (np.ldexp(values[0], image), 1.25), "prediction": (np.ldexp(values[1], predicted), -0.75)}
+        for name, unit, top in (("image", image, 2**17 - 1), ("clean", -16, 2**16)):
+            found = how.combine(terms, name)
+            for x, y, z in zip(*values.tolist(), found.tolist(), strict=True):
+                exact = Fraction(5, 4) * x * Fraction(2) ** (image - unit)
+                exact -= Fraction(3, 4) * y * Fraction(2) ** (predicted - unit)
+                assert Fraction(z) == max(-top, min(top, round(exact))) * Fraction(2) ** unit

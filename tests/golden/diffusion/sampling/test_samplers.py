@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from golden.diffusion.networks import initial, unet
-from golden.diffusion.sampling import Cache, Denoiser, Sampler, Sampling, Schedule, noise
+from golden.diffusion.sampling import Cache, Denoiser, RectifiedFlow, Sampler, Sampling, Schedule, noise
 from tests.golden.diffusion.sampling.networks import SMALL, random_unet
 
 pytestmark = pytest.mark.golden
@@ -136,3 +136,34 @@ def test_a_sampling_needs_an_image_and_a_finite_guidance(network):
         Sampling(network, [])
     with pytest.raises(ValueError, match="^Guidance must be finite, not inf$"):
         Sampling(network, [1], guidance=float("inf"))
+
+
+def summed(terms, name):
+    """The sums of a step in binary64."""
+    total = sum(np.asarray(value, np.float64) * factor for value, factor in terms.values())
+    return np.clip(total, -1, 1) if name == "clean" else total
+
+
+@pytest.mark.parametrize("clip", [False, True])
+@pytest.mark.parametrize("prediction", ["noise", "velocity", "image"])
+@pytest.mark.parametrize("eta, variance", [(0.0, "small"), (0.4, "small"), (1.0, "large"), (1.0, "learned")])
+def test_sums_of_a_step_are_the_step(clip, prediction, eta, variance):
+    """What a machine near memory adds up is what binary32 computes, at every level."""
+    sampler = Sampler(eta=eta, clip=clip, prediction=prediction, variance=variance)
+    rng = np.random.default_rng(1)
+    for _, here, there in sampler.plan(7):
+        image, predicted, fresh, said = rng.standard_normal((4, 2, 3, 4, 4)).astype(np.float32)
+        arguments = image, predicted, here, there, fresh if eta else None, np.tanh(said)
+        expected = sampler.update(*arguments)
+        size = 1 + np.abs(expected).max() + here**-0.5 * (not clip)
+        np.testing.assert_allclose(sampler.combined(summed, *arguments), expected, atol=3e-6 * size)
+
+
+def test_sums_of_a_flow_are_the_flow():
+    rng = np.random.default_rng(2)
+    for prediction in ("image", "noise"):
+        flow = RectifiedFlow(prediction=prediction)
+        for _, here, there in flow.plan(4):
+            image, predicted = rng.standard_normal((2, 2, 3, 4, 4)).astype(np.float32)
+            found = flow.combined(summed, image, predicted, here, there)
+            np.testing.assert_allclose(found, flow.update(image, predicted, here, there), atol=1e-6)
