@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from golden.common import names
+from golden.common import names, threads
 from golden.diffusion.layers import Layer, Shape
 
 Executor = Callable[[Layer, Sequence[np.ndarray]], np.ndarray]
@@ -150,7 +150,7 @@ class Network:
         for layer in layers:
             for source in dict.fromkeys(layer.inputs):
                 self._consumers[source].append(layer)
-        self.shapes()
+        self._largest = max(self.macs().values())
         self._plans: dict[tuple[frozenset[str], frozenset[str]], list[tuple[Layer, list[str]]]] = {}
 
     @property
@@ -213,10 +213,11 @@ class Network:
         given, keep = dict(given or {}), tuple(keep)
         plan = self._plan(frozenset(given), frozenset(keep))
         values: dict[str, Any] = self._check(inputs) | given
-        for layer, dead in plan:
-            values[layer.name] = executor(layer, [values[source] for source in layer.inputs])
-            for source in dead:
-                del values[source]
+        with threads.limited(self._largest * len(inputs[0])):
+            for layer, dead in plan:
+                values[layer.name] = executor(layer, [values[source] for source in layer.inputs])
+                for source in dead:
+                    del values[source]
         output = _raw(executor, values[self._layers[-1].name])
         return (output, {name: values[name] for name in keep}) if keep else output
 
