@@ -133,11 +133,12 @@ def predict(load: Load, flow: str, rates: Rates, parameters: Parameters) -> Cost
         raw          b_in I               16 O               16 I                 16 O                 0
         diffy        16 (I + O)           16 (I + O)         as the link          as the link          16 (I + O)
         sign_mask    s M + 16 raw in      b_out G + 16 raw   w G + s M + 16 raw   w G + s M + 16 raw   w G + s M
-        closed_loop  b_in I               b_out O            2 w O + w I          w O + w I            w (I + O)
+        closed_loop  b_in I               p b_out O          w ((p + 1) O + I)    w (p O + I)          w (I + O)
 
-    In the closed loop the engine reads Y twice (statistics, then use), and reads and writes what it holds of X. Where
-    operands are sent raw in every step (`Load.anew`), sums start anew: Y is written and read once, and nothing is kept.
-    With `flip_repair` every flip takes 64 bits more on the way in.
+    In the closed loop the engine adds p deltas to Y, one of each product: two for a product of two activations (the
+    first step sends one of them alone, which is not seen here). It reads Y once more where it is used, and reads and
+    writes what it holds of X. Where operands are sent raw in every step (`Load.anew`), sums start anew: Y is written
+    and read once, and nothing is kept. With `flip_repair` every flip takes 64 bits more on the way in.
 
     Clocks of the array are those of one pass (`LayerShape.array_clocks`) times the passes of the operand that is
     digits. Raw FP16 operands of the open loop's attention go through the m float multipliers of a group, in n / m
@@ -207,10 +208,10 @@ def _crossing(load: Load, flow: str, rates: Rates, parameters: Parameters) -> tu
     inputs = sum(count * rates.by_input.get(name, rates.input_bits) for name, count in load.sources.items())
     if flow == "raw":
         return inputs, 16 * o, 16 * i, 16 * o, 0
-    outputs = o * rates.by_output.get(load.name, rates.output_bits)
+    outputs, p = o * rates.by_output.get(load.name, rates.output_bits), len(load.shapes)
     if load.anew:
         return inputs, outputs, w * o, w * o, 0
-    return inputs, outputs, w * (2 * o + i), w * (o + i), w * (o + i)
+    return inputs, p * outputs, w * ((p + 1) * o + i), w * (p * o + i), w * (o + i)
 
 
 def _array(load: Load, flow: str, rates: Rates, parameters: Parameters) -> tuple[float, float]:
