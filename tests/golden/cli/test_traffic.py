@@ -205,10 +205,8 @@ def test_rows_of_a_published_network(tmp_path):
     assert ratios["dense FP16"] == 1 and ratios["dense INT8"] == 0.5 and ratios["Diffy"] == 2
     inputs, outputs = flows[0]["link_in"] / 2, flows[0]["link_out"] / 2
     sent = sum(len(load.shapes) * load.outputs for load in traffic.loads(published.network("guided-diffusion-128")))
-    assert (
-        ratios["closed-int3"] == pytest.approx((3 * inputs + 8 * sent) / (16 * (inputs + outputs)))
+    assert ratios["closed-int3"] == pytest.approx((3 * inputs + 8 * sent) / (16 * (inputs + outputs)))
     assert sent > outputs
-    )
     assert flows[-1]["rates"] == "given"
     beside = [row for row in rows if row["table"] == "published"]
     assert beside[0] == {
