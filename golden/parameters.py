@@ -77,7 +77,7 @@ class Parameters(Stored, noun="a configuration", schema=1):
     )
     joint_width: Annotated[int, Range(2, 16)] = described(16, "bits of an output in the joint form at most")
     tile_positions: Annotated[int, Range(1, 256)] = described(16, "T, accumulators of a PE")
-    group_buffer: Annotated[int, Range(16, 32768)] = described(1024, "groups in one half of a row's bank")
+    group_buffer: Annotated[int, Range(16, 32768)] = described(2048, "groups in one half of a row's bank")
     weight_buffer: Annotated[int, Range(16, 32768)] = described(512, "records in one half of the weight buffer")
     near_lanes: Annotated[int, Range(1, 64)] = described(
         2, "u, elements a clock in each near-memory engine and in the output path"

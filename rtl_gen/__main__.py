@@ -24,12 +24,15 @@ from golden.parameters import DEFAULT_PRESET, PRESETS, Parameters
 from hw.arith.leaves import LEAF_TARGETS
 from hw.units import UNITS
 from rtl_gen import builder, lint, options, tools
+from rtl_gen.program import commands as program
 
 
 @console.group("Generator of differential diffusion accelerators: Verilog and what goes with it.")
 def main(traceback: bool) -> None:
     """Root of the command line."""
 
+
+main.add_command(program.command)
 
 _target = click.option(
     "--target",

@@ -27,10 +27,13 @@ class Machine:
         The preset's name, or that of the configuration file without its ending.
     parameters : Parameters
         With all settings applied.
+    stated : frozenset of str
+        Parameters that were set one by one.
     """
 
     name: str
     parameters: Parameters
+    stated: frozenset[str] = frozenset()
 
 
 def machine(
@@ -68,7 +71,8 @@ def machine(
         else:
             parameters = Parameters.from_file(config)
             name = re.sub(r"[^A-Za-z0-9_]+", "_", config.stem).strip("_") or "machine"
-        return command(*args, machine=Machine(name, parameters.with_settings(settings)), **others)
+        stated = frozenset(setting.partition("=")[0].strip() for setting in settings)
+        return command(*args, machine=Machine(name, parameters.with_settings(settings), stated), **others)
 
     return wrapped
 

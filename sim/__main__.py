@@ -16,7 +16,7 @@ import click
 
 from golden.common import console, processes
 from rtl_gen import options
-from sim import bench, mutants, play
+from sim import bench, mutants, play, sample
 from sim import layer as layers
 from sim import run as running
 from sim.result import Result
@@ -25,6 +25,9 @@ from sim.result import Result
 @console.group("Simulations of the emitted Verilog against the golden model (cocotb on Verilator).")
 def main(traceback: bool) -> None:
     """Root of the command line."""
+
+
+main.add_command(sample.command)
 
 
 @main.command()

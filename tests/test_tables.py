@@ -38,6 +38,9 @@ RUN = (
     "rtl_gen explain --preset paper",
     "rtl_gen doctor",
     "rtl_gen lint --preset tiny --unit float_multiplier",
+    "rtl_gen program --steps 2 --method closed-int3 --out program",
+    "rtl_gen program --steps 2 explain",
+    "sim sample --steps 2 --label 3",
 )
 
 TAKE_MINUTES = {

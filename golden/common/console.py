@@ -1,5 +1,6 @@
 """What every command line of Driftless shares: one-sentence errors, tables and progress."""
 
+import contextlib
 import itertools
 import json
 import math
@@ -240,15 +241,28 @@ def progress(
     named : callable, optional
         Name of an item, which stands behind the description once it is there.
     """
-    console = rich.console.Console(stderr=True)
     if total is None and hasattr(items, "__len__"):
         total = len(items)
-    columns = (rich.progress.TextColumn("{task.description}"), rich.progress.BarColumn())
-    columns += (rich.progress.MofNCompleteColumn(), rich.progress.TimeRemainingColumn())
-    with rich.progress.Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
+    with _bar() as bar:
         task = bar.add_task(description, total=total)
         for item in items:
             if named is not None:
                 bar.update(task, description=f"{description}: {named(item)}")
             yield item
             bar.advance(task)
+
+
+@contextlib.contextmanager
+def advancing(description: str, total: int) -> Iterator[Callable[[], None]]:
+    """A progress bar for work that tells of itself: each call moves it on by one."""
+    with _bar() as bar:
+        task = bar.add_task(description, total=total)
+        yield lambda: bar.advance(task)
+
+
+def _bar() -> rich.progress.Progress:
+    """A bar on standard error; silent when that is not a terminal."""
+    console = rich.console.Console(stderr=True)
+    columns = (rich.progress.TextColumn("{task.description}"), rich.progress.BarColumn())
+    columns += (rich.progress.MofNCompleteColumn(), rich.progress.TimeRemainingColumn())
+    return rich.progress.Progress(*columns, console=console, disable=not console.is_terminal, transient=True)

@@ -5,7 +5,7 @@ sample. Steps that differ in their tables alone become a loop. Source: ``docs/nu
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -58,7 +58,7 @@ def compile_sampling(
     profile: Profile,
     *,
     item: int = 0,
-    progress: Callable[[int], None] = lambda step: None,
+    track: Callable[[Iterable[Any]], Iterable[Any]] = iter,
 ) -> Sampled:
     """Compile one image of a sampling.
 
@@ -72,8 +72,8 @@ def compile_sampling(
         Of the sampling.
     item : int
         Which image of it.
-    progress : callable
-        Called with the number of every step that was compiled.
+    track : callable
+        Wraps the iteration over the steps, to show progress.
 
     Raises
     ------
@@ -91,7 +91,7 @@ def compile_sampling(
     sampler = _Sampler(sampling, first, item)
     turns: list[list[Command]] = []
     starts: list[int] = []
-    for index, (timestep, here, there) in enumerate(sampling.process.plan(sampling.steps)):
+    for index, (timestep, here, there) in enumerate(track(list(sampling.process.plan(sampling.steps)))):
         starts.append(first.memory.used(STEPS))
         schedule = Schedule()
         schedule.barrier(SAMPLE_TAG)
@@ -102,7 +102,6 @@ def compile_sampling(
             compiler.step(index, sampling.steps, given, item=run, whole=whole, schedule=schedule, half=half)
         sampler.step(schedule, [compiler.output for compiler in compilers], index, here, there)
         turns.append(schedule.commands)
-        progress(index)
     commands = [*rolled(turns, starts, STEPS), Stop()]
     tensors = {"image": first.input, **first.states}
     tags = {number: layer.name for number, layer in enumerate(sampling.network.layers)}

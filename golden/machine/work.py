@@ -1,0 +1,227 @@
+"""What commands cost before anything runs: how much each does, and a time line of the engines.
+
+Counts are exact: they follow from the fields. Clocks are a model: an operation takes as long as its slowest part
+(lanes, records, memory), engines overlap as tokens allow, and the link holds what is on
+its way. Zero groups are not skipped.
+Source: ``docs/machine.md``, cost.
+"""
+
+import collections
+import dataclasses
+from collections.abc import Iterable, Iterator, Sequence
+
+from golden.machine import image
+from golden.machine.command import (
+    ENGINES,
+    Accumulate,
+    Align,
+    Coefficients,
+    Combine,
+    Command,
+    Emit,
+    End,
+    LoadGroups,
+    LoadWeights,
+    Loop,
+    Multiply,
+    Operation,
+    Rows,
+    Wait,
+)
+from golden.parameters import Parameters
+
+__all__ = ["LATENCY", "Timeline", "Work", "executed", "timeline", "work"]
+
+LATENCY = 40
+"""Clocks until memory gives the first beat."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """What an operation does.
+
+    Members
+    -------
+    groups : int
+        Groups times output channels that a tile multiplies, zero groups and filled-up passes included.
+    vectors : int
+        That are accumulated, combined, emitted, aligned or read as rows.
+    read, written : int
+        Bytes of memory; groups as long as they are in the direct form.
+    clocks : int
+        Until it is done, if nothing holds it up.
+    """
+
+    groups: int = 0
+    vectors: int = 0
+    read: int = 0
+    written: int = 0
+    clocks: int = 0
+
+
+def executed(commands: Sequence[Command]) -> Iterator[Command]:
+    """Commands in the order that they are carried out in: turns of loops one after the other."""
+    position, turns = 0, []
+    while position < len(commands):
+        command = commands[position]
+        if isinstance(command, Loop):
+            turns.append([position, command.turns - 1])
+        elif isinstance(command, End):
+            begin, left = turns[-1]
+            if left:
+                turns[-1][1] -= 1
+                position = begin
+            else:
+                turns.pop()
+        else:
+            yield command
+        position += 1
+
+
+def work(operation: Operation, p: Parameters) -> Work:
+    """Work of an operation on a machine."""
+    found = _COUNTS[type(operation)](operation, p)
+    beats = -(-(found.read + found.written) * 8 // p.memory_width)
+    return dataclasses.replace(found, clocks=max(found.clocks, beats) + (LATENCY if beats else 0))
+
+
+def _load_weights(c: LoadWeights, p: Parameters) -> Work:
+    return Work(read=c.records * image.weight_bytes(p), clocks=c.records)
+
+
+def _load_groups(c: LoadGroups, p: Parameters) -> Work:
+    lines = set()
+    for row in range(c.rows + 1):
+        for number in range(c.lines):
+            y = c.line + row * c.line_step + number
+            if 0 <= y < c.height * c.repeat:
+                lines.add((row * bool(c.slot_step), y // c.repeat))
+    groups = len(lines) * c.width * c.groups * (c.sent + 1)
+    line = c.left + c.width * c.repeat + c.right
+    return Work(read=0 if c.link else groups * image.group_bytes(p), clocks=c.lines * line * c.groups * (c.passes + 1))
+
+
+def _multiply(c: Multiply, p: Parameters) -> Work:
+    positions, records, slots = c.lines * c.columns, c.kernel_lines * c.kernel_columns * c.groups, c.passes + 1
+    clocks = 0
+    for block in range(0, c.channels, p.columns):
+        channels = min(p.columns, c.channels - block)
+        for first in range(0, positions, p.tile_positions):
+            clocks += records * max(slots * min(p.tile_positions, positions - first), channels)
+    return Work(groups=(c.rows + 1) * positions * records * slots * c.channels, clocks=clocks)
+
+
+def _accumulate(c: Accumulate, p: Parameters) -> Work:
+    vectors = (c.rows + 1) * c.outer * c.inner
+    size = vectors * image.vector_bytes(p)
+    bias = vectors * p.lanes * image.ENTRY_BYTES * c.biased
+    return Work(vectors=vectors, read=size * (c.start != "zero") + bias, written=size, clocks=_elements(vectors, p))
+
+
+def _combine(c: Combine, p: Parameters) -> Work:
+    size = c.vectors * image.vector_bytes(p)
+    return Work(vectors=c.vectors, read=c.terms * size, written=size * (1 + c.copied), clocks=_elements(c.vectors, p))
+
+
+def _coefficients(c: Coefficients, p: Parameters) -> Work:
+    read = c.sets * (c.size * image.SUM_BYTES + image.FLOOR_BYTES)
+    return Work(read=read, written=c.sets * image.COEFFICIENT_BYTES, clocks=c.sets * (c.size + LATENCY))
+
+
+def _emit(c: Emit, p: Parameters) -> Work:
+    segment = c.segment or (c.lines * c.width if c.along == "positions" else c.channels)
+    contracted = c.lines * c.width if c.along == "positions" else c.channels
+    of = c.channels if c.along == "positions" else c.lines * c.width
+    groups = of * (contracted // segment) * -(-segment // p.lanes)
+    state = -(-c.lines * c.width * c.channels // p.lanes) if c.channels < p.lanes else groups
+    vector = image.vector_bytes(p)
+    read, written = state * vector, state * vector * c.written
+    if c.sent:
+        read += groups * vector * (not c.start)
+        written += groups * vector + groups * (c.passes + 1) * image.group_bytes(p) * (not c.link)
+    clocks = _elements(groups, p) * (c.passes + 1 if c.sent else 1)
+    return Work(vectors=groups * c.sent, read=read, written=written, clocks=clocks)
+
+
+def _align(c: Align, p: Parameters) -> Work:
+    vectors = c.outputs * c.groups
+    size = vectors * image.weight_bytes(p)
+    return Work(vectors=vectors, read=vectors * image.vector_bytes(p), written=size, clocks=_elements(vectors, p))
+
+
+def _rows(c: Rows, p: Parameters) -> Work:
+    vectors = c.rows * -(-c.channels // p.lanes)
+    # the largest first, then the sum: two readings
+    read = 2 * vectors * image.vector_bytes(p)
+    written = c.rows * image.COEFFICIENT_BYTES
+    return Work(vectors=vectors, read=read, written=written, clocks=2 * _elements(vectors, p))
+
+
+def _elements(vectors: int, p: Parameters) -> int:
+    return -(-vectors * p.lanes // p.near_lanes)
+
+
+_COUNTS = {
+    LoadWeights: _load_weights,
+    LoadGroups: _load_groups,
+    Multiply: _multiply,
+    Accumulate: _accumulate,
+    Combine: _combine,
+    Coefficients: _coefficients,
+    Emit: _emit,
+    Align: _align,
+    Rows: _rows,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Timeline:
+    """When engines work.
+
+    Members
+    -------
+    clocks : int
+        From the first command to the last.
+    busy : mapping of str to int
+        Clocks of each engine at work.
+    by_tag : mapping of int to int
+        Clocks by which each tag's operations move the end on, as they end one after the other.
+    """
+
+    clocks: int
+    busy: dict[str, int]
+    by_tag: dict[int, int]
+
+
+def timeline(commands: Iterable[Command], p: Parameters) -> Timeline:
+    """Let the engines work off commands, as `executed` gives them."""
+    free = dict.fromkeys(ENGINES, 0)
+    busy = dict.fromkeys(ENGINES, 0)
+    tokens: dict[tuple[str, str], collections.deque[int]] = collections.defaultdict(collections.deque)
+    down: collections.deque[tuple[int, int]] = collections.deque()
+    by_tag: collections.Counter[int] = collections.Counter()
+    fence = end = 0
+    for command in commands:
+        if isinstance(command, Wait):
+            fence = max(fence, *(free[engine] for engine in ENGINES if getattr(command, engine)))
+        if not isinstance(command, Operation):
+            continue
+        clocks = work(command, p).clocks
+        start = max(free[command.engine], fence)
+        for engine in command.pop:
+            start = max(start, tokens[engine, command.engine].popleft())
+        finish = start + clocks
+        if isinstance(command, Accumulate):
+            # vectors come as soon as the tile's sums leave, when the tile has been multiplied
+            ready = down.popleft()[1]
+            start = max(start, ready)
+            finish = start + clocks
+        if isinstance(command, Multiply) and command.leave:
+            down.append((start, finish))
+        busy[command.engine] += clocks
+        free[command.engine] = finish
+        by_tag[command.tag] += max(finish - end, 0)
+        end = max(end, finish)
+        for engine in command.push:
+            tokens[command.engine, engine].append(finish)
+    return Timeline(end, busy, dict(by_tag))

@@ -1,0 +1,72 @@
+"""Work of commands: the counts of the interpreter, and time lines by hand."""
+
+import dataclasses
+
+import pytest
+
+from golden.diffusion import zoo
+from golden.diffusion.differential.method import Method
+from golden.diffusion.differential.profile import calibrate
+from golden.diffusion.sampling import Sampling
+from golden.machine.command import Accumulate, End, LoadWeights, Loop, Multiply, Operation, Stop, disassemble
+from golden.machine.work import LATENCY, executed, timeline, work
+from golden.parameters import Parameters
+from rtl_gen.program.sampling import compile_sampling
+
+pytestmark = pytest.mark.golden
+
+
+def test_counts_are_those_of_the_interpreter():
+    """Every operation of a sampling: groups, vectors, bytes read and written."""
+    method = Method.named("closed-int4")
+    machine = dataclasses.replace(Parameters(), digit_width=4, state_width=18, joint_width=method.output_width)
+    machine = dataclasses.replace(machine, link_form="direct")
+    sampling = Sampling(zoo.load("unet"), [3], steps=2)
+    program = compile_sampling(sampling, dataclasses.replace(method, machine=machine), calibrate(sampling)).program
+    runner = program.load()
+    seen = [dict(runner.counters)]
+
+    def watch(position, command):
+        if isinstance(command, Operation):
+            after = dict(runner.counters)
+            changed = {name: after.get(name, 0) - seen[-1].get(name, 0) for name in after}
+            seen.append(after)
+            found = work(command, machine)
+            vectors = sum(changed.get(name, 0) for name in ("accumulated", "combined", "emitted"))
+            read = sum(size for name, size in changed.items() if name.startswith("memory_") and name.endswith("_read"))
+            written = sum(
+                size for name, size in changed.items() if name.startswith("memory_") and name.endswith("_written")
+            )
+            assert found.groups == changed.get("array_groups", 0), command
+            if command.engine == "accumulate" or type(command).__name__ in ("Combine", "Emit"):
+                assert found.vectors == vectors, command
+            # tables and sums are small change that the model leaves out, but for biases
+            small = sum(changed.get(f"memory_{name}", 0) for name in ("tables_read", "sums_read"))
+            assert read - small <= found.read <= max(read, 2 * (read - small)) + small, command
+            small = sum(changed.get(f"memory_{name}", 0) for name in ("tables_written", "sums_written"))
+            assert written - small <= found.written <= written, command
+
+    runner.run(program.operand, program.commands, watch=watch)
+    assert len(seen) == 1 + sum(isinstance(one, Operation) for one in executed(disassemble(program.words())))
+
+
+def test_loops_are_carried_out_turn_by_turn():
+    tags = [1, 2, 2, 3, 3, 2, 2, 3, 3, 4]
+    inner = [Loop(turns=2), LoadWeights(tag=2), End(), Loop(turns=2), LoadWeights(tag=3), End()]
+    program = [LoadWeights(tag=1), Loop(turns=2), *inner, End(), LoadWeights(tag=4), Stop()]
+    assert [one.tag for one in executed(program) if isinstance(one, Operation)] == tags
+
+
+def test_a_time_line_by_hand():
+    p = Parameters(near_lanes=2, memory_width=128, lanes=16)
+    load = LoadWeights(records=8, push=("multiply",))  # 8 records of 30 bytes: 15 beats
+    tile = Multiply(
+        lines=1, columns=16, channels=4, collected=16, groups=2, kernel_lines=3, kernel_columns=3, pop=("load",)
+    )
+    take = Accumulate(outer=1, inner=16, channels=16)  # 16 vectors of 16 elements, two a clock
+    assert work(load, p).clocks == 15 + LATENCY
+    assert work(tile, p).clocks == 18 * 16
+    assert work(take, p).clocks == 16 * 16 // 2 + LATENCY
+    line = timeline([load, tile, take], p)
+    assert line.clocks == 15 + LATENCY + 288 + 128 + LATENCY
+    assert line.busy == {"load": 55, "multiply": 288, "accumulate": 168, "emit": 0}
