@@ -119,8 +119,8 @@ def _summary(program: Program) -> dict[str, Any]:
     commands = disassemble(program.words())
     p = program.parameters
     return {
-        "commands": program.commands,
-        "carried out": sum(1 for _ in executed(commands)),
+        "commands": len(commands),
+        "with loops": sum(1 for _ in executed(commands)),
         "memory KiB": -(-len(program.image) // 1024),
         "states": len(program.tensors),
         "rows x columns x n": f"{p.rows} x {p.columns} x {p.lanes}",

@@ -1,0 +1,61 @@
+"""``rtl_gen program`` and ``sim sample`` as a user types them."""
+
+import json
+import re
+
+import pytest
+from click.testing import CliRunner
+
+import rtl_gen.__main__
+import sim.__main__
+
+pytestmark = pytest.mark.golden
+
+
+def run(group, *arguments):
+    return CliRunner().invoke(group.main, list(arguments))
+
+
+def test_a_program_is_written_explained_and_read_back(tmp_path):
+    folder = tmp_path / "program"
+    options = ("program", "--network", "unet", "--method", "closed-int4", "--steps", "2", "--label", "3")
+    made = run(rtl_gen.__main__, *options, "--out", str(folder), "--json")
+    assert made.exit_code == 0, made.output
+    (row,) = json.loads(made.output)
+    assert sorted(path.name for path in folder.iterdir()) == ["listing.txt", "memory.bin", "program.json"]
+    shown = run(rtl_gen.__main__, "program", "disassemble", "--from", str(folder))
+    assert shown.exit_code == 0 and shown.output == (folder / "listing.txt").read_text()
+    assert len(shown.output.splitlines()) == row["commands"]
+    cost = run(rtl_gen.__main__, *options, "explain", "--json")
+    rows = {one["layer"]: one for one in json.loads(cost.output)}
+    # 16 x 16 positions, 9 taps, 1 group, 32 channels: raw and delta passes, none filled up
+    assert rows["stem.conv"]["groups"] % (256 * 9 * 32) == 0
+    assert rows["all"]["groups"] == sum(one["groups"] for name, one in rows.items() if name != "all")
+    assert 0.3 < rows["all"]["array"] <= 1
+
+
+def test_a_picture_is_drawn_by_the_interpreter(tmp_path):
+    picture = tmp_path / "three.png"
+    drawn = run(sim.__main__, "sample", "--label", "3", "--steps", "3", "--png", str(picture), "--json")
+    assert drawn.exit_code == 0, drawn.output
+    (row,) = json.loads(drawn.output)
+    assert row["psnr"] > 45 and row["classifier"] == 3 and picture.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    "arguments, sentence",
+    [
+        (("--method", "paper"), "Method of a program must be a closed loop, not of flow sign_mask"),
+        (("--set", "digit_width=3"), "digit_width must be the method's, 4, not 3"),
+        (("--network", "unot"), "Network must be one of the known names, not 'unot'"),
+        (("--preset", "paper"), "exponent_policy must be group with flow closed_loop, not layer"),
+        (("--set", "group_buffer=64"), "group_buffer must hold 3 lines of"),
+        (("disassemble", "--from", "nowhere"), "Program must be a file, not 'nowhere/program.json'"),
+    ],
+)
+def test_bad_input_is_one_sentence(arguments, sentence, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found = run(rtl_gen.__main__, "program", "--steps", "2", *arguments)
+    assert found.exit_code == 2, found.output
+    assert re.search(re.escape(sentence), found.output), found.output
+    assert not list(tmp_path.iterdir())
