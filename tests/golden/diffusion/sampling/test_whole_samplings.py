@@ -182,8 +182,10 @@ def test_iddpm_of_a_video():
     sampling = Sampling(network, given, STEPS, seed=SEED, process=IDDPM, guidance=guidance)
     dense = run(sampling, Method.named("dense")).images
     near(dense, np.stack(expected))
-    closed, opened = (run(sampling, Method.named(name)).images for name in ("closed-int4", "paper"))
-    assert psnr(closed, dense, np.ptp(dense)).min() > 28 and np.isfinite(opened).all()
+    closed = run(sampling, Method.named("closed-int4")).images
+    assert psnr(closed, dense, np.ptp(dense)).min() > 28
+    with pytest.raises(ValueError, match=r"^Values of 'blocks.* must be within 6e-08..65504 \(FP16\) in the flow"):
+        run(sampling, Method.named("paper"))  # the random network has scores that FP16 does not hold
 
 
 def test_rectified_flow_against_diffusers():
