@@ -429,7 +429,9 @@ class _Preparation:
             self.cases["delta_compressor"].append(
                 Case(made.name, payloads, {"o": words["i"]}, {"passes": made.passes - 1})
             )
-            self.cases["delta_decompressor"].append(Case(made.name, words, {"o": payloads["i"]}))
+            self.cases["delta_decompressor"].append(
+                Case(made.name, words, {"o": payloads["i"]}, {"passes": made.passes - 1})
+            )
 
         # The state.
         bias = self._state(self._lanes(drift[image]))

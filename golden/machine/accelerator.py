@@ -417,7 +417,7 @@ class Accelerator:
         if groups is None:
             width = p.link_width // 8
             words = [int.from_bytes(raw[at : at + width], "little") for at in range(0, length, width)]
-            decoded = delta_decompressor(words, p)
+            decoded = delta_decompressor(words, p, passes=sent)
             if decoded.error:
                 raise MachineError("damaged", "a slot must hold a sound stream")
             groups = decoded.groups

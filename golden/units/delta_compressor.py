@@ -1,4 +1,4 @@
-"""Compressor of delta groups to the packed stream. Source: ``docs/formats.md``, delta stream, version 1."""
+"""Compressor of delta groups to the packed stream. Source: ``docs/formats.md``, delta stream, version 2."""
 
 import dataclasses
 from typing import Any
@@ -12,8 +12,10 @@ __all__ = [
     "BLOCK_GROUPS",
     "HEADER_BITS",
     "MARKER",
+    "MAX_PASSES",
     "Cost",
     "Layout",
+    "check_passes",
     "cost",
     "delta_compressor",
     "entropy_bits",
@@ -21,8 +23,11 @@ __all__ = [
     "marker_bits",
 ]
 
-MARKER = 0xD7
-"""Low byte of every block header."""
+MARKER = 0xE0
+"""Low byte of the header of a block in one pass; more passes count up from it."""
+
+MAX_PASSES = 8
+"""Most passes that a stream can have."""
 
 BLOCK_GROUPS = 64
 """A block is closed after this many groups."""
@@ -165,9 +170,20 @@ def fields(groups: DeltaGroups, parameters: Parameters, passes: int) -> _Fields:
     )
 
 
+def check_passes(passes: Any) -> None:
+    """Refuse what no stream can have as its setting `passes`.
+
+    Raises
+    ------
+    ValueError
+        If it is no integer in 1..8.
+    """
+    if not isinstance(passes, int | np.integer) or not 1 <= passes <= MAX_PASSES:
+        raise ValueError(f"passes must be in 1..{MAX_PASSES}, not {passes!r}")
+
+
 def _check(groups: DeltaGroups, parameters: Parameters, passes: Any) -> None:
-    if not isinstance(passes, int | np.integer) or not 1 <= passes <= 4:
-        raise ValueError(f"passes must be in 1..4, not {passes!r}")
+    check_passes(passes)
     groups.check(parameters)
 
 
@@ -181,7 +197,7 @@ def delta_compressor(groups: DeltaGroups, parameters: Parameters, *, passes: int
     parameters : Parameters
         Of the machine.
     passes : int
-        1..4: groups a vector has, replay groups apart.
+        1..8: groups a vector has, replay groups apart.
 
     Returns
     -------
@@ -191,7 +207,7 @@ def delta_compressor(groups: DeltaGroups, parameters: Parameters, *, passes: int
     Raises
     ------
     ValueError
-        If `passes` is outside 1..4 or a group breaks a rule.
+        If `passes` is outside 1..8 or a group breaks a rule.
     """
     _check(groups, parameters, passes)
     if len(groups) == 0:
@@ -205,7 +221,7 @@ def delta_compressor(groups: DeltaGroups, parameters: Parameters, *, passes: int
     for start in range(0, len(groups), BLOCK_GROUPS):
         stop = min(start + BLOCK_GROUPS, len(groups))
         block = payload[ends[start] : ends[stop]]
-        header = MARKER | (stop - start - 1) << 8 | (int(passes) - 1) << 14 | len(block) << 16
+        header = MARKER + int(passes) - 1 | (stop - start - 1) << 8 | len(block) << 14
         stream = header | int.from_bytes(np.packbits(block, bitorder="little").tobytes(), "little") << HEADER_BITS
         count = -(-(HEADER_BITS + len(block)) // width)
         data = stream.to_bytes(count * width // 8, "little")

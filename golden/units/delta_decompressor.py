@@ -1,4 +1,4 @@
-"""Decompressor of the packed stream, malformed ones included. Source: ``docs/formats.md``, delta stream, version 1."""
+"""Decompressor of the packed stream, malformed ones included. Source: ``docs/formats.md``, delta stream, version 2."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from golden.parameters import EXPONENT_BIAS, EXPONENT_WIDTH, POISONED_GROUP, ZERO_GROUP, Parameters
-from golden.units.delta_compressor import HEADER_BITS, MARKER, Layout
+from golden.units.delta_compressor import HEADER_BITS, MARKER, Layout, check_passes
 from golden.units.delta_group import DeltaGroups
 
 __all__ = ["Decoded", "delta_decompressor"]
@@ -133,7 +133,7 @@ class Block:
         return code, replay, digits, outliers
 
 
-def delta_decompressor(words: Sequence[int], parameters: Parameters) -> Decoded:
+def delta_decompressor(words: Sequence[int], parameters: Parameters, *, passes: int = 1) -> Decoded:
     """Unpack one stream, whatever is in it.
 
     Numerics: a malformed block sets `error`; its groups from the first bad one on arrive as poisoned groups, up to the
@@ -147,12 +147,16 @@ def delta_decompressor(words: Sequence[int], parameters: Parameters) -> Decoded:
         Words of `link_width` bits, from the first of a stream to the one marked last.
     parameters : Parameters
         Of the machine.
+    passes : int
+        1..8: the setting of the stream; a block of another number of passes is refused.
 
     Raises
     ------
     ValueError
-        If a word does not fit `link_width` bits.
+        If a word does not fit `link_width` bits, or `passes` is outside 1..8.
     """
+    check_passes(passes)
+    marker = MARKER + passes - 1
     width, layout = parameters.link_width, Layout.of(parameters)
     size = width // 8
     words = [int(word) for word in words]
@@ -165,11 +169,11 @@ def delta_decompressor(words: Sequence[int], parameters: Parameters) -> Decoded:
     error, position, closed = False, 0, True
     while position < len(words):
         header = words[position] % 2**HEADER_BITS
-        announced, passes, length = (header >> 8) % 64 + 1, (header >> 14) % 4 + 1, header >> 16
-        if header % 256 != MARKER or not announced <= length <= announced * layout.longest:
+        announced, length = (header >> 8) % 64 + 1, header >> 14
+        if header % 256 != marker or not announced <= length <= announced * layout.longest:
             error, closed = True, False
             position += 1
-            while position < len(words) and words[position] % 256 != MARKER:
+            while position < len(words) and words[position] % 256 != marker:
                 position += 1
             continue
         end = position + -(-(HEADER_BITS + length) // width)

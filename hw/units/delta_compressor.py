@@ -11,10 +11,13 @@ from hw.link.delta_code import START, Code
 from hw.stream import Fifo, Stage, count_stages
 from hw.units.unit import Unit
 
-__all__ = ["BLOCK_GROUPS", "HEADER_WIDTH", "MARKER", "DeltaCompressor"]
+__all__ = ["BLOCK_GROUPS", "HEADER_WIDTH", "MARKER", "PASSES_WIDTH", "DeltaCompressor"]
 
-MARKER = 0xD7
-"""Low byte of a block's header."""
+MARKER = 0xE0
+"""Low byte of a block's header, but for its three lowest bits: the passes, minus 1."""
+
+PASSES_WIDTH = 3
+"""Bits of the passes, minus 1."""
 
 HEADER_WIDTH = 32
 """Bits of a block's header."""
@@ -25,7 +28,7 @@ BLOCK_GROUPS = 64
 _HEADERS = 8
 """Headers of finished blocks that can wait for their payload to leave."""
 
-_HEADER = {"groups": 6, "passes": 2, "length": 16, "last": 1}
+_HEADER = {"groups": 6, "passes": PASSES_WIDTH, "length": 16, "last": 1}
 
 
 class DeltaCompressor(Unit):
@@ -54,7 +57,7 @@ class DeltaCompressor(Unit):
     -------
     i : In(stream of `payloads.stream_group`)
         Groups; `last` ends the stream.
-    passes : In(2)
+    passes : In(3)
         Groups of a vector, minus 1; constant during a stream.
     o : Out(stream of `payloads.link_word`)
         Words; `last` marks the stream's final one.
@@ -70,7 +73,7 @@ class DeltaCompressor(Unit):
     def _members(self, parameters: Parameters) -> dict:
         return {
             "i": In(stream.Signature(payloads.stream_group(parameters))),
-            "passes": In(2),
+            "passes": In(PASSES_WIDTH),
             "o": Out(stream.Signature(payloads.link_word(parameters))),
         }
 
@@ -92,7 +95,14 @@ class DeltaCompressor(Unit):
     def _coded(self) -> stream.Interface:
         """Groups as bits."""
         longest = self._code.longest
-        layout = {"bits": longest, "length": range(longest + 1), "closes": 1, "last": 1, "groups": 6, "passes": 2}
+        layout = {
+            "bits": longest,
+            "length": range(longest + 1),
+            "closes": 1,
+            "last": 1,
+            "groups": 6,
+            "passes": PASSES_WIDTH,
+        }
         return stream.Signature(data.StructLayout(layout)).create(path=("coded",))
 
     def elaborate(self, platform: object) -> Module:  # noqa: D102
@@ -112,12 +122,13 @@ class DeltaCompressor(Unit):
     def _encode(self, m: Module, coded: stream.Interface) -> int:
         """Number the groups, predict their exponents, find their bits."""
         code, group = self._code, self.i.p.group
-        number, place = Signal(6, name="number"), Signal(2, name="place")
-        predictors = [Signal(EXPONENT_WIDTH, init=START, name=f"predictor{index}") for index in range(4)]
+        number, place = Signal(6, name="number"), Signal(PASSES_WIDTH, name="place")
+        places = range(1 << PASSES_WIDTH)
+        predictors = [Signal(EXPONENT_WIDTH, init=START, name=f"predictor{index}") for index in places]
         before = Signal(EXPONENT_WIDTH, init=POISONED_GROUP, name="before")
         predictor, closes = Signal(EXPONENT_WIDTH, name="predicted"), Signal(name="closes")
         with m.Switch(place):
-            for index in range(4):
+            for index in places:
                 with m.Case(index):
                     m.d.comb += predictor.eq(predictors[index])
         replay = group.replay if self.parameters.replays else Const(0, 1)
@@ -127,12 +138,12 @@ class DeltaCompressor(Unit):
             with m.If(~replay):
                 m.d.sync += place.eq(Mux(place == self.passes, 0, place + 1))
                 with m.If(group.exponent < ZERO_GROUP):
-                    for index in range(4):
+                    for index in places:
                         with m.If(place == index):
                             m.d.sync += predictors[index].eq(group.exponent)
             with m.If(closes):
                 m.d.sync += [number.eq(0), place.eq(0), before.eq(POISONED_GROUP)]
-                m.d.sync += [predictors[index].eq(START) for index in range(4)]
+                m.d.sync += [register.eq(START) for register in predictors]
         prefix, prefix_length = code.prefix(m, group.exponent, replay, predictor, before)
         s = Stage.begin(m, self.i)
         s.closes, s.last, s.number, s.passes = closes, self.i.p.last, number, self.passes
@@ -220,7 +231,7 @@ class DeltaCompressor(Unit):
         first, at = Signal(init=1, name="first"), Signal(range(n_words), name="word_of_row")
         left = Signal(17, name="bits_left")
         now, final, step = Signal(17, name="bits_now"), Signal(name="final"), Signal(name="send_step")
-        filled = Cat(Const(MARKER, 8), header.groups, header.passes, header.length)
+        filled = Cat(header.passes, Const(MARKER >> PASSES_WIDTH, 8 - PASSES_WIDTH), header.groups, header.length)
         m.d.comb += [
             now.eq(Mux(first, header.length + HEADER_WIDTH, left)),
             final.eq(now <= width),

@@ -10,7 +10,7 @@ from hw.arith.bits import take
 from hw.link.delta_code import PREFIX_WIDTH, START, Code
 from hw.link.delta_scan import Scan
 from hw.stream import SkidBuffer, Stage, count_stages
-from hw.units.delta_compressor import HEADER_WIDTH, MARKER
+from hw.units.delta_compressor import HEADER_WIDTH, MARKER, PASSES_WIDTH
 from hw.units.unit import Unit
 
 __all__ = ["DeltaDecompressor"]
@@ -56,6 +56,8 @@ class DeltaDecompressor(Unit):
     -------
     i : In(stream of `payloads.link_word`)
         Words; `last` ends the stream.
+    passes : In(3)
+        Groups of a vector, minus 1; constant while the unit holds a stream. A block of another number is refused.
     o : Out(stream of `payloads.stream_group`)
         Groups; `last` marks the final group of each stream, always.
     clear : In(1)
@@ -87,6 +89,7 @@ class DeltaDecompressor(Unit):
     def _members(self, parameters: Parameters) -> dict:
         return {
             "i": In(stream.Signature(payloads.link_word(parameters))),
+            "passes": In(PASSES_WIDTH),
             "o": Out(stream.Signature(payloads.stream_group(parameters))),
             "clear": In(1),
             "error": Out(1),
@@ -105,7 +108,7 @@ class DeltaDecompressor(Unit):
 
     def _streams(self) -> tuple[stream.Interface, stream.Interface | None, stream.Interface]:
         """Words, words with ends (None without a scan), and groups whose place is found."""
-        groups = {"bits": self._code.longest, "starts": 1, "passes": 2, "bad": 1, "early": 1, "last": 1}
+        groups = {"bits": self._code.longest, "starts": 1, "bad": 1, "early": 1, "last": 1}
         layouts = {"scanned": self._word, "ends": self._ends, "located": data.StructLayout(groups)}
         words, ends, located = (
             None if layout is None else stream.Signature(layout).create(path=(name,))
@@ -146,8 +149,11 @@ class DeltaDecompressor(Unit):
         words = stream.Signature(self._word).create(path=("words",))
 
         # The header's tests are made on the way into the first register.
-        head = Signal(data.StructLayout({"marker": 8, "groups": 6, "passes": 2, "length": 16}), name="head")
-        groups = Signal(7, name="head_groups")
+        head = Signal(data.StructLayout({"marker": 8, "groups": 6, "length": 18}), name="head")
+        groups, marker = (
+            Signal(7, name="head_groups"),
+            Cat(self.passes, Const(MARKER >> PASSES_WIDTH, 8 - PASSES_WIDTH)),
+        )
         m.d.comb += [head.eq(self.i.p.data[:HEADER_WIDTH]), groups.eq(head.groups + 1)]
         most = sum((groups << bit for bit in range(longest.bit_length()) if longest >> bit & 1), Const(0, 1))
         sound, valid = Signal(name="sound"), Signal(name="word_valid")
@@ -159,7 +165,7 @@ class DeltaDecompressor(Unit):
                 valid.eq(self.i.valid),
                 word.eq(self.i.p.data),
                 last.eq(self.i.p.last),
-                sound.eq((head.marker == MARKER) & (head.length >= groups) & (head.length <= most)),
+                sound.eq((head.marker == marker) & (head.length >= groups) & (head.length <= most)),
             ]
 
         # Bits of the block that this word and those after it hold; 0 outside blocks.
@@ -168,7 +174,7 @@ class DeltaDecompressor(Unit):
         m.d.comb += [
             inside.eq(remaining.any()),
             known.eq(inside | sound),
-            here.eq(Mux(inside, remaining, word[16:32] + HEADER_WIDTH)),
+            here.eq(Mux(inside, remaining, word[14:30] + HEADER_WIDTH)),
             fits.eq(here <= width),
             beyond.eq(Mux(fits | last, 0, here - width)),
             words.valid.eq(valid & (known | last)),
@@ -281,12 +287,8 @@ class DeltaDecompressor(Unit):
         rows, valids = self._rows(m, words, pop)
         offset = Signal(range(width), init=HEADER_WIDTH, name="offset")
         starts, broken, seeking = Signal(init=1, name="starts"), Signal(name="broken"), Signal(name="seeking")
-        saved = Signal(data.StructLayout({"left": 6, "passes": 2}), name="block")
-        block = Signal(saved.shape(), name="block_now")
-        with m.If(starts):
-            m.d.comb += [block.left.eq(rows[0].data[8:14]), block.passes.eq(rows[0].data[14:16])]
-        with m.Else():
-            m.d.comb += block.eq(saved)
+        left, saved = Signal(6, name="groups_left"), Signal(6, name="groups_left_saved")
+        m.d.comb += left.eq(Mux(starts, rows[0].data[8:14], saved))
 
         # No group is longer than a row, so two hold it.
         bits = Signal(code.longest, name="group_bits")
@@ -303,7 +305,7 @@ class DeltaDecompressor(Unit):
             empty.eq(starts & rows[0].final & (rows[0].end <= HEADER_WIDTH)),
             over.eq((known & (end > block_end)) | empty),
             ends.eq((known & (end >= block_end)) | empty),
-            final.eq(block.left == 0),
+            final.eq(left == 0),
         ]
         step = Signal(name="locate_step")
         m.d.comb += step.eq(valids[0] & (rows[0].final | valids[1]) & ~seeking & (~groups.valid | groups.ready))
@@ -317,12 +319,10 @@ class DeltaDecompressor(Unit):
                 seeking.eq(final & ~rows[0].final),
                 g.bits.eq(bits),
                 g.starts.eq(starts),
-                g.passes.eq(block.passes),
                 g.bad.eq(over | broken),
                 g.early.eq(final & ~ends),
                 g.last.eq(final & rows[0].last),
-                saved.left.eq(block.left - 1),
-                saved.passes.eq(block.passes),
+                saved.eq(left - 1),
                 starts.eq(final),
                 # No bit is left for the groups that follow; the final row stays until they have been delivered.
                 broken.eq((broken | ends) & ~final),
@@ -339,7 +339,7 @@ class DeltaDecompressor(Unit):
         p, code, g = self.parameters, self._code, located.p
         s = Stage.begin(m, located)
         measured = code.measure(m, g.bits)
-        s.prefix, s.starts, s.passes, s.early, s.last = g.bits[:PREFIX_WIDTH], g.starts, g.passes, g.early, g.last
+        s.prefix, s.starts, s.early, s.last = g.bits[:PREFIX_WIDTH], g.starts, g.early, g.last
         s.bad = g.bad | measured.bad
         self._exponent(m, s.cut())
         s = code.decode(s, measured)
@@ -362,16 +362,17 @@ class DeltaDecompressor(Unit):
 
     def _exponent(self, m: Module, s: Stage) -> None:
         """Of a stage with `prefix` the `exponent`, whether it is a `replay`, and `bad`; follows the predictors."""
-        predictors = [Signal(EXPONENT_WIDTH, init=START, name=f"predictor{index}") for index in range(4)]
-        saved, saved_place = Signal(EXPONENT_WIDTH, name="before"), Signal(2, name="place")
-        place, before = Signal(2, name="place_now"), Signal(EXPONENT_WIDTH, name="before_now")
+        places = range(1 << PASSES_WIDTH)
+        predictors = [Signal(EXPONENT_WIDTH, init=START, name=f"predictor{index}") for index in places]
+        saved, saved_place = Signal(EXPONENT_WIDTH, name="before"), Signal(PASSES_WIDTH, name="place")
+        place, before = Signal(PASSES_WIDTH, name="place_now"), Signal(EXPONENT_WIDTH, name="before_now")
         predictor = Signal(EXPONENT_WIDTH, name="predicted")
         m.d.comb += [
             place.eq(Mux(s.starts, 0, saved_place)),
             before.eq(Mux(s.starts, POISONED_GROUP, saved)),
         ]
         with m.Switch(place):
-            for index in range(4):
+            for index in places:
                 with m.Case(index):
                     m.d.comb += predictor.eq(Mux(s.starts, START, predictors[index]))
         exponent, replay, refused = self._code.exponent(m, s.prefix, predictor, before)
@@ -379,10 +380,10 @@ class DeltaDecompressor(Unit):
         with m.If(s.moves):
             m.d.sync += saved.eq(exponent)
             with m.If(~replay):
-                m.d.sync += saved_place.eq(Mux(place == s.passes, 0, place + 1))
+                m.d.sync += saved_place.eq(Mux(place == self.passes, 0, place + 1))
             with m.Else():
                 m.d.sync += saved_place.eq(place)
-            for index in range(4):
+            for index in places:
                 with m.If(~replay & (exponent < ZERO_GROUP) & (place == index)):
                     m.d.sync += predictors[index].eq(exponent)
                 with m.Elif(s.starts):

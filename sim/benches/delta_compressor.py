@@ -74,7 +74,7 @@ def streams(request: Request) -> list[Streams]:
     parameters, random = request.parameters, request.generator()
     count = request.count(500, 12_000)
     result = []
-    for passes in range(1, 5):
+    for passes in range(1, 9):
         lengths = list(LENGTHS) + list(random.integers(1, 200, 2)) if passes == 1 or request.full else [65, 3]
         groups = [stimuli.delta_groups(random, int(length), parameters) for length in lengths]
         result.append(_compressed(f"all kinds, {passes} passes", groups, parameters, passes))

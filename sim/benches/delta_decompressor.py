@@ -30,6 +30,7 @@ def _case(made: Streams, parameters: Parameters, *, error: bool = False, rate: f
         made.name,
         {"i": made.word_payloads()},
         {"o": made.group_payloads(parameters)},
+        {"passes": made.passes - 1},
         status={"error": error},
         rate=rate,
     )
@@ -43,7 +44,7 @@ def damaged(request: Request) -> list[Case]:
     parameters, random = request.parameters, request.generator(2)
     cases = []
     for name, damage in DAMAGES.items():
-        passes = int(random.integers(1, 5))
+        passes = int(random.integers(1, 9))
         every = Streams(f"{name}, {passes} passes", passes, [], [])
         error = False
         for number in range(request.count(6, 60)):
@@ -51,7 +52,7 @@ def damaged(request: Request) -> list[Case]:
             groups = stimuli.delta_groups(random, length, parameters)
             sound = delta_compressor(groups, parameters, passes=passes)
             words = [damage(list(sound), parameters, random), sound]
-            found = [delta_decompressor(stream, parameters) for stream in words]
+            found = [delta_decompressor(stream, parameters, passes=passes) for stream in words]
             pair = Streams(f"{name} {number}", passes, [part.groups for part in found], words)
             cases.append(_case(pair, parameters, error=found[0].error))
             every.groups.extend(pair.groups)

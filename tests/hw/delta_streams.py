@@ -3,7 +3,7 @@
 import math
 import random
 
-MARKER = 0xD7
+MARKER = 0xE0
 ZERO, POISONED = 62, 63
 
 
@@ -59,8 +59,8 @@ def encode_group(p, group, predictor, before):
     return bits
 
 
-def header(groups, passes, length, marker=MARKER):
-    return little(marker, 8) + little(groups - 1, 6) + little(passes - 1, 2) + little(length, 16)
+def header(groups, passes, length, marker=None):
+    return little(MARKER + passes - 1 if marker is None else marker, 8) + little(groups - 1, 6) + little(length, 18)
 
 
 def to_words(p, bits):
@@ -160,7 +160,7 @@ def decode_group(p, bits, predictor, before):
     return group
 
 
-def decode(p, words):
+def decode(p, words, passes=1):
     """Groups of ``(word, last)`` pairs, each with its mark `last`, and whether an error was seen."""
     width, groups, error = p.link_width, [], False
     words = list(words)
@@ -170,8 +170,8 @@ def decode(p, words):
         position, delivered = 0, False
         while position < len(current):
             first = little(current[position], width)[:32]
-            announced, passes, length = number(first[8:14]) + 1, number(first[14:16]) + 1, number(first[16:])
-            if number(first[:8]) != MARKER or not announced <= length <= announced * longest(p):
+            announced, length = number(first[8:14]) + 1, number(first[14:])
+            if number(first[:8]) != MARKER + passes - 1 or not announced <= length <= announced * longest(p):
                 error, delivered, position = True, False, position + 1
                 continue
             size = -(-(32 + length) // width)

@@ -1,6 +1,6 @@
 """Notes of what an execution sends: digits, groups, and bits on the link.
 
-Bits are counted by the rules of the delta stream, version 1 (``docs/formats.md``), everything included, for a stream in
+Bits are counted by the rules of the delta stream, version 2 (``docs/formats.md``), everything included, for a stream in
 which vectors follow one another position by position, groups of one position side by side, and the passes of a vector
 inside. Only padding is not counted bit by bit: half a word for each block. Passes that no vector of a tensor needs are
 left out of its stream. `joint` counts the joint delta stream, version 2, without replays: one first digit coded as now,

@@ -87,12 +87,11 @@ def stream(groups, parameters, passes):
     return words
 
 
-def pack(count, passes, text, parameters, *, marker=0xD7, length=None):
+def pack(count, passes, text, parameters, *, marker=None, length=None):
     text = (
-        binary(marker, 8)
+        binary(0xE0 + passes - 1 if marker is None else marker, 8)
         + binary(count - 1, 6)
-        + binary(passes - 1, 2)
-        + binary(len(text) if length is None else length, 16)
+        + binary(len(text) if length is None else length, 18)
         + text
     )
     width = parameters.link_width
@@ -110,14 +109,14 @@ def groups_of(rng, parameters, count, passes=1):
     return quantise_passes(bits.astype(np.uint16), parameters, passes, floor=3, exponent=exponent)
 
 
-@pytest.mark.parametrize("passes", [1, 2, 4])
+@pytest.mark.parametrize("passes", [1, 2, 5, 8])
 @pytest.mark.parametrize("name", CASES)
 def test_streams(name, passes):
     parameters = CASES[name]
     groups = groups_of(np.random.default_rng(passes), parameters, 130, passes)
     words = delta_compressor(groups, parameters, passes=passes)
     assert words == stream(groups, parameters, passes)
-    decoded = delta_decompressor(words, parameters)
+    decoded = delta_decompressor(words, parameters, passes=passes)
     assert not decoded.error and decoded.status == {"error": False}
     assert len(decoded.groups) == len(groups) and decoded.groups.equals(groups).all()
     assert cost(groups, parameters, passes=passes).bits == len(words) * parameters.link_width
@@ -138,7 +137,7 @@ def test_every_digit_of_every_width():
 def test_any_groups(data):
     """Groups no quantiser would make in this order, replays anywhere."""
     parameters = Parameters(digit_width=4, lanes=4, outliers=2, link_width=32, memory_lanes=1, **REPLAY)
-    count, passes = data.draw(st.integers(1, 70)), data.draw(st.integers(1, 4))
+    count, passes = data.draw(st.integers(1, 70)), data.draw(st.integers(1, 8))
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
     code = rng.choice([0, 1, 23, 24, 25, 38, 62, 63], count)
     replay = (rng.random(count) < 0.3) & (code < 62)
@@ -152,7 +151,7 @@ def test_any_groups(data):
             groups.digits[g, lane] = 0
     words = delta_compressor(groups, parameters, passes=passes)
     assert words == stream(groups, parameters, passes)
-    decoded = delta_decompressor(words, parameters)
+    decoded = delta_decompressor(words, parameters, passes=passes)
     assert not decoded.error and decoded.groups.equals(groups).all()
 
 
@@ -246,13 +245,21 @@ def test_replay_groups():
 
 def test_bad_headers_announce_nothing():
     for words in (
-        pack(2, 1, ONE + ONE, TINY, marker=0xD6),
+        pack(2, 1, ONE + ONE, TINY, marker=0xE8),
         pack(2, 1, ONE + ONE, TINY, length=1),  # fewer bits than groups
         pack(2, 1, ONE + ONE, TINY, length=2 * (10 + 1 + 4 * 4 + 18) + 1),  # more than two of the longest
     ):
         assert decode(words + NEXT) == ([GOOD], True)
         assert decode(NEXT + words) == ([GOOD, BAD], True)  # nothing left to mark last
     assert decode([0, 0xFFFF_FFFF, 0x12345678]) == ([BAD], True)
+
+
+@pytest.mark.parametrize("passes", range(1, 9))
+def test_other_passes_are_refused(passes):
+    other = 1 + passes % 8
+    words = pack(2, other, ONE + ONE, TINY) + pack(1, passes, ONE, TINY)
+    decoded = delta_decompressor(words, TINY, passes=passes)
+    assert decoded.error and decoded.groups.exponent.tolist() == [24]
 
 
 def test_resumes_at_the_next_marker_not_after_the_claimed_length():
@@ -349,9 +356,11 @@ def test_costs_by_field():
 
 def test_bad_arguments():
     groups = DeltaGroups.zeros(1, TINY)
-    for passes in (0, 5, 1.0):
-        with pytest.raises(ValueError, match=rf"^passes must be in 1\.\.4, not {passes}$"):
+    for passes in (0, 9, 1.0):
+        with pytest.raises(ValueError, match=rf"^passes must be in 1\.\.8, not {passes}$"):
             delta_compressor(groups, TINY, passes=passes)
+        with pytest.raises(ValueError, match=rf"^passes must be in 1\.\.8, not {passes}$"):
+            delta_decompressor([], TINY, passes=passes)
     with pytest.raises(ValueError, match="^Delta group must have digits in -3..3, not as in group 0$"):
         delta_compressor(groups.replace(exponent=np.array([24]), digits=np.array([[-4, 0, 0, 0]])), TINY)
     with pytest.raises(ValueError, match=r"^Words must be in 0\.\.2\^32 - 1, not 4294967296$"):

@@ -80,7 +80,7 @@ def test_open_loop_of_a_convolution(name, floor):
         assert scaled.status == {"overflow": False, "poisoned": False}
         outputs = quantise_all(scaled.values, parameters, parameters.output_passes, floor=EXPONENT + 24)
         words = delta_compressor(outputs.groups, parameters, passes=parameters.output_passes)
-        decoded = delta_decompressor(words, parameters)
+        decoded = delta_decompressor(words, parameters, passes=parameters.output_passes)
         assert not decoded.error and decoded.groups.equals(outputs.groups).all()
         update = near_memory_engine(
             state, decoded.groups, parameters, address=outputs.vector, last=outputs.last, refresh=step == 0,

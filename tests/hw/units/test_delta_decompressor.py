@@ -29,14 +29,15 @@ def marked(words):
     return [(word, int(index == len(words) - 1)) for index, word in enumerate(words)]
 
 
-def receive(p, words, *, error=None, **settings):
+def receive(p, words, *, error=None, passes=1, **settings):
     """Send ``(word, last)`` pairs and compare with the oracle."""
-    expected, refused = delta_streams.decode(p, words)
+    expected, refused = delta_streams.decode(p, words, passes)
     run = exchange(
         DeltaDecompressor(p),
         [{"data": word, "last": last} for word, last in words],
         outputs=len(expected),
         watch=("error",),
+        ports={"passes": passes - 1},
         **settings,
     )
     assert run.outputs == expected
@@ -53,23 +54,23 @@ def stream_of(p, count, seed=1, passes=1, **settings):
 def test_unpacks_every_kind_of_group(settings):
     p = Parameters(**settings)
     words = [pair for count in (70, 1, 64, 3) for pair in stream_of(p, count, seed=count, passes=3)]
-    receive(p, words, error=False, pattern="both")
+    receive(p, words, error=False, passes=3, pattern="both")
 
 
 def test_the_oracle_gives_back_what_was_encoded():
     for settings in SHAPES:
         p = Parameters(**settings)
         groups = delta_streams.random_groups(p, 100)
-        decoded, error = delta_streams.decode(p, marked(delta_streams.encode(p, groups, 2)))
+        decoded, error = delta_streams.decode(p, marked(delta_streams.encode(p, groups, 2)), 2)
         assert [item["group"] for item in decoded] == groups
         assert not error
 
 
-@pytest.mark.parametrize("passes", [1, 2, 3, 4])
+@pytest.mark.parametrize("passes", [1, 2, 5, 8])
 @pytest.mark.parametrize("pattern", PATTERNS)
 def test_passes_and_back_pressure(passes, pattern):
     p = preset("tiny")
-    receive(p, stream_of(p, 130, seed=passes, passes=passes), error=False, pattern=pattern)
+    receive(p, stream_of(p, 130, seed=passes, passes=passes), error=False, passes=passes, pattern=pattern)
 
 
 def test_short_streams_back_to_back():
@@ -82,7 +83,7 @@ def test_short_streams_back_to_back():
 # Damage -------------------------------------------------------------------------------------------------------------
 
 
-def block(p, groups, *, marker=0xD7, length=None, announced=None, extra="", passes=1):
+def block(p, groups, *, marker=None, length=None, announced=None, extra="", passes=1):
     """Words of a block whose header may lie."""
     bits, _ = delta_streams.encode_block(p, groups, passes)
     payload = bits[32:] + extra
@@ -106,7 +107,7 @@ def test_damaged_headers(settings, pattern):
     p = Parameters(**settings)
     most = delta_streams.longest(p)
     damaged = [
-        block(p, good(p), marker=0xD6),
+        block(p, good(p), marker=0xE8),
         block(p, good(p), length=GOOD - 1),
         block(p, good(p), length=GOOD * most + 1),
         block(p, good(p), length=0),
@@ -115,7 +116,7 @@ def test_damaged_headers(settings, pattern):
     words = block(p, good(p, 5))
     for bad in damaged:
         for word in bad[1:]:
-            assert word & 0xFF != 0xD7 or p.link_width == 32
+            assert word & 0xFF != 0xE0 or p.link_width == 32
         words += bad + block(p, good(p, 5, seed=len(words)))
     receive(p, marked(words), error=True, pattern=pattern)
 
@@ -133,7 +134,7 @@ def missing(p):
         block(p, [good(p)[0]] * 64, announced=3, length=3 * delta_streams.longest(p)),
         block(p, good(p), announced=1, length=min(payload, delta_streams.longest(p))),
     ):
-        length = delta_streams.number(delta_streams.little(bad[0], p.link_width)[16:32])
+        length = delta_streams.number(delta_streams.little(bad[0], p.link_width)[14:32])
         size = -(-(32 + length) // p.link_width)
         yield (bad + [0] * size)[:size]
 
@@ -189,7 +190,7 @@ def test_truncated_streams(settings, pattern):
 def test_streams_of_nothing_but_damage():
     p = preset("edge")
     poisoned = {"group": delta_streams.empty_group(p, delta_streams.POISONED), "last": 1}
-    run = receive(p, [(5, 1), (0xD7, 1), (1, 0), (2, 0), (0, 1), *marked(block(p, good(p, 2)))], error=True)
+    run = receive(p, [(5, 1), (0xE0, 1), (1, 0), (2, 0), (0, 1), *marked(block(p, good(p, 2)))], error=True)
     assert run.outputs[:3] == [poisoned] * 3
     assert [item["last"] for item in run.outputs] == [1, 1, 1, 0, 1]
 
@@ -253,7 +254,14 @@ def test_flipped_bits(settings):
         for _ in range(r.choice([0, 1, 1, 3])):
             r.choice(current)[0] ^= 1 << r.randrange(p.link_width)
         words += [tuple(pair) for pair in current]
-    receive(p, words, pattern="both")
+    receive(p, words, passes=2, pattern="both")
+
+
+def test_other_passes_are_refused():
+    p = preset("tiny")
+    words = [pair for passes in (3, 4, 7, 8, 4) for pair in stream_of(p, 70, seed=passes, passes=passes)]
+    run = receive(p, words, error=True, passes=4)
+    assert sum(item["last"] for item in run.outputs) == 5 and len(run.outputs) == 2 * 70 + 3
 
 
 @pytest.mark.parametrize("settings", SHAPES[:2])
