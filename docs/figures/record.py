@@ -1,0 +1,275 @@
+"""Figures of README and docs: recorded from the commands that print them, written into the pages, compared by a test.
+
+::
+
+    python docs/figures/record.py                   # what is recorded: command, commit, about how long it takes
+    python docs/figures/record.py fidelity-50       # run the command again, keep its output, write the pages
+    python docs/figures/record.py all               # every one, shortest first
+    python docs/figures/record.py pages             # write the pages from what is recorded, and run nothing
+
+A recording is ``docs/figures/NAME.json``: ``command``, ``commit`` it ran at, ``output`` (what ``--json`` printed,
+without what differs from run to run). A table of a page stands between two comments, ``figures: NAME`` and ``end of
+figures``.
+"""
+
+import dataclasses
+import json
+import re
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from fpga.area import Goal
+
+ROOT = Path(__file__).resolve().parents[2]
+FOLDER = Path(__file__).resolve().parent
+
+VOLATILE = ("drift", "seconds", "time_ratio", "file", "plot", "critical_path", "harness", "used")
+"""Keys that differ from run to run, or that no page shows."""
+
+NETWORKS = ("unet", "unet-silu", "dit")
+METHODS = ("paper", "closed-int3", "closed-int4", "raw-int8", "raw-int8-tensor")
+STEPS = (20, 50, 100)
+_COMPARE = "python -m golden compare --network unet,unet-silu,dit --steps {} --count 16 --json"
+
+COMMANDS: dict[str, tuple[str, int]] = {
+    "sample-200": ("python -m golden sample --count 200 --json", 1),
+    "fidelity-20": (_COMPARE.format(20), 2),
+    "layer": ("python -m sim layer --steps 1:6 --json", 3),
+    "fidelity-50": (_COMPARE.format(50), 4),
+    "fidelity-100": (_COMPARE.format(100), 8),
+    "area": ("python -m fpga area --json", 90),
+}
+"""Command of each recording, and minutes that it takes on two cores."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Recording:
+    """What a command printed."""
+
+    command: str
+    commit: str
+    output: Any
+
+    @classmethod
+    def load(cls, name: str) -> "Recording":
+        """The one that is kept; OSError if there is none."""
+        return cls(**json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8")))
+
+    @property
+    def source(self) -> str:
+        """Line of a page that says where figures are from."""
+        return f"`{self.command.removesuffix(' --json')}`, commit `{self.commit}`"
+
+
+# Tables -------------------------------------------------------------------------------------------------------------
+
+
+def _table(head: list[str], rows: list[list[str]]) -> list[str]:
+    lines = [head, ["---"] * len(head), *rows]
+    return [f"| {' | '.join(line)} |" for line in lines]
+
+
+def _compared(steps: int) -> dict[tuple[str, str], dict[str, Any]]:
+    return {(row["method"], row["network"]): row for row in Recording.load(f"fidelity-{steps}").output}
+
+
+def _of_methods(cell: Callable[[dict[str, Any]], str]) -> list[str]:
+    """A row for each method, a column for each network and number of steps."""
+    found = {steps: _compared(steps) for steps in STEPS}
+    columns = [(network, steps) for network in NETWORKS for steps in STEPS]
+    head = ["method", *(f"{network}, {steps}" for network, steps in columns)]
+    body = [[f"`{method}`", *(cell(found[steps][method, network]) for network, steps in columns)] for method in METHODS]
+    return [*_table(head, body), "", *(f"{Recording.load(f'fidelity-{steps}').source}.  " for steps in STEPS)]
+
+
+def psnr() -> list[str]:
+    """PSNR of every method, network and number of steps, the least image in brackets."""
+    return _of_methods(lambda row: f"{row['psnr_mean']:.1f} ({row['psnr_min']:.1f})")
+
+
+def structure() -> list[str]:
+    """SSIM, and the share of images that are classified like the dense ones."""
+    return _of_methods(lambda row: f"{row['ssim_mean']:.3f} / {row['agreement']:.2f}")
+
+
+def frechet() -> list[str]:
+    """Frechet distance to real digits."""
+    return _of_methods(lambda row: f"{row['frechet']:.2f}")
+
+
+def summary() -> list[str]:
+    """PSNR of the README: 50 steps, in words."""
+    words = {
+        "paper": "published open loop",
+        "closed-int3": "closed loop, INT3, m = 0",
+        "closed-int4": "closed loop, INT4, m = 0",
+        "raw-int8": "no state, INT8 under group exponents",
+        "raw-int8-tensor": "no state, INT8, one scale a tensor",
+    }
+    found = _compared(50)
+    rows = [
+        [f"{text} (`{method}`)", *(f"{found[method, network]['psnr_mean']:.1f} dB" for network in NETWORKS)]
+        for method, text in words.items()
+    ]
+    return [
+        *_table(["method", "U-Net, ReLU", "U-Net, SiLU", "DiT"], rows),
+        "",
+        f"{Recording.load('fidelity-50').source}.",
+    ]
+
+
+def layer() -> list[str]:
+    """Steps of a layer in RTL."""
+    found = Recording.load("layer")
+    head = ["step", "zero / inlier / outlier", "cycles per group", "bits per input element (list + bitmap, entropy)"]
+    head += ["bits per output element, 4 passes", "flipped signs of 4,096", "PSNR of the output"]
+    rows = []
+    for row in found.output["steps"]:
+        sides = [
+            f"{row[f'{side}_bits']:.2f} ({row[f'{side}_list_bitmap']:.2f}, {row[f'{side}_entropy']:.2f})"
+            for side in ("input", "output")
+        ]
+        shares = f"{100 * row['zero']:.1f} / {100 * row['inlier']:.1f} / {100 * row['outlier']:.2f} %"
+        cycles = f"{row['cycles per group']:.3g}"
+        rows.append([str(row["step"]), shares, cycles, *sides, str(row["flips"]), f"{row['psnr']:.1f} dB"])
+    return [*_table(head, rows), "", f"{found.source}."]
+
+
+def area() -> list[str]:
+    """Pieces that have a goal, and the group it is compared with."""
+    found = Recording.load("area")
+    rows = []
+    for row in found.output:
+        goal = str(Goal(**row["goal"]))
+        if not goal:
+            continue
+        mhz = row["measurement"] and f"{row['measurement']['fmax_mhz']['median']:.1f}"
+        share = row["share_of_dense"] and f"{row['share_of_dense']:.3f}"
+        reached = f"no: {', '.join(row['missed'])}" if row["missed"] else "yes"
+        cells = [str(row["cells"][key]) for key in ("luts", "dsp", "ff")]
+        rows.append([row["piece"], row["leaves"], *cells, mhz or "", share or "", goal, reached])
+    head = ["piece", "leaves", "LUTs", "DSP", "FF", "MHz", "of dense", "goal", "reached"]
+    return [*_table(head, rows), "", f"{found.source}."]
+
+
+TABLES: dict[str, Callable[[], list[str]]] = {
+    "summary": summary,
+    "psnr": psnr,
+    "structure": structure,
+    "frechet": frechet,
+    "layer": layer,
+    "area": area,
+}
+"""Tables by the name that a page gives between its comments."""
+
+PAGES = {"README.md": ("summary", "layer", "area"), "docs/fidelity.md": ("psnr", "structure", "frechet")}
+"""Tables of each page."""
+
+SENTENCES: tuple[tuple[str, str, str, Callable[[Any], str]], ...] = (
+    (
+        "README.md",
+        r"finds the asked class in ([\d.]+) % of 200 such samples",
+        "sample-200",
+        lambda output: f"{100 * output[0]['found']:.1f}",
+    ),
+)
+"""Figures in sentences: page, what stands around it, recording, and the figure as it is written."""
+
+
+def _block(name: str) -> re.Pattern[str]:
+    return re.compile(rf"(<!-- figures: {name} -->\n)(.*?)(<!-- end of figures -->)", re.S)
+
+
+def page(path: str, text: str) -> str:
+    """A page with the figures that are recorded.
+
+    Raises
+    ------
+    ValueError
+        If the page has not the places that `PAGES` and `SENTENCES` name.
+    """
+    for name in PAGES.get(path, ()):
+        body = "\n".join(["", *TABLES[name](), "", ""])
+        text, count = _block(name).subn(lambda match, body=body: match[1] + body + match[3], text)
+        if count != 1:
+            raise ValueError(f"Page must have figures {name} once, not {count} times in {path}")
+    for of, pattern, name, written in SENTENCES:
+        if of == path:
+            match = re.search(pattern, text)
+            if match is None:
+                raise ValueError(f"Page must have the sentence {pattern!r}, not so {path}")
+            text = text[: match.start(1)] + written(Recording.load(name).output) + text[match.end(1) :]
+    return text
+
+
+# Recording ----------------------------------------------------------------------------------------------------------
+
+
+def steady(output: Any) -> Any:
+    """Output of a command without what differs from run to run."""
+    if isinstance(output, dict):
+        return {key: steady(value) for key, value in output.items() if key not in VOLATILE}
+    return [steady(value) for value in output] if isinstance(output, list) else output
+
+
+def commit() -> str:
+    """Commit of the tree, with a plus if files of it were changed since."""
+    head = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True)
+    changed = subprocess.run(
+        ["git", "status", "--porcelain", "--untracked-files=no", "--", ":!docs", ":!README.md"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return head.stdout.strip() + ("+" if changed.stdout else "")
+
+
+def record(name: str) -> None:
+    """Run a command and keep what it prints; its progress goes to standard error."""
+    command, _ = COMMANDS[name]
+    _, *arguments = shlex.split(command)
+    run = subprocess.run([sys.executable, *arguments], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+    kept = {"command": command, "commit": commit(), "output": steady(json.loads(run.stdout))}
+    (FOLDER / f"{name}.json").write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+
+
+def write_pages() -> None:
+    """Put what is recorded into every page."""
+    for path in dict.fromkeys((*PAGES, *(path for path, *_ in SENTENCES))):
+        file = ROOT / path
+        file.write_text(page(path, file.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+def main(asked: list[str]) -> int:
+    """Record what is asked for."""
+    unknown = [name for name in asked if name not in (*COMMANDS, "all", "pages")]
+    if unknown:
+        print(f"Error: Figures must be all, pages or of {', '.join(COMMANDS)}, not {unknown[0]!r}", file=sys.stderr)
+        return 2
+    if not asked:
+        for name, (command, minutes) in COMMANDS.items():
+            try:
+                known = f"commit {Recording.load(name).commit}"
+            except OSError:
+                known = "not recorded"
+            print(f"{name}: {command}; {known}; about {minutes} min")
+        return 0
+    names = [name for name in COMMANDS if name in asked or "all" in asked]
+    for number, name in enumerate(names, 1):
+        command, minutes = COMMANDS[name]
+        print(f"[{number}/{len(names)}] {name}, about {minutes} min: {command}", file=sys.stderr, flush=True)
+        start = time.monotonic()
+        record(name)
+        print(f"[{number}/{len(names)}] {name}: {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
+    write_pages()
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))
