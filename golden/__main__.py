@@ -1,9 +1,9 @@
 """Command line of the golden model: ``python -m golden``."""
 
-from golden.common import interrupts
+from golden.common import start
 
 if __name__ == "__main__":
-    interrupts.begin_quietly()  # before the imports, which take their time
+    start.begin()  # before the imports, which take their time
 
 from golden.cli import compare, gains, record, sample, stats, stream, sweep, traffic, train
 from golden.common import console

@@ -2,10 +2,10 @@
 # `explain` makes units for their facts alone.
 """Command line of the generator: ``python -m rtl_gen``."""
 
-from golden.common import interrupts
+from golden.common import start
 
 if __name__ == "__main__":
-    interrupts.begin_quietly()  # before the imports, which take their time
+    start.begin()  # before the imports, which take their time
 
 import dataclasses
 import functools
@@ -206,7 +206,10 @@ def explain_command(machine: options.Machine, shape: LayerShape, as_json: bool) 
 @main.command("doctor")
 @options.as_json
 def doctor_command(as_json: bool) -> int:
-    """Look for each tool and compare its version with those supported; code 1 if one is missing or unsupported."""
+    """Look for each tool and compare its version with those supported; code 1 if one is missing or unsupported.
+
+    Simulators cannot be built in a path with a space: the working folder and the Python environment are looked at, too.
+    """
     rows = [tools.examine(tool) for tool in tools.TOOLS]
     if as_json:
         click.echo(json.dumps(rows, indent=2))
@@ -216,7 +219,10 @@ def doctor_command(as_json: bool) -> int:
     for row in wrong:
         found = f"is version {row['version']}, supported is {row['supported']}" if row["found"] else "is missing"
         click.echo(f"{row['tool']} {found}; install it with: {row['install']}", err=True)
-    return 1 if wrong else 0
+    spaces = tools.paths_with_spaces()
+    for sentence in spaces:
+        click.echo(sentence, err=True)
+    return 1 if wrong or spaces else 0
 
 
 @main.command("lint")

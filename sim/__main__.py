@@ -1,9 +1,9 @@
 """Command line of the simulations: ``python -m sim``."""
 
-from golden.common import interrupts
+from golden.common import start
 
 if __name__ == "__main__":
-    interrupts.begin_quietly()  # before the imports, which take their time
+    start.begin()  # before the imports, which take their time
 
 import concurrent.futures
 import dataclasses

@@ -1,13 +1,13 @@
 """Where the command ``driftless`` begins, before anything is imported that takes its time."""
 
-from golden.common import interrupts
+from golden.common import start
 
 __all__ = ["main"]
 
 
 def main() -> None:
     """Run `sim.driftless`."""
-    interrupts.begin_quietly()
+    start.begin()
     from sim.driftless import main as command
 
     command()

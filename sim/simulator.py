@@ -192,8 +192,11 @@ def build(sources: Mapping[str, str], *, waves: bool = False, folder: Path | Non
     ------
     SimulationError
         If Verilator or the compiler refuses.
+    ToolError
+        If a tool is missing, or a path has a space.
     """
     folder = (folder or BUILD).absolute()
+    tools.require_no_space("Folder of simulations", folder)
     texts = {file.name: file.read_text(encoding="utf-8") for file in sorted(player.FOLDER.glob("*.sv"))} | dict(sources)
     versions = [tools.examine(tool)["version"] for tool in tools.TOOLS if tool.name in ("verilator", "cocotb", "g++")]
     setup = json.dumps([versions, sys.version_info[:3], sys.prefix, _OPTIONS, waves])

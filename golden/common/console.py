@@ -15,7 +15,7 @@ import rich.progress
 import rich.table
 import rich.text
 
-from golden.common import interrupts, names
+from golden.common import extras, names, start
 
 _T = TypeVar("_T")
 
@@ -58,10 +58,14 @@ class Group(click.Group):
             if ctx.find_root().params.get("traceback"):
                 raise
             raise UserError(_sentence(error)) from error
+        except ModuleNotFoundError as error:
+            if extras.missing(error) is None:
+                raise
+            raise UserError(extras.missing(error)) from error
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Usage errors are one sentence too."""
-        interrupts.take()
+        start.take_interrupts()
         if kwargs.get("standalone_mode") is False:
             return super().main(*args, **kwargs)
         kwargs["standalone_mode"] = False

