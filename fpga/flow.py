@@ -462,6 +462,7 @@ class Flow:
         return [netlist.cells for netlist in self._map(designs, part)]
 
     def _map(self, designs: Sequence[Design], part: Part) -> list[Netlist]:
+        tools.yosys_share()  # refuses before long work where yosys is missing
         names = [name for name, _, _ in designs]
         tops = [re.sub(r"\W+", "_", name).strip("_") for name in names]
         # Elaboration is Python, which gains nothing from threads.
