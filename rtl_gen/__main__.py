@@ -23,8 +23,9 @@ from golden.diffusion.cost.layer import LayerShape
 from golden.parameters import DEFAULT_PRESET, PRESETS, Parameters
 from hw.arith.leaves import LEAF_TARGETS
 from hw.units import UNITS
-from rtl_gen import builder, lint, options, tools
+from rtl_gen import builder, options, tools
 from rtl_gen.program import commands as program
+from rtl_gen.verilog import lint
 
 
 @console.group("Generator of differential diffusion accelerators: Verilog and what goes with it.")

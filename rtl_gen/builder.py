@@ -17,8 +17,8 @@ from golden.common import processes
 from golden.parameters import Parameters
 from hw.arith.leaves import LeafTarget
 from hw.units import UNITS
-from rtl_gen.emission import Emitted, emit
-from rtl_gen.lint import WAIVERS
+from rtl_gen.verilog.emission import Emitted, emit
+from rtl_gen.verilog.lint import WAIVERS
 
 __all__ = ["MANIFEST", "SCHEMA", "build", "emit_units", "tool_versions", "version"]
 

@@ -11,14 +11,16 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from amaranth.back import rtlil
 from amaranth.hdl import ClockDomain, Elaboratable, Fragment, Module, Value
 from amaranth.lib import wiring
 
 from rtl_gen import tools
+from rtl_gen.verilog.emission import Emitted
 
-__all__ = ["ENGINES", "Proof", "prove"]
+__all__ = ["ENGINES", "Proof", "prove", "prove_same"]
 
 ENGINES = ("abc", "bmc", "induction")
 """``abc`` answers for runs of any length (`dprove` if there are no registers, else `pdr`), the fastest where it ends.
@@ -240,3 +242,138 @@ class _Job:
         if not re.search(r"Status: PASSED", output, re.IGNORECASE):
             raise tools.ToolError(f"yosys-smtbmc gives no answer for the proof of {self._name}", output)
         return True, output
+
+
+# Emitted Verilog ------------------------------------------------------------------------------------------------------
+
+
+def prove_same(
+    component: wiring.Component, emitted: Emitted, *, platform: Any = None, folder: Path | str | None = None
+) -> None:
+    """Prove that emitted Verilog is the circuit that Amaranth describes, with yosys as the reader of both.
+
+    Signals are paired by name (`Emitted.signals`), so that a proof is found for units of any size; a wrong pair
+    could only make it fail.
+
+    Parameters
+    ----------
+    component : Component
+        What was emitted; made anew, since Amaranth elaborates once.
+    emitted : Emitted
+        The text, whatever its ports.
+    platform : optional
+        As given to `emit`.
+    folder : path, optional
+        Working folder, with the log ``proof.log``; default: one of its own that goes.
+
+    Raises
+    ------
+    tools.ToolError
+        If the circuits differ, or no proof is found.
+    """
+    if folder is None:
+        with tempfile.TemporaryDirectory(prefix="driftless-proof-") as own:
+            prove_same(component, emitted, platform=platform, folder=own)
+        return
+    folder, name = Path(folder), emitted.name
+    described = rtlil.convert(component, name=name, platform=platform, emit_src=False)
+    (folder / "gold.il").write_text(described, encoding="utf-8")
+    (folder / "gold.v").write_text(_flat_top(emitted, as_described=True), encoding="utf-8")
+    (folder / "gate.v").write_text(f"{emitted.text}\n{_flat_top(emitted)}", encoding="utf-8")
+    # What is a port in both is paired as such.
+    members = {port.member.replace(".", "__") or port.name for port in emitted.ports}
+    rows = [(old, new) for old, new, is_row in emitted.signals if is_row]
+    signals = [(old, new) for old, new, is_row in emitted.signals if not is_row and old not in members]
+    script = f"""\
+read_rtlil gold.il
+read_verilog gold.v
+{_lowered("gold", [f"described.{old}" for old, _ in signals], [f"described.{old}" for old, _ in rows])}
+read_verilog gate.v
+{_lowered("gate", [f"emitted.{new}" for _, new in signals], [f"emitted.{new}" for _, new in rows])}
+design -copy-from gold -as gold gold
+design -copy-from gate -as gate gate
+equiv_make gold gate both
+hierarchy -top both
+opt -full
+equiv_simple -undef
+equiv_induct -undef -seq 6
+equiv_status -assert
+"""
+    log = tools.run_yosys(script, cwd=folder, log=folder / "proof.log")
+    if "Equivalence successfully proven!" not in log:
+        raise tools.ToolError(f"yosys gives no answer for the proof of {name}", log)
+
+
+def _lowered(name: str, signals: list[str], rows: list[str]) -> str:
+    """Commands that make one flat netlist of logic and flip-flops of a design, with its signals renamed in pairs."""
+
+    def renamed(kind: str, found: list[str]) -> list[str]:
+        return [f"cd {name}", *(f"rename {each} {kind}{number}" for number, each in enumerate(found)), "cd .."]
+
+    return "\n".join(
+        [
+            "hierarchy -check -top flat_top",
+            "proc",
+            "flatten",
+            f"rename flat_top {name}",
+            *renamed("signal", signals),
+            "memory",
+            "opt_clean",
+            *renamed("row", rows),
+            f"design -stash {name}",
+        ]
+    )
+
+
+def _flat_top(emitted: Emitted, as_described: bool = False) -> str:
+    """A module with one port for each member, around the emitted module or the one that Amaranth describes.
+
+    Outputs that are no registers are inverted at will: yosys would take one that is nothing but a register in one of
+    the two for that register.
+    """
+    widths: dict[tuple[str, str], int] = {}
+    connections, lines = [], []
+    turned: set[tuple[str, int]] = set()
+    for port in emitted.ports:
+        member = port.member.replace(".", "__") or port.name
+        parts = port.parts or ((0, port.width),)
+        key = (port.direction, member)
+        widths[key] = max(widths.get(key, 0), *(first + count for first, count in parts))
+        inner = f"{member}_inner" if port.direction == "output" else member
+        if port.direction == "output" and port.name not in emitted.registers:
+            turned.update((member, bit) for first, count in parts for bit in range(first, first + count))
+        pieces = [f"{inner}[{first + count - 1}:{first}]" for first, count in reversed(parts)]
+        filler = port.width - sum(count for _, count in parts)
+        if filler and port.direction == "output":
+            lines.append(f"  wire [{filler - 1}:0] {port.name}_filler;")
+            pieces.insert(0, f"{port.name}_filler")
+        elif filler:
+            pieces.insert(0, f"{filler}'b0")
+        connections.append(f"    .{port.name}({{{', '.join(pieces)}}})")
+    ports = ["  input inverted"]
+    for (direction, member), count in widths.items():
+        ports.append(f"  {direction} [{count - 1}:0] {member}")
+        if direction == "output":
+            bits = [
+                f"{member}_inner[{bit}]{' ^ inverted' if (member, bit) in turned else ''}"
+                for bit in reversed(range(count))
+            ]
+            lines += [f"  wire [{count - 1}:0] {member}_inner;", f"  assign {member} = {{{', '.join(bits)}}};"]
+    if as_described:
+        connections = [
+            f"    .{member}({member}{'_inner' if direction == 'output' else ''})" for direction, member in widths
+        ]
+    instance = "described" if as_described else "emitted"
+    return "\n".join(
+        [
+            "module flat_top (",
+            ",\n".join(ports),
+            ");",
+            *lines,
+            f"  {emitted.name} {instance} (",
+            ",\n".join(connections),
+            "  );",
+            "endmodule",
+            "",
+        ]
+    )

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from golden.parameters import Parameters
-from rtl_gen import emission, tools
+from rtl_gen import tools
+from rtl_gen.verilog import emission
 from sim import simulator
 from sim.bench import Bench, Request, load
 from sim.play import MODES, Play, top

@@ -7,7 +7,7 @@ import numpy as np
 from amaranth.lib import data
 
 from golden.common import names
-from rtl_gen import emission
+from rtl_gen.verilog import emission
 from sim import player, vectors
 from sim.bench import Bench, Case
 
@@ -130,6 +130,5 @@ class Play:
 
 def top(bench: Bench, unit: emission.Emitted, *, mutants: bool = False) -> str:
     """SystemVerilog of the player around the emitted unit of a bench."""
-    clocked = any(port.name == "clk" for port in unit.ports)
     ports = player.interface(bench.component.signature, bench.memory)
-    return player.top(unit.name, ports, clocked=clocked, mutants=mutants)
+    return player.top(unit, ports, mutants=mutants)

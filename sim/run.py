@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hw.arith.leaves import LeafTarget
-from rtl_gen import emission, tools
+from rtl_gen import tools
+from rtl_gen.verilog import emission
 from sim import play, simulator
 from sim.bench import Bench, Request, load
 from sim.result import Result, judge

@@ -12,6 +12,8 @@ from amaranth.hdl import Shape, ShapeLike
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import Out
 
+from rtl_gen.verilog.emission import Emitted
+
 __all__ = ["FOLDER", "Interface", "MemoryPorts", "Port", "Stream", "interface", "top"]
 
 FOLDER = Path(__file__).parent
@@ -108,17 +110,23 @@ def interface(signature: wiring.Signature, memory: MemoryPorts | None = None) ->
     return Interface(**{kind: tuple(streams) for kind, streams in found.items()}, memory=memory, word=word)
 
 
-def top(unit: str, ports: Interface, *, clocked: bool = True, mutants: bool = False) -> str:
-    """SystemVerilog of the module ``player`` around the module `unit`.
+def _connections(unit: Emitted, member: str, wire: str) -> list[str]:
+    """Connections of the ports that one member of the unit's signature has become."""
+    found = [port for port in unit.ports if port.member == member.replace("__", ".")]
+    if len(found) == 1:
+        return [f".{found[0].name}({wire})"]
+    return [f".{port.name}({wire}[{port.parts[0][0]}+:{port.width}])" for port in found]
+
+
+def top(unit: Emitted, ports: Interface, *, mutants: bool = False) -> str:
+    """SystemVerilog of the module ``player`` around an emitted unit.
 
     Parameters
     ----------
-    unit : str
-        Name of the emitted module.
+    unit : Emitted
+        The unit.
     ports : Interface
         Its boundary.
-    clocked : bool
-        Whether the module has ``clk`` and ``rst``.
     mutants : bool
         Whether it has mutants (`sim.mutants`) to choose by its input ``mutant``.
     """
@@ -129,7 +137,7 @@ def top(unit: str, ports: Interface, *, clocked: bool = True, mutants: bool = Fa
         "  output logic        done, hung",
         "  output logic [31:0] cycle",
     ]
-    connect = [".clk(clk), .rst(rst)"] if clocked else []
+    connect = [f".{port.name}({port.name})" for port in unit.ports if not port.member]
     if mutants:
         declare.append("  input  logic [31:0] mutant")
         connect.append(".mutant(mutant)")
@@ -153,7 +161,8 @@ def top(unit: str, ports: Interface, *, clocked: bool = True, mutants: bool = Fa
         wires = ", ".join(f".{member}({name}__{member})" for member in common)
         lines.append(f'  {kind} #(.WIDTH({width}), .FILE("{name}.bin"), .SALT({salt})) {name}__{kind} (')
         lines.append(f"    .clk, .start, .seed, .cycle, .pauses({pauses}), {wires});")
-        connect += [f".{name}__{member}({name}__{member})" for member in ("valid", "payload", "ready")]
+        for member in ("valid", "payload", "ready"):
+            connect += _connections(unit, f"{name}__{member}", f"{name}__{member}")
         # A sink that has all it expects does not count as active, or an endless stream would never end the run.
         active.append(f"{name}__active" if source else f"({name}__active && !{name}__finished)")
         finished.append(f"{name}__finished")
@@ -171,22 +180,21 @@ def top(unit: str, ports: Interface, *, clocked: bool = True, mutants: bool = Fa
             name = getattr(ports.memory, role)
             lines.append(f"  logic {role}__valid, {role}__ready;")
             wires += [f".{role}_valid({role}__valid)", f".{role}_ready({role}__ready)"]
-            connect += [f".{name}__valid({role}__valid)", f".{name}__ready({role}__ready)"]
+            for member in ("valid", "payload", "ready"):
+                connect += _connections(unit, f"{name}__{member}", f"{role}__{member}")
         lines.append(f"  logic [31:0] request__payload;\n  logic [{width - 1}:0] response__payload;")
         lines.append(f"  logic [{width + 31}:0] write__payload;")
         wires += [".request_address(request__payload)", ".response_data(response__payload)"]
         wires += [".write_address(write__payload[31:0])", f".write_data(write__payload[32+:{width}])"]
-        for role in ("request", "response", "write"):
-            connect.append(f".{getattr(ports.memory, role)}__payload({role}__payload)")
         lines.append(f"  memory #(.WIDTH({width})) memory (\n    {', '.join(wires)});")
         active.append("memory__active")
         finished.append("memory__finished")
     for port in ports.settings:
         declare.append(f"  input  logic [{port.width - 1}:0] {port.name}")
-        connect.append(f".{port.name}({port.name})")
+        connect += _connections(unit, port.name, port.name)
     for port in ports.status:
         declare.append(f"  output logic [{port.width - 1}:0] {port.name}, {port.name}__seen")
-        connect.append(f".{port.name}({port.name})")
+        connect += _connections(unit, port.name, port.name)
         seen = f"{port.name}__seen <= start ? '0 : {port.name}__seen | {port.name}"
         lines.append(f"  always_ff @(posedge clk) {seen};")
     return "\n".join(
@@ -197,7 +205,7 @@ def top(unit: str, ports: Interface, *, clocked: bool = True, mutants: bool = Fa
             ");",
             *lines,
             "",
-            f"  {unit} unit (",
+            f"  {unit.name} unit (",
             ",\n".join(f"    {wire}" for wire in connect),
             "  );",
             "",

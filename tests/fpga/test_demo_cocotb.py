@@ -11,7 +11,7 @@ from fpga.content import recorded_content
 from fpga.demo import Demo
 from golden.parameters import PRESETS
 from rtl_gen import tools
-from rtl_gen.emission import emit
+from rtl_gen.verilog.emission import emit
 
 pytestmark = pytest.mark.cocotb
 

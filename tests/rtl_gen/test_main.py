@@ -185,7 +185,7 @@ def test_lint_is_clean(run):
 
 
 def test_lint_fails_on_a_complaint(run, monkeypatch):
-    from rtl_gen import lint
+    from rtl_gen.verilog import lint
 
     monkeypatch.setattr(lint, "_yosys", lambda *_: ["Warning: it smells"])
     code, output, complaints = run("lint", "--preset", "tiny", *ONE, "--json")

@@ -4,7 +4,8 @@ import pytest
 
 from golden.parameters import preset
 from hw.units import UNITS
-from rtl_gen import emission, tools
+from rtl_gen import tools
+from rtl_gen.verilog import emission
 from sim import bench, mutants
 
 TOY = """\

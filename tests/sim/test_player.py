@@ -6,7 +6,7 @@ from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from rtl_gen import emission
+from rtl_gen.verilog import emission
 from sim import play, player, run
 from sim.bench import Bench, Case, Memory
 from sim.result import Result
@@ -93,7 +93,7 @@ def test_the_boundary_of_a_unit():
     rogue = Rogue()
     ports = player.interface(rogue.signature)
     emitted = emission.emit(rogue, name="rogue")
-    assert {"defect", "clear", "seen", "i__payload", "o__payload"} < {port.name for port in emitted.ports}
+    assert {"defect", "clear", "seen", "i_low", "i_high", "o_pad", "o_lanes"} < {port.name for port in emitted.ports}
     assert [(port.name, port.width) for port in ports.inputs] == [("i", 12)]
     assert [(port.name, port.width) for port in ports.outputs] == [("o", 15)]
     assert [(port.name, port.width) for port in ports.settings] == [("defect", 4), ("clear", 1)]

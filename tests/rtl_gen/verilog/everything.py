@@ -1,9 +1,5 @@
-"""A unit of whatever the emitter must cope with, and the proof that its text means what Amaranth wrote."""
+"""A unit of whatever the emitter must cope with."""
 
-import re
-from pathlib import Path
-
-from amaranth.back import rtlil
 from amaranth.hdl import Array, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data, fifo, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -11,7 +7,6 @@ from amaranth.lib.wiring import In, Out
 from golden.parameters import Parameters
 from hw import payloads
 from hw.units.unit import Unit
-from rtl_gen import tools
 
 
 class Leaf(wiring.Component):
@@ -23,6 +18,38 @@ class Leaf(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         m.d.comb += self.y.eq(self.a * 3 + (self.a >> 2))
+        return m
+
+
+class Tile(wiring.Component):
+    """Adds what it holds to what comes in."""
+
+    def __init__(self):
+        super().__init__({"a": In(8), "y": Out(8)})
+
+    def elaborate(self, platform):
+        m = Module()
+        held = Signal(8)
+        m.d.sync += held.eq(held + self.a)
+        m.d.comb += self.y.eq(held ^ self.a)
+        return m
+
+
+class Tiles(wiring.Component):
+    """A row of equal tiles."""
+
+    def __init__(self, count):
+        self.count = count
+        super().__init__({"a": In(8), "y": Out(8)})
+
+    def elaborate(self, platform):
+        m = Module()
+        value = self.a
+        for number in range(self.count):
+            m.submodules[f"tile{number}"] = tile = Tile()
+            m.d.comb += tile.a.eq(value)
+            value = tile.y
+        m.d.comb += self.y.eq(value)
         return m
 
 
@@ -106,41 +133,3 @@ class Everything(Unit):
         m.d.comb += self.level[:3].eq(rows[0] - 1)
         m.d.comb += self.level[0].eq(rows[1].any() & ~rows[2][0:0].any())
         return m
-
-
-def prove_same(component, text: str, name: str, folder: Path) -> None:
-    """Have yosys prove that Verilog `text` and what Amaranth itself makes of `component` are the same circuit.
-
-    Registers are paired by name. Raises `tools.ToolError` if the circuits differ, or the proof is not found.
-    """
-    numbers: dict[str, dict[str, int]] = {}
-
-    def renumber(found: re.Match) -> str:
-        # Amaranth counts all names, `plain_name` those that share a base: `poisoned$12` is `poisoned_2`.
-        base = numbers.setdefault(found[1], {})
-        return f"\\{found[1]}_{base.setdefault(found[2], len(base) + 2)}"
-
-    gold = re.sub(r"\\(\w+)\$(\d+)", renumber, rtlil.convert(component, name=name, emit_src=False))
-    (folder / "gold.il").write_text(gold, encoding="utf-8")
-    (folder / "gate.v").write_text(text, encoding="utf-8")
-    lower = "proc; flatten; memory; opt_clean"
-    script = f"""\
-read_rtlil gold.il
-hierarchy -top {name}; {lower}
-rename {name} gold
-design -stash gold
-read_verilog gate.v
-hierarchy -check -top {name}; {lower}
-rename {name} gate
-design -stash gate
-design -copy-from gold -as gold gold
-design -copy-from gate -as gate gate
-equiv_make gold gate both
-hierarchy -top both
-opt -full
-equiv_simple -undef
-equiv_induct -undef -seq 6
-equiv_status -assert
-"""
-    log = tools.run_yosys(script, cwd=folder, log=folder / "proof.log")
-    assert "Equivalence successfully proven!" in log
