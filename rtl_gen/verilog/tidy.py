@@ -750,18 +750,20 @@ def _join_outputs(module: Module) -> None:
     joined: dict[str, str] = {}
     kept = []
     for target, value in module.connections:
-        port, source = module.wires[target.wire], value[0]
-        alone = len(value) == 1 and isinstance(source, Slice) and source == whole(module.wires[source.wire])
-        if not alone or target != whole(port) or module.wires[source.wire].port or source.wire in joined:
+        port = module.wires[target.wire]
+        source = value[0] if len(value) == 1 and isinstance(value[0], Slice) else None
+        wire = module.wires[source.wire] if source else None
+        free = wire is not None and not wire.port and (not wire.is_named or is_unnamed_port(port.name))
+        if not free or source != whole(wire) or target != whole(port) or not port.port or wire.name in joined:
             kept.append((target, value))
-        elif not module.wires[source.wire].is_named or is_unnamed_port(port.name):
-            joined[source.wire] = port.name
-            port.attributes.update(module.wires.pop(source.wire).attributes)
-            if source.wire.startswith("\\"):
-                module.aliases.insert(0, (source.wire, (target,)))
-        else:
-            kept.append((target, value))
+            continue
+        joined[wire.name] = port.name
+        port.attributes.update(wire.attributes)
+        if wire.is_named:
+            module.aliases.insert(0, (wire.name, (target,)))
     module.connections = kept
+    for name in joined:
+        del module.wires[name]
     if joined:
         _rename(module, lambda piece: Slice(joined.get(piece.wire, piece.wire), piece.high, piece.low))
 
