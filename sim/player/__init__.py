@@ -199,7 +199,7 @@ def top(unit: Emitted, ports: Interface, *, mutants: bool = False) -> str:
         lines.append(f"  always_ff @(posedge clk) {seen};")
     return "\n".join(
         [
-            f"// Plays vectors through {unit}. Written by sim/player.",
+            f"// Plays vectors through {unit.name}. Written by sim/player.",
             "module player (",
             ",\n".join(declare),
             ");",

@@ -222,10 +222,10 @@ def test_failed_exchange_brings_the_old_folder_back(tmp_path, monkeypatch):
 
 
 def test_unit_that_fails_leaves_nothing(tmp_path, monkeypatch):
-    def refuse(name):
-        raise ValueError(f"{name} must not be built, not today")
+    def refuse(parameters):
+        raise ValueError("outlier_selector must not be built, not today")
 
-    monkeypatch.setattr(builder, "unit", refuse)
+    monkeypatch.setitem(builder.UNITS, "outlier_selector", refuse)
     with pytest.raises(ValueError, match="^outlier_selector must not be built, not today$"):
         builder.build(TINY, UNITS, tmp_path / "out", machine="tiny")
     assert list(tmp_path.iterdir()) == []
