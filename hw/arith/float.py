@@ -6,16 +6,15 @@ pattern, which carries from fraction to exponent, from subnormals to normals, an
 """
 
 import dataclasses
-import functools
 from collections.abc import Callable
 
 from amaranth.hdl import Cat, Const, Module, Mux, Value, signed
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import data, stream
 from amaranth.lib.wiring import In, Out
 
 from hw.arith.bits import named
 from hw.arith.shift import Window, leading_zeros, shift_left
-from hw.stream import Stage, count_stages
+from hw.stream import Pipelined, Stage
 
 __all__ = [
     "BFLOAT16",
@@ -308,7 +307,7 @@ def float_add(s: Stage, format: FloatFormat, rules: Rules, a: Value, b: Value) -
     return s
 
 
-class _FloatUnit(wiring.Component):
+class _FloatUnit(Pipelined):
     _operation: Callable[..., Stage]
 
     def __init__(
@@ -339,17 +338,7 @@ class _FloatUnit(wiring.Component):
         """Format of operands and result."""
         return self._format
 
-    @functools.cached_property
-    def latency(self) -> int:
-        """Clocks from operands to their result."""
-        return count_stages(self._describe)
-
-    def elaborate(self, platform: object) -> Module:  # noqa: D102
-        m = Module()
-        self._describe(m)
-        return m
-
-    def _describe(self, m: Module) -> int:
+    def _describe(self, m: Module, platform: object) -> int:
         s = Stage.begin(m, self.i)
         s = type(self)._operation(s, self._format, self._rules, self.i.p.a, self.i.p.b)
         return s.finish(self.o, Cat(s.value, s.overflow), depth=self._depth)

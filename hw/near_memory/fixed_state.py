@@ -1,17 +1,18 @@
 """Fixed-point state: groups in its LSBs, their sums, and the new state."""
 
-import functools
+from typing import Any
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import data, stream
 from amaranth.lib.wiring import In, Out
 
 from golden.parameters import EXPONENT_WIDTH, ZERO_GROUP, Parameters
 from hw import payloads
 from hw.arith.bits import filled, named, or_tree
 from hw.near_memory import layouts
+from hw.near_memory.part import Part
 from hw.near_memory.rows import Rows
-from hw.stream import Stage, count_stages
+from hw.stream import Pipelined, Stage
 
 __all__ = ["FixedSums", "FixedTerms", "FixedUpdate"]
 
@@ -21,15 +22,10 @@ _FRACTION = 12
 """Fraction bits kept of an outlier before rounding; an FP16 significand (11 bits) that falls below is under a half."""
 
 
-class FixedTerms(wiring.Component):
+class FixedTerms(Pipelined, Part):
     """Words in LSBs of the state: digits shifted, outliers shifted and rounded (ties to even).
 
     Latency: 3 clocks (at most ``pipeline_depth``). Throughput: one word per clock.
-
-    Parameters
-    ----------
-    parameters : Parameters
-        The machine's parameters.
 
     Members
     -------
@@ -41,27 +37,14 @@ class FixedTerms(wiring.Component):
         Code of the state's LSB, ``s + 24``.
     """
 
-    def __init__(self, parameters: Parameters):
-        self._parameters = parameters
-        super().__init__(
-            {
-                "i": In(stream.Signature(layouts.word(parameters))),
-                "o": Out(stream.Signature(layouts.fixed_terms(parameters))),
-                "state_exponent": In(EXPONENT_WIDTH),
-            }
-        )
+    def _members(self, parameters: Parameters) -> dict[str, Any]:
+        return {
+            "i": In(stream.Signature(layouts.word(parameters))),
+            "o": Out(stream.Signature(layouts.fixed_terms(parameters))),
+            "state_exponent": In(EXPONENT_WIDTH),
+        }
 
-    @functools.cached_property
-    def latency(self) -> int:
-        """Clocks from a word to its terms."""
-        return count_stages(self._describe)
-
-    def elaborate(self, platform: object) -> Module:  # noqa: D102
-        m = Module()
-        self._describe(m)
-        return m
-
-    def _describe(self, m: Module) -> int:
+    def _describe(self, m: Module, platform: object) -> int:
         w, s = self.i.p, Stage.begin(m, self.i)
         s.first, s.final, s.refresh, s.address, s.bias = w.first, w.final, w.refresh, w.address, w.bias
         s.poisoned, s.empty, s.hits = w.poisoned, w.exponent >= ZERO_GROUP, list(w.hits)
@@ -101,15 +84,10 @@ class FixedTerms(wiring.Component):
         return s.finish(self.o, payload, depth=self._parameters.pipeline_depth)
 
 
-class FixedSums(wiring.Component):
+class FixedSums(Part):
     """Running sums over the groups of a vector, limited to what the state can notice.
 
     Latency: 1 clock. Throughput: one word per clock.
-
-    Parameters
-    ----------
-    parameters : Parameters
-        The machine's parameters.
 
     Members
     -------
@@ -123,15 +101,12 @@ class FixedSums(wiring.Component):
 
     latency = 1
 
-    def __init__(self, parameters: Parameters):
-        self._parameters = parameters
-        super().__init__(
-            {
-                "i": In(stream.Signature(layouts.fixed_terms(parameters))),
-                "o": Out(stream.Signature(layouts.fixed_delta(parameters))),
-                "poisoned": Out(1),
-            }
-        )
+    def _members(self, parameters: Parameters) -> dict[str, Any]:
+        return {
+            "i": In(stream.Signature(layouts.fixed_terms(parameters))),
+            "o": Out(stream.Signature(layouts.fixed_delta(parameters))),
+            "poisoned": Out(1),
+        }
 
     def elaborate(self, platform: object) -> Module:  # noqa: D102
         m = Module()
@@ -167,15 +142,10 @@ class FixedSums(wiring.Component):
         return m
 
 
-class FixedUpdate(wiring.Component):
+class FixedUpdate(Pipelined, Part):
     """Adds deltas to fixed-point state, clamps it, finds the masks.
 
     Latency: 3 clocks (at most ``pipeline_depth``). Throughput: one word per clock.
-
-    Parameters
-    ----------
-    parameters : Parameters
-        The machine's parameters.
 
     Members
     -------
@@ -187,27 +157,17 @@ class FixedUpdate(wiring.Component):
         See the engine.
     """
 
-    def __init__(self, parameters: Parameters):
-        self._parameters = p = parameters
+    def _members(self, parameters: Parameters) -> dict[str, Any]:
+        p = parameters
         members = {
             "i": In(stream.Signature(layouts.joined(p, layouts.fixed_delta(p)))),
             "o": Out(stream.Signature(layouts.result(p))),
         }
         if p.mask_width > 1:
             members["thresholds"] = In(data.ArrayLayout(payloads.state_element(p), 2**p.mask_width - 1))
-        super().__init__(members)
+        return members
 
-    @functools.cached_property
-    def latency(self) -> int:
-        """Clocks from a word to its result."""
-        return count_stages(self._describe)
-
-    def elaborate(self, platform: object) -> Module:  # noqa: D102
-        m = Module()
-        self._describe(m)
-        return m
-
-    def _describe(self, m: Module) -> int:
+    def _describe(self, m: Module, platform: object) -> int:
         p, i, s = self._parameters, self.i.p, Stage.begin(m, self.i)
         width = p.state_width
         poison, largest = -(1 << (width - 1)), (1 << (width - 1)) - 1

@@ -2,9 +2,10 @@
 """FP16 state: groups as FP16 values, added one after another, then the bias."""
 
 import functools
+from typing import Any
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import data, stream
 from amaranth.lib.wiring import In, Out
 
 from golden.parameters import EXPONENT_WIDTH, ZERO_GROUP, Parameters
@@ -13,21 +14,17 @@ from hw.arith.bits import filled, named, or_tree
 from hw.arith.float import FLOAT16
 from hw.near_memory import layouts
 from hw.near_memory.adders import Adders
+from hw.near_memory.part import Part
 from hw.near_memory.rows import Rows
 from hw.stream import Stage, count_stages
 
 __all__ = ["HalfTerms", "HalfUpdate"]
 
 
-class HalfTerms(wiring.Component):
+class HalfTerms(Part):
     """Words as FP16 values to add, with the bias of their vector.
 
     Latency: 3 clocks (at most ``pipeline_depth``). Throughput: one word per clock.
-
-    Parameters
-    ----------
-    parameters : Parameters
-        The machine's parameters.
 
     Members
     -------
@@ -39,15 +36,12 @@ class HalfTerms(wiring.Component):
         A value or bias that is no finite number passes in this clock.
     """
 
-    def __init__(self, parameters: Parameters):
-        self._parameters = parameters
-        super().__init__(
-            {
-                "i": In(stream.Signature(layouts.word(parameters))),
-                "o": Out(stream.Signature(layouts.half_terms(parameters))),
-                "poisoned": Out(1),
-            }
-        )
+    def _members(self, parameters: Parameters) -> dict[str, Any]:
+        return {
+            "i": In(stream.Signature(layouts.word(parameters))),
+            "o": Out(stream.Signature(layouts.half_terms(parameters))),
+            "poisoned": Out(1),
+        }
 
     @functools.cached_property
     def latency(self) -> int:
@@ -107,16 +101,11 @@ class HalfTerms(wiring.Component):
         return s.finish(valued, payload, depth=self._parameters.pipeline_depth)
 
 
-class HalfUpdate(wiring.Component):
+class HalfUpdate(Part):
     """Adds a vector's groups to its FP16 state one after another, then the bias; finds the masks.
 
     Latency: twice that of the adders, and 1 clock. Throughput: one word per clock; the groups of one vector follow each
     other no faster than the adders return.
-
-    Parameters
-    ----------
-    parameters : Parameters
-        The machine's parameters.
 
     Members
     -------
@@ -131,7 +120,8 @@ class HalfUpdate(wiring.Component):
     """
 
     def __init__(self, parameters: Parameters):
-        self._parameters = p = parameters
+        super().__init__(parameters)
+        p = parameters
         lanes, values = p.memory_lanes, payloads.memory_word(p)
         # What travels beside the adders: the old state's sign and whether a flip against it means anything.
         old = {"old_negative": lanes, "incomparable": lanes}
@@ -139,6 +129,9 @@ class HalfUpdate(wiring.Component):
         place = {"final": 1, "address": payloads.address_width}
         beside = data.StructLayout({**place, "bias": values, "clamped": lanes, **old})
         self._groups, self._biases = Adders(p, beside), Adders(p, beside)
+
+    def _members(self, parameters: Parameters) -> dict[str, Any]:
+        p = parameters
         members = {
             "i": In(stream.Signature(layouts.joined(p, layouts.half_terms(p)))),
             "o": Out(stream.Signature(layouts.result(p))),
@@ -146,7 +139,7 @@ class HalfUpdate(wiring.Component):
         }
         if p.mask_width > 1:
             members["thresholds"] = In(data.ArrayLayout(payloads.state_element(p), 2**p.mask_width - 1))
-        super().__init__(members)
+        return members
 
     @property
     def latency(self) -> int:

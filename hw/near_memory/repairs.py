@@ -1,13 +1,16 @@
 """Exact corrections of elements whose sign changed."""
 
+from typing import Any
+
 from amaranth.hdl import Cat, Module, Mux, Signal, Value
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import data, stream
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from golden.parameters import EXPONENT_WIDTH, Parameters
 from hw import payloads
 from hw.arith.bits import filled, named
 from hw.near_memory import layouts
+from hw.near_memory.part import Part
 from hw.stream import Fifo, Stage
 
 __all__ = ["Repairs"]
@@ -16,16 +19,11 @@ _WAITING = 16
 """Words with flips that can wait for their repairs to leave."""
 
 
-class Repairs(wiring.Component):
+class Repairs(Part):
     """Queues words with flips and sends the new value of each flipped element as FP16, one a clock.
 
     Latency: that of the queue and 3 clocks (at most ``pipeline_depth``). Throughput: one element per clock.
     Numerics: rounded to nearest, ties to even; what FP16 cannot hold is clamped.
-
-    Parameters
-    ----------
-    parameters : Parameters
-        The machine's parameters.
 
     Members
     -------
@@ -39,16 +37,13 @@ class Repairs(wiring.Component):
         A value is clamped in this clock.
     """
 
-    def __init__(self, parameters: Parameters):
-        self._parameters = parameters
-        super().__init__(
-            {
-                "i": In(stream.Signature(layouts.flipped(parameters))),
-                "o": Out(stream.Signature(payloads.near_memory_repair(parameters))),
-                "state_exponent": In(EXPONENT_WIDTH),
-                "overflow": Out(1),
-            }
-        )
+    def _members(self, parameters: Parameters) -> dict[str, Any]:
+        return {
+            "i": In(stream.Signature(layouts.flipped(parameters))),
+            "o": Out(stream.Signature(payloads.near_memory_repair(parameters))),
+            "state_exponent": In(EXPONENT_WIDTH),
+            "overflow": Out(1),
+        }
 
     def elaborate(self, platform: object) -> Module:  # noqa: D102
         m = Module()

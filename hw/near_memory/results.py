@@ -1,27 +1,25 @@
 """Results to memory, masks and repairs."""
 
+from typing import Any
+
 from amaranth.hdl import Cat, Module, Mux, Signal
-from amaranth.lib import stream, wiring
+from amaranth.lib import stream
 from amaranth.lib.wiring import In, Out
 
 from golden.parameters import Parameters
 from hw import payloads
 from hw.arith.bits import multiply_constant
 from hw.near_memory import layouts
+from hw.near_memory.part import Part
 from hw.near_memory.scoreboard import Scoreboard
 
 __all__ = ["Results"]
 
 
-class Results(wiring.Component):
+class Results(Part):
     """Gives each word to memory, each vector's mask to `o`, each word with flips to `flipped`.
 
     Latency: 1 clock. Throughput: one word per clock.
-
-    Parameters
-    ----------
-    parameters : Parameters
-        The machine's parameters.
 
     Members
     -------
@@ -41,19 +39,17 @@ class Results(wiring.Component):
 
     latency = 1
 
-    def __init__(self, parameters: Parameters):
-        self._parameters = p = parameters
+    def _members(self, parameters: Parameters) -> dict[str, Any]:
+        p = parameters
         flipped = {"flipped": Out(stream.Signature(layouts.flipped(p)))} if p.flip_repair else {}
-        super().__init__(
-            {
-                "i": In(stream.Signature(layouts.result(p))),
-                "write": Out(stream.Signature(payloads.near_memory_write(p))),
-                "o": Out(stream.Signature(payloads.near_memory_mask(p))),
-                **flipped,
-                "release": Out(stream.Signature(range(Scoreboard.slots), always_ready=True)),
-                "overflow": Out(1),
-            }
-        )
+        return {
+            "i": In(stream.Signature(layouts.result(p))),
+            "write": Out(stream.Signature(payloads.near_memory_write(p))),
+            "o": Out(stream.Signature(payloads.near_memory_mask(p))),
+            **flipped,
+            "release": Out(stream.Signature(range(Scoreboard.slots), always_ready=True)),
+            "overflow": Out(1),
+        }
 
     def elaborate(self, platform: object) -> Module:  # noqa: D102
         m = Module()

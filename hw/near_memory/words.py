@@ -1,29 +1,27 @@
 """Groups to words."""
 
+from typing import Any
+
 from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import data, stream
 from amaranth.lib.wiring import In, Out
 
 from golden.parameters import POISONED_GROUP, Parameters
 from hw import payloads
 from hw.arith.bits import multiply_constant, or_tree
 from hw.near_memory import layouts
+from hw.near_memory.part import Part
 from hw.near_memory.scoreboard import Scoreboard
 
 __all__ = ["Words"]
 
 
-class Words(wiring.Component):
+class Words(Part):
     """Cuts groups into words, starts vectors, asks for their state.
 
     Fixed-point state is asked for with a vector's last group, FP16 state with its first.
 
     Latency: none (combinational; a request leaves from a register). Throughput: one word per clock.
-
-    Parameters
-    ----------
-    parameters : Parameters
-        The machine's parameters.
 
     Members
     -------
@@ -39,16 +37,13 @@ class Words(wiring.Component):
 
     latency = 0
 
-    def __init__(self, parameters: Parameters):
-        self._parameters = parameters
-        super().__init__(
-            {
-                "i": In(stream.Signature(payloads.near_memory_input(parameters))),
-                "claim": Out(stream.Signature(range(Scoreboard.slots))),
-                "read_request": Out(stream.Signature(payloads.near_memory_request(parameters))),
-                "o": Out(stream.Signature(layouts.word(parameters))),
-            }
-        )
+    def _members(self, parameters: Parameters) -> dict[str, Any]:
+        return {
+            "i": In(stream.Signature(payloads.near_memory_input(parameters))),
+            "claim": Out(stream.Signature(range(Scoreboard.slots))),
+            "read_request": Out(stream.Signature(payloads.near_memory_request(parameters))),
+            "o": Out(stream.Signature(layouts.word(parameters))),
+        }
 
     def elaborate(self, platform: object) -> Module:  # noqa: D102
         m = Module()

@@ -4,10 +4,8 @@ The *anchor* is the largest product exponent of a group; every product is aligne
 number of bits, the *kept* bits.
 """
 
-import functools
-
 from amaranth.hdl import Cat, Const, Module, Mux, Value, signed
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import data, stream
 from amaranth.lib.wiring import In, Out
 
 from hw.arith.accumulate import round_and_accumulate
@@ -15,7 +13,7 @@ from hw.arith.bits import named
 from hw.arith.float import FLOAT16
 from hw.arith.shift import saturate_amount
 from hw.arith.sums import Term, add_terms
-from hw.stream import Stage, count_stages
+from hw.stream import Pipelined, Stage
 
 __all__ = ["DenseGroup"]
 
@@ -23,7 +21,7 @@ _PRODUCT_WIDTH = 22
 _SCALE_WIDTH = 9
 
 
-class DenseGroup(wiring.Component):
+class DenseGroup(Pipelined):
     """Sums n products of FP16 numbers and accumulates the sums: the rival of `MultiplierGroup`.
 
     ::
@@ -96,11 +94,6 @@ class DenseGroup(wiring.Component):
             }
         )
 
-    @functools.cached_property
-    def latency(self) -> int:
-        """Clocks from an accepted group to the sum it causes."""
-        return count_stages(lambda m: self._describe(m, None))
-
     @property
     def _sum_width(self) -> int:
         return (((1 << self._kept) - 1) * self._lanes).bit_length() + 1
@@ -110,12 +103,6 @@ class DenseGroup(wiring.Component):
         """Offset and width of the final shift: the sum's LSB is ``2^(anchor - 50 - (kept - 22) + scale)``."""
         offset = max(self._sum_width, 50 + self._kept - _PRODUCT_WIDTH)
         return offset, (offset + self._accumulator_width).bit_length()
-
-    def elaborate(self, platform: object) -> Module:
-        """Multiply, align, sum and accumulate."""
-        m = Module()
-        self._describe(m, platform)
-        return m
 
     def _describe(self, m: Module, platform: object) -> int:
         p, (offset, _) = self.i.p, self._amount

@@ -2,6 +2,6 @@
 
 from hw.stream.fifo import Fifo
 from hw.stream.skid_buffer import SkidBuffer
-from hw.stream.stage import Stage, count_cuts, count_stages, enabled_cuts
+from hw.stream.stage import Pipelined, Stage, count_cuts, count_stages, enabled_cuts
 
-__all__ = ["Fifo", "SkidBuffer", "Stage", "count_cuts", "count_stages", "enabled_cuts"]
+__all__ = ["Fifo", "Pipelined", "SkidBuffer", "Stage", "count_cuts", "count_stages", "enabled_cuts"]

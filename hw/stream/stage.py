@@ -7,9 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 from amaranth.hdl import Cat, Const, Module, Signal, Value, ValueCastable, ValueLike
-from amaranth.lib import data, stream
+from amaranth.lib import data, stream, wiring
 
-__all__ = ["Stage", "count_cuts", "count_stages", "enabled_cuts"]
+__all__ = ["Pipelined", "Stage", "count_cuts", "count_stages", "enabled_cuts"]
 
 
 def enabled_cuts(cuts: int, depth: int) -> tuple[bool, ...]:
@@ -123,32 +123,30 @@ class _Array:
     kind: type
 
 
+def _each(function: Callable[[str, Any], Any], item: Any) -> Any:
+    """`item`, a list, tuple or dataclass, with ``function(its name, part)`` for each part; all else as it is."""
+    if isinstance(item, list | tuple):
+        return type(item)(function(str(index), part) for index, part in enumerate(item))
+    if dataclasses.is_dataclass(item):
+        names = [field.name for field in dataclasses.fields(item)]
+        return dataclasses.replace(item, **{name: function(name, getattr(item, name)) for name in names})
+    return item
+
+
 def _pack(item: Any) -> Any:
     """`item` with each list of values of one shape as an `_Array`."""
-    if isinstance(item, list | tuple):
+    if isinstance(item, list | tuple) and len(item) > 1 and not any(isinstance(part, Const) for part in item):
         shapes = [part.shape() if isinstance(part, Value | ValueCastable) else None for part in item]
-        constant = any(isinstance(part, Const) for part in item)
-        if len(item) > 1 and not constant and None not in shapes and all(shape == shapes[0] for shape in shapes):
+        if None not in shapes and all(shape == shapes[0] for shape in shapes):
             return _Array(data.ArrayLayout(shapes[0], len(item))(Cat(*item)), type(item))
-        return type(item)(_pack(part) for part in item)
-    if dataclasses.is_dataclass(item):
-        return dataclasses.replace(
-            item, **{field.name: _pack(getattr(item, field.name)) for field in dataclasses.fields(item)}
-        )
-    return item
+    return _each(lambda _, part: _pack(part), item)
 
 
 def _open(item: Any) -> Any:
     """What `_pack` made the item of."""
     if isinstance(item, _Array):
         return item.kind(item.view)
-    if isinstance(item, list | tuple):
-        return type(item)(_open(part) for part in item)
-    if dataclasses.is_dataclass(item):
-        return dataclasses.replace(
-            item, **{field.name: _open(getattr(item, field.name)) for field in dataclasses.fields(item)}
-        )
-    return item
+    return _each(lambda _, part: _open(part), item)
 
 
 def _map(function: Callable[[str, Any], Any], name: str, item: Any) -> Any:
@@ -157,17 +155,7 @@ def _map(function: Callable[[str, Any], Any], name: str, item: Any) -> Any:
         return function(name, item)
     if isinstance(item, _Array):
         return _Array(function(name, item.view), item.kind)
-    if isinstance(item, list | tuple):
-        return type(item)(_map(function, f"{name}_{index}", part) for index, part in enumerate(item))
-    if dataclasses.is_dataclass(item):
-        return dataclasses.replace(
-            item,
-            **{
-                field.name: _map(function, f"{name}_{field.name}", getattr(item, field.name))
-                for field in dataclasses.fields(item)
-            },
-        )
-    return item
+    return _each(lambda part_name, part: _map(function, f"{name}_{part_name}", part), item)
 
 
 class Stage:
@@ -387,3 +375,21 @@ class Stage:
                 module.d.sync += assignments
         pipeline.finished = True
         return sum(enabled)
+
+
+class Pipelined(wiring.Component):
+    """A component that is nothing but pipelines: it describes them once, and its latency is what they come to."""
+
+    def _describe(self, m: Module, platform: object) -> int:
+        """Add the component to `m`; returns its latency, which is the same on every platform."""
+        raise NotImplementedError(f"{type(self).__name__} must define _describe")
+
+    @functools.cached_property
+    def latency(self) -> int:
+        """Clocks from an accepted payload to the output it causes, without back-pressure."""
+        return count_stages(lambda m: self._describe(m, None))
+
+    def elaborate(self, platform: object) -> Module:  # noqa: D102
+        m = Module()
+        self._describe(m, platform)
+        return m

@@ -1,12 +1,10 @@
 """What every unit of the machine has in common."""
 
-import functools
-
 from amaranth.hdl import Module, Value
 from amaranth.lib import wiring
 
 from golden.parameters import Parameters
-from hw.stream import count_stages
+from hw.stream import Pipelined
 
 __all__ = ["PipelinedUnit", "Unit"]
 
@@ -71,25 +69,11 @@ class Unit(wiring.Component):
         raise NotImplementedError(f"{type(self).__name__} must define throughput")
 
 
-class PipelinedUnit(Unit):
-    """A unit that is nothing but pipelines: it describes them once, and its latency is what they come to.
+class PipelinedUnit(Pipelined, Unit):
+    """A unit that is nothing but pipelines.
 
     Parameters
     ----------
     parameters : Parameters
         The machine's parameters.
     """
-
-    def _describe(self, m: Module, platform: object) -> int:
-        """Add the unit to `m`; returns its latency, which is the same on every platform."""
-        raise NotImplementedError(f"{type(self).__name__} must define _describe")
-
-    @functools.cached_property
-    def latency(self) -> int:
-        """Clocks from an accepted input to the output it causes, without back-pressure."""
-        return count_stages(lambda m: self._describe(m, None))
-
-    def elaborate(self, platform: object) -> Module:  # noqa: D102
-        m = Module()
-        self._describe(m, platform)
-        return m

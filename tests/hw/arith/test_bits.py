@@ -3,17 +3,28 @@
 import itertools
 
 import pytest
-from amaranth.hdl import Cat, Module, Signal
+from amaranth.hdl import Cat, Module, Signal, signed
+from amaranth.lib import data
 from amaranth.sim import Simulator
 
-from hw.arith.bits import add_thermometers, or_tree
+from hw.arith.bits import (
+    add_thermometers,
+    choose,
+    filled,
+    multiply_constant,
+    one_of,
+    ones,
+    or_tree,
+    prefix_ones,
+    take,
+)
 
 pytestmark = pytest.mark.unit
 
 
-def evaluate(inputs, output, patterns):
-    """Values of `output` for each pattern of `inputs`."""
-    m, result, found = Module(), Signal(len(output)), []
+def evaluate(inputs, output, patterns, m=None):
+    """Values of `output` for each pattern of `inputs`; `m` holds what it depends on."""
+    m, result, found = m or Module(), Signal(len(output)), []
     m.d.comb += result.eq(output)
 
     async def bench(ctx):
@@ -48,3 +59,53 @@ def test_add_thermometers(a_width, b_width, limit):
     patterns = [((1 << x) - 1, (1 << y) - 1) for x, y in counts]
     found = evaluate([a, b], Cat(add_thermometers(a, b, limit)), patterns)
     assert found == [(1 << min(x + y, limit)) - 1 for x, y in counts]
+
+
+@pytest.mark.parametrize("width", [1, 2, 5, 8])
+def test_counts_of_ones(width):
+    m, bits = Module(), Signal(width)
+    patterns = [(value,) for value in range(1 << width)]
+    assert evaluate([bits], ones(m, "bits", bits), patterns, m) == [value.bit_count() for (value,) in patterns]
+
+
+@pytest.mark.parametrize("width", [1, 2, 5, 8])
+def test_prefix_counts_and_a_choice_among_them(width):
+    m, bits, place = Module(), Signal(width), Signal(4)
+    counts = prefix_ones(m, "bits", bits)
+    assert len(counts) == width + 1
+    patterns = list(itertools.product(range(1 << width), range(16)))
+    found = evaluate([bits, place], choose(m, "count", place, counts), patterns, m)
+    assert found == [(value % (1 << at)).bit_count() if at <= width else 0 for value, at in patterns]
+
+
+@pytest.mark.parametrize("width", [1, 3, 6])
+def test_take(width):
+    m, bits, amount = Module(), Signal(9), Signal(2)
+    patterns = list(itertools.product(range(512), range(4)))
+    found = evaluate([bits, amount], take(m, "bits", bits, amount, width), patterns, m)
+    assert found == [(value >> at) % (1 << width) for value, at in patterns]
+
+
+def test_one_of():
+    cases, values = Signal(3), [Signal(4, name=f"value{index}") for index in range(3)]
+    patterns = [(1 << which if which < 3 else 0, 3, 9, 12) for which in range(4)]
+    output = one_of([(cases[index], value) for index, value in enumerate(values)])
+    assert evaluate([cases, *values], output, patterns) == [3, 9, 12, 0]
+
+
+@pytest.mark.parametrize("factor", [1, 3, 4, 13])
+def test_multiply_constant(factor):
+    value = Signal(5)
+    patterns = [(number,) for number in range(32)]
+    assert evaluate([value], multiply_constant(value, factor), patterns) == [number * factor for (number,) in patterns]
+
+
+def test_filled():
+    m, a, b = Module(), Signal(signed(4)), Signal(3)
+    layout = data.StructLayout({"a": signed(4), "lanes": data.ArrayLayout(3, 2), "rest": 2})
+    view = filled(m, "view", layout, a=a, lanes=[b, b + 1])
+    patterns = [(-3, 5), (7, 7)]
+    found = evaluate([a, b], view.as_value(), patterns, m)
+    assert found == [x % 16 | y << 4 | (y + 1) % 8 << 7 for x, y in patterns]
+    with pytest.raises(KeyError):
+        filled(m, "other", layout, c=a)
