@@ -56,7 +56,8 @@ def run(
     """Run the bench of UNIT (or all): every stream without pauses, with idle inputs, stalled outputs, and both.
 
     With full vectors each unit also runs in variants, formats and policies that one machine cannot have at once. Ends
-    with code 1 if anything differs from the golden model.
+    with code 1 if anything differs from the golden model. All units of preset tiny take about four minutes of
+    processor time with --only.
     """
     if seed is not None and seeds is not None:
         raise ValueError(f"Seeds must be given by --seed or --seeds, not by both, {seed} and {seeds!r}")
