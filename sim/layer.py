@@ -228,6 +228,8 @@ def prepare(
         raise ValueError(f"mask_operand must be digits for a layer run, not {parameters.mask_operand}")
     if found.kind != "convolution":
         raise ValueError(f"Layer must be a convolution, not the {found.kind} {found.layer!r}")
+    if not found.plain:
+        raise ValueError(f"Layer {found.layer!r} must pad half of an odd kernel, without dilation or groups")
     if positions is not None and positions < 1:
         raise ValueError(f"positions must be at least 1, not {positions}")
     recorded = found.steps.tolist()

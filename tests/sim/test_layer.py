@@ -1,5 +1,6 @@
 """A layer run: what it feeds to the units, and the units on it."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -63,6 +64,10 @@ def test_what_is_not_recorded_is_refused(recorded):
         layer.prepare(found, preset("edge"), 3, 4)
     with pytest.raises(ValueError, match="^positions must be at least 1, not 0$"):
         layer.prepare(recorded, preset("edge"), 1, 2, positions=0)
+    with pytest.raises(
+        ValueError, match=r"^Layer 'down1.block.conv1' must pad half of an odd kernel, without dilation"
+    ):
+        layer.prepare(dataclasses.replace(recorded, plain=False), preset("edge"), 1, 2)
 
 
 @pytest.mark.cocotb

@@ -77,6 +77,12 @@ class Convolution(Weighted):
         return ((self.padding, self.padding),) * 2 if isinstance(self.padding, int) else self.padding
 
     @property
+    def plain(self) -> bool:
+        """Whether half of an odd kernel is padded at each side, without dilation or groups."""
+        half, odd = divmod(self.weight.shape[2], 2)
+        return bool(odd) and self.margins == ((half, half),) * 2 and self.dilation == self.groups == 1
+
+    @property
     def contracted(self) -> tuple[int, ...]:
         """Input channels."""
         return (-3,)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from golden.common import files, names
-from golden.diffusion.layers import AddChannel, Norm, Role
+from golden.diffusion.layers import AddChannel, Convolution, Norm, Role
 from golden.diffusion.networks import Network, Recorder
 from golden.diffusion.sampling import Denoiser, Sampling, Step
 
@@ -45,7 +45,9 @@ class Recording:
     weight, bias : arrays or None
         Its parameters; convolution weights are (out, in, kernel, kernel), linear ones (out, in).
     stride : int
-        Of a convolution, otherwise 1. Padding is half the kernel, with zeros.
+        Of a convolution, otherwise 1.
+    plain : bool
+        Whether a convolution is padded by half of an odd kernel at each side, without dilation or groups.
     followed_by : tuple of str
         Kinds of the layers after it, as long as each is the only reader, up to the first that needs a second value
         other than a time shift: ("add_channel", "norm", "relu", "convolution") within a residual block.
@@ -75,6 +77,7 @@ class Recording:
     weight: np.ndarray | None = None
     bias: np.ndarray | None = None
     stride: int = 1
+    plain: bool = True
     followed_by: tuple[str, ...] = ()
     followed_by_names: tuple[str, ...] = ()
     shift: np.ndarray | None = None
@@ -252,6 +255,7 @@ def capture(
         weight=parameters.get("weight"),
         bias=parameters.get("bias"),
         stride=getattr(node, "stride", 1),
+        plain=not isinstance(node, Convolution) or node.plain,
         followed_by=tuple(link.kind for link in chain),
         followed_by_names=tuple(link.name for link in chain),
         shift=np.stack(shifts) if shift is not None else None,

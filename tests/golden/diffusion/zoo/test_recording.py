@@ -3,7 +3,8 @@ import re
 import numpy as np
 import pytest
 
-from golden.diffusion import zoo
+from golden.diffusion import layers, zoo
+from golden.diffusion.networks import Network
 from golden.diffusion.sampling import Sampling
 from golden.diffusion.zoo import Recording, capture
 
@@ -147,3 +148,23 @@ def test_load_rejects_other_files(tmp_path):
     np.savez(path, inputs=np.zeros(3))
     with pytest.raises(ValueError, match=r" must have format 1, not None$"):
         Recording.load(path)
+
+
+@pytest.mark.parametrize(
+    "how, plain",
+    [
+        ({"padding": 1}, True),
+        ({"padding": 1, "stride": 2}, True),
+        ({}, False),
+        ({"padding": 2, "dilation": 2}, False),
+        ({"padding": 1, "groups": 2}, False),
+        ({"padding": ((0, 1), (0, 1)), "stride": 2}, False),
+    ],
+)
+def test_a_recording_says_whether_its_convolution_is_plain(tmp_path, how, plain):
+    weight = np.full((2, 2 // how.get("groups", 1), 3, 3), 0.1, np.float32)
+    found = [layers.Convolution("conv", ("image",), weight, **how), layers.Mean("mean", ("conv",))]
+    found.append(layers.AddChannel("out", ("image", "mean")))
+    recording = capture(Sampling(Network("one", {"image": (2, 8, 8), "timestep": ()}, found), 1, 3), "conv", last=1)
+    recording.save(tmp_path / "one.npz")
+    assert recording.plain is Recording.load(tmp_path / "one.npz").plain is plain
