@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from fpga.area import Goal
+from golden.diffusion.cost.ranking import merits
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = Path(__file__).resolve().parent
@@ -36,11 +37,21 @@ METHODS = ("paper", "closed-int3", "closed-int4", "raw-int8", "raw-int8-tensor")
 STEPS = (20, 50, 100)
 _COMPARE = "python -m golden compare --network unet,unet-silu,dit --steps {} --count 16 --json"
 
+RANKED = (
+    *("closed-int3", "closed-int3: n = 16", "closed-int3: m = 1", "closed-int4", "closed-int4: n = 16"),
+    *("closed-int4: m = 1", "raw-int8", "raw-int8-tensor", "paper", "diffy: digits of closed-int3"),
+)
+"""Variants whose merits stand beside each other."""
+
 COMMANDS: dict[str, tuple[str, int]] = {
     "sample-200": ("python -m golden sample --count 200 --json", 1),
     "fidelity-20": (_COMPARE.format(20), 2),
     "layer": ("python -m sim layer --steps 1:6 --json", 3),
     "fidelity-50": (_COMPARE.format(50), 4),
+    "ranking": (
+        f"python -m golden sweep --network unet --steps 50 --count 8 --variant {shlex.quote(';'.join(RANKED))} --json",
+        5,
+    ),
     "fidelity-100": (_COMPARE.format(100), 8),
     "area": ("python -m fpga area --json", 90),
 }
@@ -123,6 +134,21 @@ def summary() -> list[str]:
     ]
 
 
+def ranking() -> list[str]:
+    """PSNR of variants over what they cost."""
+    found = Recording.load("ranking")
+    rows = {row["variant"]: row for row in merits(found.output)}
+    body = [
+        [f"`{name}`", *(f"{rows[name][key]:{form}}" for key, form in zip(_RANKS, _FORMS, strict=True))]
+        for name in RANKED
+    ]
+    return [*_table(["variant", *_RANKS], body), "", f"{found.source}."]
+
+
+_RANKS = ("psnr_mean", "link_bits", "area_cycles", "db_per_byte", "db_per_area")
+_FORMS = (".1f", ".1f", ".1f", ".1f", ".2f")
+
+
 def layer() -> list[str]:
     """Steps of a layer in RTL."""
     found = Recording.load("layer")
@@ -162,12 +188,17 @@ TABLES: dict[str, Callable[[], list[str]]] = {
     "psnr": psnr,
     "structure": structure,
     "frechet": frechet,
+    "ranking": ranking,
     "layer": layer,
     "area": area,
 }
 """Tables by the name that a page gives between its comments."""
 
-PAGES = {"README.md": ("summary", "layer", "area"), "docs/fidelity.md": ("psnr", "structure", "frechet")}
+PAGES = {
+    "README.md": ("summary", "layer", "area"),
+    "docs/fidelity.md": ("psnr", "structure", "frechet"),
+    "docs/golden.md": ("ranking",),
+}
 """Tables of each page."""
 
 SENTENCES: tuple[tuple[str, str, str, Callable[[Any], str]], ...] = (
