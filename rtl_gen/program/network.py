@@ -393,7 +393,7 @@ class Compiler:
     def _activation(self, layer: Layer, values: list[Any]) -> _Value:
         (value,) = values
         unit = self._loop.units[layer.name]
-        name = "relu" if isinstance(layer, ReLU) else layer.table
+        name = "relu" if isinstance(layer, ReLU) else layer.function
         if value.source is not None and value.result is None:
             middle = unit if name == "relu" else self._loop.units[layer.inputs[0]]
         else:
