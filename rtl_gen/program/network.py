@@ -182,6 +182,11 @@ class Compiler:
         self.input = twin.input if twin else self._input_tensor()
         self.output: Tensor | None = None
 
+    @property
+    def prediction(self) -> int:
+        """s of what the network predicts."""
+        return self._loop.units[self._network.layers[-1].name]
+
     # What the caller calls ------------------------------------------------------------------------------------------
 
     def step(

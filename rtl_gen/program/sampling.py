@@ -131,55 +131,62 @@ class _Sampler:
         memory.fill(
             sample.data, compiler.vectors(compiler.integers(compiler.laid_out(start), sample.unit), sample.channels)
         )
-        self._clean = memory.tensor("x0", sample.lines, sample.width, sample.channels, sample.unit)
-        one = int(round(2.0**-sample.unit))
+        width = memory.parameters.state_width
+        shape = sample.lines, sample.width, sample.channels
+        self._clean = memory.tensor("x0", *shape, 2 - width)
+        self._guided = memory.tensor("guided", *shape, compiler.prediction + 1)
+        one = 2 ** (width - 2)
         self._limits = memory.place(TABLES, image.pack_entries([-one, one]))
         self._fresh = self._noise(memory) if process.eta else None
 
-    def _content(self, sample: np.ndarray) -> np.ndarray:
-        """Bytes of a sample (channels, height, width) as a state of the network's input."""
+    def _content(self, sample: np.ndarray, unit: int) -> np.ndarray:
+        """Bytes of a sample (channels, height, width) as a state laid out like the network's input."""
         compiler = self._compiler
-        integers = compiler.integers(compiler.laid_out(sample), compiler.input.unit)
+        integers = compiler.integers(compiler.laid_out(sample), unit)
         return compiler.vectors(integers, compiler.input.channels)
 
     def _noise(self, memory: Memory) -> list[Tensor]:
         """Fresh noise of every step, in memory."""
         sample, steps = self._compiler.input, self._sampling.steps
         shape = next(iter(self._sampling.network.inputs.values()))
+        unit = 5 - memory.parameters.state_width
         found = []
         for index in range(steps):
-            data = memory.place(INPUTS, self._content(fresh_noise(shape, self._sampling.seed, self._item, index)))
-            found.append(Tensor("noise", data, sample.lines, sample.width, sample.channels, sample.unit))
+            fresh = fresh_noise(shape, self._sampling.seed, self._item, index)
+            data = memory.place(INPUTS, self._content(fresh, unit))
+            found.append(Tensor("noise", data, sample.lines, sample.width, sample.channels, unit))
         return found
 
     def step(self, schedule: Schedule, predicted: list[Tensor], index: int, here: float, there: float) -> None:
         """One step of the process."""
         sample, process = self._compiler.input, self._process
-        scale = self._sampling.guidance
-        shares = [1.0] if scale is None else [1 - scale, scale]  # without the conditioning first, see `guided`
+        (prediction, *conditioned), scale = predicted, self._sampling.guidance
+        if conditioned:
+            self._combine(schedule, self._guided, [(prediction, 1 - scale), (conditioned[0], scale)])
+            prediction = self._guided
         if isinstance(process, RectifiedFlow):
             distance = here - there if process.prediction == "image" else there - here
-            self._combine(schedule, sample, [(sample, 1.0), *self._shared(predicted, shares, distance)])
+            self._combine(schedule, sample, [(sample, 1.0), (prediction, distance)])
             return
         signal, rest = here**0.5, (1 - here) ** 0.5
-        of_sample, of_predicted = {
+        large = 1 - here / there
+        small = (1 - there) / (1 - here) * large
+        kept = max(1 - there - process.eta**2 * small, 0.0) ** 0.5 / rest
+        of_sample, of_prediction = {
             "noise": (1 / signal, -rest / signal),
             "image": (0.0, 1.0),
             "velocity": (signal, -rest),
         }[process.prediction]
-        terms = [(sample, of_sample), *self._shared(predicted, shares, of_predicted)]
-        self._combine(schedule, self._clean, terms, clamped=process.clip)
-        large = 1 - here / there
-        small = (1 - there) / (1 - here) * large
-        left = max(1 - there - process.eta**2 * small, 0.0) ** 0.5 / rest
-        terms = [(sample, left), (self._clean, there**0.5 - left * signal)]
+        of_clean = there**0.5 - kept * signal
+        if process.clip:
+            clean = [(sample, of_sample), (prediction, of_prediction)]
+            self._combine(schedule, self._clean, clean, clamped=True)
+            terms = [(sample, kept), (self._clean, of_clean)]
+        else:
+            terms = [(sample, kept + of_clean * of_sample), (prediction, of_clean * of_prediction)]
         if self._fresh is not None and small:
             terms.append((self._fresh[index], process.eta * (small if process.variance == "small" else large) ** 0.5))
         self._combine(schedule, sample, terms)
-
-    @staticmethod
-    def _shared(predicted: list[Tensor], shares: list[float], factor: float) -> list[tuple[Tensor, float]]:
-        return [(tensor, share * factor) for tensor, share in zip(predicted, shares, strict=True)]
 
     def _combine(
         self, schedule: Schedule, state: Tensor, terms: list[tuple[Tensor, float]], *, clamped: bool = False

@@ -10,10 +10,10 @@ from golden.diffusion import zoo
 from golden.diffusion.differential.closed_loop import ClosedLoop
 from golden.diffusion.differential.method import Method
 from golden.diffusion.differential.profile import calibrate
-from golden.diffusion.sampling import Cache, Denoiser, RectifiedFlow, Sampler, Sampling, noise
+from golden.diffusion.differential.run import executor
+from golden.diffusion.sampling import Cache, RectifiedFlow, Sampler, Sampling
 from golden.machine import hazards
 from golden.machine.command import Loop, Stop, assemble, disassemble
-from golden.units.combine import Factors, combine
 from rtl_gen.program.file import Program, listing
 from rtl_gen.program.memory import PROGRAMS
 from rtl_gen.program.network import Compiler
@@ -133,43 +133,6 @@ def test_every_state_of_random_networks_on_random_machines(seed):
         image = image + rng.normal(0, 0.1, image.shape).astype(np.float32)
 
 
-def drawn(sampling, chosen, profile):
-    """A sampling by the exact executor, the sampler's steps by integers of the units."""
-    loop = ClosedLoop(sampling.network, chosen, profile, exact=True)
-    unit = loop.units[next(iter(sampling.network.inputs))]
-    top, one = 2 ** (chosen.machine.state_width - 1) - 1, round(2.0**-unit)
-    seen = []
-
-    def real(value):
-        if hasattr(value, "counts"):
-            seen.append(value)
-        return type(loop).result(loop, value)
-
-    loop.result = real
-    x = np.clip(np.rint(np.ldexp(noise(sampling.network, sampling.seed, 1).astype(np.float64), -unit)), -top, top)
-    x = x.astype(np.int64)
-    denoiser = Denoiser(sampling, loop)
-    for index, (timestep, here, there) in enumerate(sampling.process.plan(sampling.steps)):
-        denoiser(np.ldexp(x, unit).astype(np.float32), timestep, index, sampling.steps)
-        predicted = seen[-1]
-        parts = [predicted.counts.astype(np.int64)]
-        shares = [1.0]
-        if sampling.guidance is not None:
-            parts, shares = np.split(parts[0], 2), [1 - sampling.guidance, sampling.guidance]
-        if isinstance(sampling.process, RectifiedFlow):
-            found = Factors.of([1.0, here - there], [unit, predicted.unit], unit)
-            x = combine([x, *parts], found, top)[0]
-            continue
-        signal, rest = here**0.5, (1 - here) ** 0.5
-        found = Factors.of(
-            [1 / signal, *(-rest / signal * share for share in shares)], [unit] + [predicted.unit] * len(parts), unit
-        )
-        clean = np.clip(combine([x, *parts], found, top)[0], -one, one)
-        left = (1 - there) ** 0.5 / rest
-        x = combine([x, clean], Factors.of([left, there**0.5 - left * signal], [unit, unit], unit), top)[0]
-    return np.ldexp(x[0], unit).astype(np.float32)
-
-
 @pytest.mark.parametrize(
     "name, chosen, options",
     [
@@ -177,6 +140,7 @@ def drawn(sampling, chosen, profile):
         ("unet-silu", "closed-int3", {"steps": 4, "guidance": 3.0}),
         ("unet", "closed-int3", {"steps": 7, "cache": Cache((0, 3, 6))}),
         ("dit", "closed-int4", {"steps": 3, "process": RectifiedFlow()}),
+        ("unet", "closed-int4", {"steps": 4, "process": Sampler(eta=1.0)}),
     ],
 )
 def test_a_whole_sampling_is_one_program(name, chosen, options, tmp_path):
@@ -188,7 +152,8 @@ def test_a_whole_sampling_is_one_program(name, chosen, options, tmp_path):
     program = Program.open(tmp_path)
     machine = program.load()
     machine.run(program.operand, program.commands)
-    np.testing.assert_array_equal(sampled.image(machine), drawn(sampling, chosen, profile))
+    (expected,) = sampling.images(executor(network, chosen, profile, exact=True))
+    np.testing.assert_array_equal(sampled.image(machine), expected)
 
 
 def test_steps_that_differ_in_tables_alone_are_loops():
