@@ -8,17 +8,19 @@ for ``sum_l N_l log2(1 / D_l)`` bits over N elements. The least error for so man
 same in every layer.
 """
 
+import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
+from golden.diffusion.differential import kept
 from golden.diffusion.differential.method import Method
-from golden.diffusion.differential.profile import Profile, calibrate
+from golden.diffusion.differential.profile import Profile, calibrate, known_gains
 from golden.diffusion.layers import Layer
 from golden.diffusion.networks.graph import Executor, Network, StatefulExecutor, dense, main_values
 from golden.diffusion.sampling import Sampling
 
-__all__ = ["STEPS", "dealt", "measure_gains", "output_bits", "output_bits_by_product"]
+__all__ = ["STEPS", "dealt", "gains_of", "measure_gains", "output_bits", "output_bits_by_product", "products"]
 
 STEPS = 20
 """Steps in which gains are measured: at 50 the bits that follow from them differ by a fifth of a bit."""
@@ -45,7 +47,8 @@ class _Disturbed(StatefulExecutor):
         return value + self._sum
 
 
-def _products(network: Network) -> list[str]:
+def products(network: Network) -> list[str]:
+    """Names of the products on the way from a network's first input."""
     main = main_values(network)
     return [layer.name for layer in network.layers if layer.contracted and layer.name in main]
 
@@ -71,10 +74,23 @@ def measure_gains(
 
     reference = images_of(dense)
     gains = {}
-    for name in track(_products(sampling.network)):
+    for name in track(products(sampling.network)):
         step = 2.0 ** (profile.magnitude(name) - _STEP)
         gains[name] = float(np.mean((images_of(_Disturbed(name, step)) - reference) ** 2) / (step**2 / 12))
     return gains
+
+
+def gains_of(
+    sampling: Sampling, track: Callable[[list[str], str], Iterable[str]] = lambda names, title: iter(names)
+) -> dict[str, float]:
+    """Gains of a network: those that ship with it or were measured before, else measured now, and kept."""
+    known = known_gains(sampling)
+    if known:
+        return known
+    short = dataclasses.replace(sampling, steps=STEPS, cache=None)
+    found = measure_gains(short, track=lambda names: track(names, "Gains"))
+    kept.save("gains", sampling, found)
+    return found
 
 
 def output_bits(
@@ -116,7 +132,7 @@ def output_bits_by_product(network: Network, method: Method, profile: Profile) -
         by_gain = dealt(network, profile, bits)
         bits += 1
     found = {}
-    for name in _products(network):
+    for name in products(network):
         own = method.output_bits_of(name)
         found[name] = by_gain.get(name, int(np.rint(bits))) if own is None else own
     return found
@@ -127,7 +143,7 @@ def dealt(network: Network, profile: Profile, bits: float) -> dict[str, int]:
     if not profile.gains:
         return {}
     shapes = network.shapes()
-    names = _products(network)
+    names = products(network)
     elements = {name: int(np.prod(shapes[name][1:])) for name in names}
     return output_bits(
         {name: profile.gains[name] for name in names},

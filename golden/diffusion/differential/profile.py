@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from golden.diffusion import zoo
+from golden.diffusion.differential import kept
 from golden.diffusion.layers import Layer, Role
 from golden.diffusion.networks.graph import Network, StatefulExecutor, main_values
 from golden.diffusion.sampling import Sampling
@@ -155,8 +156,11 @@ class Calibration(StatefulExecutor):
             self._overflow.setdefault(name, []).append(float(np.quantile(np.abs(delta), self._quantile)))
         self._last[name] = value
 
-    def profile(self, steps: int) -> Profile:
-        """What was found in a sampling of `steps` steps. A step that left a norm out takes the row before."""
+    def profile(self, steps: int, gains: Mapping[str, float] | None = None) -> Profile:
+        """What was found in a sampling of `steps` steps. A step that left a norm out takes the row before.
+
+        Gains that are not given are those that ship with the network.
+        """
         overflow = {name: float(np.median(found[:-1] or found)) for name, found in self._overflow.items()}
         return Profile(
             steps=steps,
@@ -164,7 +168,7 @@ class Calibration(StatefulExecutor):
             deviation={name: self._rows(found, steps) for name, found in self._deviation.items()},
             overflow=overflow,
             rows=np.arange(len(self._reference)) if self._stream and self._reference is not None else None,
-            gains=zoo.gains(self._network),
+            gains=zoo.gains(self._network) if gains is None else gains,
         )
 
     def _rows(self, found: dict[int, np.ndarray], steps: int) -> np.ndarray:
@@ -176,12 +180,18 @@ class Calibration(StatefulExecutor):
         return np.stack(rows)
 
 
+def known_gains(sampling: Sampling) -> dict[str, float]:
+    """Gains of a network's products that ship with it, or were measured before; empty if there are none."""
+    return zoo.gains(sampling.network) or kept.load("gains", sampling) or {}
+
+
 @functools.lru_cache(maxsize=32)
 def _calibrated(sampling: Sampling) -> Profile:
+    gains = known_gains(sampling)
     calibration = Calibration(sampling.network)
     for _ in sampling.walk(calibration):
         pass
-    return calibration.profile(sampling.steps)
+    return calibration.profile(sampling.steps, gains)
 
 
 def calibrate(sampling: Sampling, *, images: int = 10, seed: int = 1_000_003) -> Profile:
