@@ -5,7 +5,7 @@ from golden.common import start
 if __name__ == "__main__":
     start.begin()  # before the imports, which take their time
 
-from golden.cli import compare, gains, record, sample, stats, stream, sweep, traffic, train
+from golden.cli import compare, gains, record, sample, stats, stream, sweep, traffic, train, tune
 from golden.common import console
 
 
@@ -22,6 +22,7 @@ for command in (
     traffic.command,
     sweep.command,
     gains.command,
+    tune.command,
     record.capture,
     record.layers,
     train.command,

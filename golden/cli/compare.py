@@ -134,6 +134,7 @@ def command(
     options.writable(pareto)
     if plot is not None and plot == pareto:
         raise ValueError(f"Pictures must be two files, not {str(plot)!r} twice")
+    options.note_gains(samplings, methods.values())
     report = read_areas(areas)
     found = []
     for one, sampling in zip(subjects, samplings, strict=True):

@@ -11,6 +11,7 @@ from golden.cli import options
 from golden.cli.subject import subject
 from golden.common import console, files
 from golden.diffusion import zoo
+from golden.diffusion.differential import kept
 from golden.diffusion.differential.allocation import STEPS, dealt, measure_gains
 from golden.diffusion.differential.method import Method
 from golden.diffusion.differential.profile import calibrate
@@ -44,8 +45,8 @@ def command(
 ) -> None:
     """Measure what errors of each product do to the image, and deal out the output bits of a method by it.
 
-    One dense sampling for each product. The networks of the zoo have their gains on board; for another one, write a
-    method with --out and give that file to the other commands.
+    One dense sampling for each product. The networks of the zoo have their gains on board; those of another one are
+    kept in the user's cache folder, where all other commands find them.
     """
     if ship:
         _ship()
@@ -58,6 +59,7 @@ def command(
     sampling = one.sampling(count, steps, labels, guidance=guidance)
     model = one.network
     gains = measure_gains(sampling, images=count, track=lambda names: console.progress(names, f"Gains of {model.name}"))
+    kept.save("gains", sampling, gains)
     profile = calibrate(sampling, images=count)
     bits = dealt(model, dataclasses.replace(profile, gains=gains), how.output_bits)
     shapes = model.shapes()

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,8 @@ import numpy as np
 from golden.common import files
 from golden.diffusion.differential.exact import check_exact
 from golden.diffusion.differential.method import Method
-from golden.diffusion.sampling import deepcache
+from golden.diffusion.differential.profile import known_gains
+from golden.diffusion.sampling import Sampling, deepcache
 
 
 def finite(ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:
@@ -234,6 +235,20 @@ def methods(text: str, *, exact: bool = False) -> dict[str, Method]:
             except ValueError as error:
                 raise ValueError(f"Methods must have an exact form, not {name!r}: {error}") from error
     return found
+
+
+def note_gains(samplings: Iterable[Sampling], methods: Iterable[Method]) -> None:
+    """Say on standard error for which networks output bits cannot be dealt out, as their gains are not known."""
+    if not any(method.flow == "closed_loop" and method.output_allocation == "gain" for method in methods):
+        return
+    for sampling in samplings:
+        if not known_gains(sampling):
+            name = sampling.network.name
+            click.echo(
+                f"Gains of {name!r} are not known: every output takes a bit more. `golden gains --network {name}` "
+                "measures them once",
+                err=True,
+            )
 
 
 def classes(text: str | None, number: int, known: int) -> np.ndarray:

@@ -61,6 +61,7 @@ def command(
         raise ValueError(f"Pictures must be two files, not {str(out)!r} twice")
     options.writable(out)
     options.writable(plot)
+    options.note_gains([sampling], methods.values())
     total = steps * -(-count // _BATCH)
     found = {}
     for name, method in methods.items():

@@ -148,6 +148,7 @@ def command(
     subjects = [subject(name, conditioning, sampler) for name in options.each(network, "Networks")]
     samplings = [one.sampling(count, steps, labels, guidance=guidance, seed=seed, cache=cache) for one in subjects]
     options.writable(plot)
+    options.note_gains(samplings, methods.values())
     found, drawn = [], {}
     for sampling in samplings:
         model = sampling.network

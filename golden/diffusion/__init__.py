@@ -13,6 +13,7 @@ from golden.diffusion import layers, zoo
 from golden.diffusion.differential.compare import compare
 from golden.diffusion.differential.method import METHODS, Method
 from golden.diffusion.differential.run import Run, run
+from golden.diffusion.differential.tune import Tuned, tune
 from golden.diffusion.networks import Builder, Network, initial, stored
 from golden.diffusion.sampling import Cache, Conditioning, RectifiedFlow, Sampler, Sampling, Schedule
 
@@ -28,10 +29,12 @@ __all__ = [
     "Sampler",
     "Sampling",
     "Schedule",
+    "Tuned",
     "compare",
     "initial",
     "layers",
     "run",
     "stored",
+    "tune",
     "zoo",
 ]

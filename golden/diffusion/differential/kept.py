@@ -65,5 +65,5 @@ def save(kind: str, sampling: Sampling, value: Any, *more: Any) -> bool:
 def _path(kind: str, sampling: Sampling, more: tuple[Any, ...]) -> Path:
     network = sampling.network
     structure = [(layer.name, layer.kind, layer.inputs) for layer in network.layers]
-    key = (SCHEMA, zoo.digest(network), structure, sampling.process, sampling.guidance, sampling.cache, more)
+    key = (SCHEMA, zoo.digest(network), structure, sampling.process, sampling.guidance, more)
     return folder() / kind / f"{hashlib.sha256(repr(key).encode()).hexdigest()}.json"

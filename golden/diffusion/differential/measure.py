@@ -67,6 +67,13 @@ class Row:
     joint_padding: float = 0.0
     clocks: float = 0.0
 
+    @property
+    def array(self) -> float:
+        """Groups that are not zero over those of one pass; passes where there are no groups."""
+        if self.vectors:
+            return (self.groups - self.zero_groups) / self.vectors
+        return self.digits / max(self.elements, 1)
+
     def __add__(self, other: "Row") -> "Row":
         pairs = zip(dataclasses.astuple(self), dataclasses.astuple(other), strict=True)
         return Row(*(a + b for a, b in pairs))

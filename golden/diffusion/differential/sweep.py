@@ -10,7 +10,6 @@ from typing import Any
 from golden.common import names
 from golden.diffusion.cost import traffic
 from golden.diffusion.cost.rates import Rates
-from golden.diffusion.differential.measure import Row
 from golden.diffusion.differential.method import Method
 from golden.diffusion.differential.run import run
 from golden.diffusion.sampling import Sampling
@@ -143,12 +142,5 @@ def sweep(
             "output_bits": outputs.bits / max(outputs.elements, 1),
             "link": links[0],
             "link_joint": links[1],
-            "array": _work(inputs if inputs.elements else outputs),
+            "array": (inputs if inputs.elements else outputs).array,
         }
-
-
-def _work(row: Row) -> float:
-    """Groups that are not zero over those of one pass; elements where there are no groups."""
-    if row.vectors:
-        return (row.groups - row.zero_groups) / row.vectors
-    return row.digits / max(row.elements, 1)

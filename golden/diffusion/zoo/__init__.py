@@ -155,6 +155,7 @@ def reference(name: str = "unet") -> dict[str, np.ndarray]:
         return {key: value.astype(np.float32) if value.dtype.kind == "f" else value for key, value in file.items()}
 
 
+@functools.lru_cache(maxsize=8)
 def digest(network: Network) -> str:
     """What tells a network with its weights from others: SHA-256 of all parameters, hexadecimal."""
     found = hashlib.sha256()
@@ -165,12 +166,7 @@ def digest(network: Network) -> str:
 
 def gains(network: Network) -> dict[str, float]:
     """Shipped gains of a network's products (`differential.allocation`); empty for other weights than ours."""
-    return dict(_gains().get(_digest(network), {})) if network.name in DRAWS else {}
-
-
-@functools.lru_cache(maxsize=8)
-def _digest(network: Network) -> str:
-    return digest(network)
+    return dict(_gains().get(digest(network), {})) if network.name in DRAWS else {}
 
 
 @functools.cache
