@@ -28,12 +28,13 @@ read_verilog unit.v
 hierarchy -check -top {top}
 proc
 flatten
+memory_collect
 opt -full
 wreduce
 opt_clean
 rename -src
 """
-"""Without the bits that nothing reads: mutants of those are the unit."""
+"""Without the bits that nothing reads, mutants of which are the unit, and with contents of memories as parameters."""
 
 _MITER = """\
 miter -equiv -flatten {top} mutant both

@@ -6,10 +6,12 @@ from typing import Any
 import numpy as np
 
 from golden.parameters import EXPONENT_BIAS, EXPONENT_WIDTH, ZERO_GROUP, Parameters
+from golden.units.cyclic_check import CHECK_BITS, check_bits
 from golden.units.delta_group import DeltaGroups
 
 __all__ = [
     "BLOCK_GROUPS",
+    "CHECKED",
     "HEADER_BITS",
     "MARKER",
     "MAX_PASSES",
@@ -25,6 +27,9 @@ __all__ = [
 
 MARKER = 0xE0
 """Low byte of the header of a block in one pass; more passes count up from it."""
+
+CHECKED = 0x08
+"""Bit of the marker that says that a block has checks."""
 
 MAX_PASSES = 8
 """Most passes that a stream can have."""
@@ -187,7 +192,30 @@ def _check(groups: DeltaGroups, parameters: Parameters, passes: Any) -> None:
     groups.check(parameters)
 
 
-def delta_compressor(groups: DeltaGroups, parameters: Parameters, *, passes: int = 1) -> list[int]:
+def pack_block(marker: int, count: int, payload: np.ndarray, width: int, *, checked: bool) -> list[int]:
+    """Words of a block: header, payload, their checks if it has any, and padding.
+
+    Parameters
+    ----------
+    marker, count : int
+        Low byte of the header; groups.
+    payload : bool (length,)
+        Bits of the groups.
+    width : int
+        Bits of a word.
+    checked : bool
+        Whether header and payload are each followed by their check.
+    """
+    header = _bits(np.array(marker | count - 1 << 8 | len(payload) << 14), HEADER_BITS)
+    parts = [header, check_bits(header), payload, check_bits(payload)] if checked else [header, payload]
+    bits = np.concatenate(parts)
+    bits = np.pad(bits, (0, -len(bits) % width)).reshape(-1, width)
+    return [int.from_bytes(word.tobytes(), "little") for word in np.packbits(bits, axis=1, bitorder="little")]
+
+
+def delta_compressor(
+    groups: DeltaGroups, parameters: Parameters, *, passes: int = 1, checked: bool = False
+) -> list[int]:
     """Pack one stream of groups. Lossless.
 
     Parameters
@@ -198,6 +226,8 @@ def delta_compressor(groups: DeltaGroups, parameters: Parameters, *, passes: int
         Of the machine.
     passes : int
         1..8: groups a vector has, replay groups apart.
+    checked : bool
+        Whether blocks have checks (golden only, so far).
 
     Returns
     -------
@@ -217,15 +247,12 @@ def delta_compressor(groups: DeltaGroups, parameters: Parameters, *, passes: int
     payload = bits[used]
     ends = np.concatenate([[0], np.cumsum(lengths)])
     width = parameters.link_width
+    marker = MARKER + int(passes) - 1 | CHECKED * checked
     words: list[int] = []
     for start in range(0, len(groups), BLOCK_GROUPS):
         stop = min(start + BLOCK_GROUPS, len(groups))
         block = payload[ends[start] : ends[stop]]
-        header = MARKER + int(passes) - 1 | (stop - start - 1) << 8 | len(block) << 14
-        stream = header | int.from_bytes(np.packbits(block, bitorder="little").tobytes(), "little") << HEADER_BITS
-        count = -(-(HEADER_BITS + len(block)) // width)
-        data = stream.to_bytes(count * width // 8, "little")
-        words += [int.from_bytes(data[i : i + width // 8], "little") for i in range(0, len(data), width // 8)]
+        words += pack_block(marker, stop - start, block, width, checked=checked)
     return words
 
 
@@ -236,7 +263,7 @@ class Cost:
     Members
     -------
     header, exponent, count, planes, rest, signs, outliers, padding : int
-        Bits by field; `padding` fills the last word of each block.
+        Bits by field; `header` holds the checks too, `padding` fills the last word of each block.
     elements : int
         Digits that are no padding of the tensor.
     """
@@ -267,12 +294,19 @@ class Cost:
         return {name: value / elements for name, value in dataclasses.asdict(self).items() if name != "elements"}
 
 
-def cost(groups: DeltaGroups, parameters: Parameters, *, passes: int = 1, elements: int | None = None) -> Cost:
+def cost(
+    groups: DeltaGroups,
+    parameters: Parameters,
+    *,
+    passes: int = 1,
+    checked: bool = False,
+    elements: int | None = None,
+) -> Cost:
     """Bits that `delta_compressor` spends, by field.
 
     Parameters
     ----------
-    groups, parameters, passes :
+    groups, parameters, passes, checked :
         As for `delta_compressor`.
     elements : int
         Elements of the tensor without its padding, every element once however many passes it has; the default is
@@ -290,9 +324,10 @@ def cost(groups: DeltaGroups, parameters: Parameters, *, passes: int = 1, elemen
         return Cost(0, 0, 0, 0, 0, 0, 0, 0, elements)
     present = fields(groups, parameters, passes).present()
     starts = np.arange(0, len(groups), BLOCK_GROUPS)
-    lengths = HEADER_BITS + np.add.reduceat(sum(present.values()), starts)
+    header = HEADER_BITS + 2 * CHECK_BITS * checked
+    lengths = header + np.add.reduceat(sum(present.values()), starts)
     return Cost(
-        header=HEADER_BITS * len(starts),
+        header=header * len(starts),
         padding=int((-lengths % parameters.link_width).sum()),
         elements=elements,
         **{name: int(bits.sum()) for name, bits in present.items()},

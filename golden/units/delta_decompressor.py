@@ -6,7 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from golden.parameters import EXPONENT_BIAS, EXPONENT_WIDTH, POISONED_GROUP, ZERO_GROUP, Parameters
-from golden.units.delta_compressor import HEADER_BITS, MARKER, Layout, check_passes
+from golden.units.cyclic_check import CHECK_BITS, check_bits
+from golden.units.delta_compressor import CHECKED, HEADER_BITS, MARKER, Layout, check_passes
 from golden.units.delta_group import DeltaGroups
 
 __all__ = ["Decoded", "delta_decompressor"]
@@ -133,7 +134,9 @@ class Block:
         return code, replay, digits, outliers
 
 
-def delta_decompressor(words: Sequence[int], parameters: Parameters, *, passes: int = 1) -> Decoded:
+def delta_decompressor(
+    words: Sequence[int], parameters: Parameters, *, passes: int = 1, checked: bool = False
+) -> Decoded:
     """Unpack one stream, whatever is in it.
 
     Numerics: a malformed block sets `error`; its groups from the first bad one on arrive as poisoned groups, up to the
@@ -149,6 +152,8 @@ def delta_decompressor(words: Sequence[int], parameters: Parameters, *, passes: 
         Of the machine.
     passes : int
         1..8: the setting of the stream; a block of another number of passes is refused.
+    checked : bool
+        Whether blocks have checks: then nothing of a damaged one arrives as good.
 
     Raises
     ------
@@ -156,7 +161,9 @@ def delta_decompressor(words: Sequence[int], parameters: Parameters, *, passes: 
         If a word does not fit `link_width` bits, or `passes` is outside 1..8.
     """
     check_passes(passes)
-    marker = MARKER + passes - 1
+    marker = MARKER + passes - 1 | CHECKED * checked
+    # Checks follow the header and the payload.
+    begin, tail = HEADER_BITS + CHECK_BITS * checked, CHECK_BITS * checked
     width, layout = parameters.link_width, Layout.of(parameters)
     size = width // 8
     words = [int(word) for word in words]
@@ -170,14 +177,19 @@ def delta_decompressor(words: Sequence[int], parameters: Parameters, *, passes: 
     while position < len(words):
         header = words[position] % 2**HEADER_BITS
         announced, length = (header >> 8) % 64 + 1, header >> 14
-        if header % 256 != marker or not announced <= length <= announced * layout.longest:
+        bits = stream[position * width :]
+        sound = header % 256 == marker and announced <= length <= announced * layout.longest
+        if checked and sound:
+            check = check_bits(bits[:HEADER_BITS])
+            sound = np.array_equal(check, bits[HEADER_BITS:begin])
+        if not sound:
             error, closed = True, False
             position += 1
             while position < len(words) and words[position] % 256 != marker:
                 position += 1
             continue
-        end = position + -(-(HEADER_BITS + length) // width)
-        bits = stream[position * width + HEADER_BITS : end * width]
+        end = position + -(-(begin + length + tail) // width)
+        bits = stream[position * width + begin : end * width]
         block = Block(bits, min(length, len(bits)), parameters, layout, passes)
         good = 0
         try:
@@ -192,8 +204,18 @@ def delta_decompressor(words: Sequence[int], parameters: Parameters, *, passes: 
             error = True
         if good == announced and block.position != length:
             error = True
-        if end > len(words) or bits[length:].any():
+        if end > len(words) or bits[length + tail :].any():
             error = True
+        if checked and (
+            good < announced
+            or block.position != length
+            or bits[length + tail :].any()
+            or not np.array_equal(check_bits(bits[:length]), bits[length : length + tail])
+        ):
+            error = True
+            for part in (exponents, replays, digits, slots):
+                del part[len(part) - good :]
+            good = 0
         for _ in range(announced - good):
             exponents.append(POISONED_GROUP)
             replays.append(False)

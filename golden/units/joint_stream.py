@@ -12,14 +12,15 @@ import numpy as np
 
 from golden import formats
 from golden.parameters import EXPONENT_BIAS, POISONED_GROUP, ZERO_GROUP, Parameters
-from golden.units.delta_compressor import BLOCK_GROUPS, HEADER_BITS, Layout, fields
+from golden.units.cyclic_check import CHECK_BITS, check_bits
+from golden.units.delta_compressor import BLOCK_GROUPS, HEADER_BITS, Layout, fields, pack_block
 from golden.units.delta_decompressor import Block, Refused
 from golden.units.delta_group import DeltaGroups
 
 __all__ = ["JOINT_MARKER", "JointGroups", "JointStream"]
 
 JOINT_MARKER = 0xD8
-"""Low byte of every block header."""
+"""Low byte of every block header; that of a block with checks is one more."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -53,6 +54,8 @@ class JointStream:
         Bits of a lane at most, k to 16.
     floor : int
         Code of the least exponent of a step, 0 to ``42 - k``.
+    checked : bool
+        Whether blocks have checks.
 
     Raises
     ------
@@ -63,6 +66,7 @@ class JointStream:
     parameters: Parameters
     width: int
     floor: int
+    checked: bool = False
 
     def __post_init__(self) -> None:
         """Check the rules above."""
@@ -71,6 +75,11 @@ class JointStream:
             value = getattr(self, name)
             if not isinstance(value, int | np.integer) or not low <= value <= high:
                 raise ValueError(f"{name} of a joint stream must be in {low}..{high}, not {value!r}")
+
+    @property
+    def marker(self) -> int:
+        """Low byte of every block header."""
+        return JOINT_MARKER + self.checked
 
     @property
     def _plain(self) -> Parameters:
@@ -182,10 +191,7 @@ class JointStream:
         for start in range(0, len(groups), BLOCK_GROUPS):
             part = slice(start, start + BLOCK_GROUPS)
             block = bits[part][used[part]]
-            stream = JOINT_MARKER | len(bits[part]) - 1 << 8 | len(block) << 14
-            stream |= int.from_bytes(np.packbits(block, bitorder="little").tobytes(), "little") << HEADER_BITS
-            count = -(-(HEADER_BITS + len(block)) // width)
-            words += [stream >> i * width & (1 << width) - 1 for i in range(count)]
+            words += pack_block(self.marker, len(bits[part]), block, width, checked=self.checked)
         return words
 
     def decode(self, words: Sequence[int]) -> JointGroups:
@@ -201,17 +207,24 @@ class JointStream:
         exponents: list[int] = []
         rows: list[np.ndarray] = []
         position, number = 0, 0
+        begin, tail = HEADER_BITS + CHECK_BITS * self.checked, CHECK_BITS * self.checked
         while position < len(words):
             header = words[position] % 2**HEADER_BITS
             count, length = (header >> 8) % 64 + 1, header >> 14
-            size = -(-(HEADER_BITS + length) // width)
-            if header % 256 != JOINT_MARKER:
-                raise _wrong(number, f"the marker {JOINT_MARKER:#x}")
+            size = -(-(begin + length + tail) // width)
+            if header % 256 != self.marker:
+                raise _wrong(number, f"the marker {self.marker:#x}")
             if position + size > len(words):
                 raise _wrong(number, "the words that its length says")
-            stream = sum(int(word) << i * width for i, word in enumerate(words[position : position + size]))
-            data = (stream >> HEADER_BITS).to_bytes(-(-(size * width - HEADER_BITS) // 8), "little")
+            data = b"".join(int(word).to_bytes(width // 8, "little") for word in words[position : position + size])
             bits = np.unpackbits(np.frombuffer(data, np.uint8), bitorder="little").astype(np.bool_)
+            head, bits = bits[:begin], bits[begin:]
+            payload = bits[:length]
+            if self.checked and not (
+                np.array_equal(check_bits(head[:HEADER_BITS]), head[HEADER_BITS:])
+                and np.array_equal(check_bits(payload), bits[length : length + tail])
+            ):
+                raise _wrong(number, "the checks of its header and payload")
             block = Block(bits, length, self._plain, layout, 1)
             for _ in range(count):
                 try:
@@ -228,7 +241,7 @@ class JointStream:
                 rows.append((digits << r) + (low * weights).sum(axis=1))
             if block.position != length:
                 raise _wrong(number, "a length that its groups have")
-            if bits[length:].any():
+            if bits[length + tail :].any():
                 raise _wrong(number, "zeros behind its groups")
             position, number = position + size, number + 1
         integers = np.array(rows, np.int32).reshape(-1, n)
