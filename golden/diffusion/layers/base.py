@@ -112,6 +112,17 @@ class Layer:
 
 
 @dataclass(frozen=True, eq=False)
+class Pair(Layer):
+    """A layer of two values of one shape, element by element."""
+
+    def shape(self, *shapes: Shape) -> Shape:
+        """That of both."""
+        a, b = shapes
+        self._check(a == b, "two values of one shape", a, b)
+        return a
+
+
+@dataclass(frozen=True, eq=False)
 class Weighted(Layer):
     """A layer with a weight and, unless it is None, a bias."""
 

@@ -5,11 +5,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from golden.diffusion.layers.base import Layer, Role, Shape
+from golden.diffusion.layers.base import Layer, Pair, Role, Shape
 
 
 @dataclass(frozen=True, eq=False)
-class Add(Layer):
+class Add(Pair):
     """Sum of two values of one shape: a residual connection."""
 
     kind: ClassVar[str] = "add"
@@ -19,12 +19,6 @@ class Add(Layer):
     def __call__(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         """Add elementwise."""
         return a + b
-
-    def shape(self, *shapes: Shape) -> Shape:
-        """That of both."""
-        a, b = shapes
-        self._check(a == b, "two values of one shape", a, b)
-        return a
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from golden.diffusion.layers.base import Layer, Role, Shape
+from golden.diffusion.layers.base import Layer, Pair, Role, Shape
 
 
 def _per_channel(vector: np.ndarray, ndim: int, axis: int) -> np.ndarray:
@@ -71,7 +71,7 @@ class Gate(Layer):
 
 
 @dataclass(frozen=True, eq=False)
-class Multiply(Layer):
+class Multiply(Pair):
     """Product of two values of one shape, element by element: the gate of GEGLU. Both change from step to step."""
 
     kind: ClassVar[str] = "multiply"
@@ -81,12 +81,6 @@ class Multiply(Layer):
     def __call__(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         """Multiply elementwise."""
         return a * b
-
-    def shape(self, *shapes: Shape) -> Shape:
-        """That of both."""
-        a, b = shapes
-        self._check(a == b, "two values of one shape", a, b)
-        return a
 
 
 @dataclass(frozen=True, eq=False)
