@@ -80,7 +80,7 @@ class FixedTerms(Pipelined, Part):
             value = Mux(hits.any(), chosen, digit.as_unsigned()) if rounded else digit.as_unsigned()
             terms.append(Cat(value[:_TERM_WIDTH], carry, s.poisoned | (hits & s.nonfinite).any()))
         fields = {name: getattr(s, name) for name in ("first", "final", "refresh", "address", "bias")}
-        payload = filled(m, "terms", self.o.payload.shape(), terms=terms, **fields)
+        payload = filled(m, "payload", self.o.payload.shape(), terms=terms, **fields)
         return s.finish(self.o, payload, depth=self._parameters.pipeline_depth)
 
 
@@ -120,9 +120,9 @@ class FixedSums(Part):
             running.store.eq(step & ~i.p.final),
             self.poisoned.eq(step & Cat(term.poisoned for term in i.p.terms).any()),
         ]
-        sums = Signal(layouts.running_sum(p))
+        totals = Signal(layouts.running_sum(p))
         for before, bias, term, after, total, delta in zip(
-            running.kept, i.p.bias, i.p.terms, running.row, sums, o.p.deltas, strict=True
+            running.kept, i.p.bias, i.p.terms, running.row, totals, o.p.deltas, strict=True
         ):
             value = total.value.as_unsigned()
             # Anything beyond +-(2^w - 1) clamps whatever the state is, so w + 1 bits say enough.
@@ -138,7 +138,12 @@ class FixedSums(Part):
         with m.If(o.ready):
             m.d.sync += o.valid.eq(0)
         with m.If(step & i.p.final):
-            m.d.sync += [o.valid.eq(1), o.p.refresh.eq(i.p.refresh), o.p.address.eq(i.p.address), sums.eq(running.row)]
+            m.d.sync += [
+                o.valid.eq(1),
+                o.p.refresh.eq(i.p.refresh),
+                o.p.address.eq(i.p.address),
+                totals.eq(running.row),
+            ]
         return m
 
 

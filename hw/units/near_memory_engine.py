@@ -108,7 +108,7 @@ class NearMemoryEngine(Unit):
             "words": near_memory.Words(p),
             **terms,
             "waiting": Fifo(waiting, _WAITING),
-            "join": near_memory.Join(p, waiting),
+            "joined": near_memory.Join(p, waiting),
             "update": update,
             "results": near_memory.Results(p),
         }
@@ -132,7 +132,7 @@ class NearMemoryEngine(Unit):
         connect(m, flipped(self.i), words.i)
         connect(m, words.claim, scoreboard.claim)
         connect(m, words.read_request, flipped(self.read_request))
-        connect(m, flipped(self.read_data), chain["join"].read_data)
+        connect(m, flipped(self.read_data), chain["joined"].read_data)
         connect(m, results.release, scoreboard.release)
         connect(m, results.write, flipped(self.write))
         connect(m, results.o, flipped(self.o))
