@@ -67,6 +67,19 @@ TAKE_MINUTES = {
             "seconds": 18.1,
         }
     ],
+    "golden tune": [
+        {
+            "method": "tuned",
+            "network": "digits8.py:network",
+            "steps": 50,
+            "images": 16,
+            "psnr_mean": 51.36,
+            "psnr_min": 45.32,
+            "link_bits": 8.998,
+            "area_cycles": 51.24,
+            "array": 1.223,
+        }
+    ],
     "sim layer": [
         {
             "step": 1,
