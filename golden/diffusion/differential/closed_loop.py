@@ -154,7 +154,8 @@ class ClosedLoop(Differential):
         self.main = self._main
         machine = method.machine
         self._core = ExactCore(machine) if exact else FloatCore(machine, dtype)
-        self._link = (ExactLink if exact else FloatLink)(machine, method.output_width)
+        width = method.output_width
+        self._link = ExactLink(machine, width) if exact else FloatLink(machine, width, keep=measure is not None)
         self._near = (ExactNear if exact else FloatNear)(machine)
         self.handed_on = handed_on(network, self.main)
         self._states: dict[str, np.ndarray] = {}  # Y of products, by layer
@@ -444,7 +445,9 @@ class ClosedLoop(Differential):
             held = np.where(which, np.float32(0), held)
             passes = np.where(which, max(passes, c.first_passes), passes)
         grouping = self._grouping(source, axis, x.shape)
-        found = self._link.send(x if held is None else x - held, grouping, passes)
+        choosing = c.choice == "cost" and start is False
+        difference = x if held is None else np.subtract(x, held, out=None if choosing else x)
+        found = self._link.send(difference, grouping, passes)
         after = found.values.astype(np.float32) if held is None else held + found.values
         result = _Sent(found, known if start is not True else None, after, start, value.unit)
         self._sent.setdefault((source, axis), []).append(result)

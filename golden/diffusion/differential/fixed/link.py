@@ -13,22 +13,34 @@ from golden.parameters import EXPONENT_BIAS, ZERO_GROUP, Parameters
 from golden.units.joint_stream import JointStream
 from golden.units.state_quantizer import quantise_state
 
-__all__ = ["ExactLink", "FloatLink", "Link", "largest", "output_vectors"]
+__all__ = ["ExactLink", "FloatLink", "Link", "largest", "output_vectors", "row_maximum"]
+
+
+def _halved(flat: np.ndarray, length: int) -> np.ndarray:
+    """Maximum of each `length` neighbours, a power of two: numpy reduces a short last axis ten times as slowly."""
+    while length > 1:
+        flat, length = np.maximum(flat[0::2], flat[1::2]), length // 2
+    return flat
+
+
+def _even(values: np.ndarray) -> bool:
+    length = values.shape[-1]
+    return not length & length - 1 and values.flags.c_contiguous
 
 
 def largest(lanes: np.ndarray, axis: int) -> np.ndarray:
-    """Largest magnitude along an axis, which stays with length 1: float32.
-
-    Along a short last axis numpy reduces slowly; halving neighbours, as the integers that order like magnitudes, takes
-    a tenth of the time.
-    """
-    length = lanes.shape[axis]
-    if axis != lanes.ndim - 1 or length & length - 1 or not lanes.flags.c_contiguous:
+    """Largest magnitude along an axis, which stays with length 1: float32."""
+    if axis != lanes.ndim - 1 or not _even(lanes):
         return np.abs(lanes).max(axis=axis, keepdims=True)
-    bits = (lanes.view(np.int32) & np.int32(0x7FFFFFFF)).ravel()
-    while length > 1:
-        bits, length = np.maximum(bits[0::2], bits[1::2]), length // 2
-    return bits.view(np.float32).reshape(*lanes.shape[:-1], 1)
+    bits = (lanes.view(np.int32) & np.int32(0x7FFFFFFF)).ravel()  # integers that order like magnitudes
+    return _halved(bits, lanes.shape[-1]).view(np.float32).reshape(*lanes.shape[:-1], 1)
+
+
+def row_maximum(values: np.ndarray) -> np.ndarray:
+    """Maximum along the last axis, which stays with length 1."""
+    if not _even(values):
+        return values.max(axis=-1, keepdims=True)
+    return _halved(values.ravel(), values.shape[-1]).reshape(*values.shape[:-1], 1)
 
 
 def output_vectors(
@@ -76,7 +88,19 @@ class Link(abc.ABC):
 
 
 class FloatLink(Link):
-    """In binary32, which holds every difference of two states."""
+    """In binary32, which holds every difference of two states.
+
+    Parameters
+    ----------
+    parameters, width
+        See `Link`.
+    keep : bool
+        Whether what is quantised is still asked for, by a measure; otherwise the result takes its place.
+    """
+
+    def __init__(self, parameters: Parameters, width: int, *, keep: bool = True):
+        super().__init__(parameters, width)
+        self._keep = keep
 
     def send(self, difference: np.ndarray, grouping: Grouping, passes: int | np.ndarray) -> Passes:
         """Exponents by the largest lanes, digits by one rounding to the last step."""
@@ -99,27 +123,29 @@ class FloatLink(Link):
         count = passes[..., None] if isinstance(passes, np.ndarray) else passes
         last = np.maximum(e - (count - 1) * (k - 1), 0)
         if last.any():
-            sent = lanes * np.ldexp(np.float32(1), -last)
+            place = lanes if not self._keep and exact is None else None
+            sent = np.multiply(lanes, np.ldexp(np.float32(1), -last), out=place)
             np.rint(sent, out=sent)
             sent *= np.ldexp(np.float32(1), last)
         else:
             sent = lanes
         if exact is not None and exact.any():
             sent = np.where(exact, half(lanes * np.float32(2.0**-EXPONENT_BIAS)) * np.float32(2.0**EXPONENT_BIAS), sent)
-        values = difference if sent is lanes else grouping.join(sent)
+        values = difference if not last.any() and exact is None else grouping.join(sent)
         return Passes(values, lanes, e, last, exact, 0)
 
     def joint(self, sums: Sums, grouping: Grouping, floor: int) -> Passes:
         """One rounding to the floor where no vector is beyond it; else by `quantise`."""
-        k = self.parameters.digit_width
-        values = sums.values * sums.values.dtype.type(2.0**-floor)
-        np.rint(values, out=values)
-        limit = (2**k - 1) * 2.0 ** (self.width - k - 1)
-        if max(values.max(initial=0), -values.min(initial=0)) < limit:
-            values *= values.dtype.type(2.0**floor)
-            return Passes(values, sums.values, None, None, None, 0)
-        found = quantise(sums.values, grouping, self.parameters, finer=self.width - k, floor=floor, outliers=0)
-        return dataclasses.replace(found, lanes=sums.values)
+        k, values = self.parameters.digit_width, sums.values
+        limit = ((2**k - 1) * 2.0 ** (self.width - k - 1) - 0.5) * 2.0**floor
+        if max(values.max(initial=0), -values.min(initial=0)) >= limit:
+            found = quantise(values, grouping, self.parameters, finer=self.width - k, floor=floor, outliers=0)
+            return dataclasses.replace(found, lanes=values)
+        unit = values.dtype.type(2.0**floor)
+        rounded = np.multiply(values, 1 / unit, out=None if self._keep else values)
+        np.rint(rounded, out=rounded)
+        rounded *= unit
+        return Passes(rounded, values, None, None, None, 0)
 
 
 class ExactLink(Link):

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from golden import formats
-from golden.diffusion.differential.fixed.link import largest
+from golden.diffusion.differential.fixed.link import largest, row_maximum
 from golden.diffusion.differential.fixed.value import Fixed, Normed
 from golden.diffusion.differential.quantise import Grouping
 from golden.diffusion.layers import Layer, Norm
@@ -59,8 +59,8 @@ class Near(abc.ABC):
         return np.clip(value.counts, np.float32(-self.narrow), np.float32(self.narrow))
 
     def accumulate(self, held: np.ndarray | None, delta: np.ndarray, bias: np.ndarray | None) -> np.ndarray:
-        """``clamp(Y + delta + bias)``, float32 (numerics, 12.2)."""
-        total = delta.astype(np.float32)
+        """``clamp(Y + delta + bias)``, float32, in the place of the delta (numerics, 12.2)."""
+        total = delta.astype(np.float32, copy=False)
         if held is not None:
             total += held
         if bias is not None:
@@ -212,9 +212,9 @@ class FloatNear(Near):
     def softmax(self, value: Fixed, unit: int) -> np.ndarray:
         """By tables of every power."""
         root, exponent = softmax.log2_factor(value.factor, int(value.unit))
-        below = value.counts.max(axis=-1, keepdims=True) - value.counts
-        argument = np.rint(below.astype(np.float64) * np.ldexp(float(root), exponent))
-        index = np.minimum(argument, softmax.ARGUMENT_MAX).astype(np.int32)
+        argument = (row_maximum(value.counts) - value.counts) * np.ldexp(float(root), exponent)
+        np.rint(argument, out=argument)
+        index = np.minimum(argument, softmax.ARGUMENT_MAX, out=argument).astype(np.int32)
         powers, shares = _powers()
         total = shares.take(index).sum(axis=-1, keepdims=True).astype(np.int64)
         length = formats.bit_length(total - 1)
@@ -241,11 +241,12 @@ class FloatNear(Near):
                 total += value.counts
         else:
             found = self._factors(values, factors, unit)
-            total = 0.0
-            for value, factor in zip(values, found, strict=True):
-                total = total + value.counts * np.ldexp(factor.values.astype(np.float64), -factor.places)
+            reals = [np.ldexp(factor.values.astype(np.float64), -factor.places) for factor in found]
+            total = values[0].counts * reals[0]
+            for value, factor in zip(values[1:], reals[1:], strict=True):
+                total += value.counts * factor
             np.rint(total, out=total)
-        return Fixed(np.clip(total, -top, top).astype(np.float32), unit)
+        return Fixed(np.clip(total, -top, top, out=total).astype(np.float32, copy=False), unit)
 
     def multiply(self, left: Fixed, right: Fixed, unit: int) -> Fixed:
         """In binary64."""
