@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fpga.flow import Flow, Measurement
-from fpga.netlist import Cells
+from fpga.mapped import Cells
 from fpga.parts import ECP5_85F
 from golden.diffusion.cost import areas
 from golden.diffusion.cost.areas import piece

@@ -10,7 +10,7 @@ from amaranth.lib import io
 from fpga.content import Content
 from fpga.demo import Demo, clocks
 from fpga.flow import Flow, Measurement
-from fpga.netlist import Cells
+from fpga.mapped import Cells
 from fpga.parts import Board
 from rtl_gen import tools
 

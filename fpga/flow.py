@@ -25,7 +25,7 @@ from amaranth.hdl import Elaboratable
 
 import golden.common
 import hw
-from fpga.netlist import Cells, Netlist
+from fpga.mapped import Cells, Netlist
 from fpga.parts import Part
 from golden import parameters
 from golden.common import console, processes

@@ -6,7 +6,7 @@ import pytest
 
 from fpga.area import DENSE, ROWS, Goal, Outcome, Row, area
 from fpga.flow import Flow, Measurement, Placement
-from fpga.netlist import Cells
+from fpga.mapped import Cells
 from golden.diffusion.cost import areas
 
 pytestmark = pytest.mark.synth

@@ -14,7 +14,7 @@ from amaranth.lib.wiring import In, Out
 
 from fpga import flow as flows
 from fpga.flow import DoesNotFit, Flow, Measurement, Placement, TargetMissed, read_placement
-from fpga.netlist import Cells
+from fpga.mapped import Cells
 from fpga.parts import BOARDS, ECP5_85F, UP5K, board
 from golden.common import processes
 from hw.arith.float import FLOAT16, FloatFormat, FloatMultiply

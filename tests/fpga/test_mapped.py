@@ -4,7 +4,7 @@ import copy
 
 import pytest
 
-from fpga.netlist import Cells, Netlist
+from fpga.mapped import Cells, Netlist
 
 pytestmark = pytest.mark.synth
 
