@@ -26,6 +26,7 @@ from hw.units import UNITS
 from rtl_gen import builder, options, tools
 from rtl_gen.program import commands as program
 from rtl_gen.verilog import lint
+from rtl_gen.verilog.ports import FORMS
 
 
 @console.group("Generator of differential diffusion accelerators: Verilog and what goes with it.")
@@ -49,12 +50,25 @@ _target = click.option(
 @options.units
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Folder to write.  [default: build/NAME]")
 @_target
+@click.option(
+    "--ports",
+    type=click.Choice(FORMS),
+    default="fields",
+    show_default=True,
+    help="How payloads become ports: one for each field, one for all, or AXI4-Stream's names.",
+)
 @options.jobs
 @options.as_json
 def build_command(
-    machine: options.Machine, units: tuple[str, ...], out: Path | None, target: str, jobs: int, as_json: bool
+    machine: options.Machine,
+    units: tuple[str, ...],
+    out: Path | None,
+    target: str,
+    ports: str,
+    jobs: int,
+    as_json: bool,
 ) -> None:
-    """Emit each unit as a Verilog file, with a file list, a FuseSoC core and a manifest."""
+    """Emit each unit as a Verilog file, with types and a template, a file list, a FuseSoC core and a manifest."""
     chosen = options.choose_units(units)
     folder = out if out is not None else Path("build", machine.name)
     manifest = builder.build(
@@ -63,6 +77,7 @@ def build_command(
         folder,
         machine=machine.name,
         target=target,
+        ports=ports,
         jobs=jobs,
         track=lambda found: console.progress(found, "Emitting", total=len(chosen)),
     )

@@ -17,6 +17,7 @@ from golden.common import processes
 from golden.parameters import Parameters
 from hw.arith.leaves import LeafTarget
 from hw.units import UNITS
+from rtl_gen.verilog.collateral import collateral
 from rtl_gen.verilog.emission import Emitted, emit
 from rtl_gen.verilog.lint import WAIVERS
 
@@ -37,6 +38,7 @@ def build(
     *,
     machine: str,
     target: str = "generic",
+    ports: str = "fields",
     jobs: int = 1,
     track: Callable[[Iterable[str]], Iterable[str]] = iter,
 ) -> dict[str, Any]:
@@ -57,6 +59,8 @@ def build(
         Name of the machine, for the collateral.
     target : str
         What the leaves are made of, see `hw.arith.leaves`.
+    ports : str
+        How payloads become ports, one of `rtl_gen.verilog.ports.FORMS`.
     jobs : int
         Units to emit at a time.
     track : function
@@ -70,8 +74,9 @@ def build(
     """
     out = Path(out).absolute()
     _check_out(out)
-    found = dict(zip(units, track(emit_units(parameters, units, target=target, jobs=jobs)), strict=True))
-    files = {f"{name}.v": emitted.text for name, (emitted, _) in found.items()}
+    found = dict(zip(units, track(emit_units(parameters, units, target=target, ports=ports, jobs=jobs)), strict=True))
+    by_unit = {name: {f"{name}.v": emitted.text} | collateral(emitted) for name, (emitted, _) in found.items()}
+    files = {path: text for texts in by_unit.values() for path, text in texts.items()}
     files["filelist.f"] = "".join(f"{name}.v\n" for name in found)
     files[f"driftless_{machine}.core"] = _core(machine, list(found))
     files[WAIVERS.name] = WAIVERS.read_text(encoding="utf-8")
@@ -89,14 +94,14 @@ def build(
             {
                 "name": name,
                 "summary": facts["summary"],
-                "files": [f"{name}.v"],
+                "files": list(by_unit[name]),
                 "modules": list(emitted.modules),
                 "ports": [port.to_dict() for port in emitted.ports],
                 "parameters": parameters.to_dict(),
                 "latency": facts["latency"],
                 "throughput": facts["throughput"],
                 "tools": tools,
-                "sha256": {f"{name}.v": _sha256(emitted.text)},
+                "sha256": {path: _sha256(text) for path, text in by_unit[name].items()},
             }
             for name, (emitted, facts) in found.items()
         ],
@@ -107,10 +112,10 @@ def build(
 
 
 def emit_units(
-    parameters: Parameters, units: Sequence[str], *, target: str = "generic", jobs: int = 1
+    parameters: Parameters, units: Sequence[str], *, target: str = "generic", ports: str = "fields", jobs: int = 1
 ) -> Iterator[tuple[Emitted, dict[str, Any]]]:
     """Yield for each unit, in order, what was emitted and its ``summary``, ``latency`` and ``throughput``."""
-    tasks = [(name, parameters, target) for name in units]
+    tasks = [(name, parameters, target, ports) for name in units]
     if jobs == 1 or len(tasks) == 1:
         yield from map(_emit_unit, tasks)
         return
@@ -118,11 +123,11 @@ def emit_units(
         yield from pool.map(_emit_unit, tasks)
 
 
-def _emit_unit(task: tuple[str, Parameters, str]) -> tuple[Emitted, dict[str, Any]]:
-    name, parameters, target = task
+def _emit_unit(task: tuple[str, Parameters, str, str]) -> tuple[Emitted, dict[str, Any]]:
+    name, parameters, target, ports = task
     component = UNITS[name](parameters)
     facts = {"summary": component.summary, "latency": component.latency, "throughput": component.throughput}
-    return emit(component, platform=LeafTarget(target)), facts
+    return emit(component, platform=LeafTarget(target), ports=ports), facts
 
 
 def tool_versions() -> dict[str, str]:

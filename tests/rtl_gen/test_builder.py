@@ -37,8 +37,7 @@ def test_folder_holds_what_the_manifest_lists(built):
         "filelist.f",
         "driftless_tiny.core",
         "waivers.vlt",
-        "outlier_selector.v",
-        "int_float_multiplier.v",
+        *(f"{name}{end}" for name in UNITS for end in (".v", ".vh", "_pkg.sv", "_instance.vh")),
     }
     assert json.loads((out / "manifest.json").read_text()) == manifest
 
@@ -138,6 +137,12 @@ def test_second_build_is_the_same_and_replaces_the_first(built, tmp_path):
     builder.build(TINY, UNITS[:1], tmp_path / "other", machine="tiny")
     assert "int_float_multiplier.v" not in contents(tmp_path / "other")
     assert [path.name for path in tmp_path.iterdir()] == ["other"]
+
+
+@pytest.mark.parametrize("form, port", [("flat", "i_payload"), ("axis", "s_axis_i_tdata")])
+def test_forms_of_ports(tmp_path, form, port):
+    manifest = builder.build(TINY, UNITS[:1], tmp_path / "out", machine="tiny", ports=form)
+    assert port in [found["name"] for found in manifest["units"][0]["ports"]]
 
 
 def test_empty_folder_is_taken(tmp_path):
