@@ -117,7 +117,7 @@ class Writer:
         """
         items = [*self._logic(), *self._memory_ports(), *self._register_blocks()]
         items += [self._instance(cell, kinds) for cell in self._module.cells if cell.is_instance]
-        ordered = self._in_order(items)
+        ordered = self._in_order([*items, *self._unread()])
         head = [f"module {name} (", *self._port_lines(), ");"]
         sections = [self._declarations(ordered), self._memories(), self._initial()]
         body = [line for section in sections if section for line in ("", *section)]
@@ -268,6 +268,17 @@ class Writer:
         for process in self._module.processes:
             if process.wire not in self._next:
                 yield self._decision(process)
+
+    def _unread(self) -> Iterator[_Item]:
+        """A reader for inputs that have none, so that linters know that this is meant."""
+        names = [
+            self.names.table[wire.name]
+            for wire in self.ports
+            if wire.port == "input" and wire.name not in self._readers
+        ]
+        if names:
+            name = self.names.extra("unused")
+            yield _Item((), (), _wrapped(f"  wire {name} = &{{1'b0, {', '.join(names)}}};"))
 
     def _assignment(self, wire: Wire, parts: list[tuple[Slice, Expression]]) -> _Item:
         parts.sort(key=lambda part: part[0].low)
