@@ -20,6 +20,7 @@ from hw.units import UNITS
 from rtl_gen.verilog.collateral import collateral
 from rtl_gen.verilog.emission import Emitted, emit
 from rtl_gen.verilog.lint import WAIVERS
+from rtl_gen.verilog.usage import recorded
 
 __all__ = ["MANIFEST", "SCHEMA", "build", "emit_units", "tool_versions", "version"]
 
@@ -125,7 +126,7 @@ def emit_units(
 
 def _emit_unit(task: tuple[str, Parameters, str, str]) -> tuple[Emitted, dict[str, Any]]:
     name, parameters, target, ports = task
-    component = UNITS[name](parameters)
+    component = UNITS[name](recorded(parameters))
     facts = {"summary": component.summary, "latency": component.latency, "throughput": component.throughput}
     return emit(component, platform=LeafTarget(target), ports=ports), facts
 
