@@ -91,7 +91,7 @@ def test_sample_draws_latents(pipeline):
     arguments = ("--conditioning", "texts.npz", "--guidance", 2, "--steps", 3, "--count", 3)
     result = run("sample", "--network", "pipe", *arguments, "--method", "dense,closed-int4", "--out", "a.png")
     assert result.exit_code == 0, result.output
-    first, second = result.output.splitlines()
+    first, second = result.stdout.splitlines()
     told = r"3 images in 3 steps; latents of 4 channels, the first 3 over [\d.]+; noise levels of pipe/scheduler/sch"
     assert re.match(rf"a.png, dense: {told}", first) and re.match(rf"a.png, closed-int4: {told}", second)
     assert "classifier" not in result.output
