@@ -257,6 +257,8 @@ def _registers() -> Iterator[Register]:
 REGISTERS: tuple[Register, ...] = tuple(_registers())
 """Every register, by rising offset."""
 
+_BY_NAME = {one.name: one for one in REGISTERS}
+
 
 def register(name: str) -> Register:
     """A register by its name.
@@ -266,14 +268,9 @@ def register(name: str) -> Register:
     KeyError
         If there is none.
     """
-    return next(one for one in REGISTERS if one.name == name) if name in _NAMES else _missing(name)
-
-
-_NAMES = frozenset(one.name for one in REGISTERS)
-
-
-def _missing(name: str) -> Register:
-    raise KeyError(f"Register must be one of {len(REGISTERS)}, not {name!r}")
+    if name not in _BY_NAME:
+        raise KeyError(f"Register must be one of {len(REGISTERS)}, not {name!r}")
+    return _BY_NAME[name]
 
 
 def table() -> str:
