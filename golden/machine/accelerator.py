@@ -226,11 +226,7 @@ class Accelerator:
 
     def write_tensor(self, operand: Operand, values: np.ndarray) -> None:
         """Write the elements of a whole state, int (positions, channels)."""
-        n, (positions, channels) = self.parameters.lanes, values.shape
-        if channels >= n:
-            vectors = np.pad(values, ((0, 0), (0, -channels % n))).reshape(-1, n)
-        else:
-            vectors = np.pad(values.ravel(), (0, -positions * channels % n)).reshape(-1, n)
+        vectors = image.vectors_of(values, self.parameters.lanes)
         self._write_vectors(operand, np.arange(len(vectors)), vectors, "states")
 
     # Control --------------------------------------------------------------------------------------------------------
@@ -862,12 +858,7 @@ class Accelerator:
         scale = np.where(found.poisoned, _POISONED_RECORD, found.exponent + c.scale).reshape(index.shape)
         self._field((np.abs(scale) <= _SCALE_MAX)[scale != _POISONED_RECORD].all(), "scale of a record must fit it")
         weights = found.weights.reshape(*index.shape, p.lanes)
-        starts = range(0, c.outputs, p.lanes)
-        blocks = [
-            slice(first, min(first + p.columns, start + p.lanes, c.outputs))
-            for start in starts
-            for first in range(start, min(start + p.lanes, c.outputs), p.columns)
-        ]
+        blocks = image.record_blocks(c.outputs, p)
         data = np.concatenate(
             [
                 image.pack_weights(weights[one].swapaxes(0, 1).reshape(-1, p.lanes), scale[one].T.ravel(), p)

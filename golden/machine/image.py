@@ -31,6 +31,7 @@ __all__ = [
     "pack_sums",
     "pack_vectors",
     "pack_weights",
+    "record_blocks",
     "unpack_coefficients",
     "unpack_entries",
     "unpack_floors",
@@ -40,6 +41,7 @@ __all__ = [
     "unpack_vectors",
     "unpack_weights",
     "vector_bytes",
+    "vectors_of",
     "weight_bytes",
 ]
 
@@ -95,6 +97,24 @@ def pack_vectors(vectors: Any, parameters: Parameters) -> np.ndarray:
 def unpack_vectors(data: np.ndarray, parameters: Parameters) -> np.ndarray:
     """State, version 2: uint8 (V, bytes) to int64 (V, n)."""
     return _unpacked(data, (parameters.lanes, parameters.state_width, True))[0]
+
+
+def vectors_of(elements: np.ndarray, lanes: int) -> np.ndarray:
+    """Elements (positions, channels) of a whole tensor as the vectors that it lies in, int64 (V, n)."""
+    channels = elements.shape[1]
+    if channels >= lanes:
+        return np.pad(elements, ((0, 0), (0, -channels % lanes))).reshape(-1, lanes)
+    return np.pad(elements.ravel(), (0, -elements.size % lanes)).reshape(-1, lanes)
+
+
+def record_blocks(outputs: int, parameters: Parameters) -> list[slice]:
+    """Output channels in the order that their records lie in: blocks of the array's columns, vector by vector."""
+    n, columns = parameters.lanes, parameters.columns
+    return [
+        slice(first, min(first + columns, start + n, outputs))
+        for start in range(0, outputs, n)
+        for first in range(start, min(start + n, outputs), columns)
+    ]
 
 
 def weight_bytes(parameters: Parameters) -> int:

@@ -172,7 +172,6 @@ class Compiler:
         self.half = 0
         self._index, self._steps, self._item = 0, None, 0
         self._start = True
-        self._given: Mapping[str, np.ndarray] = {}
         self._schedule = Schedule()
         self._sent: set[Any] = set()
         self._tags = {layer.name: number for number, layer in enumerate(network.layers)}
@@ -515,7 +514,7 @@ class Compiler:
         if key not in self._tables:
             plain = Tensor(layer.name, Operand(TABLES), like.lines, like.width, like.channels, unit)
             integers = self.integers(self._by_position(layer.table, like), unit)
-            self._tables[key] = self.memory.place(TABLES, self.vectors(integers, like.channels))
+            self._tables[key] = self.memory.place(TABLES, self.vectors(integers))
             self._tables[key, "tensor"] = dataclasses.replace(plain, data=self._tables[key])
         return self._tables[key, "tensor"]
 
@@ -532,13 +531,9 @@ class Compiler:
         top = 2 ** (self._parameters.state_width - 1) - 1
         return np.clip(np.rint(np.ldexp(np.asarray(real, np.float64), -unit)), -top, top).astype(np.int64)
 
-    def vectors(self, values: np.ndarray, channels: int) -> np.ndarray:
+    def vectors(self, values: np.ndarray) -> np.ndarray:
         """Bytes of a state of integers (positions, channels)."""
-        n = self._parameters.lanes
-        if channels >= n:
-            vectors = np.pad(values, ((0, 0), (0, -channels % n))).reshape(-1, n)
-        else:
-            vectors = np.pad(values.ravel(), (0, -values.size % n)).reshape(-1, n)
+        vectors = image.vectors_of(values, self._parameters.lanes)
         return image.pack_vectors(vectors, self._parameters)
 
     # Emissions ------------------------------------------------------------------------------------------------------
@@ -739,7 +734,7 @@ class Compiler:
             key = ("origin", state.name)
             if key not in self._tables:
                 real = self._by_position(np.asarray(own + shift), state)
-                data = self.memory.place(TABLES, self.vectors(self.integers(real, state.unit), state.channels))
+                data = self.memory.place(TABLES, self.vectors(self.integers(real, state.unit)))
                 self._tables[key] = dataclasses.replace(state, data=data, sums=None, summed="no")
             return None, self._tables[key]
         bias = self.integers(own if shift is None else own + shift, state.unit)

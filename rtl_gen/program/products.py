@@ -187,13 +187,9 @@ def compile_weights(memory: Memory, weight: np.ndarray, pieces: Sequence[Piece],
     groups = integers.shape[2]
     flat = integers.reshape(len(weight), -1, n)
     places = scale.reshape(len(weight), -1)
-    order = [
-        (slice(first, min(first + p.columns, start + n, len(weight))))
-        for start in range(0, len(weight), n)
-        for first in range(start, min(start + n, len(weight)), p.columns)
-    ]
     packed = [
-        image.pack_weights(flat[block].swapaxes(0, 1).reshape(-1, n), places[block].T.ravel(), p) for block in order
+        image.pack_weights(flat[block].swapaxes(0, 1).reshape(-1, n), places[block].T.ravel(), p)
+        for block in image.record_blocks(len(weight), p)
     ]
     return Weights(memory.place(WEIGHTS, np.concatenate(packed)), groups, lsb)
 

@@ -26,7 +26,6 @@ from rtl_gen.program.schedule import Schedule, rolled
 
 __all__ = ["Sampled", "compile_sampling"]
 
-NOISE_TAG = 0xFFFE
 SAMPLE_TAG = 0xFFFF
 
 
@@ -36,12 +35,15 @@ class Sampled:
 
     Members
     -------
+    sampling : Sampling
+        What is drawn.
     program : Program
         Its tensors ``image`` (noise at the start, the image at the end), and every state by its name.
     compilers : tuple of Compiler
         Of each run of the network in a step; with guidance the first is the one without the conditioning.
     """
 
+    sampling: Sampling
     program: Program
     compilers: tuple[Compiler, ...]
 
@@ -105,8 +107,8 @@ def compile_sampling(
     commands = [*rolled(turns, starts, STEPS), Stop()]
     tensors = {"image": first.input, **first.states}
     tags = {number: layer.name for number, layer in enumerate(sampling.network.layers)}
-    tags |= {SAMPLE_TAG: "sampler", NOISE_TAG: "noise"}
-    return Sampled(Program.of(first.memory, commands, tensors, tags), tuple(compilers))
+    tags |= {SAMPLE_TAG: "sampler"}
+    return Sampled(sampling, Program.of(first.memory, commands, tensors, tags), tuple(compilers))
 
 
 def _ordered(sampling: Sampling, timestep: float, given: Mapping[str, np.ndarray], batch: int) -> dict[str, np.ndarray]:
@@ -128,9 +130,7 @@ class _Sampler:
         self._sampling, self._process, self._compiler, self._item = sampling, process, compiler, item
         memory, sample = compiler.memory, compiler.input
         start = noise(sampling.network, sampling.seed, sampling.count)[item] * np.float32(process.noise_scale)
-        memory.fill(
-            sample.data, compiler.vectors(compiler.integers(compiler.laid_out(start), sample.unit), sample.channels)
-        )
+        memory.fill(sample.data, self._content(start, sample.unit))
         width = memory.parameters.state_width
         shape = sample.lines, sample.width, sample.channels
         self._clean = memory.tensor("x0", *shape, 2 - width)
@@ -143,7 +143,7 @@ class _Sampler:
         """Bytes of a sample (channels, height, width) as a state laid out like the network's input."""
         compiler = self._compiler
         integers = compiler.integers(compiler.laid_out(sample), unit)
-        return compiler.vectors(integers, compiler.input.channels)
+        return compiler.vectors(integers)
 
     def _noise(self, memory: Memory) -> list[Tensor]:
         """Fresh noise of every step, in memory."""
