@@ -1,0 +1,1 @@
+"""The core: buffers, the array of multiplier groups, and what feeds it."""
