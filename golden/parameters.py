@@ -184,6 +184,25 @@ class Parameters(Stored, noun="a configuration", schema=1):
         """Memory words of the state of one vector."""
         return self.lanes // self.memory_lanes
 
+    @property
+    def closed_loop(self) -> bool:
+        """Whether a machine of these parameters can have the closed loop."""
+        return not self._closed_loop_fault()
+
+    def _closed_loop_fault(self) -> str:
+        for name, value in (("weight_form", "aligned"), ("state_format", "fixed"), ("exponent_policy", "group")):
+            if getattr(self, name) != value:
+                return f"{name} must be {value} for the closed loop, not {getattr(self, name)}"
+        if self.lanes % self.near_lanes:
+            return f"near_lanes must divide lanes = {self.lanes} for the closed loop, not {self.near_lanes}"
+        return ""
+
+    def check_closed_loop(self) -> None:
+        """Refuse, by a ValueError, what the closed loop cannot be built from."""
+        fault = self._closed_loop_fault()
+        if fault:
+            raise ValueError(fault)
+
     def with_settings(self, settings: typing.Iterable[str]) -> "Parameters":
         """Apply ``key=value`` texts, all at once.
 

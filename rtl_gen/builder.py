@@ -17,6 +17,7 @@ from golden.common import processes
 from golden.parameters import Parameters
 from hw.arith.leaves import LeafTarget
 from hw.units import UNITS
+from rtl_gen import registers
 from rtl_gen.verilog.collateral import collateral
 from rtl_gen.verilog.emission import Emitted, emit
 from rtl_gen.verilog.lint import WAIVERS
@@ -80,6 +81,8 @@ def build(
     files = {path: text for texts in by_unit.values() for path, text in texts.items()}
     files["filelist.f"] = "".join(f"{name}.v\n" for name in found)
     files[f"driftless_{machine}.core"] = _core(machine, list(found))
+    if parameters.closed_loop:
+        files |= registers.files(machine, parameters)
     files[WAIVERS.name] = WAIVERS.read_text(encoding="utf-8")
     tools = tool_versions()
     manifest = {

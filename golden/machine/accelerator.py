@@ -127,13 +127,7 @@ class Accelerator:
     """
 
     def __init__(self, parameters: Parameters, memory: int, chip: int = 0):
-        for name, value in (("weight_form", "aligned"), ("state_format", "fixed"), ("exponent_policy", "group")):
-            if getattr(parameters, name) != value:
-                raise ValueError(f"{name} must be {value} for the closed loop, not {getattr(parameters, name)}")
-        if parameters.lanes % parameters.near_lanes:
-            raise ValueError(
-                f"near_lanes must divide lanes = {parameters.lanes} for the closed loop, not {parameters.near_lanes}"
-            )
+        parameters.check_closed_loop()
         self.parameters = parameters
         self.memory = np.zeros(memory, np.uint8)
         self.chip = np.zeros(chip, np.uint8)

@@ -259,7 +259,7 @@ class Wait(Command):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Stamp(Command):
-    """Write the clock counter, the tag and the engines' counters to the trace."""
+    """Write clock and tag to the trace."""
 
     opcode: ClassVar[int] = 0x03
 

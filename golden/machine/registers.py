@@ -4,15 +4,33 @@ Registers are 32 bits wide, at multiples of 4 bytes, little endian. Source: ``do
 """
 
 import dataclasses
+import hashlib
+import json
 from collections.abc import Iterator
 from typing import Literal
 
 from golden.machine.command import ENGINES, VERSION
+from golden.parameters import Parameters
 
-__all__ = ["CAUSES", "COUNTERS", "IDENTITY", "REGISTERS", "Counter", "Field", "Register", "register", "table"]
+__all__ = [
+    "CAUSES",
+    "COUNTERS",
+    "IDENTITY",
+    "REGISTERS",
+    "TRACE",
+    "Counter",
+    "Field",
+    "Register",
+    "fingerprint",
+    "register",
+    "table",
+]
 
 IDENTITY = int.from_bytes(b"DRFT", "little")
 """What the register ``id`` holds."""
+
+TRACE = 64
+"""Stamps that wait to be read, at most."""
 
 CAUSES = ("none", "command", "region", "field", "buffer", "damaged", "token", "starved", "bus", "watchdog")
 """Why a machine stops before its program does, by number (``docs/machine.md``, errors)."""
@@ -114,6 +132,9 @@ _FLOWS = (
 )
 
 COUNTERS: tuple[Counter, ...] = (
+    Counter("clocks", "clocks", "in which a program ran"),
+    *(Counter(f"{engine}_busy", "clocks", f"in which the {engine} engine had an operation") for engine in ENGINES),
+    *(Counter(f"{engine}_waiting", "clocks", f"in which the {engine} engine waited for a token") for engine in ENGINES),
     Counter("commands", "commands", "that were fetched"),
     *(Counter(f"{engine}_operations", "operations", f"that the {engine} engine has done") for engine in ENGINES),
     Counter("array_groups", "groups times channels", "that tiles multiplied, zero groups included"),
@@ -129,7 +150,7 @@ COUNTERS: tuple[Counter, ...] = (
     *(Counter(f"memory_{name}", "bytes", f"of memory: {what}") for name, what in _FLOWS),
     *(Counter(f"chip_{name}", "bytes", f"of RAM on the chip: {what}") for name, what in _FLOWS),
 )
-"""Every counter; the interpreter counts the same."""
+"""Every counter; the interpreter counts the same, but for clocks, of which it has none."""
 
 
 def _all(name: str, access: Access, help: str, reset: int = 0) -> tuple[Field, ...]:
@@ -169,6 +190,7 @@ def _registers() -> Iterator[Register]:
             ("halt", "stop fetching; operations under way end"),
             ("freeze", "copy all counters to where they are read"),
             ("clear", "count from 0 again"),
+            ("advance", "drop the oldest stamp of the trace"),
         ),
         "what the machine is told to do",
     )
@@ -212,7 +234,8 @@ def _registers() -> Iterator[Register]:
     for number in range(8):
         base = 0x040 + 8 * number
         yield Register(f"region{number}_base", base, _all("unit", "rw", "first unit of memory"), f"region {number}")
-        yield Register(f"region{number}_limit", base + 4, _all("units", "rw", "how many"), f"region {number}")
+        limit = Field("units", 0, 29, "rw", "how many")
+        yield Register(f"region{number}_limit", base + 4, (limit,), f"region {number}")
     for number, engine in enumerate(ENGINES):
         base = 0x080 + 16 * number
         yield Register(
@@ -243,6 +266,19 @@ def _registers() -> Iterator[Register]:
             ),
             f"what the {engine} engine waits for",
         )
+    yield Register(
+        "trace",
+        0x0C0,
+        (
+            Field("tag", 0, 16, "ro", "of the oldest stamp"),
+            Field("stamps", 16, 8, "ro", "that wait to be read"),
+            Field("lost", 31, 1, "ro", "a stamp came when there was no room"),
+        ),
+        "where the program came by",
+    )
+    yield Register(
+        "trace_clock", 0x0C4, _all("clock", "ro", "of the oldest stamp, since the start"), "when it was there"
+    )
     for number, counter in enumerate(COUNTERS):
         base = 0x100 + 8 * number
         for half, name in enumerate(("low", "high")):
@@ -258,6 +294,15 @@ REGISTERS: tuple[Register, ...] = tuple(_registers())
 """Every register, by rising offset."""
 
 _BY_NAME = {one.name: one for one in REGISTERS}
+
+
+def fingerprint(parameters: Parameters) -> int:
+    """What the register ``parameters`` holds: the first 32 bits of the SHA-256 of the configuration.
+
+    Its text is JSON without spaces, keys in alphabetical order.
+    """
+    text = json.dumps(parameters.to_dict(), sort_keys=True, separators=(",", ":"))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
 
 
 def register(name: str) -> Register:

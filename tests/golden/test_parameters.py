@@ -137,22 +137,22 @@ DERIVED = {
     "tiny": {
         "digit_max": 3, "exponent_max": 15, "lane_width": 2, "replays": False, "weight_width": 12,
         "weight_mantissa_width": 11, "weight_bias": 15, "weight_exponent_width": 5, "weight_lsb": -24,
-        "state_bits": 24, "words_per_vector": 2,
+        "state_bits": 24, "words_per_vector": 2, "closed_loop": True,
     },
     "edge": {
         "digit_max": 3, "exponent_max": 15, "lane_width": 4, "replays": False, "weight_width": 14,
         "weight_mantissa_width": 11, "weight_bias": 15, "weight_exponent_width": 5, "weight_lsb": -24,
-        "state_bits": 24, "words_per_vector": 4,
+        "state_bits": 24, "words_per_vector": 4, "closed_loop": True,
     },
     "ulx3s": {
         "digit_max": 3, "exponent_max": 15, "lane_width": 5, "replays": False, "weight_width": 12,
         "weight_mantissa_width": 11, "weight_bias": 15, "weight_exponent_width": 5, "weight_lsb": -24,
-        "state_bits": 24, "words_per_vector": 8,
+        "state_bits": 24, "words_per_vector": 8, "closed_loop": True,
     },
     "paper": {
         "digit_max": 3, "exponent_max": 15, "lane_width": 6, "replays": False, "weight_width": 16,
         "weight_mantissa_width": 11, "weight_bias": 15, "weight_exponent_width": 5, "weight_lsb": -24,
-        "state_bits": 24, "words_per_vector": 5,
+        "state_bits": 24, "words_per_vector": 5, "closed_loop": False,
     },
 }  # fmt: skip
 

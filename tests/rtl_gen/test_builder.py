@@ -37,6 +37,7 @@ def test_folder_holds_what_the_manifest_lists(built):
         "filelist.f",
         "driftless_tiny.core",
         "waivers.vlt",
+        *(f"registers.{end}" for end in ("h", "md", "py", "rdl")),
         *(f"{name}{end}" for name in UNITS for end in (".v", ".vh", "_pkg.sv", "_instance.vh")),
     }
     assert json.loads((out / "manifest.json").read_text()) == manifest

@@ -29,7 +29,7 @@ def test_registers_by_hand():
     assert register("id").reset == IDENTITY == 0x54465244
     assert register("control").offset == 0x00C and register("region7_limit").offset == 0x07C
     assert [register(f"{engine}_command").offset for engine in ENGINES] == [0x80, 0x90, 0xA0, 0xB0]
-    assert register("commands_low").offset == 0x100 and register("commands_high").offset == 0x104
+    assert register("clocks_low").offset == 0x100 and register("clocks_high").offset == 0x104
     with pytest.raises(KeyError, match="Register must be one of"):
         register("nothing")
 
