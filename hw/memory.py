@@ -1,10 +1,10 @@
 """The one memory of the project: written and read by clock, in the form that open tools turn into block RAM."""
 
-from amaranth.hdl import Module, Shape, ShapeLike
+from amaranth.hdl import Cat, Module, Shape, ShapeLike
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
-__all__ = ["Ram"]
+__all__ = ["DoubleBuffer", "Ram"]
 
 
 class Ram(wiring.Component):
@@ -22,6 +22,8 @@ class Ram(wiring.Component):
         Shape of a row.
     depth : int
         Rows; at least 1.
+    distributed : bool
+        Whether it is to be made of look-up tables, where the target has such: for a few rows.
 
     Members
     -------
@@ -42,14 +44,14 @@ class Ram(wiring.Component):
 
     latency = 1
 
-    def __init__(self, shape: ShapeLike, depth: int):
-        if not isinstance(depth, int):
-            raise TypeError(f"Depth of a memory must be an integer, not {depth!r}")
-        if depth < 1:
-            raise ValueError(f"Depth of a memory must be at least 1, not {depth}")
+    def __init__(self, shape: ShapeLike, depth: int, *, distributed: bool = False):
+        _check_depth(depth)
         Shape.cast(shape)
         self._shape = shape
         self._depth = depth
+        self._attributes: dict[str, int | str] = {"no_rw_check": 1}
+        if distributed:
+            self._attributes["ram_style"] = "distributed"
         address_width = (depth - 1).bit_length()
         super().__init__(
             {
@@ -69,9 +71,7 @@ class Ram(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:  # noqa: D102
         m = Module()
-        m.submodules.rows = rows = memory.Memory(
-            shape=self._shape, depth=self._depth, init=[], attrs={"no_rw_check": 1}
-        )
+        m.submodules.rows = rows = memory.Memory(shape=self._shape, depth=self._depth, init=[], attrs=self._attributes)
         write = rows.write_port()
         read = rows.read_port(domain="sync")
         m.d.comb += [
@@ -83,3 +83,80 @@ class Ram(wiring.Component):
             self.read_data.eq(read.data),
         ]
         return m
+
+
+class DoubleBuffer(wiring.Component):
+    """Two halves of as many rows, so that one is filled while the other is read.
+
+    Row r of half h lies at the address ``{h, r}`` of one `Ram`, whose data pass a register: a block RAM answers late.
+
+    Latency: 2 clocks from address to data. Throughput: one write and one read per clock.
+
+    Parameters
+    ----------
+    shape : ShapeLike
+        Shape of a row.
+    depth : int
+        Rows of a half; at least 1.
+
+    Members
+    -------
+    write_enable, write_half, write_address, write_data : In
+        Row to write at this clock edge.
+    read_enable, read_half, read_address : In
+        Row to read at this clock edge; without `read_enable` the last one stays.
+    read_data : Out(shape)
+        The row.
+
+    Raises
+    ------
+    TypeError
+        If `depth` is no integer.
+    ValueError
+        If `depth` is below 1.
+    """
+
+    latency = Ram.latency + 1
+
+    def __init__(self, shape: ShapeLike, depth: int):
+        _check_depth(depth)
+        self._shape, self._depth = shape, depth
+        address_width = (depth - 1).bit_length()
+        super().__init__(
+            {
+                "write_enable": In(1),
+                "write_half": In(1),
+                "write_address": In(address_width),
+                "write_data": In(shape),
+                "read_enable": In(1),
+                "read_half": In(1),
+                "read_address": In(address_width),
+                "read_data": Out(shape),
+            }
+        )
+
+    @property
+    def depth(self) -> int:
+        """Rows of a half."""
+        return self._depth
+
+    def elaborate(self, platform: object) -> Module:  # noqa: D102
+        m = Module()
+        # The second half begins at a power of two, so that no address is added to another.
+        m.submodules.ram = ram = Ram(self._shape, (1 << len(self.read_address)) + self._depth)
+        m.d.comb += [
+            ram.write_enable.eq(self.write_enable),
+            ram.write_address.eq(Cat(self.write_address, self.write_half)),
+            ram.write_data.eq(self.write_data),
+            ram.read_enable.eq(self.read_enable),
+            ram.read_address.eq(Cat(self.read_address, self.read_half)),
+        ]
+        m.d.sync += self.read_data.eq(ram.read_data)
+        return m
+
+
+def _check_depth(depth: int) -> None:
+    if not isinstance(depth, int):
+        raise TypeError(f"Depth of a memory must be an integer, not {depth!r}")
+    if depth < 1:
+        raise ValueError(f"Depth of a memory must be at least 1, not {depth}")

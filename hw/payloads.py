@@ -8,6 +8,7 @@ from golden.parameters import EXPONENT_WIDTH, SCALE_WIDTH, Parameters
 __all__ = [
     "address_width",
     "aligned_product",
+    "bank_write",
     "channel_scale_input",
     "delta_group",
     "exact_product",
@@ -28,9 +29,15 @@ __all__ = [
     "sign_mask_output",
     "state_element",
     "stream_group",
+    "sum_part",
     "sum_with_poison",
     "weight",
+    "weight_record",
+    "weight_write",
 ]
+
+UNIT_WIDTH = 8
+"""Bits of L, the power of two that a tile's sums count units of their state in."""
 
 address_width = 32
 """Bits of a state address: a vector's number, or a memory word's."""
@@ -111,6 +118,35 @@ def aligned_product(parameters: Parameters) -> data.StructLayout:
 def sum_with_poison(parameters: Parameters) -> data.StructLayout:
     """An accumulator's value as it leaves a multiplier group."""
     return data.StructLayout({"sum": signed(parameters.accumulator_width), "poisoned": 1})
+
+
+def weight_record(parameters: Parameters) -> data.StructLayout:
+    """The aligned weights of a group of an output channel."""
+    weights = data.ArrayLayout(weight(parameters), parameters.lanes)
+    return data.StructLayout({"scale": signed(SCALE_WIDTH), "weights": weights})
+
+
+def weight_write(parameters: Parameters) -> data.StructLayout:
+    """A record and its place in the weight buffer."""
+    record = weight_record(parameters)
+    return data.StructLayout({"half": 1, "address": range(parameters.weight_buffer), "record": record})
+
+
+def bank_write(parameters: Parameters) -> data.StructLayout:
+    """A delta group and its place in the banks of the array's rows."""
+    address = range(parameters.group_buffer)
+    return data.StructLayout(
+        {"row": range(parameters.rows), "half": 1, "address": address, "group": delta_group(parameters)}
+    )
+
+
+def sum_part(parameters: Parameters) -> data.StructLayout:
+    """`near_lanes` of the sums that leave together; `floor` and `unit` are those of the tile (numerics 12.11)."""
+    u = parameters.near_lanes
+    values = data.ArrayLayout(signed(parameters.accumulator_width), u)
+    return data.StructLayout(
+        {"values": values, "poisoned": u, "last": 1, "floor": EXPONENT_WIDTH, "unit": signed(UNIT_WIDTH)}
+    )
 
 
 def channel_scale_input(parameters: Parameters) -> data.StructLayout:

@@ -1,0 +1,67 @@
+"""The buffer of weight records."""
+
+from amaranth.hdl import Module
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from golden.parameters import Parameters
+from hw import payloads
+from hw.memory import DoubleBuffer
+
+__all__ = ["WeightBuffer"]
+
+
+class WeightBuffer(wiring.Component):
+    """A `DoubleBuffer` of weight records: the weights of a group of an output channel, and their scale.
+
+    Latency: 2 clocks from address to record. Throughput: one write and one read per clock.
+
+    Parameters
+    ----------
+    parameters : Parameters
+        Uses ``lanes``, ``fraction_bits`` and ``weight_buffer``.
+
+    Members
+    -------
+    write : In(stream of `payloads.weight_write`)
+        Records to keep; always ready.
+    read_enable, read_half, read_address : In
+        Record to read at this clock edge.
+    record : Out(`payloads.weight_record`)
+        What the buffer holds there.
+    """
+
+    latency = DoubleBuffer.latency
+
+    def __init__(self, parameters: Parameters):
+        self._parameters = parameters
+        super().__init__(
+            {
+                "write": In(stream.Signature(payloads.weight_write(parameters))),
+                "read_enable": In(1),
+                "read_half": In(1),
+                "read_address": In(range(parameters.weight_buffer)),
+                "record": Out(payloads.weight_record(parameters)),
+            }
+        )
+
+    @property
+    def parameters(self) -> Parameters:
+        """The machine's parameters."""
+        return self._parameters
+
+    def elaborate(self, platform: object) -> Module:  # noqa: D102
+        p, m, write = self._parameters, Module(), self.write.p
+        m.d.comb += self.write.ready.eq(1)
+        m.submodules.records = records = DoubleBuffer(payloads.weight_record(p), p.weight_buffer)
+        m.d.comb += [
+            records.write_enable.eq(self.write.valid),
+            records.write_half.eq(write.half),
+            records.write_address.eq(write.address),
+            records.write_data.eq(write.record),
+            records.read_enable.eq(self.read_enable),
+            records.read_half.eq(self.read_half),
+            records.read_address.eq(self.read_address),
+            self.record.eq(records.read_data),
+        ]
+        return m
