@@ -330,6 +330,7 @@ class Accelerator:
     def _load_weights(self, c: LoadWeights) -> None:
         p = self.parameters
         size = image.weight_bytes(p)
+        self._field(c.records > 0, "records must be at least 1")
         if c.at + c.records > p.weight_buffer:
             raise MachineError("buffer", f"records must end at {p.weight_buffer}, not at {c.at + c.records}")
         data = self._span(c.source, c.skip * size, c.records * size).reshape(-1, size)
@@ -346,12 +347,15 @@ class Accelerator:
         rows, sent, slots = c.rows + 1, c.sent + 1, c.passes + 1
         self._field(rows <= p.rows, f"rows must be at most {p.rows}, not {rows}")
         self._field(sent <= slots, f"sent must be at most passes, not {sent} of {slots}")
+        self._field(c.lines > 0 and c.width > 0 and c.groups > 0, "lines, width and groups must be at least 1")
+        end = c.first + c.groups * slots
+        self._field(end <= c.pitch, f"groups of a position must end at its pitch {c.pitch}, not at {end}")
         line = c.left + c.width * c.repeat + c.right
-        last = c.at + (c.lines * line - 1) * c.pitch + c.first + c.groups * slots
+        last = c.at + (c.lines * line - 1) * c.pitch + end
         if last > p.group_buffer:
             raise MachineError("buffer", f"groups must end at address {p.group_buffer}, not at {last}")
         taken = self._lines_of_link(c, sent) if c.link else None
-        found: dict[int, DeltaGroups] = {}
+        found: dict[tuple[int, int], DeltaGroups] = {}
         bank = self._banks[int(c.half)]
         for row in range(rows):
             # the addresses of this piece: zero groups wherever nothing is put below
@@ -363,15 +367,17 @@ class Accelerator:
                 y = c.line + row * c.line_step + number
                 if not 0 <= y < c.height * c.repeat:
                     continue
-                slot = y // c.repeat if c.link else c.skip + row * c.slot_step + y // c.repeat
-                if slot not in found:
-                    found[slot] = taken[slot] if taken is not None else self._slot(c, slot, sent)
+                # Strips share their lines, which are read once; samples have lines of their own.
+                line_of = (0 if c.link or not c.slot_step else row, y // c.repeat)
+                if line_of not in found:
+                    slot = c.skip + row * c.slot_step + y // c.repeat
+                    found[line_of] = taken[y // c.repeat] if taken is not None else self._slot(c, slot, sent)
                 columns = c.left + np.arange(c.width * c.repeat)
                 source = (np.arange(c.width * c.repeat) // c.repeat)[:, None, None] * c.groups * sent
                 source = source + np.arange(c.groups)[:, None] * sent + np.arange(sent)
                 target = row * p.group_buffer + place[number, columns][:, None, None]
                 target = target + np.arange(c.groups)[:, None] * slots + np.arange(sent)
-                self._put(bank, target.ravel(), found[slot][source.ravel()])
+                self._put(bank, target.ravel(), found[line_of][source.ravel()])
 
     @staticmethod
     def _put(bank: DeltaGroups, addresses: np.ndarray, groups: DeltaGroups) -> None:
@@ -399,13 +405,14 @@ class Accelerator:
             self._count(c.source, "spools_read", data.size)
             return self._checked(image.unpack_groups(data.reshape(-1, size), p))
         length = int(self._entries(c.lengths, slot, 1)[0])
-        self._field(0 <= length <= c.slot * UNIT_BYTES, "length of a slot must fit it")
+        width = p.link_width // 8
+        if not 0 < length <= c.slot * UNIT_BYTES or length % width:
+            raise MachineError("damaged", f"length of a slot must fit it, in words of {width} bytes, not {length}")
         data = self._span(c.source, begin, length)
         self._count(c.source, "spools_read", data.size)
         raw = data.tobytes()
         groups = self._slots.get(raw)
         if groups is None:
-            width = p.link_width // 8
             words = [int.from_bytes(raw[at : at + width], "little") for at in range(0, length, width)]
             decoded = delta_decompressor(words, p, passes=sent)
             if decoded.error:
