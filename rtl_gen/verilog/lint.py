@@ -17,7 +17,7 @@ _PRIMITIVES = {"generic": (), "ecp5": ("ecp5/cells_sim.v",)}
 
 
 def _verilator(file: Path, top: str, target: str) -> list[str]:
-    command = [*tools.verilator_lint_command(), "--lint-only", "-Wall", "--top-module", top, str(WAIVERS)]
+    command = [*tools.verilator_command(), "--lint-only", "-Wall", "--top-module", top, str(WAIVERS)]
     for library in _PRIMITIVES[target]:
         model = tools.yosys_share() / library
         # The models hold timing, and aliases that Verilator takes for duplicates: both warnings ignore waiver files.

@@ -115,7 +115,7 @@ def test_file_list_compiles(built):
     out, _ = built
     assert (out / "filelist.f").read_text().split() == [f"{name}.v" for name in UNITS]
     for name in UNITS:
-        command = [*tools.verilator_lint_command(), "--lint-only", str(out / "waivers.vlt")]
+        command = [*tools.verilator_command(), "--lint-only", str(out / "waivers.vlt")]
         tools.run([*command, "-F", str(out / "filelist.f"), "--top-module", name])
 
 

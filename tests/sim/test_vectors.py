@@ -107,3 +107,22 @@ def test_vectors_are_finite_until_poisoned():
     assert (values == 0).all(axis=1).any()
     share = (~np.isfinite(stimuli.poisoned(random, values, 0.25).view(np.float16))).any(axis=1).mean()
     assert 0.15 < share < 0.35
+
+
+@pytest.mark.parametrize("count", [0, 1, 40])
+def test_unpacking_is_the_inverse_of_packing(count):
+    random = np.random.default_rng(count)
+    values = {
+        "flag": random.integers(0, 2, count),
+        "number": random.integers(-16, 16, count),
+        "lanes": random.integers(-4, 4, (count, 4)),
+        "slots": {"valid": random.integers(0, 2, (count, 2)), "value": random.integers(0, 1 << 16, (count, 2))},
+        "mask": random.integers(0, 64, count),
+        "wide": np.array([int(x) << 70 for x in random.integers(-(1 << 29), 1 << 29, count)], object),
+    }
+    found = vectors.unpack(LAYOUT, vectors.pack(LAYOUT, values))
+    assert list(found) == list(values)
+    for name in ("flag", "number", "lanes", "mask", "wide"):
+        assert found[name].tolist() == values[name].tolist(), name
+    for name in ("valid", "value"):
+        assert found["slots"][name].tolist() == values["slots"][name].tolist(), name

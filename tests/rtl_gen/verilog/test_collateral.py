@@ -16,7 +16,7 @@ TINY = preset("tiny")
 
 
 def lint(folder, *files, top):
-    tools.run([*tools.verilator_lint_command(), "--lint-only", "-Wno-fatal", "--top-module", top, *files], cwd=folder)
+    tools.run([*tools.verilator_command(), "--lint-only", "-Wno-fatal", "--top-module", top, *files], cwd=folder)
 
 
 @pytest.mark.parametrize("name", ["delta_quantizer", "channel_scale", "near_memory_engine"])
