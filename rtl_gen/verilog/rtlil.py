@@ -468,7 +468,8 @@ def _read_body(lines: list[str], position: int, widths: dict[str, int]) -> tuple
         position += 1
         if tokens[0] == "assign":
             target, value = _parse_bits(tokens, 1, widths)
-            body.append(Assign(target[0], _parse_bits(tokens, value, widths)[0]))
+            if target:  # else a field of no bits
+                body.append(Assign(target[0], _parse_bits(tokens, value, widths)[0]))
         elif tokens[0] == "switch":
             switch = Switch(_parse_bits(tokens, 1, widths)[0], [])
             while lines[position] != "end":

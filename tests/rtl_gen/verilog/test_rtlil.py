@@ -2,6 +2,8 @@ import re
 
 import pytest
 from amaranth.back import rtlil
+from amaranth.hdl import Module, Signal
+from amaranth.lib import data
 
 from golden.parameters import preset
 from rtl_gen.verilog.rtlil import Assign, Constant, Slice, join, read, statements, take
@@ -52,6 +54,18 @@ def test_rows_of_a_memory(text):
     (memory,) = [memory for memory in read(text).top.memories.values()]
     assert (memory.width, memory.depth) == (8, 16)
     assert [int(row, 2) for row in memory.rows] == [1, 2, 3] + [0] * 13
+
+
+def test_a_field_of_no_bits_is_no_assignment():
+    m, fields = Module(), Signal(data.StructLayout({"value": 4, "place": 0}))
+    i, o = Signal(4), Signal(4)
+    with m.If(i[0]):
+        m.d.sync += [fields.value.eq(i), fields.place.eq(i)]
+    m.d.comb += o.eq(fields.value)
+    found = read(rtlil.convert(m, name="fields", ports=[i, o], emit_src=False)).top
+    assigned = [each for process in found.processes for each in statements(process.body) if isinstance(each, Assign)]
+    assert all(each.target.high >= each.target.low for each in assigned)
+    assert assigned
 
 
 @pytest.mark.parametrize(
