@@ -11,7 +11,9 @@ __all__ = [
     "bank_write",
     "channel_scale_input",
     "delta_group",
+    "element_part",
     "exact_product",
+    "joint_part",
     "link_word",
     "memory_word",
     "multiplier_group_input",
@@ -195,6 +197,18 @@ def sign_mask_output(parameters: Parameters) -> data.Layout:
 def state_element(parameters: Parameters) -> ShapeLike:
     """One element of state: signed fixed point, or an FP16 pattern."""
     return signed(parameters.state_width) if parameters.state_format == "fixed" else 16
+
+
+def element_part(parameters: Parameters) -> data.StructLayout:
+    """`near_lanes` elements of a vector, lane 0 of it first; `last` marks the vector's final part."""
+    values = data.ArrayLayout(state_element(parameters), parameters.near_lanes)
+    return data.StructLayout({"values": values, "last": 1})
+
+
+def joint_part(parameters: Parameters) -> data.StructLayout:
+    """`near_lanes` outputs in the joint form; each part of a vector has the vector's exponent code."""
+    values = data.ArrayLayout(signed(parameters.joint_width), parameters.near_lanes)
+    return data.StructLayout({"exponent": EXPONENT_WIDTH, "values": values, "last": 1})
 
 
 def memory_word(parameters: Parameters) -> data.ArrayLayout:

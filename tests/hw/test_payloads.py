@@ -108,6 +108,14 @@ def test_multiplier_group_and_near_memory_inputs():
     assert width(payloads.memory_word(Parameters(lanes=4, memory_lanes=2, state_format="float16"))) == 32
 
 
+def test_parts_of_vectors():
+    parameters = Parameters(state_width=18, near_lanes=2, joint_width=12)
+    assert fields(payloads.element_part(parameters)) == {"values": (0, 36), "last": (36, 1)}
+    assert fields(payloads.joint_part(parameters)) == {"exponent": (0, 6), "values": (6, 24), "last": (30, 1)}
+    assert payloads.element_part(parameters)["values"].shape.elem_shape.signed
+    assert payloads.joint_part(parameters)["values"].shape.elem_shape.signed
+
+
 def test_products():
     assert fields(payloads.exact_product(13, 5)) == {"negative": (0, 1), "exponent": (1, 5), "magnitude": (6, 13)}
     assert fields(payloads.aligned_product(Parameters(fraction_bits=12))) == {
