@@ -100,15 +100,15 @@ def ones(m: Module, name: str, bits: Value | list[Value]) -> Value:
     return values[0]
 
 
-def take(m: Module, name: str, bits: Value, amount: Value, width: int) -> Value:
-    """`width` bits from place `amount` on.
+def take(m: Module, name: str, bits: Value, amount: Value, width: int, *, first: int = 0) -> Value:
+    """`width` bits from place ``amount << first`` on.
 
     The largest steps come first, and each row keeps only what the steps after it can still reach.
     """
     for position in reversed(range(len(amount))):
-        reach = width + (1 << position) - 1
-        row = Signal(min(len(bits), reach), name=f"{name}_by{1 << position}")
-        m.d.comb += row.eq(Mux(amount[position], bits[1 << position :], bits))
+        distance = 1 << first + position
+        row = Signal(min(len(bits), width + distance - (1 << first)), name=f"{name}_by{distance}")
+        m.d.comb += row.eq(Mux(amount[position], bits[distance:], bits))
         bits = row
     return bits[:width]
 

@@ -7,7 +7,7 @@ lie in words. Its first word and its last may hold bytes that do not belong to i
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-__all__ = ["ADDRESS_WIDTH", "BYTES_WIDTH", "REGION_WIDTH", "MemoryRead", "MemoryWrite", "span"]
+__all__ = ["ADDRESS_WIDTH", "BYTES_WIDTH", "REGION_WIDTH", "UNIT_BYTES", "MemoryRead", "MemoryWrite", "span"]
 
 REGION_WIDTH = 3
 """Bits of a region's number."""
@@ -17,6 +17,9 @@ ADDRESS_WIDTH = 35
 
 BYTES_WIDTH = 32
 """Bits of the length of a span."""
+
+UNIT_BYTES = 32
+"""Bytes of a unit of memory: regions begin and end on its boundaries."""
 
 
 def span() -> data.StructLayout:

@@ -78,12 +78,12 @@ def test_prefix_counts_and_a_choice_among_them(width):
     assert found == [(value % (1 << at)).bit_count() if at <= width else 0 for value, at in patterns]
 
 
-@pytest.mark.parametrize("width", [1, 3, 6])
-def test_take(width):
+@pytest.mark.parametrize("width, first", [(1, 0), (3, 0), (6, 0), (2, 1), (4, 1), (3, 2)])
+def test_take(width, first):
     m, bits, amount = Module(), Signal(9), Signal(2)
     patterns = list(itertools.product(range(512), range(4)))
-    found = evaluate([bits, amount], take(m, "bits", bits, amount, width), patterns, m)
-    assert found == [(value >> at) % (1 << width) for value, at in patterns]
+    found = evaluate([bits, amount], take(m, "bits", bits, amount, width, first=first), patterns, m)
+    assert found == [(value >> (at << first)) % (1 << width) for value, at in patterns]
 
 
 def test_one_of():
