@@ -66,7 +66,7 @@ class Parameters(Stored, noun="a configuration", schema=1):
     mask_width: Annotated[int, Range(1, 4)] = described(1, "s, bits of a mask: 1 sign mask, 2 to 4 segment mask")
     flip_repair: bool = described(False, "send exact corrections for elements whose mask changed")
     state_format: Literal["fixed", "float16"] = described("fixed", "format of the state near memory")
-    state_width: Annotated[int, Range(16, 24)] = described(24, "bits of a fixed-point state element")
+    state_width: Annotated[int, Range(16, 24)] = described(18, "bits of a fixed-point state element")
     memory_lanes: Annotated[int, Range(1, 64)] = described(4, "state elements in a memory word; divides lanes")
     link_width: Annotated[int, Range(32, 512), _POWER_OF_TWO] = described(
         64, "bits of a word on the compressed link; a power of two"
@@ -232,6 +232,7 @@ PRESETS: dict[str, Parameters] = {
         digit_width=3, lanes=4, outliers=1, fraction_bits=10, rows=1, columns=2, memory_lanes=2, link_width=32
     ),
     "edge": Parameters(),
+    "edge25": Parameters(outliers=0),
     "ulx3s": Parameters(
         digit_width=3,
         lanes=32,
@@ -255,13 +256,15 @@ PRESETS: dict[str, Parameters] = {
         weight_form="float",
         accumulator_width=48,
         output_passes=1,
+        state_width=24,
         memory_lanes=12,
         link_width=256,
         rows=128,
         columns=128,
     ),
 }
-"""Named machines: ``tiny`` for tests and the iCEBreaker, ``edge`` the default, ``ulx3s`` and the published shape."""
+"""Named machines: ``tiny`` for tests and the iCEBreaker, ``edge`` the default, ``edge25`` the same without outliers for
+the smallest ECP5, ``ulx3s`` and the published shape."""
 
 DEFAULT_PRESET = "edge"
 

@@ -137,17 +137,22 @@ DERIVED = {
     "tiny": {
         "digit_max": 3, "exponent_max": 15, "lane_width": 2, "replays": False, "weight_width": 12,
         "weight_mantissa_width": 11, "weight_bias": 15, "weight_exponent_width": 5, "weight_lsb": -24,
-        "state_bits": 24, "words_per_vector": 2, "closed_loop": True,
+        "state_bits": 18, "words_per_vector": 2, "closed_loop": True,
     },
     "edge": {
         "digit_max": 3, "exponent_max": 15, "lane_width": 4, "replays": False, "weight_width": 14,
         "weight_mantissa_width": 11, "weight_bias": 15, "weight_exponent_width": 5, "weight_lsb": -24,
-        "state_bits": 24, "words_per_vector": 4, "closed_loop": True,
+        "state_bits": 18, "words_per_vector": 4, "closed_loop": True,
+    },
+    "edge25": {
+        "digit_max": 3, "exponent_max": 15, "lane_width": 4, "replays": False, "weight_width": 14,
+        "weight_mantissa_width": 11, "weight_bias": 15, "weight_exponent_width": 5, "weight_lsb": -24,
+        "state_bits": 18, "words_per_vector": 4, "closed_loop": True,
     },
     "ulx3s": {
         "digit_max": 3, "exponent_max": 15, "lane_width": 5, "replays": False, "weight_width": 12,
         "weight_mantissa_width": 11, "weight_bias": 15, "weight_exponent_width": 5, "weight_lsb": -24,
-        "state_bits": 24, "words_per_vector": 8, "closed_loop": True,
+        "state_bits": 18, "words_per_vector": 8, "closed_loop": True,
     },
     "paper": {
         "digit_max": 3, "exponent_max": 15, "lane_width": 6, "replays": False, "weight_width": 16,
@@ -159,6 +164,7 @@ DERIVED = {
 SHAPES = {  # k, n, m, rows, columns, policy, form, F
     "tiny": (3, 4, 1, 1, 2, "group", "aligned", 10),
     "edge": (3, 16, 1, 2, 4, "group", "aligned", 12),
+    "edge25": (3, 16, 0, 2, 4, "group", "aligned", 12),
     "ulx3s": (3, 32, 0, 4, 8, "group", "aligned", 10),
     "paper": (3, 60, 4, 128, 128, "layer", "float", 12),
 }
@@ -199,7 +205,7 @@ def test_unknown_preset():
     with pytest.raises(ValueError, match="^Preset must be one of the known names, not 'egde'; did you mean edge?"):
         preset("egde")
     with pytest.raises(
-        ValueError, match="^Preset must be one of the known names, not 'zzz'; known: edge, paper, tiny, ulx3s$"
+        ValueError, match="^Preset must be one of the known names, not 'zzz'; known: edge, edge25, paper, tiny, ulx3s$"
     ):
         preset("zzz")
 

@@ -63,7 +63,7 @@ def test_build_for_a_target(run, tmp_path):
 @pytest.mark.parametrize(
     "arguments, sentence",
     [
-        (["--preset", "egde"], "Preset must be one of the known names, not 'egde'; did you mean edge?"),
+        (["--preset", "egde"], "Preset must be one of the known names, not 'egde'; did you mean edge or edge25?"),
         (["--unit", "outlier_select"], "Unit must be one of the known names, not 'outlier_select'; did you mean"),
         (
             ["--set", "lane=8"],

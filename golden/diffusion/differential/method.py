@@ -35,7 +35,7 @@ ACTS_IN: dict[str, tuple[MethodFlow, ...]] = {
     "mask_width": ("sign_mask",),
     "flip_repair": ("sign_mask",),
     "state_format": ("sign_mask",),
-    "state_width": ("raw", "sign_mask", "closed_loop"),
+    "state_width": ("raw", "diffy", "sign_mask", "closed_loop"),
 }
 """Flows in which a member of a `Method` or of its machine acts; elsewhere it has to keep its default."""
 
@@ -246,6 +246,7 @@ _PAPER = Parameters(
     weight_form="float",
     accumulator_width=48,
     output_passes=1,
+    state_width=24,
     memory_lanes=12,
     link_width=256,
 )
@@ -270,19 +271,19 @@ METHODS: dict[str, tuple[str, Method]] = {
     ),
     "closed-int3": (
         "closed loop, k = 3, n = 32, no float multiplier",
-        Method(machine=_loop(3, 4, state_width=18), first_passes=5, input_passes=3, output_bits=11.5, **_FINER),
+        Method(machine=_loop(3, 4), first_passes=5, input_passes=3, output_bits=11.5, **_FINER),
     ),
     "closed-int4": (
         "closed loop, k = 4, n = 32, no float multiplier",
-        Method(machine=_loop(4, 4, state_width=18), first_passes=4, input_passes=2, output_bits=12.75, **_FINER),
+        Method(machine=_loop(4, 4), first_passes=4, input_passes=2, output_bits=12.75, **_FINER),
     ),
     "raw-int8": (
         "raw activations of 8 bits under group exponents, no state",
-        Method(flow="raw", machine=_loop(8, 1), first_passes=1, input_passes=1, last_passes=1),
+        Method(flow="raw", machine=_loop(8, 1, state_width=24), first_passes=1, input_passes=1, last_passes=1),
     ),
     "raw-int8-tensor": (
         "raw activations of 8 bits, one scale a tensor, no state",
-        Method(flow="raw", machine=_loop(8, 1), tensor_scale=True),
+        Method(flow="raw", machine=_loop(8, 1, state_width=24), tensor_scale=True),
     ),
 }
 """Named methods: a line about each, and the method."""

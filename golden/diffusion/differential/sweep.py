@@ -72,9 +72,7 @@ def variants() -> dict[str, Method]:
     result["paper: current norm, group exponent"] = _changed(exact, group)
     result["paper: current norm, group exponent, flip repair"] = _changed(exact, group | {"flip_repair": True})
     closed = {name: getattr(usual, name) for name in ("output_width", "output_bits", "output_allocation")}
-    result["diffy: digits of closed-int3"] = _changed(
-        Method.named("closed-int3"), {"state_width": usual.machine.state_width}, flow="diffy", **closed
-    )
+    result["diffy: digits of closed-int3"] = _changed(Method.named("closed-int3"), flow="diffy", **closed)
     result["diffy: digits of paper"] = _changed(exact, flow="diffy", attention="delta")
     return result
 

@@ -253,7 +253,7 @@ def test_bad_arguments():
         ({"address": 0, "last": False}, "^Stream of groups must end with the last group of a vector, not within it$"),
         ({"address": 0, "state_exponent": 1}, "^Exponents of digits must be at least state_exponent = 1, not 0$"),
         ({"address": 0, "state_exponent": -25}, "^state_exponent must be at least -24, not -25$"),
-        ({"address": 0, "bias": 2**23}, r"^bias must be in -8388608\.\.8388607, not 8388608$"),
+        ({"address": 0, "bias": 2**17}, r"^bias must be in -131072\.\.131071, not 131072$"),
     ]:
         with pytest.raises(ValueError, match=message):
             near_memory_engine(state, groups, parameters, **arguments)

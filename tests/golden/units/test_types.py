@@ -60,7 +60,7 @@ INTEGERS = {
     "codes": ("codes", (0, 1), lambda x: segment_mask(FOUR, x, [0, 1])),
     "floor": ("Codes of floor", (0, 39), lambda x: delta_quantizer(FOUR, ALIGNED, floor=x[0, :1])),
     "by_group": ("by_group", (0, 1), lambda x: delta_quantizer(FOUR, ALIGNED, by_group=x[0, :1])),
-    "state": ("state", (-(2**23), 2**23 - 1), lambda x: near_memory_engine(x, GROUPS, ALIGNED, address=0)),
+    "state": ("state", (-(2**17), 2**17 - 1), lambda x: near_memory_engine(x, GROUPS, ALIGNED, address=0)),
     "state, FP16": ("state", (0, 0xFFFF), lambda x: near_memory_engine(x, GROUPS, HALF, address=0)),
     "address": ("address", (0, 0), lambda x: near_memory_engine(FOUR, GROUPS, ALIGNED, address=x[0, 0])),
     "bias": ("bias", (0, 0xFFFF), lambda x: near_memory_engine(FOUR, GROUPS, HALF, address=0, bias=x)),

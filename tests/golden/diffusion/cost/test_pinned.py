@@ -55,5 +55,7 @@ def test_published_machine(name):
 @pytest.mark.parametrize("preset", PINNED["layers"])
 def test_layers(preset):
     for layer, rows in PINNED["layers"][preset].items():
-        found = {row["flow"]: row for row in explain(LAYERS[layer], PRESETS[preset])}
+        found = {
+            row["flow"]: row for row in explain(LAYERS[layer], dataclasses.replace(PRESETS[preset], state_width=24))
+        }
         assert {flow: found[flow] for flow in rows} == rows

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -15,7 +17,8 @@ from golden.parameters import PRESETS, Parameters
 pytestmark = pytest.mark.golden
 
 LAYER = LayerShape(in_channels=64, out_channels=64, kernel=3, height=8, width=8)
-EDGE = PRESETS["edge"]  # k 3, n 16, m 1, 2 x 4, link 64 bits, state 24 bits, 4 memory lanes, 4 output passes
+EDGE = dataclasses.replace(PRESETS["edge"], state_width=24)
+"""k 3, n 16, m 1, 2 x 4, link 64 bits, 4 memory lanes, 4 output passes."""
 
 
 def test_shape():
@@ -106,7 +109,7 @@ def test_zeros_and_replays():
 
 
 def test_repairs():
-    machine, rates = Parameters(flip_repair=True), Rates(flips=0.25)
+    machine, rates = Parameters(flip_repair=True, state_width=24), Rates(flips=0.25)
     assert of_layer("sign_mask", rates, machine).link_in == of_layer("sign_mask", rates).link_in + 1024 * 8
 
 

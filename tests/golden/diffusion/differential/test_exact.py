@@ -34,7 +34,14 @@ from golden.units.weights import align_weights, compile_weights
 pytestmark = pytest.mark.golden
 
 MACHINE = Parameters(
-    digit_width=4, lanes=8, outliers=0, fraction_bits=10, output_passes=3, memory_lanes=4, accumulator_width=32
+    digit_width=4,
+    lanes=8,
+    outliers=0,
+    fraction_bits=10,
+    output_passes=3,
+    memory_lanes=4,
+    accumulator_width=32,
+    state_width=24,
 )
 CLOSED = Method(machine=dataclasses.replace(MACHINE, state_width=18), early_passes=2)
 RAW = Method(flow="raw", machine=MACHINE, early_passes=2)

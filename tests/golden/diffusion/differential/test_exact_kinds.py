@@ -22,7 +22,9 @@ from tests.golden.diffusion.layers.torch_cases import CONVOLUTIONS
 
 pytestmark = pytest.mark.golden
 
-MACHINE = Parameters(digit_width=4, lanes=8, outliers=0, fraction_bits=10, output_passes=3, memory_lanes=4)
+MACHINE = Parameters(
+    digit_width=4, lanes=8, outliers=0, fraction_bits=10, output_passes=3, memory_lanes=4, state_width=24
+)
 STATE = -20
 """Unit of the states of `PROFILE`: 24 bits hold four times its largest magnitude."""
 

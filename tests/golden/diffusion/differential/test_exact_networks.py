@@ -117,7 +117,7 @@ def test_with_32_bits_both_are_as_far_from_the_dense_network(name):
 
 # Ways to run them ---------------------------------------------------------------------------------------------------
 
-LAYER = {"exponent_policy": "layer", "outliers": 2, "output_passes": 1, "state_width": 24}
+LAYER = {"exponent_policy": "layer", "outliers": 2, "output_passes": 1}
 ONCE = {"early_passes": 1, "last_passes": 1, "input_passes": 1}
 USUAL = {
     name: getattr(Method(), name) for name in ("output_bits", "output_allocation", "output_width", "layer_output_bits")
@@ -129,7 +129,7 @@ WAYS = {
     "20 bits": ({}, {"state_width": 20}),
     "bfloat16": ({}, {"weight_format": "bfloat16", "fraction_bits": 8}),
     "24 bits": ({}, {"state_width": 24}),
-    "diffy": ({**USUAL, "flow": "diffy"}, {"state_width": 24}),
+    "diffy": ({**USUAL, "flow": "diffy"}, {}),
     "diffy, replay": ({**USUAL, "flow": "diffy"}, LAYER | {"overflow_policy": "replay"}),
     "diffy, saturate": (
         {**USUAL, **ONCE, "flow": "diffy", "mix_passes": 1},
@@ -188,8 +188,7 @@ def test_streams_bit_for_bit(reference):
 @pytest.mark.parametrize("flow", ["closed_loop", "raw", "diffy"])
 def test_an_exact_run_is_measured_like_any_other(flow):
     network = random_unet()
-    machine = dataclasses.replace(CLOSED.machine, state_width=24)
-    method = Method(flow=flow, machine=machine, tensor_scale=flow == "raw")
+    method = Method(flow=flow, machine=CLOSED.machine, tensor_scale=flow == "raw")
     exact, plain = (run(Sampling(network, [3, 8], 3), method, exact=form, measured=True) for form in (True, False))
     for name in ("inputs", "outputs"):
         rows = [found.measure.total(getattr(found.measure, name)) for found in (exact, plain)]
