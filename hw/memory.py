@@ -1,10 +1,12 @@
 """The one memory of the project: written and read by clock, in the form that open tools turn into block RAM."""
 
+from collections.abc import Sequence
+
 from amaranth.hdl import Cat, Module, Shape, ShapeLike
-from amaranth.lib import memory, wiring
+from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
-__all__ = ["DoubleBuffer", "Ram"]
+__all__ = ["DoubleBuffer", "Ram", "Rom"]
 
 
 class Ram(wiring.Component):
@@ -152,6 +154,61 @@ class DoubleBuffer(wiring.Component):
             ram.read_address.eq(Cat(self.read_address, self.read_half)),
         ]
         m.d.sync += self.read_data.eq(ram.read_data)
+        return m
+
+
+class Rom(wiring.Component):
+    """A table that several lanes read at once, by clock. Tools double a block RAM for every two ports.
+
+    Latency: 1 clock from address to data. Throughput: a read on every port per clock.
+
+    Parameters
+    ----------
+    words : sequence of int
+        Contents, not negative.
+    ports : int
+        Reads at a time; at least 1.
+
+    Members
+    -------
+    enable : In(1)
+        Read at this clock edge; without it the data of the last read stay.
+    addresses : In(array)
+        Word that each port reads; what lies past the end is undefined.
+    words : Out(array)
+        What each has read.
+
+    Raises
+    ------
+    ValueError
+        If there are no words or no ports, or a word is negative.
+    """
+
+    latency = 1
+
+    def __init__(self, words: Sequence[int], ports: int = 1):
+        if not words or min(words) < 0:
+            raise ValueError(f"Words of a table must be at least 0, and one at least, not {list(words[:4])}")
+        if ports < 1:
+            raise ValueError(f"Ports of a table must be at least 1, not {ports}")
+        self._contents = list(words)
+        self._width = max(1, max(words).bit_length())
+        super().__init__(
+            {
+                "enable": In(1),
+                "addresses": In(data.ArrayLayout((len(words) - 1).bit_length(), ports)),
+                "words": Out(data.ArrayLayout(self._width, ports)),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:  # noqa: D102
+        m = Module()
+        m.submodules.rows = rows = memory.Memory(
+            shape=self._width, depth=len(self._contents), init=self._contents, attrs={"rom_style": "block"}
+        )
+        for address, word in zip(self.addresses, self.words, strict=True):
+            read = rows.read_port(domain="sync")
+            m.d.comb += [read.en.eq(self.enable), read.addr.eq(address), word.eq(read.data)]
         return m
 
 

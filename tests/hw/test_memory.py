@@ -4,8 +4,8 @@ import re
 import pytest
 from amaranth.sim import Simulator
 
-from hw.memory import Ram
-from tests.hw.streams import inspect
+from hw.memory import Ram, Rom
+from tests.hw.streams import inspect, refusal
 
 pytestmark = pytest.mark.unit
 
@@ -55,3 +55,36 @@ def test_rejects(depth, error, message):
     with pytest.raises(error, match=f"^{re.escape(message)}$"):
         Ram(8, depth)
     gc.collect()  # the refused component must go while its warning is ignored
+
+
+def test_table_answers_every_port_and_keeps_it():
+    words = [5, 0, 1023, 77, 400]
+    dut = Rom(words, 2)
+
+    async def run(ctx):
+        for index in range(len(words)):
+            ctx.set(dut.enable, 1)
+            ctx.set(dut.addresses, [index, len(words) - 1 - index])
+            await ctx.tick()
+            ctx.set(dut.enable, 0)
+            ctx.set(dut.addresses, [0, 0])
+            for _ in range(2):
+                assert list(ctx.get(dut.words)) == [words[index], words[-1 - index]]
+                await ctx.tick()
+
+    simulator = Simulator(dut)
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(run)
+    simulator.run()
+
+
+@pytest.mark.parametrize(
+    ("words", "ports", "message"),
+    [
+        ([], 1, "Words of a table must be at least 0, and one at least, not []"),
+        ([3, -1], 1, "Words of a table must be at least 0, and one at least, not [3, -1]"),
+        ([3], 0, "Ports of a table must be at least 1, not 0"),
+    ],
+)
+def test_table_rejects(words, ports, message):
+    assert str(refusal(Rom, words, ports)) == message
