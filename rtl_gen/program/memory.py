@@ -20,6 +20,7 @@ __all__ = [
     "WEIGHTS",
     "Emission",
     "Memory",
+    "Placed",
     "Tensor",
 ]
 
@@ -114,6 +115,26 @@ class Emission:
         return _groups(self.channels, self.segment, lanes)
 
 
+@dataclasses.dataclass(frozen=True)
+class Placed:
+    """Something in memory.
+
+    Members
+    -------
+    operand : Operand
+        Its first unit.
+    name : str
+        What it belongs to: a value, a layer.
+    kind : str
+        ``"state"``, ``"held"``, ``"sums"``, ``"coefficients"``, ``"rows"``, ``"records"``, ``"spool"``, ``"lengths"``,
+        or ``"bytes"`` for everything that nobody writes.
+    """
+
+    operand: Operand
+    name: str
+    kind: str
+
+
 class Memory:
     """Places things in regions.
 
@@ -127,10 +148,15 @@ class Memory:
         self.parameters = parameters
         self._used = [0] * 8
         self._content: list[tuple[Operand, bytes]] = []
+        self._placed: list[Placed] = []
 
-    def place(self, region: int, content: Any) -> Operand:
-        """Place bytes, a uint8 array, or so many zero bytes (int) on the next unit of a region."""
+    def place(self, region: int, content: Any, name: str = "", kind: str = "bytes") -> Operand:
+        """Place bytes, a uint8 array, or so many zero bytes (int) on the next unit of a region.
+
+        `name` and `kind` are for people, see `Placed`.
+        """
         operand = Operand(region, self._used[region])
+        self._placed.append(Placed(operand, name, kind))
         size = content if isinstance(content, int) else len(np.asarray(content, np.uint8).ravel())
         self._used[region] += -(-size // UNIT_BYTES)
         if not isinstance(content, int):
@@ -141,6 +167,11 @@ class Memory:
         """Units of memory that a region has so far."""
         return self._used[region]
 
+    def find(self, region: int, unit: int) -> "Placed":
+        """What lies at a unit of a region."""
+        before = [one for one in self._placed if one.operand.region == region and one.operand.offset <= unit]
+        return max(before, key=lambda one: one.operand.offset, default=Placed(Operand(region), "", "bytes"))
+
     def fill(self, operand: Operand, content: Any) -> None:
         """Give content to what was placed as zeros."""
         self._content.append((operand, np.ascontiguousarray(content, np.uint8).tobytes()))
@@ -150,9 +181,11 @@ class Memory:
     ) -> Tensor:
         """A state of zeros."""
         plain = Tensor(name, Operand(region), lines, width, channels, unit)
-        data = self.place(region, plain.vectors(self.parameters.lanes) * image.vector_bytes(self.parameters))
+        data = self.place(
+            region, plain.vectors(self.parameters.lanes) * image.vector_bytes(self.parameters), name, "state"
+        )
         records = {"no": 0, "channel": channels, "position": lines * width}[summed]
-        sums = self.place(STATES, records * image.SUM_BYTES) if records else None
+        sums = self.place(STATES, records * image.SUM_BYTES, name, "sums") if records else None
         return dataclasses.replace(plain, data=data, sums=sums, summed=summed)
 
     def emission(
@@ -170,10 +203,10 @@ class Memory:
         """Room for Xhat and for the longest groups that there can be; parameters as of `Emission`."""
         p = self.parameters
         groups = _groups(channels, segment, p.lanes)
-        held = self.place(STATES, lines * width * groups * image.vector_bytes(p))
+        held = self.place(STATES, lines * width * groups * image.vector_bytes(p), name, "held")
         slot = -(-_slot_bytes(p, width * groups * passes) // UNIT_BYTES)
-        spool = self.place(SPOOLS, lines * slot * UNIT_BYTES)
-        lengths = self.place(SPOOLS, lines * image.ENTRY_BYTES)
+        spool = self.place(SPOOLS, lines * slot * UNIT_BYTES, name, "spool")
+        lengths = self.place(SPOOLS, lines * image.ENTRY_BYTES, name, "lengths")
         return Emission(name, held, spool, lengths, slot, lines, width, channels, unit, passes, along, segment)
 
     def load(self, machine: Accelerator | None = None) -> Accelerator:

@@ -9,7 +9,7 @@ one (norm, function). Source: ``docs/numerics.md``, 12.17 to 12.21, and the tabl
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -198,6 +198,7 @@ class Compiler:
         whole: bool = True,
         schedule: Schedule | None = None,
         half: int = 0,
+        before: Callable[[Layer], None] | None = None,
     ) -> list[Command]:
         """Commands of a step; steps are compiled in order.
 
@@ -217,6 +218,8 @@ class Compiler:
             Takes the commands; the default is a new one.
         half : int
             Half of the buffers that is filled first, see `half`.
+        before : callable, optional
+            Called with each layer that commands express, before they are added.
         """
         self._index, self._steps, self._item, self.half = index, steps, item, half
         self._start = self._method.refreshes(index)
@@ -233,6 +236,8 @@ class Compiler:
             if layer.name not in self._loop.main:
                 values[layer.name] = conditioned(layer, read)
             else:
+                if before is not None:
+                    before(layer)
                 values[layer.name] = self._layer(layer, read)
         if self._kept and whole:
             self._saved = self._settled(self._kept, values[self._kept])
@@ -612,7 +617,7 @@ class Compiler:
                 raise self._refused(layer, "it normalises heads")
         key = ("roots", layer.name)
         if key not in self._tables:
-            self._tables[key] = self.memory.place(STATES, sets * image.COEFFICIENT_BYTES)
+            self._tables[key] = self.memory.place(STATES, sets * image.COEFFICIENT_BYTES, layer.name, "coefficients")
             self._tables[key, "floors"] = self.memory.place(
                 TABLES, image.pack_floors(self._floors_of(layer, parts, sets, size, count))
             )
@@ -664,7 +669,9 @@ class Compiler:
         root, exponent = softmax.log2_factor(scores.scale, tensor.unit)
         key = ("rows", scores.name)
         if key not in self._tables:
-            self._tables[key] = self.memory.place(STATES, tensor.positions * image.COEFFICIENT_BYTES)
+            self._tables[key] = self.memory.place(
+                STATES, tensor.positions * image.COEFFICIENT_BYTES, scores.name, "rows"
+            )
         rows = self._tables[key]
         if key not in self._sent:
             self._sent.add(key)
@@ -838,7 +845,9 @@ class Compiler:
         for head in range(heads):
             key = ("aligned", layer.name, side, head)
             if key not in self._tables:
-                self._tables[key] = self.memory.place(STATES, outputs * each * image.weight_bytes(p))
+                self._tables[key] = self.memory.place(
+                    STATES, outputs * each * image.weight_bytes(p), layer.name, "records"
+                )
             records = self._tables[key]
             first = head * each if split else head * outputs * groups
             self._schedule.add(

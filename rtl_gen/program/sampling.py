@@ -24,9 +24,10 @@ from rtl_gen.program.memory import INPUTS, STEPS, TABLES, Memory, Tensor
 from rtl_gen.program.network import Compiler
 from rtl_gen.program.schedule import Schedule, rolled
 
-__all__ = ["Sampled", "compile_sampling"]
+__all__ = ["SAMPLE_TAG", "Sampled", "SamplerCommands", "compile_sampling", "ordered"]
 
 SAMPLE_TAG = 0xFFFF
+"""Tag of the sampler's commands; those of a layer have its number."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -90,7 +91,7 @@ def compile_sampling(
     compilers = [first]
     if runs == 2:
         compilers.append(Compiler(sampling.network, method, profile, twin=first, kept=kept))
-    sampler = _Sampler(sampling, first, item)
+    sampler = SamplerCommands(sampling, first, item)
     turns: list[list[Command]] = []
     starts: list[int] = []
     for index, (timestep, here, there) in enumerate(track(list(sampling.process.plan(sampling.steps)))):
@@ -98,7 +99,7 @@ def compile_sampling(
         schedule = Schedule()
         schedule.barrier(SAMPLE_TAG)
         whole = sampling.cache is None or index in sampling.cache.whole
-        given = _ordered(sampling, timestep, inputs, runs)
+        given = ordered(sampling, timestep, inputs, runs)
         for run, compiler in enumerate(compilers):
             half = compilers[run - 1].half if run else 0
             compiler.step(index, sampling.steps, given, item=run, whole=whole, schedule=schedule, half=half)
@@ -111,15 +112,30 @@ def compile_sampling(
     return Sampled(sampling, Program.of(first.memory, commands, tensors, tags), tuple(compilers))
 
 
-def _ordered(sampling: Sampling, timestep: float, given: Mapping[str, np.ndarray], batch: int) -> dict[str, np.ndarray]:
+def ordered(sampling: Sampling, timestep: float, given: Mapping[str, np.ndarray], batch: int) -> dict[str, np.ndarray]:
     """Inputs of the network behind the first: the timestep, then the conditioning."""
     _, clock, *others = sampling.network.inputs
     found = {clock: np.full(batch, timestep)}
     return found | dict(zip(others, given.values(), strict=True))
 
 
-class _Sampler:
-    """Adds the sampler's commands; the sample is the network's input."""
+class SamplerCommands:
+    """Adds the sampler's commands; the sample is the network's input.
+
+    Parameters
+    ----------
+    sampling : Sampling
+        What is drawn.
+    compiler : Compiler
+        Whose memory takes the noise and the tables.
+    item : int
+        Which image of the sampling.
+
+    Raises
+    ------
+    ValueError
+        If the process cannot be expressed.
+    """
 
     def __init__(self, sampling: Sampling, compiler: Compiler, item: int):
         process = sampling.process
@@ -158,7 +174,7 @@ class _Sampler:
         return found
 
     def step(self, schedule: Schedule, predicted: list[Tensor], index: int, here: float, there: float) -> None:
-        """One step of the process."""
+        """Add one step of the process: from noise level `here` to `there`, by what the networks predicted."""
         sample, process = self._compiler.input, self._process
         (prediction, *conditioned), scale = predicted, self._sampling.guidance
         if conditioned:
