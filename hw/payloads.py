@@ -143,11 +143,14 @@ def bank_write(parameters: Parameters) -> data.StructLayout:
 
 
 def sum_part(parameters: Parameters) -> data.StructLayout:
-    """`near_lanes` of the sums that leave together; `floor` and `unit` are those of the tile (numerics 12.11)."""
+    """`near_lanes` of the sums that leave together; `floor` and `unit` are those of the tile (numerics 12.11).
+
+    `last` ends a vector, `end` the last vector of the tile.
+    """
     u = parameters.near_lanes
     values = data.ArrayLayout(signed(parameters.accumulator_width), u)
     return data.StructLayout(
-        {"values": values, "poisoned": u, "last": 1, "floor": EXPONENT_WIDTH, "unit": signed(UNIT_WIDTH)}
+        {"values": values, "poisoned": u, "last": 1, "end": 1, "floor": EXPONENT_WIDTH, "unit": signed(UNIT_WIDTH)}
     )
 
 
@@ -206,9 +209,12 @@ def element_part(parameters: Parameters) -> data.StructLayout:
 
 
 def joint_part(parameters: Parameters) -> data.StructLayout:
-    """`near_lanes` outputs in the joint form; each part of a vector has the vector's exponent code."""
+    """`near_lanes` outputs in the joint form; each part of a vector has the vector's exponent code.
+
+    `last` ends a vector, `end` the last vector of a tile.
+    """
     values = data.ArrayLayout(signed(parameters.joint_width), parameters.near_lanes)
-    return data.StructLayout({"exponent": EXPONENT_WIDTH, "values": values, "last": 1})
+    return data.StructLayout({"exponent": EXPONENT_WIDTH, "values": values, "last": 1, "end": 1})
 
 
 def memory_word(parameters: Parameters) -> data.ArrayLayout:
