@@ -89,7 +89,7 @@ def test_channel_scale_carries_a_sum_a_scale_and_an_lsb_for_each_lane():
 
 
 def test_multiplier_group_and_near_memory_inputs():
-    parameters = Parameters(lanes=4, outliers=0, memory_lanes=1, fraction_bits=10)
+    parameters = Parameters(lanes=4, outliers=0, memory_lanes=1, fraction_bits=10, state_width=24)
     assert fields(payloads.multiplier_group_input(parameters)) == {
         "first": (0, 1),
         "last": (1, 1),
@@ -104,14 +104,19 @@ def test_multiplier_group_and_near_memory_inputs():
         "group": (34, 18),
         "bias": (52, 96),
     }
-    assert width(payloads.memory_word(Parameters(lanes=4, memory_lanes=2))) == 48
+    assert width(payloads.memory_word(Parameters(lanes=4, memory_lanes=2, state_width=24))) == 48
     assert width(payloads.memory_word(Parameters(lanes=4, memory_lanes=2, state_format="float16"))) == 32
 
 
 def test_parts_of_vectors():
     parameters = Parameters(state_width=18, near_lanes=2, joint_width=12)
     assert fields(payloads.element_part(parameters)) == {"values": (0, 36), "last": (36, 1)}
-    assert fields(payloads.joint_part(parameters)) == {"exponent": (0, 6), "values": (6, 24), "last": (30, 1)}
+    assert fields(payloads.joint_part(parameters)) == {
+        "exponent": (0, 6),
+        "values": (6, 24),
+        "last": (30, 1),
+        "end": (31, 1),
+    }
     assert payloads.element_part(parameters)["values"].shape.elem_shape.signed
     assert payloads.joint_part(parameters)["values"].shape.elem_shape.signed
 
