@@ -2,7 +2,10 @@
 
 import random
 
-from golden.machine.command import LoadGroups, Operand
+from golden.machine.command import LoadGroups, LoadWeights, Operand, Operation
+
+GROUP = {"lines": 1, "width": 1, "groups": 1, "pitch": 1, "height": 1, "slot": 1}
+"""Fields of a load of one group."""
 
 
 def random_load(p, r: random.Random, **fields) -> LoadGroups:
@@ -69,3 +72,26 @@ def placed(load: LoadGroups) -> dict[tuple[int, int], tuple[int, int] | None]:
                             of = (column // load.repeat * load.groups + group) * (load.sent + 1) + address
                             found[row, here] = slot, of
     return found
+
+
+def refused(units: int) -> list[tuple[Operation, str]]:
+    """Operations that a machine with the buffers of preset tiny and regions of so many units refuses; why."""
+    return [
+        (LoadWeights(records=0), "field"),
+        (LoadWeights(at=510, records=3), "buffer"),
+        (LoadWeights(records=3, source=Operand(1, units)), "region"),
+        (LoadGroups(**GROUP, rows=1), "field"),
+        (LoadGroups(**GROUP, sent=1), "field"),
+        (LoadGroups(**GROUP | {"lines": 0}), "field"),
+        (LoadGroups(**GROUP | {"width": 0}), "field"),
+        (LoadGroups(**GROUP | {"groups": 0}), "field"),
+        (LoadGroups(**GROUP, first=1), "field"),
+        (LoadGroups(**GROUP, passes=1), "field"),
+        (LoadGroups(**GROUP, at=2048), "buffer"),
+        (LoadGroups(**GROUP | {"pitch": 2048}, left=1), "buffer"),
+        (LoadGroups(**GROUP | {"width": 0xFFFF}, repeat=2), "buffer"),
+        (LoadGroups(**GROUP | {"width": 0xFFFF, "pitch": 0xFFFF, "lines": 0xFFF}), "buffer"),
+        (LoadGroups(**GROUP, source=Operand(1, units)), "region"),
+        (LoadGroups(**GROUP, source=Operand(1, (1 << 29) - 1)), "region"),
+        (LoadGroups(**GROUP | {"slot": 0xFFFF}, skip=0xFFFF), "region"),
+    ]

@@ -7,11 +7,11 @@ import pytest
 
 from golden.machine import image
 from golden.machine.accelerator import Accelerator, MachineError
-from golden.machine.command import UNIT_BYTES, LoadGroups, LoadWeights, Operand, Stop, assemble
+from golden.machine.command import UNIT_BYTES, LoadGroups, Operand, Stop, assemble
 from golden.parameters import preset
 from golden.units.delta_compressor import delta_compressor
 from golden.units.delta_group import DeltaGroups
-from tests.golden.machine.loads import placed, random_load
+from tests.golden.machine.loads import GROUP, placed, random_load, refused
 
 pytestmark = pytest.mark.golden
 
@@ -84,28 +84,7 @@ def test_banks_hold_what_a_walk_puts_there(link_form, fresh_seed):
             assert accelerator.counters["memory_spools_read"] - read == len(lines) * size
 
 
-GROUPS = {"lines": 1, "width": 1, "groups": 1, "pitch": 1, "height": 1, "slot": 1}
-
-
-@pytest.mark.parametrize(
-    ("operation", "expected"),
-    [
-        (LoadWeights(records=0), "field"),
-        (LoadWeights(at=510, records=3), "buffer"),
-        (LoadWeights(records=3, source=Operand(1, UNITS)), "region"),
-        (LoadGroups(**GROUPS, rows=1), "field"),
-        (LoadGroups(**GROUPS, sent=1), "field"),
-        (LoadGroups(**GROUPS | {"lines": 0}), "field"),
-        (LoadGroups(**GROUPS | {"width": 0}), "field"),
-        (LoadGroups(**GROUPS | {"groups": 0}), "field"),
-        (LoadGroups(**GROUPS, first=1), "field"),
-        (LoadGroups(**GROUPS, passes=1), "field"),
-        (LoadGroups(**GROUPS, at=2048), "buffer"),
-        (LoadGroups(**GROUPS | {"pitch": 2048}, left=1), "buffer"),
-        (LoadGroups(**GROUPS, source=Operand(1, UNITS)), "region"),
-        (LoadGroups(**GROUPS, link=True), "starved"),
-    ],
-)
+@pytest.mark.parametrize(("operation", "expected"), refused(UNITS))
 def test_refused(operation, expected):
     """Each rule of the page by its cause."""
     assert cause(machine(["link_form=direct"]), operation) == expected
@@ -116,4 +95,4 @@ def test_a_length_that_cannot_be_is_damage(length):
     """It fits its slot and is a whole number of words of the link."""
     accelerator = machine(["link_form=compressed"])
     accelerator.memory[LENGTHS * UNIT_BYTES :][:4] = image.pack_entries([length])
-    assert cause(accelerator, LoadGroups(**GROUPS, lengths=Operand(3, 0))) == "damaged"
+    assert cause(accelerator, LoadGroups(**GROUP, lengths=Operand(3, 0))) == "damaged"

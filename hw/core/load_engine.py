@@ -1,0 +1,240 @@
+"""The load engine: weights and delta groups from memory, or from the link, into the buffers of the array."""
+
+from typing import Any
+
+from amaranth.hdl import Module, Mux, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from golden.machine.command import LoadGroups, LoadWeights
+from golden.parameters import Parameters
+from hw import payloads
+from hw.arith.bits import multiply_constant, named
+from hw.bus.ports import UNIT_BYTES
+from hw.control.engine import Engine, Fields, cause, operation
+from hw.core.line_writer import LineWriter, ZeroWriter
+from hw.core.load_plan import LoadPlan, copies
+from hw.core.spool_reader import CompressedSpoolReader, spool_reader
+from hw.stream import Fifo
+from hw.stream.records import RecordReader
+
+__all__ = ["LoadEngine", "WeightLoader"]
+
+_SCALE_MAX = 220
+_POISONED_RECORD = -256
+"""Scale of a record that poisons what it takes part in."""
+
+
+class WeightLoader(wiring.Component):
+    """Carries out a `LoadWeights`.
+
+    Throughput: one record per clock, or as memory gives words.
+
+    Parameters
+    ----------
+    parameters : Parameters
+        The machine's parameters.
+
+    Members
+    -------
+    operation : In(`operation` of the load engine)
+        A `LoadWeights`, held from `start` to `done`.
+    start : In(1)
+        Begin, one clock.
+    o : Out(stream of `payloads.weight_write`)
+        Records to write.
+    done : Out(1)
+        Event: the last record has been written.
+    error : Out(4)
+        Cause of an error; until a reset.
+    weights_read : Out(MemoryRead)
+        Memory.
+    """
+
+    def __init__(self, parameters: Parameters):
+        self._parameters = parameters
+        super().__init__(
+            {
+                "operation": In(operation("load")),
+                "start": In(1),
+                "o": Out(stream.Signature(payloads.weight_write(parameters))),
+                "done": Out(1),
+                "error": Out(4),
+                "weights_read": Engine.read(parameters),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:  # noqa: D102
+        m = Module()
+        p, c = self._parameters, Fields(self.operation, LoadWeights)
+        record = payloads.weight_record(p)
+        m.submodules.reader = reader = RecordReader(p.memory_width, record.size)
+        wiring.connect(m, reader.port, wiring.flipped(self.weights_read))
+        asks, left = Signal(), Signal(16)
+        address = Signal.like(self.o.p.address)
+        found = named(m, "found", reader.o.payload)
+        scale = named(m, "scale", self.o.p.record.scale)
+        beyond = named(m, "beyond", (scale > _SCALE_MAX) | ((scale < -_SCALE_MAX) & (scale != _POISONED_RECORD)))
+        written = named(m, "written", self.o.valid & self.o.ready)
+        m.d.comb += [
+            reader.i.valid.eq(asks),
+            reader.i.p.region.eq(c.source.region),
+            reader.i.p.address.eq(c.source.offset * UNIT_BYTES + multiply_constant(c.skip, reader.record_bytes)),
+            reader.i.p.records.eq(c.records),
+            self.o.valid.eq(reader.o.valid & ~beyond),
+            self.o.p.half.eq(c.half),
+            self.o.p.address.eq(address),
+            self.o.p.record.eq(found),
+            reader.o.ready.eq(self.o.ready & ~beyond),
+            self.done.eq(written & (left == 1)),
+        ]
+        with m.If(asks & reader.i.ready):
+            m.d.sync += asks.eq(0)
+        with m.If(self.start):
+            m.d.sync += [left.eq(c.records), address.eq(c.at)]
+            with m.If(~c.records.any()):
+                m.d.sync += self.error.eq(cause("field"))
+            with m.Elif(c.at + c.records > p.weight_buffer):
+                m.d.sync += self.error.eq(cause("buffer"))
+            with m.Else():
+                m.d.sync += asks.eq(1)
+        with m.If(written):
+            m.d.sync += [left.eq(left - 1), address.eq(address + 1)]
+        with m.If(reader.o.valid & beyond):
+            m.d.sync += self.error.eq(cause("damaged"))
+        return m
+
+
+class LoadEngine(Engine):
+    """Carries out `LoadWeights` and `LoadGroups`.
+
+    ::
+
+        operation -> plan -> lines -> spool reader -> groups -+
+                      |                       up -------------+-> line writer --+
+                      +---> places -----------------------------------^         +-> banks
+                      +---> pitches ---------------------------> zero writer ---+
+        operation -> weight loader -> weights
+
+    Zero groups are written while no other group is there to be written.
+
+    Throughput: one group into one row per clock, or as memory or the decoder gives groups.
+
+    Parameters
+    ----------
+    parameters : Parameters
+        The machine's parameters.
+
+    Members
+    -------
+    banks : Out(stream of `payloads.bank_write`)
+        Groups for the banks.
+    weights : Out(stream of `payloads.weight_write`)
+        Records for the weight buffer.
+    up : In(stream of `payloads.stream_group`)
+        Groups from the link; `last` ends a line.
+    weights_read, spools_read, tables_read : Out(MemoryRead)
+        Memory: records of weights, groups, and lengths of streams if the link is compressed.
+    """
+
+    name = "load"
+
+    _PLACES = 8
+    """Lines that are asked for before the groups of the first have come."""
+
+    def _members(self, parameters: Parameters) -> dict[str, Any]:
+        tables = {"tables_read": self.read(parameters)} if parameters.link_form == "compressed" else {}
+        return {
+            "banks": Out(stream.Signature(payloads.bank_write(parameters))),
+            "weights": Out(stream.Signature(payloads.weight_write(parameters))),
+            "up": In(stream.Signature(payloads.stream_group(parameters))),
+            "weights_read": self.read(parameters),
+            "spools_read": self.read(parameters),
+            **tables,
+        }
+
+    def elaborate(self, platform: object) -> Module:  # noqa: D102
+        m = Module()
+        p = self.parameters
+        m.submodules.weight_loader = loader = WeightLoader(p)
+        m.submodules.plan = plan = LoadPlan(p)
+        m.submodules.places = places = Fifo(copies(p), self._PLACES)
+        m.submodules.reader = reader = spool_reader(p)
+        m.submodules.line_writer = lines = LineWriter(p)
+        m.submodules.zero_writer = zeros = ZeroWriter(p)
+        c = Fields(self.operation.p, LoadGroups)
+        wiring.connect(m, loader.weights_read, wiring.flipped(self.weights_read))
+        wiring.connect(m, loader.o, wiring.flipped(self.weights))
+        wiring.connect(m, reader.spools_read, wiring.flipped(self.spools_read))
+        if isinstance(reader, CompressedSpoolReader):
+            wiring.connect(m, reader.tables_read, wiring.flipped(self.tables_read))
+        wiring.connect(m, plan.lines, reader.i)
+        wiring.connect(m, plan.places, places.i)
+        wiring.connect(m, places.o, lines.places)
+
+        source = lines.groups
+        m.d.comb += [
+            *(part.operation.eq(self.operation.p) for part in (loader, plan, lines, zeros)),
+            *(part.pitches.eq(plan.pitches) for part in (lines, zeros)),
+            reader.region.eq(c.source.region),
+            reader.lengths_region.eq(c.lengths.region),
+            reader.records.eq(plan.records),
+            reader.slot.eq(c.slot),
+            reader.passes.eq(c.sent),
+        ]
+        with m.If(c.link):
+            m.d.comb += [
+                source.valid.eq(self.up.valid & c.chosen),
+                source.payload.eq(self.up.payload),
+                self.up.ready.eq(source.ready & c.chosen),
+            ]
+        with m.Else():
+            m.d.comb += [
+                source.valid.eq(reader.o.valid),
+                source.payload.eq(reader.o.payload),
+                reader.o.ready.eq(source.ready),
+            ]
+        free = named(m, "free", ~self.banks.valid | self.banks.ready)
+        m.d.comb += [lines.o.ready.eq(free), zeros.o.ready.eq(free & ~lines.o.valid)]
+        with m.If(free):
+            m.d.sync += self.banks.valid.eq(lines.o.valid | zeros.o.valid)
+            with m.If(lines.o.valid):
+                m.d.sync += self.banks.payload.eq(lines.o.payload)
+            with m.Else():
+                m.d.sync += self.banks.payload.eq(zeros.o.payload)
+
+        starts = Signal()
+        idle = lines.idle & zeros.idle & ~self.banks.valid
+        over = named(m, "over", plan.done & ~places.o.valid & idle)
+        m.d.comb += [loader.start.eq(starts & ~c.chosen), plan.start.eq(starts & c.chosen)]
+        with m.FSM(name="load"):
+            with m.State("idle"):
+                with m.If(self.operation.valid & ~self.error.any()):
+                    m.d.comb += starts.eq(1)
+                    with m.If(c.chosen):
+                        m.next = "plan"
+                    with m.Else():
+                        m.next = "weights"
+            with m.State("weights"):
+                m.d.comb += self.operation.ready.eq(loader.done)
+                with m.If(loader.done):
+                    m.next = "idle"
+            with m.State("plan"):
+                with m.If(plan.ready):
+                    m.d.comb += zeros.start.eq(1)
+                    m.next = "groups"
+            with m.State("groups"):
+                with m.If(over & ~self.error.any()):
+                    m.d.comb += self.operation.ready.eq(1)
+                    m.next = "idle"
+
+        with m.If(~self.error.any()):
+            with m.If(loader.error.any()):
+                m.d.sync += self.error.eq(loader.error)
+            with m.Elif(plan.error.any()):
+                m.d.sync += self.error.eq(plan.error)
+            with m.Elif(reader.damaged):
+                m.d.sync += self.error.eq(cause("damaged"))
+            with m.Elif(lines.wrong):
+                m.d.sync += self.error.eq(Mux(c.link, cause("field"), cause("damaged")))
+        return m

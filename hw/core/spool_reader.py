@@ -1,0 +1,195 @@
+"""Lines of a spool from memory: records of groups that are checked, or streams that are decoded."""
+
+from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from golden.parameters import ZERO_GROUP, Parameters
+from hw import payloads
+from hw.arith.bits import choose, named, or_tree
+from hw.bus.ports import REGION_WIDTH, UNIT_BYTES, MemoryRead
+from hw.core.load_plan import spool_line
+from hw.stream import Fifo, Stage
+from hw.stream.records import RecordReader
+from hw.units.delta_compressor import PASSES_WIDTH
+from hw.units.delta_decompressor import DeltaDecompressor
+
+__all__ = ["CompressedSpoolReader", "DirectSpoolReader", "spool_reader"]
+
+
+class _SpoolReader(wiring.Component):
+    """What both forms share.
+
+    Parameters
+    ----------
+    parameters : Parameters
+        The machine's parameters.
+
+    Members
+    -------
+    i : In(stream of `spool_line`)
+        Lines to read; several are asked for ahead.
+    region, lengths_region : In(3)
+        Of the spool, and of its table of lengths.
+    records : In(16)
+        Groups of a line.
+    slot : In(16)
+        Units of memory that a line has room in.
+    passes : In(3)
+        Groups of a vector, minus 1.
+    o : Out(stream of `payloads.stream_group`)
+        Groups; `last` ends a line.
+    damaged : Out(1)
+        Sticky: a record, a stream or a length that cannot be one.
+    spools_read : Out(MemoryRead)
+        Memory, for groups.
+    tables_read : Out(MemoryRead)
+        Memory, for lengths; only compressed.
+    """
+
+    compressed: bool
+
+    def __init__(self, parameters: Parameters):
+        self._parameters = parameters
+        tables = {"tables_read": Out(MemoryRead(parameters.memory_width))} if self.compressed else {}
+        super().__init__(
+            {
+                "i": In(stream.Signature(spool_line())),
+                "region": In(REGION_WIDTH),
+                "lengths_region": In(REGION_WIDTH),
+                "records": In(16),
+                "slot": In(16),
+                "passes": In(PASSES_WIDTH),
+                "o": Out(stream.Signature(payloads.stream_group(parameters))),
+                "damaged": Out(1),
+                "spools_read": Out(MemoryRead(parameters.memory_width)),
+                **tables,
+            }
+        )
+
+
+class DirectSpoolReader(_SpoolReader):
+    """Reads records of groups, and checks that each is a group (numerics, section 2)."""
+
+    compressed = False
+
+    def elaborate(self, platform: object) -> Module:  # noqa: D102
+        m = Module()
+        p, n = self._parameters, self._parameters.lanes
+        group = payloads.delta_group(p)
+        m.submodules.reader = reader = RecordReader(p.memory_width, group.size)
+        wiring.connect(m, reader.port, wiring.flipped(self.spools_read))
+        m.d.comb += [
+            reader.i.valid.eq(self.i.valid),
+            reader.i.p.region.eq(self.region),
+            reader.i.p.address.eq(self.i.p.unit * UNIT_BYTES),
+            reader.i.p.records.eq(self.records),
+            self.i.ready.eq(reader.i.ready),
+        ]
+
+        s = Stage.begin(m, reader.o)
+        # In memory each field of the outliers has its bits together.
+        bits, digits = reader.o.payload, n * p.digit_width
+        s.code = bits[:6]
+        s.digits = [bits[6 + lane * p.digit_width :][: p.digit_width] for lane in range(n)]
+        slots = bits[6 + digits :]
+        s.valid_bits = slots[: p.outliers]
+        s.lanes = [slots[p.outliers + index * p.lane_width :][: p.lane_width] for index in range(p.outliers)]
+        values = slots[p.outliers * (1 + p.lane_width) :]
+        s.values = [values[index * 16 :][:16] for index in range(p.outliers)]
+        s.used = Cat(digit.any() for digit in s.digits)
+        least = 1 << p.digit_width - 1
+        s.wrong = or_tree(digit == least for digit in s.digits)
+
+        s = s.cut()
+        bare = s.code >= ZERO_GROUP
+        wrong = [s.wrong, (s.code > 42 - p.digit_width) & ~bare, bare == (s.used.any() | s.valid_bits.any())]
+        for index in range(p.outliers):
+            valid, lane, value = s.valid_bits[index], s.lanes[index], s.values[index]
+            taken = choose(m, f"taken{index}_", lane, list(s.used))
+            wrong += [~valid & (lane.any() | value.any()), valid & (taken | value[10:15].all())]
+            if n & (n - 1):
+                wrong.append(valid & (lane >= n))
+            if index:
+                wrong.append(valid & (~s.valid_bits[index - 1] | (lane <= s.lanes[index - 1])))
+        s.refused = or_tree(wrong)
+
+        left = Signal(16)
+        last = named(m, "last", left == 1)
+        ends = named(m, "ends", Mux(left.any(), last, self.records == 1))
+        with m.If(s.moves):
+            m.d.sync += [left.eq(Mux(left.any(), left, self.records) - 1), self.damaged.eq(self.damaged | s.refused)]
+        result = Signal(payloads.stream_group(p), name="result")
+        m.d.comb += [result.last.eq(ends), result.group.exponent.eq(s.code), result.group.digits.eq(Cat(s.digits))]
+        for index in range(p.outliers):
+            slot = Cat(s.valid_bits[index], s.lanes[index], s.values[index])
+            m.d.comb += result.group.outliers[index].eq(slot)
+        s.finish(self.o, result, depth=p.pipeline_depth)
+        return m
+
+
+class CompressedSpoolReader(_SpoolReader):
+    """Reads the length of each line's stream, then the stream, and decodes it."""
+
+    compressed = True
+
+    def elaborate(self, platform: object) -> Module:  # noqa: D102
+        m = Module()
+        p, word_bytes = self._parameters, self._parameters.link_width // 8
+        m.submodules.lengths = lengths = RecordReader(p.memory_width, 32)
+        m.submodules.words = words = RecordReader(p.memory_width, p.link_width)
+        m.submodules.units = units = Fifo(len(self.i.p.unit), 8)
+        m.submodules.counts = counts = Fifo(20, 4)
+        m.submodules.decoder = decoder = DeltaDecompressor(p)
+        wiring.connect(m, lengths.port, wiring.flipped(self.tables_read))
+        wiring.connect(m, words.port, wiring.flipped(self.spools_read))
+        wiring.connect(m, decoder.o, wiring.flipped(self.o))
+        m.d.comb += [
+            lengths.i.valid.eq(self.i.valid & units.i.ready),
+            lengths.i.p.region.eq(self.lengths_region),
+            lengths.i.p.address.eq(self.i.p.entry * 4),
+            lengths.i.p.records.eq(1),
+            units.i.valid.eq(self.i.valid & lengths.i.ready),
+            units.i.payload.eq(self.i.p.unit),
+            self.i.ready.eq(lengths.i.ready & units.i.ready),
+        ]
+
+        # A length must be that of some words of the link, and fit the slot; the stream is asked for only then.
+        length = lengths.o.payload
+        broken = named(m, "broken", ~length.any() | (length > self.slot * UNIT_BYTES) | (length % word_bytes).any())
+        known = named(m, "known", lengths.o.valid & units.o.valid & ~broken)
+        asks = named(m, "asks", known & words.i.ready & counts.i.ready)
+        m.d.comb += [
+            words.i.valid.eq(known & counts.i.ready),
+            words.i.p.region.eq(self.region),
+            words.i.p.address.eq(units.o.payload * UNIT_BYTES),
+            words.i.p.records.eq(length // word_bytes),
+            counts.i.valid.eq(known & words.i.ready),
+            counts.i.payload.eq(length // word_bytes),
+            lengths.o.ready.eq(asks),
+            units.o.ready.eq(asks),
+        ]
+
+        left = Signal(len(counts.o.payload))
+        last = named(m, "last", left == 1)
+        m.d.comb += [
+            counts.o.ready.eq(~left.any()),
+            decoder.i.valid.eq(words.o.valid & left.any()),
+            decoder.i.p.data.eq(words.o.payload),
+            decoder.i.p.last.eq(last),
+            decoder.passes.eq(self.passes),
+            words.o.ready.eq(decoder.i.ready & left.any()),
+        ]
+        with m.If(counts.o.valid & counts.o.ready):
+            m.d.sync += left.eq(counts.o.payload)
+        with m.Elif(decoder.i.valid & decoder.i.ready):
+            m.d.sync += left.eq(left - 1)
+        unsound = Signal()
+        m.d.sync += unsound.eq(unsound | (lengths.o.valid & broken))
+        m.d.comb += self.damaged.eq(unsound | decoder.error)
+        return m
+
+
+def spool_reader(parameters: Parameters) -> DirectSpoolReader | CompressedSpoolReader:
+    """The reader for a machine's `link_form`."""
+    return (CompressedSpoolReader if parameters.link_form == "compressed" else DirectSpoolReader)(parameters)
