@@ -33,7 +33,7 @@ def run(capsys, monkeypatch, tmp_path):
 def test_build_writes_to_the_machines_folder(run, tmp_path):
     code, output, complaints = run("build", "--preset", "tiny", *ONE)
     assert (code, complaints) == (0, "")
-    assert output.endswith("build/tiny: 1 unit, 8 files\n")
+    assert output.endswith("build/tiny: 1 unit, 12 files\n")
     assert (tmp_path / "build" / "tiny" / "int_float_multiplier.v").is_file()
 
 
