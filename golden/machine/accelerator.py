@@ -54,6 +54,10 @@ __all__ = ["CHIP_REGION", "Accelerator", "MachineError", "Region"]
 CHIP_REGION = 7
 """Region of the RAM on the chip; all others are in memory."""
 
+_MOVED_MAX = 2**31 - 1
+_LOST = 1 << 40
+"""A move that left 32 bits: past every limit, whatever comes."""
+
 _SCALE_MAX = 220
 _POISONED_RECORD = -256
 """Scale of a record that poisons what it takes part in."""
@@ -92,6 +96,7 @@ class _Turn:
     begin: int
     left: int
     command: Loop
+    moved: list[int]
 
 
 class Accelerator:
@@ -170,9 +175,9 @@ class Accelerator:
     def _bytes(self, operand: Operand) -> np.ndarray:
         return self.chip if operand.region == CHIP_REGION else self.memory
 
-    def _offset(self, operand: Operand, begin: int, size: int) -> int:
+    def _offset(self, operand: Operand, begin: int, size: int, *, moves: bool = True) -> int:
         region = self.regions[operand.region]
-        first = (operand.offset + self._moved[operand.region]) * UNIT_BYTES + begin
+        first = (operand.offset + moves * self._moved[operand.region]) * UNIT_BYTES + begin
         if first < 0 or begin < 0 or first + size > region.limit * UNIT_BYTES:
             raise MachineError(
                 "region",
@@ -265,12 +270,12 @@ class Accelerator:
         command: Command | None = None
         try:
             while True:
+                command = None
                 if position >= commands:
                     raise MachineError("command", f"the program must end within {commands} commands")
-                start = self._offset(program, position * UNIT_BYTES, UNIT_BYTES)
+                start = self._offset(program, position * UNIT_BYTES, UNIT_BYTES, moves=False)
                 words = self._bytes(program)[start : start + UNIT_BYTES].view("<u4").tolist()
                 self.counters["commands"] += 1
-                command = None
                 try:
                     command = decode(words, self._registers)
                 except ValueError as error:
@@ -305,7 +310,7 @@ class Accelerator:
         if isinstance(command, Loop):
             if len(turns) == Loop.DEPTH:
                 raise MachineError("command", f"loops must nest at most {Loop.DEPTH} deep")
-            turns.append(_Turn(position + 1, command.turns - 1, command))
+            turns.append(_Turn(position + 1, command.turns - 1, command, list(self._moved)))
         if isinstance(command, End):
             if not turns:
                 raise MachineError("command", "an end must close a loop")
@@ -313,11 +318,10 @@ class Accelerator:
             if turn.left:
                 turn.left -= 1
                 for step in turn.command.steps:
-                    self._moved[step.region] += step.stride
+                    moved = self._moved[step.region] + step.stride
+                    self._moved[step.region] = moved if abs(moved) <= _MOVED_MAX else _LOST
                 return turn.begin
-            for step in turn.command.steps:
-                self._moved[step.region] -= step.stride * (turn.command.turns - 1)
-            turns.pop()
+            self._moved = turns.pop().moved
         return position + 1
 
     @staticmethod
