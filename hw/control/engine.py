@@ -11,10 +11,19 @@ from golden.machine.registers import CAUSES
 from golden.parameters import Parameters
 from hw.bus.ports import REGION_WIDTH, MemoryRead, MemoryWrite
 
-__all__ = ["CAUSE_WIDTH", "Engine", "Fields", "cause", "operation", "words"]
+__all__ = ["CAUSE_WIDTH", "OFFSET_WIDTH", "Engine", "Fields", "cause", "operand", "operation", "words"]
 
 CAUSE_WIDTH = 4
 """Bits of an error's cause."""
+
+
+OFFSET_WIDTH = 32 - REGION_WIDTH
+"""Bits of an operand's offset, in units of memory."""
+
+
+def operand() -> data.StructLayout:
+    """An operand: units of memory from the base of a region."""
+    return data.StructLayout({"offset": OFFSET_WIDTH, "region": REGION_WIDTH})
 
 
 def cause(name: str) -> int:
@@ -67,7 +76,7 @@ class Fields:
         slot = self._slots[name]
         bits = self._payload.words[slot.word][slot.low : slot.low + slot.width]
         if slot.kind is Operand:
-            return data.View(data.StructLayout({"offset": 32 - REGION_WIDTH, "region": REGION_WIDTH}), bits)
+            return data.View(operand(), bits)
         return bits.as_signed() if slot.signed else bits
 
 

@@ -6,7 +6,7 @@ from amaranth.hdl import Const, Module, Signal
 from amaranth.lib import data
 from amaranth.sim import Simulator
 
-from golden.machine.command import ENGINES, OPERATIONS, Operand, _pack, layout
+from golden.machine.command import ENGINES, OPERATIONS, Operand, layout, pack
 from hw.control.engine import Fields, operation, words
 
 pytestmark = pytest.mark.unit
@@ -26,7 +26,7 @@ def test_fields_lie_where_the_words_of_the_command_have_them(kind):
         else:
             low = -(1 << slot.width - 1) if slot.signed else 0
             values[slot.name] = int(generator.integers(low, low + (1 << slot.width)))
-    packed = _pack(kind(**values))
+    packed = pack(kind(**values))
     shape = operation(kind.engine)
     bits = kind.opcode | sum(word << 8 + 32 * number for number, word in enumerate(packed))
     fields = Fields(data.View(shape, Const(bits, shape.size)), kind)

@@ -1,0 +1,126 @@
+"""Reading a program: commands word by word, asked for ahead, from any place on."""
+
+from amaranth.hdl import Module, Mux, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from golden.machine.command import COMMAND_WORDS, UNIT_BYTES
+from hw.control.engine import CAUSE_WIDTH, OFFSET_WIDTH, cause, operand
+from hw.stream.records import record_span
+
+__all__ = ["CommandFetch"]
+
+_BLOCK = 4
+"""Commands that are asked for at a time."""
+
+
+class CommandFetch(wiring.Component):
+    """Words of a program's commands, one after the other.
+
+    Two blocks of four commands are asked for ahead, as far as the program and its region reach: what is never carried
+    out may be read, but no access leaves the region. A jump drops what was read ahead.
+
+    Throughput: a word a clock, as long as memory answers within 32 clocks.
+
+    Members
+    -------
+    program : In(operand)
+        First command.
+    size : In(32)
+        Commands at most.
+    limit : In(29)
+        Units of memory that the program's region has.
+    jump, target : In(1), In(32)
+        Go on with the command of this number. No program runs before the first jump.
+    request : Out(stream of `record_span`)
+        To a reader of records of 32 bytes.
+    items : In(stream of 32 bits)
+        What it reads.
+    words : Out(stream of 32 bits)
+        Words of the command `position`, and of those after it.
+    position : Out(32)
+        Number of the command whose words are taken.
+    fault : Out(4)
+        Cause why there is no command of that number, else 0: past the size (`command`), or past the limit (`region`).
+    """
+
+    def __init__(self):
+        super().__init__(
+            {
+                "program": In(operand()),
+                "size": In(32),
+                "limit": In(OFFSET_WIDTH),
+                "jump": In(1),
+                "target": In(32),
+                "request": Out(stream.Signature(record_span())),
+                "items": In(stream.Signature(32)),
+                "words": Out(stream.Signature(32)),
+                "position": Out(32),
+                "fault": Out(CAUSE_WIDTH),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:  # noqa: D102
+        m = Module()
+        room = Signal(OFFSET_WIDTH)
+        end = Signal(32)
+        asked = Signal(32)
+        running = Signal()
+        index = Signal(range(COMMAND_WORDS))
+        coming = Signal(range(2 * _BLOCK * COMMAND_WORDS + 1))
+        stale = Signal.like(coming)
+        with m.If(self.limit > self.program.offset):
+            m.d.comb += room.eq(self.limit - self.program.offset)
+        m.d.sync += end.eq(Mux(self.size < room, self.size, room))
+
+        # An offered request stays as it is: its words are stale if a jump comes before it is taken.
+        left = Signal(32)
+        records = Signal(range(_BLOCK + 1))
+        asks = Signal()
+        takes = Signal()
+        m.d.comb += [
+            left.eq(end - asked),
+            records.eq(Mux(left < _BLOCK, left, _BLOCK)),
+            asks.eq(
+                running
+                & ~self.jump
+                & (asked < end)
+                & (coming <= _BLOCK * COMMAND_WORDS)
+                & (~self.request.valid | self.request.ready)
+            ),
+            takes.eq(self.items.valid & self.items.ready),
+        ]
+        with m.If(self.request.ready):
+            m.d.sync += self.request.valid.eq(0)
+        with m.If(asks):
+            m.d.sync += [
+                self.request.valid.eq(1),
+                self.request.p.region.eq(self.program.region),
+                self.request.p.address.eq((self.program.offset + asked) * UNIT_BYTES),
+                self.request.p.records.eq(records),
+                asked.eq(asked + records),
+            ]
+        m.d.sync += coming.eq(coming + Mux(asks, records * COMMAND_WORDS, 0) - takes)
+
+        m.d.comb += [
+            self.words.payload.eq(self.items.payload),
+            self.words.valid.eq(self.items.valid & ~stale.any() & ~self.jump),
+            self.items.ready.eq(stale.any() | (self.words.ready & ~self.jump)),
+        ]
+        with m.If(self.words.valid & self.words.ready):
+            m.d.sync += index.eq(index + 1)
+            with m.If(index == COMMAND_WORDS - 1):
+                m.d.sync += self.position.eq(self.position + 1)
+        with m.If(self.jump):
+            m.d.sync += [
+                running.eq(1),
+                index.eq(0),
+                asked.eq(self.target),
+                self.position.eq(self.target),
+                stale.eq(coming - takes),
+            ]
+        with m.Elif(takes & stale.any()):
+            m.d.sync += stale.eq(stale - 1)
+        with m.If(running & (self.position >= end)):
+            m.d.comb += self.fault.eq(Mux(self.position >= self.size, cause("command"), cause("region")))
+        return m
