@@ -1,0 +1,46 @@
+"""Serial products and quotients against Python's integers."""
+
+import random
+
+import pytest
+from amaranth.hdl import signed
+
+from hw.arith.serial import Divider, Multiplier
+from tests.hw.streams import PATTERNS, exchange, refusal
+
+pytestmark = pytest.mark.unit
+
+
+def generator():
+    seed = random.randrange(1 << 32)
+    print("seed", seed)
+    return random.Random(seed)
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+@pytest.mark.parametrize(("a", "b_width"), [(4, 3), (signed(4), 4), (signed(32), 17), (32, 16)])
+def test_products(a, b_width, pattern):
+    r, signs = generator(), isinstance(a, type(signed(1))) and a.signed
+    width = a if isinstance(a, int) else a.width
+    low = -(1 << width - 1) if signs else 0
+    pairs = [(low, (1 << b_width) - 1), (low + (1 << width) - 1, (1 << b_width) - 1), (low, 0), (1, 1)]
+    pairs += [(r.randrange(low, low + (1 << width)), r.randrange(1 << b_width)) for _ in range(60)]
+    found = exchange(Multiplier(a, b_width), [{"a": x, "b": y} for x, y in pairs], pattern=pattern)
+    assert found.outputs == [x * y for x, y in pairs]
+    if pattern == "none":
+        waits = [left - taken for taken, left in zip(found.taken, found.left, strict=True)]
+        assert waits == [1 + y.bit_length() for _, y in pairs]
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+@pytest.mark.parametrize("divisor", [1, 2, 3, 16, 60, 64])
+def test_quotients(divisor, pattern):
+    r = generator()
+    numbers = [0, 1, divisor - 1, divisor, 2**20 - 1, *(r.randrange(2**20) for _ in range(40))]
+    found = exchange(Divider(20, divisor), numbers, pattern=pattern)
+    rests = [{"quotient": number // divisor, "rest": number % divisor} for number in numbers]
+    assert found.outputs == rests
+
+
+def test_rejects():
+    assert str(refusal(Divider, 8, 0)) == "Divisor must be at least 1, not 0"
