@@ -13,6 +13,7 @@ __all__ = [
     "delta_group",
     "element_part",
     "exact_product",
+    "group_record",
     "joint_part",
     "link_word",
     "memory_word",
@@ -59,6 +60,14 @@ def delta_group(parameters: Parameters) -> data.StructLayout:
     if parameters.outliers:
         fields["outliers"] = data.ArrayLayout(outlier(parameters), parameters.outliers)
     return data.StructLayout(fields)
+
+
+def group_record(parameters: Parameters) -> data.StructLayout:
+    """A delta group as it lies in memory (groups, version 1): outliers field by field; none if m = 0."""
+    n, m = parameters.lanes, parameters.outliers
+    digits = data.ArrayLayout(signed(parameters.digit_width), n)
+    slots = {"valid": m, "lanes": data.ArrayLayout(parameters.lane_width, m), "values": data.ArrayLayout(16, m)}
+    return data.StructLayout({"exponent": EXPONENT_WIDTH, "digits": digits} | (slots if m else {}))
 
 
 def selector_input(parameters: Parameters) -> data.StructLayout:

@@ -17,6 +17,7 @@ __all__ = [
     "or_tree",
     "pack",
     "prefix_ones",
+    "saturated",
     "take",
     "unpack",
 ]
@@ -51,6 +52,11 @@ def multiply_constant(value: Value, factor: int) -> Value:
     """``value * factor`` as shifts and adds, so that no tool spends a multiplier on it; `factor` is at least 1."""
     terms = [value << bit for bit in range(factor.bit_length()) if factor >> bit & 1]
     return sum(terms[1:], terms[0])
+
+
+def saturated(value: Value, width: int) -> Value:
+    """An unsigned value in so many bits: all ones if it does not fit."""
+    return Mux(value[width:].any(), Const(-1, width), value[:width])
 
 
 def or_tree(values: Iterable[ValueLike]) -> Value:

@@ -7,13 +7,29 @@ lie in words. Its first word and its last may hold bytes that do not belong to i
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-__all__ = ["ADDRESS_WIDTH", "BYTES_WIDTH", "REGION_WIDTH", "UNIT_BYTES", "MemoryRead", "MemoryWrite", "span"]
+__all__ = [
+    "ADDRESS_WIDTH",
+    "BYTES_WIDTH",
+    "ENTRY_WIDTH",
+    "REGION_WIDTH",
+    "UNIT_BYTES",
+    "UNIT_WIDTH",
+    "MemoryRead",
+    "MemoryWrite",
+    "span",
+]
 
 REGION_WIDTH = 3
 """Bits of a region's number."""
 
 ADDRESS_WIDTH = 35
 """Bits of an address in bytes from the base of a region; past every limit there can be, so that no sum wraps."""
+
+UNIT_WIDTH = ADDRESS_WIDTH - 5
+"""Bits of such an address in units of memory."""
+
+ENTRY_WIDTH = ADDRESS_WIDTH - 2
+"""Bits of such an address in entries of a table, 4 bytes each."""
 
 BYTES_WIDTH = 32
 """Bits of the length of a span."""

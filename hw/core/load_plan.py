@@ -1,24 +1,19 @@
 """What a load of groups comes to: its products, and line by line where the groups of a line go."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from golden.machine.command import LoadGroups
 from golden.parameters import Parameters
-from hw.arith.bits import named
+from hw.arith.bits import named, saturated
+from hw.bus.ports import ENTRY_WIDTH, UNIT_WIDTH
 from hw.control.engine import CAUSE_WIDTH, Fields, cause, operation
 
 __all__ = ["LoadPlan", "bank_address", "copies", "pitches", "spool_line"]
 
 _FACTOR_WIDTH = 17
 """Bits of a factor: those of a field of 16 bits, doubled."""
-
-UNIT_WIDTH = 30
-"""Bits of a unit of memory, counted from its region's base: one more than an operand has."""
-
-ENTRY_WIDTH = 33
-"""Bits of an entry of a table, counted from its region's base."""
 
 
 def bank_address(parameters: Parameters) -> int:
@@ -194,8 +189,8 @@ class LoadPlan(wiring.Component):
             self.pitches.begin.eq(c.at + c.first),
             self.pitches.position.eq(c.pitch),
             self.places.payload.eq(found),
-            self.lines.p.unit.eq(_saturated(c.source.offset + unit, UNIT_WIDTH)),
-            self.lines.p.entry.eq(_saturated((c.lengths.offset << 3) + row_slot + c.skip + y, ENTRY_WIDTH)),
+            self.lines.p.unit.eq(saturated(c.source.offset + unit, UNIT_WIDTH)),
+            self.lines.p.entry.eq(saturated((c.lengths.offset << 3) + row_slot + c.skip + y, ENTRY_WIDTH)),
             self.places.valid.eq(sends & (c.link | (needed & self.lines.ready))),
             self.lines.valid.eq(sends & ~c.link & needed & self.places.ready),
         ]
@@ -300,8 +295,3 @@ class LoadPlan(wiring.Component):
                     m.d.sync += self.done.eq(1)
                     m.next = "idle"
         return m
-
-
-def _saturated(value: Value, width: int) -> Value:
-    """An address that is past every limit if it does not fit."""
-    return Mux(value[width:].any(), Const(-1, width), value[:width])

@@ -1,7 +1,7 @@
 """Lines of a spool from memory: records of groups that are checked, or streams that are decoded."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal
-from amaranth.lib import stream, wiring
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from golden.parameters import ZERO_GROUP, Parameters
@@ -76,8 +76,7 @@ class DirectSpoolReader(_SpoolReader):
     def elaborate(self, platform: object) -> Module:  # noqa: D102
         m = Module()
         p, n = self._parameters, self._parameters.lanes
-        group = payloads.delta_group(p)
-        m.submodules.reader = reader = RecordReader(p.memory_width, group.size)
+        m.submodules.reader = reader = RecordReader(p.memory_width, payloads.group_record(p).size)
         wiring.connect(m, reader.port, wiring.flipped(self.spools_read))
         m.d.comb += [
             reader.i.valid.eq(self.i.valid),
@@ -88,18 +87,12 @@ class DirectSpoolReader(_SpoolReader):
         ]
 
         s = Stage.begin(m, reader.o)
-        # In memory each field of the outliers has its bits together.
-        bits, digits = reader.o.payload, n * p.digit_width
-        s.code = bits[:6]
-        s.digits = [bits[6 + lane * p.digit_width :][: p.digit_width] for lane in range(n)]
-        slots = bits[6 + digits :]
-        s.valid_bits = slots[: p.outliers]
-        s.lanes = [slots[p.outliers + index * p.lane_width :][: p.lane_width] for index in range(p.outliers)]
-        values = slots[p.outliers * (1 + p.lane_width) :]
-        s.values = [values[index * 16 :][:16] for index in range(p.outliers)]
+        record = data.View(payloads.group_record(p), reader.o.payload)
+        s.code, s.digits = record.exponent, list(record.digits)
+        s.valid_bits = record.valid if p.outliers else Const(0, 0)
+        s.lanes, s.values = (list(record.lanes), list(record.values)) if p.outliers else ([], [])
         s.used = Cat(digit.any() for digit in s.digits)
-        least = 1 << p.digit_width - 1
-        s.wrong = or_tree(digit == least for digit in s.digits)
+        s.wrong = or_tree(digit < -p.digit_max for digit in s.digits)
 
         s = s.cut()
         bare = s.code >= ZERO_GROUP

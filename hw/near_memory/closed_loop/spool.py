@@ -1,0 +1,249 @@
+"""What an emission sends: lines of delta groups into the slots of a spool, or up the link."""
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from golden.machine.command import Emit
+from golden.parameters import Parameters
+from hw import payloads
+from hw.arith.bits import named, saturated
+from hw.bus.ports import ENTRY_WIDTH, UNIT_BYTES, UNIT_WIDTH, MemoryWrite
+from hw.control.engine import CAUSE_WIDTH, Fields, cause, operation
+from hw.stream import Fifo
+from hw.stream.records import RecordWriter, record_span
+from hw.units.delta_compressor import DeltaCompressor
+
+__all__ = ["LineBatches", "SpoolWriter"]
+
+_LENGTH_WIDTH = 21
+"""Bits of the length of a line in bytes: a slot has room for at most 2^16 - 1 units."""
+
+
+class LineBatches(wiring.Component):
+    """Cuts lines into batches that are written one after the other: how long a line is, its end tells.
+
+    Latency: 2 clocks from the item that ends a batch to the batch. Throughput: one item per clock.
+
+    Parameters
+    ----------
+    bits : int
+        Bits of an item.
+
+    Members
+    -------
+    operation : In(`operation` of the emit engine)
+        An `Emit`, held from `start` on.
+    start : In(1)
+        Begin, one clock; after that up to 16 clocks go by until the first item is taken.
+    i : In(stream of item, and last)
+        Items; `last` ends a line.
+    spans : Out(stream of `record_span`)
+        Where the next batch goes.
+    items : Out(stream of item)
+        Items of the batches; there is room for two batches.
+    ends : Out(1)
+        Event: the last item of a line has been taken.
+    length : Out(21)
+        Bytes of the line, when `ends`.
+    idle : Out(1)
+        All that was taken has left.
+    full : Out(1)
+        Sticky: a line has no room in its slot.
+    """
+
+    batch = 8
+    """Items of a batch."""
+
+    def __init__(self, bits: int):
+        self._bits = bits
+        super().__init__(
+            {
+                "operation": In(operation("emit")),
+                "start": In(1),
+                "i": In(stream.Signature(data.StructLayout({"item": bits, "last": 1}))),
+                "spans": Out(stream.Signature(record_span())),
+                "items": Out(stream.Signature(bits)),
+                "ends": Out(1),
+                "length": Out(_LENGTH_WIDTH),
+                "idle": Out(1),
+                "full": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:  # noqa: D102
+        m = Module()
+        c = Fields(self.operation, Emit)
+        size = -(-self._bits // 8)
+        m.submodules.queue = queue = Fifo(self._bits, 2 * self.batch)
+        wiring.connect(m, queue.o, wiring.flipped(self.items))
+
+        # The first slot is `line` slots on: added bit by bit.
+        unit, step, left = Signal(34), Signal(33), Signal(16)
+        counts = named(m, "counts", left.any())
+        count, begin, taken = Signal(range(self.batch)), Signal(_LENGTH_WIDTH), Signal(_LENGTH_WIDTH)
+        spans = self.spans
+        closes = named(m, "closes", self.i.p.last | (count == self.batch - 1))
+        beyond = named(m, "beyond", taken + size > c.slot * UNIT_BYTES)
+        takes = named(m, "takes", ~counts & ~self.full & (~spans.valid | spans.ready | ~closes))
+        moves = named(m, "moves", self.i.valid & self.i.ready)
+        m.d.comb += [
+            self.i.ready.eq(takes & queue.i.ready & ~beyond),
+            queue.i.valid.eq(self.i.valid & takes & ~beyond),
+            queue.i.payload.eq(self.i.p.item),
+            self.ends.eq(moves & self.i.p.last),
+            self.length.eq(taken + size),
+            self.idle.eq(~spans.valid & ~count.any()),
+        ]
+        with m.If(self.start):
+            m.d.sync += [unit.eq(c.spool.offset), step.eq(c.slot), left.eq(c.line)]
+        with m.If(counts):
+            m.d.sync += [left.eq(left >> 1), step.eq(step << 1)]
+            with m.If(left[0]):
+                m.d.sync += unit.eq(unit + step)
+        with m.If(self.i.valid & takes & beyond):
+            m.d.sync += self.full.eq(1)
+
+        with m.If(spans.ready):
+            m.d.sync += spans.valid.eq(0)
+        with m.If(moves):
+            m.d.sync += [taken.eq(self.length), count.eq(count + 1)]
+            with m.If(closes):
+                first = Cat(Const(0, UNIT_BYTES.bit_length() - 1), saturated(unit, UNIT_WIDTH))
+                m.d.sync += [
+                    spans.valid.eq(1),
+                    spans.p.region.eq(c.spool.region),
+                    spans.p.address.eq(first + begin),
+                    spans.p.records.eq(count + 1),
+                    count.eq(0),
+                    begin.eq(self.length),
+                ]
+            with m.If(self.i.p.last):
+                m.d.sync += [begin.eq(0), taken.eq(0), unit.eq(unit + c.slot)]
+        return m
+
+
+class SpoolWriter(wiring.Component):
+    """Sends the groups of an `Emit` where its fields say: records or a delta stream into slots, or groups to the link.
+
+    Throughput: one group per clock, or as memory takes words; to the link without latency.
+
+    Parameters
+    ----------
+    parameters : Parameters
+        The machine's parameters.
+
+    Members
+    -------
+    operation : In(`operation` of the emit engine)
+        An `Emit`, held from `start` until `idle`.
+    start : In(1)
+        Begin, one clock, before or when the first group comes.
+    groups : In(stream of `payloads.stream_group`)
+        Groups; `last` ends a line.
+    up : Out(stream of `payloads.stream_group`)
+        The link.
+    spools_written, tables_written : Out(MemoryWrite)
+        Memory: groups, and the lengths of streams if the link is compressed.
+    idle : Out(1)
+        Every line that came is whole, and has arrived in memory or left for the link.
+    error : Out(4)
+        Cause of an error: ``field`` if a slot is too small. Until a reset.
+    """
+
+    def __init__(self, parameters: Parameters):
+        self._parameters = parameters
+        self._compressed = parameters.link_form == "compressed"
+        write = Out(MemoryWrite(parameters.memory_width))
+        super().__init__(
+            {
+                "operation": In(operation("emit")),
+                "start": In(1),
+                "groups": In(stream.Signature(payloads.stream_group(parameters))),
+                "up": Out(stream.Signature(payloads.stream_group(parameters))),
+                "spools_written": write,
+                **({"tables_written": write} if self._compressed else {}),
+                "idle": Out(1),
+                "error": Out(CAUSE_WIDTH),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:  # noqa: D102
+        m = Module()
+        p, c = self._parameters, Fields(self.operation, Emit)
+        groups = self.groups.p.group
+        bits = p.link_width if self._compressed else payloads.group_record(p).size
+        m.submodules.batches = batches = LineBatches(bits)
+        m.submodules.writer = writer = RecordWriter(p.memory_width, bits)
+        wiring.connect(m, batches.spans, writer.i)
+        wiring.connect(m, batches.items, writer.items)
+        wiring.connect(m, writer.port, wiring.flipped(self.spools_written))
+        m.d.comb += [batches.operation.eq(self.operation), batches.start.eq(self.start)]
+        with m.If(batches.full):
+            m.d.comb += self.error.eq(cause("field"))
+
+        sink = batches.i
+        tables_idle = Const(1, 1)
+        if self._compressed:
+            m.submodules.coder = coder = DeltaCompressor(p)
+            sink = coder.i
+            tables_idle = self._lengths(m, coder.o, batches)
+            m.d.comb += [coder.passes.eq(c.passes), sink.payload.eq(self.groups.payload)]
+        else:
+            record = Signal(payloads.group_record(p))
+            m.d.comb += [record.exponent.eq(groups.exponent), record.digits.eq(groups.digits)]
+            for index in range(p.outliers):
+                slot = groups.outliers[index]
+                m.d.comb += [
+                    record.valid[index].eq(slot.valid),
+                    record.lanes[index].eq(slot.lane),
+                    record.values[index].eq(slot.value),
+                ]
+            m.d.comb += [sink.p.item.eq(record), sink.p.last.eq(self.groups.p.last)]
+        m.d.comb += [
+            self.up.payload.eq(self.groups.payload),
+            self.up.valid.eq(self.groups.valid & c.link),
+            sink.valid.eq(self.groups.valid & ~c.link),
+            self.groups.ready.eq(Mux(c.link, self.up.ready, sink.ready)),
+        ]
+
+        # Lines whose last group has come and whose last word has not left the coder yet, and whether one has begun.
+        lines, begun = Signal(6), Signal()
+        comes = named(m, "comes", self.groups.valid & self.groups.ready)
+        with m.If(comes):
+            m.d.sync += begun.eq(~self.groups.p.last)
+        m.d.sync += lines.eq(lines + (comes & self.groups.p.last & ~c.link) - batches.ends)
+        m.d.comb += self.idle.eq(~begun & ~lines.any() & batches.idle & writer.idle & tables_idle)
+        return m
+
+    def _lengths(self, m: Module, words: stream.Interface, batches: LineBatches) -> Value:
+        """Pass the words on, and write the length of each line; returns whether all are written."""
+        c, port = Fields(self.operation, Emit), self.tables_written
+        word_bytes = self._parameters.memory_width // 8
+        entry, length = Signal(ENTRY_WIDTH + 1), Signal(32)
+        holds = named(m, "holds", words.p.last & (port.request.valid | port.data.valid))
+        place = entry[: (word_bytes // 4 - 1).bit_length()]
+        m.d.comb += [
+            batches.i.p.item.eq(words.p.data),
+            batches.i.p.last.eq(words.p.last),
+            batches.i.valid.eq(words.valid & ~holds),
+            words.ready.eq(batches.i.ready & ~holds),
+            port.request.p.region.eq(c.lengths.region),
+            port.request.p.bytes.eq(4),
+            port.data.p.data.eq(length.replicate(word_bytes // 4)),
+        ]
+        for group in (port.request, port.data):
+            with m.If(group.ready):
+                m.d.sync += group.valid.eq(0)
+        with m.If(self.start):
+            m.d.sync += entry.eq((c.lengths.offset << 3) + c.line)
+        with m.If(batches.ends):
+            m.d.sync += [
+                port.request.valid.eq(1),
+                port.data.valid.eq(1),
+                port.request.p.address.eq(Cat(Const(0, 2), saturated(entry, ENTRY_WIDTH))),
+                port.data.p.strobe.eq(Const(15, word_bytes) << (place << 2)),
+                length.eq(batches.length),
+                entry.eq(entry + 1),
+            ]
+        return ~port.request.valid & ~port.data.valid & port.idle
