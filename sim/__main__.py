@@ -8,7 +8,6 @@ if __name__ == "__main__":
 import concurrent.futures
 import dataclasses
 import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,8 @@ from rtl_gen import options
 from sim import bench, mutants, play, sample
 from sim import layer as layers
 from sim import run as running
+from sim.machine.command import command as machine_command
+from sim.ranges import half_open
 from sim.result import Result
 
 
@@ -28,6 +29,7 @@ def main(traceback: bool) -> None:
 
 
 main.add_command(sample.command)
+main.add_command(machine_command)
 
 
 @main.command()
@@ -61,7 +63,7 @@ def run(
     """
     if seed is not None and seeds is not None:
         raise ValueError(f"Seeds must be given by --seed or --seeds, not by both, {seed} and {seeds!r}")
-    chosen = [seed or 0] if seeds is None else list(_half_open("Seeds", seeds))
+    chosen = [seed or 0] if seeds is None else list(half_open("Seeds", seeds))
     full = vectors == "full" or vectors is None and not waves
     names = list(bench.BENCHES) if unit == "all" else [unit]
     work = []
@@ -82,13 +84,6 @@ def run(
         click.echo(f"FAIL {'(' + ', '.join(where) + ') ' if where else ''}{result.first}", err=True)
     if failures:
         context.exit(1)
-
-
-def _half_open(what: str, text: str) -> range:
-    match = re.fullmatch(r"(\d{1,6}):(\d{1,6})", text)
-    if not match or int(match[1]) >= int(match[2]):
-        raise ValueError(f"{what} must be a half-open range A:B, not {text!r}")
-    return range(int(match[1]), int(match[2]))
 
 
 def _in_parallel(
@@ -187,7 +182,7 @@ def layer(
     Deltas of the trained network are quantised, multiplied, scaled, masked, compressed, decompressed and added to the
     state near memory; every value is compared with the golden model. State before the first step is the network's own.
     """
-    chosen = _half_open("Steps", steps)
+    chosen = half_open("Steps", steps)
     if plot is not None and (plot.suffix != ".png" or not plot.parent.is_dir()):
         raise ValueError(f"Picture must be a .png in a folder that exists, not {str(plot)!r}")
     first, last = chosen.start, chosen.stop

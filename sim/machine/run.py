@@ -1,0 +1,271 @@
+"""Both executors side by side: sections of a sampling by the interpreter and by a machine, memories compared.
+
+Where the machine is not to run a section, the interpreter does alone, and what it leaves is written to the machine's
+memory between two programs.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from golden.diffusion.layers import Layer
+from golden.machine.accelerator import MachineError
+from golden.machine.command import (
+    ENGINES,
+    Accumulate,
+    Align,
+    Command,
+    Emit,
+    LoadGroups,
+    Multiply,
+    Rows,
+)
+from golden.machine.work import timeline
+from golden.parameters import Parameters
+from rtl_gen.program.memory import Tensor
+from rtl_gen.program.sections import Section, Sections
+from sim.machine.comparison import Difference, difference
+from sim.machine.driver import Driver, Timeout
+from sim.machine.port import InterpreterPort, Port
+
+__all__ = ["Failure", "Row", "SideBySide", "attends", "needed_groups", "total"]
+
+
+class Failure(Exception):
+    """The machine did something else than the interpreter; the text says what."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """What a section took.
+
+    Members
+    -------
+    step : int
+        In order of execution.
+    name : str
+        Of its last product, or layer.
+    ran : bool
+        Whether the machine ran it; otherwise the interpreter alone.
+    predicted, clocks : int
+        On paper, and measured.
+    use, busy : float
+        Groups that the layers need, and those of them that are not zero, over what the array could have done in these
+        clocks.
+    stalls : dict of str to int
+        Clocks in which an engine waited for a token, by engine.
+    flows : dict of str to int
+        Bytes by flow, see `golden.machine.registers.COUNTERS`.
+    link_bits : float or None
+        Bits of each element sent to the core.
+    psnr : float or None
+        Of the state behind it against the network's own, dB.
+    commands : tuple of Command
+        The section's.
+    counters : dict of str to int
+        All of them.
+    """
+
+    step: int
+    name: str
+    ran: bool
+    predicted: int
+    clocks: int
+    use: float
+    busy: float
+    stalls: dict[str, int]
+    flows: dict[str, int]
+    link_bits: float | None
+    psnr: float | None
+    commands: tuple[Command, ...]
+    counters: dict[str, int]
+
+
+def attends(layer: Layer) -> bool:
+    """Whether a layer is a product of two activations, with all that belongs to it."""
+    return layer.bilinear
+
+
+def _of_attention(command: Command) -> bool:
+    return (
+        isinstance(command, Align | Rows)
+        or (isinstance(command, Emit) and (command.along == "positions" or command.function == "softmax"))
+        or (isinstance(command, Accumulate) and command.exchanged)
+    )
+
+
+def needed_groups(commands: Sequence[Command]) -> int:
+    """Groups that products need: existing positions, taps, groups, output channels, and the passes that were sent."""
+    total, pieces = 0, {False: [], True: []}
+    for command in commands:
+        if isinstance(command, LoadGroups):
+            if command.first == 0:
+                pieces[command.half] = []
+            pieces[command.half].append(command)
+        if isinstance(command, Multiply):
+            loaded = pieces[command.half]
+            if command.groups == sum(piece.groups for piece in loaded):
+                groups = sum(piece.groups * (piece.sent + 1) for piece in loaded)
+            else:  # a head's part of the groups
+                groups = command.groups * (loaded[0].sent + 1)
+            taps = command.kernel_lines * command.kernel_columns
+            total += (command.rows + 1) * command.lines * command.columns * taps * groups * command.channels
+    return total
+
+
+class SideBySide:
+    """An interpreter and a machine on the same sections.
+
+    Parameters
+    ----------
+    sections : Sections
+        What is run.
+    port : callable
+        Makes the machine's port from its parameters and its memory.
+    on_machine : callable
+        Which layers the machine runs; the sampler's commands always.
+    first : int
+        Step before which the interpreter runs alone.
+    fenced : bool
+        Whether memories are compared after every section, or after each step and before the interpreter runs alone.
+    """
+
+    def __init__(
+        self,
+        sections: Sections,
+        port: Callable[[Parameters, np.ndarray], Port],
+        on_machine: Callable[[Layer], bool],
+        *,
+        first: int = 0,
+        fenced: bool = True,
+    ):
+        self._sections, self._on_machine, self._first, self._fenced = sections, on_machine, first, fenced
+        program = sections.program
+        self.reference = Driver(InterpreterPort(program.parameters, np.zeros(len(program.image), np.uint8)))
+        self.driver = Driver(port(program.parameters, np.zeros(len(program.image), np.uint8)))
+        for driver in (self.reference, self.driver):
+            driver.load(program)
+
+    def run(self) -> Iterator[Row]:
+        """Run all sections.
+
+        Raises
+        ------
+        Failure
+            At the first error, difference, or program that does not end.
+        """
+        sections, values = self._sections.sections, {}
+        unseen: Section | None = None  # the last one that the machine ran and whose memory was not compared
+        for number, section in enumerate(sections):
+            last = number + 1 == len(sections) or sections[number + 1].step != section.step
+            if number == 0 or sections[number - 1].step != section.step:
+                values = self._network(section.step)
+            ran = section.step >= self._first and all(map(self._on_machine, section.layers))
+            if unseen is not None and not ran:
+                self._compare(unseen)
+                unseen = None
+            self._interpret(section)
+            if ran:
+                counters, unseen = self._simulate(section), section
+            else:
+                counters = self.reference.counters()
+                self.driver.port.memory[:] = self.reference.port.memory
+            if unseen is not None and (self._fenced or last):
+                self._compare(section)
+                unseen = None
+            yield self._row(section, ran, counters, values)
+
+    def _interpret(self, section: Section) -> None:
+        self.reference.run(section.operand, section.size)
+        self.reference.wait(0)
+
+    def _simulate(self, section: Section) -> dict[str, int]:
+        if any(map(_of_attention, section.commands)):
+            raise ValueError(f"layers of a machine must not attend, but {section.name} does")
+        predicted = timeline(section.commands, self._sections.program.parameters).clocks
+        try:
+            self.driver.run(section.operand, section.size)
+            self.driver.wait(20 * predicted + 100_000)
+        except MachineError as error:
+            raise Failure(f"{self._where(section)}: {error.sentence}, command {error.position}") from error
+        except Timeout as error:
+            raise Failure(f"{self._where(section)}: the program has not ended\n{error}") from error
+        return self.driver.counters()
+
+    def _compare(self, section: Section) -> None:
+        found = self.difference()
+        if found is not None:
+            raise Failure(f"{self._where(section)}: {found}")
+
+    def difference(self) -> Difference | None:
+        """The first place where the machine's memory is not the interpreter's."""
+        memories = self.driver.port.memory, self.reference.port.memory
+        return difference(self._sections.compiler, self._sections.program.regions, *memories)
+
+    @staticmethod
+    def _where(section: Section) -> str:
+        return f"step {section.step}, after {section.name}"
+
+    # Figures --------------------------------------------------------------------------------------------------------
+
+    def _network(self, step: int) -> dict[str, np.ndarray]:
+        """Values of the network itself, on what the sample is at the beginning of a step."""
+        compiler, network = self._sections.compiler, self._sections.sampling.network
+        sample = compiler.put_back(self._real(compiler.input)).astype(np.float32)
+        given = [value[:1] for value in self._sections.given[step].values()]
+        _, values = network(sample[None], *given, keep=list(compiler.states.keys() & network.by_name.keys()))
+        return values
+
+    def _real(self, tensor: Tensor) -> np.ndarray:
+        """A tensor's elements as real numbers, (positions, channels)."""
+        return self.reference.read(tensor) * 2.0**tensor.unit
+
+    def _psnr(self, section: Section, values: dict[str, np.ndarray]) -> float | None:
+        layer = section.layers[-1] if section.layers else None
+        if layer is None or layer.name not in values:
+            return None
+        tensor = self._sections.compiler.states[layer.name]
+        expected = np.asarray(values[layer.name][0], np.float64)
+        if layer.bilinear:
+            expected /= layer.scale  # a factor goes to whoever reads the product
+        if expected.ndim == 3:  # channels, lines, columns; or heads, rows, columns
+            expected = expected.transpose(1, 0, 2) if layer.bilinear else expected.reshape(len(expected), -1).T
+        error = np.sqrt(np.mean((self._real(tensor) - expected.reshape(-1, tensor.channels)) ** 2))
+        return float(20 * np.log10(np.ptp(expected) / error)) if error else float("inf")
+
+    def _row(self, section: Section, ran: bool, counters: dict[str, int], values: dict[str, np.ndarray]) -> Row:
+        p = self._sections.program.parameters
+        predicted = timeline(section.commands, p).clocks
+        clocks = counters["clocks"] if ran else 0
+        slots = (clocks or predicted) * p.rows * p.columns
+        worked = counters["array_groups"] - counters["array_zero_groups"]
+        sent = counters["emitted"] * p.lanes
+        return Row(
+            step=section.step,
+            name=section.name,
+            ran=ran,
+            predicted=predicted,
+            clocks=clocks,
+            use=needed_groups(section.commands) / slots,
+            busy=worked / slots,
+            stalls={engine: counters[f"{engine}_waiting"] for engine in ENGINES},
+            flows={name: count for name, count in counters.items() if name.startswith(("memory_", "chip_"))},
+            link_bits=8 * counters["memory_spools_written"] / sent if sent else None,
+            psnr=self._psnr(section, values),
+            commands=section.commands,
+            counters=dict(counters),
+        )
+
+
+def total(rows: Sequence[Row], p: Parameters) -> dict[str, float]:
+    """Use of the array by elapsed clocks over sections that the machine ran, as `Row` has it for one."""
+    ran = [row for row in rows if row.ran]
+    clocks = sum(row.clocks or row.predicted for row in ran)
+    slots = max(clocks, 1) * p.rows * p.columns
+    return {
+        "clocks": sum(row.clocks for row in ran),
+        "predicted": sum(row.predicted for row in ran),
+        "use": sum(needed_groups(row.commands) for row in ran) / slots,
+        "busy": sum(row.counters["array_groups"] - row.counters["array_zero_groups"] for row in ran) / slots,
+    }
