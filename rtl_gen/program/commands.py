@@ -20,7 +20,10 @@ from rtl_gen import options
 from rtl_gen.program.file import Program, listing
 from rtl_gen.program.sampling import SAMPLE_TAG, Sampled, compile_sampling
 
-__all__ = ["command", "compiled", "on_machine"]
+__all__ = ["command", "compiled", "labels", "on_machine", "several"]
+
+labels = click.option("--label", help="Class of each image, comma separated, for a network that takes labels.")
+several = click.option("--images", type=click.IntRange(1), help="How many to draw.  [default: one for each label]")
 
 
 def on_machine(method: Method, machine: options.Machine) -> Method:
@@ -55,13 +58,15 @@ def compiled(
     seed: int,
     guidance: float | None,
     cache: Any,
+    images: int | None = None,
     conditioning: Path | None = None,
     sampler: str | None = None,
 ) -> Sampled:
-    """Compile one image, as a command line asks for it."""
+    """Compile images, as a command line asks for them: as many as there are labels, unless it says how many."""
     one = subject(network, conditioning, sampler)
     chosen = on_machine(Method.named(method), machine)
-    sampling = one.sampling(1, steps, label, guidance=guidance, seed=seed, cache=cache)
+    count = images or (len(label.split(",")) if label else 1)
+    sampling = one.sampling(count, steps, label, guidance=guidance, seed=seed, cache=cache)
     profile = calibrate(sampling)
     return compile_sampling(sampling, chosen, profile, track=lambda plan: console.progress(plan, "Compiling"))
 
@@ -70,7 +75,8 @@ def compiled(
 @drawing.network
 @click.option("--method", default="closed-int4", show_default=True, help="Closed loop: a name, or a file .json.")
 @drawing.steps()
-@click.option("--label", help="Class of the image, for a network that takes labels.")
+@labels
+@several
 @drawing.seed
 @drawing.sampling
 @drawing.caching
@@ -84,6 +90,7 @@ def command(
     method: str,
     steps: int,
     label: str | None,
+    images: int | None,
     seed: int,
     conditioning: Path | None,
     guidance: float | None,
@@ -93,15 +100,16 @@ def command(
     out: Path | None,
     as_json: bool,
 ) -> None:
-    """Compile a whole sampling of one image into a program: memory.bin, program.json and listing.txt.
+    """Compile a whole sampling into a program: memory.bin, program.json and listing.txt.
 
+    Several images, and both halves of guidance, are rows of the array.
     Calibrating the network takes longest: about a minute for 50 steps of the U-Net.
     """
 
     def make() -> Sampled:
         return compiled(
             machine, network, method, steps, label=label, seed=seed, guidance=guidance, cache=cache,
-            conditioning=conditioning, sampler=sampler,
+            images=images, conditioning=conditioning, sampler=sampler,
         )  # fmt: skip
 
     context.obj = make

@@ -16,7 +16,7 @@ from rtl_gen.program.memory import PROGRAMS, Memory, Tensor
 
 __all__ = ["Program", "listing"]
 
-SCHEMA = 1
+SCHEMA = 2
 """Version of the description beside the memory image."""
 
 
@@ -129,7 +129,7 @@ class Program:
 
 
 def _described(tensor: Tensor) -> dict[str, Any]:
-    names = ("lines", "width", "channels", "unit")
+    names = ("lines", "width", "channels", "unit", "samples", "stride")
     return {
         "region": tensor.data.region,
         "offset": tensor.data.offset,
@@ -139,7 +139,8 @@ def _described(tensor: Tensor) -> dict[str, Any]:
 
 def _tensor(name: str, found: Mapping[str, Any]) -> Tensor:
     data = Operand(found["region"], found["offset"])
-    return Tensor(name, data, found["lines"], found["width"], found["channels"], found["unit"])
+    shape = found["lines"], found["width"], found["channels"], found["unit"]
+    return Tensor(name, data, *shape, samples=found["samples"], stride=found["stride"])
 
 
 def listing(commands: list[Command], tags: Mapping[int, str]) -> str:

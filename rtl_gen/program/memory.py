@@ -1,6 +1,7 @@
 """Where everything lies: regions that grow as things are placed in them, and the image that a program starts from."""
 
 import dataclasses
+import math
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ __all__ = [
     "Memory",
     "Placed",
     "Tensor",
+    "positions_of",
 ]
 
 PROGRAMS, WEIGHTS, STATES, STEPS, TABLES, SPOOLS, INPUTS = range(7)
@@ -46,6 +48,14 @@ class Tensor:
         Records of sums, if a norm reads the tensor.
     summed : str
         What they are of: ``"channel"`` or ``"position"``.
+    samples : int
+        How many of them follow each other.
+    step, stride : int
+        From sample to sample, in vectors and in units of memory.
+    sums_step : int
+        From sample to sample, in records of sums.
+    whole : Tensor, optional
+        What it is a sample of.
     """
 
     name: str
@@ -56,17 +66,35 @@ class Tensor:
     unit: int
     sums: Operand | None = None
     summed: str = "no"
+    samples: int = 1
+    step: int = 0
+    stride: int = 0
+    sums_step: int = 0
+    whole: "Tensor | None" = None
 
     @property
     def positions(self) -> int:
-        """How many there are."""
+        """How many a sample has."""
         return self.lines * self.width
 
+    @property
+    def place(self) -> "Tensor":
+        """What stands for it where accesses are ordered."""
+        return self if self.whole is None else self.whole
+
     def vectors(self, lanes: int) -> int:
-        """Vectors of n elements."""
+        """Vectors of n elements of a sample."""
         if self.channels >= lanes:
             return self.positions * -(-self.channels // lanes)
         return -(-self.positions * self.channels // lanes)
+
+    def sample(self, number: int) -> "Tensor":
+        """One of the samples, as a tensor of its own."""
+        sums = None
+        if self.sums is not None:
+            sums = _moved(self.sums, number * self.sums_step * image.SUM_BYTES // UNIT_BYTES)
+        data = _moved(self.data, number * self.stride)
+        return dataclasses.replace(self, data=data, sums=sums, samples=1, whole=self.place)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -95,6 +123,14 @@ class Emission:
         Axis of a group, ``"channels"`` or ``"positions"``.
     segment : int
         Channels that are padded to whole groups apart; 0: all of them.
+    samples : int
+        How many of them follow each other.
+    stride : int
+        Units of memory from the Xhat of a sample to that of the next one.
+    step : int
+        Slots from sample to sample.
+    whole : Emission, optional
+        What it is a sample of.
     """
 
     name: str
@@ -109,6 +145,26 @@ class Emission:
     passes: int
     along: str = "channels"
     segment: int = 0
+    samples: int = 1
+    stride: int = 0
+    step: int = 0
+    whole: "Emission | None" = None
+
+    @property
+    def place(self) -> "Emission":
+        """What stands for it where accesses are ordered."""
+        return self if self.whole is None else self.whole
+
+    def sample(self, number: int) -> "Emission":
+        """One of the samples, as an emission of its own."""
+        return dataclasses.replace(
+            self,
+            held=_moved(self.held, number * self.stride),
+            spool=_moved(self.spool, number * self.step * self.slot),
+            lengths=_moved(self.lengths, number * self.step * image.ENTRY_BYTES // UNIT_BYTES),
+            samples=1,
+            whole=self.place,
+        )
 
     def groups(self, lanes: int) -> int:
         """Groups of a position."""
@@ -177,16 +233,55 @@ class Memory:
         self._content.append((operand, np.ascontiguousarray(content, np.uint8).tobytes()))
 
     def tensor(
-        self, name: str, lines: int, width: int, channels: int, unit: int, *, summed: str = "no", region: int = STATES
+        self,
+        name: str,
+        lines: int,
+        width: int,
+        channels: int,
+        unit: int,
+        *,
+        summed: str = "no",
+        region: int = STATES,
+        samples: int = 1,
     ) -> Tensor:
-        """A state of zeros."""
-        plain = Tensor(name, Operand(region), lines, width, channels, unit)
-        data = self.place(
-            region, plain.vectors(self.parameters.lanes) * image.vector_bytes(self.parameters), name, "state"
-        )
+        """States of zeros, one for each sample.
+
+        Raises
+        ------
+        ValueError
+            If a vector would hold elements of two samples.
+        """
+        plain = Tensor(name, Operand(region), lines, width, channels, unit, summed=summed, samples=samples)
+        step = plain.vectors(self.parameters.lanes)
+        if samples > 1:
+            step = self._sample_step(plain, step)
+        size = image.vector_bytes(self.parameters)
+        data = self.place(region, samples * step * size, name, "state")
         records = {"no": 0, "channel": channels, "position": lines * width}[summed]
-        sums = self.place(STATES, records * image.SUM_BYTES, name, "sums") if records else None
-        return dataclasses.replace(plain, data=data, sums=sums, summed=summed)
+        if samples > 1:
+            apart = positions_of(step, channels, self.parameters.lanes)
+            records = {"no": 0, "channel": channels + channels % 2, "position": apart}[summed]
+        sums = self.place(STATES, samples * records * image.SUM_BYTES, name, "sums") if records else None
+        stride = step * size // UNIT_BYTES if samples > 1 else 0
+        return dataclasses.replace(plain, data=data, sums=sums, step=step, stride=stride, sums_step=records)
+
+    def _sample_step(self, plain: Tensor, vectors: int) -> int:
+        """Vectors from sample to sample: each sample starts on a unit of memory, as do its records of positions."""
+        lanes = self.parameters.lanes
+        if plain.channels < lanes and plain.positions * plain.channels % lanes:
+            raise ValueError(
+                f"Several samples of {plain.name!r} must be whole vectors, which {plain.positions} x {plain.channels} "
+                f"elements in lanes = {lanes} are not"
+            )
+        whole = UNIT_BYTES // math.gcd(image.vector_bytes(self.parameters), UNIT_BYTES)
+        if plain.channels < lanes:
+            whole = math.lcm(whole, plain.channels // math.gcd(plain.channels, lanes))
+        else:
+            whole = math.lcm(whole, -(-plain.channels // lanes))
+        step = -(-vectors // whole) * whole
+        while plain.summed == "position" and positions_of(step, plain.channels, lanes) % 2:
+            step += whole
+        return step
 
     def emission(
         self,
@@ -199,15 +294,20 @@ class Memory:
         *,
         along: str = "channels",
         segment: int = 0,
+        samples: int = 1,
     ) -> Emission:
         """Room for Xhat and for the longest groups that there can be; parameters as of `Emission`."""
         p = self.parameters
         groups = _groups(channels, segment, p.lanes)
-        held = self.place(STATES, lines * width * groups * image.vector_bytes(p), name, "held")
+        stride = -(-lines * width * groups * image.vector_bytes(p) // UNIT_BYTES)
+        held = self.place(STATES, samples * stride * UNIT_BYTES, name, "held")
         slot = -(-_slot_bytes(p, width * groups * passes) // UNIT_BYTES)
-        spool = self.place(SPOOLS, lines * slot * UNIT_BYTES, name, "spool")
-        lengths = self.place(SPOOLS, lines * image.ENTRY_BYTES, name, "lengths")
-        return Emission(name, held, spool, lengths, slot, lines, width, channels, unit, passes, along, segment)
+        entries = UNIT_BYTES // image.ENTRY_BYTES
+        step = lines if samples == 1 else -(-lines // entries) * entries
+        spool = self.place(SPOOLS, samples * step * slot * UNIT_BYTES, name, "spool")
+        lengths = self.place(SPOOLS, samples * step * image.ENTRY_BYTES, name, "lengths")
+        shape = slot, lines, width, channels, unit, passes, along, segment
+        return Emission(name, held, spool, lengths, *shape, samples=samples, stride=stride, step=step)
 
     def load(self, machine: Accelerator | None = None) -> Accelerator:
         """A machine (a new one, unless one is given) that holds the image."""
@@ -224,6 +324,15 @@ class Memory:
             start = (bases[operand.region] + operand.offset) * UNIT_BYTES
             memory[start : start + len(content)] = np.frombuffer(content, np.uint8)
         return machine
+
+
+def positions_of(vectors: int, channels: int, lanes: int) -> int:
+    """Positions of so many channels that vectors of n elements hold."""
+    return vectors * lanes // channels if channels < lanes else vectors // -(-channels // lanes)
+
+
+def _moved(operand: Operand, units: int) -> Operand:
+    return Operand(operand.region, operand.offset + units)
 
 
 def _groups(channels: int, segment: int, lanes: int) -> int:

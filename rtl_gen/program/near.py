@@ -99,7 +99,7 @@ def emit(
         Takes x.
     """
     options: dict[str, Any] = {}
-    reads: list[Hashable] = [("state", source)]
+    reads: list[Hashable] = [("state", source.place)]
     writes: list[Hashable] = []
     if norm is not None:
         reads.append(("coefficients", norm.coefficients))
@@ -126,11 +126,11 @@ def emit(
             "segment": emission.segment,
             "across": emission.width if emission.along == "positions" else 0,
         }
-        reads.append(("held", emission))
-        writes += [("held", emission), ("spool", emission)]
+        reads.append(("held", emission.place))
+        writes += [("held", emission.place), ("spool", emission.place)]
     if target is not None:
         options |= {"written": True, "target": target.data}
-        writes.append(("state", target))
+        writes.append(("state", target.place))
     schedule.add(
         Emit(
             tag=tag,

@@ -9,6 +9,7 @@ one (norm, function). Source: ``docs/numerics.md``, 12.17 to 12.21, and the tabl
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -37,13 +38,23 @@ from golden.diffusion.layers import (
 from golden.diffusion.networks.graph import Network, conditioned
 from golden.machine import image
 from golden.machine.accelerator import Accelerator
-from golden.machine.command import Align, Coefficients, Combine, Command, Operand, Rows
+from golden.machine.command import UNIT_BYTES, Align, Coefficients, Combine, Command, Operand, Rows
 from golden.units import softmax
 from golden.units.combine import Factors
 from golden.units.norm import Affine, variance_floor
 from rtl_gen.program import near
 from rtl_gen.program.memory import INPUTS, STATES, STEPS, TABLES, Emission, Memory, Tensor
-from rtl_gen.program.products import Kernel, Piece, Product, Target, Weights, bias_vectors, compile_weights, multiply
+from rtl_gen.program.products import (
+    Bias,
+    Kernel,
+    Piece,
+    Product,
+    Target,
+    Weights,
+    bias_vectors,
+    compile_weights,
+    multiply,
+)
 from rtl_gen.program.schedule import Schedule
 
 __all__ = ["Compiler"]
@@ -110,7 +121,7 @@ class _Gated:
 
 
 class Compiler:
-    """Makes programs of a network under a method, for one item.
+    """Makes programs of a network under a method, for a batch of samples.
 
     Parameters
     ----------
@@ -122,8 +133,8 @@ class Compiler:
         Of the network and the sampling.
     memory : Memory, optional
         Takes everything; the default is an empty one of the method's machine.
-    twin : Compiler, optional
-        Of the same network for another item: weights, constant tables and the input's state are shared with it.
+    samples : int
+        How many of them; they are rows of the array, as far as it has rows.
     kept : str, optional
         Layer whose value some steps take from the last step that ran the whole network (DeepCache).
 
@@ -151,26 +162,25 @@ class Compiler:
         profile: Profile,
         memory: Memory | None = None,
         *,
-        twin: "Compiler | None" = None,
+        samples: int = 1,
         kept: str | None = None,
     ):
         self._network, self._method, self._profile = network, method, profile
         self._loop = ClosedLoop(network, method, profile)
         machine = dataclasses.replace(method.machine, joint_width=method.output_width)
-        self.memory = memory or (twin.memory if twin else Memory(machine))
+        self.memory = memory or Memory(machine)
+        self.samples = samples
         self._parameters = self.memory.parameters
         self._shapes = network.shapes()
         self._input = next(iter(network.inputs))
         self.states: dict[str, Tensor] = {}
         self._emissions: dict[tuple[str, int, str, int, bool], Emission] = {}
-        self._weights: dict[str, Weights] = twin._weights if twin else {}
+        self._weights: dict[str, Weights] = {}
         self._tables: dict[Any, Any] = {}
-        self._constants: dict[bytes, Operand] = (
-            twin._constants if twin else {}
-        )  # tables that are the same in every step, by content
+        self._constants: dict[bytes, Operand] = {}  # tables that are the same in every step, by content
         self._added: dict[str, np.ndarray] = {}  # the bias that a state holds
         self.half = 0
-        self._index, self._steps, self._item = 0, None, 0
+        self._index, self._steps = 0, None
         self._start = True
         self._schedule = Schedule()
         self._sent: set[Any] = set()
@@ -178,7 +188,7 @@ class Compiler:
         self._kept = kept
         self._saved: Any = None  # the value of the kept layer
         self._always = {layer.name for layer in network.evaluated({kept} if kept else ())}
-        self.input = twin.input if twin else self._input_tensor()
+        self.input = self._input_tensor()
         self.output: Tensor | None = None
 
     @property
@@ -194,7 +204,6 @@ class Compiler:
         steps: int | None,
         given: Mapping[str, np.ndarray],
         *,
-        item: int = 0,
         whole: bool = True,
         schedule: Schedule | None = None,
         half: int = 0,
@@ -209,9 +218,7 @@ class Compiler:
         steps : int or None
             Of the sampling.
         given : mapping of str to array
-            Inputs of the network besides the first, of a batch.
-        item : int
-            Which item of the batch.
+            Inputs of the network besides the first, of all samples.
         whole : bool
             Whether the whole network runs, or what is left of it where the kept value is known.
         schedule : Schedule, optional
@@ -221,7 +228,7 @@ class Compiler:
         before : callable, optional
             Called with each layer that commands express, before they are added.
         """
-        self._index, self._steps, self._item, self.half = index, steps, item, half
+        self._index, self._steps, self.half = index, steps, half
         self._start = self._method.refreshes(index)
         self._schedule = schedule or Schedule()
         self._sent.clear()
@@ -245,11 +252,11 @@ class Compiler:
         return self._schedule.commands
 
     def write(self, machine: Accelerator, tensor: Tensor, values: np.ndarray) -> None:
-        """Put integers (positions, channels) into a tensor of a machine's memory."""
+        """Put integers (positions, channels) into a tensor of one sample in a machine's memory."""
         machine.write_tensor(tensor.data, np.asarray(values, np.int64).reshape(-1, tensor.channels))
 
     def read(self, machine: Accelerator, tensor: Tensor) -> np.ndarray:
-        """Integers (positions, channels) of a tensor in a machine's memory."""
+        """Integers (positions, channels) of a tensor of one sample in a machine's memory."""
         return machine.read_tensor(tensor.data, tensor.positions, tensor.channels)
 
     def laid_out(self, value: np.ndarray) -> np.ndarray:
@@ -282,7 +289,7 @@ class Compiler:
         unit = self._loop.units[self._input]
         shape = self._shapes[self._mover.name if self._mover else self._input]
         lines, width, channels = self._grid(shape)
-        return self.memory.tensor(self._input, lines, width, channels, unit, region=INPUTS)
+        return self.memory.tensor(self._input, lines, width, channels, unit, region=INPUTS, samples=self.samples)
 
     def _grid(self, shape: Sequence[int]) -> tuple[int, int, int]:
         """Lines, width and channels of a value's shape."""
@@ -310,7 +317,9 @@ class Compiler:
         if name not in self.states:
             shape = self._shapes[name]
             grid = (like.lines, like.width, shape[1 if len(shape) == 4 else -1]) if like else self._grid(shape)
-            self.states[name] = self.memory.tensor(name, *grid, self._loop.units[name], summed=self._summed(name))
+            self.states[name] = self.memory.tensor(
+                name, *grid, self._loop.units[name], summed=self._summed(name), samples=self.samples
+            )
         return self.states[name]
 
     # Layers ---------------------------------------------------------------------------------------------------------
@@ -385,14 +394,14 @@ class Compiler:
             value = values[0]
             if not isinstance(value, _Value) or value.source is None:
                 raise self._refused(layer, "no norm stands before it")
-            shift, scale = (np.asarray(part)[self._item] for part in values[1:])
+            shift, scale = (np.asarray(part) for part in values[1:])
             scale = np.float32(1) + scale
             return self._finished(
                 layer,
                 dataclasses.replace(value, gain=value.gain * scale, shift=value.shift * scale + shift, varying=True),
             )
         if isinstance(layer, Gate):
-            gated = _Gated(self._settled(layer.inputs[0], values[0]), np.asarray(values[1])[self._item])
+            gated = _Gated(self._settled(layer.inputs[0], values[0]), np.asarray(values[1]))
             return gated if layer.name in self._loop.handed_on else self._combined(layer, [gated])
         if isinstance(layer, Multiply):
             left, right = (self._settled(*pair) for pair in zip(layer.inputs, values, strict=True))
@@ -444,10 +453,13 @@ class Compiler:
         return self._combined(layer, values)
 
     def _shift(self, layer: Layer, values: list[Any]) -> np.ndarray:
-        """What is added to a product's bias: by channel, or by position and channel."""
+        """What is added to a product's bias: (samples, channels), or more than two axes by position."""
         if isinstance(layer, AddConstant):
-            return layer.table
-        return np.asarray(values[1])[self._item]
+            return layer.table[None] if np.ndim(layer.table) > 1 else layer.table
+        shift = np.asarray(values[1])
+        if shift.ndim > 2 and self.samples > 1:
+            raise self._refused(layer, "samples differ in what is added by position")
+        return shift
 
     def _combined(self, layer: Layer, values: list[Any]) -> _Value:
         unit = self._loop.units[layer.name]
@@ -467,29 +479,35 @@ class Compiler:
         elif not isinstance(layer, Add | Gate):
             raise self._refused(layer, "it has no command")
         state = self._tensor(layer.name, operands[0][0])
-        found = Factors.of([gate for _, gate in operands], [tensor.unit for tensor, _ in operands], unit)
-        options: dict[str, Any] = {}
-        for number, ((tensor, _), factor) in enumerate(zip(operands, found, strict=True), 1):
-            options[f"source{number}"] = tensor.data
-            options[f"factor{number}"] = self._table(near.factors(factor), varying=bool(np.ndim(factor.values)))
-            options[f"kind{number}"] = "channel" if np.ndim(factor.values) else "one"
-        self._combine(layer, state, [tensor for tensor, _ in operands], "sum", options)
+        sources = [tensor for tensor, _ in operands]
+        found = Factors.of([gate for _, gate in operands], [tensor.unit for tensor in sources], unit)
+        for sample in range(self.samples):
+            options: dict[str, Any] = {}
+            for number, factor in enumerate(found, 1):
+                mine = dataclasses.replace(factor, values=_of_sample(factor.values, sample))
+                options[f"factor{number}"] = self._table(near.factors(mine), varying=bool(np.ndim(mine.values)))
+                options[f"kind{number}"] = "channel" if np.ndim(mine.values) else "one"
+            self._combine(layer, state, sources, sample, "sum", options)
         return _Value((state,))
 
     def _multiplied(self, layer: Layer, left: _Value, right: _Value) -> _Value:
         state = self._tensor(layer.name, left.parts[0])
         places = state.unit - left.parts[0].unit - right.parts[0].unit
         factor = self._table(near.factors(Factors(np.zeros(0, np.int64), places)), varying=False)
-        options = {"source1": left.parts[0].data, "source2": right.parts[0].data, "factor1": factor}
-        self._combine(layer, state, [left.parts[0], right.parts[0]], "product", options)
+        for sample in range(self.samples):
+            self._combine(layer, state, [left.parts[0], right.parts[0]], sample, "product", {"factor1": factor})
         return _Value((state,))
 
-    def _combine(self, layer: Layer, state: Tensor, sources: list[Tensor], form: Any, options: dict[str, Any]) -> None:
-        uses = [("state", state)]
+    def _combine(
+        self, layer: Layer, state: Tensor, sources: list[Tensor], sample: int, form: Any, options: dict[str, Any]
+    ) -> None:
+        state, sources = state.sample(sample), [source.sample(sample) for source in sources]
+        uses = [("state", state.place)]
         self._schedule.add(
             Combine(
                 tag=self._tags[layer.name],
                 state=state.data,
+                **{f"source{number}": source.data for number, source in enumerate(sources, 1)},
                 sums=state.sums or Operand(0, 0),
                 vectors=state.vectors(self._parameters.lanes),
                 terms=len(sources),
@@ -500,7 +518,7 @@ class Compiler:
                 result=sources[-1].unit,
                 **options,
             ),
-            reads=[("state", tensor) for tensor in sources],
+            reads=[("state", source.place) for source in sources],
             writes=uses,
         )
 
@@ -517,11 +535,13 @@ class Compiler:
         """A position table as a state."""
         key = ("constant", layer.name)
         if key not in self._tables:
-            plain = Tensor(layer.name, Operand(TABLES), like.lines, like.width, like.channels, unit)
             integers = self.integers(self._by_position(layer.table, like), unit)
-            self._tables[key] = self.memory.place(TABLES, self.vectors(integers))
-            self._tables[key, "tensor"] = dataclasses.replace(plain, data=self._tables[key])
-        return self._tables[key, "tensor"]
+            data = self.memory.place(TABLES, self.vectors(integers))
+            # one for all samples
+            self._tables[key] = dataclasses.replace(
+                like, name=layer.name, data=data, unit=unit, sums=None, summed="no", stride=0, whole=None
+            )
+        return self._tables[key]
 
     @staticmethod
     def _by_position(table: np.ndarray, like: Tensor) -> np.ndarray:
@@ -572,7 +592,15 @@ class Compiler:
                 across = max(one for one in range(1, self._parameters.tile_positions + 1) if head % one == 0)
                 lines, width, channels = part.channels // across, across, part.positions
             self._emissions[key] = self.memory.emission(
-                f"{name}.{number}", lines, width, channels, unit, self._method.most_passes, along=along, segment=segment
+                f"{name}.{number}",
+                lines,
+                width,
+                channels,
+                unit,
+                self._method.most_passes,
+                along=along,
+                segment=segment,
+                samples=self.samples,
             )
         return self._emissions[key]
 
@@ -580,31 +608,26 @@ class Compiler:
         self, name: str, value: _Value, number: int, emission: Emission | None, target: Tensor | None, passes: int = 1
     ) -> None:
         """One emission of a part of a value."""
-        part, tag = value.parts[number], self._tags.get(name, 0)
-        norm = rows = None
-        if value.source is not None:
-            norm = self._coefficients(value, number, name)
-        if value.scores is not None:
-            rows = self._rows_of(value)
-        near.emit(
-            self._schedule,
-            part,
-            emission,
-            passes,
-            unit=value.result,
-            function=value.function,
-            norm=norm,
-            softmax=rows,
-            middle=value.middle,
-            start=self._start,
-            target=target,
-            tag=tag,
-        )
+        for sample in range(self.samples):
+            near.emit(
+                self._schedule,
+                value.parts[number].sample(sample),
+                emission.sample(sample) if emission else None,
+                passes,
+                unit=value.result,
+                function=value.function,
+                norm=self._coefficients(value, number, sample) if value.source is not None else None,
+                softmax=self._rows_of(value, sample) if value.scores is not None else None,
+                middle=value.middle,
+                start=self._start,
+                target=target.sample(sample) if target else None,
+                tag=self._tags.get(name, 0),
+            )
 
-    def _coefficients(self, value: _Value, number: int, name: str) -> near.Norm:
+    def _coefficients(self, value: _Value, number: int, sample: int) -> near.Norm:
         """The norm of a part: its sets' coefficients, computed once in a step, and its tables."""
         layer = value.source
-        parts = value.parts
+        parts = [part.sample(sample) for part in value.parts]
         unit = self._loop.u_unit(layer)
         if layer.groups:
             channels = sum(part.channels for part in parts)
@@ -615,12 +638,9 @@ class Compiler:
             count, set_channels = parts[0].channels, 0
             if value.heads:
                 raise self._refused(layer, "it normalises heads")
-        key = ("roots", layer.name)
+        key = ("roots", layer.name, sample)
         if key not in self._tables:
             self._tables[key] = self.memory.place(STATES, sets * image.COEFFICIENT_BYTES, layer.name, "coefficients")
-            self._tables[key, "floors"] = self.memory.place(
-                TABLES, image.pack_floors(self._floors_of(layer, parts, sets, size, count))
-            )
         roots = self._tables[key]
         if key not in self._sent:
             self._sent.add(key)
@@ -632,7 +652,9 @@ class Compiler:
                     tag=self._tags[layer.name],
                     sums1=parts[0].sums,
                     sums2=parts[1].sums if len(parts) > 1 else Operand(0, 0),
-                    floors=self._tables[key, "floors"],
+                    floors=self._table(
+                        image.pack_floors(self._floors_of(layer, parts, sets, size, count)), varying=False
+                    ),
                     result=roots,
                     sets=sets,
                     size=size,
@@ -642,16 +664,17 @@ class Compiler:
                     unit=-unit,
                     count=count,
                 ),
-                reads=[("state", part) for part in parts],
+                reads=[("state", part.place) for part in parts],
                 writes=[("coefficients", roots)],
             )
         first = sum(part.channels for part in parts[:number])
         mine = slice(first, first + parts[number].channels)
+        tables = Affine.of(value.gain, value.shift, value.middle, source=unit, width=self._parameters.state_width)
         gain, shift = (
-            np.broadcast_to(table, sum(part.channels for part in parts)) for table in (value.gain, value.shift)
+            np.broadcast_to(_of_sample(table, sample), sum(part.channels for part in parts))[mine]
+            for table in (tables.gain, tables.shift)
         )
-        tables = Affine.of(gain, shift, value.middle, source=unit, width=self._parameters.state_width)
-        own = Affine(tables.gain[mine], tables.shift[mine], tables.places)
+        own = Affine(gain, shift, tables.places)
         scales = self._table(near.scales(own), varying=value.varying)
         return near.Norm(roots, scales, set_channels, first if layer.groups else 0, number == 1)
 
@@ -663,11 +686,11 @@ class Compiler:
         units = np.repeat([part.unit for part in parts], [part.channels for part in parts]).reshape(sets, size)
         return [variance_floor(layer.epsilon, count, int(unit)) for unit in units.min(axis=1)]
 
-    def _rows_of(self, value: _Value) -> near.Softmax:
+    def _rows_of(self, value: _Value, sample: int) -> near.Softmax:
         scores = value.scores
-        (tensor,) = value.parts
+        tensor = value.parts[0].sample(sample)
         root, exponent = softmax.log2_factor(scores.scale, tensor.unit)
-        key = ("rows", scores.name)
+        key = ("rows", scores.name, sample)
         if key not in self._tables:
             self._tables[key] = self.memory.place(
                 STATES, tensor.positions * image.COEFFICIENT_BYTES, scores.name, "rows"
@@ -685,7 +708,7 @@ class Compiler:
                     root=root,
                     exponent=exponent,
                 ),
-                reads=[("state", tensor)],
+                reads=[("state", tensor.place)],
                 writes=[("coefficients", rows)],
             )
         return near.Softmax(rows, root, exponent)
@@ -731,33 +754,40 @@ class Compiler:
         format = formats.FORMATS[self._parameters.weight_format]
         return format.from_floats(weight)
 
-    def _bias(self, layer: Layer, state: Tensor, shift: np.ndarray | None) -> tuple[Operand | None, Tensor | None]:
-        """What is added in this step: by channel, or at a start by position."""
+    def _bias(self, layer: Layer, state: Tensor, shift: np.ndarray | None) -> tuple[Bias | None, Tensor | None]:
+        """What is added in this step: by channel, of each sample or of all; or at a start by position."""
         own = getattr(layer, "bias", None)
         own = np.zeros(state.channels, np.float32) if own is None else own
-        if shift is not None and np.ndim(shift) > 1:
+        if shift is not None and np.ndim(shift) > 2:
             if not self._start:
                 return None, None
             key = ("origin", state.name)
             if key not in self._tables:
-                real = self._by_position(np.asarray(own + shift), state)
-                data = self.memory.place(TABLES, self.vectors(self.integers(real, state.unit)))
+                real = self._by_position(np.asarray(own + shift)[0], state)
+                content = self.vectors(self.integers(real, state.unit))
+                data = self.memory.place(TABLES, self.samples * state.stride * UNIT_BYTES or len(content.ravel()))
+                for sample in range(self.samples):  # a row of the array finds its own where its state has its own
+                    self.memory.fill(Operand(TABLES, data.offset + sample * state.stride), content)
                 self._tables[key] = dataclasses.replace(state, data=data, sums=None, summed="no")
             return None, self._tables[key]
         bias = self.integers(own if shift is None else own + shift, state.unit)
+        if (bias == bias[:1]).all() and bias.ndim > 1:
+            bias = bias[0]
         before = self._added.get(layer.name)
         self._added[layer.name] = bias
         new = bias if self._start or before is None else bias - before
         varying = shift is not None
         if not varying and not new.any():
             return None, None
-        return self._table(bias_vectors(new, self._parameters.lanes), varying=varying), None
+        vectors = bias_vectors(new, self._parameters.lanes)
+        step = vectors.shape[1] if vectors.ndim > 2 else 0
+        return Bias(self._table(image.pack_entries(vectors), varying=varying), step), None
 
     def _run(
         self,
         product: Product,
         sent: Sequence[int],
-        bias: Operand | None,
+        bias: Bias | None,
         origin: Tensor | None,
         start: bool,
         layer: Layer,
@@ -807,13 +837,15 @@ class Compiler:
         # what is held of the right before it is sent, then of the left after it was
         before = None if self._start else self._aligned(layer, held[1], heads, columns, right, scale, "right")
         (one,) = self._send(layer, 0, left, "channels")
-        if before is not None:
+        for sample, weights in enumerate(before or ()):
             for head in range(heads):
-                self._head(layer, state, one.emission, before[head], lsb, head, heads, sent[0], False, False)
+                self._head(layer, state, one.emission, weights[head], lsb, sample, head, heads, sent[0], False, False)
         (two,) = self._send(layer, 1, right, along)
-        weights = self._aligned(layer, held[0], heads, rows, left, scale, "left")
-        for head in range(heads):
-            self._head(layer, state, two.emission, weights[head], lsb, head, heads, sent[1], True, self._start)
+        after = self._aligned(layer, held[0], heads, rows, left, scale, "left")
+        for sample, weights in enumerate(after):
+            for head in range(heads):
+                start = self._start
+                self._head(layer, state, two.emission, weights[head], lsb, sample, head, heads, sent[1], True, start)
         return _Value((state,), heads=heads if len(a) == 4 and not layer.transposed else 0)
 
     def _scores(self, layer: MatMul, heads: int, rows: int, columns: int) -> Tensor:
@@ -821,7 +853,9 @@ class Compiler:
         if layer.name not in self.states:
             lines, width, _ = self._grid((1, rows, columns))
             unit = self._loop.units[layer.name]
-            self.states[layer.name] = self.memory.tensor(layer.name, heads * lines, width, columns, unit)
+            self.states[layer.name] = self.memory.tensor(
+                layer.name, heads * lines, width, columns, unit, samples=self.samples
+            )
         return self.states[layer.name]
 
     def _mix(self, layer: MatMul, like: Tensor) -> Tensor:
@@ -829,21 +863,23 @@ class Compiler:
         if layer.name not in self.states:
             grid = like.lines, like.width, like.channels
             unit = self._loop.units[layer.name]
-            self.states[layer.name] = self.memory.tensor(layer.name, *grid, unit, summed=self._summed(layer.name))
+            self.states[layer.name] = self.memory.tensor(
+                layer.name, *grid, unit, summed=self._summed(layer.name), samples=self.samples
+            )
         return self.states[layer.name]
 
     def _aligned(
         self, layer: MatMul, emission: Emission, heads: int, outputs: int, value: _Value, scale: int, side: str
-    ) -> list[Weights]:
-        """What readers hold of an operand, as records: one run of them for each head."""
+    ) -> list[list[Weights]]:
+        """What readers hold of an operand, as records: one run of them for each sample and head."""
         p = self._parameters
         groups = emission.groups(p.lanes)
-        found = []
         # positions of an emission that belong to a head, or groups of a position
         split = emission.segment or (value.heads and emission.along == "channels")
         each = groups // heads if split else groups
-        for head in range(heads):
-            key = ("aligned", layer.name, side, head)
+        found: list[list[Weights]] = [[] for _ in range(self.samples)]
+        for sample, head in itertools.product(range(self.samples), range(heads)):
+            key = ("aligned", layer.name, side, sample, head)
             if key not in self._tables:
                 self._tables[key] = self.memory.place(
                     STATES, outputs * each * image.weight_bytes(p), layer.name, "records"
@@ -853,7 +889,7 @@ class Compiler:
             self._schedule.add(
                 Align(
                     tag=self._tags[layer.name],
-                    held=emission.held,
+                    held=emission.sample(sample).held,
                     result=records,
                     first=first,
                     step=groups,
@@ -864,7 +900,7 @@ class Compiler:
                 reads=[("held", emission)],
                 writes=[("records", records)],
             )
-            found.append(Weights(records, each, 0))
+            found[sample].append(Weights(records, each, 0))
         return found
 
     def _head(
@@ -874,14 +910,15 @@ class Compiler:
         emission: Emission,
         weights: Weights,
         lsb: int,
+        sample: int,
         head: int,
         heads: int,
         sent: int,
         exchanged: bool,
         start: bool,
     ) -> None:
-        """One head of one of the two products."""
-        p = self._parameters
+        """One head of one of the two products, of one sample: its weights are no other's."""
+        p, state, emission = self._parameters, state.sample(sample), emission.sample(sample)
         n = p.lanes
         weights = dataclasses.replace(weights, unit=lsb)
         groups = emission.groups(n)
@@ -909,3 +946,9 @@ class Compiler:
             (first_line, lines, first_group, weights.groups),
         )
         self._run(product, [sent], None, None, start, layer)
+
+
+def _of_sample(numbers: np.ndarray, sample: int) -> np.ndarray:
+    """Numbers of a sample: those of all, (channels,) or one; or its own of (samples, channels)."""
+    numbers = np.asarray(numbers)
+    return numbers[sample if len(numbers) > 1 else 0] if numbers.ndim == 2 else numbers

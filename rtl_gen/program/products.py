@@ -1,7 +1,8 @@
 """Products with weights: records in the order of the multiply loop, and tiles for the array and the buffers at hand.
 
-Words: a *strip* is the lines of the output that one row of the array works on; a *chunk* as many lines of every strip
-as the banks hold groups for; a *tile* as many positions of a chunk as the accumulators hold sums for.
+Words: rows of the array are samples, or strips of one sample; a *strip* is the lines of the output that one row works
+on; a *chunk* as many lines of every strip as the banks hold groups for; a *tile* as many positions of a chunk as the
+accumulators hold sums for.
 """
 
 import dataclasses
@@ -15,10 +16,10 @@ from golden.machine import image
 from golden.machine.command import Accumulate, LoadGroups, LoadWeights, Multiply, Operand
 from golden.parameters import Parameters
 from golden.units.weights import align_weights, largest_dequantised
-from rtl_gen.program.memory import WEIGHTS, Emission, Memory, Tensor
+from rtl_gen.program.memory import WEIGHTS, Emission, Memory, Tensor, positions_of
 from rtl_gen.program.schedule import Schedule
 
-__all__ = ["Kernel", "Piece", "Product", "Target", "Weights", "bias_vectors", "compile_weights", "multiply"]
+__all__ = ["Bias", "Kernel", "Piece", "Product", "Target", "Weights", "bias_vectors", "compile_weights", "multiply"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -234,15 +235,43 @@ def _whole(product: Product, lanes: int) -> int:
     return lanes // math.gcd(lanes, target.width * target.channels) if target.narrow(lanes) else 1
 
 
-def _strips(product: Product, p: Parameters) -> int:
-    """Lines of a strip."""
-    whole, lines = _whole(product, p.lanes), product.target.lines
-    strip = math.ceil(lines / p.rows / whole) * whole
-    # a row that ended sooner would cut the vectors of the others
-    return strip if lines % strip % whole == 0 else lines
+@dataclasses.dataclass(frozen=True)
+class _Rows:
+    """What the rows of the array are.
+
+    Members
+    -------
+    strip : int
+        Lines of a strip.
+    count : int
+        Rows that have one.
+    samples : bool
+        Whether they are samples; each then has all lines in one strip.
+    lines : int
+        Of a sample's output.
+    """
+
+    strip: int
+    count: int
+    samples: bool
+    lines: int
+
+    @classmethod
+    def of(cls, product: Product, p: Parameters, samples: int) -> "_Rows":
+        """Rows for so many samples at a time."""
+        whole, lines = _whole(product, p.lanes), product.target.lines
+        if samples > 1:
+            return cls(lines, samples, True, lines)
+        strip = math.ceil(lines / p.rows / whole) * whole
+        # a row that ended sooner would cut the vectors of the others
+        return cls(strip if lines % strip % whole == 0 else lines, p.rows, False, lines)
+
+    def at(self, line: int) -> int:
+        """How many rows have this line of their strip."""
+        return self.count if self.samples else sum(row * self.strip + line < self.lines for row in range(self.count))
 
 
-def _tiles(product: Product, p: Parameters, strip: int, first: int, lines: int) -> Iterator[_Tile]:
+def _tiles(product: Product, p: Parameters, rows: _Rows, first: int, lines: int) -> Iterator[_Tile]:
     """Tiles of lines of every strip."""
     target, whole = product.target, _whole(product, p.lanes)
     room = p.tile_positions * p.lanes // target.channels if target.narrow(p.lanes) else p.tile_positions
@@ -257,18 +286,31 @@ def _tiles(product: Product, p: Parameters, strip: int, first: int, lines: int) 
         tall = tall - tall % whole or lines
     line = first
     while line < first + lines:
-        rows = sum(row * strip + line < target.lines for row in range(p.rows))
-        if not rows:
+        have = rows.at(line)
+        if not have:
             return
         count = 1
-        while (
-            count < min(tall, first + lines - line)
-            and sum(row * strip + line + count < target.lines for row in range(p.rows)) == rows
-        ):
+        while count < min(tall, first + lines - line) and rows.at(line + count) == have:
             count += 1
         for column in range(0, target.width, width):
-            yield _Tile(line, count, column, min(width, target.width - column), rows)
+            yield _Tile(line, count, column, min(width, target.width - column), have)
         line += count
+
+
+@dataclasses.dataclass(frozen=True)
+class Bias:
+    """What is added to a product's outputs.
+
+    Members
+    -------
+    vectors : Operand
+        Vectors of entries.
+    step : int
+        Vectors from sample to sample; 0 where all have the same.
+    """
+
+    vectors: Operand
+    step: int = 0
 
 
 def multiply(
@@ -278,12 +320,14 @@ def multiply(
     sent: Sequence[int],
     *,
     half: int,
-    bias: Operand | None,
+    bias: Bias | None,
     start: bool,
     origin: Tensor | None = None,
     tag: int = 0,
 ) -> int:
-    """Add the commands of one run of a product.
+    """Add the commands of one run of a product, for all samples.
+
+    As many samples as the array has rows are rows; those that are left over are cut into strips, one after the other.
 
     Parameters
     ----------
@@ -297,8 +341,8 @@ def multiply(
         Passes that each piece was sent in.
     half : int
         Half of the weight buffer, and of the banks, that is filled next: ``2 * banks + weights``.
-    bias : Operand or None
-        Vectors of the bias.
+    bias : Bias or None
+        What is added.
     start : bool
         Whether the state starts anew.
     origin : Tensor, optional
@@ -314,23 +358,46 @@ def multiply(
     ValueError
         If a line of groups does not fit a bank, or a block of records the weight buffer.
     """
-    p, kernel, target = parameters, product.kernel, product.target
+    samples, first = product.target.state.samples, 0
+    together = parameters.rows if parameters.rows > 1 else 1
+    while first < samples:
+        count = together if samples - first >= together else 1
+        half = _run(schedule, parameters, product, sent, half, bias, start, origin, tag, first, count)
+        first += count
+    return half
+
+
+def _run(
+    schedule: Schedule,
+    p: Parameters,
+    product: Product,
+    sent: Sequence[int],
+    half: int,
+    bias: Bias | None,
+    start: bool,
+    origin: Tensor | None,
+    tag: int,
+    sample: int,
+    samples: int,
+) -> int:
+    """Some of the samples."""
+    kernel, target = product.kernel, product.target
     n, slots = p.lanes, max(sent)
-    strip = _strips(product, p)
+    rows = _Rows.of(product, p, samples)
     shape = product.pieces[0]
-    width, height = shape.emission.width * shape.repeat, shape.emission.lines * shape.repeat
+    width = shape.emission.width * shape.repeat
     reach = (target.width - 1) * kernel.stride + (kernel.columns - 1) * kernel.dilation + 1
     right = max(reach - kernel.left - width, 0)
     line_positions = kernel.left + width + right
     pitch = sum(piece.emission.groups(n) for piece in product.pieces) * slots
     per_line = line_positions * pitch
     extra = (kernel.lines - 1) * kernel.dilation + 1
-    chunk = min(strip, (p.group_buffer // per_line - extra) // kernel.stride + 1)
+    chunk = min(rows.strip, (p.group_buffer // per_line - extra) // kernel.stride + 1)
     if chunk < 1:
         raise ValueError(
             f"group_buffer must hold {extra} lines of {per_line} groups for {product.name!r}, not {p.group_buffer}"
         )
-    if chunk < strip:
+    if chunk < rows.strip:
         whole = _whole(product, n)
         if chunk < whole:
             raise ValueError(
@@ -345,63 +412,15 @@ def multiply(
             f"weight_buffer must hold {p.columns * records} records for {product.name!r}, not {p.weight_buffer}"
         )
     banks, weights = half >> 1, half & 1
-    loop = _Loop(schedule, p, product, kernel, bias, origin, start, tag, pitch, per_line, slots, records)
-    for first in range(0, strip, chunk):
-        lines = min(chunk, strip - first)
+    loop = _Loop(schedule, p, product, kernel, rows, sample, bias, origin, start, tag, pitch, per_line, slots, records)
+    for first in range(0, rows.strip, chunk):
+        lines = min(chunk, rows.strip - first)
         input_lines = (lines - 1) * kernel.stride + extra
-        _load_groups(schedule, p, product, sent, slots, pitch, banks, first, input_lines, strip, right, height, tag)
+        loop.load(sent, banks, first, input_lines, right)
         for block in range(0, target.channels, n):
-            weights = loop.block(block, banks, weights, list(_tiles(product, p, strip, first, lines)), first, strip)
+            weights = loop.block(block, banks, weights, list(_tiles(product, p, rows, first, lines)), first)
         banks ^= 1
     return banks << 1 | weights
-
-
-def _load_groups(
-    schedule: Schedule,
-    p: Parameters,
-    product: Product,
-    sent: Sequence[int],
-    slots: int,
-    pitch: int,
-    half: int,
-    first: int,
-    lines: int,
-    strip: int,
-    right: int,
-    height: int,
-    tag: int,
-) -> None:
-    kernel, position = product.kernel, 0
-    for piece, passes in zip(product.pieces, sent, strict=True):
-        emission = piece.emission
-        groups = emission.groups(p.lanes)
-        schedule.add(
-            LoadGroups(
-                tag=tag,
-                source=emission.spool,
-                lengths=emission.lengths if p.link_form == "compressed" else Operand(0, 0),
-                half=bool(half),
-                slot=emission.slot,
-                line_step=strip * kernel.stride,
-                rows=p.rows - 1,
-                line=first * kernel.stride - kernel.top,
-                skip=product.head[0] if product.head else 0,
-                lines=lines,
-                repeat=piece.repeat,
-                height=product.head[1] if product.head else emission.lines,
-                width=emission.width,
-                left=kernel.left,
-                right=right,
-                groups=groups,
-                passes=slots - 1,
-                sent=passes - 1,
-                first=position,
-                pitch=pitch,
-            ),
-            reads=[("spool", emission)],
-            writes=[("bank", half)],
-        )
-        position += groups * slots
 
 
 @dataclasses.dataclass
@@ -412,7 +431,9 @@ class _Loop:
     parameters: Parameters
     product: Product
     kernel: Kernel
-    bias: Operand | None
+    rows: _Rows
+    sample: int
+    bias: Bias | None
     origin: Tensor | None
     start: bool
     tag: int
@@ -421,7 +442,43 @@ class _Loop:
     slots: int
     records: int
 
-    def block(self, first: int, banks: int, half: int, tiles: list[_Tile], chunk: int, strip: int) -> int:
+    def load(self, sent: Sequence[int], half: int, first: int, lines: int, right: int) -> None:
+        """Lines of groups of every row and piece."""
+        p, product, kernel, position = self.parameters, self.product, self.kernel, 0
+        by_sample = self.rows.samples
+        for piece, passes in zip(product.pieces, sent, strict=True):
+            emission = piece.emission.sample(self.sample)
+            groups = emission.groups(p.lanes)
+            self.schedule.add(
+                LoadGroups(
+                    tag=self.tag,
+                    source=emission.spool,
+                    lengths=emission.lengths if p.link_form == "compressed" else Operand(0, 0),
+                    half=bool(half),
+                    slot=emission.slot,
+                    slot_step=emission.step if by_sample else 0,
+                    line_step=0 if by_sample else self.rows.strip * kernel.stride,
+                    rows=self.rows.count - 1,
+                    line=first * kernel.stride - kernel.top,
+                    skip=product.head[0] if product.head else 0,
+                    lines=lines,
+                    repeat=piece.repeat,
+                    height=product.head[1] if product.head else emission.lines,
+                    width=emission.width,
+                    left=kernel.left,
+                    right=right,
+                    groups=groups,
+                    passes=self.slots - 1,
+                    sent=passes - 1,
+                    first=position,
+                    pitch=self.pitch,
+                ),
+                reads=[("spool", emission.place)],
+                writes=[("bank", half)],
+            )
+            position += groups * self.slots
+
+    def block(self, first: int, banks: int, half: int, tiles: list[_Tile], chunk: int) -> int:
         """One vector's channels of every tile; the half that is filled next."""
         p, product = self.parameters, self.product
         channels = min(p.lanes, product.target.channels - first)
@@ -436,7 +493,7 @@ class _Loop:
                 self._multiply(tile, banks, half, chunk, channels, offset, count)
                 if not together:
                     half ^= 1
-            self._accumulate(tile, first // p.lanes, strip)
+            self._accumulate(tile, first // p.lanes)
         return half ^ together
 
     def _load(self, first: int, count: int, half: int) -> None:
@@ -479,9 +536,9 @@ class _Loop:
             reads=[("bank", banks), ("weights", half)],
         )
 
-    def _accumulate(self, tile: _Tile, vector: int, strip: int) -> None:
+    def _accumulate(self, tile: _Tile, vector: int) -> None:
         p, target = self.parameters, self.product.target
-        n, state = p.lanes, target.state
+        n, state, strip = p.lanes, target.state.sample(self.sample), self.rows.strip
         period, bias_first = 1, vector
         if target.exchanged:
             first = target.first + vector * n * target.step + tile.line * target.width // n
@@ -502,18 +559,26 @@ class _Loop:
             first = target.first + (tile.line * target.width + tile.column) * target.step + vector
             steps = {"row_step": strip * target.width * target.step, "outer": tile.lines}
             steps |= {"outer_step": target.width * target.step, "inner": tile.columns, "inner_step": target.step}
+        positions = state.positions
+        if self.rows.samples:
+            steps |= {"row_step": state.step, "sums_step": state.sums_step if state.summed == "channel" else 0}
+            positions += (self.rows.count - 1) * positions_of(state.step, state.channels, n)
+        if self.bias:
+            bias_first += self.sample * self.bias.step
+            steps["bias_step"] = self.bias.step if self.rows.samples else 0
+        origin = self.origin.sample(self.sample).data if self.origin else Operand(0, 0)
         first_of_record = vector == 0 if state.summed == "position" else tile.line == 0 and tile.column == 0
         fresh = self.start and first_of_record
-        uses: list[Hashable] = [("state", state)]
+        uses: list[Hashable] = [("state", state.place)]
         self.schedule.add(
             Accumulate(
                 tag=self.tag,
                 state=state.data,
-                bias=self.bias or Operand(0, 0),
+                bias=self.bias.vectors if self.bias else Operand(0, 0),
                 sums=state.sums or Operand(0, 0),
                 first=first,
                 rows=tile.rows - 1,
-                origin=self.origin.data if self.origin else Operand(0, 0),
+                origin=origin,
                 start=("region" if self.origin else "zero") if self.start else "add",
                 biased=self.bias is not None,
                 summed=state.summed,
@@ -521,7 +586,7 @@ class _Loop:
                 bias_period=period,
                 bias_first=bias_first,
                 channels=state.channels,
-                positions=state.positions,
+                positions=positions,
                 floor=self.product.floor,
                 **steps,
             ),
@@ -531,8 +596,10 @@ class _Loop:
 
 
 def bias_vectors(values: np.ndarray, lanes: int) -> np.ndarray:
-    """Bytes of a bias, integers of each channel, as the vectors that an accumulation takes."""
+    """Entries of a bias, integers (..., channels), as the vectors that an accumulation takes: (..., vectors, n)."""
     values = np.asarray(values, np.int64)
-    if len(values) < lanes:
-        values = np.tile(values, math.lcm(lanes, len(values)) // len(values))
-    return image.pack_entries(np.pad(values, (0, -len(values) % lanes)))
+    channels = values.shape[-1]
+    if channels < lanes:
+        values = np.concatenate([values] * (math.lcm(lanes, channels) // channels), axis=-1)
+    pad = [(0, 0)] * (values.ndim - 1) + [(0, -values.shape[-1] % lanes)]
+    return np.pad(values, pad).reshape(*values.shape[:-1], -1, lanes)

@@ -5,6 +5,7 @@ sample. Steps that differ in their tables alone become a loop. Source: ``docs/nu
 """
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -39,20 +40,22 @@ class Sampled:
     sampling : Sampling
         What is drawn.
     program : Program
-        Its tensors ``image`` (noise at the start, the image at the end), and every state by its name.
-    compilers : tuple of Compiler
-        Of each run of the network in a step; with guidance the first is the one without the conditioning.
+        Its tensors ``image`` (noise at the start, images at the end), and every state by its name.
+    compiler : Compiler
+        Of the network. Its samples are the images; with guidance those without the conditioning, then those with it.
     """
 
     sampling: Sampling
     program: Program
-    compilers: tuple[Compiler, ...]
+    compiler: Compiler
 
-    def image(self, machine: Any) -> np.ndarray:
-        """The image that a machine has drawn: float32 (channels, height, width)."""
-        first = self.compilers[0]
-        found = first.read(machine, first.input).astype(np.float64) * 2.0**first.input.unit
-        return first.put_back(found).astype(np.float32)
+    def images(self, machine: Any) -> np.ndarray:
+        """The images that a machine has drawn: float32 (count, channels, height, width)."""
+        compiler, found = self.compiler, []
+        for number in range(self.sampling.count):
+            values = compiler.read(machine, compiler.input.sample(number)).astype(np.float64)
+            found.append(compiler.put_back(values * 2.0**compiler.input.unit))
+        return np.stack(found).astype(np.float32)
 
 
 def compile_sampling(
@@ -60,10 +63,9 @@ def compile_sampling(
     method: Method,
     profile: Profile,
     *,
-    item: int = 0,
     track: Callable[[Iterable[Any]], Iterable[Any]] = iter,
 ) -> Sampled:
-    """Compile one image of a sampling.
+    """Compile a sampling: its images are rows of the array, as are both halves of guidance.
 
     Parameters
     ----------
@@ -73,8 +75,6 @@ def compile_sampling(
         How.
     profile : Profile
         Of the sampling.
-    item : int
-        Which image of it.
     track : callable
         Wraps the iteration over the steps, to show progress.
 
@@ -83,33 +83,27 @@ def compile_sampling(
     ValueError
         If a layer or the process cannot be expressed.
     """
-    part = slice(item, item + 1)
-    inputs = Denoiser(sampling, part=part).inputs
-    runs = 1 if sampling.guidance is None else 2
+    inputs = Denoiser(sampling).inputs
+    samples = sampling.count * (1 if sampling.guidance is None else 2)
     kept = None if sampling.cache is None else kept_value(sampling.network, sampling.cache.branch)
-    first = Compiler(sampling.network, method, profile, kept=kept)
-    compilers = [first]
-    if runs == 2:
-        compilers.append(Compiler(sampling.network, method, profile, twin=first, kept=kept))
-    sampler = SamplerCommands(sampling, first, item)
+    compiler = Compiler(sampling.network, method, profile, samples=samples, kept=kept)
+    sampler = SamplerCommands(sampling, compiler)
     turns: list[list[Command]] = []
     starts: list[int] = []
     for index, (timestep, here, there) in enumerate(track(list(sampling.process.plan(sampling.steps)))):
-        starts.append(first.memory.used(STEPS))
+        starts.append(compiler.memory.used(STEPS))
         schedule = Schedule()
         schedule.barrier(SAMPLE_TAG)
         whole = sampling.cache is None or index in sampling.cache.whole
-        given = ordered(sampling, timestep, inputs, runs)
-        for run, compiler in enumerate(compilers):
-            half = compilers[run - 1].half if run else 0
-            compiler.step(index, sampling.steps, given, item=run, whole=whole, schedule=schedule, half=half)
-        sampler.step(schedule, [compiler.output for compiler in compilers], index, here, there)
+        given = ordered(sampling, timestep, inputs, samples)
+        compiler.step(index, sampling.steps, given, whole=whole, schedule=schedule)
+        sampler.step(schedule, index, here, there)
         turns.append(schedule.commands)
     commands = [*rolled(turns, starts, STEPS), Stop()]
-    tensors = {"image": first.input, **first.states}
+    tensors = {"image": compiler.input, **compiler.states}
     tags = {number: layer.name for number, layer in enumerate(sampling.network.layers)}
     tags |= {SAMPLE_TAG: "sampler"}
-    return Sampled(sampling, Program.of(first.memory, commands, tensors, tags), tuple(compilers))
+    return Sampled(sampling, Program.of(compiler.memory, commands, tensors, tags), compiler)
 
 
 def ordered(sampling: Sampling, timestep: float, given: Mapping[str, np.ndarray], batch: int) -> dict[str, np.ndarray]:
@@ -120,7 +114,7 @@ def ordered(sampling: Sampling, timestep: float, given: Mapping[str, np.ndarray]
 
 
 class SamplerCommands:
-    """Adds the sampler's commands; the sample is the network's input.
+    """Adds the sampler's commands; samples are the network's input.
 
     Parameters
     ----------
@@ -128,8 +122,6 @@ class SamplerCommands:
         What is drawn.
     compiler : Compiler
         Whose memory takes the noise and the tables.
-    item : int
-        Which image of the sampling.
 
     Raises
     ------
@@ -137,16 +129,18 @@ class SamplerCommands:
         If the process cannot be expressed.
     """
 
-    def __init__(self, sampling: Sampling, compiler: Compiler, item: int):
+    def __init__(self, sampling: Sampling, compiler: Compiler):
         process = sampling.process
         if not isinstance(process, Sampler | RectifiedFlow):
             raise ValueError(f"Process of a program must be a Sampler or a RectifiedFlow, not {type(process).__name__}")
         if isinstance(process, Sampler) and process.variance == "learned":
             raise ValueError("Variance of a sampler must not be learned in a program: its noise has no factors")
-        self._sampling, self._process, self._compiler, self._item = sampling, process, compiler, item
+        self._sampling, self._process, self._compiler = sampling, process, compiler
         memory, sample = compiler.memory, compiler.input
-        start = noise(sampling.network, sampling.seed, sampling.count)[item] * np.float32(process.noise_scale)
-        memory.fill(sample.data, self._content(start, sample.unit))
+        starts = noise(sampling.network, sampling.seed, sampling.count) * np.float32(process.noise_scale)
+        for number in range(compiler.samples):
+            start = starts[number % sampling.count]
+            memory.fill(sample.sample(number).data, self._content(start, sample.unit))
         width = memory.parameters.state_width
         shape = sample.lines, sample.width, sample.channels
         self._clean = memory.tensor("x0", *shape, 2 - width)
@@ -161,28 +155,46 @@ class SamplerCommands:
         integers = compiler.integers(compiler.laid_out(sample), unit)
         return compiler.vectors(integers)
 
-    def _noise(self, memory: Memory) -> list[Tensor]:
-        """Fresh noise of every step, in memory."""
-        sample, steps = self._compiler.input, self._sampling.steps
+    def _noise(self, memory: Memory) -> list[list[Tensor]]:
+        """Fresh noise of every step and image, in memory."""
+        sample, steps, images = self._compiler.input, self._sampling.steps, self._sampling.count
         shape = next(iter(self._sampling.network.inputs.values()))
         unit = 5 - memory.parameters.state_width
-        found = []
-        for index in range(steps):
-            fresh = fresh_noise(shape, self._sampling.seed, self._item, index)
+        found: list[list[Tensor]] = [[] for _ in range(steps)]
+        for index, number in itertools.product(range(steps), range(images)):
+            fresh = fresh_noise(shape, self._sampling.seed, number, index)
             data = memory.place(INPUTS, self._content(fresh, unit))
-            found.append(Tensor("noise", data, sample.lines, sample.width, sample.channels, unit))
+            found[index].append(Tensor("noise", data, sample.lines, sample.width, sample.channels, unit))
         return found
 
-    def step(self, schedule: Schedule, predicted: list[Tensor], index: int, here: float, there: float) -> None:
-        """Add one step of the process: from noise level `here` to `there`, by what the networks predicted."""
-        sample, process = self._compiler.input, self._process
-        (prediction, *conditioned), scale = predicted, self._sampling.guidance
-        if conditioned:
-            self._combine(schedule, self._guided, [(prediction, 1 - scale), (conditioned[0], scale)])
-            prediction = self._guided
+    def step(self, schedule: Schedule, index: int, here: float, there: float) -> None:
+        """Add one step of the process, image by image: from noise level `here` to `there`."""
+        compiler, count = self._compiler, self._sampling.count
+        for number in range(count):
+            both = compiler.samples > count
+            samples = [compiler.input.sample(one) for one in ((number, number + count) if both else (number,))]
+            prediction, scale = compiler.output.sample(number), self._sampling.guidance
+            if both:
+                guided = compiler.output.sample(number + count)
+                self._combine(schedule, [self._guided], [(prediction, 1 - scale), (guided, scale)])
+                prediction = self._guided
+            fresh = self._fresh[index][number] if self._fresh else None
+            self._image(schedule, samples, prediction, fresh, here, there)
+
+    def _image(
+        self,
+        schedule: Schedule,
+        samples: list[Tensor],
+        prediction: Tensor,
+        fresh: Tensor | None,
+        here: float,
+        there: float,
+    ) -> None:
+        """The next sample of an image, written to both halves of guidance."""
+        process, sample = self._process, samples[0]
         if isinstance(process, RectifiedFlow):
             distance = here - there if process.prediction == "image" else there - here
-            self._combine(schedule, sample, [(sample, 1.0), (prediction, distance)])
+            self._combine(schedule, samples, [(sample, 1.0), (prediction, distance)])
             return
         signal, rest = here**0.5, (1 - here) ** 0.5
         large = 1 - here / there
@@ -196,20 +208,26 @@ class SamplerCommands:
         of_clean = there**0.5 - kept * signal
         if process.clip:
             clean = [(sample, of_sample), (prediction, of_prediction)]
-            self._combine(schedule, self._clean, clean, clamped=True)
+            self._combine(schedule, [self._clean], clean, clamped=True)
             terms = [(sample, kept), (self._clean, of_clean)]
         else:
             terms = [(sample, kept + of_clean * of_sample), (prediction, of_clean * of_prediction)]
-        if self._fresh is not None and small:
-            terms.append((self._fresh[index], process.eta * (small if process.variance == "small" else large) ** 0.5))
-        self._combine(schedule, sample, terms)
+        if fresh is not None and small:
+            terms.append((fresh, process.eta * (small if process.variance == "small" else large) ** 0.5))
+        self._combine(schedule, samples, terms)
 
     def _combine(
-        self, schedule: Schedule, state: Tensor, terms: list[tuple[Tensor, float]], *, clamped: bool = False
+        self,
+        schedule: Schedule,
+        targets: list[Tensor],
+        terms: list[tuple[Tensor, float]],
+        *,
+        clamped: bool = False,
     ) -> None:
         memory, lanes = self._compiler.memory, self._compiler.memory.parameters.lanes
+        state, *copies = targets
         found = Factors.of([factor for _, factor in terms], [tensor.unit for tensor, _ in terms], state.unit)
-        options: dict[str, Any] = {}
+        options: dict[str, Any] = {"copied": True, "copy": copies[0].data} if copies else {}
         for number, ((tensor, _), factor) in enumerate(zip(terms, found, strict=True), 1):
             options[f"source{number}"] = tensor.data
             options[f"factor{number}"] = memory.place(STEPS, near.factors(factor))
@@ -224,6 +242,6 @@ class SamplerCommands:
                 channels=state.channels,
                 **options,
             ),
-            reads=[("state", tensor) for tensor, _ in terms],
-            writes=[("state", state)],
+            reads=[("state", tensor.place) for tensor, _ in terms],
+            writes=[("state", target.place) for target in targets],
         )

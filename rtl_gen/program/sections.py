@@ -87,8 +87,6 @@ def cut_sampling(
     profile: Profile,
     steps: int,
     together: Callable[[Layer], Hashable],
-    *,
-    item: int = 0,
 ) -> Sections:
     """Compile the first steps of a sampling without guidance.
 
@@ -104,8 +102,6 @@ def cut_sampling(
         How many of its steps.
     together : callable
         Layers that follow each other, and for which it returns equal values, share a section.
-    item : int
-        Which image of it.
 
     Raises
     ------
@@ -114,17 +110,17 @@ def cut_sampling(
     """
     if sampling.guidance is not None or sampling.cache is not None:
         raise ValueError("sampling must be without guidance and cache to be cut into sections")
-    inputs = Denoiser(sampling, part=slice(item, item + 1)).inputs
-    compiler = Compiler(sampling.network, method, profile)
-    sampler = SamplerCommands(sampling, compiler, item)
+    inputs = Denoiser(sampling).inputs
+    compiler = Compiler(sampling.network, method, profile, samples=sampling.count)
+    sampler = SamplerCommands(sampling, compiler)
     plain: list[tuple[int, tuple[Layer, ...], list[Command]]] = []
     given = []
     for index, (timestep, here, there) in enumerate(list(sampling.process.plan(sampling.steps))[:steps]):
         cuts = _Cuts(together)
-        given.append(ordered(sampling, timestep, inputs, 1))
+        given.append(ordered(sampling, timestep, inputs, sampling.count))
         compiler.step(index, sampling.steps, given[-1], schedule=cuts.schedule, before=cuts.before)
         cuts.end()
-        sampler.step(cuts.schedule, [compiler.output], index, here, there)
+        sampler.step(cuts.schedule, index, here, there)
         cuts.end()
         plain += [(index, layers, commands) for layers, commands in cuts.sections]
     memory = compiler.memory

@@ -42,6 +42,15 @@ def test_a_picture_is_drawn_by_the_interpreter(tmp_path):
     assert row["psnr"] > 45 and row["classifier"] == 3 and picture.read_bytes().startswith(b"\x89PNG")
 
 
+def test_several_pictures_are_rows(tmp_path):
+    picture = tmp_path / "two.png"
+    options = ("--label", "3,8", "--steps", "2", "--preset", "edge", "--png", str(picture), "--json")
+    drawn = run(sim.__main__, "sample", *options)
+    assert drawn.exit_code == 0, drawn.output
+    (row,) = json.loads(drawn.output)
+    assert len(row["psnr"].split(", ")) == 2 and picture.read_bytes().startswith(b"\x89PNG")
+
+
 @pytest.mark.parametrize(
     "arguments, sentence",
     [

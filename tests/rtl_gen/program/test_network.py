@@ -152,8 +152,28 @@ def test_a_whole_sampling_is_one_program(name, chosen, options, tmp_path):
     program = Program.open(tmp_path)
     machine = program.load()
     machine.run(program.operand, program.commands)
-    (expected,) = sampling.images(executor(network, chosen, profile, exact=True))
-    np.testing.assert_array_equal(sampled.image(machine), expected)
+    expected = sampling.images(executor(network, chosen, profile, exact=True))
+    np.testing.assert_array_equal(sampled.images(machine), expected)
+
+
+@pytest.mark.parametrize(
+    "name, chosen, rows, options",
+    [
+        ("unet", "closed-int4", 2, {"steps": 3}),
+        ("unet-silu", "closed-int3", 3, {"steps": 3, "guidance": 3.0}),
+        ("dit", "closed-int4", 2, {"steps": 2, "process": Sampler(eta=1.0)}),
+        ("dit", "closed-int3", 2, {"steps": 2, "guidance": 2.0}),
+    ],
+)
+def test_several_images_are_rows_of_one_program(name, chosen, rows, options):
+    network, chosen = zoo.load(name), method(chosen, rows=rows)
+    sampling = Sampling(network, [3, 8], seed=4, **options)
+    profile = calibrate(sampling)
+    sampled = compile_sampling(sampling, chosen, profile)
+    machine = sampled.program.load()
+    hazards.check(machine, sampled.program.operand, sampled.program.commands)
+    expected = sampling.images(executor(network, chosen, profile, exact=True))
+    np.testing.assert_array_equal(sampled.images(machine), expected)
 
 
 def test_steps_that_differ_in_tables_alone_are_loops():
@@ -176,13 +196,13 @@ def test_a_program_ends_the_same_wherever_it_lies_and_whatever_ran_before():
     images = []
     machine = one.program.load()
     machine.run(one.program.operand, one.program.commands)
-    images.append(one.image(machine))
+    images.append(one.images(machine))
     # A, B, A on the same machine: regions and image of each are laid anew, nothing is reset
     for program in (other, one):
         laid = program.program.load()
         machine.memory, machine.regions = laid.memory, laid.regions
         machine.run(program.program.operand, program.program.commands)
-        images.append(program.image(machine))
+        images.append(program.images(machine))
     # and every region moved by another distance
     moved = one.program.load()
     memory, base = np.zeros(len(moved.memory) + 32 * 800, np.uint8), 3
@@ -194,7 +214,7 @@ def test_a_program_ends_the_same_wherever_it_lies_and_whatever_ran_before():
     moved.memory = memory
     moved.run(one.program.operand, one.program.commands)
     np.testing.assert_array_equal(images[0], images[2])
-    np.testing.assert_array_equal(images[0], one.image(moved))
+    np.testing.assert_array_equal(images[0], one.images(moved))
     assert not np.array_equal(images[0], images[1])
 
 

@@ -14,7 +14,7 @@ from golden.units.closed_loop import accumulate, emit, functions
 from golden.units.joint_stream import JointStream
 from rtl_gen.program.memory import INPUTS, PROGRAMS, TABLES, Memory
 from rtl_gen.program.near import emit as add_emission
-from rtl_gen.program.products import Kernel, Piece, Product, Target, bias_vectors, compile_weights, multiply
+from rtl_gen.program.products import Bias, Kernel, Piece, Product, Target, bias_vectors, compile_weights, multiply
 from rtl_gen.program.schedule import Schedule
 
 pytestmark = pytest.mark.golden
@@ -105,14 +105,14 @@ class Case:
             "conv", pieces, self.kernel, weights, Target.whole(self.state, n), int(rng.integers(0, 4))
         )
         self.biases = rng.integers(-500, 500, (2, outputs))
-        self.operands = [memory.place(TABLES, bias_vectors(bias, n)) for bias in self.biases]
+        self.added = [Bias(memory.place(TABLES, image.pack_entries(bias_vectors(bias, n)))) for bias in self.biases]
 
     def program(self, step):
         schedule = Schedule()
         for source, emission, passes in zip(self.sources, self.emissions, self.passes, strict=True):
             add_emission(schedule, source, emission, passes, function="relu", start=step == 0)
         multiply(
-            schedule, self.p, self.product, self.passes, half=step, bias=self.operands[step], start=step == 0, tag=step
+            schedule, self.p, self.product, self.passes, half=step, bias=self.added[step], start=step == 0, tag=step
         )
         return [*schedule.commands, Stop()]
 
