@@ -38,35 +38,30 @@ _HALF_WIDTH = 4
 _SIGNIFICAND = 11
 
 
-def _difference(parameters: Parameters) -> Any:
-    """Exact difference of two elements."""
-    return signed(parameters.state_width + 1)
-
-
 def _largest_code(parameters: Parameters) -> int:
     """Largest exponent that a difference asks for: as it is below ``3 2^(w-2)``, its highest k bits are not all 1."""
     return parameters.state_width - parameters.digit_width + 1
 
 
+def _differences(parameters: Parameters) -> data.ArrayLayout:
+    """What is yet to be sent of a row."""
+    return data.ArrayLayout(signed(parameters.state_width + 1), parameters.near_lanes)
+
+
 def _row(parameters: Parameters) -> data.StructLayout:
-    """A row as it waits: what is yet to be sent, and x; with outliers, the exponents that a lane alone asks for."""
+    """What stays of a row: x and, with outliers, the exponents that a lane alone asks for."""
     u, fields = parameters.near_lanes, {}
     if parameters.outliers:
         # `code` that of digits, `half` that of an FP16 significand.
         fields = {"code": data.ArrayLayout(_CODE_WIDTH, u), "half": data.ArrayLayout(_HALF_WIDTH, u)}
-    return data.StructLayout(
-        {
-            "left": data.ArrayLayout(_difference(parameters), u),
-            "x": data.ArrayLayout(signed(parameters.state_width - 1), u),
-            **fields,
-        }
-    )
+    return data.StructLayout({"x": data.ArrayLayout(signed(parameters.state_width - 1), u), **fields})
 
 
 def _difference_row(parameters: Parameters) -> data.StructLayout:
     """A row on its way: `marks` has bit c - 1 set where an element asks for code c, and others below it."""
     marks = {} if parameters.outliers else {"marks": _largest_code(parameters)}
-    return data.StructLayout({"row": _row(parameters), "poisoned": 1, "last": 1, **marks})
+    row = {"left": _differences(parameters), "row": _row(parameters)}
+    return data.StructLayout({**row, "poisoned": 1, "last": 1, **marks})
 
 
 def _vector(parameters: Parameters) -> data.StructLayout:
@@ -109,7 +104,7 @@ class Differences(Pipelined, Part):
     An element asks for the least code c with ``2 |d| < (2^k - 1) 2^c``: where t is the place of the highest bit of
     ``|d|``, that is ``t - k + 2``, and one more if k bits from there down are all 1; at least 0.
 
-    Latency: 3 clocks. Throughput: one row per clock.
+    Latency: 4 clocks. Throughput: one row per clock.
 
     Members
     -------
@@ -142,11 +137,14 @@ class Differences(Pipelined, Part):
             self.x.ready.eq(both.valid & both.ready),
             self.held.ready.eq(both.valid & both.ready & ~self.start),
         ]
-        held = [named(m, f"held{lane}", Mux(self.start, 0, value)) for lane, value in enumerate(self.held.p)]
-        poison = -(1 << (w - 1))
-        s.poisoned = or_tree(value == poison for value in [*self.x.p["values"], *held])
-        s.last, s.x = self.x.p.last, [value[: w - 1].as_signed() for value in self.x.p["values"]]
-        s.left = [(x - before)[: w + 1].as_signed() for x, before in zip(self.x.p["values"], held, strict=True)]
+        s.x, s.last = list(self.x.p["values"]), self.x.p.last
+        s.held = [Mux(self.start, 0, value).as_signed() for value in self.held.p]
+
+        s = s.cut()
+        # No x but poison is so large that its two highest bits differ.
+        lost = [value[-1] ^ value[-2] for value in s.x] + [value == -(1 << w - 1) for value in s.held]
+        s.poisoned, s.row_x = or_tree(lost), [value[: w - 1].as_signed() for value in s.x]
+        s.left = [(x - held)[: w + 1].as_signed() for x, held in zip(s.x, s.held, strict=True)]
 
         s = s.cut()
         s.magnitude = [((value ^ value[-1].replicate(w + 1))[:w] + value[-1])[:w] for value in s.left]
@@ -161,7 +159,7 @@ class Differences(Pipelined, Part):
                     for code in range(1, _largest_code(p) + 1)
                 )
             )
-        row = {"left": list(s.left), "x": list(s.x)}
+        row = {"x": list(s.row_x)}
         fields = {}
         if p.outliers:
             row["code"] = [_highest(m, f"code{lane}", bits, _CODE_WIDTH) for lane, bits in enumerate(marks)]
@@ -172,8 +170,8 @@ class Differences(Pipelined, Part):
         else:
             fields["marks"] = or_tree(marks)
         row = filled(m, "row", _row(p), **row)
-        payload = filled(m, "payload", o.payload.shape(), row=row, poisoned=s.poisoned, last=s.last, **fields)
-        return s.finish(o, payload, depth=s.cuts)
+        fields |= {"left": list(s.left), "row": row, "poisoned": s.poisoned, "last": s.last}
+        return s.finish(o, filled(m, "payload", o.payload.shape(), **fields), depth=s.cuts)
 
 
 class Ranks(Pipelined, Part):
@@ -257,7 +255,7 @@ class Digits(Part):
 
     def _members(self, parameters: Parameters) -> dict[str, Any]:
         return {
-            "rows": In(stream.Signature(_row(parameters))),
+            "rows": In(stream.Signature(_difference_row(parameters))),
             "vectors": In(stream.Signature(_vector(parameters))),
             "passes": In(_PASSES_WIDTH),
             "o": Out(stream.Signature(_sent_part(parameters))),
@@ -278,7 +276,8 @@ class Digits(Part):
         p, n_rows, k = self._parameters, _parts(self._parameters), self._parameters.digit_width
         # The next vector is ranked while this one leaves.
         depth = 1 << (n_rows + 6 + p.outliers).bit_length()
-        m.submodules.ram = ram = Ram(_row(p), depth)
+        m.submodules.lefts = lefts = Ram(_differences(p), depth)
+        m.submodules.kept = kept_rows = Ram(_row(p), depth)
         base, address, written = (Signal(range(depth), name=name) for name in ("base", "address", "written"))
         level = Signal(range(depth + 1))
 
@@ -301,9 +300,9 @@ class Digits(Part):
             there.eq(beat < n_rows if self.period > n_rows else 1),
             end.eq(beat == Mux(final, n_rows - 1, self.period - 1)),
             self.vectors.ready.eq(~active | (step & end & final)),
-            ram.read_enable.eq(beats.ready),
-            ram.read_address.eq(address),
         ]
+        for ram in (lefts, kept_rows):
+            m.d.comb += [ram.read_enable.eq(beats.ready), ram.read_address.eq(address)]
         with m.If(step):
             m.d.sync += beat.eq(Mux(end, 0, beat + 1))
             with m.If(there):
@@ -331,16 +330,20 @@ class Digits(Part):
         s.address, s.poisoned, s.final, s.first_pass = address, poisoned, final, first_pass
         s.exponent, s.first_exponent = exponent, first_exponent
         s.beat, s.last = beat[: max(n_rows - 1, 1).bit_length()], beat == n_rows - 1
-        s.make("row", ram.read_data, held_by=ram.read_data)
+        s.make("left", lefts.read_data, held_by=lefts.read_data)
+        s.make("row", kept_rows.read_data, held_by=kept_rows.read_data)
         s = self._digits(s.cut())
-        kept = named(m, "kept", s.moves & ~s.final)
+        kept = named(m, "keeps", s.moves & ~s.final)
         put = Signal()
         m.d.comb += [
             self.rows.ready.eq((level != depth) & ~kept),
             put.eq(self.rows.valid & self.rows.ready),
-            ram.write_enable.eq(put | kept),
-            ram.write_address.eq(Mux(kept, s.address, written)),
-            ram.write_data.eq(Mux(kept, s.remaining, self.rows.p)),
+            kept_rows.write_enable.eq(put),
+            kept_rows.write_address.eq(written),
+            kept_rows.write_data.eq(self.rows.p.row),
+            lefts.write_enable.eq(put | kept),
+            lefts.write_address.eq(Mux(kept, s.address, written)),
+            lefts.write_data.as_value().eq(Mux(kept, Cat(s.remaining), self.rows.p.left)),
         ]
         m.d.sync += [written.eq(written + put), level.eq(level + put - (step & final))]
         self._updates(s)
@@ -359,8 +362,9 @@ class Digits(Part):
         # Bits of a significand, or of a digit, with their sign.
         width = max(k, _SIGNIFICAND + 1) if p.outliers else k
         floors, ups, masks = [], [], []
-        for lane, (left, exponent) in enumerate(zip(s.row.left, s.exponents, strict=True)):
-            mask = named(m, f"mask{lane}", ((1 << exponent) - 1)[: w + 1])
+        for lane, (left, exponent) in enumerate(zip(s.left, s.exponents, strict=True)):
+            # Not ``2^e - 1``: a shift of ones takes no carries.
+            mask = named(m, f"mask{lane}", ~(Const(-1, w + 1) << exponent)[: w + 1])
             window = take(m, f"window{lane}", Cat(Const(0, 1), left), exponent, width + 1)
             guard, floor = window[0], window[1:]
             floors.append(floor)
@@ -369,16 +373,10 @@ class Digits(Part):
         s.floors, s.masks, s.ups = floors, masks, Cat(ups)
 
         s = s.cut()
-        left = [
-            Mux(up, value | ~mask, value & mask).as_signed()
-            for value, mask, up in zip(s.row.left, s.masks, s.ups, strict=True)
+        s.remaining = [
+            Mux(up, value | ~mask, value & mask)[: w + 1].as_signed()
+            for value, mask, up in zip(s.left, s.masks, s.ups, strict=True)
         ]
-        s.remaining = filled(
-            m,
-            "remaining",
-            s.row.shape(),
-            **{name: list(left if name == "left" else s.row[name]) for name in s.row.shape().members},
-        )
         return s
 
     def _updates(self, s: Stage) -> None:
@@ -389,7 +387,6 @@ class Digits(Part):
         s.digits = [
             Mux(zero, 0, (floor + up)[:k]).as_signed() for zero, floor, up in zip(none, s.floors, s.ups, strict=True)
         ]
-        s.left = list(s.remaining.left)
         if p.outliers:
             s.significands = [
                 (floor.as_signed() + up)[: _SIGNIFICAND + 2] for floor, up in zip(s.floors, s.ups, strict=True)
@@ -398,7 +395,7 @@ class Digits(Part):
         s = s.cut()
         s.updated = [
             Mux(s.poisoned, -(1 << (w - 1)), (x - left)[:w]).as_signed()
-            for x, left in zip(s.row.x, s.left, strict=True)
+            for x, left in zip(s.row.x, s.remaining, strict=True)
         ]
         fields = {}
         if p.outliers:
@@ -592,7 +589,7 @@ class DeltaPath(Part):
             ranks.i.valid.eq(differences.o.valid & digits.rows.ready),
             ranks.i.p.eq(differences.o.p),
             digits.rows.valid.eq(differences.o.valid & ranks.i.ready),
-            digits.rows.p.eq(differences.o.p.row),
+            digits.rows.p.eq(differences.o.p),
             differences.o.ready.eq(ranks.i.ready & digits.rows.ready),
         ]
         return m
