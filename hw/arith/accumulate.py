@@ -8,7 +8,10 @@ from hw.arith.leaves import fused_add
 from hw.arith.shift import Window
 from hw.stream import Stage
 
-__all__ = ["Accumulated", "round_and_accumulate"]
+__all__ = ["ROUNDING_CUTS", "Accumulated", "add_to", "clamp_total", "round_and_accumulate", "round_to_addend", "tell"]
+
+ROUNDING_CUTS = 3
+"""Cuts of `round_to_addend` before it reads ``first``."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +42,83 @@ def _groups(value_width: int, window_width: int, amount_width: int) -> list[list
         return [[fine[0]], [fine[1]], coarse[::-1]]
     groups = [(max(high - 2, 0), high) for high in range(amount_width, 0, -2)]
     return [groups[:1], groups[1:2], groups[2:]]
+
+
+def round_to_addend(s: Stage, *, value: Value, flip: Value, amount: Value, offset: int, width: int) -> Stage:
+    """What an accumulator adds for ``RNE((value + flip) * 2^(amount - offset))``; see `round_and_accumulate`.
+
+    Parameters
+    ----------
+    s : Stage
+        Where the value is; `ROUNDING_CUTS` later it must have ``first``.
+    value, flip, amount, offset, width
+        As for `round_and_accumulate`.
+
+    Returns
+    -------
+    Stage
+        With ``addend`` (width + 1 bits), ``carry``, ``negative`` (its sign) and ``follows`` (whether the total before
+        counts).
+    """
+    s.amount = amount
+    s.window = Window.of(s.m, "window", value, offset=offset, width=width + 1, amount_width=len(amount), fill=flip)
+    for group in _groups(len(value), width + 1, len(amount)):
+        for low, high in group:
+            s.window = s.window.shift(s.amount[low:high], 1 << low)
+        s = s.cut()
+
+    # A number too large for any sum to fit is added to 0, with 01 on top. Rounding makes that 01 or 10, and both are
+    # past the range on either side.
+    window = s.window
+    s.follows, s.negative = ~(s.first | window.huge), window.sign
+    s.addend = Cat(window.floor[: width - 1], window.floor[-2] | window.huge, window.floor[-1] & ~window.huge)
+    flip = window.fill
+    s.carry = ((window.guard ^ flip) & (window.sticky | (window.floor[0] ^ flip))) ^ flip
+
+    return s.cut()
+
+
+def tell(total: Value, side: Value) -> tuple[Value, Value, Value]:
+    """Whether a total fits, is above what fits, and is below it; `side` is the sign of what was added last."""
+    fits = total[-1] == total[-2]
+    return fits, ~fits & ~side, ~fits & side
+
+
+def add_to(s: Stage, platform: object, held: Value, side: Value, *, width: int) -> Signal:
+    """The total after the addend of `round_to_addend`: ``clamp(held) + addend``, or the addend alone.
+
+    Parameters
+    ----------
+    s : Stage
+        Returned by `round_to_addend`.
+    platform : object
+        Chooses the leaves.
+    held, side : Value
+        The total before, as this function gave it (width + 1 bits, not yet clamped), and the sign of its addend.
+    width : int
+        Bits of the accumulator.
+    """
+    fits, above, below = tell(held, side)
+    return fused_add(
+        s.m,
+        platform,
+        "sum",
+        width + 1,
+        "plain",
+        s.addend.as_signed(),
+        Cat(held[: width - 1], held[-1].replicate(2)),
+        "and or",
+        (fits & s.follows).replicate(width + 1),
+        Cat((above & s.follows).replicate(width - 1), (below & s.follows).replicate(2)),
+        s.carry,
+    )
+
+
+def clamp_total(total: Value, side: Value) -> Value:
+    """A total of `add_to` as a number of one bit less."""
+    fits, above, below = tell(total, side)
+    magnitude = (total[:-2] & fits.replicate(len(total) - 2)) | above.replicate(len(total) - 2)
+    return Cat(magnitude, (total[-1] & fits) | below).as_signed()
 
 
 def round_and_accumulate(
@@ -78,38 +158,10 @@ def round_and_accumulate(
     width : int
         Bits of the accumulator.
     """
-    s.amount = amount
-    s.window = Window.of(s.m, "window", value, offset=offset, width=width + 1, amount_width=len(amount), fill=flip)
-    for group in _groups(len(value), width + 1, len(amount)):
-        for low, high in group:
-            s.window = s.window.shift(s.amount[low:high], 1 << low)
-        s = s.cut()
-
-    # A number too large for any sum to fit is added to 0, with 01 on top. Rounding makes that 01 or 10, and both are
-    # past the range on either side.
-    window = s.window
-    s.follows, s.negative = ~(s.first | window.huge), window.sign
-    s.addend = Cat(window.floor[: width - 1], window.floor[-2] | window.huge, window.floor[-1] & ~window.huge)
-    flip = window.fill
-    s.carry = ((window.guard ^ flip) & (window.sticky | (window.floor[0] ^ flip))) ^ flip
-
-    s = s.cut()
+    s = round_to_addend(s, value=value, flip=flip, amount=amount, offset=offset, width=width)
     # The adder's result, modulo 2^(width + 1), and the sign of what was added. The two top bits agree if the sum fits.
     held, side, poisoned = Signal(signed(width + 1), name="held"), Signal(name="side"), Signal(name="held_poisoned")
-    fits, above, below = _tell(held, side)
-    total = fused_add(
-        s.m,
-        platform,
-        "sum",
-        width + 1,
-        "plain",
-        s.addend.as_signed(),
-        Cat(held[: width - 1], held[-1].replicate(2)),
-        "and or",
-        (fits & s.follows).replicate(width + 1),
-        Cat((above & s.follows).replicate(width - 1), (below & s.follows).replicate(2)),
-        s.carry,
-    )
+    total = add_to(s, platform, held, side, width=width)
     s.make("total", total, held_by=held)
     s.make("side", s.negative, held_by=side)
     s.poisoned = s.poison | (poisoned & ~s.first)
@@ -117,7 +169,7 @@ def round_and_accumulate(
         s.m.d.sync += [held.eq(total), side.eq(s.negative), poisoned.eq(s.poisoned)]
 
     s = s.cut()
-    fits, above, below = _tell(s.total, s.side)
+    fits, above, below = tell(s.total, s.side)
     clamped, poison = s.moves & ~fits, s.moves & s.poison
     s.low = Mux(~fits | s.poisoned, 0, s.total[: width - 1])[: width - 1]
     s.top = ((s.total[-1] & fits) | below) & ~s.poisoned
@@ -130,9 +182,3 @@ def round_and_accumulate(
     s = s.cut()
     s.sum, s.valid = Cat(s.low, s.top), s.valid & s.last
     return Accumulated(s, clamped, poison)
-
-
-def _tell(total: Value, side: Value) -> tuple[Value, Value, Value]:
-    """Whether a total fits, is above what fits, and is below it."""
-    fits = total[-1] == total[-2]
-    return fits, ~fits & ~side, ~fits & side

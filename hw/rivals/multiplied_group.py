@@ -1,15 +1,30 @@
 """The group of an integer machine: digits times weights in multiplier blocks instead of gated adders."""
 
 from amaranth.hdl import Cat
-from amaranth.lib import data
 
 from golden.parameters import Parameters
 from hw.arith.sums import Term, add_terms
 from hw.stream import Stage
-from hw.units.int_float_multiplier import split_digit
+from hw.units.group_sum import Factors, GroupSum
 from hw.units.multiplier_group import MultiplierGroup
 
 __all__ = ["MultipliedGroup"]
+
+
+class _MultipliedSum(GroupSum):
+    """A `GroupSum` whose digits and weights meet in multiplier blocks."""
+
+    def inliers(self, s: Stage, factors: Factors) -> Stage:
+        p = self.parameters
+        signs, products = [], []
+        for (sign, magnitude), weight in zip(factors.digits, factors.weights, strict=True):
+            signs.append(sign)
+            products.append(weight.as_signed() * magnitude)
+        s.signs, s.products = Cat(signs), products
+
+        s = s.cut()
+        limit, terms = self.weight_limit * p.digit_max, zip(s.products, s.signs, strict=True)
+        return add_terms(s, self.platform, [Term(product, limit, sign) for product, sign in terms])
 
 
 class MultipliedGroup(MultiplierGroup):
@@ -30,6 +45,7 @@ class MultipliedGroup(MultiplierGroup):
         If weights are floats, or there are outliers.
     """
 
+    _group_sum = _MultipliedSum
     summary = "delta group x n weights in multiplier blocks: the rival"
 
     def __init__(self, parameters: Parameters):
@@ -37,16 +53,3 @@ class MultipliedGroup(MultiplierGroup):
             if getattr(parameters, name) != wanted:
                 raise ValueError(f"{name} must be {wanted} in multiplier blocks, not {getattr(parameters, name)}")
         super().__init__(parameters)
-
-    def _inliers(self, s: Stage, platform: object, payload: data.View) -> Stage:
-        p = self.parameters
-        signs, products = [], []
-        for digit, weight in zip(payload.group.digits, payload.weights, strict=True):
-            sign, magnitude = split_digit(digit)
-            signs.append(sign)
-            products.append(weight.as_signed() * magnitude)
-        s.signs, s.products = Cat(signs), products
-
-        s = s.cut()
-        limit, terms = self._weight_limit * p.digit_max, zip(s.products, s.signs, strict=True)
-        return add_terms(s, platform, [Term(product, limit, sign) for product, sign in terms])
