@@ -6,7 +6,7 @@ from amaranth.hdl import Cat, Module, Shape, ShapeLike
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
-__all__ = ["DoubleBuffer", "Ram", "Rom"]
+__all__ = ["BufferRead", "DoubleBuffer", "Ram", "Rom"]
 
 
 class Ram(wiring.Component):
@@ -87,6 +87,28 @@ class Ram(wiring.Component):
         return m
 
 
+class BufferRead(wiring.Signature):
+    """Port of a part that reads a `DoubleBuffer`.
+
+    Parameters
+    ----------
+    shape : ShapeLike
+        Shape of a row.
+    depth : int
+        Rows of a half.
+
+    Members
+    -------
+    enable, half, address : Out
+        Row to read at this clock edge; without `enable` the last one stays.
+    data : In(shape)
+        The row, `DoubleBuffer.latency` clocks later.
+    """
+
+    def __init__(self, shape: ShapeLike, depth: int):
+        super().__init__({"enable": Out(1), "half": Out(1), "address": Out(range(depth)), "data": In(shape)})
+
+
 class DoubleBuffer(wiring.Component):
     """Two halves of as many rows, so that one is filled while the other is read.
 
@@ -105,10 +127,8 @@ class DoubleBuffer(wiring.Component):
     -------
     write_enable, write_half, write_address, write_data : In
         Row to write at this clock edge.
-    read_enable, read_half, read_address : In
-        Row to read at this clock edge; without `read_enable` the last one stays.
-    read_data : Out(shape)
-        The row.
+    read : In(BufferRead)
+        Who reads.
 
     Raises
     ------
@@ -130,10 +150,7 @@ class DoubleBuffer(wiring.Component):
                 "write_half": In(1),
                 "write_address": In(address_width),
                 "write_data": In(shape),
-                "read_enable": In(1),
-                "read_half": In(1),
-                "read_address": In(address_width),
-                "read_data": Out(shape),
+                "read": In(BufferRead(shape, depth)),
             }
         )
 
@@ -145,15 +162,15 @@ class DoubleBuffer(wiring.Component):
     def elaborate(self, platform: object) -> Module:  # noqa: D102
         m = Module()
         # The second half begins at a power of two, so that no address is added to another.
-        m.submodules.ram = ram = Ram(self._shape, (1 << len(self.read_address)) + self._depth)
+        m.submodules.ram = ram = Ram(self._shape, (1 << len(self.read.address)) + self._depth)
         m.d.comb += [
             ram.write_enable.eq(self.write_enable),
             ram.write_address.eq(Cat(self.write_address, self.write_half)),
             ram.write_data.eq(self.write_data),
-            ram.read_enable.eq(self.read_enable),
-            ram.read_address.eq(Cat(self.read_address, self.read_half)),
+            ram.read_enable.eq(self.read.enable),
+            ram.read_address.eq(Cat(self.read.address, self.read.half)),
         ]
-        m.d.sync += self.read_data.eq(ram.read_data)
+        m.d.sync += self.read.data.eq(ram.read_data)
         return m
 
 

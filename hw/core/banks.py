@@ -2,11 +2,11 @@
 
 from amaranth.hdl import Module
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In
 
 from golden.parameters import Parameters
 from hw import payloads
-from hw.memory import DoubleBuffer
+from hw.memory import BufferRead, DoubleBuffer
 
 __all__ = ["Banks"]
 
@@ -25,10 +25,8 @@ class Banks(wiring.Component):
     -------
     write : In(stream of `payloads.bank_write`)
         Groups to keep; always ready. A row past the last one is written nowhere.
-    read_enable, read_half, read_address : In
-        Address to read at this clock edge.
-    groups : Out(a delta group for each row)
-        What the banks hold there.
+    read : In(BufferRead)
+        Who reads: a group of each row.
     """
 
     latency = DoubleBuffer.latency
@@ -39,10 +37,7 @@ class Banks(wiring.Component):
         super().__init__(
             {
                 "write": In(stream.Signature(payloads.bank_write(parameters))),
-                "read_enable": In(1),
-                "read_half": In(1),
-                "read_address": In(range(parameters.group_buffer)),
-                "groups": Out(groups),
+                "read": In(BufferRead(groups, parameters.group_buffer)),
             }
         )
 
@@ -61,9 +56,9 @@ class Banks(wiring.Component):
                 bank.write_half.eq(write.half),
                 bank.write_address.eq(write.address),
                 bank.write_data.eq(write.group),
-                bank.read_enable.eq(self.read_enable),
-                bank.read_half.eq(self.read_half),
-                bank.read_address.eq(self.read_address),
-                self.groups[row].eq(bank.read_data),
+                bank.read.enable.eq(self.read.enable),
+                bank.read.half.eq(self.read.half),
+                bank.read.address.eq(self.read.address),
+                self.read.data[row].eq(bank.read.data),
             ]
         return m

@@ -2,11 +2,11 @@
 
 from amaranth.hdl import Module
 from amaranth.lib import stream, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In, connect, flipped
 
 from golden.parameters import Parameters
 from hw import payloads
-from hw.memory import DoubleBuffer
+from hw.memory import BufferRead, DoubleBuffer
 
 __all__ = ["WeightBuffer"]
 
@@ -25,10 +25,8 @@ class WeightBuffer(wiring.Component):
     -------
     write : In(stream of `payloads.weight_write`)
         Records to keep; always ready.
-    read_enable, read_half, read_address : In
-        Record to read at this clock edge.
-    record : Out(`payloads.weight_record`)
-        What the buffer holds there.
+    read : In(BufferRead)
+        Who reads: a `payloads.weight_record`.
     """
 
     latency = DoubleBuffer.latency
@@ -38,10 +36,7 @@ class WeightBuffer(wiring.Component):
         super().__init__(
             {
                 "write": In(stream.Signature(payloads.weight_write(parameters))),
-                "read_enable": In(1),
-                "read_half": In(1),
-                "read_address": In(range(parameters.weight_buffer)),
-                "record": Out(payloads.weight_record(parameters)),
+                "read": In(BufferRead(payloads.weight_record(parameters), parameters.weight_buffer)),
             }
         )
 
@@ -59,9 +54,6 @@ class WeightBuffer(wiring.Component):
             records.write_half.eq(write.half),
             records.write_address.eq(write.address),
             records.write_data.eq(write.record),
-            records.read_enable.eq(self.read_enable),
-            records.read_half.eq(self.read_half),
-            records.read_address.eq(self.read_address),
-            self.record.eq(records.read_data),
         ]
+        connect(m, flipped(self.read), records.read)
         return m

@@ -32,17 +32,17 @@ def run(dut, clocks, write, read, seed):
             half, address = draw.getrandbits(1), draw.randrange(clocks)
             keys = read(address, half)
             enabled = draw.random() < 0.8 and key not in keys
-            ctx.set(dut.read_enable, enabled)
+            ctx.set(dut.read.enable, enabled)
             if enabled:
-                ctx.set(dut.read_half, half)
-                ctx.set(dut.read_address, keys[0][-1])
+                ctx.set(dut.read.half, half)
+                ctx.set(dut.read.address, keys[0][-1])
                 waiting.append((clock + dut.latency, [held.get(each, 0) for each in keys]))
             await ctx.tick()
             if key is not None:
                 held[key] = value
             if waiting and waiting[0][0] == clock + 1:
                 _, expected = waiting.pop(0)
-                got = Value.cast(dut.groups if isinstance(dut, Banks) else dut.record)
+                got = Value.cast(dut.read.data)
                 width = len(got) // len(expected)
                 bits = ctx.get(got)
                 assert [bits >> row * width & (1 << width) - 1 for row in range(len(expected))] == expected
