@@ -192,6 +192,20 @@ class Stage:
         pipeline.last = max(pipeline.last, number)
 
     @classmethod
+    def begin_flow(cls, m: Module, *, name: str = "") -> "Stage":
+        """First stage of a pipeline that never waits: something enters at every clock. `finish_flow` ends it.
+
+        Parameters
+        ----------
+        m : Module
+            Module to add to.
+        name : str
+            Starts the names of all signals.
+        """
+        pipeline = _Pipeline(name)
+        return cls(_Scope(pipeline, m, name), 0, None, None)
+
+    @classmethod
     def begin(cls, m: Module, i: Any, *, name: str = "") -> "Stage":
         """First stage of a pipeline.
 
@@ -356,15 +370,7 @@ class Stage:
             raise ValueError(f"finish must be called in the last stage, {pipeline.last}, not in stage {self._number}")
         enabled = enabled_cuts(self.cuts, depth) if depth else (False,) * self.cuts
         m, output = self.m, [o.valid.eq(self.valid), o.payload.eq(payload)]
-        moves: dict[Module, list[Any]] = {}
-        for carried in pipeline.carried:
-            move = carried.signal.eq(carried.value)
-            if not enabled[carried.cut]:
-                carried.m.d.comb += move
-            elif carried.held_by is not None:
-                carried.m.d.comb += carried.signal.eq(carried.held_by)
-            else:
-                moves.setdefault(carried.m, []).append(move)
+        moves = self._registers(enabled)
         if depth:
             m.d.comb += pipeline.advance.eq(~o.valid | o.ready)
             moves.setdefault(m, []).extend(output)
@@ -375,6 +381,32 @@ class Stage:
                 module.d.sync += assignments
         pipeline.finished = True
         return sum(enabled)
+
+    def finish_flow(self) -> int:
+        """End a pipeline that never waits in this stage, whose values are its outputs; every cut holds registers.
+
+        Returns
+        -------
+        int
+            Latency: clocks from the first stage to this one.
+        """
+        for module, assignments in self._registers((True,) * self._number).items():
+            module.d.sync += assignments
+        self._pipeline.finished = True
+        return self._number
+
+    def _registers(self, enabled: tuple[bool, ...]) -> dict[Module, list[Any]]:
+        """Assignments of the registers of all cuts, by module; values pass the cuts that hold none."""
+        moves: dict[Module, list[Any]] = {}
+        for carried in self._pipeline.carried:
+            move = carried.signal.eq(carried.value)
+            if not enabled[carried.cut]:
+                carried.m.d.comb += move
+            elif carried.held_by is not None:
+                carried.m.d.comb += carried.signal.eq(carried.held_by)
+            else:
+                moves.setdefault(carried.m, []).append(move)
+        return moves
 
 
 class Pipelined(wiring.Component):
