@@ -41,6 +41,7 @@ _NOTE = "Products of two activations are the interpreter's alone: what it leaves
 )
 @click.option("--overlapped", is_flag=True, help="Layers run into each other; memories are compared after each step.")
 @options.machine
+@click.option("--images", default=1, show_default=True, type=click.IntRange(1), help="Several are rows of the array.")
 @click.option(
     "--executor", type=click.Choice(list(_PORTS)), default="golden", show_default=True, help="Of the machine."
 )
@@ -57,6 +58,7 @@ def command(
     steps: str,
     overlapped: bool,
     machine: options.Machine,
+    images: int,
     executor: str,
     seed: int,
     plot: Path | None,
@@ -74,7 +76,7 @@ def command(
     drawing.writable(plot)
     one = subject(network, None, None)
     meets = _layers(one.network, block, every)
-    sampling = one.sampling(1, _STEPS, None, seed=seed)
+    sampling = one.sampling(images, _STEPS, None, seed=seed)
     sections = cut_sampling(
         sampling,
         on_machine(Method.named(method), machine),
@@ -96,7 +98,14 @@ def command(
     summary = total(rows, sections.program.parameters)
     note = _NOTE if any(attends(layer) for section in sections.sections for layer in section.layers) else ""
     if as_json:
-        found = {"network": network, "method": method, "machine": machine.name, "executor": executor, "note": note}
+        found = {
+            "network": network,
+            "method": method,
+            "machine": machine.name,
+            "images": images,
+            "executor": executor,
+            "note": note,
+        }
         listed = [{key: value for key, value in dataclasses.asdict(row).items() if key != "commands"} for row in rows]
         click.echo(json.dumps(found | {"sections": listed, "total": summary, "failure": failure}, indent=2))
     else:

@@ -118,9 +118,13 @@ def _element(
     tensor = compiler.states.get(name)
     if kind == "held" or tensor is None:
         return f"vector {vector}, lane {lane}", found
+    prefix = ""
+    if tensor.samples > 1:
+        number, vector = divmod(vector, tensor.step)
+        prefix = f"image {number}, "
     if tensor.channels < n:
         position, channel = divmod(vector * n + lane, tensor.channels)
     else:
         of = -(-tensor.channels // n)
         position, channel = vector // of, vector % of * n + lane
-    return f"line {position // tensor.width}, column {position % tensor.width}, channel {channel}", found
+    return f"{prefix}line {position // tensor.width}, column {position % tensor.width}, channel {channel}", found

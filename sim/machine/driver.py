@@ -105,7 +105,7 @@ class Driver:
             self.set(f"region{number}_limit", limit)
 
     def read(self, tensor: Tensor) -> np.ndarray:
-        """Elements of a state of the program that was loaded: int64 (positions, channels)."""
+        """Elements of a state, of one sample, of the program that was loaded: int64 (positions, channels)."""
         p = self.port.parameters
         base, count = self._of_program().regions[tensor.data.region][0], tensor.vectors(p.lanes)
         begin = (base + tensor.data.offset) * UNIT_BYTES

@@ -212,26 +212,30 @@ class SideBySide:
     def _network(self, step: int) -> dict[str, np.ndarray]:
         """Values of the network itself, on what the sample is at the beginning of a step."""
         compiler, network = self._sections.compiler, self._sections.sampling.network
-        sample = compiler.put_back(self._real(compiler.input)).astype(np.float32)
-        given = [value[:1] for value in self._sections.given[step].values()]
-        _, values = network(sample[None], *given, keep=list(compiler.states.keys() & network.by_name.keys()))
+        samples = np.stack([compiler.put_back(one) for one in self._real(compiler.input)]).astype(np.float32)
+        given = self._sections.given[step].values()
+        _, values = network(samples, *given, keep=list(compiler.states.keys() & network.by_name.keys()))
         return values
 
     def _real(self, tensor: Tensor) -> np.ndarray:
-        """A tensor's elements as real numbers, (positions, channels)."""
-        return self.reference.read(tensor) * 2.0**tensor.unit
+        """A tensor's elements as real numbers, (samples, positions, channels)."""
+        samples = [self.reference.read(tensor.sample(number)) for number in range(tensor.samples)]
+        return np.stack(samples) * 2.0**tensor.unit
 
     def _psnr(self, section: Section, values: dict[str, np.ndarray]) -> float | None:
         layer = section.layers[-1] if section.layers else None
         if layer is None or layer.name not in values:
             return None
         tensor = self._sections.compiler.states[layer.name]
-        expected = np.asarray(values[layer.name][0], np.float64)
+        expected = np.asarray(values[layer.name], np.float64)
         if layer.bilinear:
             expected /= layer.scale  # a factor goes to whoever reads the product
-        if expected.ndim == 3:  # channels, lines, columns; or heads, rows, columns
-            expected = expected.transpose(1, 0, 2) if layer.bilinear else expected.reshape(len(expected), -1).T
-        error = np.sqrt(np.mean((self._real(tensor) - expected.reshape(-1, tensor.channels)) ** 2))
+        if expected.ndim == 4 and not layer.bilinear:  # channels first
+            expected = np.moveaxis(expected, 1, -1)
+        elif expected.ndim == 4 and not layer.transposed:  # heads first, which lie side by side
+            expected = expected.transpose(0, 2, 1, 3)
+        found = self._real(tensor)
+        error = np.sqrt(np.mean((found - expected.reshape(found.shape)) ** 2))
         return float(20 * np.log10(np.ptp(expected) / error)) if error else float("inf")
 
     def _row(self, section: Section, ran: bool, counters: dict[str, int], values: dict[str, np.ndarray]) -> Row:

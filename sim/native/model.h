@@ -43,6 +43,15 @@ struct Port {
   void get(uint8_t* bytes) const {
     if (data) std::memcpy(bytes, data, size());
   }
+  // As a number, of up to 64 bits.
+  uint64_t number() const {
+    uint64_t value = 0;
+    if (data) std::memcpy(&value, data, size());
+    return value;
+  }
+  void assign(uint64_t value) const {
+    if (data) std::memcpy(data, &value, size());
+  }
 };
 
 // A generator of 32 bits (xorshift).

@@ -21,11 +21,15 @@ pytestmark = pytest.mark.golden
 
 @pytest.fixture(scope="module")
 def sections():
+    return cut(1)
+
+
+def cut(images):
     found = Method.named("closed-int4")
     room = {"group_buffer": 4096, "weight_buffer": 1024, "joint_width": found.output_width, "tile_positions": 32}
     parameters = dataclasses.replace(found.machine, lanes=4, memory_lanes=4, rows=2, **room)
     chosen = dataclasses.replace(found, machine=parameters)
-    sampling = Sampling(random_unet(5), [1], steps=3)
+    sampling = Sampling(random_unet(5), [1] * images, steps=3)
     return cut_sampling(sampling, chosen, calibrate(sampling), 2, lambda layer: layer.name)
 
 
@@ -123,3 +127,14 @@ def test_the_first_element_of_a_state_that_differs(sections):
     assert (found.name, found.kind, found.element) == (name, "state", f"line {line}, column {column}, channel 4")
     assert (found.got, found.expected, found.count) == (3, 0, 1)
     assert str(found).endswith("channel 4: got 3, expected 0 (1 bytes differ)")
+
+
+def test_several_images():
+    made = cut(2)
+    rows = list(SideBySide(made, InterpreterPort, lambda layer: not attends(layer)).run())
+    assert all(row.psnr > 30 for row in rows if row.psnr is not None)
+    name, tensor = next((name, one) for name, one in made.compiler.states.items() if one.channels >= 8)
+    got, expected = made.program.image.copy(), made.program.image.copy()
+    got[32 * (made.program.regions[STATES][0] + tensor.sample(1).data.offset)] = 1
+    found = difference(made.compiler, made.program.regions, got, expected)
+    assert (found.name, found.element) == (name, "image 1, line 0, column 0, channel 0")
