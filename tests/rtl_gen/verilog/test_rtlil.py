@@ -57,10 +57,12 @@ def test_rows_of_a_memory(text):
 
 
 def test_a_field_of_no_bits_is_no_assignment():
-    m, fields = Module(), Signal(data.StructLayout({"value": 4, "place": 0}))
-    i, o = Signal(4), Signal(4)
+    layout = data.StructLayout({"low": 1, "place": 0, "value": 4})
+    m, i, o = Module(), Signal(4), Signal(4)
+    fields, others = Signal(layout, name="fields"), Signal(layout, name="others")
+    m.d.comb += others.value.eq(i)
     with m.If(i[0]):
-        m.d.sync += [fields.value.eq(i), fields.place.eq(i)]
+        m.d.sync += [fields.value.eq(others.value), fields.place.eq(others.place), fields.low.eq(0)]
     m.d.comb += o.eq(fields.value)
     found = read(rtlil.convert(m, name="fields", ports=[i, o], emit_src=False)).top
     assigned = [each for process in found.processes for each in statements(process.body) if isinstance(each, Assign)]
