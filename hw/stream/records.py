@@ -204,11 +204,9 @@ class RecordReader(_Records):
             m.d.sync += self.o.valid.eq(0)
         with m.If(moves):
             m.d.sync += self.o.valid.eq(ends_item)
-            with m.Switch(piece):
-                for number in range(self._pieces):
-                    with m.Case(number):
-                        part = self.o.payload[number * self._piece : (number + 1) * self._piece]
-                        m.d.sync += part.eq(taken)
+            for number in range(self._pieces):
+                with m.If(piece == number):
+                    m.d.sync += self.o.payload[number * self._piece : (number + 1) * self._piece].eq(taken)
 
         shifts = named(m, "shifts", ~low_valid | (moves & ((past >= self._grains) | ends_low)))
         with m.If(moves):
@@ -386,13 +384,12 @@ class RecordWriter(_Records):
             ]
             with m.If(opens | (select == 0)):
                 m.d.sync += word.payload.strobe.eq(0)
-            with m.Switch(select):
-                for number in range(chunks):
-                    with m.Case(number):
-                        m.d.sync += [
-                            word.payload.data.word_select(number, self._chunk).eq(filled),
-                            word.payload.strobe.word_select(number, self._chunk // 8).eq(Cat(strobe)),
-                        ]
+            for number in range(chunks):
+                with m.If(select == number):
+                    m.d.sync += [
+                        word.payload.data.word_select(number, self._chunk).eq(filled),
+                        word.payload.strobe.word_select(number, self._chunk // 8).eq(Cat(strobe)),
+                    ]
         return m
 
     def _byte(self, position: Value) -> Value:
