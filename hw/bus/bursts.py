@@ -1,0 +1,210 @@
+"""Bursts: what they are, how spans are cut into them, and how a master asks for them."""
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.arith.bits import choose, named
+from hw.bus.axi import MAX_BEATS, Burst
+from hw.bus.round_robin import RoundRobin
+from hw.memory import Ram
+from hw.stream.fifo import Fifo
+
+__all__ = ["LENGTH_WIDTH", "Asking", "BurstCutter", "burst", "places", "word_address_width"]
+
+LENGTH_WIDTH = (MAX_BEATS - 1).bit_length()
+"""Bits of the length of a burst, which is its beats minus 1."""
+
+
+def word_address_width(width: int, address_width: int) -> int:
+    """Bits of the number of a word of `width` bits, where addresses in bytes have `address_width`."""
+    return address_width - (width // 8 - 1).bit_length()
+
+
+def burst(width: int, address_width: int, tag_width: int) -> data.StructLayout:
+    """A burst: its first word, its beats minus 1, and what comes back with it.
+
+    It stays within a block of `MAX_BEATS` words whose number is a multiple of that, so it crosses no
+    `hw.bus.axi.BOUNDARY`.
+    """
+    number = word_address_width(width, address_width)
+    return data.StructLayout({"address": number, "length": LENGTH_WIDTH, "tag": tag_width})
+
+
+def places(width: int, address_width: int, port_width: int) -> data.StructLayout:
+    """Words of a span of a port: numbers of its first one and its last one."""
+    number = word_address_width(width, address_width)
+    return data.StructLayout({"port": port_width, "first": number, "last": number})
+
+
+class BurstCutter(wiring.Component):
+    """Cuts the spans of many ports into bursts, a port after the other.
+
+    A burst ends where a block of `MAX_BEATS` words ends, so one comparison finds its length, and no burst crosses a
+    boundary of 4 KiB.
+
+    Latency: 3 clocks from a span to its first burst. Throughput: a burst in 2 clocks.
+
+    Parameters
+    ----------
+    width : int
+        Bits of a word.
+    address_width : int
+        Bits of an address in bytes.
+    ports : int
+        How many ports.
+    available : int
+        Words that a port may be ready for at most.
+
+    Members
+    -------
+    span : In(places), valid : In(1)
+        A span of a port that has none.
+    available : In(array)
+        By port, how many words a burst of it may have now.
+    enable : In(1)
+        Whether bursts may be cut.
+    bursts : Out(stream of `burst`)
+        Bursts; their tag is the port.
+    ended : Out(ports)
+        The last burst of the port's span was cut in this clock.
+    cut : Out(ports)
+        A burst of the port was cut in this clock; its length is `length`.
+    length : Out
+        Beats minus 1.
+    """
+
+    def __init__(self, width: int, address_width: int, ports: int, available: int):
+        self._ports = ports
+        port_width = (ports - 1).bit_length()
+        self._place = places(width, address_width, port_width)
+        super().__init__(
+            {
+                "span": In(self._place),
+                "valid": In(1),
+                "available": In(data.ArrayLayout(range(available + 1), ports)),
+                "enable": In(1),
+                "bursts": Out(stream.Signature(burst(width, address_width, port_width))),
+                "ended": Out(ports),
+                "cut": Out(ports),
+                "length": Out(LENGTH_WIDTH),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:  # noqa: D102
+        m = Module()
+        m.submodules.next = chooser = RoundRobin(self._ports)
+        number = self._place["first"].width
+        block_width = number - LENGTH_WIDTH
+        # What a span is, and the block that its next burst lies in; the first burst may start in the middle of one.
+        m.submodules.spans = spans = Ram(self._place, self._ports, distributed=True)
+        m.submodules.blocks = blocks = Ram(block_width, self._ports, distributed=True)
+        active = Signal(self._ports)
+        begun = Signal(self._ports)
+
+        # One clock to choose a port, one to look at its span.
+        looks = Signal()
+        chosen = Signal(self._ports)
+        port = Signal(len(chooser.number))
+        wants = [active[index] & (self.available[index] != 0) for index in range(self._ports)]
+        free = named(m, "free", ~self.bursts.valid | self.bursts.ready)
+        chooses = named(m, "chooses", ~looks & self.enable & free)
+        m.d.comb += [
+            chooser.wants.eq(Cat(wants)),
+            chooser.moves.eq(chooses),
+            spans.write_enable.eq(self.valid),
+            spans.write_address.eq(self.span.port),
+            spans.write_data.eq(self.span),
+            spans.read_enable.eq(chooses),
+            spans.read_address.eq(chooser.number),
+            blocks.read_enable.eq(chooses),
+            blocks.read_address.eq(chooser.number),
+        ]
+        m.d.sync += looks.eq(chooses & chooser.wants.any())
+        with m.If(chooses):
+            m.d.sync += [chosen.eq(chooser.grant), port.eq(chooser.number)]
+
+        span = spans.read_data
+        goes_on = named(m, "goes_on", (begun & chosen).any())
+        block = named(m, "block", Mux(goes_on, blocks.read_data, span.first[LENGTH_WIDTH:]))
+        start = named(m, "start", Mux(goes_on, 0, span.first[:LENGTH_WIDTH]))
+        final = named(m, "final", block == span.last[LENGTH_WIDTH:])
+        m.d.comb += self.length.eq(Mux(final, span.last[:LENGTH_WIDTH], MAX_BEATS - 1) - start)
+        available = choose(m, "room", port, [self.available[index] for index in range(self._ports)])
+        cuts = named(m, "cuts", looks & self.enable & (available > self.length))
+        m.d.comb += [
+            self.cut.eq(Mux(cuts, chosen, 0)),
+            self.ended.eq(Mux(cuts & final, chosen, 0)),
+            blocks.write_enable.eq(cuts),
+            blocks.write_address.eq(port),
+            blocks.write_data.eq(block + 1),
+        ]
+        begins = Signal(self._ports)
+        with m.If(self.valid):
+            m.d.comb += begins.eq(1 << self.span.port)
+        m.d.sync += [active.eq((active | begins) & ~self.ended), begun.eq((begun | self.cut) & ~self.ended)]
+        with m.If(free):
+            m.d.sync += self.bursts.valid.eq(cuts)
+        with m.If(cuts):
+            m.d.sync += [
+                self.bursts.payload.address.eq(Cat(start, block)),
+                self.bursts.payload.length.eq(self.length),
+                self.bursts.payload.tag.eq(port),
+            ]
+        return m
+
+
+class Asking:
+    """The channel of addresses of a master, and the order in which its bursts come back.
+
+    Parameters
+    ----------
+    m : Module
+        Where it is described.
+    prefix : str
+        ``"ar"`` or ``"aw"``.
+    bus : interface
+        The bus.
+    bursts : stream interface
+        What to ask for.
+    pending : Signal
+        Bursts that have been taken and have not ended.
+    outstanding : int
+        At most so many, a power of two, and one.
+
+    Attributes
+    ----------
+    ended : Signal
+        To be driven: the oldest burst has ended in this clock.
+    valid : Value
+        Whether there is an oldest burst.
+    tag, address : Value
+        Of the oldest burst.
+    """
+
+    def __init__(self, m: Module, prefix: str, bus: object, bursts: stream.Interface, pending: Value, outstanding: int):
+        asked = bursts.payload
+        kept = data.StructLayout({"tag": asked.tag.shape(), "address": asked.address.shape()})
+        m.submodules.order = order = Fifo(kept, outstanding)
+        valid, ready = getattr(bus, f"{prefix}valid"), getattr(bus, f"{prefix}ready")
+        word_bits = len(getattr(bus, f"{prefix}addr")) - len(asked.address)
+        free = named(m, "free", ~valid | ready)
+        taken = named(m, "taken", bursts.valid & bursts.ready)
+        self.ended = Signal(name="ended")
+        self.valid, self.tag, self.address = order.o.valid, order.o.payload.tag, order.o.payload.address
+        m.d.comb += [
+            bursts.ready.eq(free & order.i.ready),
+            order.i.valid.eq(bursts.valid & free),
+            order.i.payload.tag.eq(asked.tag),
+            order.i.payload.address.eq(asked.address),
+            order.o.ready.eq(self.ended),
+            getattr(bus, f"{prefix}size").eq(word_bits),
+            getattr(bus, f"{prefix}burst").eq(Burst.INCR),
+        ]
+        with m.If(free):
+            m.d.sync += [
+                valid.eq(taken),
+                getattr(bus, f"{prefix}addr").eq(Cat(Const(0, word_bits), asked.address)),
+                getattr(bus, f"{prefix}len").eq(asked.length),
+            ]
+        m.d.sync += pending.eq(pending + taken - self.ended)

@@ -1,0 +1,152 @@
+"""From the requests of many ports to places in memory, each checked against its region."""
+
+from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.lib import enum, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.arith.bits import named, one_of
+from hw.bus.bursts import places
+from hw.bus.ports import ADDRESS_WIDTH, REGION_WIDTH, UNIT_BYTES, span
+from hw.bus.round_robin import RoundRobin
+
+__all__ = ["UNITS_WIDTH", "Fault", "Lookup", "SpanCheck"]
+
+UNITS_WIDTH = 32
+"""Bits of a number of units of memory: the base and the limit of a region."""
+
+_UNIT = UNIT_BYTES.bit_length() - 1
+
+
+class Fault(enum.Enum, shape=2):
+    """What can be wrong with an access."""
+
+    NONE = 0
+    REGION = 1
+    BUS = 2
+
+
+class Lookup(wiring.Signature):
+    """Where a region lies: asked for by number, answered in the same clock.
+
+    Members
+    -------
+    region : Out
+        Its number.
+    base, limit : In
+        Its first unit of memory, and how many it has.
+    """
+
+    def __init__(self) -> None:
+        super().__init__({"region": Out(REGION_WIDTH), "base": In(UNITS_WIDTH), "limit": In(UNITS_WIDTH)})
+
+
+class SpanCheck(wiring.Component):
+    """Takes the requests of ports, one span of a port at a time, and finds where they lie.
+
+    A span past the limit of its region, or past the last address of the bus, goes nowhere: it is a fault.
+
+    Latency: 3 clocks. Throughput: a span a clock.
+
+    Parameters
+    ----------
+    width : int
+        Bits of a word.
+    address_width : int
+        Bits of an address in bytes.
+    ports : int
+        How many ports.
+
+    Members
+    -------
+    requests : array of In(stream of `hw.bus.ports.span`)
+        What ports ask for.
+    lookup : Out(Lookup)
+        The table of regions.
+    enable : In(1)
+        Whether requests are taken.
+    ended : In(ports)
+        The span of a port has been dealt with: the next may come.
+    busy : Out(ports)
+        Ports whose span is dealt with.
+    span : Out(`places`), valid : Out(1)
+        A span that lies where it may.
+    fault : Out(Fault), port, unit : Out
+        One that does not: what is wrong, whose it is, and its last unit (of its region, if it is past its limit).
+    """
+
+    def __init__(self, width: int, address_width: int, ports: int):
+        self._width, self._address_width, self._ports = width, address_width, ports
+        port_width = (ports - 1).bit_length()
+        super().__init__(
+            {
+                "requests": In(stream.Signature(span())).array(ports),
+                "lookup": Out(Lookup()),
+                "enable": In(1),
+                "ended": In(ports),
+                "busy": Out(ports),
+                "span": Out(places(width, address_width, port_width)),
+                "valid": Out(1),
+                "fault": Out(Fault),
+                "port": Out(port_width),
+                "unit": Out(UNITS_WIDTH),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:  # noqa: D102
+        m = Module()
+        m.submodules.next = chooser = RoundRobin(self._ports)
+        m.d.comb += [
+            chooser.wants.eq(Cat(request.valid for request in self.requests) & ~self.busy),
+            chooser.moves.eq(self.enable),
+        ]
+        takes = named(m, "takes", Mux(self.enable, chooser.grant, 0))
+        for index, request in enumerate(self.requests):
+            m.d.comb += request.ready.eq(takes[index])
+        m.d.sync += self.busy.eq((self.busy | takes) & ~self.ended)
+
+        # The request, and the table's answer to it.
+        asked = Signal(span())
+        asked_port = Signal(len(chooser.number))
+        asked_valid = Signal()
+        payloads = [request.payload.as_value() for request in self.requests]
+        m.d.sync += [
+            asked.eq(one_of(list(zip(chooser.grant, payloads, strict=True)))),
+            asked_port.eq(chooser.number),
+            asked_valid.eq(takes.any()),
+        ]
+        m.d.comb += self.lookup.region.eq(asked.region)
+        first = Signal(ADDRESS_WIDTH)
+        last = Signal(ADDRESS_WIDTH + 1)
+        base = Signal(UNITS_WIDTH)
+        limit = Signal(UNITS_WIDTH)
+        port = Signal.like(asked_port)
+        valid = Signal()
+        m.d.sync += [
+            first.eq(asked.address),
+            last.eq(asked.address + (asked.bytes - 1)),
+            base.eq(self.lookup.base),
+            limit.eq(self.lookup.limit),
+            port.eq(asked_port),
+            valid.eq(asked_valid),
+        ]
+
+        # Where it lies.
+        beyond = named(m, "beyond", last[_UNIT:] >= limit)
+        start = named(m, "start", first + (base << _UNIT))
+        end = named(m, "end", last + (base << _UNIT))
+        word = (self._width // 8 - 1).bit_length()
+        unreachable = named(m, "unreachable", (end >> self._address_width) != 0)
+        m.d.sync += [
+            self.valid.eq(valid & ~beyond & ~unreachable),
+            self.span.port.eq(port),
+            self.span.first.eq(start >> word),
+            self.span.last.eq(end >> word),
+            self.fault.eq(Fault.NONE),
+            self.port.eq(port),
+            self.unit.eq(Mux(beyond, last, end)[_UNIT:]),
+        ]
+        with m.If(valid & beyond):
+            m.d.sync += self.fault.eq(Fault.REGION)
+        with m.Elif(valid & unreachable):
+            m.d.sync += self.fault.eq(Fault.BUS)
+        return m
