@@ -82,6 +82,7 @@ class Parameters(Stored, noun="a configuration", schema=1):
     near_lanes: Annotated[int, Range(1, 64)] = described(
         2, "u, elements a clock in each near-memory engine and in the output path"
     )
+    norm_buffer: Annotated[int, Range(16, 32768)] = described(1024, "channels of a norm's tables near memory")
     memory_width: Annotated[int, Range(32, 256), _POWER_OF_TWO] = described(
         128, "bits of the memory bus; a power of two"
     )
@@ -243,6 +244,7 @@ PRESETS: dict[str, Parameters] = {
         memory_lanes=4,
         link_width=128,
         near_lanes=8,
+        norm_buffer=2048,
         memory_width=256,
         tile_positions=32,
         link_form="compressed",

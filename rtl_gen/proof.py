@@ -139,8 +139,11 @@ chformal -lower
 opt -fast
 """
 
+# The solver's memories are read without a clock.
 _SMT2 = f"""\
 {_READ}
+memory_collect
+memory_nordff
 dffunmap
 write_smt2 -wires proof.smt2
 """

@@ -5,10 +5,11 @@ from amaranth.hdl import Module, Mux, Signal, Value, signed
 from hw.arith.shift import Window, saturate_amount
 from hw.stream import Stage
 
-__all__ = ["round_shift", "shift_amount"]
+__all__ = ["amount_width", "round_shift", "shift_amount"]
 
 
-def _amount_width(value_width: int, width: int) -> int:
+def amount_width(value_width: int, width: int) -> int:
+    """Bits of an amount of `round_shift`."""
     return (value_width + width).bit_length()
 
 
@@ -28,7 +29,7 @@ def shift_amount(m: Module, name: str, right: Value, value_width: int, width: in
     value_width, width : int
         Bits of the value and of the result.
     """
-    bits = _amount_width(value_width, width)
+    bits = amount_width(value_width, width)
     left = Signal(signed(max(len(right) + 1, bits + 1)), name=f"{name}_left")
     m.d.comb += left.eq(value_width - right)
     return saturate_amount(m, name, left, bits)
