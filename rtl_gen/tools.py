@@ -35,6 +35,7 @@ __all__ = [
     "icepack_command",
     "nextpnr_ecp5_command",
     "nextpnr_ice40_command",
+    "require",
     "run",
     "run_yosys",
     "sby_command",
@@ -92,6 +93,11 @@ def _package_folder(package: str, how: str) -> Path:
     if spec is None or not spec.submodule_search_locations:
         raise ToolError(f"The Python package {package} is missing; install it with: {how}")
     return Path(spec.submodule_search_locations[0])
+
+
+def require(package: str) -> None:
+    """Raise `ToolError` with the line to type if a Python package of a tool is missing."""
+    _package_folder(package, _pip(package))
 
 
 def _pip(distribution: str) -> str:

@@ -1,5 +1,6 @@
-"""Static checks of emitted Verilog by Verilator and yosys."""
+"""Static checks of emitted Verilog by Verilator, yosys and slang."""
 
+import sys
 import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any
 
 from rtl_gen import tools
 
-__all__ = ["WAIVERS", "check_files", "check_together"]
+__all__ = ["READERS", "WAIVERS", "check_files", "check_together"]
 
 WAIVERS = Path(__file__).with_name("waivers.vlt")
 """Waived Verilator warnings, each with its reason."""
@@ -43,6 +44,34 @@ def _yosys(file: Path, top: str, target: str) -> list[str]:
     return [line for line in output.splitlines() if line.startswith("Warning:")]
 
 
+# Warnings about what `>>` leaves over are not asked for: taking the low bits of a shifted word is what is meant.
+_SLANG = """import sys
+from pyslang.driver import Driver
+driver = Driver()
+driver.addStandardArgs()
+read = driver.parseCommandLine(sys.argv[1]) and driver.processOptions() and driver.parseAllSources()
+if read:
+    design = driver.createCompilation()
+    driver.reportCompilation(design, True)
+    driver.runAnalysis(design)
+    read = driver.reportDiagnostics(True)
+sys.exit(not read)
+"""
+
+
+def _slang(file: Path, top: str, target: str) -> list[str]:
+    command = f'slang -Wextra -Wno-width-trunc --top {top} "{file}"'
+    for library in _PRIMITIVES[target]:
+        model = tools.yosys_share() / library
+        command += f' -I "{model.parent}" -v "{model}" --suppress-warnings "{model.parent}"'
+    tools.require("pyslang")
+    try:
+        output = tools.run([sys.executable, "-c", _SLANG, command], cwd=file.parent)
+    except tools.ToolError as error:
+        output = error.output
+    return [line for line in output.splitlines() if ": warning: " in line or "error: " in line]
+
+
 def check_files(
     files: dict[str, str], *, target: str = "generic", track: Callable[[Iterable[str]], Iterable[str]] = iter
 ) -> list[dict[str, Any]]:
@@ -60,7 +89,7 @@ def check_files(
     Returns
     -------
     list of dict
-        Per file ``unit``, ``lines``, and the lists of complaints ``verilator`` and ``yosys``; none is a pass.
+        Per file ``unit``, ``lines``, and the lists of complaints of each of `READERS`; none is a pass.
     """
     rows = []
     with tempfile.TemporaryDirectory(prefix="driftless-lint-") as folder:
@@ -71,11 +100,18 @@ def check_files(
                 {
                     "unit": name,
                     "lines": files[name].count("\n"),
-                    "verilator": _verilator(file, name, target),
-                    "yosys": _yosys(file, name, target),
+                    **{reader: check(file, name, target) for reader, check in READERS.items()},
                 }
             )
     return rows
+
+
+READERS: dict[str, Callable[[Path, str, str], list[str]]] = {
+    "verilator": _verilator,
+    "yosys": _yosys,
+    "slang": _slang,
+}
+"""What reads each file, by name: complaints about a file, its top module, and what its leaves are made of."""
 
 
 def check_together(files: dict[str, str], *, target: str = "generic") -> list[str]:

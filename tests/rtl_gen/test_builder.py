@@ -2,6 +2,8 @@
 import hashlib
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -128,7 +130,17 @@ def test_core_is_a_fusesoc_core(built):
     assert core["filesets"]["rtl"] == {"files": [f"{name}.v" for name in UNITS], "file_type": "verilogSource-2005"}
     assert core["filesets"]["waivers"] == {"files": ["waivers.vlt"], "file_type": "vlt"}
     for name in UNITS:
-        assert core["targets"][name] == {"filesets": ["rtl", "tool_verilator ? (waivers)"], "toplevel": name}
+        target = core["targets"][name]
+        assert (target["filesets"], target["toplevel"], target["flow"]) == (["waivers", "rtl"], name, "lint")
+
+
+@pytest.mark.parametrize("target", ["default", "lint", UNITS[1]])
+def test_fusesoc_runs_the_targets_of_the_core(built, tmp_path, target):
+    out, _ = built
+    command = [sys.executable, "-m", "rtl_gen", "shell", "fusesoc", "--cores-root", str(out), "run"]
+    command += ["--work-root", str(tmp_path), "--target", target, "driftless-hw:driftless:tiny"]
+    found = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stdout + found.stderr
 
 
 def test_second_build_is_the_same_and_replaces_the_first(built, tmp_path):

@@ -181,13 +181,28 @@ def test_doctor_names_what_is_missing_or_too_old(run, monkeypatch):
 def test_lint_is_clean(run):
     code, output, complaints = run("lint", "--preset", "tiny", *ONE)
     assert (code, complaints) == (0, "")
-    assert output.count("clean") == 2
+    assert output.count("clean") == 3
+
+
+@pytest.mark.parametrize("reader", ["verilator", "yosys", "slang"])
+def test_every_reader_sees_a_fault(reader):
+    from rtl_gen.verilog import lint
+
+    text = "module one (input wire [3:0] a, output wire b);\n  absent part (.a(a), .b(b));\nendmodule\n"
+    (row,) = lint.check_files({"one": text})
+    assert row[reader]
+
+
+def test_a_shell_finds_the_tools(run):
+    assert run("shell", "verilator", "--version")[0] == 0
+    code, _, complaints = run("shell", "no-such-tool")
+    assert code == 1 and complaints == "Error: no-such-tool cannot be started: No such file or directory\n"
 
 
 def test_lint_fails_on_a_complaint(run, monkeypatch):
     from rtl_gen.verilog import lint
 
-    monkeypatch.setattr(lint, "_yosys", lambda *_: ["Warning: it smells"])
+    monkeypatch.setitem(lint.READERS, "yosys", lambda *_: ["Warning: it smells"])
     code, output, complaints = run("lint", "--preset", "tiny", *ONE, "--json")
     assert code == 1
     assert json.loads(output)["units"][0]["yosys"] == ["Warning: it smells"]
