@@ -118,7 +118,7 @@ TAKE_MINUTES = {
 }
 """Rows of commands that simulate or place for minutes, as they print them."""
 
-WITHOUT = {"golden sample", "golden capture", "golden train"}
+WITHOUT = {"golden sample", "golden capture", "golden train", "rtl_gen shell"}
 """Commands that print lines, no table."""
 
 
