@@ -580,19 +580,16 @@ class Accelerator:
     def _add_sums(
         self,
         operand: Operand,
-        summed: str,
-        channels: int,
-        indices: np.ndarray,
-        record: np.ndarray | int,
+        which: np.ndarray,
+        used: np.ndarray,
         before: np.ndarray,
         after: np.ndarray,
         fresh: bool,
     ) -> None:
-        """Add what changed to the records of sums."""
+        """Add what changed, of the elements that are used, to records `which` of sums."""
         p = self.parameters
-        channel, position = self._channels_of(indices, channels)
-        which = (channel if summed == "channel" else position) + np.asarray(record)
-        used = channel >= 0
+        if not used.any():
+            return
         low, high = int(which[used].min()), int(which[used].max())
         old, new = (np.where(poisoned_state(y, p), 0, y)[used] for y in (before, after))
         total, square = np.zeros(high - low + 1, np.int64), np.zeros(high - low + 1, np.int64)
@@ -613,6 +610,22 @@ class Accelerator:
         self._count(operand, "sums_written", int(touched.sum()) * image.SUM_BYTES)
         square = (held.square + square) & 2**63 - 1
         span[:] = image.pack_sums(image.Sums(held.total + total, square, held.poisoned | poisoned))
+
+    def _check_order(self, c: Accumulate, which: np.ndarray, used: np.ndarray, row: np.ndarray) -> None:
+        """Refuse vectors that come back to records of sums: near memory keeps n of them, and each of them once."""
+        some = used.any(axis=1)
+        if c.summed == "channel" and c.channels < self.parameters.lanes:
+            first = row[some] * c.sums_step
+            last = first + c.channels - 1
+        else:
+            first = np.where(used, which, 2**62).min(axis=1)[some]
+            last = np.where(used, which, -1).max(axis=1)[some]
+        ordered = first[1:] > last[:-1]
+        if c.summed == "channel":
+            ordered |= (first[1:] == first[:-1]) & (last[1:] == last[:-1])
+        else:
+            ordered |= first[1:] == last[:-1]
+        self._field(bool(ordered.all()), "records of sums must come in ascending order")
 
     def _accumulate(self, c: Accumulate) -> None:
         p = self.parameters
@@ -650,6 +663,9 @@ class Accelerator:
                 raise MachineError("damaged", f"entries of a bias must be below {limit} in magnitude")
         channel, position = self._channels_of(index, c.channels)
         padding = (channel < 0) | (position >= c.positions)
+        which = (channel if c.summed == "channel" else position) + (row * c.sums_step)[:, None]
+        if c.summed != "no":
+            self._check_order(c, which, ~padding, row)
         after, status = accumulate(
             np.where(padding, 0, base),
             np.where(padding, 0, delta),
@@ -663,8 +679,7 @@ class Accelerator:
         if c.summed != "no":
             if c.start != "add":
                 before = np.zeros_like(before)
-            record = (row * c.sums_step)[:, None]
-            self._add_sums(c.sums, c.summed, c.channels, index, record, before, after, c.fresh)
+            self._add_sums(c.sums, which, ~padding, before, after, c.fresh)
 
     def _transposed(self, vectors: np.ndarray, rows: int) -> np.ndarray:
         """Blocks of n vectors of each row, transposed: (blocks, n, n)."""
@@ -714,8 +729,8 @@ class Accelerator:
             self._write_vectors(target, index, after, "states")
         self.counters["combined"] += c.vectors
         if c.summed != "no":
-            zeros = np.zeros_like(after)
-            self._add_sums(c.sums, c.summed, c.channels, index, 0, zeros, after, True)
+            which = channel if c.summed == "channel" else position
+            self._add_sums(c.sums, which, channel >= 0, np.zeros_like(after), after, True)
 
     def _factors(self, operand: Operand, kind: str, channel: np.ndarray, position: np.ndarray) -> Factors:
         """A table of factors: h, then a for each channel, position or element."""
