@@ -25,6 +25,7 @@ import functools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -95,7 +96,7 @@ class Outcome:
 class Model:
     """A part as a compiled simulation; `build` makes it."""
 
-    def __init__(self, component: wiring.Component, *, optimise: str = "-O1"):
+    def __init__(self, component: wiring.Component, *, waves: bool = False):
         self.component = component
         found = player.interface(component.signature)
         self._memories = _memory_members(component.signature)
@@ -108,10 +109,9 @@ class Model:
         self._inputs = {port.name for port in own["inputs"]}
         self._settings, self._status = own["settings"], own["status"]
         unit = emission.emit(component, name="unit", ports="flat")
-        library = native.build(
-            "unit", {"unit.v": unit.text, "table.h": self._table(unit)}, "engine.cpp", optimise=optimise
-        )
-        self._library = library
+        sources = {"unit.v": unit.text, "table.h": self._table(unit)}
+        library = native.build("unit", sources, "engine.cpp", optimise="-O1", waves=waves)
+        self._library, self._waves = library, waves
         library.bench_open.restype = ctypes.c_void_p
         library.bench_message.restype = ctypes.c_char_p
         for name in ("bench_now", "bench_taken", "bench_moved"):
@@ -180,6 +180,7 @@ class Model:
         latency: int = 4,
         patience: int = 8192,
         limit: int = 10_000_000,
+        waves: Path | None = None,
     ) -> Outcome:
         """Run from a reset until everything given was taken, or an error, and nothing moves any more.
 
@@ -208,6 +209,8 @@ class Model:
             Clocks without any movement until the run counts as hung.
         limit : int
             Clocks of a run at most.
+        waves : Path, optional
+            File .vcd to write, of both runs with ``reset``.
 
         Raises
         ------
@@ -218,6 +221,11 @@ class Model:
         ValueError
             If a name is unknown or a value does not fit.
         """
+        if waves is not None and not self._waves:
+            return build(self.component, waves=True).run(
+                memory, regions, operations, streams=streams, settings=settings, chip=chip, mode=mode, seed=seed,
+                latency=latency, patience=patience, limit=limit, waves=waves,
+            )  # fmt: skip
         if mode not in MODES:
             raise ValueError(names.unknown("mode", mode, MODES))
         rows = self._rows(operations, streams or {})
@@ -226,6 +234,8 @@ class Model:
         library = self._library
         bench = ctypes.c_void_p(library.bench_open())
         try:
+            if waves is not None:
+                library.bench_waves(bench, str(waves).encode())
             self._place(bench, regions, spaces, chip is not None)
             for number, port in enumerate(self._streams):
                 given = np.ascontiguousarray(rows.get(port.name, np.zeros((0, 1), np.uint8)))
@@ -329,8 +339,8 @@ class Model:
 
 
 @functools.lru_cache(maxsize=32)
-def build(component: wiring.Component) -> Model:
-    """Emit and compile a part, or find what was made of it before.
+def build(component: wiring.Component, *, waves: bool = False) -> Model:
+    """Emit and compile a part, or find what was made of it before; with `waves`, slower, so that it can write them.
 
     Raises
     ------
@@ -339,7 +349,7 @@ def build(component: wiring.Component) -> Model:
     ValueError
         If it has no clock or no reset, or a member that is an array of ports.
     """
-    return Model(component)
+    return Model(component, waves=waves)
 
 
 def run(

@@ -34,9 +34,13 @@ _COMPILE = (
 _RUNTIME = ("verilated.cpp", "verilated_threads.cpp")
 
 
+# Names that Verilator takes for words of C++, though emission does not.
+_WORDS = frozenset({"cdecl", "huge", "interrupt", "near", "pascal", "synchronized"})
+
+
 def identifier(port: str) -> str:
     """What a model's C++ calls a port."""
-    return port.replace("__", "___05F")
+    return f"__SYM__{port}" if port in _WORDS else port.replace("__", "___05F")
 
 
 def build(
@@ -46,6 +50,7 @@ def build(
     *,
     optimise: str = "-O2",
     threads: int = 1,
+    waves: bool = False,
     folder: Path | None = None,
 ) -> ctypes.CDLL:
     """Build a model and its bench, or find the one built before from the same sources.
@@ -62,6 +67,8 @@ def build(
         Option of the compiler.
     threads : int
         Threads that a model computes with.
+    waves : bool
+        Whether it can write waveforms (VCD).
     folder : Path, optional
         Where models are kept; default `sim.simulator.BUILD`.
 
@@ -77,7 +84,7 @@ def build(
     texts = {file.name: file.read_text(encoding="utf-8") for file in sorted(FOLDER.glob("*.h"))}
     texts |= {bench: (FOLDER / bench).read_text(encoding="utf-8")} | dict(sources)
     versions = [tools.examine(tool)["version"] for tool in tools.TOOLS if tool.name in ("verilator", "g++")]
-    setup = [versions, _VERILATE, _COMPILE, optimise, threads]
+    setup = [versions, _VERILATE, _COMPILE, optimise, threads, waves]
     key = hashlib.sha256(json.dumps([setup, top, texts], sort_keys=True).encode()).hexdigest()[:16]
     target = folder / "native" / key
     library = target / "model.so"
@@ -89,23 +96,28 @@ def build(
             target.mkdir()
             for name, text in texts.items():
                 (target / name).write_text(text, encoding="utf-8")
-            runtime = _runtime(folder, setup, optimise)
-            _make(
-                top, [name for name in texts if name.endswith((".v", ".sv"))], bench, target, runtime, optimise, threads
-            )
+            runtime = _runtime(folder, setup, optimise, waves)
+            verilog = [name for name in texts if name.endswith((".v", ".sv"))]
+            _make(top, verilog, target, runtime, optimise, threads, waves)
     return ctypes.CDLL(str(library))
 
 
 def _make(
-    top: str, verilog: Sequence[str], bench: str, target: Path, runtime: Sequence[Path], optimise: str, threads: int
+    top: str,
+    verilog: Sequence[str],
+    target: Path,
+    runtime: Sequence[Path],
+    optimise: str,
+    threads: int,
+    waves: bool,
 ) -> None:
     command = [*tools.verilator_command(), "--cc", *_VERILATE, "--prefix", "Unit", "--top-module", top]
-    command += ["--threads", str(threads), "-Mdir", ".", *verilog]
+    command += ["--threads", str(threads), *["--trace-vcd"] * waves, "-Mdir", ".", *verilog]
     try:
         tools.run(command, cwd=target, log=target / "build.log")
         # What runs once, and is long, is not worth optimising.
         jobs = [(file, "-O0" if "__Slow" in file.name else optimise) for file in sorted(target.glob("*.cpp"))]
-        objects = _compile(jobs, target)
+        objects = _compile(jobs, target, waves)
         link = ["g++", "-shared", "-o", "model.part", *map(str, objects), *map(str, runtime)]
         tools.run([*link, "-pthread", "-latomic", "-Wl,-Bsymbolic"], cwd=target)
     except tools.ToolError as error:
@@ -115,9 +127,9 @@ def _make(
         file.unlink()
 
 
-def _compile(jobs: Sequence[tuple[Path, str]], target: Path) -> list[Path]:
+def _compile(jobs: Sequence[tuple[Path, str]], target: Path, waves: bool) -> list[Path]:
     root = tools.verilator_root() / "include"
-    include = ["-I.", f"-I{root}", f"-I{root / 'vltstd'}"]
+    include = ["-I.", f"-I{root}", f"-I{root / 'vltstd'}", f"-DVM_TRACE={waves:d}", f"-DVM_TRACE_VCD={waves:d}"]
 
     def one(job: tuple[Path, str]) -> Path:
         file, optimise = job
@@ -129,7 +141,7 @@ def _compile(jobs: Sequence[tuple[Path, str]], target: Path) -> list[Path]:
         return list(pool.map(one, jobs))
 
 
-def _runtime(folder: Path, setup: object, optimise: str) -> list[Path]:
+def _runtime(folder: Path, setup: object, optimise: str, waves: bool) -> list[Path]:
     """Objects of Verilator's run-time library, made once."""
     target = folder / "native" / f"runtime-{hashlib.sha256(json.dumps(setup).encode()).hexdigest()[:16]}"
     with open(target.with_suffix(".lock"), "w", encoding="utf-8") as lock:
@@ -138,6 +150,7 @@ def _runtime(folder: Path, setup: object, optimise: str) -> list[Path]:
             part = target.with_suffix(".part")
             shutil.rmtree(part, ignore_errors=True)
             part.mkdir()
-            _compile([(tools.verilator_root() / "include" / name, optimise) for name in _RUNTIME], part)
+            names = [*_RUNTIME, *["verilated_vcd_c.cpp"] * waves]
+            _compile([(tools.verilator_root() / "include" / name, optimise) for name in names], part, waves)
             part.rename(target)
     return sorted(target.glob("*.o"))

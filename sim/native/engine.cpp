@@ -4,7 +4,6 @@
 
 #include "memory_ports.h"
 #include "table.h"
-#include "verilated.h"
 
 #define EXPORT extern "C" __attribute__((visibility("default")))
 
@@ -37,6 +36,7 @@ struct Bench {
   std::string message;
   uint64_t now = 0;
   bool beyond = false;
+  Waves<Unit> waves;
 
   Bench() {
     uint32_t salt = 1;
@@ -50,11 +50,16 @@ struct Bench {
     for (const auto& port : table.status) seen.emplace_back(port.size());
   }
 
-  void edge() {
+  void settle() {
     table.clk.set(false);
     unit.eval();
+    waves.step();
+  }
+
+  void edge() {
     table.clk.set(true);
     unit.eval();
+    waves.step();
     now++;
   }
 
@@ -65,6 +70,7 @@ struct Bench {
       for (size_t i = 0; i < streams.size(); i++)
         if (streams[i].ports.into) sources[i].noise(noise);
       for (auto& memory : memories) memory.noise(noise);
+      settle();
       edge();
     }
     table.rst.set(false);
@@ -139,12 +145,9 @@ struct Bench {
 
   Outcome play(uint64_t patience, uint64_t grace, uint64_t limit) {
     for (uint64_t quiet = 0; now < limit;) {
-      table.clk.set(false);
-      unit.eval();
+      settle();
       const bool moved = sample();
-      table.clk.set(true);
-      unit.eval();
-      now++;
+      edge();
       drive();
       quiet = moved ? 0 : quiet + 1;
       if (quiet >= grace && failed()) return kFinished;
@@ -169,7 +172,12 @@ EXPORT void* bench_open() try {
   return nullptr;
 }
 
-EXPORT void bench_close(Bench* bench) { delete bench; }
+EXPORT void bench_close(Bench* bench) {
+  bench->waves.close();
+  delete bench;
+}
+
+EXPORT void bench_waves(Bench* bench, const char* file) { bench->waves.open(bench->unit, file); }
 
 EXPORT void bench_region(Bench* bench, unsigned number, uint64_t base, uint64_t limit, uint8_t* bytes) {
   bench->regions[number] = {base, limit, bytes};

@@ -11,6 +11,11 @@
 #include <string>
 #include <vector>
 
+#include "verilated.h"
+#if VM_TRACE
+#include "verilated_vcd_c.h"
+#endif
+
 using Bytes = std::vector<uint8_t>;
 
 // A rule of an interface was broken.
@@ -193,4 +198,37 @@ class Sink {
   Bytes row_, before_;
   Pause pause_;
   bool late_ = false, ready_ = false, waiting_ = false, offered_ = false;
+};
+
+// Waveforms of a model that was built with them.
+template <typename Unit>
+class Waves {
+ public:
+  void open(Unit& unit, const char* file) {
+#if VM_TRACE
+    unit.contextp()->traceEverOn(true);
+    unit.trace(&trace_, 99);
+    trace_.open(file);
+    open_ = true;
+#endif
+  }
+  void close() {
+#if VM_TRACE
+    if (open_) trace_.close();
+    open_ = false;
+#endif
+  }
+  // Half a clock later.
+  void step() {
+#if VM_TRACE
+    if (open_) trace_.dump(time_++);
+#endif
+  }
+
+ private:
+#if VM_TRACE
+  VerilatedVcdC trace_;
+  bool open_ = false;
+  uint64_t time_ = 0;
+#endif
 };

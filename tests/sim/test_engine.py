@@ -206,3 +206,11 @@ def test_bad_input_is_refused(parameters, copier, options, sentence):
     arguments = {"regions": regions} | options
     with pytest.raises(ValueError, match=f"^{sentence}"):
         copier.run(memory, operations=operations, **arguments)
+
+
+def test_waveforms(parameters, copier, tmp_path):
+    memory, regions, operations = case(parameters, 7)
+    outcome = copier.run(memory, regions, operations, waves=tmp_path / "copier.vcd")
+    assert (outcome.memory == copied(memory, operations, parameters.memory_width)[0]).all()
+    text = (tmp_path / "copier.vcd").read_text()
+    assert "operation_valid" in text and text.count("\n#") > outcome.length

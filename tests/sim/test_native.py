@@ -16,6 +16,9 @@ def test_a_path_with_a_space_is_refused(tmp_path):
         native.build("unit", {}, "engine.cpp", folder=tmp_path / "my models")
 
 
-@pytest.mark.parametrize("port, name", [("clk", "clk"), ("read__request_valid", "read___05Frequest_valid")])
+@pytest.mark.parametrize(
+    "port, name",
+    [("clk", "clk"), ("read__request_valid", "read___05Frequest_valid"), ("interrupt", "__SYM__interrupt")],
+)
 def test_names_of_ports_in_cpp(port, name):
     assert native.identifier(port) == name
