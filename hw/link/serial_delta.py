@@ -1,0 +1,437 @@
+"""The delta stream coded and decoded plane by plane: few LUTs, several clocks for each group."""
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from golden.parameters import EXPONENT_WIDTH, POISONED_GROUP, ZERO_GROUP, Parameters
+from hw import payloads
+from hw.arith.bits import named, ones, pack, unpack
+from hw.link.bits import BitReader, BitWriter, amount_width
+from hw.link.blocks import HEADER_WIDTH, BlockQueue
+from hw.link.delta_code import START, Code
+from hw.memory import Ram
+from hw.units.delta_compressor import BLOCK_GROUPS, MARKER, PASSES_WIDTH
+
+__all__ = ["SerialDeltaCoder", "SerialDeltaDecoder", "step_lanes", "window_bits"]
+
+_LENGTH_WIDTH = 18
+"""Bits of a block's length."""
+
+
+def window_bits(parameters: Parameters) -> int:
+    """Bits that come or go in a clock: those of a plane, where it has no more than 32."""
+    return 16 if parameters.lanes <= 16 else 32
+
+
+def step_lanes(parameters: Parameters) -> int:
+    """Lanes that are worked on in a clock: all of them if their bits fit the window."""
+    rest = max(parameters.digit_width - 3, 1)
+    fits = window_bits(parameters) // rest
+    return max(lanes for lanes in range(1, fits + 1) if parameters.lanes % lanes == 0)
+
+
+class _Predictors:
+    """Exponent codes that groups of a pass are coded against: the last one of the pass in this block.
+
+    A `Ram` holds them; which of them are of this block, bits tell.
+    """
+
+    def __init__(self, m: Module, passes: Value):
+        m.submodules.predictors = self._ram = ram = Ram(EXPONENT_WIDTH, 1 << PASSES_WIDTH, distributed=True)
+        self._m, self._passes = m, passes
+        self._place, self._known = Signal(PASSES_WIDTH, name="place"), Signal(1 << PASSES_WIDTH, name="known")
+        known = self._known.bit_select(self._place, 1)
+        self.expected = named(m, "expected", Mux(known, ram.read_data, START))
+        m.d.comb += [ram.read_enable.eq(1), ram.read_address.eq(self._place), ram.write_address.eq(self._place)]
+
+    def begin(self) -> None:
+        """At this clock edge a block begins."""
+        self._m.d.sync += [self._place.eq(0), self._known.eq(0)]
+
+    def follow(self, exponent: Value) -> None:
+        """At this clock edge a group goes by; the next one comes two clocks later at the earliest."""
+        m = self._m
+        m.d.sync += self._place.eq(Mux(self._place == self._passes, 0, self._place + 1))
+        m.d.comb += self._ram.write_data.eq(exponent)
+        with m.If(exponent < ZERO_GROUP):
+            m.d.comb += self._ram.write_enable.eq(1)
+            m.d.sync += self._known.bit_select(self._place, 1).eq(1)
+
+
+def _check(parameters: Parameters) -> None:
+    if parameters.replays:
+        raise ValueError("overflow_policy must be saturate for the serial forms of the delta stream, not replay")
+
+
+class SerialDeltaCoder(wiring.Component):
+    """Packs delta groups into blocks, as `DeltaCompressor` does, a plane a clock.
+
+    ::
+
+        i -> exponent | count | plane 0 | plane 1 | plane 2 | rests | signs | lane, value of each outlier
+                                      |
+                                 bit writer -> block queue -> o
+
+    Throughput: a group takes 2 clocks, with digits or outliers 3 more and one for each plane that has bits, two for
+    each outlier; planes of more than 32 bits take several clocks.
+    Numerics: lossless; ``docs/formats.md``, delta stream.
+
+    Parameters
+    ----------
+    parameters : Parameters
+        The machine's parameters, without replay groups.
+
+    Members
+    -------
+    i : In(stream of `payloads.stream_group`)
+        Groups; `last` ends the stream.
+    passes : In(3)
+        Groups of a vector, minus 1; constant during a stream.
+    o : Out(stream of `payloads.link_word`)
+        Words; `last` marks the stream's final one.
+
+    Raises
+    ------
+    ValueError
+        If the configuration has replay groups.
+    """
+
+    def __init__(self, parameters: Parameters):
+        _check(parameters)
+        self._parameters = parameters
+        super().__init__(
+            {
+                "i": In(stream.Signature(payloads.stream_group(parameters))),
+                "passes": In(PASSES_WIDTH),
+                "o": Out(stream.Signature(payloads.link_word(parameters))),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:  # noqa: D102
+        m = Module()
+        p, code, group = self._parameters, Code(self._parameters), self.i.p.group
+        lanes, width, rest = step_lanes(p), window_bits(p), code.rest_width
+        block_words = -(-(HEADER_WIDTH + BLOCK_GROUPS * code.longest) // p.link_width)
+        m.submodules.writer = writer = BitWriter(p.link_width, width)
+        m.submodules.blocks = blocks = BlockQueue(p.link_width, block_words)
+        wiring.connect(m, writer.o, blocks.i)
+        wiring.connect(m, blocks.o, wiring.flipped(self.o))
+        predictors = _Predictors(m, self.passes)
+        item = writer.i.p
+
+        steps = p.lanes // lanes
+        step = Signal(range(steps))
+        digits = group.digits.as_value()
+        now = digits.word_select(step, lanes * p.digit_width) if steps > 1 else digits
+        values = [now[lane * p.digit_width : (lane + 1) * p.digit_width].as_signed() for lane in range(lanes)]
+        magnitudes = [
+            named(m, f"magnitude{lane}", Mux(value < 0, -value, value)[: p.digit_width - 1])
+            for lane, value in enumerate(values)
+        ]
+        heights = [magnitude >> rest for magnitude in magnitudes]
+        ends = named(m, "ends", step == steps - 1)
+        slots = [group.outliers[index] for index in range(p.outliers)]
+        count = ones(m, "outliers", [slot.valid for slot in slots]) if slots else Const(0, 1)
+
+        # What a plane sends: a bit of each lane in its mask.
+        plane_bits, mask = Signal(lanes), Signal(lanes)
+        packed, length = pack(m, "plane", list(plane_bits), list(mask))
+        number, block_length = Signal(range(BLOCK_GROUPS)), Signal(_LENGTH_WIDTH)
+        closes = named(m, "closes", self.i.p.last | (number == BLOCK_GROUPS - 1))
+        prefix, prefix_length = code.prefix(m, group.exponent, Const(0, 1), predictors.expected, Const(0, 1))
+        slot = Signal(range(max(p.outliers, 1)))
+        header = blocks.headers
+        m.d.comb += [
+            header.p.header.eq(Cat(self.passes, Const(MARKER >> PASSES_WIDTH, 8 - PASSES_WIDTH), number, block_length)),
+            header.p.last.eq(self.i.p.last),
+        ]
+
+        sent = named(m, "sent", writer.i.valid & writer.i.ready)
+        with m.If(sent):
+            m.d.sync += block_length.eq(block_length + item.length)
+
+        def send(bits: Value, amount: Value) -> None:
+            """In a state: so many of the bits."""
+            m.d.comb += [writer.i.valid.eq(self.i.valid), item.bits.eq(bits), item.length.eq(amount)]
+
+        def send_plane(bits: list[Value], of: list[Value], following: str) -> None:
+            """In a state: a bit of each lane of the mask, all steps."""
+            m.d.comb += [plane_bits.eq(Cat(*bits)), mask.eq(Cat(*of))]
+            send(packed, length)
+            with m.If(sent):
+                m.d.sync += step.eq(Mux(ends, 0, step + 1))
+                with m.If(ends):
+                    m.next = following
+
+        planes = [f"plane{plane}" for plane in range(code.planes)]
+        after = dict(zip(planes, [*planes[1:], "rests" if rest else "signs"], strict=True))
+        with m.FSM(name="code"):
+            with m.State("header"):
+                m.d.sync += [number.eq(0), block_length.eq(0)]
+                predictors.begin()
+                send(Const(0, 1), Const(width))
+                with m.If(sent):
+                    m.next = "exponent" if width == HEADER_WIDTH else "header_end"
+            if width < HEADER_WIDTH:
+                with m.State("header_end"):
+                    m.d.sync += block_length.eq(0)
+                    send(Const(0, 1), Const(HEADER_WIDTH - width))
+                    with m.If(sent):
+                        m.next = "exponent"
+            with m.State("exponent"):
+                m.d.sync += slot.eq(0)
+                send(prefix[:10], prefix_length)
+                with m.If(sent):
+                    predictors.follow(group.exponent)
+                    with m.If(group.exponent >= ZERO_GROUP):
+                        m.next = "end"
+                    with m.Else():
+                        m.next = "count" if p.outliers else "plane0"
+            if p.outliers:
+                with m.State("count"):
+                    send(count, Const(code.count_width))
+                    with m.If(sent):
+                        m.next = "plane0"
+            for plane, name in enumerate(planes):
+                with m.State(name):
+                    of = [height >= plane for height in heights]
+                    send_plane([height > plane for height in heights], of, after[name])
+            if rest:
+                with m.State("rests"):
+                    send(Cat(magnitude[:rest] for magnitude in magnitudes), Const(lanes * rest))
+                    with m.If(sent):
+                        m.d.sync += step.eq(Mux(ends, 0, step + 1))
+                        with m.If(ends):
+                            m.next = "signs"
+            with m.State("signs"):
+                used = [magnitude.any() for magnitude in magnitudes]
+                if p.outliers:
+                    send_plane([value < 0 for value in values], used, "lane")
+                    with m.If(sent & ends & ~slots[0].valid):
+                        m.next = "end"
+                else:
+                    send_plane([value < 0 for value in values], used, "end")
+            if p.outliers:
+                chosen = group.outliers[slot]
+                with m.State("lane"):
+                    send(chosen.lane, Const(p.lane_width))
+                    with m.If(sent):
+                        m.next = "value"
+                with m.State("value"):
+                    send(chosen.value, Const(16))
+                    with m.If(sent):
+                        m.d.sync += slot.eq(slot + 1)
+                        with m.If(slot + 1 == count):
+                            m.next = "end"
+                        with m.Else():
+                            m.next = "lane"
+            with m.State("end"):
+                # The group is held until all of it has been sent; a block ends with an item of no bits.
+                m.d.comb += [item.closes.eq(1), writer.i.valid.eq(closes & header.ready)]
+                m.d.comb += header.valid.eq(closes & writer.i.ready)
+                m.d.comb += self.i.ready.eq(~closes | (writer.i.ready & header.ready))
+                with m.If(self.i.ready):
+                    m.d.sync += number.eq(number + 1)
+                    m.next = "exponent"
+                    with m.If(closes):
+                        m.next = "header"
+        return m
+
+
+class SerialDeltaDecoder(wiring.Component):
+    """Unpacks the stream of `SerialDeltaCoder` or `DeltaCompressor`, a plane a clock.
+
+    It ends at the first damage (``docs/formats.md`` lists what is refused): after that no group comes and no word is
+    taken until a reset.
+
+    ::
+
+        i -> bit reader -> header | exponent | count | plane 0 | plane 1 | plane 2 | rests | signs | outliers -> o
+
+    Throughput: a group takes 2 clocks, with digits or outliers 3 more and one for each plane, two for each outlier;
+    planes of more than 32 bits take several clocks; a block takes 2 and the padding at its end.
+    Numerics: lossless; ``docs/formats.md``, delta stream.
+
+    Parameters
+    ----------
+    parameters : Parameters
+        The machine's parameters, without replay groups.
+
+    Members
+    -------
+    i : In(stream of `payloads.link_word`)
+        Words; `last` ends the stream.
+    passes : In(3)
+        Groups of a vector, minus 1; constant while the unit holds a stream. A block of another number is refused.
+    o : Out(stream of `payloads.stream_group`)
+        Groups; `last` marks the final group of each stream.
+    error : Out(1)
+        Something was refused; until a reset.
+
+    Raises
+    ------
+    ValueError
+        If the configuration has replay groups.
+    """
+
+    def __init__(self, parameters: Parameters):
+        _check(parameters)
+        self._parameters = parameters
+        super().__init__(
+            {
+                "i": In(stream.Signature(payloads.link_word(parameters))),
+                "passes": In(PASSES_WIDTH),
+                "o": Out(stream.Signature(payloads.stream_group(parameters))),
+                "error": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:  # noqa: D102
+        m = Module()
+        p, n, k, code = self._parameters, self._parameters.lanes, self._parameters.digit_width, Code(self._parameters)
+        lanes, width, rest = step_lanes(p), window_bits(p), code.rest_width
+        m.submodules.reader = reader = BitReader(p.link_width, width)
+        wiring.connect(m, wiring.flipped(self.i), reader.i)
+        predictors = _Predictors(m, self.passes)
+        window, group = reader.window, Signal(payloads.delta_group(p))
+
+        # Bits of the block that are left; a group may not take more, nor reach past the stream.
+        left, groups_left = Signal(_LENGTH_WIDTH), Signal(range(BLOCK_GROUPS))
+        amount, takes = Signal(amount_width(width)), Signal()
+        inside, refuses = Signal(), Signal()
+        short = ~left[len(amount) :].any() & (amount > left[: len(amount)])
+        ready = named(m, "ready", reader.ready | (reader.ended & inside))
+        moves = named(m, "moves", takes & ready & ~self.error)
+        m.d.comb += reader.take.eq(Mux(moves, amount, 0))
+        with m.If(moves & (refuses | (inside & (short | reader.beyond)))):
+            m.d.sync += self.error.eq(1)
+        with m.If(moves & inside):
+            m.d.sync += left.eq(left - amount)
+
+        # The digits of a group: a step takes those of the lowest lanes and puts them back at the top.
+        digits = Signal(n * k)
+        steps = n // lanes
+        step = Signal(range(steps))
+        ends = named(m, "ends", step == steps - 1)
+        now = [digits[lane * k : (lane + 1) * k] for lane in range(lanes)]
+        mask = Signal(lanes)
+        bits = unpack(m, "plane", window[:lanes], list(mask))
+        counted = ones(m, "mask", list(mask))
+
+        def turn(values: list[Value], following: str) -> None:
+            """In a state: new digits of the lanes of this step."""
+            with m.If(moves):
+                m.d.sync += [
+                    digits.eq(Cat(digits[lanes * k :], *(Cat(value, Const(0, k))[:k] for value in values))),
+                    step.eq(Mux(ends, 0, step + 1)),
+                ]
+                with m.If(ends):
+                    m.next = following
+
+        def receive(number: Value) -> None:
+            """In a state: bits to take."""
+            m.d.comb += [takes.eq(1), amount.eq(number)]
+
+        exponent, replay, unknown = code.exponent(
+            m, Cat(window[:10], Const(0, 6)), predictors.expected, Const(POISONED_GROUP, EXPONENT_WIDTH)
+        )
+        longest = Mux(~window[0], 1, Mux(window[1] & window[2], 10, 3))
+        count, slot = Signal(range(p.outliers + 1)), Signal(range(max(p.outliers, 1)))
+        marker = Cat(self.passes, Const(MARKER >> PASSES_WIDTH, 8 - PASSES_WIDTH))
+        planes = [f"plane{plane}" for plane in range(code.planes)]
+        after = dict(zip(planes, [*planes[1:], "rests" if rest else "signs"], strict=True))
+        header_bits = min(width, HEADER_WIDTH)
+        with m.FSM(name="decode"):
+            with m.State("header"):
+                predictors.begin()
+                receive(header_bits)
+                m.d.comb += refuses.eq(window[:8] != marker)
+                with m.If(moves):
+                    m.d.sync += [groups_left.eq(window[8:14]), left.eq(window[14:])]
+                    m.next = "exponent" if width == HEADER_WIDTH else "length"
+            if width < HEADER_WIDTH:
+                with m.State("length"):
+                    receive(HEADER_WIDTH - width)
+                    with m.If(moves):
+                        m.d.sync += left[width - 14 :].eq(window)
+                        m.next = "exponent"
+            with m.State("exponent"):
+                m.d.comb += [inside.eq(1), refuses.eq(unknown | replay)]
+                receive(longest)
+                m.d.sync += slot.eq(0)
+                with m.If(moves):
+                    predictors.follow(exponent)
+                    m.d.sync += [digits.eq(0), group.exponent.eq(exponent)]
+                    if p.outliers:
+                        m.d.sync += group.outliers.eq(0)
+                    with m.If(exponent >= ZERO_GROUP):
+                        m.next = "end"
+                    with m.Else():
+                        m.next = "count" if p.outliers else "plane0"
+            if p.outliers:
+                with m.State("count"):
+                    found = window[: code.count_width]
+                    m.d.comb += [inside.eq(1), refuses.eq(found > p.outliers)]
+                    receive(Const(code.count_width))
+                    m.d.sync += count.eq(found)
+                    with m.If(moves):
+                        m.next = "plane0"
+            for plane, name in enumerate(planes):
+                with m.State(name):
+                    # A height counts its planes; those of the planes before decide who has a bit in this one.
+                    height = [digit[rest : rest + 2] for digit in now]
+                    m.d.comb += [inside.eq(1), mask.eq(Cat(part == plane for part in height))]
+                    receive(counted)
+                    turn([(part + bit)[:2] << rest for part, bit in zip(height, bits, strict=True)], after[name])
+            if rest:
+                with m.State("rests"):
+                    m.d.comb += inside.eq(1)
+                    receive(Const(lanes * rest))
+                    parts = [window[lane * rest : (lane + 1) * rest] for lane in range(lanes)]
+                    turn([Cat(part, digit[rest:]) for part, digit in zip(parts, now, strict=True)], "signs")
+            with m.State("signs"):
+                m.d.comb += [inside.eq(1), mask.eq(Cat(digit.any() for digit in now))]
+                receive(counted)
+                # Two's complement: a negative magnitude is inverted and one is added.
+                turn([(digit ^ bit.replicate(k)) + bit for digit, bit in zip(now, bits, strict=True)], "end")
+                if p.outliers:
+                    with m.If(moves & ends & count.any()):
+                        m.next = "lane"
+            if p.outliers:
+                chosen = group.outliers[slot]
+                before = Signal(p.lane_width)
+                with m.State("lane"):
+                    lane = window[: p.lane_width]
+                    m.d.comb += [inside.eq(1), refuses.eq((lane >= n) | (slot.any() & (lane <= before)))]
+                    receive(Const(p.lane_width))
+                    with m.If(moves):
+                        m.d.sync += [before.eq(lane), chosen.valid.eq(1), chosen.lane.eq(lane)]
+                        m.next = "value"
+                with m.State("value"):
+                    m.d.comb += inside.eq(1)
+                    receive(Const(16))
+                    with m.If(moves):
+                        m.d.sync += [chosen.value.eq(window[:16]), slot.eq(slot + 1)]
+                        with m.If(slot + 1 == count):
+                            m.next = "end"
+                        with m.Else():
+                            m.next = "lane"
+            with m.State("end"):
+                with m.If(groups_left.any()):
+                    m.d.comb += self.o.valid.eq(~self.error)
+                    with m.If(self.o.valid & self.o.ready):
+                        m.d.sync += groups_left.eq(groups_left - 1)
+                        m.next = "exponent"
+                with m.Elif(~reader.boundary):
+                    # The block's bits must be used up, and zeros lead to the end of the word, a chunk at a time.
+                    m.d.comb += refuses.eq(left.any() | ~reader.clean)
+                    receive(width - reader.place)
+                with m.Elif(left.any()):
+                    m.d.sync += self.error.eq(1)
+                with m.Else():
+                    m.d.comb += [self.o.valid.eq(~self.error), self.o.p.last.eq(reader.ended)]
+                    with m.If(self.o.valid & self.o.ready):
+                        m.next = "header"
+        m.d.comb += [self.o.p.group.eq(group), self.o.p.group.digits.eq(digits)]
+        return m
