@@ -1,0 +1,239 @@
+"""The emitted Verilog of the whole machine behind registers, with a memory on its AXI4 port.
+
+The memory has a latency and a bandwidth for figures, or random pauses and errors for trust; it checks the protocol in
+every clock, and that nothing is touched outside the machine's regions.
+"""
+
+import ctypes
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from amaranth.lib import wiring
+
+from golden.common import names
+from golden.machine.accelerator import CHIP_REGION
+from golden.machine.command import UNIT_BYTES
+from golden.machine.registers import register
+from golden.parameters import Parameters
+from hw.bus.axi import AXI4, AXI4Lite
+from rtl_gen.verilog import emission
+from sim import native
+from sim.play import MODES
+from sim.simulator import SimulationError
+
+__all__ = ["Fault", "Memory", "MachineModel", "ProtocolError", "VerilatedPort"]
+
+_FLAGS = ("idle", "stall", "late")
+
+
+class ProtocolError(SimulationError):
+    """The machine broke a rule of a bus, or touched memory outside its regions."""
+
+
+@dataclass(frozen=True)
+class Memory:
+    """How the memory behaves.
+
+    Members
+    -------
+    latency : int
+        Clocks from an address to its first beat, and from a last beat to its answer.
+    beats, clocks : int
+        So many beats in so many clocks, each way.
+    mode : str
+        Pauses, of `sim.play.MODES` without ``reset``.
+    seed : int
+        Of the pauses.
+    """
+
+    latency: int = 40
+    beats: int = 1
+    clocks: int = 1
+    mode: str = "none"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.mode not in MODES or self.mode == "reset":
+            raise ValueError(names.unknown("mode", self.mode, [mode for mode in MODES if mode != "reset"]))
+        for name, least in (("latency", 1), ("beats", 1), ("clocks", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be at least {least}, not {getattr(self, name)}")
+        if self.beats > self.clocks:
+            raise ValueError(f"beats must be at most clocks = {self.clocks}, not {self.beats}")
+
+
+_PLAIN = Memory()
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A beat that memory refuses.
+
+    Members
+    -------
+    write : bool
+        Of writes, or of reads.
+    beat : int
+        Its number since the reset.
+    response : int
+        2 (SLVERR) or 3 (DECERR).
+    """
+
+    write: bool
+    beat: int
+    response: int = 2
+
+
+class MachineModel:
+    """A machine as a compiled simulation.
+
+    Parameters
+    ----------
+    component : Component
+        With the members ``memory`` (`hw.bus.axi.AXI4`), ``registers`` (`hw.bus.axi.AXI4Lite`, flipped) and
+        ``interrupt``.
+    threads : int
+        That compute it.
+
+    Raises
+    ------
+    SimulationError
+        If it cannot be compiled.
+    """
+
+    def __init__(self, component: wiring.Component, *, threads: int = 1):
+        unit = emission.emit(component, name="unit", ports="flat")
+        sources = {"unit.v": unit.text, "table.h": _table(component, unit, threads)}
+        self.library = native.build("unit", sources, "machine.cpp", optimise="-O3", threads=threads)
+        self.library.machine_open.restype = ctypes.c_void_p
+        self.library.machine_message.restype = ctypes.c_char_p
+        self.library.machine_now.restype = ctypes.c_uint64
+
+
+def _table(component: wiring.Component, unit: emission.Emitted, threads: int) -> str:
+    """C++ that lists the ports of the model."""
+    by_member = {port.member or port.name: port for port in unit.ports}
+
+    def port(name: str) -> str:
+        found = by_member.get(name)
+        return f"Port{{&unit.{native.identifier(found.name)}, {found.width}}}" if found else "Port{nullptr, 0}"
+
+    def ports(name: str, kind: type) -> str:
+        signature = component.signature.members[name].signature
+        if not isinstance(signature, kind) and not isinstance(signature.flip(), kind):
+            raise ValueError(f"{name} of a machine must be {kind.__name__}, not {signature!r}")
+        return ", ".join(f".{member} = {port(f'{name}.{member}')}" for member in signature.members)
+
+    return "\n".join(
+        [
+            '#include "Unit.h"',
+            f"constexpr unsigned kThreads = {threads};",
+            "struct Table {",
+            "  explicit Table(Unit& unit) : unit(unit) {}",
+            "  Unit& unit;",
+            f"  Port clk = {port('clk')}, rst = {port('rst')}, interrupt = {port('interrupt')};",
+            f"  AxiPorts memory{{{ports('memory', AXI4)}}};",
+            f"  LitePorts registers{{{ports('registers', AXI4Lite)}}};",
+            "};",
+            "",
+        ]
+    )
+
+
+class VerilatedPort:
+    """A simulated machine as a driver sees it.
+
+    Parameters
+    ----------
+    model : MachineModel
+        Compiled from the machine of `parameters`.
+    parameters : Parameters
+        Of the machine.
+    memory : uint8 array
+        Behind the machine's bus; it is used as it stands.
+    how : Memory
+        How it behaves.
+    faults : sequence of Fault
+        Beats that it refuses.
+    """
+
+    def __init__(
+        self,
+        model: MachineModel,
+        parameters: Parameters,
+        memory: np.ndarray,
+        how: Memory = _PLAIN,
+        faults: Sequence[Fault] = (),
+    ):
+        self.parameters, self.memory = parameters, memory
+        self._library = model.library
+        self._machine = ctypes.c_void_p(self._library.machine_open())
+        self._regions = [[0, 0] for _ in range(8)]
+        self._places = {
+            register(f"region{number}_{part}").offset: (number, index)
+            for number in range(8)
+            for index, part in enumerate(("base", "limit"))
+        }
+        library, machine = self._library, self._machine
+        library.machine_memory(machine, ctypes.c_void_p(memory.ctypes.data), ctypes.c_uint64(memory.size))
+        flags = sum((flag in MODES[how.mode]) << bit for bit, flag in enumerate(_FLAGS))
+        numbers = map(ctypes.c_uint64, (how.latency, how.beats, how.clocks))
+        library.machine_settings(machine, *numbers, ctypes.c_uint32(how.seed), flags)
+        triples = np.array([[fault.write, fault.beat, fault.response] for fault in faults], np.uint64)
+        library.machine_faults(machine, ctypes.c_void_p(triples.ctypes.data), len(triples))
+        self.reset(2)
+
+    def __del__(self) -> None:
+        if getattr(self, "_machine", None):
+            self._library.machine_close(self._machine)
+
+    @property
+    def clocks(self) -> int:
+        """That have passed."""
+        return self._library.machine_now(self._machine)
+
+    @property
+    def traffic(self) -> dict[str, int]:
+        """Bursts and beats on the bus since the reset."""
+        counts = (ctypes.c_uint64 * 4)()
+        self._library.machine_traffic(self._machine, counts)
+        return dict(zip(("bursts read", "beats read", "bursts written", "beats written"), counts, strict=True))
+
+    def reset(self, clocks: int) -> None:
+        """Hold the machine's reset for so many clocks."""
+        self._judge(self._library.machine_reset(self._machine, clocks))
+
+    def read(self, offset: int) -> int:
+        """Read a register."""
+        value = ctypes.c_uint32()
+        self._judge(self._library.machine_read(self._machine, offset, ctypes.byref(value)))
+        return value.value
+
+    def write(self, offset: int, value: int) -> None:
+        """Write a register."""
+        if offset in self._places:
+            number, index = self._places[offset]
+            self._regions[number][index] = value
+            self._allow()
+        self._judge(self._library.machine_write(self._machine, offset, ctypes.c_uint32(value)))
+
+    def advance(self, clocks: int) -> None:
+        """Let so many clocks pass, or fewer if the machine interrupts."""
+        self._judge(self._library.machine_advance(self._machine, ctypes.c_uint64(clocks)))
+
+    def _allow(self) -> None:
+        """Tell the memory which bytes the machine may touch."""
+        spans = [
+            [base * UNIT_BYTES, (base + limit) * UNIT_BYTES]
+            for number, (base, limit) in enumerate(self._regions)
+            if number != CHIP_REGION
+        ]
+        pairs = np.array(spans, np.uint64)
+        self._library.machine_ranges(self._machine, ctypes.c_void_p(pairs.ctypes.data), len(pairs))
+
+    def _judge(self, code: int) -> None:
+        if code:
+            message = self._library.machine_message(self._machine).decode()
+            kind = ProtocolError if code == 1 else SimulationError
+            raise kind(f"Clock {self.clocks}: {message}")
