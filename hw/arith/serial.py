@@ -1,4 +1,4 @@
-"""Products and quotients one bit a clock, for what is needed once in a while: counts, addresses, a product of a set."""
+"""Products and quotients a bit or a few a clock, for what is seldom needed: counts, addresses, a product of a set."""
 
 from amaranth.hdl import Module, Mux, Shape, Signal, signed, unsigned
 from amaranth.lib import data, stream, wiring
@@ -10,7 +10,7 @@ __all__ = ["Divider", "Multiplier"]
 class Multiplier(wiring.Component):
     """``a * b`` by shifts and adds, one pair at a time.
 
-    Latency: 1 clock, and 1 for each bit of `b` up to its highest one.
+    Latency: 1 clock, and 1 for every `step` bits of `b` up to its highest one.
 
     Parameters
     ----------
@@ -18,6 +18,8 @@ class Multiplier(wiring.Component):
         Shape of the first factor.
     b_width : int
         Bits of the second one, which is unsigned.
+    step : int
+        Bits of it a clock.
 
     Members
     -------
@@ -27,9 +29,10 @@ class Multiplier(wiring.Component):
         Product, of as many bits as both factors have.
     """
 
-    def __init__(self, a: Shape | int, b_width: int):
+    def __init__(self, a: Shape | int, b_width: int, *, step: int = 1):
         a = Shape.cast(a)
         self._product = Shape(a.width + b_width, a.signed)
+        self._step = step
         factors = data.StructLayout({"a": a, "b": b_width})
         super().__init__({"i": In(stream.Signature(factors)), "o": Out(stream.Signature(self._product))})
 
@@ -42,9 +45,12 @@ class Multiplier(wiring.Component):
         with m.If(~busy):
             m.d.sync += [busy.eq(self.i.valid), addend.eq(self.i.p.a), left.eq(self.i.p.b), self.o.payload.eq(0)]
         with m.Elif(left != 0):
-            m.d.sync += [addend.eq(addend << 1), left.eq(left >> 1)]
-            with m.If(left[0]):
-                m.d.sync += self.o.payload.eq(self.o.payload + addend)
+            terms = sum(Mux(left[bit], addend << bit, 0) for bit in range(min(self._step, len(left))))
+            m.d.sync += [
+                addend.eq(addend << self._step),
+                left.eq(left >> self._step),
+                self.o.payload.eq(self.o.payload + terms),
+            ]
         with m.Elif(self.o.ready):
             m.d.sync += busy.eq(0)
         return m

@@ -18,18 +18,20 @@ def generator():
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)
-@pytest.mark.parametrize(("a", "b_width"), [(4, 3), (signed(4), 4), (signed(32), 17), (32, 16)])
-def test_products(a, b_width, pattern):
+@pytest.mark.parametrize(
+    ("a", "b_width", "step"), [(4, 3, 1), (signed(4), 4, 3), (signed(32), 17, 2), (signed(32), 17, 1), (32, 16, 1)]
+)
+def test_products(a, b_width, step, pattern):
     r, signs = generator(), isinstance(a, type(signed(1))) and a.signed
     width = a if isinstance(a, int) else a.width
     low = -(1 << width - 1) if signs else 0
     pairs = [(low, (1 << b_width) - 1), (low + (1 << width) - 1, (1 << b_width) - 1), (low, 0), (1, 1)]
     pairs += [(r.randrange(low, low + (1 << width)), r.randrange(1 << b_width)) for _ in range(60)]
-    found = exchange(Multiplier(a, b_width), [{"a": x, "b": y} for x, y in pairs], pattern=pattern)
+    found = exchange(Multiplier(a, b_width, step=step), [{"a": x, "b": y} for x, y in pairs], pattern=pattern)
     assert found.outputs == [x * y for x, y in pairs]
     if pattern == "none":
         waits = [left - taken for taken, left in zip(found.taken, found.left, strict=True)]
-        assert waits == [1 + y.bit_length() for _, y in pairs]
+        assert waits == [1 + -(-y.bit_length() // step) for _, y in pairs]
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)
