@@ -836,13 +836,18 @@ class Accelerator:
         lost = poisoned_state(y, p)
         z = np.where(lost, 0, y)
         if c.normed:
+            if c.channels > p.norm_buffer:
+                raise MachineError("buffer", f"channels of a norm must be at most {p.norm_buffer}, not {c.channels}")
             if c.set_channels:
                 which = (c.first + np.arange(c.channels)) // c.set_channels
             else:
                 which = (c.line * c.width + np.arange(count))[:, None]
-            data = self._span(c.coefficients, 0, (int(which.max()) + 1) * image.COEFFICIENT_BYTES)
+            low, high = int(which.min()), int(which.max())
+            size = image.COEFFICIENT_BYTES
+            data = self._span(c.coefficients, low * size, (high - low + 1) * size)
             self._count(c.coefficients, "tables_read", data.size)
-            roots = image.unpack_coefficients(data.reshape(-1, image.COEFFICIENT_BYTES))
+            roots = image.unpack_coefficients(data.reshape(-1, size))
+            which = which - low
             finer = np.where(roots.second == c.second, roots.finer, 0)[which]
             found = roots.coefficients
             u, beyond = normalise(z, found.mean[which], found.root[which], found.exponent[which], finer=finer)
@@ -901,14 +906,8 @@ class Accelerator:
     def _write_x(self, c: Emit, x: np.ndarray) -> None:
         p = self.parameters
         index, elements, of = self._places(c.line * c.width, c.lines * c.width, c.channels)
-        if of:
-            vectors = np.pad(x, ((0, 0), (0, of * p.lanes - c.channels))).reshape(-1, p.lanes)
-        else:
-            whole = len(elements) % p.lanes == 0 and not elements[0] % p.lanes
-            vectors = (
-                np.zeros((len(index), p.lanes), np.int64) if whole else self._read_vectors(c.target, index, "states")
-            )
-            vectors.reshape(-1)[elements] = x.ravel()
+        self._field(of > 0 or elements[0] == 0, "a tensor of fewer channels than n must be written in whole vectors")
+        vectors = image.vectors_of(x, p.lanes)
         self._write_vectors(c.target, index, vectors, "states")
 
     def _send(self, c: Emit, line: int, groups: DeltaGroups, passes: int) -> None:

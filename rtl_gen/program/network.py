@@ -377,6 +377,9 @@ class Compiler:
             raise self._refused(layer, "it reads an upsampled value")
         if value.heads and len(value.parts) > 1 or (len(value.parts) > 1 and not layer.groups):
             raise self._refused(layer, "it reads a concatenation by position")
+        room = self._parameters.norm_buffer
+        if max(part.channels for part in value.parts) > room:
+            raise self._refused(layer, f"it normalises more than norm_buffer = {room} channels")
         channels = sum(part.channels for part in value.parts)
         gain = np.ones(channels, np.float32) if layer.weight is None else layer.weight
         shift = np.zeros(channels, np.float32) if layer.bias is None else layer.bias

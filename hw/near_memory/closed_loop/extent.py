@@ -7,6 +7,7 @@ from amaranth.lib import data
 from amaranth.lib.wiring import In, Out
 
 from golden.parameters import Parameters
+from hw.arith.bits import saturated
 from hw.arith.serial import Divider, Multiplier
 from hw.bus.ports import ADDRESS_WIDTH
 from hw.near_memory.part import Part
@@ -99,7 +100,7 @@ class Extent(Part):
         def divide(name: str, following: str, number: Value, *found: Any) -> None:
             step(name, following, quotient, [quotient.i.payload.eq(number)], list(found))
 
-        found, address = quotient.o.p, _most(product.o.payload, ADDRESS_WIDTH)
+        found, address = quotient.o.p, saturated(product.o.payload, ADDRESS_WIDTH)
         with m.FSM():
             with m.State("idle"), m.If(self.start):
                 m.d.sync += self.done.eq(0)
@@ -116,10 +117,10 @@ class Extent(Part):
                     m.next = "skipped"
             divide("skipped", "whole", first, first.eq(found.quotient), self.skip.eq(found.rest))
             divide("whole", "address", count + self.skip + (n - 1), count.eq(found.quotient))
-            multiply("address", "held", _most(first, _POSITION_WIDTH), size, self.state.address.eq(address))
+            multiply("address", "held", saturated(first, _POSITION_WIDTH), size, self.state.address.eq(address))
             multiply("held", "end", self.begin, size, self.held.address.eq(address))
             with m.State("end"):
-                records = _most(count, RECORDS_WIDTH)
+                records = saturated(count, RECORDS_WIDTH)
                 m.d.sync += [
                     self.done.eq(1),
                     self.state.records.eq(records),
@@ -128,11 +129,6 @@ class Extent(Part):
                 with m.If(self.wide):
                     m.d.sync += self.held.address.eq(self.state.address)
                 with m.Else():
-                    m.d.sync += self.held.records.eq(_most(self.positions, RECORDS_WIDTH))
+                    m.d.sync += self.held.records.eq(saturated(self.positions, RECORDS_WIDTH))
                 m.next = "idle"
         return m
-
-
-def _most(value: Value, width: int) -> Value:
-    """`value`, or the largest number of `width` bits if it has more."""
-    return value[:width] | value[width:].any().replicate(width)

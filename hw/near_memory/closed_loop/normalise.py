@@ -16,7 +16,17 @@ from hw.near_memory.closed_loop.positions import position_part
 from hw.near_memory.part import Part
 from hw.stream import Stage
 
-__all__ = ["MEAN_WIDTH", "ROOT_WIDTH", "Normalise", "root_amount", "scale", "statistics"]
+__all__ = [
+    "FACTOR_MAX",
+    "MEAN_WIDTH",
+    "PLACES_MAX",
+    "PLACES_MIN",
+    "ROOT_WIDTH",
+    "Normalise",
+    "root_amount",
+    "scale",
+    "statistics",
+]
 
 MEAN_WIDTH = 32
 ROOT_WIDTH = 17
@@ -27,8 +37,13 @@ _FACTOR_WIDTH = 18
 _FINER_MAX = 15
 """Places that an element of a coarser tensor can be shifted by, as records have room for."""
 
+PLACES_MIN, PLACES_MAX = 2, 30
+"""Least and largest h."""
+
+FACTOR_MAX = (1 << _FACTOR_WIDTH - 1) - 1
+"""Largest magnitude of u, and of G."""
+
 _MEAN_PLACES = 8
-_PLACES_MIN, _PLACES_MAX = 2, 30
 
 
 def scale(parameters: Parameters) -> data.StructLayout:
@@ -232,8 +247,8 @@ class Normalise(Part):
 
         # In quarters of a unit of z. Past two bits more than those of B, no B brings it back.
         s = s.cut()
-        s.amount = (_PLACES_MAX - self.places)[:5]
-        offset = _PLACES_MAX - _PLACES_MIN
+        s.amount = (PLACES_MAX - self.places)[:5]
+        offset = PLACES_MAX - PLACES_MIN
         s.quarters = Window.of(s.m, s.label("quarters"), s.product, offset=offset, width=width + 4, amount_width=5)
         s.quarters = s.quarters.shift(s.amount[3:], 8)
 

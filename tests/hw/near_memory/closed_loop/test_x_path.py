@@ -1,0 +1,207 @@
+"""x of emissions against the interpreter on the same memory: random operations, errors, speed."""
+
+import dataclasses
+import functools
+import random
+
+import numpy as np
+import pytest
+
+from golden.machine import image
+from golden.machine.accelerator import Accelerator, MachineError, Region
+from golden.machine.command import Emit, Operand
+from golden.parameters import preset
+from golden.units.near_memory_engine import poison_code
+from golden.units.norm import Coefficients
+from hw.near_memory.closed_loop.x_path import XPath
+from sim import engine
+from tests.hw.near_memory.closed_loop.parts import WithFunctions, complaints, states, vectors, write
+
+pytestmark = pytest.mark.cocotb
+
+UNITS = 2048
+STATE, TARGET, SETS, SCALES = 0, 512, 1024, 1280
+
+
+@functools.cache
+def component(p):
+    return WithFunctions(XPath(p))
+
+
+def machine(*settings):
+    return preset("tiny").with_settings(["norm_buffer=64", *settings])
+
+
+TINY = machine()
+WIDE = machine("lanes=6", "near_lanes=3", "state_width=20", "memory_width=64")
+ONE = machine("near_lanes=1", "state_width=24", "memory_width=32")
+
+
+def interpreter(p, memory):
+    golden = Accelerator(p, memory.size)
+    golden.memory[:] = memory
+    golden.regions = [Region(0, UNITS)] * 8
+    return golden
+
+
+def carry_out(golden, emit):
+    """Parts of x that are sent; x in memory."""
+    p = golden.parameters
+    x, lost = golden._activated(emit)
+    x = np.where(lost, poison_code(p), x)
+    if emit.written:
+        golden._write_x(emit, x)
+    parts = np.pad(x, ((0, 0), (0, -x.shape[1] % p.lanes))).reshape(-1, p.near_lanes)
+    return parts if emit.sent else parts[:0]
+
+
+def compare(p, memory, emit, **options):
+    found = engine.run(component(p), memory, [Region(0, UNITS)] * 4, [emit], **options)
+    golden = interpreter(p, memory)
+    parts = carry_out(golden, emit)
+    assert found.error is None, found.sentence
+    assert np.array_equal(found.streams["o"]["values"], parts)
+    if emit.sent:
+        each = p.lanes // p.near_lanes
+        assert np.array_equal(found.streams["o"]["last"], np.arange(len(parts)) % each == each - 1)
+        size, of = image.vector_bytes(p), -(-emit.channels // p.lanes)
+        assert found.streams["held"]["address"] == [emit.line * emit.width * of * size]
+        assert found.streams["held"]["records"] == [emit.lines * emit.width * of]
+    assert np.array_equal(found.memory, golden.memory)
+    assert {name: bool(found.status[name]) for name in golden.status} == golden.status
+    for port in ("states_read", "tables_read", "states_written"):
+        assert found.moved[port] == golden.counters[f"memory_{port}"], port
+    return found
+
+
+def random_emit(rng, p, *, normed, narrow):
+    n, w = p.lanes, p.state_width
+    channels = int(rng.integers(1, n) if narrow else rng.integers(n, 30))
+    line, lines, width = int(rng.integers(0, 3)), int(rng.integers(1, 4)), int(rng.integers(1, 6))
+    written = bool(rng.integers(2))
+    if narrow and written:
+        line = 0
+    memory = rng.integers(0, 256, UNITS * 32).astype(np.uint8)
+    write(memory, STATE, vectors(states(rng, ((line + lines) * width, channels), p), p))
+    set_channels = int(rng.choice([0, 1, 2, 3, 8, 100]))
+    sets = 400
+    first = int(rng.integers(0, 20))
+    found = Coefficients(
+        rng.integers(-(2 ** (w + 6)), 2 ** (w + 6), sets),
+        rng.integers(2**16, 2**17, sets),
+        rng.integers(-w - 2, 4, sets),
+    )
+    roots = image.Roots(found, rng.integers(0, 9, sets), rng.integers(0, 2, sets) > 0, rng.random(sets) < 0.05)
+    write(memory, SETS, image.pack_coefficients(roots))
+    gain, shift = rng.integers(1 - 2**17, 2**17, channels), rng.integers(1 - 2 ** (w + 1), 2 ** (w + 1), channels)
+    table = np.concatenate([[rng.integers(12, 20)], np.stack([gain, shift], axis=1).ravel()])
+    write(memory, SCALES, image.pack_entries(table))
+    middle = int(rng.integers(-20, -8))
+    return memory, Emit(
+        state=Operand(0, STATE),
+        target=Operand(1, TARGET),
+        coefficients=Operand(2, SETS),
+        scales=Operand(3, SCALES),
+        line=line,
+        lines=lines,
+        width=width,
+        channels=channels,
+        first=first,
+        set_channels=set_channels,
+        normed=normed,
+        second=bool(rng.integers(2)),
+        sent=not written or bool(rng.integers(2)),
+        written=written,
+        function=str(rng.choice(["identity", "relu", "silu", "gelu", "erf_gelu"])),
+        middle=middle,
+        result=middle + int(rng.integers(-3, 4)),
+    )
+
+
+@pytest.mark.parametrize("p", [TINY, WIDE, ONE], ids=["tiny", "wide", "one"])
+@pytest.mark.parametrize("normed", [False, True])
+def test_random_operations(p, normed):
+    seed = random.randrange(1 << 32)
+    print("seed", seed)
+    rng = np.random.default_rng(seed)
+    for turn in range(24):
+        memory, emit = random_emit(rng, p, normed=normed, narrow=turn % 2 == 1)
+        mode = str(rng.choice(["none", "idle", "back-pressure", "both", "reset"]))
+        print(turn, mode, emit)
+        compare(p, memory, emit, mode=mode, seed=int(rng.integers(1 << 30)), latency=int(rng.integers(1, 40)))
+
+
+BROKEN = {
+    "lines": ("field", {"lines": 0}),
+    "width": ("field", {"width": 0}),
+    "channels": ("field", {"channels": 0}),
+    "nowhere": ("field", {"written": False}),
+    "places": ("field", {"scales": Operand(3, SCALES + 16)}),
+    "gain": ("field", {"scales": Operand(3, SCALES + 17)}),
+    "shift": ("field", {"scales": Operand(3, SCALES + 18)}),
+    "buffer": ("buffer", {"channels": 65}),
+    "in a vector": ("field", {"line": 1, "width": 1, "channels": 3}),
+    "region": ("region", {"state": Operand(0, UNITS - 1)}),
+    "region of sets": ("region", {"coefficients": Operand(2, UNITS)}),
+    "region of scales": ("region", {"scales": Operand(3, 2**29 - 1)}),
+    "region of x": ("region", {"target": Operand(1, UNITS)}),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_errors(case):
+    """What the interpreter refuses is refused for the same cause, and nothing is written."""
+    cause, change = BROKEN[case]
+    memory, emit = random_emit(np.random.default_rng(7), TINY, normed=True, narrow=False)
+    for unit, entries in ((16, [31]), (17, [12, 2**17, 0]), (18, [12, 0, -(2 ** (TINY.state_width + 1))])):
+        write(memory, SCALES + unit, image.pack_entries(entries))
+    emit = dataclasses.replace(emit, **{"sent": False, "written": True, "line": 0} | change)
+    golden = interpreter(TINY, memory)
+    with pytest.raises(MachineError) as error:
+        golden._emit(emit)
+    assert error.value.cause == cause
+    found = engine.run(component(TINY), memory, [Region(0, UNITS)] * 4, [emit])
+    assert found.error == cause
+    assert np.array_equal(found.memory, memory)
+
+
+@pytest.mark.parametrize("change", [{"function": "softmax"}, {"along": "positions", "across": 1}, {"segment": 5}])
+def test_what_is_not_here_is_refused(change):
+    memory, emit = random_emit(np.random.default_rng(8), TINY, normed=False, narrow=False)
+    emit = dataclasses.replace(emit, sent=True, **change)
+    assert engine.run(component(TINY), memory, [Region(0, UNITS)] * 4, [emit]).error == "field"
+
+
+@pytest.mark.parametrize(("normed", "overhead"), [(False, 120), (True, 320)])
+def test_a_part_a_clock(normed, overhead):
+    """From the first access to the last, with a memory of 40 clocks: the parts, and little else."""
+    p = preset("edge")
+    rng = np.random.default_rng(9)
+    memory, emit = random_emit(rng, p, normed=normed, narrow=False)
+    emit = dataclasses.replace(emit, lines=8, width=8, channels=64, line=0, sent=True, written=False, first=0)
+    write(memory, SETS, rng.integers(0, 256, 512).astype(np.uint8))
+    table = np.concatenate([[14], rng.integers(-1000, 1000, 128)])
+    write(memory, SCALES, image.pack_entries(table))
+    emit = dataclasses.replace(emit, set_channels=8)
+    found = compare(p, memory, emit, mode="none", latency=40)
+    parts = 64 * 64 // p.near_lanes
+    print(found.clocks[0] - parts, "clocks beside", parts)
+    assert found.clocks[0] - parts <= overhead
+
+
+def test_operations_one_after_the_other():
+    """Nothing of one operation is left in the next."""
+    rng, p = np.random.default_rng(10), TINY
+    memory, first = random_emit(rng, p, normed=True, narrow=False)
+    rest = [dataclasses.replace(first, normed=False, channels=3, line=0, written=True, sent=True)]
+    rest += [dataclasses.replace(first, set_channels=0, channels=4, written=True), first]
+    golden = interpreter(p, memory)
+    parts = [carry_out(golden, emit) for emit in (first, *rest)]
+    found = engine.run(component(p), memory, [Region(0, UNITS)] * 4, [first, *rest], seed=3)
+    assert np.array_equal(found.streams["o"]["values"], np.concatenate(parts))
+    assert np.array_equal(found.memory, golden.memory)
+
+
+def test_lint():
+    for p in (TINY, WIDE, preset("edge")):
+        assert complaints(XPath(p)) == []
