@@ -39,6 +39,9 @@ class Port(Protocol):
     def advance(self, clocks: int) -> None:
         """Let so many clocks pass, or fewer if the machine interrupts."""
 
+    def spans(self) -> dict[str, list[tuple[int, int]]]:
+        """First clock and the one after the last of each operation, by engine, since this was last asked, if known."""
+
 
 class InterpreterPort:
     """The interpreter behind registers: a program has run as soon as it is started.
@@ -82,6 +85,10 @@ class InterpreterPort:
 
     def advance(self, clocks: int) -> None:
         """Nothing is left to do."""
+
+    def spans(self) -> dict[str, list[tuple[int, int]]]:
+        """None: it has no clocks."""
+        return {}
 
     def _get(self, name: str) -> int:
         return self._values[register(name).offset]

@@ -63,6 +63,8 @@ class Row:
         Of the state behind it against the network's own, dB.
     commands : tuple of Command
         The section's.
+    spans : dict
+        First clock and the one after the last of each operation, by engine, where they are known.
     counters : dict of str to int
         All of them.
     """
@@ -79,6 +81,7 @@ class Row:
     link_bits: float | None
     psnr: float | None
     commands: tuple[Command, ...]
+    spans: dict[str, list[tuple[int, int]]]
     counters: dict[str, int]
 
 
@@ -258,6 +261,7 @@ class SideBySide:
             link_bits=8 * counters["memory_spools_written"] / sent if sent else None,
             psnr=self._psnr(section, values),
             commands=section.commands,
+            spans=self.driver.port.spans() if ran else {},
             counters=dict(counters),
         )
 

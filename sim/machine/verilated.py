@@ -7,13 +7,14 @@ every clock, and that nothing is touched outside the machine's regions.
 import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from amaranth.lib import wiring
 
 from golden.common import names
 from golden.machine.accelerator import CHIP_REGION
-from golden.machine.command import UNIT_BYTES
+from golden.machine.command import ENGINES, UNIT_BYTES
 from golden.machine.registers import register
 from golden.parameters import Parameters
 from hw.bus.axi import AXI4, AXI4Lite
@@ -25,6 +26,7 @@ from sim.simulator import SimulationError
 __all__ = ["Fault", "Memory", "MachineModel", "ProtocolError", "VerilatedPort"]
 
 _FLAGS = ("idle", "stall", "late")
+_OFFERS = ("operation_valid", "operation_ready")  # of an engine
 
 
 class ProtocolError(SimulationError):
@@ -95,6 +97,10 @@ class MachineModel:
         ``interrupt``.
     threads : int
         That compute it.
+    traced : bool
+        Whether a port can tell when each engine was at work.
+    waves : bool
+        Whether it can write waveforms.
 
     Raises
     ------
@@ -102,13 +108,18 @@ class MachineModel:
         If it cannot be compiled.
     """
 
-    def __init__(self, component: wiring.Component, *, threads: int = 1):
+    def __init__(self, component: wiring.Component, *, threads: int = 1, traced: bool = False, waves: bool = False):
         unit = emission.emit(component, name="unit", ports="flat")
         sources = {"unit.v": unit.text, "table.h": _table(component, unit, threads)}
-        self.library = native.build("unit", sources, "machine.cpp", optimise="-O3", threads=threads)
-        self.library.machine_open.restype = ctypes.c_void_p
-        self.library.machine_message.restype = ctypes.c_char_p
-        self.library.machine_now.restype = ctypes.c_uint64
+        self.library = library = native.build(
+            "unit", sources, "machine.cpp", optimise="-O3", threads=threads, waves=waves,
+            visible=_OFFERS if traced else (),
+        )  # fmt: skip
+        library.machine_open.restype = ctypes.c_void_p
+        library.machine_now.restype = ctypes.c_uint64
+        library.machine_spans.restype = ctypes.c_void_p
+        for name in ("machine_message", "machine_signal"):
+            getattr(library, name).restype = ctypes.c_char_p
 
 
 def _table(component: wiring.Component, unit: emission.Emitted, threads: int) -> str:
@@ -156,6 +167,8 @@ class VerilatedPort:
         How it behaves.
     faults : sequence of Fault
         Beats that it refuses.
+    waves : Path, optional
+        File .vcd to write, if the model can.
     """
 
     def __init__(
@@ -165,6 +178,7 @@ class VerilatedPort:
         memory: np.ndarray,
         how: Memory = _PLAIN,
         faults: Sequence[Fault] = (),
+        waves: Path | None = None,
     ):
         self.parameters, self.memory = parameters, memory
         self._library = model.library
@@ -182,7 +196,33 @@ class VerilatedPort:
         library.machine_settings(machine, *numbers, ctypes.c_uint32(how.seed), flags)
         triples = np.array([[fault.write, fault.beat, fault.response] for fault in faults], np.uint64)
         library.machine_faults(machine, ctypes.c_void_p(triples.ctypes.data), len(triples))
+        self._watched = self._watch()
+        if waves is not None:
+            library.machine_waves(machine, str(waves).encode())
         self.reset(2)
+
+    def _watch(self) -> list[str]:
+        """Watch the engines whose operations the model shows; their names."""
+        library, machine = self._library, self._machine
+        paths = [library.machine_signal(machine, number).decode() for number in range(library.machine_signals(machine))]
+        found = []
+        for engine in ENGINES:
+            pairs = [[path for path in paths if path.endswith(f"{engine}.{offer}")] for offer in _OFFERS]
+            if all(pairs):
+                library.machine_watch(machine, *(paths.index(min(ends, key=len)) for ends in pairs))
+                found.append(engine)
+        return found
+
+    def spans(self) -> dict[str, list[tuple[int, int]]]:
+        """First clock and the one after the last of each operation, by engine, since this was last asked."""
+        found, count = {}, ctypes.c_uint64()
+        for number, engine in enumerate(self._watched):
+            address = self._library.machine_spans(self._machine, number, ctypes.byref(count))
+            values = np.frombuffer(ctypes.string_at(address, 8 * count.value), np.uint64) if count.value else []
+            ends = [int(value) for value in values]
+            found[engine] = list(zip(ends[::2], ends[1::2], strict=False))
+        self._library.machine_forget(self._machine)
+        return found
 
     def __del__(self) -> None:
         if getattr(self, "_machine", None):

@@ -9,6 +9,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -51,6 +52,7 @@ def build(
     optimise: str = "-O2",
     threads: int = 1,
     waves: bool = False,
+    visible: Sequence[str] = (),
     folder: Path | None = None,
 ) -> ctypes.CDLL:
     """Build a model and its bench, or find the one built before from the same sources.
@@ -69,6 +71,8 @@ def build(
         Threads that a model computes with.
     waves : bool
         Whether it can write waveforms (VCD).
+    visible : sequence of str
+        Signals of one bit that the bench may look at, in whatever module they are; ``visible.h`` lists them.
     folder : Path, optional
         Where models are kept; default `sim.simulator.BUILD`.
 
@@ -84,7 +88,7 @@ def build(
     texts = {file.name: file.read_text(encoding="utf-8") for file in sorted(FOLDER.glob("*.h"))}
     texts |= {bench: (FOLDER / bench).read_text(encoding="utf-8")} | dict(sources)
     versions = [tools.examine(tool)["version"] for tool in tools.TOOLS if tool.name in ("verilator", "g++")]
-    setup = [versions, _VERILATE, _COMPILE, optimise, threads, waves]
+    setup = [versions, _VERILATE, _COMPILE, optimise, threads, waves, list(visible)]
     key = hashlib.sha256(json.dumps([setup, top, texts], sort_keys=True).encode()).hexdigest()[:16]
     target = folder / "native" / key
     library = target / "model.so"
@@ -98,7 +102,10 @@ def build(
                 (target / name).write_text(text, encoding="utf-8")
             runtime = _runtime(folder, setup, optimise, waves)
             verilog = [name for name in texts if name.endswith((".v", ".sv"))]
-            _make(top, verilog, target, runtime, optimise, threads, waves)
+            (target / "visible.vlt").write_text(
+                "\n".join(["`verilator_config", *(f'public_flat_rd -module "*" -var "{name}"' for name in visible), ""])
+            )
+            _make(top, ["visible.vlt", *verilog], target, runtime, optimise, threads, waves)
     return ctypes.CDLL(str(library))
 
 
@@ -115,6 +122,7 @@ def _make(
     command += ["--threads", str(threads), *["--trace-vcd"] * waves, "-Mdir", ".", *verilog]
     try:
         tools.run(command, cwd=target, log=target / "build.log")
+        _list_visible(top, target)
         # What runs once, and is long, is not worth optimising.
         jobs = [(file, "-O0" if "__Slow" in file.name else optimise) for file in sorted(target.glob("*.cpp"))]
         objects = _compile(jobs, target, waves)
@@ -125,6 +133,16 @@ def _make(
     (target / "model.part").rename(target / "model.so")
     for file in {*objects, *target.glob("Unit*")}:
         file.unlink()
+
+
+def _list_visible(top: str, target: Path) -> None:
+    """Write ``visible.h``: the signals that were made visible, by their path below the top module."""
+    root = (target / "Unit___024root.h").read_text(encoding="utf-8")
+    found = re.findall(rf"CData/\*0:0\*/ ({top}__DOT__\w+__DOT__\w+);", root)
+    lines = [f'    {{"{name.split("__DOT__", 1)[1].replace("__DOT__", ".")}", &unit.rootp->{name}}},' for name in found]
+    text = ["#pragma once", '#include "Unit___024root.h"', "struct Visible {", "  const char* path;"]
+    text += ["  const uint8_t* data;", "};", "inline std::vector<Visible> visible(Unit& unit) {", "  return {"]
+    (target / "visible.h").write_text("\n".join([*text, *lines, "  };", "}", ""]), encoding="utf-8")
 
 
 def _compile(jobs: Sequence[tuple[Path, str]], target: Path, waves: bool) -> list[Path]:

@@ -2,6 +2,7 @@
 // `table.h` is written beside the model and lists its ports; `sim/machine/verilated.py` calls what is exported here.
 #include "axi.h"
 #include "table.h"
+#include "visible.h"
 
 #define EXPORT extern "C" __attribute__((visibility("default")))
 
@@ -18,6 +19,20 @@ struct Context : VerilatedContext {
   Context() { threads(kThreads); }
 };
 
+// Clocks from one that something is offered in to one that it is taken in.
+struct Watched {
+  const uint8_t *valid, *ready;
+  std::vector<uint64_t> spans;  // begin and end of each
+  bool begun = false;
+
+  void look(uint64_t now) {
+    if (!*valid) return;
+    if (!begun) spans.push_back(now);
+    begun = !*ready;
+    if (!begun) spans.push_back(now + 1);
+  }
+};
+
 struct Machine {
   Context context;
   Unit unit{&context};
@@ -28,6 +43,8 @@ struct Machine {
   std::string message;
   uint64_t now = 0;
   Waves<Unit> waves;
+  std::vector<Visible> signals = visible(unit);
+  std::vector<Watched> watched;
 
   void settle() {
     table.clk.set(false);
@@ -46,6 +63,7 @@ struct Machine {
     settle();
     memory.sample(now);
     registers.sample();
+    for (Watched& one : watched) one.look(now);
     edge();
     memory.drive(now);
     registers.drive();
@@ -144,6 +162,19 @@ EXPORT int machine_advance(Machine* machine, uint64_t clocks) {
   return guarded(machine, [=] {
     for (uint64_t i = 0; i < clocks && !machine->table.interrupt.high(); i++) machine->clock();
   });
+}
+
+EXPORT unsigned machine_signals(Machine* machine) { return machine->signals.size(); }
+EXPORT const char* machine_signal(Machine* machine, unsigned number) { return machine->signals[number].path; }
+EXPORT void machine_watch(Machine* machine, unsigned valid, unsigned ready) {
+  machine->watched.push_back({machine->signals[valid].data, machine->signals[ready].data, {}, false});
+}
+EXPORT const uint64_t* machine_spans(Machine* machine, unsigned number, uint64_t* count) {
+  *count = machine->watched[number].spans.size();
+  return machine->watched[number].spans.data();
+}
+EXPORT void machine_forget(Machine* machine) {
+  for (Watched& one : machine->watched) one.spans.clear(), one.begun = false;
 }
 
 EXPORT const char* machine_message(Machine* machine) { return machine->message.c_str(); }
