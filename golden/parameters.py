@@ -176,6 +176,11 @@ class Parameters(Stored, noun="a configuration", schema=1):
         return self.weight_exponent_min - (self.weight_mantissa_width - 1)
 
     @property
+    def tile_words(self) -> int:
+        """Sums that a column of the array keeps of a tile in each row: of T positions, n channels."""
+        return self.tile_positions * -(-self.lanes // self.columns)
+
+    @property
     def state_bits(self) -> int:
         """Bits of a state element."""
         return self.state_width if self.state_format == "fixed" else 16

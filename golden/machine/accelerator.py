@@ -460,10 +460,8 @@ class Accelerator:
             last <= c.collected <= p.lanes,
             f"channels must end within collected and {p.lanes}, not {last} of {c.collected}",
         )
-        self._field(
-            positions * c.collected <= p.tile_positions * p.lanes,
-            f"positions times collected must be at most {p.tile_positions * p.lanes}, not {positions * c.collected}",
-        )
+        words = positions * -(-c.collected // p.columns)
+        self._field(words <= p.tile_words, f"sums of a column must be at most {p.tile_words}, not {words}")
         self._field(c.floor <= 42 - p.digit_width, f"floor must be at most {42 - p.digit_width}, not {c.floor}")
 
         place = c.at + np.arange(c.lines)[:, None] * c.line_pitch + np.arange(c.columns) * c.column_pitch
@@ -482,23 +480,26 @@ class Accelerator:
         )
         if index.max() >= p.weight_buffer:
             raise MachineError("buffer", f"records must be below {p.weight_buffer}, not {int(index.max())}")
+        key = (rows, positions, c.collected)
+        same = self._collected is None or self._collected[0] == key
+        self._field(same, "what leaves together must be of the same positions and rows")
         where = (np.arange(rows)[:, None, None] * p.group_buffer + addresses).reshape(rows * positions, -1)
         bank = self._banks[int(c.half)]
         self._touch("bank", where.ravel() + c.half * p.rows * p.group_buffer, False)
         self._touch("weights", index.ravel() + c.weights_half * p.weight_buffer, False)
         weights = np.repeat(self._weights[int(c.weights_half)][index], slots, axis=1)
         scale = np.repeat(self._scales[int(c.weights_half)][index], slots, axis=1)
-        terms = self._terms(bank, where, weights, np.where(scale == _POISONED_RECORD, 0, scale))
+        lost_records = scale == _POISONED_RECORD  # they add 0
+        weights = np.where(lost_records[:, :, None], 0, weights)
+        terms = self._terms(bank, where, weights, np.where(lost_records, 0, scale))
         poisoned = (bank.exponent[where] == POISONED_GROUP).any(axis=1)[:, None]
-        poisoned = poisoned | (scale == _POISONED_RECORD).any(axis=1)
+        poisoned = poisoned | lost_records.any(axis=1)
         sums = self._summed(terms)
         self._count_groups(bank, where, rows, c.channels)
-        key = (rows, positions, c.collected)
         if self._collected is None:
             shape = rows * positions, c.collected
             self._collected = (key, np.zeros(shape, object), np.zeros(shape, np.bool_))
-        held, collected, lost = self._collected
-        self._field(held == key, "what leaves together must be of the same positions and rows")
+        _, collected, lost = self._collected
         collected[:, c.first : last], lost[:, c.first : last] = sums, poisoned
         if not c.leave:
             return

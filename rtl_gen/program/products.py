@@ -274,7 +274,7 @@ class _Rows:
 def _tiles(product: Product, p: Parameters, rows: _Rows, first: int, lines: int) -> Iterator[_Tile]:
     """Tiles of lines of every strip."""
     target, whole = product.target, _whole(product, p.lanes)
-    room = p.tile_positions * p.lanes // target.channels if target.narrow(p.lanes) else p.tile_positions
+    room = p.tile_words // -(-target.channels // p.columns) if target.narrow(p.lanes) else p.tile_positions
     width = min(target.width, room)
     tall = max(room // width, 1)
     if whole > 1 or target.narrow(p.lanes) or target.exchanged:

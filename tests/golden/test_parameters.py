@@ -138,27 +138,27 @@ DERIVED = {
     "tiny": {
         "digit_max": 3, "exponent_max": 15, "lane_width": 2, "replays": False, "weight_width": 12,
         "weight_mantissa_width": 11, "weight_bias": 15, "weight_exponent_width": 5, "weight_lsb": -24,
-        "state_bits": 18, "words_per_vector": 2, "closed_loop": True,
+        "state_bits": 18, "words_per_vector": 2, "closed_loop": True, "tile_words": 32,
     },
     "edge": {
         "digit_max": 3, "exponent_max": 15, "lane_width": 4, "replays": False, "weight_width": 14,
         "weight_mantissa_width": 11, "weight_bias": 15, "weight_exponent_width": 5, "weight_lsb": -24,
-        "state_bits": 18, "words_per_vector": 4, "closed_loop": True,
+        "state_bits": 18, "words_per_vector": 4, "closed_loop": True, "tile_words": 64,
     },
     "edge25": {
         "digit_max": 3, "exponent_max": 15, "lane_width": 4, "replays": False, "weight_width": 14,
         "weight_mantissa_width": 11, "weight_bias": 15, "weight_exponent_width": 5, "weight_lsb": -24,
-        "state_bits": 18, "words_per_vector": 4, "closed_loop": True,
+        "state_bits": 18, "words_per_vector": 4, "closed_loop": True, "tile_words": 64,
     },
     "ulx3s": {
         "digit_max": 3, "exponent_max": 15, "lane_width": 5, "replays": False, "weight_width": 12,
         "weight_mantissa_width": 11, "weight_bias": 15, "weight_exponent_width": 5, "weight_lsb": -24,
-        "state_bits": 18, "words_per_vector": 8, "closed_loop": True,
+        "state_bits": 18, "words_per_vector": 8, "closed_loop": True, "tile_words": 128,
     },
     "paper": {
         "digit_max": 3, "exponent_max": 15, "lane_width": 6, "replays": False, "weight_width": 16,
         "weight_mantissa_width": 11, "weight_bias": 15, "weight_exponent_width": 5, "weight_lsb": -24,
-        "state_bits": 24, "words_per_vector": 5, "closed_loop": False,
+        "state_bits": 24, "words_per_vector": 5, "closed_loop": False, "tile_words": 16,
     },
 }  # fmt: skip
 
