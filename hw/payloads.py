@@ -39,6 +39,9 @@ __all__ = [
     "weight_write",
 ]
 
+POISONED_RECORD = -256
+"""Scale of a record of weights that poisons every sum it is part of."""
+
 UNIT_WIDTH = 8
 """Bits of L, the power of two that a tile's sums count units of their state in."""
 

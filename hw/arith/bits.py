@@ -10,6 +10,7 @@ __all__ = [
     "add_thermometers",
     "choose",
     "filled",
+    "looked_up",
     "multiply_constant",
     "named",
     "one_of",
@@ -45,6 +46,18 @@ def filled(m: Module, name: str, layout: data.StructLayout, **fields: Any) -> da
             m.d.comb += [part.eq(item) for part, item in zip(signal[field], value, strict=True)]
         else:
             m.d.comb += signal[field].eq(value)
+    return signal
+
+
+def looked_up(m: Module, name: str, index: Value, values: Iterable[int]) -> Signal:
+    """``values[index]`` of a small table of natural numbers, in look-up tables; 0 beyond its end."""
+    values = [int(value) for value in values]
+    signal = Signal(range(max(values) + 1), name=name)
+    with m.Switch(index):
+        for number, value in enumerate(values):
+            if value:
+                with m.Case(number):
+                    m.d.comb += signal.eq(value)
     return signal
 
 
