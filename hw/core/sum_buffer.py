@@ -1,0 +1,272 @@
+"""The sums of whole tiles: kept as the array ends them, read row by row in the order that they leave."""
+
+import math
+
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from golden.parameters import EXPONENT_WIDTH, Parameters
+from hw import payloads
+from hw.arith.accumulate import clamp_total
+from hw.arith.bits import choose, looked_up, named
+from hw.core.array import array_step, column_state
+from hw.core.processing_element import held_sum
+from hw.memory import Ram
+from hw.stream import Stage
+
+__all__ = ["SumBuffer", "SumReader", "summed_tile"]
+
+
+def summed_tile(parameters: Parameters) -> data.StructLayout:
+    """A tile whose sums leave.
+
+    `rows`: that exist, minus 1. `positions`: of a row. `collected`: channels of a position. `computed`: those that are
+    not 0. `half`: where they are kept. `floor`, `unit`: of the tile.
+    """
+    return data.StructLayout(
+        {
+            "half": 1,
+            "rows": range(parameters.rows),
+            "positions": range(parameters.tile_words + 1),
+            "collected": range(parameters.lanes + 1),
+            "computed": parameters.lanes,
+            "floor": EXPONENT_WIDTH,
+            "unit": signed(payloads.UNIT_WIDTH),
+        }
+    )
+
+
+class SumBuffer(wiring.Component):
+    """A `Ram` for each element of the array: two halves of the sums of a tile.
+
+    Channel ch of those that leave together is kept in column ``ch mod columns``, ``ch div columns`` words after the
+    first one of its position.
+
+    Latency: 1 clock from address to sums. Throughput: the sums of all elements, and a reading, per clock.
+
+    Parameters
+    ----------
+    parameters : Parameters
+        Uses ``rows``, ``columns``, ``lanes``, ``tile_positions`` and ``accumulator_width``.
+
+    Members
+    -------
+    done, state, sums : In
+        As `hw.core.array.MultiplierArray` gives them: with `last`, sums of columns in use are kept.
+    read_enable, read_half, read_word : In
+        Sums to read at this clock edge.
+    read_sums : Out(`held_sum` for each column of each row)
+        The sums.
+    """
+
+    def __init__(self, parameters: Parameters):
+        self._parameters = parameters
+        sums = data.ArrayLayout(data.ArrayLayout(held_sum(parameters), parameters.columns), parameters.rows)
+        super().__init__(
+            {
+                "done": In(array_step(parameters)),
+                "state": In(data.ArrayLayout(column_state(), parameters.columns)),
+                "sums": In(sums),
+                "read_enable": In(1),
+                "read_half": In(1),
+                "read_word": In(range(parameters.tile_words)),
+                "read_sums": Out(sums),
+            }
+        )
+
+    @property
+    def parameters(self) -> Parameters:
+        """The machine's parameters."""
+        return self._parameters
+
+    def elaborate(self, platform: object) -> Module:  # noqa: D102
+        p, m, done = self._parameters, Module(), self.done
+        depth = (1 << len(done.word)) + p.tile_words
+        for column, state in enumerate(self.state):
+            enable, word = Signal(name=f"enable{column}"), Signal.like(done.word, name=f"word{column}")
+            m.d.comb += [enable.eq(done.valid & done.last & state.used), word.eq(done.word + state.wrapped)]
+            for row in range(p.rows):
+                m.submodules[f"sums{row}_{column}"] = ram = Ram(held_sum(p), depth)
+                m.d.comb += [
+                    ram.write_enable.eq(enable),
+                    ram.write_address.eq(Cat(word, done.half)),
+                    ram.write_data.eq(self.sums[row][column]),
+                    ram.read_enable.eq(self.read_enable),
+                    ram.read_address.eq(Cat(self.read_word, self.read_half)),
+                    self.read_sums[row][column].eq(ram.read_data),
+                ]
+        return m
+
+
+class SumReader(wiring.Component):
+    """Reads the sums of a tile row by row, position by position, channel by channel; rows are padded to whole vectors.
+
+    It reads as many sums at once as divide both u and the columns, or one where the channels of a position are no
+    multiple of them.
+
+    Throughput: u sums per clock where u divides the columns and the channels of a position.
+
+    Parameters
+    ----------
+    parameters : Parameters
+        As for `SumBuffer`, and ``near_lanes``.
+
+    Members
+    -------
+    tile : In(stream of `summed_tile`)
+        Tiles; taken when the last of its sums is read.
+    read_enable, read_half, read_word, sums
+        To `SumBuffer`.
+    o : Out(stream of `payloads.sum_part`)
+        The sums, clamped; 0 where they are poisoned.
+    """
+
+    def __init__(self, parameters: Parameters):
+        self._parameters = parameters
+        sums = data.ArrayLayout(data.ArrayLayout(held_sum(parameters), parameters.columns), parameters.rows)
+        super().__init__(
+            {
+                "tile": In(stream.Signature(summed_tile(parameters))),
+                "read_enable": Out(1),
+                "read_half": Out(1),
+                "read_word": Out(range(parameters.tile_words)),
+                "sums": In(sums),
+                "o": Out(stream.Signature(payloads.sum_part(parameters))),
+            }
+        )
+
+    @property
+    def parameters(self) -> Parameters:
+        """The machine's parameters."""
+        return self._parameters
+
+    @property
+    def at_once(self) -> int:
+        """Sums that are read together, if they are not read one by one."""
+        return math.gcd(self._parameters.near_lanes, self._parameters.columns)
+
+    def elaborate(self, platform: object) -> Module:  # noqa: D102
+        p, m = self._parameters, Module()
+        at_once, layout = self.at_once, held_sum(p)
+        reading = self._walk(m)
+
+        s = Stage.begin(m, reading)
+        place = reading.p
+        s.row, s.block, s.lane, s.computed, s.serial = place.row, place.block, place.lane, place.computed, place.serial
+        s.complete, s.last_of_vector, s.last_of_tile = place.complete, place.last, place.end
+        s.floor, s.unit = self.tile.p.floor, self.tile.p.unit
+        m.d.comb += [
+            self.read_enable.eq(s.moves),
+            self.read_half.eq(self.tile.p.half),
+            self.read_word.eq(place.word),
+        ]
+
+        s = s.cut()
+        row = choose(m, "row_sums", s.row, [Value.cast(self.sums[row]) for row in range(p.rows)])
+        width = layout.size * at_once
+        blocks = [row[low : low + width] for low in range(0, len(row), width)]
+        s.picked = data.ArrayLayout(layout, at_once)(choose(m, "picked", s.block, blocks))
+
+        s = s.cut()
+        values, poisoned = [], []
+        for lane in range(at_once):
+            held, computed = s.picked[lane], s.computed[lane]
+            poisoned.append(held.poisoned & computed)
+            counts = computed & ~held.poisoned
+            value = clamp_total(held.total, held.negative).as_unsigned()
+            values.append(value & counts.replicate(len(value)))
+        s.sums = [Cat(*pair) for pair in zip(values, poisoned, strict=True)]
+
+        # A part fills from its upper end: what came before moves down.
+        s = s.cut()
+        one = choose(m, "one", s.lane, list(s.sums))
+        held = Signal(data.ArrayLayout(len(one), p.near_lanes))
+        moved = [held[at + 1] for at in range(p.near_lanes - 1)] + [one]
+        together = [held[at + at_once] for at in range(p.near_lanes - at_once)] + list(s.sums)
+        s.filling = [Mux(s.serial, *pair) for pair in zip(moved, together, strict=True)]
+        with m.If(s.moves):
+            m.d.sync += [target.eq(source) for target, source in zip(held, s.filling, strict=True)]
+        s.valid = s.valid & s.complete
+        values = Cat(part[:-1] for part in s.filling)
+        poisoned = Cat(part[-1] for part in s.filling)
+        tail = Cat(s.last_of_vector, s.last_of_tile, s.floor, s.unit)
+        s.finish(self.o, Cat(values, poisoned, tail), depth=s.cuts)
+        return m
+
+    def _walk(self, m: Module) -> stream.Interface:
+        """The places to read, one after the other.
+
+        `block`, `lane`: the column, as a multiple of `at_once` and the rest. `computed`: which of those read together
+        are not 0. `serial`: only the one at `lane` counts. `complete`: it ends a part; `last` a vector, `end` the tile.
+        """
+        p, tile, at_once = self._parameters, self.tile.p, self.at_once
+        n, u, columns = p.lanes, p.near_lanes, p.columns
+        place = data.StructLayout(
+            {
+                "row": range(p.rows),
+                "word": range(p.tile_words),
+                "block": range(-(-columns // at_once)),
+                "lane": range(at_once),
+                "computed": at_once,
+                "serial": 1,
+                "complete": 1,
+                "last": 1,
+                "end": 1,
+            }
+        )
+        reading = stream.Signature(place).create(path=("reading",))
+        row, first, word = Signal(range(p.rows)), Signal(range(p.tile_words)), Signal(range(p.tile_words))
+        block, lane = Signal.like(reading.p.block, name="block"), Signal(range(at_once))
+        channel, position = Signal(range(n)), Signal.like(tile.positions, name="position")
+        element, filled = Signal(range(n)), Signal(range(u))
+        padding, serial = Signal(), Signal()
+        collected = range(n + 1)
+        m.d.comb += serial.eq(looked_up(m, "serial_channels", tile.collected, [c % at_once != 0 for c in collected]))
+        places = looked_up(m, "places", tile.collected, [-(-c // columns) for c in collected])
+        step = Mux(serial, 1, at_once)
+        ends_block = ~serial | (lane == at_once - 1)
+        ends_word = ends_block & (block == columns // at_once - 1)
+        ends_position = named(m, "ends_position", ~padding & (channel + step == tile.collected))
+        ends_row = named(m, "ends_row", ends_position & (position == tile.positions - 1))
+        ends_vector = named(m, "ends_vector", element + step == n)
+        # A row ends with a whole vector.
+        ends_padded = named(m, "ends_padded", (padding | ends_row) & ends_vector)
+        ends_tile = named(m, "ends_tile", ends_padded & (row == tile.rows))
+        found = tile.computed.bit_select(channel, at_once)
+        computed = Mux(serial, found[0].replicate(at_once), found) & (~padding).replicate(at_once)
+        m.d.comb += [
+            reading.valid.eq(self.tile.valid),
+            self.tile.ready.eq(reading.ready & ends_tile),
+            reading.p.row.eq(row),
+            reading.p.word.eq(word),
+            reading.p.block.eq(block),
+            reading.p.lane.eq(lane),
+            reading.p.computed.eq(computed),
+            reading.p.serial.eq(serial),
+            reading.p.complete.eq(filled + step == u),
+            reading.p.last.eq(ends_vector),
+            reading.p.end.eq(ends_tile),
+        ]
+        with m.If(reading.valid & reading.ready):
+            m.d.sync += [
+                element.eq(Mux(ends_vector, 0, element + step)),
+                filled.eq(Mux(reading.p.complete, 0, filled + step)),
+            ]
+            with m.If(ends_padded):
+                m.d.sync += [padding.eq(0), row.eq(Mux(ends_tile, 0, row + 1))]
+            with m.Elif(ends_row):
+                m.d.sync += padding.eq(1)
+            with m.If(ends_position):
+                m.d.sync += [channel.eq(0), block.eq(0), lane.eq(0)]
+                with m.If(ends_row):
+                    m.d.sync += [position.eq(0), first.eq(0), word.eq(0)]
+                with m.Else():
+                    m.d.sync += [position.eq(position + 1), first.eq(first + places), word.eq(first + places)]
+            with m.Elif(~padding):
+                m.d.sync += [channel.eq(channel + step), lane.eq(Mux(ends_block, 0, lane + 1))]
+                with m.If(ends_word):
+                    m.d.sync += [block.eq(0), word.eq(word + 1)]
+                with m.Elif(ends_block):
+                    m.d.sync += block.eq(block + 1)
+        return reading
