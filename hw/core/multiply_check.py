@@ -1,0 +1,134 @@
+"""Whether the fields of a `Multiply` keep its rules, found with one multiplier."""
+
+from amaranth.hdl import Module, Mux, Signal
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from golden.machine.command import Multiply
+from golden.parameters import Parameters
+from hw.arith.bits import looked_up, named, or_tree
+from hw.control.engine import CAUSE_WIDTH, Fields, cause, operation
+
+__all__ = ["MultiplyCheck", "tile_key"]
+
+
+def tile_key(parameters: Parameters) -> data.StructLayout:
+    """What all parts of a tile have in common: `rows` minus 1, `positions`, `collected`."""
+    positions = range(parameters.tile_words + 1)
+    return data.StructLayout({"rows": 8, "positions": positions, "collected": range(parameters.lanes + 1)})
+
+
+class MultiplyCheck(wiring.Component):
+    """Checks the fields of an operation, a product per clock.
+
+    Latency: `latency` clocks from `start` to the verdict, 4 to `positions`.
+
+    Parameters
+    ----------
+    parameters : Parameters
+        Uses ``rows``, ``columns``, ``lanes``, ``digit_width``, ``tile_positions`` and the sizes of the buffers.
+
+    Members
+    -------
+    operation : In
+        A `Multiply`, from `start` on until the next.
+    start : In(1)
+        First clock of the operation.
+    open : In(1)
+        It is a further part of a tile,
+    key : In(`tile_key`)
+        whose parts have this in common.
+    counted, positions : Out
+        Whether `positions` is there: lines times columns.
+    passed : Out(1)
+        The operation keeps all rules.
+    cause : Out(4)
+        Cause of the error, if it does not.
+    """
+
+    latency = 14
+
+    def __init__(self, parameters: Parameters):
+        self._parameters = parameters
+        super().__init__(
+            {
+                "operation": In(operation("multiply")),
+                "start": In(1),
+                "open": In(1),
+                "key": In(tile_key(parameters)),
+                "counted": Out(1),
+                "positions": Out(tile_key(parameters)["positions"].shape),
+                "passed": Out(1),
+                "cause": Out(CAUSE_WIDTH),
+            }
+        )
+
+    @property
+    def parameters(self) -> Parameters:
+        """The machine's parameters."""
+        return self._parameters
+
+    def elaborate(self, platform: object) -> Module:  # noqa: D102
+        p, m, c = self._parameters, Module(), Fields(self.operation, Multiply)
+        n, columns = p.lanes, p.columns
+        clock, runs = Signal(range(self.latency + 1)), Signal()
+        now = named(m, "now", Mux(self.start, 0, clock))
+        with m.If(self.start | runs):
+            m.d.sync += [clock.eq(now + 1), runs.eq(now != self.latency - 1)]
+
+        a, b, product = Signal(16), Signal(16), Signal(32)
+        positions, taps, records = Signal(16), Signal(8), Signal(16)
+        end, records_end, fits = Signal(28), Signal(25), Signal()
+        places = looked_up(m, "places", c.collected, [-(-channels // columns) for channels in range(n + 1)])
+        more = end.eq(end + product)
+        # A count of records that no buffer holds stays one.
+        capped = product[:16] | product[16:].any().replicate(16)
+        # Clock, factors, and what is done with the product two clocks later.
+        steps = (
+            (0, c.lines, c.columns, positions.eq(product)),
+            (1, c.lines - 1, c.line_pitch, more),
+            (2, c.columns - 1, c.column_pitch, more),
+            (3, c.kernel_lines, c.kernel_columns, taps.eq(product)),
+            (4, c.kernel_lines - 1, c.kernel_pitch, more),
+            (5, c.kernel_columns - 1, c.tap_pitch, more),
+            (6, c.groups, c.passes + 1, more),
+            (7, c.groups, taps, records.eq(capped)),
+            (8, positions, places, fits.eq(product <= p.tile_words)),
+            (10, records, c.channels, records_end.eq(c.weights_at + product)),
+        )
+        m.d.sync += product.eq(a * b)
+        with m.Switch(now):
+            for at, first, second, _ in steps:
+                with m.Case(at):
+                    m.d.sync += [a.eq(first), b.eq(second)]
+        with m.Switch(now):
+            for at, _, _, use in steps:
+                with m.Case(at + 2):
+                    m.d.sync += use
+        with m.If(self.start):
+            m.d.sync += end.eq(c.at)
+
+        none = [c.channels, c.lines, c.columns, c.kernel_lines, c.kernel_columns, c.groups]
+        rules = [
+            c.rows >= p.rows,
+            *(value == 0 for value in none),
+            c.first + c.channels > c.collected,
+            c.collected > n,
+            ~fits,
+            c.floor > 42 - p.digit_width,
+        ]
+        beyond = (end > p.group_buffer) | (records_end > p.weight_buffer)
+        other = (c.rows != self.key.rows) | (positions != self.key.positions) | (c.collected != self.key.collected)
+        with m.If(self.start):
+            m.d.sync += [self.counted.eq(0), self.passed.eq(0)]
+        with m.Elif(now == 3):
+            m.d.sync += self.counted.eq(1)
+        with m.Elif(runs & (now == self.latency - 1)):
+            with m.If(or_tree(rules) | (~beyond & self.open & other)):
+                m.d.sync += self.cause.eq(cause("field"))
+            with m.Elif(beyond):
+                m.d.sync += self.cause.eq(cause("buffer"))
+            with m.Else():
+                m.d.sync += self.passed.eq(1)
+        m.d.comb += self.positions.eq(positions)
+        return m
