@@ -9,6 +9,7 @@ from hw import payloads
 from hw.arith.bits import choose, named, or_tree
 from hw.bus.ports import REGION_WIDTH, UNIT_BYTES, MemoryRead
 from hw.core.load_plan import spool_line
+from hw.link.serial_delta import SerialDeltaDecoder
 from hw.stream import Fifo, Stage
 from hw.stream.records import RecordReader
 from hw.units.delta_compressor import PASSES_WIDTH
@@ -133,7 +134,7 @@ class CompressedSpoolReader(_SpoolReader):
         m.submodules.words = words = RecordReader(p.memory_width, p.link_width)
         m.submodules.units = units = Fifo(len(self.i.p.unit), 8)
         m.submodules.counts = counts = Fifo(20, 4)
-        m.submodules.decoder = decoder = DeltaDecompressor(p)
+        m.submodules.decoder = decoder = (SerialDeltaDecoder if p.near_lanes < p.lanes else DeltaDecompressor)(p)
         wiring.connect(m, lengths.port, wiring.flipped(self.tables_read))
         wiring.connect(m, words.port, wiring.flipped(self.spools_read))
         wiring.connect(m, decoder.o, wiring.flipped(self.o))

@@ -10,6 +10,7 @@ from hw import payloads
 from hw.arith.bits import named, saturated
 from hw.bus.ports import ENTRY_WIDTH, UNIT_BYTES, UNIT_WIDTH, MemoryWrite
 from hw.control.engine import CAUSE_WIDTH, Fields, cause, operation
+from hw.link.serial_delta import SerialDeltaCoder
 from hw.stream import Fifo
 from hw.stream.records import RecordWriter, record_span
 from hw.units.delta_compressor import DeltaCompressor
@@ -185,7 +186,7 @@ class SpoolWriter(wiring.Component):
         sink = batches.i
         tables_idle = Const(1, 1)
         if self._compressed:
-            m.submodules.coder = coder = DeltaCompressor(p)
+            m.submodules.coder = coder = (SerialDeltaCoder if p.near_lanes < p.lanes else DeltaCompressor)(p)
             sink = coder.i
             tables_idle = self._lengths(m, coder.o, batches)
             m.d.comb += [coder.passes.eq(c.passes), sink.payload.eq(self.groups.payload)]
