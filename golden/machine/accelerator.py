@@ -581,52 +581,55 @@ class Accelerator:
     def _add_sums(
         self,
         operand: Operand,
+        records: np.ndarray,
         which: np.ndarray,
-        used: np.ndarray,
         before: np.ndarray,
         after: np.ndarray,
         fresh: bool,
     ) -> None:
-        """Add what changed, of the elements that are used, to records `which` of sums."""
+        """Add what changed of elements (E,) to their records `which` (E,), all among `records` (R,), ascending."""
         p = self.parameters
-        if not used.any():
-            return
-        low, high = int(which[used].min()), int(which[used].max())
-        old, new = (np.where(poisoned_state(y, p), 0, y)[used] for y in (before, after))
-        total, square = np.zeros(high - low + 1, np.int64), np.zeros(high - low + 1, np.int64)
-        poisoned = np.zeros(high - low + 1, np.bool_)
-        np.add.at(total, which[used] - low, new - old)
-        np.add.at(square, which[used] - low, new * new - old * old)
-        poisoned[which[used][poisoned_state(after, p)[used]] - low] = True
-        touched = np.zeros(high - low + 1, np.bool_)
-        touched[which[used] - low] = True
-        span = self._span(operand, low * image.SUM_BYTES, (high - low + 1) * image.SUM_BYTES, write=True)
-        span = span.reshape(-1, image.SUM_BYTES)
-        held = image.unpack_sums(span)
-        if fresh:
-            keep = ~touched
-            held = image.Sums(held.total * keep, held.square * keep, held.poisoned & keep)
-        else:
-            self._count(operand, "sums_read", int(touched.sum()) * image.SUM_BYTES)
-        self._count(operand, "sums_written", int(touched.sum()) * image.SUM_BYTES)
-        square = (held.square + square) & 2**63 - 1
-        span[:] = image.pack_sums(image.Sums(held.total + total, square, held.poisoned | poisoned))
+        place = np.searchsorted(records, which)
+        old, new = (np.where(poisoned_state(y, p), 0, y) for y in (before, after))
+        total, square = np.zeros(records.size, np.int64), np.zeros(records.size, np.int64)
+        poisoned = np.zeros(records.size, np.bool_)
+        np.add.at(total, place, new - old)
+        np.add.at(square, place, new * new - old * old)
+        poisoned[place[poisoned_state(after, p)]] = True
+        places = self._records(operand, records, image.SUM_BYTES)
+        self._touch(self._place(operand), places, True)
+        if not fresh:
+            held = image.unpack_sums(self._bytes(operand)[places])
+            total, square, poisoned = held.total + total, held.square + square, held.poisoned | poisoned
+            self._count(operand, "sums_read", places.size)
+        self._count(operand, "sums_written", places.size)
+        self._bytes(operand)[places] = image.pack_sums(image.Sums(total, square & 2**63 - 1, poisoned))
 
-    def _check_order(self, c: Accumulate, which: np.ndarray, used: np.ndarray, row: np.ndarray) -> None:
-        """Refuse vectors that come back to records of sums: near memory keeps n of them, and each of them once."""
-        some = used.any(axis=1)
-        if c.summed == "channel" and c.channels < self.parameters.lanes:
-            first = row[some] * c.sums_step
+    def _records_of_sums(self, c: Accumulate, begin: np.ndarray, which: np.ndarray, used: np.ndarray) -> np.ndarray:
+        """Records that the vectors of an operation have, ascending; one may not come back after others.
+
+        Parameters
+        ----------
+        begin : int64 (V,)
+            Record 0 of each vector's row.
+        which : int64 (V, n)
+            Record of each element.
+        used : bool (V, n)
+            Elements that are no padding.
+        """
+        some, n = used.any(axis=1), self.parameters.lanes
+        if c.summed == "channel" and c.channels < n:
+            first = begin[some]
             last = first + c.channels - 1
         else:
             first = np.where(used, which, 2**62).min(axis=1)[some]
             last = np.where(used, which, -1).max(axis=1)[some]
-        ordered = first[1:] > last[:-1]
+        same = first[1:] == last[:-1]
         if c.summed == "channel":
-            ordered |= (first[1:] == first[:-1]) & (last[1:] == last[:-1])
-        else:
-            ordered |= first[1:] == last[:-1]
-        self._field(bool(ordered.all()), "records of sums must come in ascending order")
+            same = (first[1:] == first[:-1]) & (last[1:] == last[:-1])
+        self._field(bool((same | (first[1:] > last[:-1])).all()), "records of sums must come in ascending order")
+        every = first[:, None] + np.arange(n)
+        return np.unique(every[every <= last[:, None]])
 
     def _accumulate(self, c: Accumulate) -> None:
         p = self.parameters
@@ -657,16 +660,18 @@ class Accelerator:
             entries = c.bias_first + vector % c.bias_period + row * c.bias_step
             places = self._records(c.bias, entries, p.lanes * image.ENTRY_BYTES)
             self._touch(self._place(c.bias), places, False)
-            self._count(c.bias, "tables_read", places.size)
+            # what the vector before took is not read again
+            self._count(c.bias, "tables_read", places[np.diff(entries, prepend=-1) != 0].size)
             bias = image.unpack_entries(self._bytes(c.bias)[places].ravel()).reshape(-1, p.lanes)
             limit = 2**p.state_width
             if (np.abs(bias) >= limit).any():
                 raise MachineError("damaged", f"entries of a bias must be below {limit} in magnitude")
         channel, position = self._channels_of(index, c.channels)
         padding = (channel < 0) | (position >= c.positions)
-        which = (channel if c.summed == "channel" else position) + (row * c.sums_step)[:, None]
         if c.summed != "no":
-            self._check_order(c, which, ~padding, row)
+            begin = row * c.sums_step
+            which = (channel if c.summed == "channel" else position) + begin[:, None]
+            records = self._records_of_sums(c, begin, which, ~padding)
         after, status = accumulate(
             np.where(padding, 0, base),
             np.where(padding, 0, delta),
@@ -680,7 +685,7 @@ class Accelerator:
         if c.summed != "no":
             if c.start != "add":
                 before = np.zeros_like(before)
-            self._add_sums(c.sums, which, ~padding, before, after, c.fresh)
+            self._add_sums(c.sums, records, which[~padding], before[~padding], after[~padding], c.fresh)
 
     def _transposed(self, vectors: np.ndarray, rows: int) -> np.ndarray:
         """Blocks of n vectors of each row, transposed: (blocks, n, n)."""
@@ -730,8 +735,9 @@ class Accelerator:
             self._write_vectors(target, index, after, "states")
         self.counters["combined"] += c.vectors
         if c.summed != "no":
-            which = channel if c.summed == "channel" else position
-            self._add_sums(c.sums, which, channel >= 0, np.zeros_like(after), after, True)
+            which, used = channel if c.summed == "channel" else position, channel >= 0
+            records, zeros = np.unique(which[used]), np.zeros(used.sum(), np.int64)
+            self._add_sums(c.sums, records, which[used], zeros, after[used], fresh=True)
 
     def _factors(self, operand: Operand, kind: str, channel: np.ndarray, position: np.ndarray) -> Factors:
         """A table of factors: h, then a for each channel, position or element."""

@@ -114,7 +114,11 @@ def _multiply(c: Multiply, p: Parameters) -> Work:
 def _accumulate(c: Accumulate, p: Parameters) -> Work:
     vectors = (c.rows + 1) * c.outer * c.inner
     size = vectors * image.vector_bytes(p)
-    bias = vectors * p.lanes * image.ENTRY_BYTES * c.biased
+    # a vector of the bias is read once for those that follow each other
+    count, rows = c.outer * c.inner, c.rows + 1
+    biases = rows * (1 if c.bias_period == 1 else count)
+    biases -= (rows - 1) * ((count - 1) % max(c.bias_period, 1) == c.bias_step)
+    bias = biases * p.lanes * image.ENTRY_BYTES * c.biased
     return Work(vectors=vectors, read=size * (c.start != "zero") + bias, written=size, clocks=_elements(vectors, p))
 
 
