@@ -144,7 +144,7 @@ class Sums(wiring.Component):
             o.valid.eq(i.valid & self.vectors.valid),
             whole.eq(~narrow | (lane == u - 1)),
             moves.eq(o.valid & o.ready),
-            i.ready.eq(moves & whole),
+            i.ready.eq(self.vectors.valid & o.ready & whole),
             self.vectors.ready.eq(moves & whole & i.p.last),
             wraps.eq(now["channel"] == self.channels - 1),
             o.p.old.eq(i.p.old),

@@ -1,0 +1,448 @@
+"""The engine that adds what the core sends down to the states: ``Y += delta + bias``."""
+
+from typing import Any
+
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from golden.machine.command import Accumulate
+from golden.parameters import EXPONENT_WIDTH, POISONED_GROUP, ZERO_GROUP, Parameters
+from hw import payloads
+from hw.arith.bits import filled, multiply_constant, named, or_tree, saturated
+from hw.arith.shift import Window
+from hw.bus.ports import ADDRESS_WIDTH, UNIT_BYTES
+from hw.control.engine import Engine, Fields, cause, operation
+from hw.near_memory.closed_loop.places import POSITION_WIDTH, Places, place
+from hw.near_memory.closed_loop.sums import Sums, changed_part, summed_vector
+from hw.near_memory.part import Part
+from hw.near_memory.rows import Rows
+from hw.stream import Fifo, Pipelined, Stage
+from hw.stream.records import RecordReader, RecordWriter
+
+__all__ = ["AccumulateEngine", "Addresses", "Update"]
+
+_STARTS = ("add", "zero", "region")
+
+_SUMMED = ("no", "channel", "position")
+
+_AHEAD = 16
+"""Vectors whose places are known before their elements come."""
+
+_ENTRY_WIDTH = 32
+"""Bits of an entry of a table."""
+
+
+def _bias(parameters: Parameters) -> Any:
+    """An entry of the bias, as far as it may go."""
+    return signed(parameters.state_width + 1)
+
+
+def update(parameters: Parameters) -> data.StructLayout:
+    """u elements of a vector, and what is added to them; lanes past `used` are padding."""
+    p, u = parameters, parameters.near_lanes
+    return data.StructLayout(
+        {
+            "delta": payloads.joint_part(p),
+            "old": data.ArrayLayout(signed(p.state_width), u),
+            "bias": data.ArrayLayout(_bias(p), u),
+            "used": u,
+        }
+    )
+
+
+class Update(Pipelined, Part):
+    """``Y' = clamp(Y + delta + bias)``, u elements a clock.
+
+    ::
+
+        value --> shift | shift | shift --+--> + --> clamp --> new
+        old, bias --> + ------------------+
+
+    Throughput: one part a clock. Numerics: 12.2, 12.3.
+
+    Members
+    -------
+    i : In(stream of `update`)
+        Elements as they were.
+    o : Out(stream of `changed_part`)
+        As they were and as they are.
+    floor : In(6)
+        Of the joint form.
+    overflow, poisoned : Out(1)
+        Events: an element was clamped, a group poisoned one.
+    """
+
+    def _members(self, parameters: Parameters) -> dict[str, Any]:
+        return {
+            "i": In(stream.Signature(update(parameters))),
+            "o": Out(stream.Signature(changed_part(parameters))),
+            "floor": In(EXPONENT_WIDTH),
+            "overflow": Out(1),
+            "poisoned": Out(1),
+        }
+
+    def _describe(self, m: Module, platform: object) -> int:
+        p, delta = self._parameters, self.i.p.delta
+        width = p.state_width
+        poison, top = -(1 << (width - 1)), (1 << (width - 1)) - 1
+        # A delta past what both others can take back clamps whatever they are.
+        wide = width + 2
+        s = Stage.begin(m, self.i)
+        s.last, s.end, s.used = delta.last, delta.end, list(self.i.p.used)
+        s.spoiled = delta.exponent == POISONED_GROUP
+        counts = named(m, "counts", delta.exponent < ZERO_GROUP)
+        s.values = [Mux(used & counts, value, 0).as_signed() for used, value in zip(s.used, delta.values, strict=True)]
+        # The last step of the joint form: the floor, or so many bits under the exponent.
+        least = named(m, "least_step", delta.exponent - (p.joint_width - p.digit_width))
+        s.places = Mux(least < self.floor, self.floor, least)[:EXPONENT_WIDTH]
+        s.old = [Mux(used, old, 0).as_signed() for used, old in zip(s.used, self.i.p.old, strict=True)]
+        s.bias = [Mux(used, bias, 0).as_signed() for used, bias in zip(s.used, self.i.p.bias, strict=True)]
+
+        s = s.cut()
+        s.lost = [used & (s.spoiled | (old == poison)) for used, old in zip(s.used, s.old, strict=True)]
+        s.before = [old + bias for old, bias in zip(s.old, s.bias, strict=True)]
+        s.windows = [
+            Window.of(m, f"delta{lane}", value, offset=0, width=wide, amount_width=EXPONENT_WIDTH)
+            for lane, value in enumerate(s.values)
+        ]
+        for low in range(0, EXPONENT_WIDTH, 2):
+            s.windows = [window.shift(s.places[low : low + 2], 1 << low) for window in s.windows]
+            s = s.cut()
+        limit = (1 << (wide - 1)) - 1
+        s.delta = [
+            Mux(window.huge, Mux(window.sign, -limit, limit), window.floor)[:wide].as_signed() for window in s.windows
+        ]
+
+        s = s.cut()
+        s.sums = [delta + before for delta, before in zip(s.delta, s.before, strict=True)]
+
+        s = s.cut()
+        high = [named(m, f"high{lane}", value > top) for lane, value in enumerate(s.sums)]
+        low = [named(m, f"low{lane}", value < -top) for lane, value in enumerate(s.sums)]
+        new = [
+            Mux(lost, poison, Mux(above, top, Mux(below, -top, value)))[:width].as_signed()
+            for lost, above, below, value in zip(s.lost, high, low, s.sums, strict=True)
+        ]
+        clamped = [(above | below) & ~lost for above, below, lost in zip(high, low, s.lost, strict=True)]
+        m.d.comb += [
+            self.overflow.eq(s.moves & or_tree(clamped)),
+            self.poisoned.eq(s.moves & s.spoiled & or_tree(s.used)),
+        ]
+        fields = {"old": s.old, "new": new, "last": s.last, "end": s.end}
+        return s.finish(self.o, filled(m, "result", self.o.payload.shape(), **fields), depth=p.pipeline_depth)
+
+
+def located(parameters: Parameters) -> data.StructLayout:
+    """A vector of a tile, where its state lies, what it starts from, and its bias.
+
+    `repeats` marks a vector with the bias of the one before it; `base` is record 0 of its row's sums.
+    """
+    return data.StructLayout(
+        {
+            "place": place(parameters),
+            "state": ADDRESS_WIDTH,
+            "source": ADDRESS_WIDTH,
+            "bias": ADDRESS_WIDTH,
+            "repeats": 1,
+            "base": POSITION_WIDTH,
+        }
+    )
+
+
+class Addresses(Pipelined, Part):
+    """Finds addresses for the vectors of an operation.
+
+    Throughput: one vector a clock.
+
+    Members
+    -------
+    i : In(stream of `place`)
+        Vectors.
+    operation : In(`operation` of the engine)
+        An `Accumulate`, while its vectors come.
+    o : Out(stream of `located`)
+        The same vectors.
+    """
+
+    def _members(self, parameters: Parameters) -> dict[str, Any]:
+        return {
+            "i": In(stream.Signature(place(parameters))),
+            "operation": In(operation("accumulate")),
+            "o": Out(stream.Signature(located(parameters))),
+        }
+
+    def _describe(self, m: Module, platform: object) -> int:
+        p, c, i = self._parameters, Fields(self.operation, Accumulate), self.i.p
+        s = Stage.begin(m, self.i)
+        s.place = i
+        # What each row begins with, and the vector of the bias in its period.
+        bias_row, base, phase, later = (
+            Signal(POSITION_WIDTH, name="bias_row"),
+            Signal(POSITION_WIDTH, name="base_row"),
+            Signal(8, name="phase"),
+            Signal(name="later_row"),
+        )
+        bias_now = named(m, "bias_now", Mux(i.begins, Mux(later, bias_row + c.bias_step, c.bias_first), bias_row))
+        s.base = Mux(i.begins, Mux(later, base + c.sums_step, 0), base)[:POSITION_WIDTH]
+        phase_now = named(m, "phase_now", Mux(i.begins, 0, phase))
+        s.number = (bias_now + phase_now)[:POSITION_WIDTH]
+        with m.If(s.moves):
+            m.d.sync += [
+                bias_row.eq(bias_now),
+                base.eq(s.base),
+                phase.eq(Mux(phase_now == c.bias_period - 1, 0, phase_now + 1)),
+                later.eq(~i.end),
+            ]
+
+        s = s.cut()
+        vector_bytes = -(-p.lanes * p.state_width // 8)
+        before, follows = Signal(POSITION_WIDTH, name="number_before"), Signal(name="follows")
+        s.bytes = multiply_constant(s.place.index, vector_bytes)
+        s.bias_bytes = multiply_constant(s.number, p.lanes * _ENTRY_WIDTH // 8)
+        s.repeats = follows & (s.number == before)
+        with m.If(s.moves):
+            m.d.sync += [before.eq(s.number), follows.eq(~s.place.end)]
+
+        s = s.cut()
+        region = c.start == _STARTS.index("region")
+
+        def address(name: str, offset: Value, size: Value) -> Value:
+            """Beyond every region where it has more bits than an address."""
+            return named(m, name, saturated(offset * UNIT_BYTES + size, ADDRESS_WIDTH))
+
+        fields = {
+            "place": s.place,
+            "state": address("state_address", c.state.offset, s.bytes),
+            "source": address("source_address", Mux(region, c.origin.offset, c.state.offset), s.bytes),
+            "bias": address("bias_address", c.bias.offset, s.bias_bytes),
+            "repeats": s.repeats,
+            "base": s.base,
+        }
+        result = filled(m, "located_result", self.o.payload.shape(), **fields)
+        return s.finish(self.o, result, depth=p.pipeline_depth)
+
+
+class AccumulateEngine(Engine):
+    """Takes the joint vectors of a tile and adds them to a state, with a bias; keeps the sums of what changes.
+
+    Vectors are found first, so far ahead as their elements may be asked for; elements, bias and delta then meet part by
+    part. A bias that several vectors share is read once.
+
+    ::
+
+        operation -> places -> addresses -+-> states_read -> old ------+
+                                          +-> tables_read -> bias ---+ |
+                                          |               +-> kept --+ |
+                     down --------------------------------------- update --+-> states_written
+                                          |                                +-> sums
+                                          +-> what is in the tensor -----------^
+
+    Throughput: u elements a clock. `exchanged` is refused so far (cause field).
+
+    Members
+    -------
+    down : In(stream of `payloads.joint_part`)
+        What the core sends; `end` must come with the last vector of an operation.
+    states_read, tables_read, sums_read, states_written, sums_written : MemoryRead, MemoryWrite
+        Memory.
+    accumulated : Out(1)
+        Event: a vector has been added.
+    """
+
+    name = "accumulate"
+
+    def _members(self, parameters: Parameters) -> dict[str, Any]:
+        p = parameters
+        return {
+            "down": In(stream.Signature(payloads.joint_part(p))),
+            "states_read": self.read(p),
+            "tables_read": self.read(p),
+            "sums_read": self.read(p),
+            "states_written": self.write(p),
+            "sums_written": self.write(p),
+            "accumulated": Out(1),
+        }
+
+    def elaborate(self, platform: object) -> Module:  # noqa: D102
+        m = Module()
+        p, c = self.parameters, Fields(self.operation.p, Accumulate)
+        m.submodules.places = places = Places(p)
+        m.submodules.addresses = addresses = Addresses(p)
+        m.submodules.update = updates = Update(p)
+        # A tile is T positions of each row, padded; a record counts all their elements at most.
+        m.submodules.sums = sums = Sums(p, p.rows * (p.tile_positions + 1) * p.lanes)
+        wiring.connect(m, places.o, addresses.i)
+        wiring.connect(m, sums.sums_read, wiring.flipped(self.sums_read))
+        wiring.connect(m, sums.sums_written, wiring.flipped(self.sums_written))
+        summed = named(m, "summed", c.summed != _SUMMED.index("no"))
+        walk = places.i.p
+        m.d.comb += [getattr(walk, name).eq(getattr(c, name)) for name in walk.shape().members]
+        m.d.comb += [
+            addresses.operation.eq(self.operation.p),
+            updates.floor.eq(c.floor),
+            sums.by_position.eq(c.summed == _SUMMED.index("position")),
+            sums.fresh.eq(c.fresh),
+            sums.channels.eq(c.channels),
+            sums.region.eq(c.sums.region),
+            sums.offset.eq(c.sums.offset),
+            self.overflow.eq(updates.overflow),
+            self.poisoned.eq(updates.poisoned),
+        ]
+        m.submodules.writer = writer = RecordWriter(
+            p.memory_width, p.near_lanes * p.state_width, p.lanes // p.near_lanes
+        )
+        wiring.connect(m, writer.port, wiring.flipped(self.states_written))
+        ended = self._write(m, updates.o, writer, sums, summed)
+        faults = self._read(m, addresses.o, updates.i, writer, sums, summed)
+        self._control(m, places, ended, writer.idle & (sums.idle | ~summed), faults)
+        return m
+
+    def _control(self, m: Module, places: Places, ended: Value, written: Value, faults: dict[str, Value]) -> None:
+        """Check the fields of an operation, send its vectors off, take it when all is written."""
+        p, c = self.parameters, Fields(self.operation.p, Accumulate)
+        allowed = [
+            c.rows < p.rows,
+            c.outer.any() & c.inner.any(),
+            c.floor <= 42 - p.digit_width,
+            c.channels.any(),
+            ~c.exchanged,
+            ~c.biased | c.bias_period.any(),
+        ]
+        over = Signal()
+        with m.FSM(name="control"):
+            with m.State("idle"):
+                m.d.sync += over.eq(0)
+                with m.If(self.operation.valid & ~self.error.any()):
+                    with m.If(Cat(allowed).all()):
+                        m.next = "walk"
+                    with m.Else():
+                        m.d.sync += self.error.eq(cause("field"))
+            with m.State("walk"):
+                m.d.comb += places.i.valid.eq(1)
+                with m.If(places.i.ready):
+                    m.next = "wait"
+            with m.State("wait"):
+                with m.If(over & written):
+                    m.d.comb += self.operation.ready.eq(~self.error.any())
+                with m.If(self.operation.ready):
+                    m.next = "idle"
+        with m.If(ended):
+            m.d.sync += over.eq(1)
+        for name, fault in faults.items():
+            with m.If(fault & ~self.error.any()):
+                m.d.sync += self.error.eq(cause(name))
+
+    def _read(
+        self, m: Module, vectors: Any, parts: Any, writer: RecordWriter, sums: Sums, summed: Value
+    ) -> dict[str, Value]:
+        """Ask for elements and bias of each vector, join them with what comes down; returns faults by their cause."""
+        p, c, at = self.parameters, Fields(self.operation.p, Accumulate), vectors.p
+        n, u, width = p.lanes, p.near_lanes, p.state_width
+        reads = named(m, "reads", c.start != _STARTS.index("zero"))
+        m.submodules.states_reader = states = RecordReader(p.memory_width, u * width, n // u)
+        m.submodules.bias_reader = entries = RecordReader(p.memory_width, u * _ENTRY_WIDTH)
+        wiring.connect(m, states.port, wiring.flipped(self.states_read))
+        wiring.connect(m, entries.port, wiring.flipped(self.tables_read))
+        m.submodules.targets = targets = Fifo(ADDRESS_WIDTH, _AHEAD)
+        kept = data.StructLayout({"used": range(n + 1), "end": 1, "repeats": 1})
+        m.submodules.known = known = Fifo(kept, _AHEAD)
+        m.submodules.summed = counted = Fifo(summed_vector(p), _AHEAD)
+        wiring.connect(m, counted.o, sums.vectors)
+        from_origin = c.start == _STARTS.index("region")
+        m.d.comb += [
+            states.i.p.region.eq(Mux(from_origin, c.origin.region, c.state.region)),
+            states.i.p.address.eq(at.source),
+            states.i.p.records.eq(1),
+            entries.i.p.region.eq(c.bias.region),
+            entries.i.p.address.eq(at.bias),
+            entries.i.p.records.eq(n // u),
+            targets.i.payload.eq(at.state),
+            writer.i.valid.eq(targets.o.valid),
+            writer.i.p.region.eq(c.state.region),
+            writer.i.p.address.eq(targets.o.payload),
+            writer.i.p.records.eq(1),
+            targets.o.ready.eq(writer.i.ready),
+            known.i.p.used.eq(at.place.used),
+            known.i.p.end.eq(at.place.end),
+            known.i.p.repeats.eq(at.repeats),
+            counted.i.p.base.eq(at.base),
+            counted.i.p.position.eq(at.place.position),
+            counted.i.p.channel.eq(at.place.channel),
+            counted.i.p.used.eq(at.place.used),
+        ]
+        sinks = [
+            (states.i, reads),
+            (entries.i, c.biased & ~at.repeats),
+            (targets.i, 1),
+            (known.i, 1),
+            (counted.i, summed),
+        ]
+        _fork(m, "vector", vectors, sinks)
+
+        vector, moves, starts = known.o.p, Signal(name="part_moves"), Signal(init=1, name="vector_starts")
+        left = Signal(range(n + 1), name="used_left")
+        used = named(m, "used_now", Mux(starts, vector.used, left))
+        new_bias = named(m, "new_bias", c.biased & ~vector.repeats)
+        last = self.down.p.last
+        m.submodules.kept = bias = Rows(data.ArrayLayout(_bias(p), u), n // u, ahead=True)
+        m.d.comb += [
+            parts.valid.eq(
+                self.down.valid
+                & known.o.valid
+                & (states.o.valid | ~reads)
+                & (entries.o.valid | ~new_bias)
+                & ~self.error.any()
+            ),
+            moves.eq(parts.valid & parts.ready),
+            self.down.ready.eq(moves),
+            known.o.ready.eq(moves & last),
+            states.o.ready.eq(moves & reads),
+            entries.o.ready.eq(moves & new_bias),
+            parts.p.delta.eq(self.down.p),
+            parts.p.old.eq(Mux(reads, states.o.payload, 0)),
+            parts.p.bias.eq(Mux(c.biased, bias.row.as_value(), 0)),
+            parts.p.used.eq(Cat(used > lane for lane in range(u))),
+            bias.step.eq(moves),
+            bias.store.eq(moves),
+        ]
+        with m.If(moves):
+            m.d.sync += [starts.eq(last), left.eq(Mux(used > u, used - u, 0))]
+        damaged = []
+        for lane in range(u):
+            entry = entries.o.payload.word_select(lane, _ENTRY_WIDTH)
+            sign, above = entry[width], entry[width + 1 :]
+            damaged.append((above != sign.replicate(len(above))) | (sign & ~entry[:width].any()))
+            m.d.comb += bias.row[lane].eq(Mux(new_bias, entry[: width + 1], bias.kept[lane]))
+        return {
+            "damaged": moves & new_bias & or_tree(damaged),
+            "field": (moves & last & (self.down.p.end != vector.end)) | sums.disordered,
+        }
+
+    def _write(self, m: Module, parts: Any, writer: RecordWriter, sums: Sums, summed: Value) -> Value:
+        """Send new elements to memory and to the sums; returns whether the last of an operation goes."""
+        c = Fields(self.operation.p, Accumulate)
+        adds = c.start == _STARTS.index("add")
+        m.d.comb += [
+            writer.items.payload.eq(parts.p.new),
+            sums.i.payload.eq(parts.payload),
+            sums.i.p.old.eq(Mux(adds, parts.p.old.as_value(), 0)),
+        ]
+        _fork(m, "part", parts, [(writer.items, 1), (sums.i, summed)])
+        moves = named(m, "written_moves", parts.valid & parts.ready)
+        m.d.comb += self.accumulated.eq(moves & parts.p.last)
+        return moves & parts.p.end
+
+
+def _fork(m: Module, name: str, source: Any, sinks: list[tuple[Any, Value | int]]) -> None:
+    """Hand each payload to all sinks that need it, to each when it is ready."""
+    taken = Signal(len(sinks), name=f"{name}_taken")
+    done = Signal(len(sinks), name=f"{name}_done")
+    m.d.comb += source.ready.eq(done.all())
+    for (sink, needed), before, now in zip(sinks, taken, done, strict=True):
+        m.d.comb += [
+            sink.valid.eq(source.valid & needed & ~before),
+            now.eq(~Value.cast(needed)[0] | before | sink.ready),
+        ]
+    with m.If(source.valid):
+        m.d.sync += taken.eq(Mux(source.ready, 0, done))
