@@ -787,7 +787,9 @@ def _gather(module: Module) -> None:
             for piece in value
             if isinstance(piece, Slice) and piece.wire in results and piece == whole(module.wires[piece.wire])
         ]
-        if name in module.wires or len(own) != len(set(own)) or 2 * len(own) < len(value) or not own:
+        # A result that stands there again, or in part (a sign that is repeated), stays a wire.
+        uses = [piece.wire for piece in value if isinstance(piece, Slice) and piece.wire in own]
+        if name in module.wires or len(uses) != len(set(own)) or 2 * len(own) < len(value) or not own:
             continue
         if not order.merge(name, own):
             continue

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -263,3 +263,21 @@ def test_what_is_no_component_is_refused():
 def test_what_is_no_identifier_is_refused(name):
     with pytest.raises(ValueError, match=f"^name must be an identifier of Verilog, VHDL and C\\+\\+, not {name!r}$"):
         emit(Passing(), name=name)
+
+
+def test_a_sign_that_is_repeated_beside_its_number():
+    class Extended(wiring.Component):
+        name = "extended"
+
+        def __init__(self):
+            super().__init__({"a": In(4), "b": In(4), "o": Out(16)})
+
+        def elaborate(self, platform):
+            m = Module()
+            total, pair = self.a + self.b, Signal(16)
+            m.d.comb += pair.eq(Cat(total, total[-1].replicate(3), (self.a - self.b)[:4], self.a & self.b))
+            m.d.sync += self.o.eq(pair)
+            return m
+
+    component = Extended()
+    prove_same(component, emit(component))
