@@ -902,7 +902,9 @@ class Accelerator:
 
     def _rows(self, c: Rows) -> None:
         p = self.parameters
-        self._field(c.rows > 0 and c.channels > 0, "rows and channels must be at least 1")
+        self._field(c.rows > 0 and c.channels >= p.lanes, f"rows must be at least 1, channels at least {p.lanes}")
+        if c.channels > p.row_buffer:
+            raise MachineError("buffer", f"channels of a row must be at most {p.row_buffer}, not {c.channels}")
         y = self._elements(c.state, 0, c.rows, c.channels)
         lost = poisoned_state(y, p).any(axis=1)
         found = softmax.rows(np.where(lost[:, None], 0, y), c.root, c.exponent)

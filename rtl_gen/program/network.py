@@ -429,6 +429,9 @@ class Compiler:
         scores = self._network.by_name[layer.inputs[0]]
         if not isinstance(scores, MatMul):
             raise self._refused(layer, "it does not read a product of two activations")
+        room = self._parameters.row_buffer
+        if self._shapes[layer.name][-1] > room:
+            raise self._refused(layer, f"it has rows of more than row_buffer = {room} scores")
         return dataclasses.replace(value, scores=scores, result=2 - self._parameters.state_width)
 
     def _settled(self, name: str, value: Any) -> _Value:

@@ -24,6 +24,7 @@ RANGES = {
     "pipeline_depth": (1, 16),
     "joint_width": (2, 16),
     "near_lanes": (1, 64),
+    "row_buffer": (16, 32768),
     "norm_buffer": (16, 32768),
     "memory_width": (32, 256),
     "tile_positions": (1, 256),
