@@ -4,7 +4,7 @@ from amaranth.hdl import Module, Mux, Shape, Signal, signed, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-__all__ = ["Divider", "Multiplier"]
+__all__ = ["Divider", "Multiplier", "Quotient"]
 
 
 class Multiplier(wiring.Component):
@@ -117,6 +117,61 @@ class Divider(wiring.Component):
                     result.rest.eq(Mux(fits, difference, rest)),
                     result.quotient.eq((result.quotient << 1) | fits),
                 ]
+        with m.Elif(self.o.ready):
+            m.d.sync += busy.eq(0)
+        return m
+
+
+class Quotient(wiring.Component):
+    """``RNE(number / divisor)``, one pair at a time.
+
+    Latency: 2 clocks, and 1 for each bit of the number.
+
+    Parameters
+    ----------
+    width, divisor_width : int
+        Bits of the number and of the divisor; both are unsigned.
+
+    Members
+    -------
+    i : In(stream of number and divisor)
+        The divisor is at least 1.
+    o : Out(stream of `width` bits)
+        The nearest integer, of two the even one.
+    """
+
+    def __init__(self, width: int, divisor_width: int):
+        given = data.StructLayout({"number": width, "divisor": divisor_width})
+        super().__init__({"i": In(stream.Signature(given)), "o": Out(stream.Signature(unsigned(width)))})
+
+    def elaborate(self, platform: object) -> Module:  # noqa: D102
+        m = Module()
+        width, divisor_width = len(self.i.p.number), len(self.i.p.divisor)
+        # A place more than the quotient has, for the half. Its bits come in below while those of the number leave.
+        number = Signal(width + 1)
+        divisor = Signal(divisor_width)
+        rest = Signal(divisor_width)
+        left = Signal(range(width + 2))
+        busy = Signal()
+        doubled = Signal(divisor_width + 1)
+        difference = Signal(signed(divisor_width + 2))
+        fits = difference >= 0
+        m.d.comb += [
+            doubled.eq((rest << 1) | number[-1]),
+            difference.eq(doubled - divisor),
+            self.i.ready.eq(~busy),
+            self.o.valid.eq(busy & (left == 0)),
+            self.o.payload.eq(number[1:] + (number[0] & (rest.any() | number[1]))),
+        ]
+        with m.If(~busy):
+            m.d.sync += [busy.eq(self.i.valid), number.eq(self.i.p.number << 1), divisor.eq(self.i.p.divisor)]
+            m.d.sync += [rest.eq(0), left.eq(width + 1)]
+        with m.Elif(left != 0):
+            m.d.sync += [
+                left.eq(left - 1),
+                number.eq((number << 1) | fits),
+                rest.eq(Mux(fits, difference, doubled)),
+            ]
         with m.Elif(self.o.ready):
             m.d.sync += busy.eq(0)
         return m

@@ -1,11 +1,12 @@
 """Serial products and quotients against Python's integers."""
 
 import random
+from fractions import Fraction
 
 import pytest
 from amaranth.hdl import signed
 
-from hw.arith.serial import Divider, Multiplier
+from hw.arith.serial import Divider, Multiplier, Quotient
 from tests.hw.streams import PATTERNS, exchange, refusal
 
 pytestmark = pytest.mark.unit
@@ -42,6 +43,21 @@ def test_quotients(divisor, pattern):
     found = exchange(Divider(20, divisor), numbers, pattern=pattern)
     rests = [{"quotient": number // divisor, "rest": number % divisor} for number in numbers]
     assert found.outputs == rests
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+@pytest.mark.parametrize(("width", "divisor_width"), [(1, 1), (9, 5), (64, 32), (6, 9)])
+def test_nearest_quotients(width, divisor_width, pattern):
+    r = generator()
+    pairs = [(r.randrange(1 << width), r.randrange(1, 1 << r.randint(1, divisor_width))) for _ in range(60)]
+    # Ties, to an even number above and below.
+    pairs += [(3 * d // 2, d) for d in range(2, 1 << divisor_width, 2) if 5 * d // 2 < 1 << width][:20]
+    pairs += [(5 * d // 2, d) for d in range(2, 1 << divisor_width, 2) if 5 * d // 2 < 1 << width][:20]
+    found = exchange(Quotient(width, divisor_width), [{"number": a, "divisor": b} for a, b in pairs], pattern=pattern)
+    assert found.outputs == [round(Fraction(a, b)) for a, b in pairs]
+    if pattern == "none":
+        waits = [left - taken for taken, left in zip(found.taken, found.left, strict=True)]
+        assert set(waits) == {width + 2}
 
 
 def test_rejects():
