@@ -59,6 +59,8 @@ _LOST = 1 << 40
 """A move that left 32 bits: past every limit, whatever comes."""
 
 _SCALE_MAX = 220
+_TOTAL_LIMIT, _SQUARE_LIMIT = 1 << 55, 1 << 80
+"""What sums of a statistics set stay below."""
 _POISONED_RECORD = -256
 """Scale of a record that poisons what it takes part in."""
 
@@ -769,6 +771,8 @@ class Accelerator:
         )
         total = (total.astype(object) << places).sum(axis=1)
         square = (square.astype(object) << 2 * places).sum(axis=1)
+        if not ((-_TOTAL_LIMIT <= total) & (total < _TOTAL_LIMIT) & (square < _SQUARE_LIMIT)).all():
+            raise MachineError("damaged", "sums of a set must be below 2^55, and 2^80 for squares, in magnitude")
         floors = image.unpack_floors(self._span(c.floors, 0, c.sets * image.FLOOR_BYTES))
         self._count(c.floors, "tables_read", c.sets * image.FLOOR_BYTES)
         found = [
