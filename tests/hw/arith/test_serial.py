@@ -51,8 +51,8 @@ def test_nearest_quotients(width, divisor_width, pattern):
     r = generator()
     pairs = [(r.randrange(1 << width), r.randrange(1, 1 << r.randint(1, divisor_width))) for _ in range(60)]
     # Ties, to an even number above and below.
-    pairs += [(3 * d // 2, d) for d in range(2, 1 << divisor_width, 2) if 5 * d // 2 < 1 << width][:20]
-    pairs += [(5 * d // 2, d) for d in range(2, 1 << divisor_width, 2) if 5 * d // 2 < 1 << width][:20]
+    pairs += [(3 * d // 2, d) for d in range(2, min(1 << divisor_width, 64), 2) if 5 * d // 2 < 1 << width][:20]
+    pairs += [(5 * d // 2, d) for d in range(2, min(1 << divisor_width, 64), 2) if 5 * d // 2 < 1 << width][:20]
     found = exchange(Quotient(width, divisor_width), [{"number": a, "divisor": b} for a, b in pairs], pattern=pattern)
     assert found.outputs == [round(Fraction(a, b)) for a, b in pairs]
     if pattern == "none":
