@@ -1,6 +1,6 @@
 """Delta groups into the banks: lines of a spool to all places that have them, and zero groups to all others."""
 
-from amaranth.hdl import Module, Mux, Signal, signed
+from amaranth.hdl import Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -9,7 +9,7 @@ from golden.parameters import ZERO_GROUP, Parameters
 from hw import payloads
 from hw.arith.bits import named
 from hw.control.engine import Fields, operation
-from hw.core.load_plan import bank_address, copies, pitches
+from hw.core.load_plan import bank_address, copies, line_number, pitches
 
 __all__ = ["LineWriter", "ZeroWriter"]
 
@@ -63,30 +63,26 @@ class LineWriter(wiring.Component):
         places = Signal(copies(p))
         active = Signal()
 
-        # Where in a line: the position's address, the group's in it, and the counters that end both.
+        # Where in a line: the position's address, the group's, and how many of each are left.
         position, offset = Signal(address), Signal(address)
-        column, group, pass_ = Signal(16), Signal(12), Signal(3)
+        columns, left, pass_ = Signal(16), Signal(12), Signal(3)
         pass_ends = named(m, "pass_ends", pass_ == c.sent)
-        group_ends = named(m, "group_ends", pass_ends & (group == c.groups - 1))
-        line_ends = named(m, "line_ends", group_ends & (column == c.width - 1))
+        group_ends = named(m, "group_ends", pass_ends & (left == 1))
+        line_ends = named(m, "line_ends", group_ends & (columns == 1))
 
         # Which place of the group: position of a repeated one, copy of the line, row.
-        second, copy, row = Signal(), Signal(), Signal(range(p.rows + 1))
-        base, first_row = Signal(address), Signal(range(p.rows))
-        here, start = places[copy], Signal(data.StructLayout({"copy": 1, "row": range(p.rows), "base": address}))
+        second, copy, row, rows = Signal(), Signal(), Signal(range(p.rows)), Signal(range(p.rows + 1))
+        base = Signal(address)
         nowhere = named(m, "nowhere", ~places[0].rows.any() & ~places[1].rows.any())
-        row_ends = named(m, "row_ends", row + 1 == here.rows)
+        row_ends = named(m, "row_ends", rows == 1)
         copy_ends = named(m, "copy_ends", row_ends & (copy | ~places[1].rows.any()))
         done = named(m, "done", nowhere | (copy_ends & (second | ~c.repeat)))
         moves = named(m, "moves", active & self.groups.valid & (nowhere | self.o.ready))
         following = named(m, "following", moves & done)
         begins = named(m, "begins", self.places.valid & self.places.ready)
-        source = Mux(begins, self.places.payload.as_value(), places.as_value())
-        chosen = data.View(copies(p), source)
-        with m.If(chosen[0].rows.any()):
-            m.d.comb += [start.copy.eq(0), start.row.eq(chosen[0].row), start.base.eq(chosen[0].address)]
-        with m.Else():
-            m.d.comb += [start.copy.eq(1), start.row.eq(chosen[1].row), start.base.eq(chosen[1].address)]
+
+        def enter(which: Value, place: data.View) -> list[Value]:
+            return [copy.eq(which), row.eq(place.row), rows.eq(place.rows), base.eq(place.address)]
 
         m.d.comb += [
             self.places.ready.eq(~active),
@@ -94,31 +90,36 @@ class LineWriter(wiring.Component):
             self.wrong.eq(following & (self.groups.p.last != line_ends)),
             self.idle.eq(~active),
             self.o.valid.eq(active & self.groups.valid & ~nowhere),
-            self.o.p.row.eq(first_row + row),
+            self.o.p.row.eq(row),
             self.o.p.half.eq(c.half),
             self.o.p.address.eq(base + offset + Mux(second, self.pitches.position, 0)),
             self.o.p.group.eq(self.groups.p.group),
         ]
-        with m.If(moves & ~done):
-            m.d.sync += [row.eq(row + 1), base.eq(base - self.pitches.row)]
+        with m.If(moves):
+            m.d.sync += [row.eq(row + 1), rows.eq(rows - 1), base.eq(base - self.pitches.row)]
             with m.If(row_ends):
-                m.d.sync += [row.eq(0), copy.eq(1), first_row.eq(places[1].row), base.eq(places[1].address)]
+                m.d.sync += enter(Const(1, 1), places[1])
             with m.If(copy_ends):
                 m.d.sync += second.eq(1)
         with m.If(begins | (moves & copy_ends)):
-            m.d.sync += [row.eq(0), copy.eq(start.copy), first_row.eq(start.row), base.eq(start.base)]
+            first = data.View(copies(p), Mux(begins, self.places.payload.as_value(), places.as_value()))
+            with m.If(first[0].rows.any()):
+                m.d.sync += enter(Const(0, 1), first[0])
+            with m.Else():
+                m.d.sync += enter(Const(1, 1), first[1])
         with m.If(following):
-            m.d.sync += [second.eq(0), pass_.eq(pass_ + 1), offset.eq(offset + 1)]
+            step = Mux(pass_ends, c.passes - c.sent, 0).as_unsigned()[:3] + 1
+            m.d.sync += [second.eq(0), pass_.eq(pass_ + 1), offset.eq(offset + step)]
             with m.If(pass_ends):
-                m.d.sync += [pass_.eq(0), group.eq(group + 1), offset.eq(offset + 1 + c.passes - c.sent)]
+                m.d.sync += [pass_.eq(0), left.eq(left - 1)]
             with m.If(group_ends):
                 beyond = named(m, "beyond", position + (self.pitches.position << c.repeat))
-                m.d.sync += [group.eq(0), column.eq(column + 1), position.eq(beyond), offset.eq(beyond)]
+                m.d.sync += [left.eq(c.groups), columns.eq(columns - 1), position.eq(beyond), offset.eq(beyond)]
             with m.If(line_ends):
                 m.d.sync += active.eq(0)
         with m.If(begins):
-            m.d.sync += [places.eq(self.places.payload), active.eq(1)]
-            m.d.sync += [signal.eq(0) for signal in (position, offset, column, group, pass_, second)]
+            m.d.sync += [places.eq(self.places.payload), active.eq(1), columns.eq(c.width), left.eq(c.groups)]
+            m.d.sync += [signal.eq(0) for signal in (position, offset, pass_, second)]
         return m
 
 
@@ -162,8 +163,8 @@ class ZeroWriter(wiring.Component):
         m = Module()
         p, c = self._parameters, Fields(self.operation, LoadGroups)
         address = bank_address(p)
-        row, number = Signal(range(p.rows)), Signal(12)
-        row_line, line = Signal(signed(26)), Signal(signed(26))
+        row, lines = Signal(range(p.rows)), Signal(12)
+        row_line, line = Signal(signed(line_number(p))), Signal(signed(line_number(p)))
         # Zones of a line: the padding before it, the positions of the image, the padding after it.
         zone, positions = Signal(2), Signal(17)
         image = named(m, "image", zone == 1)
@@ -175,10 +176,11 @@ class ZeroWriter(wiring.Component):
         # Inside the image only passes that were not sent are zero.
         begins = named(m, "begins", Mux(image & ~outside, c.sent + 1, 0))
         position, offset = Signal(address), Signal(address)
-        column, group, pass_ = Signal(17), Signal(12), Signal(3)
+        columns, left, pass_ = Signal(17), Signal(12), Signal(3)
         pass_ends = named(m, "pass_ends", pass_ == c.passes)
-        group_ends = named(m, "group_ends", pass_ends & (group == c.groups - 1))
-        beyond = named(m, "beyond", position + self.pitches.position)
+        group_ends = named(m, "group_ends", pass_ends & (left == 1))
+        skips, beyond = Signal(), Signal(address)
+        m.d.comb += beyond.eq(position + Mux(skips, self.pitches.inner, self.pitches.position))
         moves = named(m, "moves", ~self.o.valid | self.o.ready)
         with m.If(self.o.ready):
             m.d.sync += self.o.valid.eq(0)
@@ -186,15 +188,18 @@ class ZeroWriter(wiring.Component):
         with m.FSM(name="zeros") as states:
             m.d.comb += self.idle.eq(states.ongoing("idle") & ~self.o.valid)
             with m.State("idle"):
-                m.d.sync += [row.eq(0), row_line.eq(c.line), line.eq(c.line), position.eq(self.pitches.begin)]
+                m.d.sync += [row.eq(0), row_line.eq(c.line), line.eq(c.line), lines.eq(c.lines)]
+                m.d.sync += position.eq(self.pitches.begin)
                 with m.If(self.start):
                     m.next = "zone"
             with m.State("zone"):
-                m.d.sync += [column.eq(positions), group.eq(0), pass_.eq(begins), offset.eq(begins)]
+                m.d.sync += [columns.eq(positions), left.eq(c.groups), pass_.eq(begins), offset.eq(begins)]
                 with m.If(positions.any() & (begins <= c.passes)):
                     m.next = "write"
                 with m.Else():
-                    m.d.sync += position.eq(position + Mux(image, self.pitches.inner, 0))
+                    m.d.comb += skips.eq(image)
+                    with m.If(image):
+                        m.d.sync += position.eq(beyond)
                     m.next = "following"
             with m.State("write"):
                 with m.If(moves):
@@ -204,23 +209,24 @@ class ZeroWriter(wiring.Component):
                         self.o.p.half.eq(c.half),
                         self.o.p.address.eq(position + offset),
                         self.o.p.group.exponent.eq(ZERO_GROUP),
-                        pass_.eq(pass_ + 1),
-                        offset.eq(offset + 1),
+                        pass_.eq(Mux(pass_ends, begins, pass_ + 1)),
+                        offset.eq(offset + 1 + Mux(pass_ends, begins, 0)),
                     ]
                     with m.If(pass_ends):
-                        m.d.sync += [pass_.eq(begins), group.eq(group + 1), offset.eq(offset + 1 + begins)]
+                        m.d.sync += left.eq(left - 1)
                     with m.If(group_ends):
-                        m.d.sync += [group.eq(0), column.eq(column - 1), position.eq(beyond), offset.eq(begins)]
-                        with m.If(column == 1):
+                        m.d.sync += [left.eq(c.groups), columns.eq(columns - 1)]
+                        m.d.sync += [position.eq(beyond), offset.eq(begins)]
+                        with m.If(columns == 1):
                             m.next = "following"
             with m.State("following"):
                 m.next = "zone"
                 m.d.sync += zone.eq(zone + 1)
                 with m.If(zone == 2):
-                    m.d.sync += [zone.eq(0), number.eq(number + 1), line.eq(line + 1)]
-                    with m.If(number == c.lines - 1):
+                    m.d.sync += [zone.eq(0), lines.eq(lines - 1), line.eq(line + 1)]
+                    with m.If(lines == 1):
                         below = row_line + c.line_step
-                        m.d.sync += [number.eq(0), row.eq(row + 1), row_line.eq(below), line.eq(below)]
+                        m.d.sync += [lines.eq(c.lines), row.eq(row + 1), row_line.eq(below), line.eq(below)]
                         m.d.sync += position.eq(self.pitches.begin)
                         with m.If(row == c.rows):
                             m.next = "idle"

@@ -2,14 +2,14 @@
 
 from typing import Any
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Const, Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from golden.machine.command import LoadGroups, LoadWeights
 from golden.parameters import Parameters
 from hw import payloads
-from hw.arith.bits import multiply_constant, named
+from hw.arith.bits import named
 from hw.bus.ports import UNIT_BYTES
 from hw.control.engine import Engine, Fields, cause, operation
 from hw.core.line_writer import LineWriter, ZeroWriter
@@ -28,7 +28,7 @@ _POISONED_RECORD = -256
 class WeightLoader(wiring.Component):
     """Carries out a `LoadWeights`.
 
-    Throughput: one record per clock, or as memory gives words.
+    Throughput: one record in 4 clocks, or as memory gives words.
 
     Parameters
     ----------
@@ -51,6 +51,9 @@ class WeightLoader(wiring.Component):
         Memory.
     """
 
+    clocks = 4
+    """For each record; fewer need as many more LUTs to move its bits."""
+
     def __init__(self, parameters: Parameters):
         self._parameters = parameters
         super().__init__(
@@ -67,10 +70,14 @@ class WeightLoader(wiring.Component):
     def elaborate(self, platform: object) -> Module:  # noqa: D102
         m = Module()
         p, c = self._parameters, Fields(self.operation, LoadWeights)
-        record = payloads.weight_record(p)
-        m.submodules.reader = reader = RecordReader(p.memory_width, record.size)
+        bits = payloads.weight_record(p).size
+        chunk = min(p.memory_width, 1 << (-(-bits // self.clocks) - 1).bit_length())
+        m.submodules.reader = reader = RecordReader(p.memory_width, bits, chunk=chunk)
         wiring.connect(m, reader.port, wiring.flipped(self.weights_read))
         asks, left = Signal(), Signal(16)
+        # Bytes of the records that are skipped: a bit of their size a clock, the highest first.
+        skipped, bit = Signal(32), Signal(range(reader.record_bytes.bit_length() + 1))
+        size = Const(reader.record_bytes << 1)
         address = Signal.like(self.o.p.address)
         found = named(m, "found", reader.o.payload)
         scale = named(m, "scale", self.o.p.record.scale)
@@ -79,7 +86,7 @@ class WeightLoader(wiring.Component):
         m.d.comb += [
             reader.i.valid.eq(asks),
             reader.i.p.region.eq(c.source.region),
-            reader.i.p.address.eq(c.source.offset * UNIT_BYTES + multiply_constant(c.skip, reader.record_bytes)),
+            reader.i.p.address.eq(c.source.offset * UNIT_BYTES + skipped),
             reader.i.p.records.eq(c.records),
             self.o.valid.eq(reader.o.valid & ~beyond),
             self.o.p.half.eq(c.half),
@@ -97,6 +104,10 @@ class WeightLoader(wiring.Component):
             with m.Elif(c.at + c.records > p.weight_buffer):
                 m.d.sync += self.error.eq(cause("buffer"))
             with m.Else():
+                m.d.sync += [skipped.eq(0), bit.eq(reader.record_bytes.bit_length())]
+        with m.If(bit.any()):
+            m.d.sync += [skipped.eq((skipped << 1) + Mux(size.bit_select(bit, 1), c.skip, 0)), bit.eq(bit - 1)]
+            with m.If(bit == 1):
                 m.d.sync += asks.eq(1)
         with m.If(written):
             m.d.sync += [left.eq(left - 1), address.eq(address + 1)]

@@ -1,6 +1,6 @@
 """What a load of groups comes to: its products, and line by line where the groups of a line go."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -10,15 +10,20 @@ from hw.arith.bits import named, saturated
 from hw.bus.ports import ENTRY_WIDTH, UNIT_WIDTH
 from hw.control.engine import CAUSE_WIDTH, Fields, cause, operation
 
-__all__ = ["LoadPlan", "bank_address", "copies", "pitches", "spool_line"]
+__all__ = ["LoadPlan", "bank_address", "copies", "line_number", "pitches", "spool_line"]
 
-_FACTOR_WIDTH = 17
-"""Bits of a factor: those of a field of 16 bits, doubled."""
+_PITCH_WIDTH = 16
+"""Bits of a pitch: as a field has them, and more than any bank has addresses."""
 
 
 def bank_address(parameters: Parameters) -> int:
     """Bits of an address of a bank."""
     return (parameters.group_buffer - 1).bit_length()
+
+
+def line_number(parameters: Parameters) -> int:
+    """Bits of a signed number of a line, counted as the banks have them: `line`, a repeated height, steps of rows."""
+    return 18 + (parameters.rows - 1).bit_length()
 
 
 def pitches(parameters: Parameters) -> data.StructLayout:
@@ -52,6 +57,9 @@ class LoadPlan(wiring.Component):
     first line that is needed to the last, each row is asked which of its lines it is. Lines go out as `lines` to be
     read, and as `places` to be put into the banks; there may be several of them before the first has been read.
 
+    Latency: about 30 clocks from `start` to `ready`, 10 more to the first line. Throughput: a line in 2 clocks, and one
+    for each row and copy.
+
     Parameters
     ----------
     parameters : Parameters
@@ -68,7 +76,7 @@ class LoadPlan(wiring.Component):
     pitches : Out(`pitches`)
         Addresses from place to place.
     records : Out(16)
-        Groups of a line of the spool.
+        Groups of a line of the spool; only direct, else 0.
     lines : Out(stream of `spool_line`)
         Lines to read; none with `link`.
     places : Out(stream of `copies`)
@@ -98,91 +106,75 @@ class LoadPlan(wiring.Component):
     def elaborate(self, platform: object) -> Module:  # noqa: D102
         m = Module()
         p, c = self._parameters, Fields(self.operation, LoadGroups)
-        address = bank_address(p)
+        address, of_line = bank_address(p), line_number(p)
+        of_slot = (0xFFFF * (p.rows + 1)).bit_length()
 
-        # Products -----------------------------------------------------------------------------------------------------
-        factors = [Signal(_FACTOR_WIDTH, name=name) for name in ("factor0", "factor1")]
-        product = Signal(2 * _FACTOR_WIDTH)
-        m.d.sync += product.eq(factors[0] * factors[1])
-        size, packed, line_pitch, total, left_pitch, reach, row_units, slot_units, first_pitch = (
-            Signal(width, name=name)
-            for name, width in (
-                ("size", 15),
-                ("packed", 15),
-                ("line_pitch", 2 * _FACTOR_WIDTH),
-                ("total", 2 * _FACTOR_WIDTH),
-                ("left_pitch", address),
-                ("reach", 24),
-                ("row_units", 32),
-                ("slot_units", 33),
-                ("first_pitch", address),
-            )
-        )
+        # Where a set of rows begins: the row, its first line in lines of the banks, its first slot.
+        row, row_line, row_slot = Signal(range(p.rows)), Signal(signed(of_line)), Signal(of_slot)
+        # The line under way: its slot, where that begins, its number in the first row and address there, lines left.
+        slot, unit, number = Signal(of_slot), Signal(UNIT_WIDTH + 1), Signal(signed(of_line))
+        line_address, left = Signal(address), Signal(signed(of_line + 1))
+
+        # Products, three clocks each: the multiplier has a register at either side.
+        line_pitch, left_pitch, size = Signal(_PITCH_WIDTH), Signal(address), Signal(15)
+        far = Signal()
+        factor0, factor1, product = Signal(of_slot), Signal(_PITCH_WIDTH), Signal(of_slot + _PITCH_WIDTH)
+        m.d.sync += product.eq(factor0 * factor1)
+        end = named(m, "end", c.first + size)
+        beyond = named(m, "beyond", product[:17] + c.at + end > c.pitch + p.group_buffer)
         across = named(m, "across", c.width << c.repeat)
-        line = named(m, "line", c.left + across + c.right)
-        y_first = Signal(16)
-        number = Signal(signed(26))
+        pitch_sum = named(m, "pitch_sum", line_pitch + product[:_PITCH_WIDTH])
+        too_far = named(m, "too_far", pitch_sum[_PITCH_WIDTH] | product[_PITCH_WIDTH:].any())
+        add_pitch = [line_pitch.eq(pitch_sum), far.eq(far | too_far)]
         products = [
-            (c.groups, c.passes + 1, size),
-            (c.groups, c.sent + 1, packed),
-            (line, c.pitch, line_pitch),
-            (line_pitch, c.lines, total),
-            (packed, c.width, self.records),
-            (across, c.pitch, self.pitches.inner),
-            (c.left, c.pitch, left_pitch),
-            (c.line_step, line_pitch[:address], self.pitches.row),
-            (c.line_step, c.rows, reach),
-            (c.slot_step, c.slot, row_units),
+            (c.groups, c.passes + 1, [size.eq(product), line_pitch.eq(0), far.eq(0)]),
+            (across, c.pitch, [self.pitches.inner.eq(product), *add_pitch]),
+            (c.left, c.pitch, [left_pitch.eq(product), *add_pitch]),
+            (c.right, c.pitch, add_pitch),
+            (c.lines, line_pitch, [far.eq(far | product[_PITCH_WIDTH:].any() | beyond)]),
+            (c.line_step, line_pitch, [self.pitches.row.eq(product)]),
         ]
-        of_rows = [
-            (c.skip + y_first, c.slot, slot_units),
-            (number.as_unsigned()[:address], line_pitch[:address], first_pitch),
+        if p.link_form == "direct":
+            products += [
+                (c.groups, c.sent + 1, [self.records.eq(product)]),
+                (self.records, c.width, [self.records.eq(product)]),
+            ]
+        shared = len(products)
+        products += [
+            (number.as_unsigned()[:address], line_pitch, [line_address.eq(self.pitches.begin + left_pitch + product)]),
+            (slot, c.slot, [unit.eq(saturated(product, UNIT_WIDTH + 1))]),
         ]
-        step = Signal(range(len(products + of_rows)))
-        clock = Signal(2)
+        step, clock = Signal(range(len(products) + 1)), Signal(2)
 
-        def multiply(first: int, count: int, following: str) -> None:
-            """In a state: products `first` onwards, three clocks each."""
+        def multiply(last: int, following: str) -> None:
+            """In a state: the products up to that one."""
             m.d.sync += clock.eq(Mux(clock == 2, 0, clock + 1))
-            with m.Switch(step):
-                for index, (a, b, result) in enumerate((products + of_rows)[first : first + count], first):
-                    with m.Case(index):
-                        m.d.sync += [factors[0].eq(a), factors[1].eq(b)]
-                        with m.If(clock == 2):
-                            m.d.sync += result.eq(product)
             with m.If(clock == 2):
                 m.d.sync += step.eq(step + 1)
-                with m.If(step == first + count - 1):
+                with m.If(step == last):
                     m.next = following
 
-        # Rules --------------------------------------------------------------------------------------------------------
-        end = named(m, "end", c.first + size)
-        last = named(m, "last", total + c.at + end)
+        with m.Switch(step):
+            for index, (a, b, results) in enumerate(products):
+                with m.Case(index):
+                    m.d.sync += [factor0.eq(a), factor1.eq(b)]
+                    with m.If(clock == 2):
+                        m.d.sync += results
+
         broken = [
             c.rows >= p.rows,
             c.sent > c.passes,
             ~c.lines.any() | ~c.width.any() | ~c.groups.any(),
             end > c.pitch,
         ]
-        beyond = [line > 0xFFFF, line_pitch > 0xFFFF, last > c.pitch + p.group_buffer]
-
-        # Rows and lines -----------------------------------------------------------------------------------------------
         samples = named(m, "samples", c.slot_step.any() & ~c.link)
-        row, row_slot = Signal(range(p.rows)), Signal(24)
-        row_line, row_base = Signal(signed(26)), Signal(41)
-        height = named(m, "height", c.height << c.repeat)
-        # Lines that are needed, in those of the banks: the first one, and the one past the last.
-        begin, past = Signal(signed(27)), Signal(signed(27))
-        m.d.comb += [
-            begin.eq(Mux(row_line < 0, 0, row_line)),
-            past.eq(row_line + Mux(samples, 0, reach) + c.lines),
-        ]
-        y, y_last = Signal(16), Signal(16)
-        unit = Signal(41)
-        copy, of_row, of_number, of_address = Signal(), Signal(range(p.rows)), Signal(signed(26)), Signal(address)
-        line_address = Signal(address)
-        found = Signal(copies(p))
         rows_last = named(m, "rows_last", Mux(samples, row, c.rows))
+        # The row that is asked, the number that the line has there, its address.
+        copy, asked = Signal(), Signal(range(p.rows))
+        asked_number, asked_address = Signal(signed(of_line)), Signal(address)
+        found = Signal(copies(p))
+        place = found[copy]
+        passed = named(m, "passed", asked_number >= c.lines)
         needed = named(m, "needed", found[0].rows.any() | found[1].rows.any())
         sends = Signal()
         m.d.comb += [
@@ -190,24 +182,24 @@ class LoadPlan(wiring.Component):
             self.pitches.position.eq(c.pitch),
             self.places.payload.eq(found),
             self.lines.p.unit.eq(saturated(c.source.offset + unit, UNIT_WIDTH)),
-            self.lines.p.entry.eq(saturated((c.lengths.offset << 3) + row_slot + c.skip + y, ENTRY_WIDTH)),
+            self.lines.p.entry.eq(_entry(c, slot) if p.link_form == "compressed" else 0),
             self.places.valid.eq(sends & (c.link | (needed & self.lines.ready))),
             self.lines.valid.eq(sends & ~c.link & needed & self.places.ready),
         ]
 
         with m.FSM(name="plan"):
             with m.State("idle"):
+                m.d.sync += [row.eq(0), row_slot.eq(c.skip), row_line.eq(c.line), step.eq(0)]
                 with m.If(self.start):
-                    m.d.sync += [self.ready.eq(0), self.done.eq(0), step.eq(0)]
+                    m.d.sync += [self.ready.eq(0), self.done.eq(0)]
                     m.next = "products"
             with m.State("products"):
-                multiply(0, len(products), "rules")
+                multiply(shared - 1, "rules")
             with m.State("rules"):
-                m.d.sync += [row.eq(0), row_slot.eq(0), row_line.eq(c.line), row_base.eq(0)]
                 with m.If(Cat(*broken).any()):
                     m.d.sync += self.error.eq(cause("field"))
                     m.next = "refused"
-                with m.Elif(Cat(*beyond).any()):
+                with m.Elif(far):
                     m.d.sync += self.error.eq(cause("buffer"))
                     m.next = "refused"
                 with m.Else():
@@ -216,55 +208,47 @@ class LoadPlan(wiring.Component):
             with m.State("refused"):
                 pass
             with m.State("row"):
-                # With the link every line comes; else those that a row needs.
-                m.d.sync += [
-                    step.eq(len(products)),
-                    y_first.eq(Mux(c.link, 0, begin >> c.repeat)),
-                    y_last.eq(Mux(c.link, c.height - 1, (Mux(past < height, past, height) - 1) >> c.repeat)),
-                ]
-                with m.If(Mux(c.link, c.height.any(), (past > begin) & (begin < height))):
-                    m.next = "number"
+                # With the link every line comes; else the first one is that which the row begins with.
+                m.d.sync += step.eq(shared)
+                with m.If(c.link | (row_line < 0)):
+                    m.d.sync += [slot.eq(row_slot), left.eq(c.height), number.eq(-row_line)]
                 with m.Else():
-                    m.next = "following"
-            with m.State("number"):
-                m.d.sync += number.eq((y_first << c.repeat) - row_line)
-                m.next = "first_line"
-            with m.State("first_line"):
-                multiply(len(products), len(of_rows), "begin")
-            with m.State("begin"):
-                m.d.sync += [
-                    y.eq(y_first),
-                    unit.eq(row_base + slot_units),
-                    line_address.eq(self.pitches.begin + left_pitch + first_pitch),
-                ]
-                m.next = "line"
+                    begin = row_line.as_unsigned() >> c.repeat
+                    m.d.sync += [slot.eq(row_slot + begin), left.eq(c.height - begin)]
+                    m.d.sync += number.eq((row_line[0] & c.repeat).as_signed())
+                m.next = "first line"
+            with m.State("first line"):
+                multiply(shared + 1, "line")
             with m.State("line"):
                 m.d.sync += [
                     copy.eq(0),
-                    of_row.eq(row),
-                    of_number.eq(number),
-                    of_address.eq(line_address),
+                    asked.eq(row),
+                    asked_number.eq(number),
+                    asked_address.eq(line_address),
                     found.eq(0),
                 ]
                 m.next = "rows"
+                with m.If(left <= 0):
+                    m.next = "following"
             with m.State("rows"):
-                place = found[copy]
-                with m.If((of_number >= 0) & (of_number < c.lines)):
+                with m.If((asked_number >= 0) & ~passed):
                     m.d.sync += place.rows.eq(place.rows + 1)
                     with m.If(~place.rows.any()):
-                        m.d.sync += [place.row.eq(of_row), place.address.eq(of_address)]
-                with m.If(of_row != rows_last):
+                        m.d.sync += [place.row.eq(asked), place.address.eq(asked_address)]
+                with m.If(asked != rows_last):
                     m.d.sync += [
-                        of_row.eq(of_row + 1),
-                        of_number.eq(of_number - c.line_step),
-                        of_address.eq(of_address - self.pitches.row),
+                        asked.eq(asked + 1),
+                        asked_number.eq(asked_number - c.line_step),
+                        asked_address.eq(asked_address - self.pitches.row),
                     ]
+                with m.Elif(passed & ~copy & ~c.link):
+                    m.next = "following"
                 with m.Elif(c.repeat & ~copy):
                     m.d.sync += [
                         copy.eq(1),
-                        of_row.eq(row),
-                        of_number.eq(number + 1),
-                        of_address.eq(line_address + line_pitch),
+                        asked.eq(row),
+                        asked_number.eq(number + 1),
+                        asked_address.eq(line_address + line_pitch),
                     ]
                 with m.Else():
                     m.next = "send"
@@ -273,25 +257,23 @@ class LoadPlan(wiring.Component):
                 gone = Mux(c.link, self.places.ready, ~needed | (self.places.ready & self.lines.ready))
                 with m.If(gone):
                     m.d.sync += [
-                        y.eq(y + 1),
+                        slot.eq(slot + 1),
+                        left.eq(left - 1),
                         number.eq(number + Mux(c.repeat, 2, 1)),
                         line_address.eq(line_address + (line_pitch << c.repeat)),
-                        unit.eq(unit + c.slot),
+                        unit.eq(saturated(unit + c.slot, UNIT_WIDTH + 1)),
                     ]
-                    with m.If(y == y_last):
-                        m.next = "following"
-                    with m.Else():
-                        m.next = "line"
+                    m.next = "line"
             with m.State("following"):
-                m.d.sync += [
-                    row.eq(row + 1),
-                    row_slot.eq(row_slot + c.slot_step),
-                    row_line.eq(row_line + c.line_step),
-                    row_base.eq(row_base + row_units),
-                ]
+                m.d.sync += [row.eq(row + 1), row_slot.eq(row_slot + c.slot_step), row_line.eq(row_line + c.line_step)]
                 with m.If(samples & (row != c.rows)):
                     m.next = "row"
                 with m.Else():
                     m.d.sync += self.done.eq(1)
                     m.next = "idle"
         return m
+
+
+def _entry(c: Fields, slot: Value) -> Value:
+    """The entry of a slot in the table of lengths."""
+    return saturated((c.lengths.offset << 3) + slot, ENTRY_WIDTH)

@@ -1,4 +1,4 @@
-"""The delta stream coded and decoded plane by plane: few LUTs, several clocks for each group."""
+"""The delta stream coded and decoded plane by plane, half a plane a clock: few LUTs, several clocks for each group."""
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
@@ -20,14 +20,14 @@ _LENGTH_WIDTH = 18
 
 
 def window_bits(parameters: Parameters) -> int:
-    """Bits that come or go in a clock: those of a plane, where it has no more than 32."""
-    return 16 if parameters.lanes <= 16 else 32
+    """Bits that come or go in a clock: those of half a plane."""
+    return 16 if parameters.lanes <= 32 else 32
 
 
 def step_lanes(parameters: Parameters) -> int:
-    """Lanes that are worked on in a clock: all of them if their bits fit the window."""
+    """Lanes that are worked on in a clock: half of them if their bits fit the window."""
     rest = max(parameters.digit_width - 3, 1)
-    fits = window_bits(parameters) // rest
+    fits = min(window_bits(parameters) // rest, -(-parameters.lanes // 2))
     return max(lanes for lanes in range(1, fits + 1) if parameters.lanes % lanes == 0)
 
 
@@ -65,7 +65,7 @@ def _check(parameters: Parameters) -> None:
 
 
 class SerialDeltaCoder(wiring.Component):
-    """Packs delta groups into blocks, as `DeltaCompressor` does, a plane a clock.
+    """Packs delta groups into blocks, as `DeltaCompressor` does, half a plane a clock.
 
     ::
 
@@ -73,8 +73,9 @@ class SerialDeltaCoder(wiring.Component):
                                       |
                                  bit writer -> block queue -> o
 
-    Throughput: a group takes 2 clocks, with digits or outliers 3 more and one for each plane that has bits, two for
-    each outlier; planes of more than 32 bits take several clocks.
+    Throughput: a group takes 2 clocks; with digits or outliers one more for their count, two for each plane (signs are
+    one), two for each outlier. Where the bits of half the lanes do not fit the window, a plane takes as many clocks as
+    it has pieces that do.
     Numerics: lossless; ``docs/formats.md``, delta stream.
 
     Parameters
@@ -240,7 +241,7 @@ class SerialDeltaCoder(wiring.Component):
 
 
 class SerialDeltaDecoder(wiring.Component):
-    """Unpacks the stream of `SerialDeltaCoder` or `DeltaCompressor`, a plane a clock.
+    """Unpacks the stream of `SerialDeltaCoder` or `DeltaCompressor`, half a plane a clock.
 
     It ends at the first damage (``docs/formats.md`` lists what is refused): after that no group comes and no word is
     taken until a reset.
@@ -249,8 +250,7 @@ class SerialDeltaDecoder(wiring.Component):
 
         i -> bit reader -> header | exponent | count | plane 0 | plane 1 | plane 2 | rests | signs | outliers -> o
 
-    Throughput: a group takes 2 clocks, with digits or outliers 3 more and one for each plane, two for each outlier;
-    planes of more than 32 bits take several clocks; a block takes 2 and the padding at its end.
+    Throughput: as that of the coder; a block takes 2 clocks more, and 1 for each 16 bits of its padding.
     Numerics: lossless; ``docs/formats.md``, delta stream.
 
     Parameters

@@ -36,7 +36,7 @@ class LineBatches(wiring.Component):
     operation : In(`operation` of the emit engine)
         An `Emit`, held from `start` on.
     start : In(1)
-        Begin, one clock; after that up to 16 clocks go by until the first item is taken.
+        Begin, one clock; after that 17 clocks go by until the first item is taken.
     i : In(stream of item, and last)
         Items; `last` ends a line.
     spans : Out(stream of `record_span`)
@@ -79,9 +79,9 @@ class LineBatches(wiring.Component):
         m.submodules.queue = queue = Fifo(self._bits, 2 * self.batch)
         wiring.connect(m, queue.o, wiring.flipped(self.items))
 
-        # The first slot is `line` slots on: added bit by bit.
-        unit, step, left = Signal(34), Signal(33), Signal(16)
-        counts = named(m, "counts", left.any())
+        # The first slot is `line` slots on: a bit of `line` a clock, the highest first; then comes the spool's offset.
+        unit, line, step = Signal(UNIT_WIDTH + 1), Signal(16), Signal(range(18))
+        counts = named(m, "counts", step.any())
         count, begin, taken = Signal(range(self.batch)), Signal(_LENGTH_WIDTH), Signal(_LENGTH_WIDTH)
         spans = self.spans
         closes = named(m, "closes", self.i.p.last | (count == self.batch - 1))
@@ -96,12 +96,14 @@ class LineBatches(wiring.Component):
             self.length.eq(taken + size),
             self.idle.eq(~spans.valid & ~count.any()),
         ]
+        added = named(m, "added", Mux(step == 1, c.spool.offset, Mux(counts & ~line[15], 0, c.slot)))
+        following = named(m, "following", Mux(step > 1, unit << 1, unit) + added)
         with m.If(self.start):
-            m.d.sync += [unit.eq(c.spool.offset), step.eq(c.slot), left.eq(c.line)]
-        with m.If(counts):
-            m.d.sync += [left.eq(left >> 1), step.eq(step << 1)]
-            with m.If(left[0]):
-                m.d.sync += unit.eq(unit + step)
+            m.d.sync += [unit.eq(0), line.eq(c.line), step.eq(17)]
+        with m.Elif(counts):
+            m.d.sync += [line.eq(line << 1), step.eq(step - 1)]
+        with m.If(counts | (moves & self.i.p.last)):
+            m.d.sync += unit.eq(saturated(following, UNIT_WIDTH + 1))
         with m.If(self.i.valid & takes & beyond):
             m.d.sync += self.full.eq(1)
 
@@ -120,7 +122,7 @@ class LineBatches(wiring.Component):
                     begin.eq(self.length),
                 ]
             with m.If(self.i.p.last):
-                m.d.sync += [begin.eq(0), taken.eq(0), unit.eq(unit + c.slot)]
+                m.d.sync += [begin.eq(0), taken.eq(0)]
         return m
 
 
