@@ -117,8 +117,16 @@ def command(
     if plot is not None and ran:
         _plot(ran, plot)
         click.echo(f"Picture: {plot}", err=as_json)
+    odd = [
+        f"step {row.step}, {row.name}: {name}: got {got}, expected {expected}"
+        for row in ran
+        for name, (got, expected) in row.odd.items()
+    ]
+    for line in odd:
+        click.echo(f"FAIL counter, {line}", err=True)
     if failure:
         click.echo(f"FAIL {failure}", err=True)
+    if failure or odd:
         context.exit(1)
     if not as_json:
         click.echo(f"Memories are equal after {len(ran)} {'sections' if overlapped else 'layers'}.")

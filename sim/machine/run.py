@@ -21,6 +21,7 @@ from golden.machine.command import (
     Multiply,
     Rows,
 )
+from golden.machine.registers import COUNTERS
 from golden.machine.work import timeline
 from golden.parameters import Parameters
 from rtl_gen.program.memory import Tensor
@@ -63,6 +64,8 @@ class Row:
         Of the state behind it against the network's own, dB.
     commands : tuple of Command
         The section's.
+    odd : dict of str to tuple of int
+        Counters that are not the interpreter's: what the machine has counted, and the interpreter.
     spans : dict
         First clock and the one after the last of each operation, by engine, where they are known.
     counters : dict of str to int
@@ -81,6 +84,7 @@ class Row:
     link_bits: float | None
     psnr: float | None
     commands: tuple[Command, ...]
+    odd: dict[str, tuple[int, int]]
     spans: dict[str, list[tuple[int, int]]]
     counters: dict[str, int]
 
@@ -241,6 +245,13 @@ class SideBySide:
         error = np.sqrt(np.mean((found - expected.reshape(found.shape)) ** 2))
         return float(20 * np.log10(np.ptp(expected) / error)) if error else float("inf")
 
+    def _odd(self, counters: dict[str, int]) -> dict[str, tuple[int, int]]:
+        """Counters that differ, but for clocks, which the interpreter has none of."""
+        expected = self.reference.counters()
+        timed = {counter.name for counter in COUNTERS if counter.unit == "clocks"}
+        names = expected.keys() - timed
+        return {name: (counters[name], expected[name]) for name in names if counters[name] != expected[name]}
+
     def _row(self, section: Section, ran: bool, counters: dict[str, int], values: dict[str, np.ndarray]) -> Row:
         p = self._sections.program.parameters
         predicted = timeline(section.commands, p).clocks
@@ -261,6 +272,7 @@ class SideBySide:
             link_bits=8 * counters["memory_spools_written"] / sent if sent else None,
             psnr=self._psnr(section, values),
             commands=section.commands,
+            odd=self._odd(counters),
             spans=self.driver.port.spans() if ran else {},
             counters=dict(counters),
         )

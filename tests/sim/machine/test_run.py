@@ -9,6 +9,7 @@ from golden.diffusion.differential.method import Method
 from golden.diffusion.differential.profile import calibrate
 from golden.diffusion.sampling import Sampling
 from golden.machine.command import Multiply
+from golden.machine.registers import register
 from rtl_gen.program.memory import SPOOLS, STATES
 from rtl_gen.program.sections import cut_sampling
 from sim.machine import InterpreterPort
@@ -31,6 +32,13 @@ def cut(images):
     chosen = dataclasses.replace(found, machine=parameters)
     sampling = Sampling(random_unet(5), [1] * images, steps=3)
     return cut_sampling(sampling, chosen, calibrate(sampling), 2, lambda layer: layer.name)
+
+
+class Miscounting(InterpreterPort):
+    """An interpreter that reads a counter too high by one."""
+
+    def read(self, offset):
+        return super().read(offset) + (offset == register("combined_low").offset)
 
 
 class Wrong(InterpreterPort):
@@ -138,3 +146,10 @@ def test_several_images():
     got[32 * (made.program.regions[STATES][0] + tensor.sample(1).data.offset)] = 1
     found = difference(made.compiler, made.program.regions, got, expected)
     assert (found.name, found.element) == (name, "image 1, line 0, column 0, channel 0")
+
+
+def test_counters_that_differ_are_told(sections):
+    rows = list(SideBySide(sections, Miscounting, lambda layer: not attends(layer)).run())
+    assert all(list(row.odd) == ["combined"] for row in rows if row.ran)
+    got, expected = rows[-1].odd["combined"]
+    assert got == expected + 1

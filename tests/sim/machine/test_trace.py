@@ -19,6 +19,7 @@ def row(commands, spans, **others):
         flows={},
         commands=commands,
         spans=spans,
+        odd={},
         counters={},
         **figures | others,
     )
