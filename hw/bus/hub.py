@@ -12,7 +12,7 @@ from hw.bus.bursts import BurstCutter
 from hw.bus.ports import UNIT_BYTES, MemoryRead, MemoryWrite
 from hw.bus.queues import ReadQueues, WriteQueues, check_depth
 from hw.bus.read_master import ReadMaster
-from hw.bus.span_check import UNITS_WIDTH, Fault, Lookup, SpanCheck
+from hw.bus.span_check import UNITS_WIDTH, Fault, Lookup, SpanCheck, asked_span
 from hw.bus.write_master import WriteMaster
 
 __all__ = ["Hub", "hub_error"]
@@ -63,6 +63,12 @@ class Hub(wiring.Component):
         The table of regions.
     error : Out(`hub_error`)
         The first error; stays until a reset.
+    busy : Out(a bit for each port)
+        Ports that have a span under way. Numbered as in `error`.
+    asked : Out(`asked_span`)
+        A port's span was taken: an event.
+    moved : Out(1)
+        A word came or went on the bus: an event.
     drain : In(1)
         No further access is to leave.
     drained : Out(1)
@@ -84,13 +90,17 @@ class Hub(wiring.Component):
         # Bases are units of memory.
         check_range("address_width", address_width, 12, UNITS_WIDTH + (UNIT_BYTES - 1).bit_length())
         check_depth(depth)
+        n_ports = max(len(self._reads), 2) + max(len(self._writes), 2)
         super().__init__(
             {
                 **{name: In(MemoryRead(width)) for name in self._reads},
                 **{name: In(MemoryWrite(width)) for name in self._writes},
                 "memory": Out(AXI4(address_width, width)),
                 "lookup": Out(Lookup()),
-                "error": Out(hub_error(max(len(self._reads), 2) + max(len(self._writes), 2))),
+                "error": Out(hub_error(n_ports)),
+                "busy": Out(n_ports),
+                "asked": Out(asked_span(n_ports)),
+                "moved": Out(1),
                 "drain": In(1),
                 "drained": Out(1),
             }
@@ -170,6 +180,11 @@ class Hub(wiring.Component):
             for name, member in half.signature.members.items():
                 inner, outer = getattr(half, name), getattr(self.memory, name)
                 m.d.comb += outer.eq(inner) if member.flow == Out else inner.eq(outer)
+        m.d.comb += [
+            self.busy.eq(check.busy),
+            self.asked.eq(check.asked),
+            self.moved.eq(reader.beats.valid | (writer.words.valid & writer.words.ready)),
+        ]
         m.d.comb += self.drained.eq(self.drain & (reader.pending == 0) & (writer.pending == 0))
         self._find_errors(m, check, reader, writer, n_reads)
         return m

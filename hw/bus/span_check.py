@@ -1,15 +1,15 @@
 """From the requests of many ports to places in memory, each checked against its region."""
 
 from amaranth.hdl import Cat, Module, Mux, Signal
-from amaranth.lib import enum, stream, wiring
+from amaranth.lib import data, enum, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.arith.bits import named, one_of
 from hw.bus.bursts import places
-from hw.bus.ports import ADDRESS_WIDTH, REGION_WIDTH, UNIT_BYTES, span
+from hw.bus.ports import ADDRESS_WIDTH, BYTES_WIDTH, REGION_WIDTH, UNIT_BYTES, span
 from hw.bus.round_robin import RoundRobin
 
-__all__ = ["UNITS_WIDTH", "Fault", "Lookup", "SpanCheck"]
+__all__ = ["UNITS_WIDTH", "Fault", "Lookup", "SpanCheck", "asked_span"]
 
 UNITS_WIDTH = 32
 """Bits of a number of units of memory: the base and the limit of a region."""
@@ -40,6 +40,11 @@ class Lookup(wiring.Signature):
         super().__init__({"region": Out(REGION_WIDTH), "base": In(UNITS_WIDTH), "limit": In(UNITS_WIDTH)})
 
 
+def asked_span(ports: int) -> data.StructLayout:
+    """The bytes that a port asked for, if `valid`."""
+    return data.StructLayout({"valid": 1, "port": (ports - 1).bit_length(), "bytes": BYTES_WIDTH})
+
+
 class SpanCheck(wiring.Component):
     """Takes the requests of ports, one span of a port at a time, and finds where they lie.
 
@@ -68,6 +73,8 @@ class SpanCheck(wiring.Component):
         The span of a port has been dealt with: the next may come.
     busy : Out(ports)
         Ports whose span is dealt with.
+    asked : Out(`asked_span`)
+        A span was taken: an event.
     span : Out(`places`), valid : Out(1)
         A span that lies where it may.
     fault : Out(Fault), port, unit : Out
@@ -84,6 +91,7 @@ class SpanCheck(wiring.Component):
                 "enable": In(1),
                 "ended": In(ports),
                 "busy": Out(ports),
+                "asked": Out(asked_span(ports)),
                 "span": Out(places(width, address_width, port_width)),
                 "valid": Out(1),
                 "fault": Out(Fault),
@@ -114,7 +122,12 @@ class SpanCheck(wiring.Component):
             asked_port.eq(chooser.number),
             asked_valid.eq(takes.any()),
         ]
-        m.d.comb += self.lookup.region.eq(asked.region)
+        m.d.comb += [
+            self.lookup.region.eq(asked.region),
+            self.asked.valid.eq(asked_valid),
+            self.asked.port.eq(asked_port),
+            self.asked.bytes.eq(asked.bytes),
+        ]
         first = Signal(ADDRESS_WIDTH)
         last = Signal(ADDRESS_WIDTH + 1)
         base = Signal(UNITS_WIDTH)
