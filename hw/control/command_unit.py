@@ -149,6 +149,7 @@ class CommandUnit(wiring.Component):
             fetch.program.eq(self.program),
             fetch.size.eq(self.size),
             fetch.limit.eq(self.limit),
+            fetch.start.eq(decoder.start),
             fetch.jump.eq(decoder.jump),
             fetch.target.eq(decoder.target),
             decoder.position.eq(fetch.position),
@@ -167,12 +168,16 @@ class CommandUnit(wiring.Component):
         still = Signal(32)
         quiet = Signal(range(_QUIET))
         m.d.comb += moves.eq(self.progress | decoder.decoded | dispatcher.begun.any() | dispatcher.taken.any())
-        m.d.sync += still.eq(Mux(moves | ~self.clocks, 0, still + 1))
-        m.d.sync += quiet.eq(Mux(dispatcher.under_way.any() | ~halting, 0, quiet + ~quiet.all()))
-        m.d.sync += self.clock.eq(Mux(self.clocks, self.clock + 1, 0))
+        m.d.sync += [still.eq(still + 1), self.clock.eq(self.clock + 1), quiet.eq(quiet + ~quiet.all())]
+        with m.If(moves | ~self.clocks):
+            m.d.sync += still.eq(0)
+        with m.If(~self.clocks):
+            m.d.sync += self.clock.eq(0)
+        with m.If(dispatcher.under_way.any() | ~halting):
+            m.d.sync += quiet.eq(0)
 
         found = Signal(failure())
-        self._find(m, found, dispatcher, decoder, fetch, still)
+        self._find(m, found, dispatcher, decoder, still)
 
         begins = Signal()
         with m.If(self.start & ~self.busy):
@@ -230,41 +235,34 @@ class CommandUnit(wiring.Component):
         found: data.View,
         dispatcher: Dispatcher,
         decoder: CommandDecoder,
-        fetch: CommandFetch,
         still: Signal,
     ) -> None:
-        """What is wrong in this clock: the last of these assignments that holds."""
+        """What is wrong in this clock, and whose fault it is: the last of these conditions that holds."""
         expired = Signal()
-        m.d.comb += expired.eq(self.watchdog.any() & (still >= self.watchdog))
+        blamed = Signal(4)
+        m.d.comb += expired.eq(self.watchdog.any() & (still == self.watchdog))
         with m.If(decoder.cause.any() | expired):
-            m.d.comb += [
-                found.cause.eq(Mux(expired, cause("watchdog"), decoder.cause)),
-                found.engine.eq(FETCH),
-                found.tag.eq(decoder.tag),
-                found.position.eq(decoder.at),
-            ]
-
-        def blame(number: int, reason: object) -> None:
-            m.d.comb += [
-                found.cause.eq(reason),
-                found.engine.eq(number),
-                found.tag.eq(dispatcher.standings[number].tag),
-                found.position.eq(dispatcher.standings[number].position),
-            ]
-
+            m.d.comb += [found.cause.eq(Mux(expired, cause("watchdog"), decoder.cause)), blamed.eq(FETCH)]
         for number in reversed(range(len(ENGINES))):
             with m.If(expired & dispatcher.standings[number].opcode.any()):
-                blame(number, cause("watchdog"))
+                m.d.comb += blamed.eq(number)
         for number in reversed(range(len(ENGINES))):
             with m.If(self.causes[number].any()):
-                blame(number, self.causes[number])
+                m.d.comb += [found.cause.eq(self.causes[number]), blamed.eq(number)]
         with m.If(self.bus.cause.any()):
-            m.d.comb += [found.engine.eq(FETCH), found.tag.eq(0), found.position.eq(fetch.position)]
+            m.d.comb += [found.cause.eq(self.bus.cause), blamed.eq(self.bus.engine)]
+        m.d.comb += [
+            found.engine.eq(blamed),
+            found.response.eq(self.bus.response),
+            found.unit.eq(self.bus.unit),
+            # What is read ahead is no command yet.
+            found.tag.eq(Mux(self.bus.cause.any(), 0, decoder.tag)),
+            found.position.eq(decoder.at),
+        ]
+        with m.Switch(blamed):
             for number in range(len(ENGINES)):
-                with m.If(self.bus.engine == number):
-                    blame(number, self.bus.cause)
-            m.d.comb += [
-                found.cause.eq(self.bus.cause),
-                found.response.eq(self.bus.response),
-                found.unit.eq(self.bus.unit),
-            ]
+                with m.Case(number):
+                    m.d.comb += [
+                        found.tag.eq(dispatcher.standings[number].tag),
+                        found.position.eq(dispatcher.standings[number].position),
+                    ]

@@ -15,7 +15,6 @@ from golden.machine.command import (
     Loop,
     Operand,
     Operation,
-    Slot,
     Stamp,
     Stop,
     Wait,
@@ -24,7 +23,7 @@ from golden.machine.command import (
 from hw.arith.bits import one_of
 from hw.bus.ports import REGION_WIDTH
 from hw.control.engine import CAUSE_WIDTH, OFFSET_WIDTH, cause, operand
-from hw.memory import Ram
+from hw.memory import Ram, Rom
 
 __all__ = ["CommandDecoder", "head", "queue_word"]
 
@@ -67,7 +66,7 @@ class CommandDecoder(wiring.Component):
     words, position, fault : In
         See `CommandFetch`.
     jump, target : Out(1), Out(32)
-        Where to fetch from.
+        Fetch from another place.
     queue : Out(stream of `queue_word`)
         Operations. It must take every word of an operation once it has taken the first.
     queued : In(4)
@@ -112,9 +111,11 @@ class CommandDecoder(wiring.Component):
         m = Module()
         # Shadow registers of the engines, then the strides of loops by depth and region.
         m.submodules.shadow = shadow = Ram(32, 2 * len(ENGINES) * REGISTERS)
-        # By depth: the moves of the regions, then where the loop's turns begin and how many are left.
-        m.submodules.moves = moves = Ram(_MOVE_WIDTH, 2 * _REGIONS * (Loop.DEPTH + 1))
-        m.d.comb += [shadow.read_enable.eq(1), moves.read_enable.eq(1)]
+        # By depth: the moves of the regions; of the loop that leads there, its first command and the turns to go.
+        m.submodules.moves = moves = Ram(_MOVE_WIDTH, _REGIONS * 2 * Loop.DEPTH)
+        m.submodules.begins = begins = Ram(32, Loop.DEPTH, distributed=True)
+        m.submodules.lefts = lefts = Ram(16, Loop.DEPTH, distributed=True)
+        m.d.comb += [ram.read_enable.eq(1) for ram in (shadow, moves, begins, lefts)]
 
         opcode = Signal(8)
         version = Signal(4)
@@ -123,7 +124,7 @@ class CommandDecoder(wiring.Component):
         index = Signal(range(COMMAND_WORDS))
         bad = Signal()
         fault = Signal(CAUSE_WIDTH)
-        row = Signal(range(len(ENGINES) * REGISTERS))
+        row = Signal(range(2 * len(ENGINES) * REGISTERS))
         depth = Signal(range(Loop.DEPTH + 1))
         below = Signal(range(Loop.DEPTH))
         m.d.comb += below.eq(depth - 1)
@@ -182,63 +183,84 @@ class CommandDecoder(wiring.Component):
                 ]
             with m.Elif((opcode == Loop.opcode) & (place == 0)):
                 steps = word[16:]
+                too_many = steps[3:].any() | (steps[:3] > Loop.STEPS)
                 m.d.sync += [
                     count.eq(steps),
-                    low.eq(word[:16] - 1),
-                    bad.eq(bad | (word[:16] == 0) | (steps > Loop.STEPS) | (depth == Loop.DEPTH)),
+                    low.eq(word),
+                    bad.eq(bad | ~word[:16].any() | too_many | (depth == Loop.DEPTH)),
                 ]
             with m.Elif(is_step):
                 m.d.sync += [bad.eq(bad | (step.offset == 0) | (taken & region).any()), taken.eq(taken | region)]
                 m.d.comb += [
                     shadow.write_enable.eq(1),
                     shadow.write_address.eq(_stride(step.region, depth)),
-                    shadow.write_data.eq(step.offset.as_signed()),
+                    shadow.write_data.eq(word),
                 ]
             with m.Elif((opcode == Wait.opcode) & (place == 0)):
                 m.d.sync += [low.eq(word), bad.eq(bad | word[len(ENGINES) :].any())]
             with m.Else():
                 m.d.sync += bad.eq(bad | word.any())
 
-        # An operation on its way: a register is read; its move is read; what it has become is queued.
+        # An operation on its way: a register is read; the move of its region is read; their sum is queued.
         field = Signal(range(REGISTERS))
         read, moved = Signal(), Signal()
         read_field, moved_field = Signal.like(field), Signal.like(field)
         register = Signal(32)
         is_operand = Signal()
         source = data.View(operand(), shadow.read_data)
-        refused, operand_read = _rules(m, kinds, read_field, shadow.read_data)
-        sum_of_move = Signal(range(_LOST, 1 << _MOVE_WIDTH))
+        m.submodules.rules = rules = Rom(_rules())
+        m.d.comb += [rules.enable.eq(1), rules.addresses[0].eq(Cat(field[:4], opcode[:3], own))]
+        rule = rules.words[0]
+        refused = (shadow.read_data & rule[:32]).any() | _is_no_choice(kinds, read_field, shadow.read_data)
         offset = Signal(OFFSET_WIDTH)
         m.d.sync += [
             read.eq(0),
             moved.eq(read),
             moved_field.eq(read_field),
             register.eq(shadow.read_data),
-            is_operand.eq(operand_read),
-        ]
-        m.d.comb += [
-            sum_of_move.eq(register[:OFFSET_WIDTH] + moves.read_data.as_signed()),
-            offset.eq(Mux((sum_of_move < 0) | (sum_of_move > _NOWHERE), _NOWHERE, sum_of_move)),
+            is_operand.eq(rule[32]),
         ]
 
-        # A region's move in a turn: the strides of the loop are added, one region after the other.
-        turn = Signal(range(_REGIONS + 1))
-        turn_region = Signal(range(_REGIONS))
-        added = Signal()
+        # Regions that a loop moves, one after the other: a stride and a move are read, their sum is written. Going
+        # into a loop, the moves around it are copied: they remain when it is over.
+        turn = Signal(range(_REGIONS + 2))
+        adding = Signal()
+        added, adds = Signal(), Signal()
+        added_region, adds_region = Signal(REGION_WIDTH), Signal(REGION_WIDTH)
+        m.d.sync += [
+            added.eq(0),
+            adds.eq(added),
+            added_region.eq(turn),
+            adds_region.eq(added_region),
+        ]
+        # One adder for operands and for moves. A move that was lost, or is now, stays so.
+        move = moves.read_data.as_signed()
+        addend = Signal(signed(_MOVE_WIDTH))
         total = Signal(signed(_MOVE_WIDTH + 1))
-        m.d.sync += [added.eq(0), turn_region.eq(turn)]
-        now = moves.read_data.as_signed()
-        m.d.comb += total.eq(now + shadow.read_data.as_signed())
-        lost = (now == _LOST) | (total <= _LOST) | (total >= -_LOST)
-        left = Signal(16)
+        lost, clears = Signal(), Signal()
+        m.d.comb += [
+            addend.eq(Cat(register[:OFFSET_WIDTH], (adding & register[OFFSET_WIDTH - 1]).replicate(REGION_WIDTH))),
+            total.eq(move + addend),
+            lost.eq((total[-1] != total[-2]) | ~total[: _MOVE_WIDTH - 1].any() & total[-2] | (move == _LOST)),
+            offset.eq(total | total[OFFSET_WIDTH:].any().replicate(OFFSET_WIDTH)),
+            moves.write_data.eq(Mux(clears, 0, Mux(lost, _LOST, total))),
+            begins.write_address.eq(below),
+            begins.write_data.eq(self.position),
+            begins.read_address.eq(below),
+            lefts.write_address.eq(below),
+            lefts.write_data.eq(low),
+            lefts.read_address.eq(below),
+            self.target.eq(begins.read_data),
+        ]
 
         with m.FSM(name="carry"):
             with m.State("CLEAR"):
                 m.d.comb += [
                     shadow.write_enable.eq(1),
                     shadow.write_address.eq(row),
+                    clears.eq(1),
                     moves.write_enable.eq(1),
-                    moves.write_address.eq(row[:REGION_WIDTH]),
+                    moves.write_address.eq(row),
                 ]
                 m.d.sync += row.eq(row + 1)
                 with m.If(row.all()):
@@ -247,7 +269,6 @@ class CommandDecoder(wiring.Component):
             with m.State("READY"):
                 m.d.comb += self.ready.eq(1)
                 with m.If(self.start):
-                    m.d.comb += self.jump.eq(1)
                     m.next = "NEXT"
 
             with m.State("NEXT"):
@@ -275,7 +296,6 @@ class CommandDecoder(wiring.Component):
 
             with m.State("CARRY_OUT"):
                 m.d.sync += [field.eq(0), turn.eq(0)]
-                m.d.comb += moves.read_address.eq(_left(depth))
                 m.next = "NEXT"
                 with m.If(bad | ~known | (version != VERSION)):
                     m.next = "FAIL"
@@ -343,113 +363,93 @@ class CommandDecoder(wiring.Component):
                 with m.If(~self.queued.any()):
                     m.d.comb += self.cause.eq(fault)
 
-            # The moves of the loop around are copied; they are what remains when this one is over.
             with m.State("ENTER"):
+                with m.If(turn == 0):
+                    m.d.comb += [begins.write_enable.eq(1), lefts.write_enable.eq(1)]
+                    m.d.sync += moving[below].eq(taken)
                 m.d.comb += [
-                    moves.read_address.eq(_move(turn, below)),
-                    moves.write_enable.eq(added),
-                    moves.write_address.eq(_move(turn_region, depth)),
-                    moves.write_data.eq(moves.read_data),
+                    shadow.read_address.eq(_NOTHING),
+                    moves.read_address.eq(_move(added_region, below)),
+                    moves.write_enable.eq(adds),
+                    moves.write_address.eq(_move(adds_region, depth)),
                 ]
-                m.d.sync += [turn.eq(turn + 1), added.eq(~turn[REGION_WIDTH]), moving[below].eq(taken)]
-                with m.If(turn == _REGIONS):
-                    m.next = "ENTER_BEGIN"
-
-            with m.State("ENTER_BEGIN"):
-                m.d.comb += [
-                    moves.write_enable.eq(1),
-                    moves.write_address.eq(_begin(depth)),
-                    moves.write_data.eq(self.position),
-                ]
-                m.next = "ENTER_LEFT"
-
-            with m.State("ENTER_LEFT"):
-                m.d.comb += [
-                    moves.write_enable.eq(1),
-                    moves.write_address.eq(_left(depth)),
-                    moves.write_data.eq(low[:16]),
-                ]
-                m.next = "NEXT"
+                self._walk(m, turn, added)
 
             with m.State("TURN"):
-                m.d.comb += moves.read_address.eq(_begin(depth))
-                m.d.sync += left.eq(moves.read_data - 1)
-                with m.If(moves.read_data[:16].any()):
-                    m.next = "TURN_BEGIN"
-                with m.Else():
+                with m.If(lefts.read_data == 1):
                     m.d.sync += depth.eq(depth - 1)
                     m.next = "NEXT"
-
-            with m.State("TURN_BEGIN"):
-                m.d.comb += [
-                    self.jump.eq(1),
-                    self.target.eq(moves.read_data),
-                    moves.write_enable.eq(1),
-                    moves.write_address.eq(_left(depth)),
-                    moves.write_data.eq(left),
-                ]
-                m.next = "TURN_MOVES"
+                with m.Else():
+                    m.d.comb += [
+                        self.jump.eq(1),
+                        lefts.write_enable.eq(1),
+                        lefts.write_data.eq(lefts.read_data - 1),
+                    ]
+                    m.next = "TURN_MOVES"
 
             with m.State("TURN_MOVES"):
                 m.d.comb += [
-                    moves.read_address.eq(_move(turn, depth)),
-                    shadow.read_address.eq(_stride(turn[:REGION_WIDTH], below)),
-                    moves.write_enable.eq(added & (moving[below] >> turn_region)[0]),
-                    moves.write_address.eq(_move(turn_region, depth)),
-                    moves.write_data.eq(Mux(lost, _LOST, total)),
+                    adding.eq(1),
+                    shadow.read_address.eq(_stride(turn, below)),
+                    moves.read_address.eq(_move(added_region, depth)),
+                    moves.write_enable.eq(adds & (moving[below] >> adds_region)[0]),
+                    moves.write_address.eq(_move(adds_region, depth)),
                 ]
-                m.d.sync += [turn.eq(turn + 1), added.eq(~turn[REGION_WIDTH])]
-                with m.If(turn == _REGIONS):
-                    m.next = "NEXT"
+                self._walk(m, turn, added)
 
         m.d.comb += self.queue.p.engine.eq(own)
         return m
+
+    @staticmethod
+    def _walk(m: Module, turn: Signal, added: Signal) -> None:
+        """From region to region; two clocks after the last one was read all is written."""
+        m.d.sync += [turn.eq(turn + 1), added.eq(~turn[REGION_WIDTH])]
+        with m.If(turn == _REGIONS + 1):
+            m.next = "NEXT"
 
 
 def _words(kind: type[Operation]) -> int:
     return layout(kind)[-1].word + 1
 
 
-def _rules(m: Module, kinds: dict[type[Operation], Value], field: Value, register: Value) -> tuple[Value, Value]:
-    """Whether a register of an operation breaks a rule of its fields, and whether it is an operand."""
-    reserved = Signal(32)
-    choice = Signal()
-    is_operand = Signal()
-    for kind, chosen in kinds.items():
-        slots = layout(kind)
-        with m.If(chosen), m.Switch(field):
-            for number in range(_words(kind)):
-                own = [slot for slot in slots if slot.word == number]
-                with m.Case(number):
-                    used = sum((1 << slot.width) - 1 << slot.low for slot in own)
-                    m.d.comb += [reserved.eq(~used), is_operand.eq(own[0].kind is Operand)]
-                    m.d.comb += choice.eq(Cat(_is_no_choice(slot, register) for slot in own).any())
-    refused = Signal()
-    m.d.comb += refused.eq((register & reserved).any() | choice)
-    return refused, is_operand
+_RULE_ROWS = 1 << 9
+_IS_OPERAND = 1 << 32
 
 
-def _is_no_choice(slot: Slot, register: Value) -> Value | int:
-    if not isinstance(slot.kind, tuple) or len(slot.kind) == 1 << slot.width:
-        return Const(0)
-    return register[slot.low : slot.low + slot.width] >= len(slot.kind)
+def _rule_row(kind: type[Operation], register: int) -> int:
+    return ENGINES.index(kind.engine) << 7 | (kind.opcode & 7) << 4 | register
+
+
+def _rules() -> list[int]:
+    """What registers of operations may hold, by `_rule_row`: their reserved bits, and whether they are operands."""
+    rows = [0] * _RULE_ROWS
+    for kind in OPERATIONS:
+        for register in range(_words(kind)):
+            own = [slot for slot in layout(kind) if slot.word == register]
+            used = sum((1 << slot.width) - 1 << slot.low for slot in own)
+            rows[_rule_row(kind, register)] = (1 << 32) - 1 - used | (own[0].kind is Operand) * _IS_OPERAND
+    return rows
+
+
+def _is_no_choice(kinds: dict[type[Operation], Value], field: Value, register: Value) -> Value:
+    """Whether a register of an operation holds a choice that is not offered."""
+    return Cat(
+        chosen & (field == slot.word) & (register[slot.low : slot.low + slot.width] >= len(slot.kind))
+        for kind, chosen in kinds.items()
+        for slot in layout(kind)
+        if isinstance(slot.kind, tuple) and len(slot.kind) < 1 << slot.width
+    ).any()
 
 
 def _stride(region: Value, depth: Value) -> Value:
     """Row of a stride in the memory of the shadow registers, by the depth around its loop."""
-    return Cat(region, depth[:2], Const(0b100, 3))
+    return Cat(region[:REGION_WIDTH], depth[:2], Const(0b100, 3))
+
+
+_NOTHING = 2 * len(ENGINES) * REGISTERS - 1
+"""Row of that memory that stays 0."""
 
 
 def _move(region: Value, depth: Value) -> Value:
-    """Row of a region's move."""
-    return Cat(region[:REGION_WIDTH], Const(0, 1), depth)
-
-
-def _begin(depth: Value) -> Value:
-    """Row of the command that the turns of a loop begin with."""
-    return Cat(Const(8, 4), depth)
-
-
-def _left(depth: Value) -> Value:
-    """Row of the turns that are left."""
-    return Cat(Const(9, 4), depth)
+    """Row of a region's move, by the depth."""
+    return Cat(region[:REGION_WIDTH], depth)

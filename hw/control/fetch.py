@@ -10,15 +10,15 @@ from hw.stream.records import record_span
 
 __all__ = ["CommandFetch"]
 
-_BLOCK = 4
-"""Commands that are asked for at a time."""
+_AHEAD = 5
+"""Commands that are asked for ahead."""
 
 
 class CommandFetch(wiring.Component):
-    """Words of a program's commands, one after the other.
+    """Words of a program's commands, one after the other, from command 0 on.
 
-    Two blocks of four commands are asked for ahead, as far as the program and its region reach: what is never carried
-    out may be read, but no access leaves the region. A jump drops what was read ahead.
+    Some commands are asked for ahead, as far as the program and its region reach: what is never carried out may be
+    read, but no access leaves a region that the program begins in. A jump drops what was read ahead.
 
     Throughput: a word a clock, as long as memory answers within 32 clocks.
 
@@ -30,8 +30,10 @@ class CommandFetch(wiring.Component):
         Commands at most.
     limit : In(29)
         Units of memory that the program's region has.
+    start : In(1)
+        Begin.
     jump, target : In(1), In(32)
-        Go on with the command of this number. No program runs before the first jump.
+        Go on with the command of this number, which was fetched before.
     request : Out(stream of `record_span`)
         To a reader of records of 32 bytes.
     items : In(stream of 32 bits)
@@ -41,7 +43,7 @@ class CommandFetch(wiring.Component):
     position : Out(32)
         Number of the command whose words are taken.
     fault : Out(4)
-        Cause why there is no command of that number, else 0: past the size (`command`), or past the limit (`region`).
+        Cause why there is no command of that number, else 0: at the size (`command`), or at the limit (`region`).
     """
 
     def __init__(self):
@@ -50,6 +52,7 @@ class CommandFetch(wiring.Component):
                 "program": In(operand()),
                 "size": In(32),
                 "limit": In(OFFSET_WIDTH),
+                "start": In(1),
                 "jump": In(1),
                 "target": In(32),
                 "request": Out(stream.Signature(record_span())),
@@ -62,45 +65,30 @@ class CommandFetch(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:  # noqa: D102
         m = Module()
-        room = Signal(OFFSET_WIDTH)
-        end = Signal(32)
-        asked = Signal(32)
         running = Signal()
         index = Signal(range(COMMAND_WORDS))
-        coming = Signal(range(2 * _BLOCK * COMMAND_WORDS + 1))
-        stale = Signal.like(coming)
-        with m.If(self.limit > self.program.offset):
-            m.d.comb += room.eq(self.limit - self.program.offset)
-        m.d.sync += end.eq(Mux(self.size < room, self.size, room))
+        # The next command to ask for: equality is enough to find the end, for nothing begins behind it unless the
+        # program does, and the bus refuses that.
+        unit = Signal(OFFSET_WIDTH + 1)
+        ended = Signal()
+        m.d.comb += ended.eq((unit == self.program.offset + self.size) | (unit == self.limit))
 
         # An offered request stays as it is: its words are stale if a jump comes before it is taken.
-        left = Signal(32)
-        records = Signal(range(_BLOCK + 1))
-        asks = Signal()
-        takes = Signal()
+        coming = Signal(range(_AHEAD * COMMAND_WORDS + 1))
+        stale = Signal.like(coming)
+        asks, takes = Signal(), Signal()
+        room = coming <= (_AHEAD - 1) * COMMAND_WORDS
         m.d.comb += [
-            left.eq(end - asked),
-            records.eq(Mux(left < _BLOCK, left, _BLOCK)),
-            asks.eq(
-                running
-                & ~self.jump
-                & (asked < end)
-                & (coming <= _BLOCK * COMMAND_WORDS)
-                & (~self.request.valid | self.request.ready)
-            ),
+            asks.eq(running & ~self.jump & ~ended & room & (~self.request.valid | self.request.ready)),
             takes.eq(self.items.valid & self.items.ready),
+            self.request.p.region.eq(self.program.region),
+            self.request.p.records.eq(1),
         ]
         with m.If(self.request.ready):
             m.d.sync += self.request.valid.eq(0)
         with m.If(asks):
-            m.d.sync += [
-                self.request.valid.eq(1),
-                self.request.p.region.eq(self.program.region),
-                self.request.p.address.eq((self.program.offset + asked) * UNIT_BYTES),
-                self.request.p.records.eq(records),
-                asked.eq(asked + records),
-            ]
-        m.d.sync += coming.eq(coming + Mux(asks, records * COMMAND_WORDS, 0) - takes)
+            m.d.sync += [self.request.valid.eq(1), self.request.p.address.eq(unit * UNIT_BYTES), unit.eq(unit + 1)]
+        m.d.sync += coming.eq(coming + Mux(asks, COMMAND_WORDS, 0) - takes)
 
         m.d.comb += [
             self.words.payload.eq(self.items.payload),
@@ -111,16 +99,16 @@ class CommandFetch(wiring.Component):
             m.d.sync += index.eq(index + 1)
             with m.If(index == COMMAND_WORDS - 1):
                 m.d.sync += self.position.eq(self.position + 1)
+        with m.If(self.start):
+            m.d.sync += [running.eq(1), unit.eq(self.program.offset)]
         with m.If(self.jump):
             m.d.sync += [
-                running.eq(1),
-                index.eq(0),
-                asked.eq(self.target),
+                unit.eq(self.program.offset + self.target),
                 self.position.eq(self.target),
                 stale.eq(coming - takes),
             ]
         with m.Elif(takes & stale.any()):
             m.d.sync += stale.eq(stale - 1)
-        with m.If(running & (self.position >= end)):
-            m.d.comb += self.fault.eq(Mux(self.position >= self.size, cause("command"), cause("region")))
+        with m.If(running & ended & ~coming.any()):
+            m.d.comb += self.fault.eq(Mux(self.position == self.size, cause("command"), cause("region")))
         return m

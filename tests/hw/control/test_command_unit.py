@@ -129,7 +129,13 @@ def bench(memory, *, size=1 << 20, limit=1 << 20, width=128, seed=0, runs=1, bus
                 words.popleft()
             if asked:
                 region, address, length = asked
-                assert region == 0 and address + length <= 32 * limit, "no access may leave the region"
+                assert region == 0
+                if address + length > 32 * limit:
+                    # As the bus does. Programs that begin in their region never come here.
+                    assert limit <= AT
+                    for name, value in (("cause", CAUSES.index("region")), ("engine", 15)):
+                        ctx.set(getattr(dut.bus, name), value)
+                    continue
                 first = (32 * BASE + address) // size_of_word
                 last = (32 * BASE + address + length - 1) // size_of_word
                 for number in range(first, last + 1):
@@ -245,7 +251,7 @@ def test_queues_hold_eight_operations_and_no_more():
 
 
 def test_an_operation_follows_the_one_before_after_two_clocks():
-    run = run_and_check([*(Emit(tag=number) for number in range(6)), Stop()], busy=200, seed=3)
+    run = run_and_check([*(Emit(tag=number) for number in range(12)), Stop()], busy=200, seed=3)
     served = run.served["emit"]
     # The one after is there by then, if this one took longer than it is to read.
     gaps = [b.begin - a.end for a, b in zip(served, served[1:], strict=False) if a.end - a.begin > 60]
@@ -432,7 +438,7 @@ def test_the_watchdog_ends_what_does_not_move(alive):
 
     run = bench(place(words), busy=100_000, watchdog=250, act=act)
     assert CAUSES[run.failure["cause"]] == "watchdog" and run.failure["engine"] == 1 and run.failure["tag"] == 0x66
-    assert (run.clocks > 2000) == alive and run.clocks < (2400 if alive else 600)
+    assert (run.clocks > 2000) == alive and run.clocks < (2400 if alive else 800)
 
 
 def test_halt_ends_what_was_begun_and_nothing_else():
