@@ -1,50 +1,47 @@
 """Counters of 64 bits, many of them, in one memory with one adder."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from amaranth.hdl import Cat, Module, Mux, Signal
-from amaranth.lib import data, wiring
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from golden.machine.registers import COUNTERS
+from hw.arith.bits import choose
 from hw.memory import Ram
-from hw.stream.fifo import Fifo
 
-__all__ = ["Counters", "counted"]
+__all__ = ["Counters"]
 
 _NAMES = [counter.name for counter in COUNTERS]
 _INDEX_WIDTH = (len(COUNTERS) - 1).bit_length()
-_AMOUNT_WIDTH = 32
-_STEPS = 3
-"""Kinds of steps that take turns."""
+_NOTHING = (1 << _INDEX_WIDTH) - 1
+"""A row that no counter has: it stays 0."""
 
-
-def counted() -> data.StructLayout:
-    """An amount, and the number of the counter that it is added to, as `golden.machine.registers.COUNTERS` has it."""
-    return data.StructLayout({"index": _INDEX_WIDTH, "amount": _AMOUNT_WIDTH})
+_AMOUNT_WIDTH = 36
 
 
 class Counters(wiring.Component):
     """Counts events. What was counted is read from a copy, so that all of it is of one moment.
 
-    Small amounts gather in registers, and are added to the memory in turns. Large ones wait in a queue of 16 that gives
-    one every 6 clocks: those that find it full are lost.
+    Events gather in registers, amounts in a small memory of their own; the memory of counters takes from both in turns.
 
-    Latency: a copy or a clear takes 6 clocks for each row of the memory, and begins when all that came before it has
-    been added, 6 clocks for each counter of small amounts. A counter that is wanted waits for that. What comes while
-    counters are cleared may be lost.
+    Latency: a copy or a clear takes 8 clocks for each row of the memory, and begins when all that came before it has
+    been added, 8 clocks for two counters. A counter that is wanted waits for that. What comes while counters are
+    cleared may be lost.
 
     Parameters
     ----------
     widths : mapping of str to int
-        Counters that small amounts are added to: bits of an amount by name; at least one.
+        Counters of events: bits of what is added in a clock, by name; at least one.
+    amounts : sequence of str
+        Counters that amounts are added to, one of them in a clock; at least one.
 
     Members
     -------
-    (names) : In(width)
+    (names of events) : In(width)
         What is added in this clock.
-    large, large_valid : In(`counted`), In(1)
-        What is added to any counter.
+    amount, which, valid : In(32), In, In(1)
+        What is added in this clock, to which counter of `amounts`, and whether.
     freeze, clear : In(1)
         Copy all counters; make them 0, but not the copies. At once: first the one, then the other.
     half : In
@@ -55,21 +52,23 @@ class Counters(wiring.Component):
     Raises
     ------
     ValueError
-        If `widths` names no counter, or what is none.
+        If a name is no counter's, or there is none.
     """
 
-    def __init__(self, widths: Mapping[str, int]):
-        if not widths:
-            raise ValueError("widths must name at least one counter, not none")
-        for name in widths:
-            if name not in _NAMES:
-                raise ValueError(f"widths must name counters of the table, not {name!r}")
-        self._widths = dict(widths)
+    def __init__(self, widths: Mapping[str, int], amounts: Sequence[str]):
+        for argument, names in [("widths", widths), ("amounts", amounts)]:
+            if not names:
+                raise ValueError(f"{argument} must name at least one counter, not none")
+            for name in names:
+                if name not in _NAMES:
+                    raise ValueError(f"{argument} must name counters of the table, not {name!r}")
+        self._widths, self._amounts = dict(widths), list(amounts)
         super().__init__(
             {
                 **{name: In(width) for name, width in widths.items()},
-                "large": In(counted()),
-                "large_valid": In(1),
+                "amount": In(32),
+                "which": In(range(len(amounts))),
+                "valid": In(1),
                 "freeze": In(1),
                 "clear": In(1),
                 "half": In(_INDEX_WIDTH + 1),
@@ -83,33 +82,81 @@ class Counters(wiring.Component):
         m = Module()
         # The counters, then their copies.
         m.submodules.rows = rows = Ram(64, 2 << _INDEX_WIDTH)
-        m.submodules.queue = queue = Fifo(counted(), 16)
+        row = Signal(_INDEX_WIDTH + 1)
+        target = Signal.like(row)
+        addend = Signal(_AMOUNT_WIDTH)
+        turn_width = (4 * len(self._widths)).bit_length()
+        gathered = Signal(max(self._widths.values()) + turn_width)
         m.d.comb += [
-            queue.i.valid.eq(self.large_valid),
-            queue.i.payload.eq(self.large),
             rows.read_enable.eq(1),
+            rows.read_address.eq(row),
+            rows.write_address.eq(target),
+            rows.write_data.eq(rows.read_data + addend),
+            self.value.eq(rows.read_data.word_select(self.half[0], 32)),
         ]
 
-        small = list(self._widths)
-        turn = Signal(range(max(len(small), 2)))
-        added = Signal()
-        gathered = Signal(_AMOUNT_WIDTH)
-        gathered_index = Signal(_INDEX_WIDTH)
-        for number, name in enumerate(small):
-            width = self._widths[name] + (2 * _STEPS * len(small)).bit_length()
-            pending = Signal(width, name=f"{name}_pending")
-            own = turn == number
-            m.d.sync += pending.eq(Mux(added & own, 0, pending) + getattr(self, name))
-            with m.If(own):
-                m.d.comb += [gathered.eq(pending), gathered_index.eq(_NAMES.index(name))]
+        # Events: small counters run freely, and what they stood at last is kept. Like the memories, no reset changes
+        # them. Between two turns of a counter lie 4 clocks for each.
+        events = list(self._widths)
+        event = Signal(range(max(len(events), 2)))
+        takes_event = Signal()
+        now, added = Signal.like(gathered), Signal.like(gathered)
+        width = len(now)
+        event_row = Signal(_INDEX_WIDTH)
+        m.submodules.stood = stood = memory.Memory(
+            shape=width, depth=max(len(events), 2), init=[], attrs={"ram_style": "distributed"}
+        )
+        store, load = stood.write_port(), stood.read_port(domain="comb")
+        m.d.comb += [
+            store.addr.eq(event),
+            store.data.eq(now),
+            store.en.eq(takes_event),
+            load.addr.eq(event),
+        ]
+        running = []
+        for name in events:
+            amount = getattr(self, name)
+            counter = Signal(len(amount) + turn_width, name=f"{name}_running", reset_less=True)
+            with m.If(amount.any()):
+                m.d.sync += counter.eq(counter + (amount if len(amount) > 1 else 1))
+            running.append(counter)
+        m.d.comb += [
+            now.eq(choose(m, "running", event, running)),
+            event_row.eq(choose(m, "event_row", event, [Const(_NAMES.index(name), _INDEX_WIDTH) for name in events])),
+            added.eq(now - load.data),
+            # Of a narrow counter the difference is as narrow.
+            gathered.eq(added & choose(m, "event_mask", event, [Const((1 << len(one)) - 1, width) for one in running])),
+        ]
+        with m.If(takes_event):
+            m.d.sync += event.eq(Mux(event == len(events) - 1, 0, event + 1))
 
-        # What is asked for is done in passes over all counters, once all that has gathered by then is added.
-        copies, clears = Signal(), Signal()
-        wait = max(len(small), queue.depth + 1) + 1
-        settling = Signal(range(wait + 1))
+        # Amounts: in a clock without one, what has gathered of one counter is taken.
+        m.submodules.sums = sums = memory.Memory(
+            shape=_AMOUNT_WIDTH, depth=len(self._amounts), init=[], attrs={"ram_style": "distributed"}
+        )
+        put, got = sums.write_port(), sums.read_port(domain="comb")
+        flow = Signal(range(len(self._amounts)))
+        wants_flow, takes_flow = Signal(), Signal()
+        flow_row = Signal(_INDEX_WIDTH)
+        m.d.comb += [
+            takes_flow.eq(wants_flow & ~self.valid),
+            got.addr.eq(Mux(self.valid, self.which, flow)),
+            put.addr.eq(got.addr),
+            put.data.eq(Mux(self.valid, got.data + self.amount, 0)),
+            put.en.eq(self.valid | wants_flow),
+        ]
+        with m.Switch(flow):
+            for number, name in enumerate(self._amounts):
+                with m.Case(number):
+                    m.d.comb += flow_row.eq(_NAMES.index(name))
+        with m.If(takes_flow):
+            m.d.sync += flow.eq(Mux(flow == len(self._amounts) - 1, 0, flow + 1))
+
+        # What is asked for is done in passes over all rows, once all that has gathered by then is added.
+        copies, clears, passes, ends = Signal(), Signal(), Signal(), Signal()
+        turns = max((len(events) + 1) // 2, len(self._amounts)) + 1
+        settling = Signal(range(turns + 1))
         place = Signal(_INDEX_WIDTH)
-        passes = Signal()
-        ends = Signal()
         m.d.comb += passes.eq((copies | clears) & ~settling.any())
         with m.If(ends & copies):
             m.d.sync += copies.eq(0)
@@ -119,57 +166,34 @@ class Counters(wiring.Component):
             m.d.sync += copies.eq(1)
         with m.If(self.clear):
             m.d.sync += clears.eq(1)
-
-        # A step takes two clocks: a row is read, then a row is written.
-        row = Signal(_INDEX_WIDTH + 1)
-        writes = Signal()
-        m.d.comb += rows.read_address.eq(row)
-        with m.FSM(name="step"):
-            with m.State("LARGE"):
-                m.d.comb += row.eq(queue.o.p.index)
-                m.d.sync += writes.eq(queue.o.valid)
-                m.next = "LARGE_WRITE"
-            with m.State("LARGE_WRITE"):
-                m.d.comb += [
-                    rows.write_enable.eq(writes),
-                    rows.write_address.eq(queue.o.p.index),
-                    rows.write_data.eq(rows.read_data + queue.o.p.amount),
-                    queue.o.ready.eq(writes),
-                ]
-                m.next = "SMALL"
-            with m.State("SMALL"):
-                m.d.comb += row.eq(gathered_index)
-                m.next = "SMALL_WRITE"
-            with m.State("SMALL_WRITE"):
-                m.d.comb += [
-                    rows.write_enable.eq(1),
-                    rows.write_address.eq(gathered_index),
-                    rows.write_data.eq(rows.read_data + gathered),
-                    added.eq(1),
-                ]
-                m.d.sync += turn.eq(Mux(turn == len(small) - 1, 0, turn + 1))
-                with m.If(settling.any()):
-                    m.d.sync += settling.eq(settling - 1)
-                m.next = "COPY"
-            with m.State("COPY"):
-                m.d.comb += row.eq(Mux(passes, place, Cat(self.half[1:], 1)))
-                m.d.sync += writes.eq(passes)
-                m.next = "COPY_WRITE"
-            with m.State("COPY_WRITE"):
-                with m.If(writes):
-                    m.d.comb += [
-                        rows.write_enable.eq(1),
-                        rows.write_address.eq(Cat(place, copies)),
-                        rows.write_data.eq(Mux(copies, rows.read_data, 0)),
-                        ends.eq(place.all()),
-                    ]
-                    m.d.sync += place.eq(place + 1)
-                with m.Elif(~copies & ~clears):
-                    m.d.comb += [
-                        self.value.eq(rows.read_data.word_select(self.half[0], 32)),
-                        self.ready.eq(self.wanted),
-                    ]
-                m.next = "LARGE"
+        with m.If(takes_flow & settling.any()):
+            m.d.sync += settling.eq(settling - 1)
         with m.If(self.freeze | self.clear):
-            m.d.sync += settling.eq(wait)
+            m.d.sync += settling.eq(turns)
+
+        # A step takes two clocks: a row is read, then a row is written. Every other step is for an event.
+        step = Signal(2)
+        writes, passing = Signal(), Signal()
+        m.d.sync += [writes.eq(~writes), rows.write_enable.eq(0), passing.eq(0), addend.eq(0), target.eq(row)]
+        with m.If(writes):
+            m.d.sync += step.eq(step + 1)
+        with m.Else():
+            with m.Switch(step):
+                with m.Case(0, 2):
+                    m.d.comb += [takes_event.eq(1), row.eq(event_row)]
+                    m.d.sync += [addend.eq(gathered), rows.write_enable.eq(1)]
+                with m.Case(1):
+                    m.d.comb += [wants_flow.eq(1), row.eq(flow_row)]
+                    m.d.sync += [addend.eq(got.data), rows.write_enable.eq(takes_flow)]
+                with m.Case(3):
+                    m.d.sync += [passing.eq(passes), rows.write_enable.eq(passes), target.eq(Cat(place, copies))]
+                    with m.If(~passes):
+                        m.d.comb += row.eq(Cat(self.half[1:], 1))
+                    with m.Elif(copies):
+                        m.d.comb += row.eq(place)
+                    with m.Else():
+                        m.d.comb += row.eq(_NOTHING)
+        with m.If(writes & (step == 3)):
+            m.d.comb += [ends.eq(passing & place.all()), self.ready.eq(self.wanted & ~copies & ~clears)]
+            m.d.sync += place.eq(place + passing)
         return m
