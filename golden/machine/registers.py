@@ -260,9 +260,15 @@ def _registers() -> Iterator[Register]:
             f"{engine}_traffic",
             base + 8,
             (
-                Field("reads", 0, 8, "ro", "bursts of reads outstanding"),
-                Field("writes", 8, 8, "ro", "bursts of writes outstanding"),
-                Field("link", 16, 8, "ro", "what the link holds for it"),
+                Field(
+                    "reads",
+                    0,
+                    8,
+                    "ro",
+                    "its ports that read from memory and have not got all they asked for, a bit each",
+                ),
+                Field("writes", 8, 8, "ro", "its ports that write to memory and have not given all, a bit each"),
+                Field("link", 16, 1, "ro", "the link waits for it, or it for the link"),
             ),
             f"what the {engine} engine waits for",
         )
