@@ -1,0 +1,149 @@
+"""The accelerator: control, hub and engines, joined."""
+
+import collections
+from collections.abc import Sequence
+
+from amaranth.hdl import Module, ResetInserter
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from golden.machine.command import ENGINES
+from golden.parameters import Parameters
+from hw.bus.axi import AXI4, AXI4Lite
+from hw.bus.hub import Hub
+from hw.bus.ports import MemoryRead, MemoryWrite
+from hw.bus.span_check import Fault
+from hw.control.cluster import Cluster, memory_ports
+from hw.control.command_unit import FETCH
+from hw.control.control_unit import ControlUnit
+from hw.control.engine import cause
+from hw.control.registers import ADDRESS_WIDTH
+
+__all__ = ["Accelerator"]
+
+_FETCH_PORT = "fetch"
+
+
+class Accelerator(wiring.Component):
+    """The whole machine. See ``docs/machine.md``.
+
+    ::
+
+        registers <-> control -- operations --> clusters of engines
+                         |                          |
+                         +------- hub --------------+
+                                   |
+                                 memory
+
+    Parameters
+    ----------
+    parameters : Parameters
+        The machine's parameters.
+    clusters : sequence of Cluster
+        Engines that it has. What one gives `up` or `down` is what another one takes under that name.
+
+    Members
+    -------
+    memory : Out(AXI4)
+        Memory.
+    registers : In(AXI4Lite)
+        Software's side.
+    interrupt : Out(1)
+        An event that software has enabled came.
+    """
+
+    def __init__(self, parameters: Parameters, clusters: Sequence[Cluster]):
+        parameters.check_closed_loop()
+        self._parameters = parameters
+        self._clusters = tuple(clusters)
+        super().__init__(
+            {
+                "memory": Out(AXI4(32, parameters.memory_width)),
+                "registers": In(AXI4Lite(ADDRESS_WIDTH)),
+                "interrupt": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:  # noqa: D102
+        m = Module()
+        ports = {kind: [_FETCH_PORT] if kind is MemoryRead else [] for kind in (MemoryRead, MemoryWrite)}
+        for kind, names in ports.items():
+            for cluster in self._clusters:
+                names += memory_ports(cluster, kind)
+        events: dict[str, int] = {}
+        for cluster in self._clusters:
+            events |= cluster.events
+        flows = sorted({_flow(name) for names in ports.values() for name in names if name != _FETCH_PORT})
+        hub = Hub(self._parameters.memory_width, ports[MemoryRead], ports[MemoryWrite])
+        m.submodules.control = control = ControlUnit(self._parameters, events, flows)
+        m.submodules.hub = ResetInserter(control.clear)(hub)
+        wiring.connect(m, wiring.flipped(self.registers), control.registers)
+        wiring.connect(m, hub.memory, wiring.flipped(self.memory))
+        wiring.connect(m, hub.lookup, control.lookup)
+        wiring.connect(m, control.read, getattr(hub, _FETCH_PORT))
+        m.d.comb += [
+            self.interrupt.eq(control.interrupt),
+            hub.drain.eq(control.drain),
+            control.drained.eq(hub.drained),
+            control.progress.eq(hub.moved),
+        ]
+        for cluster in self._clusters:
+            m.submodules["_".join(cluster.engines)] = ResetInserter(control.clear)(cluster)
+            for engine in cluster.engines:
+                wiring.connect(m, getattr(control, engine), getattr(cluster, engine))
+                m.d.comb += control.causes[ENGINES.index(engine)].eq(getattr(cluster, f"{engine}_error"))
+            for names in ports.values():
+                for name in names:
+                    if name in cluster.signature.members:
+                        wiring.connect(m, getattr(cluster, name), getattr(hub, name))
+            m.d.comb += [getattr(control, name).eq(getattr(cluster, name)) for name in cluster.events]
+        for event in ("overflow", "poisoned"):
+            m.d.comb += getattr(control, event).eq(sum(getattr(cluster, event) for cluster in self._clusters) != 0)
+        self._link(m, control)
+        self._attribute(m, hub, control, ports, flows)
+        return m
+
+    def _link(self, m: Module, control: ControlUnit) -> None:
+        """Connect what clusters give up and down to those that take it, and tell who waits."""
+        for way, engines in (("up", ("emit", "load")), ("down", ("multiply", "accumulate"))):
+            ends = [one for one in self._clusters if way in one.signature.members]
+            gives = [one for one in ends if one.signature.members[way].flow == Out]
+            takes = [one for one in ends if one.signature.members[way].flow == In]
+            for source, target in zip(gives, takes, strict=True):
+                offered, wanted = getattr(source, way).valid, getattr(target, way).ready
+                wiring.connect(m, getattr(source, way), getattr(target, way))
+                for engine in engines:
+                    m.d.comb += control.linked[ENGINES.index(engine)].eq(offered ^ wanted)
+
+    def _attribute(
+        self, m: Module, hub: Hub, control: ControlUnit, ports: dict[type, list[str]], flows: list[str]
+    ) -> None:
+        """What the hub says of a port is said of its engine, and its bytes are counted under its flow."""
+        m.d.comb += [
+            control.bus.response.eq(hub.error.response),
+            control.bus.unit.eq(hub.error.unit),
+            control.bus.engine.eq(FETCH),
+            control.amount.eq(hub.asked.bytes),
+        ]
+        with m.If(hub.error.fault == Fault.REGION):
+            m.d.comb += control.bus.cause.eq(cause("region"))
+        with m.Elif(hub.error.fault == Fault.BUS):
+            m.d.comb += control.bus.cause.eq(cause("bus"))
+        firsts = {MemoryRead: 0, MemoryWrite: len(hub.busy) - max(len(ports[MemoryWrite]), 2)}
+        for kind, busy in ((MemoryRead, control.reading), (MemoryWrite, control.writing)):
+            places = collections.Counter[int]()
+            for port, name in enumerate(ports[kind], firsts[kind]):
+                if name == _FETCH_PORT:
+                    continue
+                engine = ENGINES.index(name.partition("_")[0])
+                with m.If(hub.error.port == port):
+                    m.d.comb += control.bus.engine.eq(engine)
+                with m.If(hub.asked.port == port):
+                    m.d.comb += [control.counts.eq(hub.asked.valid), control.which.eq(flows.index(_flow(name)))]
+                m.d.comb += busy[engine][places[engine]].eq(hub.busy[port])
+                places[engine] += 1
+
+
+def _flow(port: str) -> str:
+    """Counter of the bytes of a port, which is the end of its name."""
+    return "memory_" + "_".join(port.split("_")[-2:])
