@@ -445,7 +445,7 @@ def test_halt_ends_what_was_begun_and_nothing_else():
     program = [*[LoadWeights(tag=1)] * 3, *[Stamp()] * 200, Emit(), Stop()]
 
     def act(clock, put, run):
-        put("halt", clock == 300)
+        put("halt", clock == 450)
 
     run = bench(place(assemble(program)), busy=500, act=act)
     assert run.status["halted"] == 1 and run.status["done"] == 0 and run.events["ends"] == 0 == run.events["fails"]
@@ -460,7 +460,7 @@ def test_after_a_reset_at_any_time_the_next_program_is_right(seed):
     memory = place(words)
     told, fault, _ = expected(memory, [(BASE, 1 << 20)] + [(0, LIMIT)] * 7, Operand(0, AT), 1 << 20)
     assert fault is None
-    when = draw.randrange(1, 500)
+    when = draw.randrange(1, 900)
     first = []
 
     def act(clock, put, run):
