@@ -9,7 +9,7 @@ from amaranth.lib.wiring import In, Out
 from golden.machine.command import Emit, Function
 from golden.parameters import Parameters
 from hw import payloads
-from hw.arith.bits import named, or_tree, saturated
+from hw.arith.bits import or_tree, saturated
 from hw.bus.ports import ADDRESS_WIDTH, UNIT_BYTES
 from hw.control.engine import Engine, Fields, cause
 from hw.near_memory.closed_loop import functions
@@ -17,6 +17,7 @@ from hw.near_memory.closed_loop.extent import Extent, place
 from hw.near_memory.closed_loop.norm_tables import NormTables
 from hw.near_memory.closed_loop.normalise import Normalise
 from hw.near_memory.closed_loop.positions import Gather, Spread
+from hw.stream.fork import fork
 from hw.stream.records import RecordReader, RecordWriter
 
 __all__ = ["XPath"]
@@ -118,7 +119,13 @@ class XPath(Engine):
             normalise.i.valid.eq(spread.o.valid & ~tables.fault),
             spread.o.ready.eq(normalise.i.ready & ~tables.fault),
         ]
-        self._fork(m, f, gather.i)
+        poison = 1 << p.state_width - 1
+        fork(m, "x", self.x, [(self.o, f.sent), (gather.i, f.written)])
+        m.d.comb += [
+            self.o.payload.eq(self.x.payload),
+            gather.i.payload.eq(self.x.payload),
+            self.poisoned.eq(self.x.valid & or_tree(value.as_unsigned() == poison for value in self.x.p["values"])),
+        ]
 
         # Spans are asked for once, and told once.
         reads, writes, tells = Signal(), Signal(), Signal()
@@ -171,19 +178,3 @@ class XPath(Engine):
         empty = (f.lines == 0) | (f.width == 0) | (f.channels == 0) | ~(f.sent | f.written)
         segmented = (f.segment != 0) & (f.segment != f.channels)
         return empty | (f.function >= _SOFTMAX) | (f.sent & (f.along | segmented))
-
-    def _fork(self, m: Module, f: Fields, gathered: stream.Interface) -> None:
-        """Give each x to the delta path and to memory, as the operation wants, and see whether it is poisoned."""
-        waits = []
-        for name, o, wanted in (("sent", self.o, f.sent), ("gathered", gathered, f.written)):
-            # Taken already, while the other one is not.
-            taken = Signal(name=f"{name}_taken")
-            m.d.comb += [o.payload.eq(self.x.payload), o.valid.eq(self.x.valid & wanted & ~taken)]
-            m.d.sync += taken.eq(self.x.valid & ~self.x.ready & (taken | (o.valid & o.ready)))
-            waits.append(named(m, f"waits_for_{name}", wanted & ~taken & ~o.ready))
-        poison = 1 << self.parameters.state_width - 1
-        poisoned = or_tree(value.as_unsigned() == poison for value in self.x.p["values"])
-        m.d.comb += [
-            self.x.ready.eq(~or_tree(waits)),
-            self.poisoned.eq(self.x.valid & poisoned),
-        ]
