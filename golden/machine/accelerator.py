@@ -41,7 +41,7 @@ from golden.machine.command import (
 from golden.parameters import POISONED_GROUP, ZERO_GROUP, Parameters
 from golden.units import norm, softmax
 from golden.units.closed_loop import accumulate, activation_max, align, emit, functions
-from golden.units.combine import PLACES_MAX, Factors, combine, multiply
+from golden.units.combine import PLACES_MAX, SPREAD, Factors, combine, multiply
 from golden.units.delta_compressor import delta_compressor
 from golden.units.delta_decompressor import delta_decompressor
 from golden.units.delta_group import DeltaGroups
@@ -701,13 +701,15 @@ class Accelerator:
         self._field(1 <= c.terms <= 3, f"terms must be in 1..3, not {c.terms}")
         self._field(c.form == "sum" or c.terms == 2, "a product must have two terms")
         self._field(c.vectors > 0 and c.channels > 0, "vectors and channels must be at least 1")
+        self._field(c.terms == 1 or c.function != "softmax", "a softmax must be that of an emission")
         index = np.arange(c.vectors)
         channel, position = self._channels_of(index, c.channels)
+        padding = channel < 0
         states, factors = [], []
         for number in range(1, c.terms + 1):
             y = self._read_vectors(getattr(c, f"source{number}"), index, "states")
-            lost = poisoned_state(y, p)
-            y = np.where(lost, 0, y)
+            lost = poisoned_state(y, p) & ~padding
+            y = np.where(lost | padding, 0, y)
             if number == 2 and c.permuted:
                 self._field(p.lanes % 2 == 0 and c.channels % 2 == 0, "channels of a rotation must be even")
                 y, lost = (one.reshape(len(one), -1, 2)[:, :, ::-1].reshape(len(one), -1) for one in (y, lost))
@@ -716,12 +718,18 @@ class Accelerator:
                 self._raise(overflow=clamped)
             states.append((y, lost))
             if c.form == "sum":
-                factors.append(
-                    self._factors(getattr(c, f"factor{number}"), getattr(c, f"kind{number}"), channel, position)
-                )
+                kind = getattr(c, f"kind{number}")
+                factors.append(self._factors(getattr(c, f"factor{number}"), kind, channel, position))
+                if kind == "position" and c.summed == "channel" and c.channels >= p.lanes:
+                    # By channels, positions come again for each vector of them.
+                    again = (c.vectors - 1 - int(position.max())) * image.ENTRY_BYTES
+                    self._count(getattr(c, f"factor{number}"), "tables_read", again)
         lost = functools.reduce(np.logical_or, (one for _, one in states))
         top = state_magnitude_max(p)
         if c.form == "sum":
+            places = [factor.places for factor in factors]
+            spread = max(places) - min(places)
+            self._field(spread <= SPREAD, f"places of two terms must differ by at most {SPREAD}, not {spread}")
             after, overflow = combine([y for y, _ in states], factors, top)
         else:
             places = int(self._entries(c.factor1, 0, 1)[0])
@@ -731,7 +739,7 @@ class Accelerator:
             low, high = self._entries(c.limits, 0, 2).tolist()
             self._field(-top <= low <= high <= top, "limits must be ordered and fit a state")
             after = np.clip(after, low, high)
-        after = np.where(lost, poison_code(p), after)
+        after = np.where(padding, 0, np.where(lost, poison_code(p), after))
         self._raise(overflow=overflow, poisoned=bool(lost.any()))
         for target in (c.state, c.copy)[: 1 + c.copied]:
             self._write_vectors(target, index, after, "states")
@@ -743,6 +751,9 @@ class Accelerator:
 
     def _factors(self, operand: Operand, kind: str, channel: np.ndarray, position: np.ndarray) -> Factors:
         """A table of factors: h, then a for each channel, position or element."""
+        if kind == "channel" and int(channel.max()) >= self.parameters.norm_buffer:
+            most = self.parameters.norm_buffer
+            raise MachineError("buffer", f"channels of a table must be at most {most}, not {int(channel.max()) + 1}")
         which = {"one": np.zeros((), np.int64), "channel": np.maximum(channel, 0), "position": position}.get(
             kind, np.arange(channel.size).reshape(channel.shape)
         )

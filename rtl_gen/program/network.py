@@ -487,6 +487,12 @@ class Compiler:
         state = self._tensor(layer.name, operands[0][0])
         sources = [tensor for tensor, _ in operands]
         found = Factors.of([gate for _, gate in operands], [tensor.unit for tensor in sources], unit)
+        tables = sum(np.ndim(_of_sample(factor.values, 0)) > 0 for factor in found)
+        if tables > 1:
+            raise self._refused(layer, "two of its operands have a factor for each channel")
+        if tables and state.channels > self._parameters.norm_buffer:
+            room = self._parameters.norm_buffer
+            raise self._refused(layer, f"it has factors for more than norm_buffer = {room} channels")
         for sample in range(self.samples):
             options: dict[str, Any] = {}
             for number, factor in enumerate(found, 1):

@@ -1,0 +1,387 @@
+"""A state of one to three others: residual, gate, gated unit, guidance, a sampler's step."""
+
+from typing import Any, get_args
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from golden.machine import command
+from golden.parameters import Parameters
+from hw import payloads
+from hw.arith.bits import multiply_constant, named, one_of, saturated
+from hw.arith.serial import Divider
+from hw.bus.ports import ADDRESS_WIDTH, UNIT_BYTES
+from hw.control.engine import Engine, Fields, cause
+from hw.near_memory.closed_loop import functions
+from hw.near_memory.closed_loop.factors import CHANNEL, ELEMENT, ENTRY_WIDTH, ONE, POSITION, Factors
+from hw.near_memory.closed_loop.sums import Sums, summed_vector
+from hw.near_memory.closed_loop.terms import TERMS, Terms
+from hw.near_memory.closed_loop.vector_walk import VectorWalk
+from hw.stream import Fifo
+from hw.stream.fork import fork
+from hw.stream.records import RecordReader, RecordWriter
+
+__all__ = ["Combine"]
+
+_ENTRY_BYTES = ENTRY_WIDTH // 8
+_SOFTMAX = get_args(command.Function).index("softmax")
+_BY_CHANNEL, _BY_POSITION = 1, 2
+"""What sums are of, by number."""
+
+_UNDER_WAY = 16
+"""Vectors whose sums are still to come at most: more than the parts in the pipeline."""
+
+_AHEAD = 16
+"""Vectors that are asked for before their result is written, where each is asked for by itself."""
+
+
+class Combine(Engine):
+    """Carries out a `Combine`.
+
+    ::
+
+        states_read ---------> Y1 --------------+
+        second_states_read --> Y2 --> z ~ f ~ x-+--> Terms --+--> states_written
+        third_states_read ---> Y3 --------------+            +--> copy_states_written
+        tables_read ---------> Factors ---------+            +--> Sums
+
+    f is outside: it is shared with `XPath`, and passed by where it is the identity. Vectors come in the order of
+    memory; where sums of channels are kept of positions of several vectors, by channels. At most one term has a table,
+    and pairs of channels are exchanged only within a part: otherwise the cause is ``field``.
+
+    Throughput: one part per clock, see `Factors` for what is slower. Numerics: 12.8, 12.14, 12.15.
+
+    Members
+    -------
+    operation, error, overflow, poisoned
+        Those of an engine; f tells its own overflow.
+    states_read, second_states_read, third_states_read, tables_read, sums_read : MemoryRead
+        Y1, Y2, Y3; factors and limits; sums.
+    states_written, copy_states_written, sums_written : MemoryWrite
+        Result, its copy, its sums.
+    settings : Out(`functions.settings`)
+        For f.
+    z, x : stream of `payloads.element_part`
+        To f, and from it.
+    combined : Out(1)
+        A vector is done.
+    """
+
+    name = "emit"
+
+    def _members(self, parameters: Parameters) -> dict[str, Any]:
+        part = stream.Signature(payloads.element_part(parameters))
+        reads = ("states_read", "second_states_read", "third_states_read", "tables_read", "sums_read")
+        writes = ("states_written", "copy_states_written", "sums_written")
+        return {
+            **{name: self.read(parameters) for name in reads},
+            **{name: self.write(parameters) for name in writes},
+            "settings": Out(functions.settings()),
+            "z": Out(part),
+            "x": In(part),
+            "combined": Out(1),
+        }
+
+    def elaborate(self, platform: object) -> Module:  # noqa: D102
+        m = Module()
+        p, f = self.parameters, Fields(self.operation.p, command.Combine)
+        u, parts = p.near_lanes, p.lanes // p.near_lanes
+        item = (p.memory_width, u * p.state_width, parts)
+        readers, writers = [], []
+        for port in (self.states_read, self.second_states_read, self.third_states_read):
+            m.submodules[f"reader{len(readers) + 1}"] = reader = RecordReader(*item)
+            wiring.connect(m, reader.port, wiring.flipped(port))
+            readers.append(reader)
+        for port in (self.states_written, self.copy_states_written):
+            m.submodules[f"writer{len(writers) + 1}"] = writer = RecordWriter(*item)
+            wiring.connect(m, writer.port, wiring.flipped(port))
+            writers.append(writer)
+        m.submodules.entries = entries = RecordReader(p.memory_width, ENTRY_WIDTH)
+        m.submodules.asked = asked = VectorWalk(p)
+        m.submodules.given = given = VectorWalk(p)
+        m.submodules.factors = factors = Factors(p)
+        m.submodules.terms = terms = Terms(p)
+        m.submodules.sums = sums = Sums(p, p.lanes << 24)
+        m.submodules.summed = summed = Fifo(summed_vector(p), _UNDER_WAY)
+        m.submodules.quotient = quotient = Divider(len(f.channels) + 1, p.lanes)
+        wiring.connect(m, entries.port, wiring.flipped(self.tables_read))
+        wiring.connect(m, sums.sums_read, wiring.flipped(self.sums_read))
+        wiring.connect(m, sums.sums_written, wiring.flipped(self.sums_written))
+        wiring.connect(m, entries.o, factors.entries)
+        wiring.connect(m, summed.o, sums.vectors)
+
+        what = _What(m, f)
+        of = Signal(len(f.channels))
+        by_channels = named(m, "by_channels", (f.summed == _BY_CHANNEL) & (of > 1))
+        for walk in (asked, given):
+            m.d.comb += [
+                walk.vectors.eq(f.vectors),
+                walk.channels.eq(f.channels),
+                walk.of.eq(of),
+                walk.by_channels.eq(by_channels),
+            ]
+        fork(m, "vector", given.o, [(factors.vectors, Const(1, 1)), (summed.i, f.summed != 0)])
+        m.d.comb += [
+            factors.vectors.payload.eq(given.o.payload),
+            summed.i.p.base.eq(0),
+            *(summed.i.p[name].eq(given.o.p[name]) for name in ("position", "channel", "used")),
+            factors.terms.eq(f.terms),
+            factors.product.eq(what.product),
+            factors.table.eq(what.table),
+            factors.kind.eq(what.kind),
+            factors.clamped.eq(f.clamped),
+            factors.channels.eq(f.channels),
+            *(getattr(terms, name).eq(getattr(factors, name)) for name in ("shifts", "places", "low", "high")),
+            terms.product.eq(what.product),
+            *(getattr(self.settings, name).eq(getattr(f, name)) for name in ("function", "middle", "result")),
+            sums.by_position.eq(f.summed == _BY_POSITION),
+            sums.fresh.eq(1),
+            sums.channels.eq(f.channels),
+            sums.region.eq(f.sums.region),
+            sums.offset.eq(f.sums.offset),
+            self.overflow.eq(terms.overflow),
+            self.poisoned.eq(terms.poisoned),
+        ]
+        self._feed(m, f, what, readers, factors, terms)
+        finished = self._finish(m, f, terms, writers, sums)
+        start = Signal()
+        resting = self._ask(m, f, what, start, asked, readers, writers, entries, by_channels)
+        idle = writers[0].idle & (~f.copied | writers[1].idle) & ((f.summed == 0) | sums.idle)
+
+        m.d.comb += [walk.start.eq(start) for walk in (asked, given, factors)]
+        with m.FSM():
+            with m.State("idle"), m.If(self.operation.valid & f.chosen & (self.error == 0)):
+                m.d.comb += [quotient.i.valid.eq(1), quotient.i.payload.eq(f.channels + (p.lanes - 1))]
+                with m.If(self._fault(f, what)):
+                    m.d.sync += self.error.eq(cause("field"))
+                with m.Elif((what.kind == CHANNEL) & (f.channels > p.norm_buffer)):
+                    m.d.sync += self.error.eq(cause("buffer"))
+                with m.Else():
+                    m.next = "divide"
+            with m.State("divide"):
+                m.d.comb += quotient.o.ready.eq(1)
+                m.d.sync += of.eq(quotient.o.p.quotient)
+                with m.If(quotient.o.valid):
+                    m.next = "start"
+            with m.State("start"):
+                m.d.comb += start.eq(1)
+                m.next = "run"
+            with m.State("run"), m.If(finished & resting & idle):
+                m.next = "end"
+            with m.State("end"):
+                m.d.comb += self.operation.ready.eq(1)
+                m.next = "idle"
+        with m.If(factors.fault & (self.error == 0)):
+            m.d.sync += self.error.eq(cause("field"))
+        return m
+
+    def _fault(self, f: Fields, what: "_What") -> Value:
+        """Whether a field breaks a rule, or asks for what is not here."""
+        p = self.parameters
+        counts = (f.terms == 0) | ((f.form != 0) & (f.terms != 2)) | (f.vectors == 0) | (f.channels == 0)
+        tables = sum(what.table[index] for index in range(TERMS)) > 1
+        pairs = f.permuted & (f.channels[0] if p.near_lanes % 2 == 0 else 1)
+        return counts | tables | ((f.terms > 1) & (pairs | (f.function >= _SOFTMAX)))
+
+    def _feed(
+        self, m: Module, f: Fields, what: "_What", readers: list[RecordReader], factors: Factors, terms: Terms
+    ) -> None:
+        """Join the parts of all terms with their factors."""
+        p = self.parameters
+        width, u = p.state_width, p.near_lanes
+        states = [[reader.o.payload[lane * width : (lane + 1) * width] for lane in range(u)] for reader in readers]
+        if u % 2 == 0:
+            states[1] = [Mux(f.permuted, states[1][lane ^ 1], states[1][lane]) for lane in range(u)]
+        smooth = named(m, "smooth", f.function != 0)
+        joins = [Const(1, 1), named(m, "has_second", f.terms > 1), named(m, "has_third", f.terms > 2)]
+        m.d.comb += [
+            self.z.p["values"].eq(Cat(*states[1])),
+            self.z.valid.eq(readers[1].o.valid & smooth),
+        ]
+        states[1] = [
+            Mux(smooth, value.as_unsigned(), state) for value, state in zip(self.x.p["values"], states[1], strict=True)
+        ]
+        valid = [readers[0].o.valid, Mux(smooth, self.x.valid, readers[1].o.valid), readers[2].o.valid]
+        moves = named(m, "feeds", terms.i.valid & terms.i.ready)
+        m.d.comb += [
+            terms.i.valid.eq(
+                factors.o.valid
+                & ~factors.fault
+                & Cat(there | ~here for there, here in zip(valid, joins, strict=True)).all()
+            ),
+            factors.o.ready.eq(moves),
+            readers[0].o.ready.eq(moves),
+            readers[1].o.ready.eq(Mux(smooth, self.z.ready, moves & joins[1])),
+            readers[2].o.ready.eq(moves & joins[2]),
+            self.x.ready.eq(moves & smooth),
+            *(terms.i.p[name].eq(factors.o.p[name]) for name in ("used", "last", "end")),
+        ]
+        for term in range(TERMS):
+            for lane in range(u):
+                table = what.table[term] & (what.kind != ONE)
+                m.d.comb += [
+                    terms.i.p.terms[term][lane].eq(Mux(joins[term], states[term][lane], 0)),
+                    terms.i.p.factors[term][lane].eq(Mux(table, factors.o.p.table[lane], factors.constants[term])),
+                ]
+
+    def _finish(self, m: Module, f: Fields, terms: Terms, writers: list[RecordWriter], sums: Sums) -> Value:
+        """Give results to memory and to the sums; returns whether all of an operation have been given."""
+        o = terms.o
+        elements = o.p["values"].as_value()
+        outputs = [(writers[0].items, Const(1, 1)), (writers[1].items, f.copied), (sums.i, f.summed != 0)]
+        fork(m, "result", o, outputs)
+        m.d.comb += [
+            *(writer.items.payload.eq(elements) for writer in writers),
+            sums.i.p.old.eq(0),
+            sums.i.p.new.eq(elements),
+            sums.i.p.last.eq(o.p.last),
+            sums.i.p.end.eq(o.p.end),
+            self.combined.eq(o.valid & o.ready & o.p.last),
+        ]
+        finished = Signal()
+        with m.If(o.valid & o.ready & o.p.end):
+            m.d.sync += finished.eq(1)
+        with m.Elif(self.operation.ready):
+            m.d.sync += finished.eq(0)
+        return finished
+
+    def _ask(
+        self,
+        m: Module,
+        f: Fields,
+        what: "_What",
+        start: Value,
+        walk: VectorWalk,
+        readers: list[RecordReader],
+        writers: list[RecordWriter],
+        entries: RecordReader,
+        by_channels: Value,
+    ) -> Value:
+        """Ask for tables and vectors, in the order that they are used in; returns whether all has been asked for."""
+        p, vector = self.parameters, walk.o.p
+        size = -(-p.lanes * p.state_width // 8)
+        # Vectors: whether they are to be asked for, where, and how many.
+        first = Signal(ADDRESS_WIDTH)
+        count = Signal(len(f.vectors))
+        # What is read is asked for long before its result is written: writers' spans wait in a queue.
+        span = data.StructLayout({"first": len(first), "count": len(count)})
+        m.submodules.results = results = Fifo(span, _AHEAD)
+        targets = [(writers[0].i, f.state, Const(1, 1)), (writers[1].i, f.copy, f.copied)]
+        fork(m, "written", results.o, [(i, wanted) for i, _, wanted in targets])
+        sources = [(readers[0].i, f.source1), (readers[1].i, f.source2), (readers[2].i, f.source3)]
+        spans = [(i, at, first, count) for i, at in sources]
+        spans += [(i, at, results.o.p.first, results.o.p.count) for i, at, _ in targets]
+        for i, at, begin, records in spans:
+            m.d.comb += [
+                i.p.region.eq(at.region),
+                i.p.address.eq(saturated(at.offset * UNIT_BYTES + begin, ADDRESS_WIDTH)),
+                i.p.records.eq(records),
+            ]
+        m.d.comb += [results.i.p.first.eq(first), results.i.p.count.eq(count)]
+        wanted = Cat(Const(1, 1), f.terms > 1, f.terms > 2, Const(1, 1))
+        waits = Signal(len(wanted))
+        for index, i in enumerate([*(i for i, _ in sources), results.i]):
+            m.d.comb += i.valid.eq(waits[index])
+            with m.If(i.ready):
+                m.d.sync += waits[index].eq(0)
+
+        # Tables.
+        number = Signal(range(TERMS))
+        begin = Signal(ADDRESS_WIDTH)
+        elements = Signal(len(f.vectors) + p.lanes.bit_length())
+        heads = [f.factor1, f.factor2, f.factor3]
+        head = data.View(heads[0].shape(), one_of([(number == i, at.as_value()) for i, at in enumerate(heads)]))
+        table = data.View(heads[0].shape(), one_of([(what.table[i], at.as_value()) for i, at in enumerate(heads)]))
+        by_vector = named(m, "by_vector", (what.kind == ELEMENT) | ((what.kind == POSITION) & (f.channels >= p.lanes)))
+
+        def ask(at: data.View, offset: Value | int, records: Value | int) -> None:
+            m.d.comb += [
+                entries.i.valid.eq(1),
+                entries.i.p.region.eq(at.region),
+                entries.i.p.address.eq(saturated(at.offset * UNIT_BYTES + offset, ADDRESS_WIDTH)),
+                entries.i.p.records.eq(records),
+            ]
+
+        resting = Signal()
+        with m.FSM(name="ask"):
+            with m.State("idle"):
+                m.d.comb += resting.eq(~start & (waits == 0) & ~results.o.valid)
+                with m.If(start):
+                    m.d.sync += [number.eq(0), first.eq(0), count.eq(f.vectors)]
+                    with m.If(~by_channels):
+                        m.d.sync += waits.eq(wanted)
+                    m.next = "heads"
+            with m.State("heads"):
+                constant = ~what.product & ~what.table.bit_select(number, 1)
+                ask(head, 0, 1 + constant)
+                with m.If(entries.i.ready):
+                    m.d.sync += number.eq(number + 1)
+                    with m.If(what.product | (number == f.terms - 1)):
+                        m.next = "limits"
+            with m.State("limits"):
+                ask(f.limits, 0, 2)
+                m.d.comb += entries.i.valid.eq(f.clamped)
+                with m.If(~f.clamped | entries.i.ready):
+                    m.next = "table"
+            with m.State("table"):
+                ask(table, _ENTRY_BYTES, f.channels)
+                m.d.comb += entries.i.valid.eq(what.kind == CHANNEL)
+                m.d.sync += [begin.eq(_ENTRY_BYTES), elements.eq(multiply_constant(f.vectors, p.lanes))]
+                with m.If((what.kind != CHANNEL) | entries.i.ready):
+                    m.next = "vector"
+                    with m.If((what.kind == POSITION) & ~by_vector):
+                        m.next = "position"
+                    with m.Elif(~by_vector & ~by_channels):
+                        m.next = "idle"
+            with m.State("position"):
+                # Elements run on over positions: one entry for each that begins.
+                ask(table, begin, 1)
+                with m.If(entries.i.ready):
+                    m.d.sync += [begin.eq(begin + _ENTRY_BYTES), elements.eq(elements - f.channels)]
+                    with m.If(elements <= f.channels):
+                        m.next = "idle"
+            with m.State("vector"), m.If(walk.o.valid & (~by_channels | (waits == 0))):
+                # Where the vector lies, and its entries.
+                element_bytes = multiply_constant(vector.index, p.lanes * _ENTRY_BYTES)
+                m.d.sync += [
+                    begin.eq(Mux(what.kind == ELEMENT, element_bytes, vector.position * _ENTRY_BYTES) + _ENTRY_BYTES),
+                ]
+                with m.If(by_channels):
+                    m.d.sync += first.eq(multiply_constant(vector.index, size))
+                m.next = "states"
+                with m.If(by_vector & ((what.kind == ELEMENT) | vector.turns)):
+                    m.next = "entries"
+            with m.State("entries"):
+                ask(table, begin, Mux(what.kind == ELEMENT, p.lanes, 1))
+                with m.If(entries.i.ready):
+                    m.next = "states"
+            with m.State("states"):
+                m.d.comb += walk.o.ready.eq(1)
+                with m.If(by_channels):
+                    m.d.sync += [waits.eq(wanted), count.eq(1)]
+                m.next = "vector"
+                with m.If(vector.end):
+                    m.next = "idle"
+        return resting
+
+
+class _What:
+    """What the fields of an operation come to.
+
+    Members
+    -------
+    product : Value
+        Whether it is a product.
+    table : Value
+        Bit by bit, which terms have a table of factors.
+    kind : Value
+        What those factors are for.
+    """
+
+    def __init__(self, m: Module, f: Fields):
+        kinds = (f.kind1, f.kind2, f.kind3)
+        self.product = named(m, "product", f.form != 0)
+        exists = [~self.product & (f.terms > index) for index in range(TERMS)]
+        self.table = named(m, "table", Cat(here & (kind != ONE) for here, kind in zip(exists, kinds, strict=True)))
+        self.kind = named(m, "kind", one_of(list(zip(exists, kinds, strict=True))))
