@@ -3,11 +3,12 @@
 from collections.abc import Iterable
 from typing import Any
 
-from amaranth.hdl import Const, Module, Mux, Signal, Value, ValueLike
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, ValueLike
 from amaranth.lib import data
 
 __all__ = [
     "add_thermometers",
+    "bounded",
     "choose",
     "filled",
     "looked_up",
@@ -69,7 +70,15 @@ def multiply_constant(value: Value, factor: int) -> Value:
 
 def saturated(value: Value, width: int) -> Value:
     """An unsigned value in so many bits: all ones if it does not fit."""
-    return Mux(value[width:].any(), Const(-1, width), value[:width])
+    return Mux(value[width:].any(), Const((1 << width) - 1, width), value[:width])
+
+
+def bounded(value: Value, width: int) -> Value:
+    """An unsigned value in so many bits, the highest of which is 1 as well for whatever does not fit.
+
+    So sums that stay bounded never fall below ``2^(width - 1)`` again once they have reached it.
+    """
+    return Cat(value[: width - 1], value[width - 1 :].any())
 
 
 def or_tree(values: Iterable[ValueLike]) -> Value:

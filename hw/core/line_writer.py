@@ -63,9 +63,9 @@ class LineWriter(wiring.Component):
         places = Signal(copies(p))
         active = Signal()
 
-        # Where in a line: the position's address, the group's, and how many of each are left.
+        # Where in a line: the position's address, the group's, and how many of each are left: no more than addresses.
         position, offset = Signal(address), Signal(address)
-        columns, left, pass_ = Signal(16), Signal(12), Signal(3)
+        columns, left, pass_ = Signal(address + 1), Signal(12), Signal(3)
         pass_ends = named(m, "pass_ends", pass_ == c.sent)
         group_ends = named(m, "group_ends", pass_ends & (left == 1))
         line_ends = named(m, "line_ends", group_ends & (columns == 1))
@@ -166,7 +166,7 @@ class ZeroWriter(wiring.Component):
         row, lines = Signal(range(p.rows)), Signal(12)
         row_line, line = Signal(signed(line_number(p))), Signal(signed(line_number(p)))
         # Zones of a line: the padding before it, the positions of the image, the padding after it.
-        zone, positions = Signal(2), Signal(17)
+        zone, positions = Signal(2), Signal(address + 1)
         image = named(m, "image", zone == 1)
         with m.Switch(zone):
             for index, value in enumerate((c.left, c.width << c.repeat, c.right)):
@@ -176,7 +176,7 @@ class ZeroWriter(wiring.Component):
         # Inside the image only passes that were not sent are zero.
         begins = named(m, "begins", Mux(image & ~outside, c.sent + 1, 0))
         position, offset = Signal(address), Signal(address)
-        columns, left, pass_ = Signal(17), Signal(12), Signal(3)
+        columns, left, pass_ = Signal(address + 1), Signal(12), Signal(3)
         pass_ends = named(m, "pass_ends", pass_ == c.passes)
         group_ends = named(m, "group_ends", pass_ends & (left == 1))
         skips, beyond = Signal(), Signal(address)

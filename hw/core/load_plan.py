@@ -1,12 +1,12 @@
 """What a load of groups comes to: its products, and line by line where the groups of a line go."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from golden.machine.command import LoadGroups
 from golden.parameters import Parameters
-from hw.arith.bits import named, saturated
+from hw.arith.bits import bounded, named
 from hw.bus.ports import ENTRY_WIDTH, UNIT_WIDTH
 from hw.control.engine import CAUSE_WIDTH, Fields, cause, operation
 
@@ -142,7 +142,7 @@ class LoadPlan(wiring.Component):
         shared = len(products)
         products += [
             (number.as_unsigned()[:address], line_pitch, [line_address.eq(self.pitches.begin + left_pitch + product)]),
-            (slot, c.slot, [unit.eq(saturated(product, UNIT_WIDTH + 1))]),
+            (slot, c.slot, [unit.eq(bounded(product, UNIT_WIDTH + 1))]),
         ]
         step, clock = Signal(range(len(products) + 1)), Signal(2)
 
@@ -181,8 +181,8 @@ class LoadPlan(wiring.Component):
             self.pitches.begin.eq(c.at + c.first),
             self.pitches.position.eq(c.pitch),
             self.places.payload.eq(found),
-            self.lines.p.unit.eq(saturated(c.source.offset + unit, UNIT_WIDTH)),
-            self.lines.p.entry.eq(_entry(c, slot) if p.link_form == "compressed" else 0),
+            self.lines.p.unit.eq(bounded(c.source.offset + unit, UNIT_WIDTH)),
+            self.lines.p.entry.eq((c.lengths.offset << 3) + slot if p.link_form == "compressed" else 0),
             self.places.valid.eq(sends & (c.link | (needed & self.lines.ready))),
             self.lines.valid.eq(sends & ~c.link & needed & self.places.ready),
         ]
@@ -261,7 +261,7 @@ class LoadPlan(wiring.Component):
                         left.eq(left - 1),
                         number.eq(number + Mux(c.repeat, 2, 1)),
                         line_address.eq(line_address + (line_pitch << c.repeat)),
-                        unit.eq(saturated(unit + c.slot, UNIT_WIDTH + 1)),
+                        unit.eq(bounded(unit + c.slot, UNIT_WIDTH + 1)),
                     ]
                     m.next = "line"
             with m.State("following"):
@@ -272,8 +272,3 @@ class LoadPlan(wiring.Component):
                     m.d.sync += self.done.eq(1)
                     m.next = "idle"
         return m
-
-
-def _entry(c: Fields, slot: Value) -> Value:
-    """The entry of a slot in the table of lengths."""
-    return saturated((c.lengths.offset << 3) + slot, ENTRY_WIDTH)

@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out
 from golden.parameters import ZERO_GROUP, Parameters
 from hw import payloads
 from hw.arith.bits import choose, named, or_tree
-from hw.bus.ports import REGION_WIDTH, UNIT_BYTES, MemoryRead
+from hw.bus.ports import REGION_WIDTH, UNIT_BYTES, UNIT_WIDTH, MemoryRead
 from hw.core.load_plan import spool_line
 from hw.link.serial_delta import SerialDeltaDecoder
 from hw.stream import Fifo, Stage
@@ -130,38 +130,41 @@ class CompressedSpoolReader(_SpoolReader):
     def elaborate(self, platform: object) -> Module:  # noqa: D102
         m = Module()
         p, word_bytes = self._parameters, self._parameters.link_width // 8
-        m.submodules.lengths = lengths = RecordReader(p.memory_width, 32)
         m.submodules.words = words = RecordReader(p.memory_width, p.link_width)
-        m.submodules.units = units = Fifo(len(self.i.p.unit), 8)
+        entries = p.memory_width // 32
+        asked = data.StructLayout({"unit": UNIT_WIDTH, "entry": range(entries)})
+        m.submodules.asked = asked = Fifo(asked, 8)
         m.submodules.counts = counts = Fifo(20, 4)
         m.submodules.decoder = decoder = (SerialDeltaDecoder if p.near_lanes < p.lanes else DeltaDecompressor)(p)
-        wiring.connect(m, lengths.port, wiring.flipped(self.tables_read))
         wiring.connect(m, words.port, wiring.flipped(self.spools_read))
         wiring.connect(m, decoder.o, wiring.flipped(self.o))
+        request, table = self.tables_read.request, self.tables_read.data
         m.d.comb += [
-            lengths.i.valid.eq(self.i.valid & units.i.ready),
-            lengths.i.p.region.eq(self.lengths_region),
-            lengths.i.p.address.eq(self.i.p.entry * 4),
-            lengths.i.p.records.eq(1),
-            units.i.valid.eq(self.i.valid & lengths.i.ready),
-            units.i.payload.eq(self.i.p.unit),
-            self.i.ready.eq(lengths.i.ready & units.i.ready),
+            request.valid.eq(self.i.valid & asked.i.ready),
+            request.p.region.eq(self.lengths_region),
+            request.p.address.eq(self.i.p.entry * 4),
+            request.p.bytes.eq(4),
+            asked.i.valid.eq(self.i.valid & request.ready),
+            asked.i.p.unit.eq(self.i.p.unit),
+            asked.i.p.entry.eq(self.i.p.entry[: (entries - 1).bit_length()]),
+            self.i.ready.eq(request.ready & asked.i.ready),
         ]
 
         # A length must be that of some words of the link, and fit the slot; the stream is asked for only then.
-        length = lengths.o.payload
+        length = named(m, "length", table.payload.word_select(asked.o.p.entry, 32) if entries > 1 else table.payload)
+        found = named(m, "found", table.valid & asked.o.valid)
         broken = named(m, "broken", ~length.any() | (length > self.slot * UNIT_BYTES) | (length % word_bytes).any())
-        known = named(m, "known", lengths.o.valid & units.o.valid & ~broken)
+        known = named(m, "known", found & ~broken)
         asks = named(m, "asks", known & words.i.ready & counts.i.ready)
         m.d.comb += [
             words.i.valid.eq(known & counts.i.ready),
             words.i.p.region.eq(self.region),
-            words.i.p.address.eq(units.o.payload * UNIT_BYTES),
+            words.i.p.address.eq(asked.o.p.unit * UNIT_BYTES),
             words.i.p.records.eq(length // word_bytes),
             counts.i.valid.eq(known & words.i.ready),
             counts.i.payload.eq(length // word_bytes),
-            lengths.o.ready.eq(asks),
-            units.o.ready.eq(asks),
+            table.ready.eq(asks),
+            asked.o.ready.eq(asks),
         ]
 
         left = Signal(len(counts.o.payload))
@@ -179,7 +182,7 @@ class CompressedSpoolReader(_SpoolReader):
         with m.Elif(decoder.i.valid & decoder.i.ready):
             m.d.sync += left.eq(left - 1)
         unsound = Signal()
-        m.d.sync += unsound.eq(unsound | (lengths.o.valid & broken))
+        m.d.sync += unsound.eq(unsound | (found & broken))
         m.d.comb += self.damaged.eq(unsound | decoder.error)
         return m
 

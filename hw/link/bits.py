@@ -31,7 +31,7 @@ class BitReader(wiring.Component):
     A window shows the next bits. It lies in two *chunks* of as many; where the stream ends in the first of them, what
     the window shows beyond it means nothing.
 
-    Latency: 2 clocks from a word to its first bits. Throughput: a window per clock.
+    Latency: 3 clocks from a word to its first bits. Throughput: a window per clock, and one clock more for each word.
 
     Parameters
     ----------
@@ -117,9 +117,9 @@ class BitReader(wiring.Component):
                 high.last.eq(word_last),
                 high_valid.eq(left.any()),
             ]
-        empties = named(m, "empties", ~left.any() | (shifts_high & (left == 1)))
-        m.d.comb += self.i.ready.eq(empties)
-        with m.If(empties):
+        # A word is taken only when all of the one before it has moved on: so nothing of `take` reaches the producer.
+        m.d.comb += self.i.ready.eq(~left.any())
+        with m.If(self.i.ready):
             m.d.sync += [word.eq(self.i.p.data), word_last.eq(self.i.p.last), left.eq(Mux(self.i.valid, chunks, 0))]
         with m.Elif(shifts_high):
             m.d.sync += [word.eq(word[width:]), left.eq(left - 1)]

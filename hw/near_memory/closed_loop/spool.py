@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out
 from golden.machine.command import Emit
 from golden.parameters import Parameters
 from hw import payloads
-from hw.arith.bits import named, saturated
+from hw.arith.bits import bounded, named
 from hw.bus.ports import ENTRY_WIDTH, UNIT_BYTES, UNIT_WIDTH, MemoryWrite
 from hw.control.engine import CAUSE_WIDTH, Fields, cause, operation
 from hw.link.serial_delta import SerialDeltaCoder
@@ -103,7 +103,7 @@ class LineBatches(wiring.Component):
         with m.Elif(counts):
             m.d.sync += [line.eq(line << 1), step.eq(step - 1)]
         with m.If(counts | (moves & self.i.p.last)):
-            m.d.sync += unit.eq(saturated(following, UNIT_WIDTH + 1))
+            m.d.sync += unit.eq(bounded(following, UNIT_WIDTH + 1))
         with m.If(self.i.valid & takes & beyond):
             m.d.sync += self.full.eq(1)
 
@@ -112,7 +112,7 @@ class LineBatches(wiring.Component):
         with m.If(moves):
             m.d.sync += [taken.eq(self.length), count.eq(count + 1)]
             with m.If(closes):
-                first = Cat(Const(0, UNIT_BYTES.bit_length() - 1), saturated(unit, UNIT_WIDTH))
+                first = Cat(Const(0, UNIT_BYTES.bit_length() - 1), bounded(unit, UNIT_WIDTH))
                 m.d.sync += [
                     spans.valid.eq(1),
                     spans.p.region.eq(c.spool.region),
@@ -223,7 +223,7 @@ class SpoolWriter(wiring.Component):
         """Pass the words on, and write the length of each line; returns whether all are written."""
         c, port = Fields(self.operation, Emit), self.tables_written
         word_bytes = self._parameters.memory_width // 8
-        entry, length = Signal(ENTRY_WIDTH + 1), Signal(32)
+        entry, length = Signal(ENTRY_WIDTH), Signal(32)
         holds = named(m, "holds", words.p.last & (port.request.valid | port.data.valid))
         place = entry[: (word_bytes // 4 - 1).bit_length()]
         m.d.comb += [
@@ -244,7 +244,7 @@ class SpoolWriter(wiring.Component):
             m.d.sync += [
                 port.request.valid.eq(1),
                 port.data.valid.eq(1),
-                port.request.p.address.eq(Cat(Const(0, 2), saturated(entry, ENTRY_WIDTH))),
+                port.request.p.address.eq(Cat(Const(0, 2), entry)),
                 port.data.p.strobe.eq(Const(15, word_bytes) << (place << 2)),
                 length.eq(batches.length),
                 entry.eq(entry + 1),

@@ -9,6 +9,7 @@ from amaranth.sim import Simulator
 
 from hw.arith.bits import (
     add_thermometers,
+    bounded,
     choose,
     filled,
     multiply_constant,
@@ -16,6 +17,7 @@ from hw.arith.bits import (
     ones,
     or_tree,
     prefix_ones,
+    saturated,
     take,
 )
 
@@ -109,3 +111,14 @@ def test_filled():
     assert found == [x % 16 | y << 4 | (y + 1) % 8 << 7 for x, y in patterns]
     with pytest.raises(KeyError):
         filled(m, "other", layout, c=a)
+
+
+@pytest.mark.parametrize("width", [1, 3, 6])
+def test_what_does_not_fit(width):
+    """All ones, or the highest bit at least."""
+    value, patterns = Signal(6), [(item,) for item in range(64)]
+    largest = (1 << width) - 1
+    assert evaluate([value], saturated(value, width), patterns) == [min(item, largest) for item in range(64)]
+    found = evaluate([value], bounded(value, width), patterns)
+    assert [item for item, *_ in patterns if found[item] == item] == list(range(1 << width))
+    assert all(result >= 1 << width - 1 for result in found[1 << width :])

@@ -94,8 +94,9 @@ def check_banks(written, loads, lines, p):
     assert begin == len(written["half"])
 
 
-def test_groups(dut, fresh_seed):
-    """From a spool and from the link, one load after the other."""
+@pytest.mark.parametrize("mode", ["both", "reset"])
+def test_groups(dut, mode, fresh_seed):
+    """From a spool and from the link, one load after the other; also after a reset in the midst of them."""
     p, r, generator = dut.parameters, random.Random(fresh_seed), np.random.default_rng(fresh_seed)
     memory = generator.integers(0, 256, UNITS * UNIT_BYTES, np.uint8)
     loads, lines, up = [], {}, []
@@ -123,6 +124,7 @@ def test_groups(dut, fresh_seed):
         REGIONS,
         loads,
         streams={"up": {"group": group_values(groups, p), "last": last}},
+        mode=mode,
         seed=fresh_seed,
         latency=20,
     )

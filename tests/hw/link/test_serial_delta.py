@@ -15,12 +15,13 @@ from tests.hw.streams import refusal
 
 pytestmark = pytest.mark.cocotb
 
+NOTHING = np.zeros(0, np.uint8)
+
 SHAPES = {
     "tiny": {"lanes": 4, "memory_lanes": 2, "link_width": 32},
     "edge": {"lanes": 16, "link_width": 64},
     "without outliers": {"lanes": 32, "outliers": 0, "link_width": 128},
     "two bits": {"lanes": 12, "digit_width": 2, "outliers": 3, "link_width": 32},
-    "rests": {"lanes": 16, "digit_width": 5, "outliers": 2, "link_width": 64},
     "steps": {"lanes": 60, "digit_width": 8, "outliers": 4, "link_width": 256},
 }
 
@@ -70,8 +71,8 @@ def random_streams(p, r, count):
     ]
 
 
-@pytest.mark.parametrize("passes", [1, 3, 8])
-def test_coder(parameters, coder, passes, fresh_seed):
+@pytest.mark.parametrize(("passes", "mode"), [(1, "both"), (3, "none"), (8, "reset")])
+def test_coder(parameters, coder, passes, mode, fresh_seed):
     """Words as the format has them, streams one after the other."""
     p, r = parameters, random.Random(fresh_seed)
     streams = random_streams(p, r, 4)
@@ -79,10 +80,11 @@ def test_coder(parameters, coder, passes, fresh_seed):
     last = np.concatenate([np.arange(1, len(stream) + 1) == len(stream) for stream in streams])
     outcome = engine.run(
         coder,
-        np.zeros(0, np.uint8),
+        NOTHING,
         [],
         streams={"i": {"group": by_field(p, groups), "last": last}},
         settings={"passes": passes - 1},
+        mode=mode,
         seed=fresh_seed,
     )
     expected = [delta_streams.encode(p, stream, passes) for stream in streams]
@@ -91,16 +93,15 @@ def test_coder(parameters, coder, passes, fresh_seed):
     assert marks == [place == len(stream) for stream in expected for place in range(1, len(stream) + 1)]
 
 
-def decode(decoder, streams, passes, seed):
+def decode(decoder, streams, passes, seed, mode="both"):
     """Outcome of streams of words."""
     width = decoder.signature.members["i"].signature.members["payload"].shape["data"].width
     words = [word for stream in streams for word in stream]
     bits = np.array([[word >> place & 1 for place in range(width)] for word in words], bool)
     last = np.concatenate([np.arange(1, len(stream) + 1) == len(stream) for stream in streams])
     given = {"i": {"data": bits, "last": last}}
-    return engine.run(
-        decoder, np.zeros(0, np.uint8), [], streams=given, settings={"passes": passes - 1}, seed=seed, patience=3000
-    )
+    settings = {"passes": passes - 1}
+    return engine.run(decoder, NOTHING, [], streams=given, settings=settings, seed=seed, mode=mode, patience=3000)
 
 
 def check_groups(p, found, expected, last):
@@ -113,12 +114,12 @@ def check_groups(p, found, expected, last):
     np.testing.assert_array_equal(found["last"], last)
 
 
-@pytest.mark.parametrize("passes", [1, 3, 8])
-def test_decoder(parameters, decoder, passes, fresh_seed):
+@pytest.mark.parametrize(("passes", "mode"), [(1, "both"), (3, "none"), (8, "reset")])
+def test_decoder(parameters, decoder, passes, mode, fresh_seed):
     """Groups as they were coded, streams one after the other."""
     p, r = parameters, random.Random(fresh_seed)
     streams = random_streams(p, r, 4)
-    outcome = decode(decoder, [delta_streams.encode(p, stream, passes) for stream in streams], passes, fresh_seed)
+    outcome = decode(decoder, [delta_streams.encode(p, stream, passes) for stream in streams], passes, fresh_seed, mode)
     assert not outcome.status["error"]
     last = np.concatenate([np.arange(1, len(stream) + 1) == len(stream) for stream in streams])
     check_groups(p, outcome.streams["o"], [group for stream in streams for group in stream], last)
