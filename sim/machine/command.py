@@ -19,7 +19,7 @@ from golden.diffusion.networks.graph import Network
 from golden.machine.command import ENGINES
 from rtl_gen import options
 from rtl_gen.program.commands import on_machine
-from rtl_gen.program.sections import cut_sampling
+from rtl_gen.program.sections import Section, cut_sampling
 from sim.machine.port import InterpreterPort
 from sim.machine.run import Failure, Row, SideBySide, attends, total
 from sim.ranges import half_open
@@ -41,6 +41,12 @@ _NOTE = "Products of two activations are the interpreter's alone: what it leaves
 )
 @click.option("--overlapped", is_flag=True, help="Layers run into each other; memories are compared after each step.")
 @options.machine
+@click.option(
+    "--engines",
+    default=",".join(ENGINES),
+    show_default=True,
+    help="Of the machine; the interpreter does what is others'.",
+)
 @click.option("--images", default=1, show_default=True, type=click.IntRange(1), help="Several are rows of the array.")
 @click.option(
     "--executor", type=click.Choice(list(_PORTS)), default="golden", show_default=True, help="Of the machine."
@@ -58,6 +64,7 @@ def command(
     steps: str,
     overlapped: bool,
     machine: options.Machine,
+    engines: str,
     images: int,
     executor: str,
     seed: int,
@@ -75,6 +82,9 @@ def command(
         raise ValueError(f"Layers must come from --block or --all, not both ({block})")
     drawing.writable(plot)
     one = subject(network, None, None)
+    wanted = drawing.each(engines, "Engines")
+    for name in wanted:
+        names.lookup("Engine", name, dict.fromkeys(ENGINES))
     meets = _layers(one.network, block, every)
     sampling = one.sampling(images, _STEPS, None, seed=seed)
     sections = cut_sampling(
@@ -83,8 +93,13 @@ def command(
         calibrate(sampling),
         chosen.stop,
         meets if overlapped else lambda layer: layer.name,
+        apart=len(wanted) < len(ENGINES),
     )
-    both = SideBySide(sections, _PORTS[executor], meets, first=chosen.start, fenced=not overlapped)
+
+    def runs(section: Section) -> bool:
+        return all(map(meets, section.layers)) and section.engines <= set(wanted)
+
+    both = SideBySide(sections, _PORTS[executor], runs, first=chosen.start, fenced=not overlapped)
     rows: list[Row] = []
     failure = ""
     with console.advancing("Sections", len(sections.sections)) as advance:

@@ -30,7 +30,7 @@ from sim.machine.comparison import Difference, difference
 from sim.machine.driver import Driver, Timeout
 from sim.machine.port import InterpreterPort, Port
 
-__all__ = ["Failure", "Row", "SideBySide", "attends", "needed_groups", "total"]
+__all__ = ["Failure", "Row", "SideBySide", "attends", "needed_groups", "plain", "total"]
 
 
 class Failure(Exception):
@@ -94,6 +94,11 @@ def attends(layer: Layer) -> bool:
     return layer.bilinear
 
 
+def plain(section: Section) -> bool:
+    """Whether no layer of a section attends."""
+    return not any(map(attends, section.layers))
+
+
 def _of_attention(command: Command) -> bool:
     return (
         isinstance(command, Align | Rows)
@@ -131,7 +136,7 @@ class SideBySide:
     port : callable
         Makes the machine's port from its parameters and its memory.
     on_machine : callable
-        Which layers the machine runs; the sampler's commands always.
+        Which sections the machine runs.
     first : int
         Step before which the interpreter runs alone.
     fenced : bool
@@ -142,7 +147,7 @@ class SideBySide:
         self,
         sections: Sections,
         port: Callable[[Parameters, np.ndarray], Port],
-        on_machine: Callable[[Layer], bool],
+        on_machine: Callable[[Section], bool],
         *,
         first: int = 0,
         fenced: bool = True,
@@ -168,7 +173,7 @@ class SideBySide:
             last = number + 1 == len(sections) or sections[number + 1].step != section.step
             if number == 0 or sections[number - 1].step != section.step:
                 values = self._network(section.step)
-            ran = section.step >= self._first and all(map(self._on_machine, section.layers))
+            ran = section.step >= self._first and self._on_machine(section)
             if unseen is not None and not ran:
                 self._compare(unseen)
                 unseen = None

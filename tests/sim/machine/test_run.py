@@ -14,7 +14,7 @@ from rtl_gen.program.memory import SPOOLS, STATES
 from rtl_gen.program.sections import cut_sampling
 from sim.machine import InterpreterPort
 from sim.machine.comparison import difference
-from sim.machine.run import Failure, SideBySide, attends, needed_groups, total
+from sim.machine.run import Failure, SideBySide, attends, needed_groups, plain, total
 from tests.golden.diffusion.sampling.networks import random_unet
 
 pytestmark = pytest.mark.golden
@@ -56,7 +56,7 @@ class Wrong(InterpreterPort):
 
 
 def test_equal_executors_are_equal_and_measured(sections):
-    both = SideBySide(sections, InterpreterPort, lambda layer: not attends(layer), first=1)
+    both = SideBySide(sections, InterpreterPort, plain, first=1)
     rows = list(both.run())
     assert len(rows) == len(sections.sections) and both.difference() is None
     for section, row in zip(sections.sections, rows, strict=True):
@@ -95,31 +95,27 @@ def test_what_differs_is_named(sections, kind):
     )
     at = 32 * (regions[region][0] + place.operand.offset)
     when = len(sections.sections) // 2
-    runs = SideBySide(
-        sections, lambda p, memory: Wrong(p, memory, when, at), lambda layer: not attends(layer), fenced=True
-    )
+    runs = SideBySide(sections, lambda p, memory: Wrong(p, memory, when, at), plain, fenced=True)
     with pytest.raises(Failure, match=rf"^step \d, after [^:]*: region {region} .*, {kind} of {place.name}, .*: got "):
         list(runs.run())
 
 
 def test_an_overlapped_run_is_compared_after_each_step(sections):
     at = 32 * sum(sections.program.regions[SPOOLS]) - 1  # the last length, which nothing reads in between
-    runs = SideBySide(
-        sections, lambda p, memory: Wrong(p, memory, 1, at), lambda layer: not attends(layer), fenced=False
-    )
+    runs = SideBySide(sections, lambda p, memory: Wrong(p, memory, 1, at), plain, fenced=False)
     alone = next(number for number, section in enumerate(sections.sections) if any(map(attends, section.layers)))
     with pytest.raises(Failure, match=f"^step 0, after {sections.sections[alone - 1].name}: region 5 "):
         list(runs.run())
     ran = sum(section.step == 1 and not any(map(attends, section.layers)) for section in sections.sections)
-    plain = SideBySide(
+    overlapped = SideBySide(
         sections,
         lambda p, memory: Wrong(p, memory, ran, at),
-        lambda layer: not attends(layer),
+        plain,
         first=1,
         fenced=False,
     )
     with pytest.raises(Failure, match="^step 1, after sampler: region 5 "):
-        list(plain.run())
+        list(overlapped.run())
 
 
 def test_the_first_element_of_a_state_that_differs(sections):
@@ -139,7 +135,7 @@ def test_the_first_element_of_a_state_that_differs(sections):
 
 def test_several_images():
     made = cut(2)
-    rows = list(SideBySide(made, InterpreterPort, lambda layer: not attends(layer)).run())
+    rows = list(SideBySide(made, InterpreterPort, plain).run())
     assert all(row.psnr > 30 for row in rows if row.psnr is not None)
     name, tensor = next((name, one) for name, one in made.compiler.states.items() if one.channels >= 8)
     got, expected = made.program.image.copy(), made.program.image.copy()
@@ -149,7 +145,7 @@ def test_several_images():
 
 
 def test_counters_that_differ_are_told(sections):
-    rows = list(SideBySide(sections, Miscounting, lambda layer: not attends(layer)).run())
+    rows = list(SideBySide(sections, Miscounting, plain).run())
     assert all(list(row.odd) == ["combined"] for row in rows if row.ran)
     got, expected = rows[-1].odd["combined"]
     assert got == expected + 1
