@@ -9,7 +9,8 @@ from amaranth.lib.wiring import In, Out
 from golden.machine.command import Emit
 from golden.parameters import POISONED_GROUP, ZERO_GROUP, Parameters
 from hw import payloads
-from hw.arith.bits import named
+from hw.arith.bits import named, saturated
+from hw.bus.ports import ADDRESS_WIDTH, UNIT_BYTES
 from hw.control.engine import Engine, Fields
 from hw.near_memory.closed_loop.delta_path import DeltaPath
 from hw.near_memory.closed_loop.extent import place
@@ -38,7 +39,7 @@ class Sender(Engine):
     x : In(stream of `payloads.element_part`)
         Vectors of x in the order of the groups.
     held : In(stream of `extent.place`)
-        Where their Xhat lies from its operand's region on; once for an emission.
+        Where their Xhat lies; once for an emission.
     held_read, held_written : Out
         Memory: Xhat. None is read at a start.
     spools_written, tables_written, up
@@ -97,10 +98,11 @@ class Sender(Engine):
         ]
 
         begins = named(m, "begins", self.operation.valid & self.held.valid & self.held.ready)
+        begin = saturated(c.held.offset * UNIT_BYTES + self.held.p.address, ADDRESS_WIDTH)
         for records in (reader, writer):
             m.d.comb += [
                 records.i.p.region.eq(c.held.region),
-                records.i.p.address.eq(self.held.p.address),
+                records.i.p.address.eq(begin),
                 records.i.p.records.eq(self.held.p.records),
             ]
         m.d.comb += [

@@ -75,7 +75,7 @@ def streams(p, accelerator, c):
     of = -(-c.channels // n)
     parts = np.pad(x, ((0, 0), (0, of * n - c.channels))).reshape(-1, u)
     last = np.arange(1, len(parts) + 1) % (n // u) == 0
-    begin = c.held.offset * UNIT_BYTES + c.line * c.width * of * image.vector_bytes(p)
+    begin = c.line * c.width * of * image.vector_bytes(p)
     held = {"address": np.array([begin]), "records": np.array([c.lines * c.width * of])}
     return {"x": {"values": parts, "last": last}, "held": held}
 

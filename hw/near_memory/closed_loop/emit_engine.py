@@ -1,0 +1,134 @@
+"""The emit engine: parts that carry out its operations, and what they share."""
+
+from typing import Any
+
+from amaranth.hdl import Cat, Module, Signal, Value
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import Out
+
+from golden.machine import command
+from golden.parameters import Parameters
+from hw import payloads
+from hw.arith.bits import named, one_of, or_tree
+from hw.bus.shared import share
+from hw.control.engine import Engine
+from hw.near_memory.closed_loop.aligner import Aligner
+from hw.near_memory.closed_loop.coefficients import CoefficientsEngine
+from hw.near_memory.closed_loop.functions import Functions
+from hw.near_memory.closed_loop.row_reader import RowReader
+from hw.near_memory.closed_loop.sender import Sender
+from hw.near_memory.closed_loop.x_path import XPath
+
+__all__ = ["EmitEngine"]
+
+_PARTS = {
+    "x_path": (command.Emit, XPath),
+    "sender": (command.Emit, Sender),
+    "coefficients": (command.Coefficients, CoefficientsEngine),
+    "aligner": (command.Align, Aligner),
+    "rows": (command.Rows, RowReader),
+}
+"""Parts, and the operation that each carries out: an `Emit` is the work of two."""
+
+_EVENTS = ("emitted", "link_groups", "link_zero_groups", "combined")
+
+
+class EmitEngine(Engine):
+    """Carries out `Combine`, `Coefficients`, `Emit`, `Align` and `Rows` (``docs/machine.md``).
+
+    ::
+
+        x_path --- z ~ Functions ~ x ---> sender ---> up
+                         |
+                      combine         coefficients         aligner         rows
+
+    One operation runs at a time, so there is one f, and one port to memory for each flow.
+
+    Members
+    -------
+    states_read, ... : Out
+        Memory: ports by the flow that they count under.
+    up : Out(stream of `payloads.stream_group`)
+        The link.
+    emitted, link_groups, link_zero_groups, combined : Out(1)
+        Events: vectors and groups, as counters tell.
+    """
+
+    name = "emit"
+
+    def _members(self, parameters: Parameters) -> dict[str, Any]:
+        self._parts = {name: part(parameters) for name, (_, part) in _PARTS.items()}
+        return {
+            **{name: part.signature.members[name] for part in self._parts.values() for name in _ports(part)},
+            "up": Out(stream.Signature(payloads.stream_group(parameters))),
+            **{name: Out(1) for name in _EVENTS},
+        }
+
+    def elaborate(self, platform: object) -> Module:  # noqa: D102
+        m = Module()
+        m.submodules.functions = functions = Functions(self.parameters)
+        for name, part in self._parts.items():
+            m.submodules[name] = part
+        operation = self.operation.p.opcode
+        chosen = {name: named(m, f"runs_{name}", operation == kind.opcode) for name, (kind, _) in _PARTS.items()}
+        self._distribute(m, chosen)
+        self._apply(m, functions, [(chosen[name], part) for name, part in self._users("settings").items()])
+        for name in {name: None for part in self._parts.values() for name in _ports(part)}:
+            users = [(chosen[user], getattr(part, name)) for user, part in self._users(name).items()]
+            share(m, getattr(self, name), users)
+
+        x_path, sender = self._parts["x_path"], self._parts["sender"]
+        wiring.connect(m, x_path.o, sender.x)
+        wiring.connect(m, x_path.held, sender.held)
+        wiring.connect(m, sender.up, wiring.flipped(self.up))
+        for name in _EVENTS:
+            m.d.comb += getattr(self, name).eq(or_tree(getattr(part, name) for part in self._users(name).values()))
+        parts = [functions, *self._parts.values()]
+        m.d.comb += [
+            self.overflow.eq(or_tree(part.overflow for part in parts)),
+            self.poisoned.eq(or_tree(part.poisoned for part in self._parts.values())),
+        ]
+        return m
+
+    def _users(self, member: str) -> dict[str, Engine]:
+        """Parts that have a member of this name."""
+        return {name: part for name, part in self._parts.items() if member in part.signature.members}
+
+    @staticmethod
+    def _apply(m: Module, functions: Functions, users: list[tuple[Value, Any]]) -> None:
+        """Give f to the part that is chosen."""
+        settings, z = (Signal.like(port) for port in (functions.settings.as_value(), functions.i.payload.as_value()))
+        for chosen, part in users:
+            with m.If(chosen):
+                m.d.comb += [settings.eq(part.settings), z.eq(part.z.payload)]
+            m.d.comb += [
+                part.z.ready.eq(functions.i.ready & chosen),
+                part.x.valid.eq(functions.o.valid & chosen),
+                part.x.payload.eq(functions.o.payload),
+            ]
+        m.d.comb += [
+            functions.settings.eq(settings),
+            functions.i.payload.eq(z),
+            functions.i.valid.eq(or_tree(part.z.valid & chosen for chosen, part in users)),
+            functions.o.ready.eq(or_tree(part.x.ready & chosen for chosen, part in users)),
+        ]
+
+    def _distribute(self, m: Module, chosen: dict[str, Value]) -> None:
+        """Offer the operation to the parts that carry it out, and take it when all of them have."""
+        waits = []
+        for name, part in self._parts.items():
+            taken = Signal(name=f"{name}_taken")
+            offered = named(m, f"{name}_offered", self.operation.valid & chosen[name] & ~taken)
+            m.d.comb += [part.operation.valid.eq(offered), part.operation.payload.eq(self.operation.payload)]
+            m.d.sync += taken.eq(~self.operation.ready & (taken | (offered & part.operation.ready)))
+            waits.append(chosen[name] & ~taken & ~part.operation.ready)
+        m.d.comb += self.operation.ready.eq(Cat(chosen.values()).any() & ~or_tree(waits))
+        # Of two parts that go wrong in the same clock, the first one counts.
+        causes = [part.error for part in self._parts.values()]
+        clear = [Cat(causes[:number]) == 0 for number in range(len(causes))]
+        m.d.comb += self.error.eq(one_of(list(zip(clear, causes, strict=True))))
+
+
+def _ports(part: Engine) -> list[str]:
+    """Names of a part's ports to memory."""
+    return [name for name in part.signature.members if name.endswith(("_read", "_written"))]

@@ -1,0 +1,134 @@
+"""Operations of the emit engine one after the other, of all kinds, against the interpreter on the same memory."""
+
+import dataclasses
+import functools
+import random
+
+import numpy as np
+import pytest
+
+from golden.machine import image
+from golden.machine.accelerator import Accelerator, MachineError, Region
+from golden.machine.command import Align, Coefficients, Emit, Operand, Rows
+from golden.parameters import preset
+from hw.near_memory.closed_loop.emit_engine import EmitEngine
+from sim import engine
+from tests.hw.near_memory.closed_loop.parts import complaints, write
+from tests.hw.near_memory.closed_loop.test_x_path import UNITS as STATES
+from tests.hw.near_memory.closed_loop.test_x_path import random_emit
+
+pytestmark = pytest.mark.cocotb
+
+HELD, SPOOL, SUMS, FLOORS, RESULT, WEIGHTS = 2048, 3072, 5120, 5200, 5300, 5400
+UNITS = 6144
+REGIONS = [Region(0, UNITS) for _ in range(8)]
+
+MACHINES = {
+    "direct": ["link_form=direct"],
+    "compressed": ["link_form=compressed", "lanes=6", "near_lanes=3", "state_width=20", "memory_width=64"],
+    "no outliers": ["link_form=direct", "outliers=0", "digit_width=2", "memory_width=32", "lanes=8"],
+}
+
+
+@functools.cache
+def component(machine):
+    return EmitEngine(preset("tiny").with_settings(["norm_buffer=64", "row_buffer=64", *MACHINES[machine]]))
+
+
+def operations(r, rng, p):
+    """Memory, and operations that need not have anything to do with each other."""
+    memory, emit = random_emit(rng, p, normed=r.random() < 0.5, narrow=r.random() < 0.3)
+    memory = np.concatenate([memory, rng.integers(0, 256, (UNITS - STATES) * 32).astype(np.uint8)])
+    size, top = image.vector_bytes(p), 2 ** (p.state_width - 1) - 1
+    held = rng.integers(-top, top + 1, (900 * 32 // size, p.lanes)) >> rng.integers(
+        0, p.state_width, (900 * 32 // size, 1)
+    )
+    write(memory, HELD, image.pack_vectors(held, p))
+    totals = image.Sums(rng.integers(-(2**30), 2**30, 60), rng.integers(0, 2**50, 60), rng.random(60) < 0.1)
+    write(memory, SUMS, image.pack_sums(totals))
+    sends = dataclasses.replace(
+        emit,
+        held=Operand(4, HELD),
+        spool=Operand(5, SPOOL),
+        lengths=Operand(6, RESULT + 40),
+        slot=r.choice([150, 171]),
+        sent=True,
+        link=r.random() < 0.3,
+        start=r.random() < 0.3,
+        passes=r.randrange(4),
+    )
+    sets = Coefficients(
+        sums1=Operand(0, SUMS),
+        sums2=Operand(1, SUMS + 4),
+        floors=Operand(2, FLOORS),
+        result=Operand(3, RESULT),
+        sets=r.randint(1, 4),
+        size=r.randint(1, 4),
+        records1=r.randrange(10),
+        shift=r.randint(-8, 8),
+        count=r.randrange(1, 1 << 16),
+    )
+    aligned = Align(
+        held=Operand(4, HELD), result=Operand(7, WEIGHTS), step=3, outputs=r.randint(1, 5), groups=r.randint(1, 3)
+    )
+    rows = Rows(state=emit.state, result=Operand(3, RESULT + 20), rows=2, channels=r.randint(p.lanes, 12), root=70000)
+    kinds = [sends, dataclasses.replace(sends, sent=emit.sent), sets, aligned, rows]
+    return memory, [r.choice(kinds) for _ in range(6)]
+
+
+def interpreter(p, memory):
+    golden = Accelerator(p, memory.size, 0)
+    golden.memory[:], golden.regions = memory, REGIONS
+    golden.chip = golden.memory
+    return golden
+
+
+def carry_out(golden, operation):
+    kinds = {Emit: golden._emit, Coefficients: golden._coefficients, Align: golden._align, Rows: golden._rows}
+    kinds[type(operation)](operation)
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+@pytest.mark.parametrize("mode", ["none", "both", "reset"])
+def test_operations(machine, mode):
+    """Memory, status, bytes of each flow, vectors and groups that are counted."""
+    seed = random.randrange(1 << 32)
+    print("seed", seed)
+    r, rng, dut = random.Random(seed), np.random.default_rng(seed), component(machine)
+    p = dut.parameters
+    for _ in range(8):
+        memory, wanted = operations(r, rng, p)
+        golden = interpreter(p, memory)
+        for operation in wanted:
+            carry_out(golden, operation)
+        found = engine.run(dut, memory, REGIONS, wanted, mode=mode, seed=r.getrandbits(30), latency=r.randrange(1, 40))
+        assert found.error is None, found.sentence
+        assert np.array_equal(found.memory, golden.memory)
+        assert {name: bool(found.status[name]) for name in golden.status} == golden.status
+        for port, size in found.moved.items():
+            flows = [golden.counters[f"{where}_{port}"] for where in ("memory", "chip")]
+            assert size == sum(flows), port
+        lines = list(golden._up)
+        assert len(found.streams["up"]["last"]) == sum(len(line) for line in lines)
+        if lines:
+            digits = np.concatenate([line.digits for line in lines])
+            assert np.array_equal(found.streams["up"]["group"]["digits"], digits)
+
+
+@pytest.mark.parametrize("change", [{"lines": 0}, {"slot": 0}, {"along": "positions"}])
+def test_errors(change):
+    """Of either part of an emission; nothing runs after one."""
+    dut = component("direct")
+    memory, emit = random_emit(np.random.default_rng(3), dut.parameters, normed=False, narrow=False)
+    memory = np.concatenate([memory, np.zeros((UNITS - STATES) * 32, np.uint8)])
+    emit = dataclasses.replace(emit, **{"sent": True, "slot": 100, "spool": Operand(5, SPOOL), **change})
+    with pytest.raises(MachineError) as error:
+        interpreter(dut.parameters, memory)._emit(emit)
+    found = engine.run(dut, memory, REGIONS, [emit, emit])
+    assert found.error == error.value.cause == "field"
+    assert not found.clocks
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_lint(machine):
+    assert complaints(component(machine)) == []
