@@ -1,0 +1,69 @@
+"""The core: buffers of groups and weights, what fills them, and the array that multiplies what they hold."""
+
+from typing import Any
+
+from amaranth.hdl import Module
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from golden.parameters import Parameters
+from hw import payloads
+from hw.control.cluster import Cluster
+from hw.control.engine import Engine
+from hw.core.banks import Banks
+from hw.core.load_engine import LoadEngine
+from hw.core.multiply_engine import work_counts
+from hw.core.multiply_path import MultiplyPath
+from hw.core.weight_buffer import WeightBuffer
+
+__all__ = ["Core"]
+
+
+class Core(Cluster):
+    """Load and multiply engine, with the buffers between them.
+
+    ::
+
+                       up
+                        v
+        memory -> load engine -> banks, weight buffer -> multiply engine -> down
+
+    Parameters
+    ----------
+    parameters : Parameters
+        The machine's parameters.
+
+    Members
+    -------
+    up : In(stream of `payloads.stream_group`)
+        Groups from the link; `last` ends a line.
+    down : Out(stream of `payloads.joint_part`)
+        Vectors for the near-memory engine.
+    counts : Out(stream of `work_counts`)
+        What each `Multiply` has done.
+    """
+
+    name = "core"
+    summary = "groups times weights: buffers, the array, the way down"
+
+    def _make(self, parameters: Parameters) -> list[Engine]:
+        return [LoadEngine(parameters), MultiplyPath(parameters)]
+
+    def _members(self, parameters: Parameters) -> dict[str, Any]:
+        return {
+            "up": In(stream.Signature(payloads.stream_group(parameters))),
+            "down": Out(stream.Signature(payloads.joint_part(parameters))),
+            "counts": Out(stream.Signature(work_counts())),
+        }
+
+    def _connect(self, m: Module) -> None:
+        load, multiply = self._engines
+        m.submodules.banks = banks = Banks(self.parameters)
+        m.submodules.weight_buffer = records = WeightBuffer(self.parameters)
+        wiring.connect(m, wiring.flipped(self.up), load.up)
+        wiring.connect(m, load.banks, banks.write)
+        wiring.connect(m, load.weights, records.write)
+        wiring.connect(m, multiply.banks, banks.read)
+        wiring.connect(m, multiply.weights, records.read)
+        wiring.connect(m, multiply.down, wiring.flipped(self.down))
+        wiring.connect(m, multiply.counts, wiring.flipped(self.counts))

@@ -1,0 +1,29 @@
+"""The core: its engines' ports come out under their names, and counters get what the array has done."""
+
+import pytest
+
+from golden.parameters import Parameters, preset
+from hw.bus.ports import MemoryRead, MemoryWrite
+from hw.control.cluster import memory_ports
+from hw.core.core import Core
+from tests.hw.streams import inspect, refusal
+
+pytestmark = pytest.mark.unit
+
+
+@pytest.mark.parametrize("form", ["direct", "compressed"])
+def test_what_goes_out_of_the_core(form):
+    core = inspect(Core(preset("tiny").with_settings([f"link_form={form}"])))
+    for engine in core._engines:
+        inspect(engine)
+    assert core.engines == ("load", "multiply")
+    reads = {"load_weights_read", "load_spools_read"} | ({"load_tables_read"} if form == "compressed" else set())
+    assert set(memory_ports(core, MemoryRead)) == reads and not memory_ports(core, MemoryWrite)
+    assert core.events == {"link_outputs": 1}
+    assert list(core.counts.payload.shape().members) == ["groups", "zero_groups", "addresses", "skipped"]
+
+
+def test_refusals():
+    sentence = "exponent_policy must be group for the closed loop, not layer"
+    assert str(refusal(Core, Parameters(exponent_policy="layer", output_passes=1))) == sentence
+    assert str(refusal(Core, None)) == "parameters must be Parameters, not None"
