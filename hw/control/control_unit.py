@@ -16,7 +16,7 @@ from hw.bus.ports import MemoryRead
 from hw.bus.regions import RegionTable
 from hw.bus.span_check import Lookup
 from hw.control.command_unit import CommandUnit, bus_fault
-from hw.control.counters import Counters
+from hw.control.counters import Amounts, Counters
 from hw.control.engine import CAUSE_WIDTH, OFFSET_WIDTH, operation
 from hw.control.registers import ADDRESS_WIDTH, RegisterBank
 from hw.control.trace import Trace
@@ -41,8 +41,10 @@ class ControlUnit(wiring.Component):
         The machine's parameters.
     events : mapping of str to int
         Counters that engines have events for: bits of each by name.
-    amounts : sequence of str
+    flows : sequence of str
         Counters that bytes are added to.
+    work : StructLayout, optional
+        What an operation of the array adds to counters: ``array_`` and the name of each field.
 
     Members
     -------
@@ -60,8 +62,10 @@ class ControlUnit(wiring.Component):
         The table of regions.
     (events) : In(width)
         Events of the engines.
-    amount, which, counts : In
-        What is added to a counter of `amounts`, and whether.
+    bytes, flow, asked : In
+        What is added to a counter of `flows`, and whether.
+    counts : In(stream of `work`)
+        What an operation of the array has done.
     overflow, poisoned : In(1)
         Events: something was clamped, or was poisoned.
     reading, writing : In(array of 8 bits)
@@ -70,9 +74,11 @@ class ControlUnit(wiring.Component):
         Engines that wait for the link, or that it waits for.
     """
 
-    def __init__(self, parameters: Parameters, events: Mapping[str, int], amounts: Sequence[str]):
+    def __init__(
+        self, parameters: Parameters, events: Mapping[str, int], flows: Sequence[str], work: data.StructLayout | None
+    ):
         self._parameters = parameters
-        self._events, self._amounts = dict(events), list(amounts)
+        self._events, self._flows, self._work = dict(events), list(flows), work
         members: dict[str, Any] = {
             "registers": In(AXI4Lite(ADDRESS_WIDTH)),
             "interrupt": Out(1),
@@ -86,9 +92,10 @@ class ControlUnit(wiring.Component):
             "clear": Out(1),
             "lookup": In(Lookup()),
             **{name: In(width) for name, width in events.items()},
-            "amount": In(32),
-            "which": In(range(len(self._amounts))),
-            "counts": In(1),
+            "bytes": In(32),
+            "flow": In(range(len(self._flows))),
+            "asked": In(1),
+            **({"counts": In(stream.Signature(work))} if work else {}),
             "overflow": In(1),
             "poisoned": In(1),
             "reading": In(data.ArrayLayout(8, len(ENGINES))),
@@ -103,7 +110,10 @@ class ControlUnit(wiring.Component):
         m.submodules.bank = bank = RegisterBank()
         m.submodules.regions = regions = RegionTable()
         m.submodules.limits = limits = Ram(OFFSET_WIDTH, 8, distributed=True)
-        m.submodules.counters = counters = Counters(dict.fromkeys(_OWN_EVENTS, 1) | self._events, self._amounts)
+        array = [f"array_{name}" for name in self._work.members] if self._work else []
+        m.submodules.counters = counters = Counters(
+            dict.fromkeys(_OWN_EVENTS, 1) | self._events, [*self._flows, *array]
+        )
         m.submodules.unit = unit = CommandUnit(self._parameters.memory_width)
         trace = Trace()
         m.submodules.trace = ResetInserter(bank.control_start & ~unit.busy)(trace)
@@ -180,14 +190,25 @@ class ControlUnit(wiring.Component):
             counters.wanted.eq(bank.counter_valid),
             bank.counter_ready.eq(counters.ready),
             bank.counter_read.eq(counters.value),
+            bank.counters_busy.eq(counters.busy),
             counters.freeze.eq(bank.control_freeze),
             counters.clear.eq(bank.control_clear),
             *(getattr(counters, name).eq(getattr(unit, name)) for name in _OWN_EVENTS),
             *(getattr(counters, name).eq(getattr(self, name)) for name in self._events),
-            counters.amount.eq(self.amount),
-            counters.which.eq(self.which),
-            counters.valid.eq(self.counts),
+            counters.amount.eq(self.bytes),
+            counters.which.eq(self.flow),
+            counters.valid.eq(self.asked),
         ]
+        if self._work:
+            m.submodules.amounts = amounts = Amounts(self._work)
+            wiring.connect(m, wiring.flipped(self.counts), amounts.i)
+            with m.If(~self.asked):
+                m.d.comb += [
+                    amounts.ready.eq(1),
+                    counters.amount.eq(amounts.amount),
+                    counters.which.eq(len(self._flows) + amounts.which),
+                    counters.valid.eq(amounts.valid),
+                ]
         m.d.comb += [
             trace.stamps.eq(unit.stamps),
             trace.tag.eq(unit.tag),

@@ -3,14 +3,14 @@
 from collections.abc import Mapping, Sequence
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal
-from amaranth.lib import memory, wiring
+from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from golden.machine.registers import COUNTERS
 from hw.arith.bits import choose
 from hw.memory import Ram
 
-__all__ = ["Counters"]
+__all__ = ["Amounts", "Counters"]
 
 _NAMES = [counter.name for counter in COUNTERS]
 _INDEX_WIDTH = (len(COUNTERS) - 1).bit_length()
@@ -46,6 +46,8 @@ class Counters(wiring.Component):
         Copy all counters; make them 0, but not the copies. At once: first the one, then the other.
     half : In
         Which half of which copy is wanted: twice the number of the counter, and 1 for the high half.
+    busy : Out(1)
+        A copy or a clear is under way.
     wanted, ready, value : In(1), Out(1), Out(32)
         Wanted until it is ready; its value in that clock.
 
@@ -71,6 +73,7 @@ class Counters(wiring.Component):
                 "valid": In(1),
                 "freeze": In(1),
                 "clear": In(1),
+                "busy": Out(1),
                 "half": In(_INDEX_WIDTH + 1),
                 "wanted": In(1),
                 "ready": Out(1),
@@ -157,7 +160,7 @@ class Counters(wiring.Component):
         turns = max((len(events) + 1) // 2, len(self._amounts)) + 1
         settling = Signal(range(turns + 1))
         place = Signal(_INDEX_WIDTH)
-        m.d.comb += passes.eq((copies | clears) & ~settling.any())
+        m.d.comb += [self.busy.eq(copies | clears), passes.eq(self.busy & ~settling.any())]
         with m.If(ends & copies):
             m.d.sync += copies.eq(0)
         with m.Elif(ends):
@@ -194,6 +197,47 @@ class Counters(wiring.Component):
                     with m.Else():
                         m.d.comb += row.eq(_NOTHING)
         with m.If(writes & (step == 3)):
-            m.d.comb += [ends.eq(passing & place.all()), self.ready.eq(self.wanted & ~copies & ~clears)]
+            m.d.comb += [ends.eq(passing & place.all()), self.ready.eq(self.wanted & ~self.busy)]
             m.d.sync += place.eq(place + passing)
+        return m
+
+
+class Amounts(wiring.Component):
+    """Several counters' amounts, which come together, one after the other.
+
+    Parameters
+    ----------
+    layout : StructLayout
+        The amounts, of 32 bits at most.
+
+    Members
+    -------
+    i : In(stream of `layout`)
+        What is to be added.
+    which, amount, valid, ready : Out, Out(32), Out(1), In(1)
+        One of them: the number of its field.
+    """
+
+    def __init__(self, layout: data.StructLayout):
+        self._count = len(layout.members)
+        super().__init__(
+            {
+                "i": In(stream.Signature(layout)),
+                "which": Out(range(self._count)),
+                "amount": Out(32),
+                "valid": Out(1),
+                "ready": In(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:  # noqa: D102
+        m = Module()
+        amounts = [self.i.p[name] for name in self.i.p.shape().members]
+        m.d.comb += [
+            self.valid.eq(self.i.valid),
+            self.amount.eq(choose(m, "amount", self.which, amounts)),
+            self.i.ready.eq(self.ready & (self.which == self._count - 1)),
+        ]
+        with m.If(self.valid & self.ready):
+            m.d.sync += self.which.eq(Mux(self.i.ready, 0, self.which + 1))
         return m

@@ -4,11 +4,12 @@ import collections
 import random
 
 import pytest
+from amaranth.lib import data
 from amaranth.sim import Simulator
 
 from golden.machine.registers import COUNTERS
-from hw.control.counters import Counters
-from tests.hw.streams import refusal
+from hw.control.counters import Amounts, Counters
+from tests.hw.streams import refusal, stream_put
 
 pytestmark = pytest.mark.unit
 
@@ -126,6 +127,32 @@ def test_carries_reach_the_high_half():
         assert (await read(ctx, dut, "memory_states_read"))[0] == 5 * 0xFFFFFFFF
 
     simulate({"clocks": 1}, bench)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_amounts_come_one_after_the_other(seed):
+    draw = random.Random(seed)
+    dut = Amounts(data.StructLayout({"a": 32, "b": 5, "c": 20}))
+    sent = [{"a": draw.getrandbits(32), "b": draw.getrandbits(5), "c": draw.getrandbits(20)} for _ in range(20)]
+    got = []
+
+    async def give(ctx):
+        for amounts in sent:
+            await stream_put(ctx, dut.i, amounts)
+
+    async def take(ctx):
+        while len(got) < 3 * len(sent):
+            ctx.set(dut.ready, draw.random() < 0.6)
+            if ctx.get(dut.valid) and ctx.get(dut.ready):
+                got.append((ctx.get(dut.which), ctx.get(dut.amount)))
+            await ctx.tick()
+
+    simulator = Simulator(dut)
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(give)
+    simulator.add_testbench(take)
+    simulator.run()
+    assert got == [(which, amounts[name]) for amounts in sent for which, name in enumerate("abc")]
 
 
 def test_refusals():
