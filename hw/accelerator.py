@@ -52,7 +52,12 @@ class Accelerator(wiring.Component):
         An event that software has enabled came.
     """
 
+    name = "accelerator"
+    summary = "the whole machine: a program in memory runs a network"
+
     def __init__(self, parameters: Parameters, clusters: Sequence[Cluster]):
+        if not isinstance(parameters, Parameters):
+            raise TypeError(f"parameters must be Parameters, not {parameters!r}")
         parameters.check_closed_loop()
         self._parameters = parameters
         self._clusters = tuple(clusters)
@@ -75,7 +80,9 @@ class Accelerator(wiring.Component):
             events |= cluster.events
         flows = sorted({_flow(name) for names in ports.values() for name in names if name != _FETCH_PORT})
         hub = Hub(self._parameters.memory_width, ports[MemoryRead], ports[MemoryWrite])
-        m.submodules.control = control = ControlUnit(self._parameters, events, flows)
+        counting = [cluster for cluster in self._clusters if "counts" in cluster.signature.members]
+        work = counting[0].counts.payload.shape() if counting else None
+        m.submodules.control = control = ControlUnit(self._parameters, events, flows, work)
         m.submodules.hub = ResetInserter(control.clear)(hub)
         wiring.connect(m, wiring.flipped(self.registers), control.registers)
         wiring.connect(m, hub.memory, wiring.flipped(self.memory))
@@ -97,6 +104,8 @@ class Accelerator(wiring.Component):
                     if name in cluster.signature.members:
                         wiring.connect(m, getattr(cluster, name), getattr(hub, name))
             m.d.comb += [getattr(control, name).eq(getattr(cluster, name)) for name in cluster.events]
+        if counting:
+            wiring.connect(m, counting[0].counts, control.counts)
         for event in ("overflow", "poisoned"):
             m.d.comb += getattr(control, event).eq(sum(getattr(cluster, event) for cluster in self._clusters) != 0)
         self._link(m, control)
@@ -123,7 +132,7 @@ class Accelerator(wiring.Component):
             control.bus.response.eq(hub.error.response),
             control.bus.unit.eq(hub.error.unit),
             control.bus.engine.eq(FETCH),
-            control.amount.eq(hub.asked.bytes),
+            control.bytes.eq(hub.asked.bytes),
         ]
         with m.If(hub.error.fault == Fault.REGION):
             m.d.comb += control.bus.cause.eq(cause("region"))
@@ -139,7 +148,7 @@ class Accelerator(wiring.Component):
                 with m.If(hub.error.port == port):
                     m.d.comb += control.bus.engine.eq(engine)
                 with m.If(hub.asked.port == port):
-                    m.d.comb += [control.counts.eq(hub.asked.valid), control.which.eq(flows.index(_flow(name)))]
+                    m.d.comb += [control.asked.eq(hub.asked.valid), control.flow.eq(flows.index(_flow(name)))]
                 m.d.comb += busy[engine][places[engine]].eq(hub.busy[port])
                 places[engine] += 1
 

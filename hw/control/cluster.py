@@ -31,6 +31,11 @@ class Cluster(wiring.Component):
     parameters : Parameters
         The machine's parameters.
 
+    Attributes
+    ----------
+    name, summary : str
+        Class attributes: name of its emitted module; what it does, one line.
+
     Members
     -------
     (engine) : In(stream of `operation`)
@@ -40,7 +45,7 @@ class Cluster(wiring.Component):
     (engine)_(port) : Out(MemoryRead or MemoryWrite)
         Its ports to memory. Each carries one flow, which its name ends in (`golden.machine.registers.COUNTERS`).
     (counter) : Out(width)
-        Events of the engines for the counters.
+        Events for counters.
     overflow, poisoned : Out(1)
         Events: something was clamped, or was poisoned.
 
@@ -51,6 +56,9 @@ class Cluster(wiring.Component):
     ValueError
         If the machine has no closed loop.
     """
+
+    name: str
+    summary: str
 
     def __init__(self, parameters: Parameters):
         if not isinstance(parameters, Parameters):
@@ -90,8 +98,8 @@ class Cluster(wiring.Component):
 
     @property
     def events(self) -> dict[str, int]:
-        """Counters that engines have events for, and the bits of each."""
-        return {name: len(getattr(engine, name)) for engine in self._engines for name in _events(engine)}
+        """Counters that there are events for, and the bits of each."""
+        return {name: len(getattr(self, name)) for name in self.signature.members if name in _COUNTED}
 
     @staticmethod
     def _ports(engine: Engine) -> Iterator[tuple[str, str]]:

@@ -167,13 +167,14 @@ class CommandUnit(wiring.Component):
         moves = Signal()
         still = Signal(32)
         quiet = Signal(range(_QUIET))
+        # What operations that have ended have yet to tell the counters is there within 32 clocks.
         m.d.comb += moves.eq(self.progress | decoder.decoded | dispatcher.begun.any() | dispatcher.taken.any())
         m.d.sync += [still.eq(still + 1), self.clock.eq(self.clock + 1), quiet.eq(quiet + ~quiet.all())]
         with m.If(moves | ~self.clocks):
             m.d.sync += still.eq(0)
         with m.If(~self.clocks):
             m.d.sync += self.clock.eq(0)
-        with m.If(dispatcher.under_way.any() | ~halting):
+        with m.If(dispatcher.under_way.any() | ~(halting | decoder.stopped)):
             m.d.sync += quiet.eq(0)
 
         found = Signal(failure())
@@ -206,7 +207,7 @@ class CommandUnit(wiring.Component):
                 with m.Elif(found.cause.any()):
                     m.d.sync += self.failure.eq(found)
                     m.next = "DRAIN"
-                with m.Elif(decoder.stopped | (decoder.halted & quiet.all())):
+                with m.Elif((decoder.stopped & quiet[5:].any()) | (decoder.halted & quiet.all())):
                     m.next = "DRAIN"
             with m.State("DRAIN"):
                 m.d.comb += self.drain.eq(1)

@@ -93,6 +93,8 @@ MOVERS = (
 class Movers(Cluster):
     """All four engines."""
 
+    name = "movers"
+
     def _make(self, parameters):
         return [kind(parameters) for kind in MOVERS]
 
