@@ -883,12 +883,15 @@ class Accelerator:
             z = np.where(lost, 0, z)
             self._raise(overflow=beyond or clamped)
         if c.function == "softmax":
-            which = c.line * c.width + np.arange(count)
-            data = self._span(c.coefficients, 0, (int(which.max()) + 1) * image.COEFFICIENT_BYTES)
+            self._field(not c.normed, "a softmax must not have a norm")
+            size = image.COEFFICIENT_BYTES
+            data = self._span(c.coefficients, c.line * c.width * size, count * size)
             self._count(c.coefficients, "tables_read", data.size)
-            found = image.unpack_rows(data.reshape(-1, image.COEFFICIENT_BYTES))
-            rows = softmax.Rows(found.largest[which], found.reciprocal[which], found.length[which])
-            lost = lost | found.poisoned[which][:, None]
+            found = image.unpack_rows(data.reshape(-1, size))
+            rows = softmax.Rows(found.largest, found.reciprocal, found.length)
+            top = state_magnitude_max(p)
+            self._field((np.abs(rows.largest) <= top).all(), f"largest of a row must be within {top}")
+            lost = lost | found.poisoned[:, None]
             self._field((z <= rows.largest[:, None])[~lost].all(), "no score may be above the largest of its row")
             x = softmax.probabilities(np.where(lost, rows.largest[:, None], z), c.root, c.exponent, c.result, rows)
         else:

@@ -1,4 +1,4 @@
-"""Reads the tables of a norm: scales of every channel, then what is known of the sets."""
+"""Reads the tables of a norm: scales of every channel, then what is known of the sets; or those of a softmax: rows."""
 
 from typing import Any
 
@@ -21,6 +21,7 @@ from hw.near_memory.closed_loop.normalise import (
     scale,
     statistics,
 )
+from hw.near_memory.closed_loop.probabilities import RECIPROCAL_WIDTH, known_row
 from hw.near_memory.part import Part
 from hw.stream.records import RECORDS_WIDTH, RecordReader
 
@@ -38,10 +39,14 @@ class NormTables(Part):
     The product of a mean and a root is made here, two bits a clock, once for each set, while the set before is given:
     once for each of its channels, or of its position.
 
+    Of a softmax there are no scales, and records of rows in the place of those of positions.
+
     Members
     -------
     start : In(1)
         Begin; what is given stays as it is until the last part has been normalised.
+    softmax : In(1)
+        Rows are read.
     placed : In(1)
         Whether `begin` and `positions` hold.
     scales_at, coefficients_at : In(`operand`)
@@ -58,15 +63,18 @@ class NormTables(Part):
         Of each channel.
     sets : Out(stream of `statistics`)
         Of each channel, or of each position.
+    rows : Out(stream of `known_row`)
+        Of each position.
     places : Out(5)
         h.
     fault : Out(1)
-        Something in the scales breaks a rule; stays so.
+        Something in the scales, or in a row, breaks a rule; stays so.
     """
 
     def _members(self, parameters: Parameters) -> dict[str, Any]:
         return {
             "start": In(1),
+            "softmax": In(1),
             "placed": In(1),
             "scales_at": In(operand()),
             "coefficients_at": In(operand()),
@@ -79,6 +87,7 @@ class NormTables(Part):
             "tables_read": Out(MemoryRead(parameters.memory_width)),
             "scales": Out(stream.Signature(scale(parameters))),
             "sets": Out(stream.Signature(statistics(parameters))),
+            "rows": Out(stream.Signature(known_row(parameters))),
             "places": Out(5),
             "fault": Out(1),
         }
@@ -87,7 +96,7 @@ class NormTables(Part):
         m = Module()
         m.submodules.reader = reader = RecordReader(self._parameters.memory_width, 8 * _ENTRY_BYTES)
         wiring.connect(m, reader.port, wiring.flipped(self.tables_read))
-        by_position = named(m, "by_position", self.set_channels == 0)
+        by_position = named(m, "by_position", self.softmax | (self.set_channels == 0))
         before = self._ask(m, reader.i, by_position)
         self._take(m, reader.o, by_position, before)
         return m
@@ -112,6 +121,8 @@ class NormTables(Part):
         with m.FSM():
             with m.State("idle"), m.If(self.start):
                 m.next = "scales"
+                with m.If(self.softmax):
+                    m.next = "count"
             with m.State("scales"):
                 ask(self.scales_at, Const(0, 1), 2 * self.channels + 1)
                 m.d.sync += [rest.eq(self.first), number.eq(0)]
@@ -141,12 +152,13 @@ class NormTables(Part):
         entry = named(m, "entry", entries.payload.as_signed())
         gain = Signal(self.scales.p.gain.shape())
         mean = Signal(signed(MEAN_WIDTH))
-        rest = data.View(_rest(), entries.payload)
+        rest, row = data.View(_rest(), entries.payload), data.View(_row(), entries.payload)
         amount = root_amount(m, self._parameters, rest.exponent)
         known = Signal(statistics(self._parameters))
         # Channels whose scales are to come.
         left = Signal(len(self.channels))
         is_first = Signal()
+        top = (1 << self._parameters.state_width - 1) - 1
 
         def check(most: int, least: int | None = None) -> None:
             with m.If((entry > most) | (entry < (-most if least is None else least))):
@@ -160,6 +172,8 @@ class NormTables(Part):
                     m.d.sync += self.places.eq(entry)
                     check(PLACES_MAX, PLACES_MIN)
                     m.next = "gain"
+                with m.If(self.start & self.softmax):
+                    m.next = "mean"
             with m.State("gain"):
                 m.d.comb += entries.ready.eq(1)
                 with m.If(entries.valid):
@@ -177,13 +191,22 @@ class NormTables(Part):
             with m.State("mean"):
                 m.d.comb += entries.ready.eq(1)
                 m.d.sync += mean.eq(entry)
-                with m.If(self.start):
+                with m.If(self.start & ~self.softmax):
                     m.next = "places"
                 with m.Elif(entries.valid):
                     m.next = "rest"
             with m.State("rest"):
-                m.d.comb += [product.i.valid.eq(entries.valid), entries.ready.eq(1)]
-                with m.If(entries.valid):
+                m.d.comb += [
+                    product.i.valid.eq(entries.valid & ~self.softmax),
+                    self.rows.valid.eq(entries.valid & self.softmax),
+                    entries.ready.eq(~self.softmax | self.rows.ready),
+                ]
+                with m.If(entries.valid & self.softmax):
+                    with m.If((mean > top) | (mean < -top)):
+                        m.d.sync += self.fault.eq(1)
+                    with m.If(self.rows.ready):
+                        m.next = "mean"
+                with m.Elif(entries.valid):
                     m.d.sync += [
                         known.root.eq(rest.root),
                         known.amount.eq(amount),
@@ -219,6 +242,8 @@ class NormTables(Part):
             self.sets.p.eq(given),
             self.scales.p.gain.eq(gain),
             self.scales.p.shift.eq(entry),
+            self.rows.p.largest.eq(mean),
+            *(self.rows.p[name].eq(row[name]) for name in ("reciprocal", "length", "poisoned")),
         ]
 
 
@@ -227,3 +252,8 @@ def _rest() -> data.StructLayout:
     return data.StructLayout(
         {"root": ROOT_WIDTH, "exponent": signed(8), "finer": 4, "second": 1, "unused": 1, "poisoned": 1}
     )
+
+
+def _row() -> data.StructLayout:
+    """The second half of a record of a row; the first one is the largest score."""
+    return data.StructLayout({"reciprocal": RECIPROCAL_WIDTH, "length": 6, "unused": 8, "poisoned": 1})

@@ -5,14 +5,24 @@ Source: ``docs/numerics.md``, 12.9. Words of the table are exact: whole numbers 
 
 import functools
 
-from amaranth.hdl import Cat, Const, Value
+from amaranth.hdl import Cat, Const, Module, Signal, Value
 
 from hw.arith.bits import named
-from hw.arith.rounding import round_shift
+from hw.arith.rounding import amount_width, round_shift, shift_amount
 from hw.memory import Rom
 from hw.stream import Stage
 
-__all__ = ["ARGUMENT_WIDTH", "FRACTION", "POWER_WIDTH", "WHOLE_WIDTH", "argument", "power", "table"]
+__all__ = [
+    "ARGUMENT_WIDTH",
+    "FRACTION",
+    "POWER_WIDTH",
+    "ROOT_WIDTH",
+    "WHOLE_WIDTH",
+    "argument",
+    "argument_amount",
+    "power",
+    "table",
+]
 
 FRACTION = 13
 """Fraction bits of an argument."""
@@ -25,6 +35,9 @@ ARGUMENT_WIDTH = FRACTION + WHOLE_WIDTH
 
 POWER_WIDTH = 17
 """Bits of T: ``2^-f`` in units of ``2^-16``."""
+
+ROOT_WIDTH = 17
+"""Bits of r."""
 
 _SEGMENTS = 256
 _PLACE = 5
@@ -49,6 +62,14 @@ def table() -> list[int]:
     return [_word(one) | _word(one) - _word(one + 1) << POWER_WIDTH for one in range(_SEGMENTS)]
 
 
+def argument_amount(m: Module, exponent: Value, below: int) -> Value:
+    """Amount of the shift by ``-rho`` places of a product of R's r and so many bits; a clock later."""
+    product = below + ROOT_WIDTH + 1
+    amount = Signal(amount_width(product, ARGUMENT_WIDTH + 1))
+    m.d.sync += amount.eq(shift_amount(m, "argument_amount", -exponent, product, ARGUMENT_WIDTH + 1))
+    return amount
+
+
 def argument(s: Stage, below: Value, root: Value, amount: Value) -> Stage:
     """``b = RNE(below R)``, at most ``2^18 - 1``: `argument`.
 
@@ -61,7 +82,7 @@ def argument(s: Stage, below: Value, root: Value, amount: Value) -> Stage:
     root : Value
         r, constant.
     amount : Value
-        `hw.arith.rounding.shift_amount` of ``-rho`` for a product of as many bits, to 19; constant.
+        `argument_amount`, constant.
     """
     s.below = below
     s = s.cut()
@@ -88,10 +109,10 @@ def power(s: Stage, enable: Value) -> Stage:
     s.make("word", rom.words[0], held_by=rom.words[0])
     s.place, s.whole = s.argument[:_PLACE], s.argument[FRACTION:]
     s = s.cut()
-    s.lost = s.word[POWER_WIDTH:] * s.place
+    s.dropped = s.word[POWER_WIDTH:] * s.place
     s.base = s.word[:POWER_WIDTH]
     s = s.cut()
-    total = named(m, s.label("total"), ((s.base << _PLACE) - s.lost)[: POWER_WIDTH + _PLACE])
+    total = named(m, s.label("total"), ((s.base << _PLACE) - s.dropped)[: POWER_WIDTH + _PLACE])
     up = total[_PLACE - 1] & (total[: _PLACE - 1].any() | total[_PLACE])
     s.power = (total[_PLACE:] + up)[:POWER_WIDTH]
     return s

@@ -8,7 +8,7 @@ from amaranth.lib import data, stream, wiring
 from golden.machine.command import Rows
 from golden.parameters import Parameters
 from hw.arith.bits import filled, multiply_constant, named
-from hw.arith.rounding import amount_width, round_shift, shift_amount
+from hw.arith.rounding import round_shift, shift_amount
 from hw.arith.serial import Divider
 from hw.arith.shift import leading_zeros
 from hw.bus.ports import ADDRESS_WIDTH, UNIT_BYTES
@@ -225,10 +225,7 @@ class RowReader(Engine):
         s = s.cut(buffer.latency)
         element = buffer.read.data.word_select(s.lane, w).as_signed()
         s.below = Mux(rows.p.poisoned, 0, rows.p.largest - element)[: w + 1]
-        product = w + 1 + len(c.root) + 1
-        amount = Signal(amount_width(product, powers.ARGUMENT_WIDTH + 1))
-        m.d.sync += amount.eq(shift_amount(m, "argument_amount", -c.exponent, product, powers.ARGUMENT_WIDTH + 1))
-        s = powers.argument(s, s.below, c.root, amount)
+        s = powers.argument(s, s.below, c.root, powers.argument_amount(m, c.exponent, w + 1))
         s = powers.power(s, Const(1))
         s.term = Cat(Const(0, _SUM_PLACES - 16), s.power, Const(0, 1)).as_signed()
         width = len(s.term) + 1

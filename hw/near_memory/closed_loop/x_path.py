@@ -2,7 +2,7 @@
 
 from typing import Any, get_args
 
-from amaranth.hdl import Module, Signal, Value
+from amaranth.hdl import Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -17,11 +17,13 @@ from hw.near_memory.closed_loop.extent import Extent, place
 from hw.near_memory.closed_loop.norm_tables import NormTables
 from hw.near_memory.closed_loop.normalise import Normalise
 from hw.near_memory.closed_loop.positions import Gather, Spread
+from hw.near_memory.closed_loop.probabilities import Probabilities
 from hw.stream.fork import fork
 from hw.stream.records import RecordReader, RecordWriter
 
 __all__ = ["XPath"]
 
+_IDENTITY = get_args(Function).index("identity")
 _SOFTMAX = get_args(Function).index("softmax")
 
 
@@ -30,14 +32,15 @@ class XPath(Engine):
 
     ::
 
-        states_read --> Spread --> Normalise --> z ~ Functions ~ x --+--> o
-                                       ^                             +--> Gather --> states_written
+        states_read --> Spread -+-> Normalise -----+-> z ~ Functions ~ x --+--> o
+                                +-> Probabilities -+                       +--> Gather --> states_written
+                                       ^
         tables_read --> NormTables ----+
 
-    f is outside: it is shared with `Combine`. An operation is taken when all of x has gone to `o`, and has arrived in
-    memory. Softmax, groups along positions and segments are no part of it: cause ``field``.
+    f is outside: it is shared with `Combine`; probabilities pass it. An operation is taken when all of x has gone to
+    `o`, and has arrived in memory. Groups along positions and segments are no part of it: cause ``field``.
 
-    Throughput: one part per clock; one element of a narrow tensor. Numerics: 12.6 to 12.8.
+    Throughput: one part per clock; one element of a narrow tensor. Numerics: 12.6 to 12.9.
 
     Members
     -------
@@ -81,7 +84,9 @@ class XPath(Engine):
         m.submodules.spread = spread = Spread(p)
         m.submodules.tables = tables = NormTables(p)
         m.submodules.normalise = normalise = Normalise(p)
+        m.submodules.probabilities = probabilities = Probabilities(p)
         m.submodules.gather = gather = Gather(p)
+        softmax = named(m, "softmax", f.function == _SOFTMAX)
         m.submodules.writer = writer = RecordWriter(*item)
         wiring.connect(m, reader.port, wiring.flipped(self.states_read))
         wiring.connect(m, tables.tables_read, wiring.flipped(self.tables_read))
@@ -89,10 +94,14 @@ class XPath(Engine):
         wiring.connect(m, reader.o, spread.i)
         wiring.connect(m, tables.scales, normalise.scales)
         wiring.connect(m, tables.sets, normalise.sets)
-        wiring.connect(m, normalise.o, wiring.flipped(self.z))
+        wiring.connect(m, tables.rows, probabilities.rows)
         wiring.connect(m, gather.o, writer.items)
         m.d.comb += [
-            *(getattr(self.settings, name).eq(getattr(f, name)) for name in ("function", "middle", "result")),
+            self.settings.function.eq(Mux(softmax, _IDENTITY, f.function)),
+            self.settings.middle.eq(Mux(softmax, f.result, f.middle)),
+            self.settings.result.eq(f.result),
+            *(getattr(probabilities, name).eq(getattr(f, name)) for name in ("root", "exponent", "result")),
+            tables.softmax.eq(softmax),
             *(getattr(extent, name).eq(getattr(f, name)) for name in ("line", "lines", "width", "channels")),
             spread.skip.eq(extent.skip),
             tables.scales_at.eq(f.scales),
@@ -114,10 +123,17 @@ class XPath(Engine):
                 walk.positions.eq(extent.positions),
             ]
         # Nothing goes on before the tables are known to be sound.
+        ways = ((normalise, ~softmax), (probabilities, softmax))
+        for way, taken in ways:
+            m.d.comb += [
+                way.i.payload.eq(spread.o.payload),
+                way.i.valid.eq(spread.o.valid & ~tables.fault & taken),
+                way.o.ready.eq(self.z.ready & taken),
+            ]
         m.d.comb += [
-            normalise.i.payload.eq(spread.o.payload),
-            normalise.i.valid.eq(spread.o.valid & ~tables.fault),
-            spread.o.ready.eq(normalise.i.ready & ~tables.fault),
+            spread.o.ready.eq(Mux(softmax, probabilities.i.ready, normalise.i.ready) & ~tables.fault),
+            self.z.valid.eq(Mux(softmax, probabilities.o.valid, normalise.o.valid)),
+            self.z.p.eq(Mux(softmax, probabilities.o.p.as_value(), normalise.o.p.as_value())),
         ]
         poison = 1 << p.state_width - 1
         fork(m, "x", self.x, [(self.o, f.sent), (gather.i, f.written)])
@@ -153,7 +169,7 @@ class XPath(Engine):
                 with m.Elif(f.normed & (f.channels > p.norm_buffer)):
                     m.d.sync += self.error.eq(cause("buffer"))
                 with m.Else():
-                    m.d.comb += [extent.start.eq(1), normalise.start.eq(1), tables.start.eq(f.normed)]
+                    m.d.comb += [extent.start.eq(1), normalise.start.eq(1), tables.start.eq(f.normed | softmax)]
                     m.next = "place"
             with m.State("place"), m.If(extent.done):
                 with m.If(f.written & (extent.skip != 0)):
@@ -166,9 +182,9 @@ class XPath(Engine):
             with m.State("run"), m.If(done):
                 m.next = "end"
             with m.State("end"):
-                m.d.comb += self.operation.ready.eq(1)
+                m.d.comb += self.operation.ready.eq(self.error == 0)
                 m.next = "idle"
-        with m.If(tables.fault & (self.error == 0)):
+        with m.If((tables.fault | probabilities.fault) & (self.error == 0)):
             m.d.sync += self.error.eq(cause("field"))
         return m
 
@@ -177,4 +193,5 @@ class XPath(Engine):
         """Whether a field breaks a rule, or asks for what is not here."""
         empty = (f.lines == 0) | (f.width == 0) | (f.channels == 0) | ~(f.sent | f.written)
         segmented = (f.segment != 0) & (f.segment != f.channels)
-        return empty | (f.function >= _SOFTMAX) | (f.sent & (f.along | segmented))
+        unknown = (f.function > _SOFTMAX) | (f.normed & (f.function == _SOFTMAX))
+        return empty | unknown | (f.sent & (f.along | segmented))

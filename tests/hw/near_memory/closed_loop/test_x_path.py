@@ -9,7 +9,7 @@ import pytest
 
 from golden.machine import image
 from golden.machine.accelerator import Accelerator, MachineError, Region
-from golden.machine.command import Emit, Operand
+from golden.machine.command import Emit, Operand, Rows
 from golden.parameters import preset
 from golden.units.near_memory_engine import poison_code
 from golden.units.norm import Coefficients
@@ -131,6 +131,79 @@ def test_random_operations(p, normed):
         compare(p, memory, emit, mode=mode, seed=int(rng.integers(1 << 30)), latency=int(rng.integers(1, 40)))
 
 
+def random_softmax(rng, p):
+    """Rows of scores with their records, some of them poisoned."""
+    channels = int(rng.integers(p.lanes, 30))
+    line, lines, width = int(rng.integers(0, 3)), int(rng.integers(1, 4)), int(rng.integers(1, 6))
+    memory = rng.integers(0, 256, UNITS * 32).astype(np.uint8)
+    positions = (line + lines) * width
+    write(memory, STATE, vectors(states(rng, (positions, channels), p), p))
+    root, exponent = int(rng.integers(2**16, 2**17)), int(rng.choice([-16, -20, -26, -31, 2]))
+    golden = interpreter(p, memory)
+    rows = Rows(
+        state=Operand(0, STATE),
+        result=Operand(2, SETS),
+        rows=positions,
+        channels=channels,
+        root=root,
+        exponent=exponent,
+    )
+    golden._rows(rows)
+    emit = Emit(
+        state=Operand(0, STATE),
+        target=Operand(1, TARGET),
+        coefficients=Operand(2, SETS),
+        line=line,
+        lines=lines,
+        width=width,
+        channels=channels,
+        function="softmax",
+        written=bool(rng.integers(2)),
+        root=root,
+        exponent=exponent,
+        middle=int(rng.integers(-20, -8)),
+        result=2 - p.state_width + int(rng.choice([0, 0, 0, -2, -1, 1, 5])),
+    )
+    return golden.memory, emit
+
+
+@pytest.mark.parametrize("p", [TINY, WIDE, ONE], ids=["tiny", "wide", "one"])
+def test_random_softmaxes(p, fresh_seed):
+    rng = np.random.default_rng(fresh_seed)
+    for _ in range(16):
+        memory, emit = random_softmax(rng, p)
+        mode = str(rng.choice(["none", "idle", "back-pressure", "both", "reset"]))
+        compare(p, memory, emit, mode=mode, seed=int(rng.integers(1 << 30)), latency=int(rng.integers(1, 40)))
+
+
+@pytest.mark.parametrize("change", [{"normed": True}, {"score": 7}, {"largest": 2**20}])
+def test_what_is_no_softmax(change):
+    """A norm besides; a score above the largest of its row; a largest score that no state holds."""
+    rng = np.random.default_rng(12)
+    memory, emit = random_softmax(rng, TINY)
+    emit = dataclasses.replace(emit, line=0, normed="normed" in change)
+    record = memory[32 * SETS : 32 * SETS + 4].view("<i4")
+    if "score" in change:
+        write(memory, STATE, vectors(np.full((1, emit.channels), int(record[0]) + 1), TINY))
+    record[:] = change.get("largest", record)
+    with pytest.raises(MachineError) as error:
+        interpreter(TINY, memory)._emit(emit)
+    assert error.value.cause == "field"
+    assert engine.run(component(TINY), memory, [Region(0, UNITS)] * 4, [emit]).error == "field"
+
+
+def test_norms_and_softmaxes_one_after_the_other():
+    rng = np.random.default_rng(13)
+    memory, soft = random_softmax(rng, TINY)
+    plain = dataclasses.replace(soft, function="silu", written=False)
+    golden = interpreter(TINY, memory)
+    operations = [soft, plain, soft]
+    parts = [carry_out(golden, emit) for emit in operations]
+    found = engine.run(component(TINY), memory, [Region(0, UNITS)] * 4, operations, seed=3)
+    assert np.array_equal(found.streams["o"]["values"], np.concatenate(parts))
+    assert np.array_equal(found.memory, golden.memory)
+
+
 BROKEN = {
     "lines": ("field", {"lines": 0}),
     "width": ("field", {"width": 0}),
@@ -165,7 +238,7 @@ def test_errors(case):
     assert np.array_equal(found.memory, memory)
 
 
-@pytest.mark.parametrize("change", [{"function": "softmax"}, {"along": "positions", "across": 1}, {"segment": 5}])
+@pytest.mark.parametrize("change", [{"along": "positions", "across": 1}, {"segment": 5}])
 def test_what_is_not_here_is_refused(change):
     memory, emit = random_emit(np.random.default_rng(8), TINY, normed=False, narrow=False)
     emit = dataclasses.replace(emit, sent=True, **change)
