@@ -7,7 +7,7 @@ from typing import Any
 
 from golden.common import names
 
-__all__ = ["BOARDS", "ECP5_85F", "PARTS", "UP5K", "Board", "Part", "board"]
+__all__ = ["BOARDS", "ECP5_25F", "ECP5_85F", "PARTS", "UP5K", "Board", "Part", "board"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -52,6 +52,13 @@ ECP5_85F = Part(
     leaf_target="ecp5",
 )
 
+ECP5_25F = dataclasses.replace(
+    ECP5_85F,
+    name="LFE5U-25F-6BG381",
+    place=("--25k", *ECP5_85F.place[1:]),
+    capacity={"luts": 24288, "ff": 24288, "dsp": 28, "bram": 56},
+)
+
 UP5K = Part(
     name="iCE40UP5K-SG48",
     family="ice40",
@@ -61,7 +68,7 @@ UP5K = Part(
     capacity={"luts": 5280, "ff": 5280, "dsp": 8, "bram": 30},
 )
 
-PARTS = {part.name: part for part in (ECP5_85F, UP5K)}
+PARTS = {part.name: part for part in (ECP5_85F, ECP5_25F, UP5K)}
 """The parts by name."""
 
 
@@ -113,6 +120,14 @@ BOARDS: dict[str, Board] = {
             clock_mhz=25.0,
             preset="edge",
             platform="amaranth_boards.ulx3s:ULX3S_85F_Platform",
+            leds=(("led", 0), ("led", 1), ("led", 2)),
+        ),
+        Board(
+            name="ulx3s-25f",
+            part=ECP5_25F,
+            clock_mhz=25.0,
+            preset="edge25",
+            platform="amaranth_boards.ulx3s:ULX3S_25F_Platform",
             leds=(("led", 0), ("led", 1), ("led", 2)),
         ),
         Board(

@@ -166,7 +166,7 @@ def test_refusals(folder):
         Flow(folder).measure([], UP5K, seeds=())
     with pytest.raises(ValueError, match=r"^out_of_context must be false with family ice40, not true$"):
         Flow(folder).place(None, UP5K, 1, out_of_context=True)
-    with pytest.raises(ValueError, match=r"^Board must be .* not 'ulx3s'; did you mean ulx3s-85f\?$"):
+    with pytest.raises(ValueError, match=r"^Board must be .* not 'ulx3s'; did you mean ulx3s-85f or ulx3s-25f\?$"):
         board("ulx3s")
 
 
