@@ -9,7 +9,7 @@ from amaranth.lib.wiring import In, Out
 from golden.machine.command import Emit, Function
 from golden.parameters import Parameters
 from hw import payloads
-from hw.arith.bits import or_tree, saturated
+from hw.arith.bits import named, or_tree, saturated
 from hw.bus.ports import ADDRESS_WIDTH, UNIT_BYTES
 from hw.control.engine import Engine, Fields, cause
 from hw.near_memory.closed_loop import functions
