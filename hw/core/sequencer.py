@@ -1,8 +1,6 @@
 """The loops of a `Multiply`: which records are loaded, which groups are read, and what is done with them."""
 
-from collections.abc import Sequence
-
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -14,7 +12,7 @@ from hw.core.array import MultiplierArray, array_step
 from hw.core.multiply_check import tile_key
 from hw.core.sum_buffer import summed_tile
 
-__all__ = ["Sequencer", "sequenced_step"]
+__all__ = ["GroupAddresses", "Loops", "RecordAddresses", "Sequencer", "SumPlaces", "sequenced_step", "turn", "waits"]
 
 
 def sequenced_step(parameters: Parameters) -> data.StructLayout:
@@ -27,17 +25,35 @@ def sequenced_step(parameters: Parameters) -> data.StructLayout:
     )
 
 
-class Sequencer(wiring.Component):
-    """Runs the loops of ``docs/machine.md``, Multiply: a record and a step per clock.
+def turn() -> data.StructLayout:
+    """Where the loops stand.
 
-    Records of the next group are read while the steps of this one go on. A step waits for its records, for the sum it
-    adds to (an address returns after `MultiplierArray.spacing` clocks), and, if it ends sums, for the verdict on the
-    fields and for a half to keep them in.
+    `steps`: there is a step in this clock; `begins`: the first one with its records. What it is the last one of:
+    `passes`: the positions, of a pass; `record`: all passes; `sums`: what is added to a sum; `tile`: all of a block of
+    positions. Whether the loops inside the tile are in their last turn: `group` of a kernel column, `column`, `line`;
+    and those outside: `tiles` of a block of channels, `blocks`.
+    """
+    names = ("steps", "begins", "passes", "record", "sums", "tile", "group", "column", "line", "tiles", "blocks")
+    return data.StructLayout(dict.fromkeys(names, 1))
+
+
+def waits() -> data.StructLayout:
+    """Why there is no step: records are not read, the sum would be back too soon, no half is free, no verdict yet."""
+    return data.StructLayout(dict.fromkeys(("records", "sums", "half", "fields"), 1))
+
+
+class Loops(wiring.Component):
+    """Counts the loops of ``docs/machine.md``, Multiply.
+
+    A step waits for its records, for the sum it adds to (an address returns after `MultiplierArray.spacing` clocks),
+    and, if it ends sums, for the verdict on the fields and for a half to keep them in.
+
+    Throughput: one step per clock.
 
     Parameters
     ----------
     parameters : Parameters
-        Uses ``rows``, ``columns``, ``lanes``, ``tile_positions`` and the sizes of the buffers.
+        Uses ``columns`` and ``tile_positions``.
 
     Members
     -------
@@ -47,28 +63,20 @@ class Sequencer(wiring.Component):
         First clock of the operation.
     counted, positions, passed : In
         From `hw.core.multiply_check.MultiplyCheck`.
-    halted : In(1)
-        The operation cannot go on.
+    halted, free, loaded : In(1)
+        The operation cannot go on; there is a half to keep sums in; the records of the next group are read.
+    turn : Out(`turn`)
+        Where the loops stand.
+    first : Out(1)
+        The step is the first one of its sums.
+    position : Out
+        Of the block.
+    channels_left : Out(7)
+        Of this block and those after it.
     final : Out(1)
         Last clock of the operation: the last group is read.
-    weights_enable, weights_half, weights_address : Out
-        Record to read at this clock edge.
-    column, wrapped : Out
-        Where it goes: see `hw.core.array.WeightColumns`.
-    banks_enable, banks_half, banks_address : Out
-        Groups to read at this clock edge,
-    step : Out(`sequenced_step`)
-        and what is done with them; in the same clock.
-    open, key : Out
-        To `MultiplyCheck`.
-    free : In(1)
-        There is a half for the sums of the tile.
-    leave : Out(1)
-        The tile leaves, in the clock of `final`,
-    tile : Out(`summed_tile`)
-        and this is how.
-    waits : Out
-        Why there is no step in this clock: `records`, `sums` (an address returns too soon), `half`, `fields`.
+    waits : Out(`waits`)
+        Why there is no step.
     """
 
     def __init__(self, parameters: Parameters):
@@ -81,7 +89,303 @@ class Sequencer(wiring.Component):
                 "positions": In(tile_key(parameters)["positions"].shape),
                 "passed": In(1),
                 "halted": In(1),
+                "free": In(1),
+                "loaded": In(1),
+                "turn": Out(turn()),
+                "first": Out(1),
+                "position": Out(range(parameters.tile_positions)),
+                "channels_left": Out(7),
                 "final": Out(1),
+                "waits": Out(waits()),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:  # noqa: D102
+        p, m, c, ends = self._parameters, Module(), Fields(self.operation, Multiply), self.turn
+        runs, fresh = Signal(name="runs"), Signal(name="fresh")
+        left = Signal.like(self.positions, name="left")
+        one_pass, group = Signal(3, name="one_pass"), Signal(12, name="group")
+        column, line = Signal(4, name="column"), Signal(4, name="line")
+        first_record, rest = Signal(name="first_record"), Signal(range(MultiplierArray.spacing), name="rest")
+        last_pass = named(m, "last_pass", one_pass == c.passes)
+        ready = named(m, "ready", runs & self.counted & ~self.halted)
+        m.d.comb += [
+            ends.steps.eq(ready & (~fresh | self.loaded) & (rest == 0) & (~ends.sums | (self.passed & self.free))),
+            ends.begins.eq(ends.steps & fresh),
+            ends.passes.eq(self.position + 1 == Mux(ends.tiles, left, p.tile_positions)),
+            ends.record.eq(ends.passes & last_pass),
+            ends.sums.eq(ends.line & last_pass),
+            ends.tile.eq(ends.passes & ends.sums),
+            ends.group.eq(group + 1 == c.groups),
+            ends.column.eq(ends.group & (column + 1 == c.kernel_columns)),
+            ends.line.eq(ends.column & (line + 1 == c.kernel_lines)),
+            ends.tiles.eq(left <= p.tile_positions),
+            ends.blocks.eq(self.channels_left <= p.columns),
+            self.first.eq(first_record & (one_pass == 0)),
+            self.final.eq(ends.steps & ends.tile & ends.tiles & ends.blocks),
+            self.waits.records.eq(runs & fresh & ~self.loaded),
+            self.waits.sums.eq(ready & (rest != 0)),
+            self.waits.half.eq(ready & ends.sums & self.passed & ~self.free),
+            self.waits.fields.eq(runs & ~self.halted & (~self.counted | (ends.sums & ~self.passed))),
+        ]
+        with m.If(self.start):
+            m.d.sync += [runs.eq(1), fresh.eq(1), self.channels_left.eq(c.channels)]
+        with m.Elif(self.final | self.halted):
+            m.d.sync += runs.eq(0)
+        with m.If(ends.steps):
+            m.d.sync += [fresh.eq(ends.record), self.position.eq(self.position + 1)]
+            with m.If(ends.passes):
+                spacing, last = MultiplierArray.spacing, self.position
+                m.d.sync += [self.position.eq(0), one_pass.eq(one_pass + 1)]
+                m.d.sync += rest.eq(Mux(last < spacing, spacing - 1 - last, 0))
+            with m.If(ends.record):
+                m.d.sync += [one_pass.eq(0), first_record.eq(0), group.eq(group + 1)]
+                with m.If(ends.group):
+                    m.d.sync += [group.eq(0), column.eq(column + 1)]
+                with m.If(ends.column):
+                    m.d.sync += [column.eq(0), line.eq(line + 1)]
+            with m.If(ends.tile):
+                m.d.sync += left.eq(left - p.tile_positions)
+                with m.If(ends.tiles):
+                    m.d.sync += [left.eq(self.positions), self.channels_left.eq(self.channels_left - p.columns)]
+        with m.Elif(rest != 0):
+            m.d.sync += rest.eq(rest - 1)
+        with m.If(~self.counted):
+            m.d.sync += left.eq(self.positions)
+        with m.If(self.start | (ends.steps & ends.tile)):
+            m.d.sync += [self.position.eq(0), one_pass.eq(0), group.eq(0), column.eq(0), line.eq(0), first_record.eq(1)]
+        return m
+
+
+class GroupAddresses(wiring.Component):
+    """The address of each step's groups: that of its position, counted from the first one, and that of its tap.
+
+    Latency: none from the step to `address`, which the next clock's step finds moved on.
+
+    Parameters
+    ----------
+    parameters : Parameters
+        Uses ``group_buffer``.
+
+    Members
+    -------
+    operation, start, turn : In
+        As in `Loops`.
+    address : Out
+        Of the step's groups. What lies past the banks comes out wrong: the fields are refused.
+    """
+
+    def __init__(self, parameters: Parameters):
+        super().__init__(
+            {
+                "operation": In(operation("multiply")),
+                "start": In(1),
+                "turn": In(turn()),
+                "address": Out(range(parameters.group_buffer)),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:  # noqa: D102
+        m, c, turn = Module(), Fields(self.operation, Multiply), self.turn
+        width = len(self.address)
+        position, line, begin, begin_line, tap, column_tap, line_tap = (
+            Signal(width, name=name)
+            for name in ("position", "line", "begin", "begin_line", "tap", "column_tap", "line_tap")
+        )
+        column, begin_column = Signal(8, name="column"), Signal(8, name="begin_column")
+        m.d.comb += self.address.eq(position + tap)
+        with m.If(self.start | (turn.steps & turn.tile)):
+            m.d.sync += [each.eq(c.at) for each in (tap, column_tap, line_tap)]
+        with m.Elif(turn.steps & turn.passes):
+            kernel = Mux(turn.column, line_tap, column_tap), Mux(turn.column, c.kernel_pitch, c.tap_pitch)
+            moves = named(m, "moves", turn.record & turn.group)
+            following = named(m, "next_tap", (Mux(moves, kernel[0], tap) + Mux(moves, kernel[1], 1))[:width])
+            m.d.sync += tap.eq(following)
+            with m.If(moves):
+                m.d.sync += column_tap.eq(following)
+                with m.If(turn.column):
+                    m.d.sync += line_tap.eq(following)
+
+        ends_line = named(m, "ends_line", column + 1 == c.columns)
+        pitch = Mux(ends_line, c.line_pitch, c.column_pitch)
+        following = named(m, "next_position", (Mux(ends_line, line, position) + pitch)[:width])
+        here = position, line, column
+        ahead = following, Mux(ends_line, following, line), Mux(ends_line, 0, column + 1)
+        first = begin, begin_line, begin_column
+        with m.If(self.start | (turn.steps & turn.tile & turn.tiles)):
+            m.d.sync += [each.eq(0) for each in (*here, *first)]
+        with m.Elif(turn.steps):
+            returns = named(m, "returns", turn.passes & ~turn.tile)
+            m.d.sync += [each.eq(Mux(returns, back, on)) for each, back, on in zip(here, first, ahead, strict=True)]
+            with m.If(turn.tile):
+                m.d.sync += [each.eq(on) for each, on in zip(first, ahead, strict=True)]
+        return m
+
+
+class RecordAddresses(wiring.Component):
+    """Asks for the records of the first group, then for those of the group after the one that begins.
+
+    Throughput: one record per clock.
+
+    Parameters
+    ----------
+    parameters : Parameters
+        Uses ``columns``, ``lanes`` and ``weight_buffer``.
+
+    Members
+    -------
+    operation, start, turn, channels_left : In
+        As in `Loops`.
+    enable, address : Out
+        Record to read.
+    column, wrapped : Out
+        Where it goes: channel ``first`` and those after it take column ``first mod columns`` and those after it.
+    loaded : Out(1)
+        All records that the next group needs are read.
+    leave : In(1)
+        The tile leaves.
+    computed : Out(n)
+        Channels of the tile that there are records for.
+    """
+
+    def __init__(self, parameters: Parameters):
+        self._parameters = parameters
+        super().__init__(
+            {
+                "operation": In(operation("multiply")),
+                "start": In(1),
+                "turn": In(turn()),
+                "channels_left": In(7),
+                "enable": Out(1),
+                "address": Out(range(parameters.weight_buffer)),
+                "column": Out(range(parameters.columns)),
+                "wrapped": Out(1),
+                "loaded": Out(1),
+                "leave": In(1),
+                "computed": Out(parameters.lanes),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:  # noqa: D102
+        p, m, c, turn = self._parameters, Module(), Fields(self.operation, Multiply), self.turn
+        columns = p.columns
+        begin, channel = Signal.like(self.address, name="begin"), Signal(range(p.lanes), name="channel")
+        begin_channel = Signal.like(channel, name="begin_channel")
+        count, size = Signal(range(columns), name="count"), Signal(range(columns + 1), name="size")
+        first_column = looked_up(m, "first_column", c.first, [channel % columns for channel in range(p.lanes)])
+
+        def at_most_columns(channels):
+            return Mux(channels < columns, channels, columns)
+
+        with m.If(self.leave):
+            m.d.sync += self.computed.eq(0)
+        with m.If(self.enable):
+            wraps = named(m, "wraps", self.column == columns - 1)
+            m.d.sync += [self.address.eq(self.address + 1), count.eq(count + 1), channel.eq(channel + 1)]
+            m.d.sync += [self.column.eq(Mux(wraps, 0, self.column + 1)), self.wrapped.eq(self.wrapped | wraps)]
+            m.d.sync += self.computed.bit_select(channel, 1).eq(1)
+            with m.If(count + 1 == size):
+                m.d.sync += [self.enable.eq(0), self.loaded.eq(1)]
+        with m.If(self.start | turn.begins):
+            m.d.sync += [count.eq(0), self.column.eq(first_column), self.wrapped.eq(0), self.loaded.eq(0)]
+        with m.If(self.start):
+            m.d.sync += [self.enable.eq(1), self.address.eq(c.weights_at), begin.eq(c.weights_at)]
+            m.d.sync += [channel.eq(c.first), begin_channel.eq(c.first), size.eq(at_most_columns(c.channels))]
+        with m.Elif(turn.begins):
+            m.d.sync += [self.enable.eq(~(turn.line & turn.tiles & turn.blocks)), channel.eq(begin_channel)]
+            with m.If(turn.line & ~turn.tiles):
+                m.d.sync += self.address.eq(begin)
+            with m.If(turn.line & turn.tiles):
+                further = named(m, "further", (begin_channel + columns)[: len(channel)])
+                m.d.sync += [channel.eq(further), begin_channel.eq(further), begin.eq(self.address)]
+                m.d.sync += size.eq(at_most_columns(self.channels_left - columns))
+        return m
+
+
+class SumPlaces(wiring.Component):
+    """The word of a column that a step's sums are kept in: position by position, block by block.
+
+    Parameters
+    ----------
+    parameters : Parameters
+        Uses ``columns``, ``lanes`` and ``tile_words``.
+
+    Members
+    -------
+    operation, start, turn : In
+        As in `Loops`.
+    word : Out
+        Of the sums that the step ends.
+    """
+
+    def __init__(self, parameters: Parameters):
+        self._parameters = parameters
+        super().__init__(
+            {
+                "operation": In(operation("multiply")),
+                "start": In(1),
+                "turn": In(turn()),
+                "word": Out(range(parameters.tile_words)),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:  # noqa: D102
+        p, m, c, turn = self._parameters, Module(), Fields(self.operation, Multiply), self.turn
+        places = looked_up(m, "places", c.collected, [-(-channels // p.columns) for channels in range(p.lanes + 1)])
+        first = looked_up(m, "first_word", c.first, [channel // p.columns for channel in range(p.lanes)])
+        block = Signal.like(first, name="block")
+        with m.If(self.start):
+            m.d.sync += [self.word.eq(first), block.eq(first)]
+        with m.Elif(turn.steps & turn.tile & turn.tiles):
+            m.d.sync += [self.word.eq(block + 1), block.eq(block + 1)]
+        with m.Elif(turn.steps & turn.sums):
+            m.d.sync += self.word.eq(self.word + places)
+        return m
+
+
+class Sequencer(wiring.Component):
+    """Runs the loops of ``docs/machine.md``, Multiply: a record and a step per clock.
+
+    Records of the next group are read while the steps of this one go on.
+
+    Parameters
+    ----------
+    parameters : Parameters
+        The machine's parameters.
+
+    Members
+    -------
+    operation, start, counted, positions, passed, halted, free, final, waits
+        As in `Loops`.
+    weights_enable, weights_half, weights_address : Out
+        Record to read at this clock edge.
+    column, wrapped : Out
+        Where it goes: see `hw.core.array.WeightColumns`.
+    banks_enable, banks_half, banks_address : Out
+        Groups to read at this clock edge,
+    step : Out(`sequenced_step`)
+        and what is done with them.
+    open, key : Out
+        To `MultiplyCheck`.
+    leave : Out(1)
+        The tile leaves, in the clock of `final`,
+    tile : Out(`summed_tile`)
+        and this is how.
+    """
+
+    def __init__(self, parameters: Parameters):
+        self._parameters = parameters
+        super().__init__(
+            {
+                "operation": In(operation("multiply")),
+                "start": In(1),
+                "counted": In(1),
+                "positions": In(tile_key(parameters)["positions"].shape),
+                "passed": In(1),
+                "halted": In(1),
+                "free": In(1),
+                "final": Out(1),
+                "waits": Out(waits()),
                 "weights_enable": Out(1),
                 "weights_half": Out(1),
                 "weights_address": Out(range(parameters.weight_buffer)),
@@ -93,10 +397,8 @@ class Sequencer(wiring.Component):
                 "step": Out(sequenced_step(parameters)),
                 "open": Out(1),
                 "key": Out(tile_key(parameters)),
-                "free": In(1),
                 "leave": Out(1),
                 "tile": Out(summed_tile(parameters)),
-                "waits": Out(data.StructLayout({"records": 1, "sums": 1, "half": 1, "fields": 1})),
             }
         )
 
@@ -107,169 +409,58 @@ class Sequencer(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:  # noqa: D102
         p, m, c = self._parameters, Module(), Fields(self.operation, Multiply)
-        n, columns, tile_positions = p.lanes, p.columns, p.tile_positions
-        runs, fresh, loaded = Signal(), Signal(), Signal()
-
-        # What ends with the step at hand, outermost last.
-        left, position = Signal.like(self.positions, name="left"), Signal(range(tile_positions))
-        one_pass, group, kernel_column, kernel_line = Signal(3), Signal(12), Signal(4), Signal(4)
-        channels_left = Signal(7)
-        last_tile = named(m, "last_tile", left <= tile_positions)
-        ends_pass = named(m, "ends_pass", position == Mux(last_tile, left - 1, tile_positions - 1))
-        last_pass = named(m, "last_pass", one_pass == c.passes)
-        last_group = named(m, "last_group", group == c.groups - 1)
-        last_column = named(m, "last_column", kernel_column == c.kernel_columns - 1)
-        last_record = named(m, "last_record", last_group & last_column & (kernel_line == c.kernel_lines - 1))
-        last_block = named(m, "last_block", channels_left <= columns)
-        first_record = Signal()
-        ends_sums = named(m, "ends_sums", last_record & last_pass)
-        ends_record = named(m, "ends_record", ends_pass & last_pass)
-        ends_tile = named(m, "ends_tile", ends_record & last_record)
-
-        # Whether there is a step. The sums of few positions come back too soon.
-        rest = Signal(range(MultiplierArray.spacing))
-        ready = named(m, "ready", runs & self.counted & ~self.halted)
-        goes = named(m, "goes", ready & (~fresh | loaded) & (rest == 0) & (~ends_sums | (self.passed & self.free)))
+        m.submodules.loops = loops = Loops(p)
+        m.submodules.groups = groups = GroupAddresses(p)
+        m.submodules.records = records = RecordAddresses(p)
+        m.submodules.places = places = SumPlaces(p)
+        for part in (loops, groups, records, places):
+            m.d.comb += [part.operation.eq(self.operation), part.start.eq(self.start)]
+        for part in (groups, records, places):
+            m.d.comb += part.turn.eq(loops.turn)
+        half, step, size = Signal(name="half"), self.step.step, loops.channels_left
         m.d.comb += [
-            self.final.eq(goes & ends_tile & last_tile & last_block),
-            self.leave.eq(self.final & c.leave),
-            self.waits.records.eq(runs & fresh & ~loaded),
-            self.waits.sums.eq(ready & (rest != 0)),
-            self.waits.half.eq(ready & ends_sums & self.passed & ~self.free),
-            self.waits.fields.eq(runs & ~self.halted & (~self.counted | (ends_sums & ~self.passed))),
-        ]
-        with m.If(self.start):
-            m.d.sync += runs.eq(1)
-        with m.Elif(self.final | self.halted):
-            m.d.sync += runs.eq(0)
-        spacing = MultiplierArray.spacing
-        with m.If(goes & ends_pass):
-            m.d.sync += rest.eq(Mux(position < spacing, spacing - 1 - position, 0))
-        with m.Elif(rest != 0):
-            m.d.sync += rest.eq(rest - 1)
-
-        # Addresses: of the position, of the tap and group.
-        address, line_address, column = Signal(16), Signal(16), Signal(8)
-        begin = [Signal.like(each, name=f"begin_{each.name}") for each in (address, line_address, column)]
-        ends_line = named(m, "ends_line", column == c.columns - 1)
-        next_line = named(m, "next_line", (line_address + c.line_pitch)[:16])
-        following = [
-            named(m, "next_address", Mux(ends_line, next_line, address + c.column_pitch)[:16]),
-            named(m, "next_line_address", Mux(ends_line, next_line, line_address)),
-            named(m, "next_column", Mux(ends_line, 0, column + 1)[:8]),
-        ]
-        here = (address, line_address, column)
-
-        def go_to(place: Sequence[Value]) -> list:
-            return [each.eq(value) for each, value in zip(here, place, strict=True)]
-
-        def begin_at(place: Sequence[Value]) -> list:
-            return [each.eq(value) for each, value in zip(begin, place, strict=True)]
-
-        tap, column_tap, line_tap = (Signal(16, name=name) for name in ("tap", "column_tap", "line_tap"))
-        next_column_tap = named(m, "next_column_tap", (column_tap + c.tap_pitch)[:16])
-        next_line_tap = named(m, "next_line_tap", (line_tap + c.kernel_pitch)[:16])
-        words = range(p.tile_words)
-        places = looked_up(m, "places", c.collected, [-(-channels // columns) for channels in range(n + 1)])
-        first_word = looked_up(m, "first_word", c.first, [channel // columns for channel in range(n)])
-        first_column = looked_up(m, "first_column", c.first, [channel % columns for channel in range(n)])
-        word, block_word = Signal(words), Signal(words)
-        origin = (c.at, c.at, Const(0, 8))
-        clear_tap = [each.eq(0) for each in (tap, column_tap, line_tap, group, kernel_column, kernel_line, one_pass)]
-        with m.If(self.start):
-            m.d.sync += [*go_to(origin), *begin_at(origin), *clear_tap, rest.eq(0), position.eq(0)]
-            m.d.sync += [first_record.eq(1), fresh.eq(1), channels_left.eq(c.channels)]
-            m.d.sync += [word.eq(first_word), block_word.eq(first_word)]
-        with m.Elif(~self.counted):
-            m.d.sync += left.eq(self.positions)
-        with m.If(goes):
-            m.d.sync += [fresh.eq(ends_record), position.eq(Mux(ends_pass, 0, position + 1))]
-            m.d.sync += go_to(following)
-            with m.If(ends_sums):
-                m.d.sync += word.eq(word + places)
-            with m.If(ends_pass):
-                m.d.sync += [*go_to(begin), one_pass.eq(one_pass + 1), tap.eq(tap + 1)]
-            with m.If(ends_record):
-                m.d.sync += [first_record.eq(0), one_pass.eq(0), group.eq(group + 1)]
-                with m.If(last_group):
-                    m.d.sync += [group.eq(0), kernel_column.eq(kernel_column + 1)]
-                    m.d.sync += [tap.eq(next_column_tap), column_tap.eq(next_column_tap)]
-                    with m.If(last_column):
-                        m.d.sync += [kernel_column.eq(0), kernel_line.eq(kernel_line + 1)]
-                        m.d.sync += [each.eq(next_line_tap) for each in (tap, column_tap, line_tap)]
-            with m.If(ends_tile):
-                m.d.sync += [*clear_tap, first_record.eq(1), left.eq(left - tile_positions)]
-                m.d.sync += [*go_to(following), *begin_at(following)]
-                with m.If(last_tile):
-                    m.d.sync += [*go_to(origin), *begin_at(origin), left.eq(self.positions)]
-                    m.d.sync += [word.eq(block_word + 1), block_word.eq(block_word + 1)]
-                    m.d.sync += channels_left.eq(channels_left - columns)
-
-        # The step, as its groups are read.
-        half, size = Signal(), named(m, "size", Mux(last_block, channels_left, columns))
-        step = self.step.step
-        m.d.sync += [
-            self.banks_enable.eq(goes),
-            self.banks_half.eq(c.half),
-            self.banks_address.eq(address + tap),
-            self.step.swap.eq(goes & fresh),
-            self.step.channels.eq(size),
-            self.step.end.eq(self.final),
-            step.valid.eq(goes),
-            step.first.eq(first_record & (one_pass == 0)),
-            step.last.eq(ends_sums),
-            step.leave.eq(self.leave),
-            step.address.eq(position),
-            step.rows.eq(Cat(c.rows >= row for row in range(p.rows))),
-            step.half.eq(half),
-            step.word.eq(word),
-        ]
-
-        # Records: those of the first group, then those of the group after the one that begins.
-        record, begin_record = (
-            Signal(range(p.weight_buffer + columns), name=name) for name in ("record", "begin_record")
-        )
-        loading, count, load_size = Signal(), Signal(range(columns)), Signal(range(columns + 1))
-        channel, begin_channel, computed = Signal(7), Signal(7), Signal(n)
-        begins = named(m, "begins", goes & fresh)
-        rewind = [count.eq(0), self.column.eq(first_column), self.wrapped.eq(0)]
-        m.d.comb += [self.weights_enable.eq(loading), self.weights_half.eq(c.weights_half)]
-        m.d.comb += self.weights_address.eq(record)
-        with m.If(self.leave):
-            m.d.sync += computed.eq(0)
-        with m.If(self.start):
-            m.d.sync += [*rewind, loading.eq(1), loaded.eq(0), record.eq(c.weights_at), begin_record.eq(c.weights_at)]
-            m.d.sync += [channel.eq(c.first), begin_channel.eq(c.first)]
-            m.d.sync += load_size.eq(Mux(c.channels < columns, c.channels, columns))
-        with m.Elif(loading):
-            m.d.sync += [record.eq(record + 1), count.eq(count + 1), channel.eq(channel + 1)]
-            m.d.sync += computed.bit_select(channel, 1).eq(1)
-            wraps = self.column == columns - 1
-            m.d.sync += [self.column.eq(Mux(wraps, 0, self.column + 1)), self.wrapped.eq(self.wrapped | wraps)]
-            with m.If(count == load_size - 1):
-                m.d.sync += [loading.eq(0), loaded.eq(1)]
-        with m.If(begins):
-            m.d.sync += [*rewind, loaded.eq(0), channel.eq(begin_channel)]
-            m.d.sync += loading.eq(~(last_record & last_tile & last_block))
-            with m.If(last_record & ~last_tile):
-                m.d.sync += record.eq(begin_record)
-            with m.Elif(last_record):
-                further = channels_left - columns
-                m.d.sync += [channel.eq(begin_channel + columns), begin_channel.eq(begin_channel + columns)]
-                m.d.sync += [begin_record.eq(record), load_size.eq(Mux(further < columns, further, columns))]
-
-        # Parts of a tile have their positions, rows and place in common.
-        m.d.comb += [
+            loops.counted.eq(self.counted),
+            loops.positions.eq(self.positions),
+            loops.passed.eq(self.passed),
+            loops.halted.eq(self.halted),
+            loops.free.eq(self.free),
+            loops.loaded.eq(records.loaded),
+            records.channels_left.eq(loops.channels_left),
+            records.leave.eq(self.leave),
+            self.final.eq(loops.final),
+            self.leave.eq(loops.final & c.leave),
+            self.waits.eq(loops.waits),
+            self.weights_enable.eq(records.enable),
+            self.weights_half.eq(c.weights_half),
+            self.weights_address.eq(records.address),
+            self.column.eq(records.column),
+            self.wrapped.eq(records.wrapped),
             self.tile.half.eq(half),
             self.tile.rows.eq(c.rows),
             self.tile.positions.eq(self.positions),
             self.tile.collected.eq(c.collected),
-            self.tile.computed.eq(computed),
+            self.tile.computed.eq(records.computed),
             self.tile.floor.eq(c.floor),
             self.tile.unit.eq(c.unit),
         ]
+        m.d.sync += [
+            self.banks_enable.eq(loops.turn.steps),
+            self.banks_half.eq(c.half),
+            self.banks_address.eq(groups.address),
+            self.step.swap.eq(loops.turn.begins),
+            self.step.channels.eq(Mux(loops.turn.blocks, size, p.columns)),
+            self.step.end.eq(loops.final),
+            step.valid.eq(loops.turn.steps),
+            step.first.eq(loops.first),
+            step.last.eq(loops.turn.sums),
+            step.leave.eq(self.leave),
+            step.address.eq(loops.position),
+            step.rows.eq(Cat(c.rows >= row for row in range(p.rows))),
+            step.half.eq(half),
+            step.word.eq(places.word),
+        ]
+        # Parts of a tile have their positions, rows and half in common.
         with m.If(self.final):
-            m.d.sync += [self.open.eq(~c.leave), half.eq(half ^ c.leave)]
-            m.d.sync += [self.key.rows.eq(c.rows), self.key.positions.eq(self.positions)]
-            m.d.sync += self.key.collected.eq(c.collected)
+            m.d.sync += [self.open.eq(~c.leave), half.eq(half ^ c.leave), self.key.rows.eq(c.rows)]
+            m.d.sync += [self.key.positions.eq(self.positions), self.key.collected.eq(c.collected)]
         return m
