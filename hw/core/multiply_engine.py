@@ -8,24 +8,24 @@ from amaranth.lib.wiring import In, Out, connect
 
 from golden.parameters import ZERO_GROUP, Parameters
 from hw import payloads
-from hw.arith.bits import named, ones
+from hw.arith.bits import named
 from hw.control.engine import Engine
 from hw.core.array import MultiplierArray, WeightColumns
 from hw.core.multiply_check import MultiplyCheck
-from hw.core.sequencer import Sequencer
+from hw.core.sequencer import Sequencer, waits
 from hw.core.sum_buffer import SumBuffer, SumReader, summed_tile
 from hw.memory import BufferRead, DoubleBuffer
 from hw.stream import Stage
 
 __all__ = ["MultiplyEngine", "TileQueue", "WorkCounter", "work_counts"]
 
-_COUNT_WIDTH = 32
-"""Bits of what an operation adds to a counter."""
 
-
-def work_counts() -> data.StructLayout:
+def work_counts(parameters: Parameters) -> data.StructLayout:
     """What an operation adds to the counters of the array, as ``docs/machine.md`` names them."""
-    return data.StructLayout({name: _COUNT_WIDTH for name in ("groups", "zero_groups", "addresses", "skipped")})
+    p = parameters
+    addresses = p.tile_words * p.weight_buffer * 8  # at most so many positions, records and passes
+    names = ("groups", "zero_groups", "addresses", "skipped")
+    return data.StructLayout({name: range(addresses * p.rows + 1) for name in names})
 
 
 class TileQueue(wiring.Component):
@@ -94,6 +94,7 @@ class WorkCounter(wiring.Component):
     """
 
     def __init__(self, parameters: Parameters):
+        self._parameters = parameters
         super().__init__(
             {
                 "valid": In(1),
@@ -101,22 +102,19 @@ class WorkCounter(wiring.Component):
                 "zero": In(parameters.rows),
                 "channels": In(range(parameters.columns + 1)),
                 "end": In(1),
-                "o": Out(stream.Signature(work_counts())),
+                "o": Out(stream.Signature(work_counts(parameters))),
             }
         )
 
     def elaborate(self, platform: object) -> Module:  # noqa: D102
-        m = Module()
+        m, channels = Module(), len(self.channels)
         s = Stage.begin_flow(m)
-        s.valid, s.end, s.channels = self.valid, self.valid & self.end, self.channels
-        s.rows, s.zeros = ones(m, "rows", self.rows), ones(m, "zeros", self.zero)
-        s.skipped = self.zero == self.rows
+        s.valid, s.end, s.skipped = self.valid, self.valid & self.end, self.zero == self.rows
+        s.groups = sum(self.channels & row.replicate(channels) for row in self.rows)
+        s.zero_groups = sum(self.channels & row.replicate(channels) for row in self.zero)
 
         s = s.cut()
-        s.groups, s.zero_groups = s.rows * s.channels, s.zeros * s.channels
-
-        s = s.cut()
-        totals = Signal(work_counts())
+        totals = Signal(work_counts(self._parameters))
         with m.If(s.valid):
             added = {"groups": s.groups, "zero_groups": s.zero_groups, "addresses": 1, "skipped": s.skipped}
             for name, more in added.items():
@@ -160,7 +158,7 @@ class MultiplyEngine(Engine):
     counts : Out(stream of `work_counts`)
         What each operation did.
     waits : Out
-        Why there is no step in this clock: see `Sequencer`.
+        Why there is no step in this clock.
     """
 
     name = "multiply"
@@ -172,8 +170,8 @@ class MultiplyEngine(Engine):
             "banks": Out(BufferRead(groups, parameters.group_buffer)),
             "weights": Out(BufferRead(record, parameters.weight_buffer)),
             "sums": Out(stream.Signature(payloads.sum_part(parameters))),
-            "counts": Out(stream.Signature(work_counts())),
-            "waits": Out(data.StructLayout({"records": 1, "sums": 1, "half": 1, "fields": 1})),
+            "counts": Out(stream.Signature(work_counts(parameters))),
+            "waits": Out(waits()),
         }
 
     def elaborate(self, platform: object) -> Module:  # noqa: D102

@@ -43,7 +43,7 @@ class Core(wiring.Component):
                 "records": In(stream.Signature(payloads.weight_write(parameters))),
                 "writes": In(32),
                 "sums": Out(stream.Signature(payloads.sum_part(parameters))),
-                "counts": Out(stream.Signature(work_counts())),
+                "counts": Out(stream.Signature(work_counts(parameters))),
                 "error": Out(CAUSE_WIDTH),
                 "overflow": Out(1),
                 "poisoned": Out(1),
@@ -178,7 +178,7 @@ def expected(golden, operations):
             golden._multiply(dataclasses.replace(c, leave=False))
         except MachineError as error:
             return parts, counts, error.cause
-        counts.append([golden.counters[f"array_{name}"] for name in work_counts().members])
+        counts.append([golden.counters[f"array_{name}"] for name in work_counts(p).members])
         if not c.leave:
             continue
         _, sums, lost = golden._collected
@@ -213,7 +213,7 @@ def check(core, operations, golden, groups, records, *, mode="both", seed=0):
     ):
         assert got == part, f"part {number} of {len(parts)}"
     assert len(fields[0]) == len(parts)
-    names = work_counts().members
+    names = work_counts(core.parameters).members
     if cause is None:
         assert np.stack([outcome.streams["counts"][name] for name in names], axis=1).tolist() == counts
     assert outcome.error == cause
