@@ -16,6 +16,7 @@ from hw.core.processing_element import (
     split_record,
 )
 from hw.stream import Stage
+from hw.tiles import Tile
 
 __all__ = ["ArrayRow", "MultiplierArray", "WeightColumns", "array_step", "column_state"]
 
@@ -116,7 +117,7 @@ class WeightColumns(wiring.Component):
         return m
 
 
-class ArrayRow(wiring.Component):
+class ArrayRow(Tile):
     """A row of processing elements.
 
     What it is told comes when the elements need it, counted from the group: see `ProcessingElement`, whose latency is
@@ -167,7 +168,7 @@ class ArrayRow(wiring.Component):
         """The machine's parameters."""
         return self._parameters
 
-    def elaborate(self, platform: object) -> Module:  # noqa: D102
+    def describe(self, platform: object) -> Module:  # noqa: D102
         p, m = self._parameters, Module()
         split, factors = Signal(row_factors(p)), Signal(row_factors(p))
         split_group(m, split, self.group)
@@ -186,7 +187,7 @@ class ArrayRow(wiring.Component):
                 element.poison.eq(s.poison | self.poisoned[column]),
                 element.write_enable.eq(self.write_enable),
                 element.write_address.eq(self.write_address),
-                self.sums[column].eq(element.sum),
+                self.sums[column].eq(element.result),
                 self.clamped[column].eq(element.clamped),
             ]
         s.finish_flow()

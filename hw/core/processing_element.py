@@ -3,7 +3,7 @@
 import functools
 
 from amaranth.hdl import Module, ShapeLike, Value, signed
-from amaranth.lib import data, wiring
+from amaranth.lib import data
 from amaranth.lib.wiring import In, Out
 
 from golden.parameters import EXPONENT_WIDTH, SCALE_WIDTH, Parameters
@@ -11,6 +11,7 @@ from hw import payloads
 from hw.arith.accumulate import ROUNDING_CUTS, add_to, round_to_addend, tell
 from hw.memory import Ram
 from hw.stream import Stage, count_cuts
+from hw.tiles import Tile
 from hw.units.float_multiplier import split_value
 from hw.units.group_sum import Factors, GroupSum, Slot
 from hw.units.int_float_multiplier import split_digit
@@ -70,7 +71,7 @@ def split_record(m: Module, parameters: Parameters, target: data.View, record: d
         m.d.comb += target.shift.eq(record.scale)
 
 
-class ProcessingElement(wiring.Component):
+class ProcessingElement(Tile):
     """Adds the products of a delta group and n weights to one of T sums (``docs/numerics.md`` section 7).
 
     ::
@@ -104,7 +105,7 @@ class ProcessingElement(wiring.Component):
         One clock later: the group, or its record, is poisoned.
     write_enable, write_address : In
         One clock later: whether there was a group, and its sum's address again.
-    sum : Out(`held_sum`)
+    result : Out(`held_sum`)
         In the same clock: the sum, the group added.
     clamped : Out(1)
         In the same clock: it does not fit, and will be clamped when it is read.
@@ -125,7 +126,7 @@ class ProcessingElement(wiring.Component):
                 "poison": In(1),
                 "write_enable": In(1),
                 "write_address": In(address),
-                "sum": Out(held_sum(parameters)),
+                "result": Out(held_sum(parameters)),
                 "clamped": Out(1),
             }
         )
@@ -150,7 +151,7 @@ class ProcessingElement(wiring.Component):
         given = {"amount" if slots else "scale": self.column.shift}
         return Factors(digits, self.row.exponent, slots, list(self.column.weights), **given)
 
-    def elaborate(self, platform: object) -> Module:  # noqa: D102
+    def describe(self, platform: object) -> Module:  # noqa: D102
         p, m = self._parameters, Module()
         m.submodules.sums = sums = Ram(held_sum(p), p.tile_positions, distributed=True)
         held = sums.read_data
@@ -167,13 +168,13 @@ class ProcessingElement(wiring.Component):
 
         s = s.cut()
         m.d.comb += [
-            self.sum.total.eq(s.total),
-            self.sum.negative.eq(s.negative),
-            self.sum.poisoned.eq(s.poisoned),
+            self.result.total.eq(s.total),
+            self.result.negative.eq(s.negative),
+            self.result.poisoned.eq(s.poisoned),
             self.clamped.eq(~tell(s.total, s.negative)[0]),
             sums.write_enable.eq(self.write_enable),
             sums.write_address.eq(self.write_address),
-            sums.write_data.eq(self.sum),
+            sums.write_data.eq(self.result),
         ]
         s.finish_flow()
         return m

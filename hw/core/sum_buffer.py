@@ -14,8 +14,9 @@ from hw.core.array import array_step, column_state
 from hw.core.processing_element import held_sum
 from hw.memory import Ram
 from hw.stream import Stage
+from hw.tiles import Tile
 
-__all__ = ["SumBuffer", "SumReader", "summed_tile"]
+__all__ = ["SumBuffer", "SumReader", "SumRow", "summed_tile"]
 
 
 def summed_tile(parameters: Parameters) -> data.StructLayout:
@@ -37,8 +38,65 @@ def summed_tile(parameters: Parameters) -> data.StructLayout:
     )
 
 
+class SumRow(Tile):
+    """A `Ram` for each column of a row of the array: two halves of the sums of a tile.
+
+    Latency: 1 clock from address to sums.
+
+    Parameters
+    ----------
+    parameters : Parameters
+        As for `SumBuffer`.
+
+    Members
+    -------
+    enables, half, words, sums : In
+        Sums to keep at this clock edge, and the word of each column.
+    read_enable, read_half, read_word : In
+        Sums to read at this clock edge.
+    read_sums : Out(`held_sum` for each column)
+        The sums.
+    """
+
+    def __init__(self, parameters: Parameters):
+        self._parameters = parameters
+        word, sums = range(parameters.tile_words), data.ArrayLayout(held_sum(parameters), parameters.columns)
+        super().__init__(
+            {
+                "enables": In(parameters.columns),
+                "half": In(1),
+                "words": In(data.ArrayLayout(word, parameters.columns)),
+                "sums": In(sums),
+                "read_enable": In(1),
+                "read_half": In(1),
+                "read_word": In(word),
+                "read_sums": Out(sums),
+            }
+        )
+
+    @property
+    def parameters(self) -> Parameters:
+        """The machine's parameters."""
+        return self._parameters
+
+    def describe(self, platform: object) -> Module:  # noqa: D102
+        p, m = self._parameters, Module()
+        depth = (1 << len(self.read_word)) + p.tile_words
+        for column in range(p.columns):
+            m.submodules[f"column{column}"] = ram = Ram(held_sum(p), depth)
+            m.d.comb += [
+                ram.write_enable.eq(self.enables[column]),
+                ram.write_address.eq(Cat(self.words[column], self.half)),
+                ram.write_data.eq(self.sums[column]),
+                ram.read_enable.eq(self.read_enable),
+                ram.read_address.eq(Cat(self.read_word, self.read_half)),
+                self.read_sums[column].eq(ram.read_data),
+            ]
+        return m
+
+
 class SumBuffer(wiring.Component):
-    """A `Ram` for each element of the array: two halves of the sums of a tile.
+    """A `SumRow` for each row of the array.
 
     Channel ch of those that leave together is kept in column ``ch mod columns``, ``ch div columns`` words after the
     first one of its position.
@@ -82,19 +140,21 @@ class SumBuffer(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:  # noqa: D102
         p, m, done = self._parameters, Module(), self.done
-        depth = (1 << len(done.word)) + p.tile_words
-        for column, state in enumerate(self.state):
-            enable, word = Signal(name=f"enable{column}"), Signal.like(done.word, name=f"word{column}")
-            m.d.comb += [enable.eq(done.valid & done.last & state.used), word.eq(done.word + state.wrapped)]
-            for row in range(p.rows):
-                m.submodules[f"sums{row}_{column}"] = ram = Ram(held_sum(p), depth)
+        words = [named(m, f"word{column}", done.word + state.wrapped) for column, state in enumerate(self.state)]
+        for number in range(p.rows):
+            m.submodules[f"row{number}"] = row = SumRow(p)
+            m.d.comb += [
+                row.half.eq(done.half),
+                row.sums.eq(self.sums[number]),
+                row.read_enable.eq(self.read_enable),
+                row.read_half.eq(self.read_half),
+                row.read_word.eq(self.read_word),
+                self.read_sums[number].eq(row.read_sums),
+            ]
+            for column, (word, state) in enumerate(zip(words, self.state, strict=True)):
                 m.d.comb += [
-                    ram.write_enable.eq(enable),
-                    ram.write_address.eq(Cat(word, done.half)),
-                    ram.write_data.eq(self.sums[row][column]),
-                    ram.read_enable.eq(self.read_enable),
-                    ram.read_address.eq(Cat(self.read_word, self.read_half)),
-                    self.read_sums[row][column].eq(ram.read_data),
+                    row.enables[column].eq(done.valid & done.last & state.used),
+                    row.words[column].eq(word),
                 ]
         return m
 

@@ -8,13 +8,13 @@ import textwrap
 from collections.abc import Iterator
 from typing import Any
 
-from amaranth.back import rtlil
 from amaranth.lib import wiring
 
 from rtl_gen.verilog.naming import Names, is_legal, plain_name, unique
 from rtl_gen.verilog.ports import PART, Port, members, name_ports, plain_text, split
 from rtl_gen.verilog.rtlil import Module, Netlist, read, wires_in
 from rtl_gen.verilog.tidy import tidy
+from rtl_gen.verilog.tiles import convert, place_tiles
 from rtl_gen.verilog.writer import Writer
 
 __all__ = ["Emitted", "emit"]
@@ -92,7 +92,9 @@ def emit(
     if not isinstance(name, str) or not is_legal(name):
         raise ValueError(f"name must be an identifier of Verilog, VHDL and C++, not {name!r}")
     wanted = name_ports(members(component), ports)
-    netlist = read(rtlil.convert(component, name=name, platform=platform, emit_src=False))
+    text, tiles = convert(component, name, platform)
+    netlist = read(text)
+    place_tiles(netlist, tiles)
     given = split(netlist.top, wanted)
     tidy(netlist)
     names: dict[str, Names] = {}

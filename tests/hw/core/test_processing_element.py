@@ -84,7 +84,7 @@ def check(p, seed, count=160):
             if done is not None:
                 ctx.set(element.write_address, done[2])
                 clamped, total, poisoned = done[4]
-                got = ctx.get(element.sum.total), ctx.get(element.sum.negative), ctx.get(element.sum.poisoned)
+                got = ctx.get(element.result.total), ctx.get(element.result.negative), ctx.get(element.result.poisoned)
                 assert ctx.get(element.clamped) == clamped, now
                 assert got[2] == poisoned, now
                 assert (total if clamped else got[0]) == total, now
