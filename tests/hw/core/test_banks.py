@@ -1,4 +1,4 @@
-"""`Banks` and `WeightBuffer` against a dictionary, and the block RAM that they become."""
+"""`Banks` and `WeightBuffer` against a dictionary, and what the memories of the array become."""
 
 import random
 import re
@@ -9,6 +9,8 @@ from amaranth.sim import Simulator
 
 from golden.parameters import Parameters
 from hw.core.banks import Banks
+from hw.core.processing_element import ProcessingElement
+from hw.core.sum_buffer import SumBuffer
 from hw.core.weight_buffer import WeightBuffer
 from rtl_gen import tools
 from rtl_gen.verilog.emission import emit
@@ -89,17 +91,20 @@ def test_weight_buffer_keeps_what_it_was_given(seed):
 
 @pytest.mark.synth
 @pytest.mark.parametrize(
-    ("kind", "rams"),
-    # 75 bits x 512 rows x 2 rows of the array: 3 blocks of 36 bits each; a record of 233 bits x 1024: 13 of 18 bits
-    [(Banks, 6), (WeightBuffer, 13)],
+    ("kind", "blocks", "tables"),
+    [
+        (Banks, 6, 0),  # 75 bits x 512 rows x 2 rows of the array: 3 blocks of 36 bits each
+        (WeightBuffer, 13, 0),  # 233 bits x 1024 rows: blocks of 18 bits
+        (SumBuffer, 8, 0),  # 35 bits x 128 rows x 8 elements
+        (ProcessingElement, 0, 9),  # 35 bits x 16 sums: 4 bits each
+    ],
 )
-def test_buffers_are_block_ram(kind, rams, tmp_path):
+def test_memories(kind, blocks, tables, tmp_path):
+    """Buffers are block RAM, the sums of an element stand in look-up tables."""
     component = kind(Parameters(group_buffer=256))
     (tmp_path / "buffers.v").write_text(emit(component, name="buffers").text, encoding="utf-8")
-    output = tools.run_yosys(
-        "read_verilog buffers.v\nsynth_ecp5 -top buffers -flatten\nstat", cwd=tmp_path, timeout=120
-    )
+    script = "read_verilog buffers.v\nsynth_ecp5 -top buffers -flatten\nstat"
+    output = tools.run_yosys(script, cwd=tmp_path, timeout=120)
     statistics = output[output.rindex("Printing statistics") :]
     cells = {name: int(number) for number, name in re.findall(r"^\s+(\d+)\s+(\w+)$", statistics, re.MULTILINE)}
-    assert cells["DP16KD"] == rams
-    assert "TRELLIS_DPR16X4" not in cells
+    assert (cells.get("DP16KD", 0), cells.get("TRELLIS_DPR16X4", 0)) == (blocks, tables)

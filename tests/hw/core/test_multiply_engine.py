@@ -258,3 +258,23 @@ def test_whatever_a_field_holds(core):
         positions = max(part.lines * part.columns for part in tile)
         if positions * max(math.prod((t.kernel_lines, t.kernel_columns, t.groups)) for t in tile) < 4_000:
             check(core, [*before, *tile], golden, groups, records, seed=seed % 1000)
+
+
+CLOCKS = {  # fields of an operation, clocks of a group's records, and those beside them
+    "a step per clock": ({"lines": 4, "columns": 4}, 16, 5),
+    "two passes": ({"lines": 2, "columns": 4, "passes": 1}, 16, 5),
+    "records take longer": ({"lines": 2, "columns": 1}, 5, 2),
+    "sums come back too soon": ({"lines": 2, "columns": 1, "passes": 3}, 12, 4),
+    "one position": ({"lines": 1, "columns": 1, "passes": 3}, 12, 3),
+}
+
+
+@pytest.mark.parametrize("fields, clocks, more", CLOCKS.values(), ids=CLOCKS)
+def test_clocks(fields, clocks, more):
+    p = machine("edge")
+    random = np.random.default_rng(1)
+    golden, groups, records = drawn(p, random)
+    given = {"channels": 8, "rows": 1, "line_pitch": 9, "column_pitch": 2, "kernel_lines": 3, "kernel_columns": 3}
+    given |= {"groups": 1, "kernel_pitch": 9, "tap_pitch": 2, "collected": 8, "leave": True} | fields
+    outcome = check(Core(p), [Multiply(**given)] * 4, golden, groups, records, mode="none")
+    assert outcome.clocks[1:] == [2 * 9 * clocks + more] * 3
