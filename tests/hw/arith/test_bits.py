@@ -12,6 +12,7 @@ from hw.arith.bits import (
     bounded,
     choose,
     filled,
+    looked_up,
     multiply_constant,
     one_of,
     ones,
@@ -100,6 +101,13 @@ def test_multiply_constant(factor):
     value = Signal(5)
     patterns = [(number,) for number in range(32)]
     assert evaluate([value], multiply_constant(value, factor), patterns) == [number * factor for (number,) in patterns]
+
+
+def test_looked_up():
+    index, m = Signal(4), Module()
+    values = [3, 0, 12, 1, 1, 0, 7]
+    found = evaluate([index], looked_up(m, "found", index, values), [(place,) for place in range(16)], m)
+    assert found == values + [0] * 9
 
 
 def test_filled():

@@ -7,9 +7,10 @@ import re
 
 import pytest
 from amaranth.back import rtlil
-from amaranth.hdl import Const, Module, Signal, Value, signed
+from amaranth.hdl import Const, Module, ResetInserter, Signal, Value, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.sim import Simulator
 
 from hw.stream import Stage, count_stages, enabled_cuts
 from tests.hw.streams import PATTERNS, exchange
@@ -296,3 +297,56 @@ def test_a_whole_stage_stands_in_no_other():
     s, _ = begin()
     with pytest.raises(ValueError, match=r"^outer must be asked of a part, not of a whole stage$"):
         s.outer  # noqa: B018
+
+
+class Flow(wiring.Component):
+    """``3 a + b`` three clocks later, and a valid bit with it."""
+
+    a: In(8)
+    b: In(8)
+    valid: In(1)
+    total: Out(10)
+    there: Out(1)
+
+    def elaborate(self, platform):
+        m = Module()
+        s = Stage.begin_flow(m)
+        s.b, s.valid, s.triple = self.b, self.valid, 3 * self.a
+        s = s.cut(2)
+        s.total = s.triple + s.b
+        s = s.cut()
+        m.d.comb += [self.total.eq(s.total), self.there.eq(s.valid)]
+        assert s.finish_flow() == 3
+        return m
+
+
+def test_a_flow_never_waits_and_forgets_what_is_valid_at_a_reset():
+    dut = Flow()
+    sent = [(random.randrange(256), random.randrange(256), random.getrandbits(1)) for _ in range(60)]
+
+    async def bench(ctx):
+        for clock, (a, b, valid) in enumerate(sent):
+            ctx.set(dut.a, a)
+            ctx.set(dut.b, b)
+            ctx.set(dut.valid, valid)
+            ctx.set(reset, clock == 30)
+            if clock > 2:
+                past_a, past_b, past_valid = sent[clock - 3]
+                forgotten = 28 <= clock - 3 <= 30
+                assert ctx.get(dut.total) == (3 * past_a + past_b) % 1024
+                assert ctx.get(dut.there) == (past_valid and not forgotten)
+            await ctx.tick()
+
+    reset = Signal()
+    simulator = Simulator(ResetInserter(reset)(dut))
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(bench)
+    simulator.run()
+
+
+def test_a_flow_registers_what_is_read_later():
+    text = rtlil.convert(Flow(), name="flow", emit_src=False)
+    assert set(re.findall(r"wire width \d+ .*(stage\d_\w+)", text)) == {
+        *("stage1_b", "stage2_b", "stage1_triple", "stage2_triple", "stage3_total"),
+        *("stage1_valid", "stage2_valid", "stage3_valid"),
+    }
