@@ -176,7 +176,7 @@ class ArrayRow(Tile):
         elements = [ProcessingElement(p) for _ in range(p.columns)]
         s = Stage.begin_flow(m)
         s.poison = self.group.exponent == POISONED_GROUP
-        s = s.cut(elements[0].latency + 2)
+        s = s.cut(ProcessingElement.latency_of(p) + 2)
         for column, element in enumerate(elements):
             m.submodules[f"column{column}"] = element
             m.d.comb += [
@@ -247,15 +247,18 @@ class MultiplierArray(wiring.Component):
         return self._parameters
 
     @classmethod
-    def latency(cls, parameters: Parameters) -> int:
+    def latency_of(cls, parameters: Parameters) -> int:
         """Clocks from a step to its sums."""
-        element = ProcessingElement(parameters)
-        element._MustUse__used = True
-        return element.latency + 3
+        return ProcessingElement.latency_of(parameters) + 3
+
+    @property
+    def latency(self) -> int:
+        """Clocks from a step to its sums."""
+        return self.latency_of(self._parameters)
 
     def elaborate(self, platform: object) -> Module:  # noqa: D102
         p, m = self._parameters, Module()
-        latency = self.latency(p)
+        latency = self.latency
         s = Stage.begin_flow(m)
         s.step, s.valid = self.step, self.step.valid
         s.cut().state = self.state

@@ -269,7 +269,7 @@ class MultiplyEngine(Engine):
             ]
 
         # An error waits until what was under way before it has come to its end.
-        under_way = DoubleBuffer.latency + MultiplierArray.latency(p) + 2
+        under_way = DoubleBuffer.latency + array.latency + 2
         clocks = Signal(range(under_way + 1))
         with m.If(start):
             m.d.sync += clocks.eq(0)

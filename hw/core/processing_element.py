@@ -1,8 +1,6 @@
 """A processing element of the array: one row's group times one column's weights, added to one of many sums."""
 
-import functools
-
-from amaranth.hdl import Module, ShapeLike, Value, signed
+from amaranth.hdl import Module, ShapeLike, Signal, Value, signed
 from amaranth.lib import data
 from amaranth.lib.wiring import In, Out
 
@@ -71,6 +69,16 @@ def split_record(m: Module, parameters: Parameters, target: data.View, record: d
         m.d.comb += target.shift.eq(record.scale)
 
 
+def _factors(row: data.View, column: data.View) -> Factors:
+    """What a `GroupSum` takes."""
+    slots = []
+    if "outliers" in row.shape().members:
+        slots = [Slot(slot.negative, slot.exponent, slot.significand, slot.lane) for slot in row.outliers]
+    digits: list[tuple[Value, Value]] = [(digit.negative, digit.magnitude) for digit in row.digits]
+    given = {"amount" if slots else "scale": column.shift}
+    return Factors(digits, row.exponent, slots, list(column.weights), **given)
+
+
 class ProcessingElement(Tile):
     """Adds the products of a delta group and n weights to one of T sums (``docs/numerics.md`` section 7).
 
@@ -136,20 +144,16 @@ class ProcessingElement(Tile):
         """The machine's parameters."""
         return self._parameters
 
-    @functools.cached_property
-    def latency(self) -> int:
+    @classmethod
+    def latency_of(cls, parameters: Parameters) -> int:
         """Clocks from a group to `first` and `address`."""
-        group_sum = GroupSum(self._parameters, None)
-        return count_cuts(lambda trial: group_sum.describe(trial, self._factors)) + ROUNDING_CUTS
+        factors = _factors(Signal(row_factors(parameters)), Signal(column_factors(parameters)))
+        return count_cuts(lambda trial: GroupSum(parameters, None).describe(trial, factors)) + ROUNDING_CUTS
 
     @property
-    def _factors(self) -> Factors:
-        slots = []
-        if self._parameters.outliers:
-            slots = [Slot(slot.negative, slot.exponent, slot.significand, slot.lane) for slot in self.row.outliers]
-        digits: list[tuple[Value, Value]] = [(digit.negative, digit.magnitude) for digit in self.row.digits]
-        given = {"amount" if slots else "scale": self.column.shift}
-        return Factors(digits, self.row.exponent, slots, list(self.column.weights), **given)
+    def latency(self) -> int:
+        """Clocks from a group to `first` and `address`."""
+        return self.latency_of(self._parameters)
 
     def describe(self, platform: object) -> Module:  # noqa: D102
         p, m = self._parameters, Module()
@@ -157,7 +161,7 @@ class ProcessingElement(Tile):
         held = sums.read_data
         m.d.comb += [sums.read_enable.eq(1), sums.read_address.eq(self.address)]
         group_sum = GroupSum(p, platform)
-        s = group_sum.describe(Stage.begin_flow(m), self._factors)
+        s = group_sum.describe(Stage.begin_flow(m), _factors(self.row, self.column))
         s.cut(ROUNDING_CUTS).first = self.first
         total = s.total
         s = round_to_addend(
