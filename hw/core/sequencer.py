@@ -104,9 +104,11 @@ class Loops(wiring.Component):
         p, m, c, ends = self._parameters, Module(), Fields(self.operation, Multiply), self.turn
         runs, fresh = Signal(name="runs"), Signal(name="fresh")
         left = Signal.like(self.positions, name="left")
-        one_pass, group = Signal(3, name="one_pass"), Signal(12, name="group")
-        column, line = Signal(4, name="column"), Signal(4, name="line")
+        one_pass = Signal(3, name="one_pass")
+        groups_left = Signal(12, name="groups_left")
+        columns_left, lines_left = Signal(4, name="columns_left"), Signal(4, name="lines_left")
         first_record, rest = Signal(name="first_record"), Signal(range(MultiplierArray.spacing), name="rest")
+        last_tile, last_block = Signal(name="last_tile"), Signal(name="last_block")
         last_pass = named(m, "last_pass", one_pass == c.passes)
         ready = named(m, "ready", runs & self.counted & ~self.halted)
         m.d.comb += [
@@ -116,11 +118,11 @@ class Loops(wiring.Component):
             ends.record.eq(ends.passes & last_pass),
             ends.sums.eq(ends.line & last_pass),
             ends.tile.eq(ends.passes & ends.sums),
-            ends.group.eq(group + 1 == c.groups),
-            ends.column.eq(ends.group & (column + 1 == c.kernel_columns)),
-            ends.line.eq(ends.column & (line + 1 == c.kernel_lines)),
-            ends.tiles.eq(left <= p.tile_positions),
-            ends.blocks.eq(self.channels_left <= p.columns),
+            ends.group.eq(groups_left == 0),
+            ends.column.eq(ends.group & (columns_left == 0)),
+            ends.line.eq(ends.column & (lines_left == 0)),
+            ends.tiles.eq(last_tile),
+            ends.blocks.eq(last_block),
             self.first.eq(first_record & (one_pass == 0)),
             self.final.eq(ends.steps & ends.tile & ends.tiles & ends.blocks),
             self.waits.records.eq(runs & fresh & ~self.loaded),
@@ -128,8 +130,12 @@ class Loops(wiring.Component):
             self.waits.half.eq(ready & ends.sums & self.passed & ~self.free),
             self.waits.fields.eq(runs & ~self.halted & (~self.counted | (ends.sums & ~self.passed))),
         ]
+        # What is left counts down, and whether that is the last of it is known in advance: the clock depends on it.
+        all_groups, all_columns = groups_left.eq(c.groups - 1), columns_left.eq(c.kernel_columns - 1)
+        all_positions = [left.eq(self.positions), last_tile.eq(self.positions <= p.tile_positions)]
         with m.If(self.start):
             m.d.sync += [runs.eq(1), fresh.eq(1), self.channels_left.eq(c.channels)]
+            m.d.sync += last_block.eq(c.channels <= p.columns)
         with m.Elif(self.final | self.halted):
             m.d.sync += runs.eq(0)
         with m.If(ends.steps):
@@ -139,21 +145,23 @@ class Loops(wiring.Component):
                 m.d.sync += [self.position.eq(0), one_pass.eq(one_pass + 1)]
                 m.d.sync += rest.eq(Mux(last < spacing, spacing - 1 - last, 0))
             with m.If(ends.record):
-                m.d.sync += [one_pass.eq(0), first_record.eq(0), group.eq(group + 1)]
+                m.d.sync += [one_pass.eq(0), first_record.eq(0), groups_left.eq(groups_left - 1)]
                 with m.If(ends.group):
-                    m.d.sync += [group.eq(0), column.eq(column + 1)]
+                    m.d.sync += [all_groups, columns_left.eq(columns_left - 1)]
                 with m.If(ends.column):
-                    m.d.sync += [column.eq(0), line.eq(line + 1)]
+                    m.d.sync += [all_columns, lines_left.eq(lines_left - 1)]
             with m.If(ends.tile):
-                m.d.sync += left.eq(left - p.tile_positions)
-                with m.If(ends.tiles):
-                    m.d.sync += [left.eq(self.positions), self.channels_left.eq(self.channels_left - p.columns)]
+                m.d.sync += [left.eq(left - p.tile_positions), last_tile.eq(left <= 2 * p.tile_positions)]
+                with m.If(last_tile):
+                    m.d.sync += [*all_positions, self.channels_left.eq(self.channels_left - p.columns)]
+                    m.d.sync += last_block.eq(self.channels_left <= 2 * p.columns)
         with m.Elif(rest != 0):
             m.d.sync += rest.eq(rest - 1)
         with m.If(~self.counted):
-            m.d.sync += left.eq(self.positions)
+            m.d.sync += all_positions
         with m.If(self.start | (ends.steps & ends.tile)):
-            m.d.sync += [self.position.eq(0), one_pass.eq(0), group.eq(0), column.eq(0), line.eq(0), first_record.eq(1)]
+            m.d.sync += [self.position.eq(0), one_pass.eq(0), first_record.eq(1)]
+            m.d.sync += [all_groups, all_columns, lines_left.eq(c.kernel_lines - 1)]
         return m
 
 
