@@ -109,6 +109,70 @@ class BufferRead(wiring.Signature):
         super().__init__({"enable": Out(1), "half": Out(1), "address": Out(range(depth)), "data": In(shape)})
 
 
+class RegisterFile(wiring.Component):
+    """A few rows that are read without a clock: look-up tables that hold data, where the target has such.
+
+    No reset changes them. A row that is written in a clock is read as it was before.
+
+    Latency: none to read, 1 clock to write. Throughput: one write and all reads per clock.
+
+    Parameters
+    ----------
+    shape : ShapeLike
+        Shape of a row.
+    depth : int
+        Rows; at least 2.
+    reads : int
+        Ports that read; each takes a copy of the rows.
+
+    Members
+    -------
+    write_enable, write_address, write_data : In
+        Row to write at this clock edge.
+    read_addresses : In(array)
+        Rows to read.
+    read_data : Out(array of shape)
+        The rows.
+
+    Raises
+    ------
+    TypeError
+        If `depth` is no integer.
+    ValueError
+        If `depth` is below 2.
+    """
+
+    def __init__(self, shape: ShapeLike, depth: int, reads: int = 1):
+        _check_depth(depth, least=2)
+        self._shape, self._depth = shape, depth
+        address_width = (depth - 1).bit_length()
+        super().__init__(
+            {
+                "write_enable": In(1),
+                "write_address": In(address_width),
+                "write_data": In(shape),
+                "read_addresses": In(data.ArrayLayout(address_width, reads)),
+                "read_data": Out(data.ArrayLayout(shape, reads)),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:  # noqa: D102
+        m = Module()
+        m.submodules.rows = rows = memory.Memory(
+            shape=self._shape, depth=self._depth, init=[], attrs={"ram_style": "distributed"}
+        )
+        write = rows.write_port()
+        m.d.comb += [
+            write.en.eq(self.write_enable),
+            write.addr.eq(self.write_address),
+            write.data.eq(self.write_data),
+        ]
+        for address, row in zip(self.read_addresses, self.read_data, strict=True):
+            read = rows.read_port(domain="comb")
+            m.d.comb += [read.addr.eq(address), row.eq(read.data)]
+        return m
+
+
 class DoubleBuffer(wiring.Component):
     """Two halves of as many rows, so that one is filled while the other is read.
 
@@ -229,8 +293,8 @@ class Rom(wiring.Component):
         return m
 
 
-def _check_depth(depth: int) -> None:
+def _check_depth(depth: int, *, least: int = 1) -> None:
     if not isinstance(depth, int):
         raise TypeError(f"Depth of a memory must be an integer, not {depth!r}")
-    if depth < 1:
-        raise ValueError(f"Depth of a memory must be at least 1, not {depth}")
+    if depth < least:
+        raise ValueError(f"Depth of a memory must be at least {least}, not {depth}")

@@ -4,7 +4,7 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.arith.bits import choose, named
+from hw.arith.bits import named
 from hw.bus.axi import MAX_BEATS, Burst
 from hw.bus.round_robin import RoundRobin
 from hw.memory import Ram
@@ -41,7 +41,7 @@ class BurstCutter(wiring.Component):
     """Cuts the spans of many ports into bursts, a port after the other.
 
     A burst ends where a block of `MAX_BEATS` words ends, so one comparison finds its length, and no burst crosses a
-    boundary of 4 KiB.
+    boundary of 4 KiB. A port whose next burst does not fit its queue is passed over until that changes.
 
     Latency: 3 clocks from a span to its first burst. Throughput: a burst in 2 clocks.
 
@@ -52,29 +52,29 @@ class BurstCutter(wiring.Component):
     address_width : int
         Bits of an address in bytes.
     ports : int
-        How many ports.
-    available : int
-        Words that a port may be ready for at most.
+        How many ports, at least 2.
 
     Members
     -------
     span : In(places), valid : In(1)
         A span of a port that has none.
-    available : In(array)
-        By port, how many words a burst of it may have now.
     enable : In(1)
         Whether bursts may be cut.
+    port, length : Out
+        A burst that might be cut in this clock: its port, and its beats minus 1.
+    fits : In(1)
+        Whether the queue of that port is ready for it.
+    cuts : Out(1)
+        It is cut.
+    moved : In(ports)
+        The queue of a port may be ready for what it was not ready for.
     bursts : Out(stream of `burst`)
         Bursts; their tag is the port.
     ended : Out(ports)
         The last burst of the port's span was cut in this clock.
-    cut : Out(ports)
-        A burst of the port was cut in this clock; its length is `length`.
-    length : Out
-        Beats minus 1.
     """
 
-    def __init__(self, width: int, address_width: int, ports: int, available: int):
+    def __init__(self, width: int, address_width: int, ports: int):
         self._ports = ports
         port_width = (ports - 1).bit_length()
         self._place = places(width, address_width, port_width)
@@ -82,12 +82,14 @@ class BurstCutter(wiring.Component):
             {
                 "span": In(self._place),
                 "valid": In(1),
-                "available": In(data.ArrayLayout(range(available + 1), ports)),
                 "enable": In(1),
+                "port": Out(port_width),
+                "length": Out(LENGTH_WIDTH),
+                "fits": In(1),
+                "cuts": Out(1),
+                "moved": In(ports),
                 "bursts": Out(stream.Signature(burst(width, address_width, port_width))),
                 "ended": Out(ports),
-                "cut": Out(ports),
-                "length": Out(LENGTH_WIDTH),
             }
         )
 
@@ -95,26 +97,26 @@ class BurstCutter(wiring.Component):
         m = Module()
         m.submodules.next = chooser = RoundRobin(self._ports)
         number = self._place["first"].width
-        block_width = number - LENGTH_WIDTH
         # What a span is, and the block that its next burst lies in; the first burst may start in the middle of one.
-        m.submodules.spans = spans = Ram(self._place, self._ports, distributed=True)
-        m.submodules.blocks = blocks = Ram(block_width, self._ports, distributed=True)
+        words = data.StructLayout({"first": number, "last": number})
+        m.submodules.spans = spans = Ram(words, self._ports, distributed=True)
+        m.submodules.blocks = blocks = Ram(number - LENGTH_WIDTH, self._ports, distributed=True)
         active = Signal(self._ports)
         begun = Signal(self._ports)
+        blocked = Signal(self._ports)
 
         # One clock to choose a port, one to look at its span.
         looks = Signal()
         chosen = Signal(self._ports)
-        port = Signal(len(chooser.number))
-        wants = [active[index] & (self.available[index] != 0) for index in range(self._ports)]
         free = named(m, "free", ~self.bursts.valid | self.bursts.ready)
         chooses = named(m, "chooses", ~looks & self.enable & free)
         m.d.comb += [
-            chooser.wants.eq(Cat(wants)),
+            chooser.wants.eq(active & ~blocked),
             chooser.moves.eq(chooses),
             spans.write_enable.eq(self.valid),
             spans.write_address.eq(self.span.port),
-            spans.write_data.eq(self.span),
+            spans.write_data.first.eq(self.span.first),
+            spans.write_data.last.eq(self.span.last),
             spans.read_enable.eq(chooses),
             spans.read_address.eq(chooser.number),
             blocks.read_enable.eq(chooses),
@@ -122,34 +124,37 @@ class BurstCutter(wiring.Component):
         ]
         m.d.sync += looks.eq(chooses & chooser.wants.any())
         with m.If(chooses):
-            m.d.sync += [chosen.eq(chooser.grant), port.eq(chooser.number)]
+            m.d.sync += [chosen.eq(chooser.grant), self.port.eq(chooser.number)]
 
         span = spans.read_data
         goes_on = named(m, "goes_on", (begun & chosen).any())
         block = named(m, "block", Mux(goes_on, blocks.read_data, span.first[LENGTH_WIDTH:]))
         start = named(m, "start", Mux(goes_on, 0, span.first[:LENGTH_WIDTH]))
         final = named(m, "final", block == span.last[LENGTH_WIDTH:])
-        m.d.comb += self.length.eq(Mux(final, span.last[:LENGTH_WIDTH], MAX_BEATS - 1) - start)
-        available = choose(m, "room", port, [self.available[index] for index in range(self._ports)])
-        cuts = named(m, "cuts", looks & self.enable & (available > self.length))
+        fails = named(m, "fails", looks & ~self.fits)
         m.d.comb += [
-            self.cut.eq(Mux(cuts, chosen, 0)),
-            self.ended.eq(Mux(cuts & final, chosen, 0)),
-            blocks.write_enable.eq(cuts),
-            blocks.write_address.eq(port),
+            self.length.eq(Mux(final, span.last[:LENGTH_WIDTH], MAX_BEATS - 1) - start),
+            self.cuts.eq(looks & self.enable & self.fits),
+            self.ended.eq(chosen & (self.cuts & final).replicate(self._ports)),
+            blocks.write_enable.eq(self.cuts),
+            blocks.write_address.eq(self.port),
             blocks.write_data.eq(block + 1),
         ]
         begins = Signal(self._ports)
         with m.If(self.valid):
             m.d.comb += begins.eq(1 << self.span.port)
-        m.d.sync += [active.eq((active | begins) & ~self.ended), begun.eq((begun | self.cut) & ~self.ended)]
+        m.d.sync += [
+            active.eq((active | begins) & ~self.ended),
+            begun.eq((begun | (chosen & self.cuts.replicate(self._ports))) & ~self.ended),
+            blocked.eq((blocked | (chosen & fails.replicate(self._ports))) & ~self.moved),
+        ]
         with m.If(free):
-            m.d.sync += self.bursts.valid.eq(cuts)
-        with m.If(cuts):
+            m.d.sync += self.bursts.valid.eq(self.cuts)
+        with m.If(self.cuts):
             m.d.sync += [
                 self.bursts.payload.address.eq(Cat(start, block)),
                 self.bursts.payload.length.eq(self.length),
-                self.bursts.payload.tag.eq(port),
+                self.bursts.payload.tag.eq(self.port),
             ]
         return m
 

@@ -115,22 +115,28 @@ class Hub(wiring.Component):
         n_reads, n_writes = max(len(reads), 2), max(len(writes), 2)
 
         m.submodules.check = check = SpanCheck(width, address_width, n_reads + n_writes)
-        m.submodules.read_cutter = read_cutter = BurstCutter(width, address_width, n_reads, depth)
-        m.submodules.write_cutter = write_cutter = BurstCutter(width, address_width, n_writes, depth)
+        m.submodules.read_cutter = read_cutter = BurstCutter(width, address_width, n_reads)
+        m.submodules.write_cutter = write_cutter = BurstCutter(width, address_width, n_writes)
         m.submodules.read_queues = read_queues = ReadQueues(width, n_reads, depth)
         m.submodules.write_queues = write_queues = WriteQueues(width, n_writes, depth)
         m.submodules.reader = reader = ReadMaster(width, address_width, len(read_queues.port))
         m.submodules.writer = writer = WriteMaster(width, address_width, len(write_queues.bursts.payload.port))
 
-        goes = named(m, "goes", ~self.drain & (self.error.fault == Fault.NONE))
+        ready = read_queues.ready & write_queues.ready
+        goes = named(m, "goes", ready & ~self.drain & (self.error.fault == Fault.NONE))
         m.d.comb += [check.enable.eq(goes), read_cutter.enable.eq(goes), write_cutter.enable.eq(goes)]
         wiring.connect(m, check.lookup, wiring.flipped(self.lookup))
         for first, ports in [(0, reads), (n_reads, writes)]:
             for number, port in enumerate(ports):
                 wiring.connect(m, check.requests[first + number], wiring.flipped(port.request))
-        for cutter, first in [(read_cutter, 0), (write_cutter, n_reads)]:
+        for cutter, queues, first in [(read_cutter, read_queues, 0), (write_cutter, write_queues, n_reads)]:
             count = len(cutter.ended)
             m.d.comb += [
+                queues.burst_port.eq(cutter.port),
+                queues.length.eq(cutter.length),
+                queues.cuts.eq(cutter.cuts),
+                cutter.fits.eq(queues.fits),
+                cutter.moved.eq(queues.moved),
                 cutter.valid.eq(check.valid & (check.span.port >= first) & (check.span.port < first + count)),
                 cutter.span.port.eq(check.span.port - first),
                 cutter.span.first.eq(check.span.first),
@@ -140,9 +146,6 @@ class Hub(wiring.Component):
 
         # Reads: what may be asked for is what there is room for, so all that comes is taken.
         m.d.comb += [
-            read_cutter.available.eq(read_queues.room),
-            read_queues.asked.eq(read_cutter.cut),
-            read_queues.length.eq(read_cutter.length),
             reader.bursts.payload.eq(read_cutter.bursts.payload),
             reader.bursts.valid.eq(read_cutter.bursts.valid & goes),
             read_cutter.bursts.ready.eq(reader.bursts.ready & goes),
@@ -157,9 +160,6 @@ class Hub(wiring.Component):
         # Writes: what may be written is what has been gathered.
         takes = named(m, "takes", writer.bursts.ready & write_queues.bursts.ready & goes)
         m.d.comb += [
-            write_cutter.available.eq(write_queues.available),
-            write_queues.cut.eq(write_cutter.cut),
-            write_queues.length.eq(write_cutter.length),
             writer.bursts.payload.eq(write_cutter.bursts.payload),
             writer.bursts.valid.eq(write_cutter.bursts.valid & write_queues.bursts.ready & goes),
             write_queues.bursts.payload.port.eq(write_cutter.bursts.payload.tag),
@@ -173,7 +173,7 @@ class Hub(wiring.Component):
             wiring.connect(m, write_queues.words[number], wiring.flipped(port.data))
             unanswered = Signal.like(writer.pending, name=f"unanswered{number}")
             answered = writer.answers.valid & (writer.answers.payload.tag == number)
-            m.d.sync += unanswered.eq(unanswered + write_cutter.cut[number] - answered)
+            m.d.sync += unanswered.eq(unanswered + (write_cutter.cuts & (write_cutter.port == number)) - answered)
             m.d.comb += port.idle.eq(~port.request.valid & ~check.busy[n_reads + number] & (unanswered == 0))
 
         for half in (reader.bus, writer.bus):

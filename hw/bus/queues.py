@@ -4,13 +4,13 @@ from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.arith.bits import choose, named, one_of
+from hw.arith.bits import named, one_of
 from hw.bus.axi import MAX_BEATS
 from hw.bus.bursts import LENGTH_WIDTH
 from hw.bus.ports import MemoryWrite
 from hw.bus.round_robin import RoundRobin
 from hw.bus.write_master import burst_word
-from hw.memory import Ram
+from hw.memory import Ram, RegisterFile
 from hw.stream.fifo import Fifo
 
 __all__ = ["ReadQueues", "WriteQueues", "check_depth"]
@@ -25,33 +25,65 @@ def check_depth(depth: int) -> None:
 
 
 class _Queues(wiring.Component):
-    """What queues of both directions share: how places of ports lie in the memory."""
+    """What queues of both directions share.
+
+    Words of a port pass three points; the count of those that passed a point, modulo twice the depth, is kept for all
+    ports in one register file, which is cleared after a reset, a port in a clock.
+    """
 
     def __init__(self, width: int, ports: int, depth: int):
         check_depth(depth)
         self._width, self._ports, self._depth = width, ports, depth
-        super().__init__(self._members())
+        self._port_width = (ports - 1).bit_length()
+        members = {
+            "ready": Out(1),
+            "burst_port": In(self._port_width),
+            "length": In(LENGTH_WIDTH),
+            "fits": Out(1),
+            "cuts": In(1),
+            "moved": Out(ports),
+        }
+        super().__init__(members | self._members())
 
     def _members(self) -> dict[str, wiring.Member]:
-        """Ports of the queues."""
+        """Ports of the queues besides those that a `hw.bus.bursts.BurstCutter` has too."""
         raise NotImplementedError(f"{type(self).__name__} must define _members")
 
-    def _counts(self, name: str) -> list[Signal]:
-        """By port, how many words came to some point, modulo twice the depth."""
-        return [Signal(range(2 * self._depth), name=f"{name}{port}") for port in range(self._ports)]
-
-    def _row(self, m: Module, name: str, port: Value, counts: list[Signal]) -> Value:
-        """Row of the memory that the port's next word lies in."""
-        count = choose(m, name, port, counts)
-        return Cat(count[: (self._depth - 1).bit_length()], port)
-
-    def _difference(self, m: Module, name: str, later: Signal, earlier: Signal) -> Value:
-        """Words between two points."""
-        return named(m, name, (later - earlier)[: len(later)])
+    def _clear(self, m: Module) -> Value:
+        """Go through all ports after a reset; returns the port that is cleared while not `ready`."""
+        port = Signal(self._port_width)
+        with m.If(~self.ready):
+            m.d.sync += [port.eq(port + 1), self.ready.eq(port == self._ports - 1)]
+        return port
 
     def _ram(self, m: Module, width: int) -> Ram:
-        m.submodules.rows = ram = Ram(width, self._depth << (self._ports - 1).bit_length())
+        m.submodules.rows = ram = Ram(width, self._depth << self._port_width)
         return ram
+
+    def _row(self, count: Value, port: Value) -> Value:
+        """Row of the memory that the word behind so many words of a port lies in."""
+        return Cat(count[: (self._depth - 1).bit_length()], port)
+
+
+class _Count:
+    """How many words of each port passed a point: moved on for one port in a clock, read for some."""
+
+    def __init__(self, m: Module, name: str, queues: _Queues, cleared: Value, readers: list[Value]):
+        self._m, self._queues, self._cleared = m, queues, cleared
+        width = (2 * queues._depth - 1).bit_length()
+        self._file = RegisterFile(width, queues._ports, len(readers))
+        m.submodules[name] = self._file
+        self.of = [row for row in self._file.read_data]
+        m.d.comb += [address.eq(port) for address, port in zip(self._file.read_addresses, readers, strict=True)]
+
+    def move(self, moves: Value, port: Value, count: Value) -> None:
+        """Where `moves`, the count of `port` becomes `count`."""
+        ready = self._queues.ready
+        self._m.d.comb += [
+            self._file.write_enable.eq(moves | ~ready),
+            self._file.write_address.eq(Mux(ready, port, self._cleared)),
+            self._file.write_data.eq(Mux(ready, count, 0)),
+        ]
 
 
 class ReadQueues(_Queues):
@@ -66,16 +98,22 @@ class ReadQueues(_Queues):
     width : int
         Bits of a word.
     ports : int
-        How many ports.
+        How many ports, at least 2.
     depth : int
         Words of a port's queue, a power of two.
 
     Members
     -------
-    room : Out(array)
-        By port, words that may be asked for.
-    asked : In(ports), length : In
-        So many words and one are asked for by a port.
+    ready : Out(1)
+        After a reset, once all is cleared. Nothing may come before.
+    burst_port, length : In
+        A burst that may be asked for: its port, and its words minus 1.
+    fits : Out(1)
+        There is room for it.
+    cuts : In(1)
+        It is asked for.
+    moved : Out(ports)
+        A port took a word.
     valid : In(1), port : In, word : In(width)
         A word that came.
     words : array of Out(stream of `width` bits)
@@ -91,45 +129,55 @@ class ReadQueues(_Queues):
 
     def _members(self) -> dict[str, wiring.Member]:
         return {
-            "room": Out(data.ArrayLayout(range(self._depth + 1), self._ports)),
-            "asked": In(self._ports),
-            "length": In(LENGTH_WIDTH),
             "valid": In(1),
-            "port": In((self._ports - 1).bit_length()),
+            "port": In(self._port_width),
             "word": In(self._width),
             "words": Out(stream.Signature(self._width)).array(self._ports),
         }
 
     def elaborate(self, platform: object) -> Module:  # noqa: D102
         m = Module()
-        ram = self._ram(m, self._width)
         m.submodules.next = chooser = RoundRobin(self._ports)
-        asked, arrived, taken = (self._counts(name) for name in ("asked", "arrived", "taken"))
+        ram, cleared = self._ram(m, self._width), self._clear(m)
+        asked = _Count(m, "asked", self, cleared, [self.burst_port])
+        arrived = _Count(m, "arrived", self, cleared, [self.port, chooser.number])
+        taken = _Count(m, "taken", self, cleared, [self.burst_port, chooser.number])
 
+        next_asked = named(m, "next_asked", asked.of[0] + self.length + 1)
+        held = named(m, "held", (next_asked - taken.of[0])[: len(taken.of[0])])
+        m.d.comb += self.fits.eq(held <= self._depth)
+        asked.move(self.cuts, self.burst_port, next_asked)
+
+        arrived.move(self.valid, self.port, arrived.of[0] + 1)
         m.d.comb += [
             ram.write_enable.eq(self.valid),
-            ram.write_address.eq(self._row(m, "arrival", self.port, arrived)),
+            ram.write_address.eq(self._row(arrived.of[0], self.port)),
             ram.write_data.eq(self.word),
         ]
+
         # A port's word waits in a register of its own: it gets the next one when that is empty.
+        waits = Signal(self._ports)
         comes = Signal(self._ports)
-        waits = [(arrived[port] != taken[port]) & ~self.words[port].valid & ~comes[port] for port in range(self._ports)]
+        empty = Cat(~words.valid for words in self.words)
+        next_taken = named(m, "next_taken", (taken.of[1] + 1)[: len(taken.of[1])])
+        takes = chooser.wants.any()
+        taken.move(takes, chooser.number, next_taken)
         m.d.comb += [
-            chooser.wants.eq(Cat(waits)),
+            chooser.wants.eq(waits & empty & ~comes),
             chooser.moves.eq(1),
             ram.read_enable.eq(1),
-            ram.read_address.eq(self._row(m, "departure", chooser.number, taken)),
+            ram.read_address.eq(self._row(taken.of[1], chooser.number)),
+            self.moved.eq(chooser.grant),
         ]
-        m.d.sync += comes.eq(chooser.grant)
+        arrives = Signal(self._ports)
+        with m.If(self.valid):
+            m.d.comb += arrives.eq(1 << self.port)
+        last = named(m, "last", next_taken == arrived.of[1])
+        m.d.sync += [
+            comes.eq(chooser.grant),
+            waits.eq(waits & ~(chooser.grant & last.replicate(self._ports)) | arrives),
+        ]
         for port, words in enumerate(self.words):
-            outstanding = self._difference(m, f"outstanding{port}", asked[port], taken[port])
-            m.d.comb += self.room[port].eq(self._depth - outstanding)
-            with m.If(self.asked[port]):
-                m.d.sync += asked[port].eq(asked[port] + self.length + 1)
-            with m.If(self.valid & (self.port == port)):
-                m.d.sync += arrived[port].eq(arrived[port] + 1)
-            with m.If(chooser.grant[port]):
-                m.d.sync += taken[port].eq(taken[port] + 1)
             with m.If(comes[port]):
                 m.d.sync += [words.valid.eq(1), words.payload.eq(ram.read_data)]
             with m.Elif(words.ready):
@@ -149,12 +197,18 @@ class WriteQueues(_Queues):
 
     Members
     -------
+    ready : Out(1)
+        After a reset, once all is cleared.
     words : array of In(stream of the words of `hw.bus.ports.MemoryWrite`)
         From the ports.
-    available : Out(array)
-        By port, words that are no part of a burst yet.
-    cut : In(ports), length : In
-        So many words of a port and one become a burst.
+    burst_port, length : In
+        A burst that may be written: its port, and its words minus 1.
+    fits : Out(1)
+        Its words are there.
+    cuts : In(1)
+        It is written.
+    moved : Out(ports)
+        A port gave a word.
     bursts : In(stream of port and length)
         Bursts in the order in which their words are to leave.
     burst_words : Out(stream of `hw.bus.write_master.burst_word`)
@@ -169,47 +223,56 @@ class WriteQueues(_Queues):
     """
 
     def _members(self) -> dict[str, wiring.Member]:
-        bursts = data.StructLayout({"port": (self._ports - 1).bit_length(), "length": LENGTH_WIDTH})
+        bursts = data.StructLayout({"port": self._port_width, "length": LENGTH_WIDTH})
         words = MemoryWrite(self._width).members["data"].signature
         return {
             "words": In(words).array(self._ports),
-            "available": Out(data.ArrayLayout(range(self._depth + 1), self._ports)),
-            "cut": In(self._ports),
-            "length": In(LENGTH_WIDTH),
             "bursts": In(stream.Signature(bursts)),
             "burst_words": Out(stream.Signature(burst_word(self._width))),
         }
 
     def elaborate(self, platform: object) -> Module:  # noqa: D102
         m = Module()
-        ram = self._ram(m, self._width * 9 // 8)
         m.submodules.next = chooser = RoundRobin(self._ports)
         m.submodules.jobs = jobs = Fifo(self.bursts.payload.shape(), 4)
         wiring.connect(m, wiring.flipped(self.bursts), jobs.i)
-        gathered, claimed, left = (self._counts(name) for name in ("gathered", "claimed", "left"))
+        ram, cleared = self._ram(m, self._width * 9 // 8), self._clear(m)
         job, out = jobs.o.payload, self.burst_words
+        gathered = _Count(m, "gathered", self, cleared, [chooser.number, self.burst_port])
+        claimed = _Count(m, "claimed", self, cleared, [self.burst_port])
+        left = _Count(m, "left", self, cleared, [job.port, chooser.number])
 
-        full = [
-            self._difference(m, f"held{port}", gathered[port], left[port]) == self._depth for port in range(self._ports)
-        ]
+        next_claimed = named(m, "next_claimed", claimed.of[0] + self.length + 1)
+        spare = named(m, "spare", (gathered.of[1] - next_claimed)[: len(claimed.of[0])])
+        m.d.comb += self.fits.eq(~spare[-1])
+        claimed.move(self.cuts, self.burst_port, next_claimed)
+
+        full = Signal(self._ports)
+        next_gathered = named(m, "next_gathered", (gathered.of[0] + 1)[: len(gathered.of[0])])
+        takes = chooser.wants.any()
+        gathered.move(takes, chooser.number, next_gathered)
         m.d.comb += [
-            chooser.wants.eq(Cat(words.valid & ~full[port] for port, words in enumerate(self.words))),
+            chooser.wants.eq(Cat(words.valid for words in self.words) & ~full & self.ready.replicate(self._ports)),
             chooser.moves.eq(1),
-            ram.write_enable.eq(chooser.wants.any()),
-            ram.write_address.eq(self._row(m, "arrival", chooser.number, gathered)),
+            ram.write_enable.eq(takes),
+            ram.write_address.eq(self._row(gathered.of[0], chooser.number)),
             ram.write_data.eq(
                 one_of([(chooser.grant[port], words.payload.as_value()) for port, words in enumerate(self.words)])
             ),
+            self.moved.eq(chooser.grant),
         ]
+        for port, words in enumerate(self.words):
+            m.d.comb += words.ready.eq(chooser.grant[port])
 
         # The memory's register is the output.
         number = Signal(LENGTH_WIDTH)
         final = named(m, "final", number == job.length)
         reads = named(m, "reads", jobs.o.valid & (~out.valid | out.ready))
+        left.move(reads, job.port, left.of[0] + 1)
         m.d.comb += [
             jobs.o.ready.eq(reads & final),
             ram.read_enable.eq(reads),
-            ram.read_address.eq(self._row(m, "departure", job.port, left)),
+            ram.read_address.eq(self._row(left.of[0], job.port)),
             Cat(out.payload.data, out.payload.strobe).eq(ram.read_data),
         ]
         with m.If(reads):
@@ -217,15 +280,9 @@ class WriteQueues(_Queues):
         with m.Elif(out.ready):
             m.d.sync += out.valid.eq(0)
 
-        for port, words in enumerate(self.words):
-            m.d.comb += [
-                words.ready.eq(chooser.grant[port]),
-                self.available[port].eq(self._difference(m, f"free{port}", gathered[port], claimed[port])),
-            ]
-            with m.If(chooser.grant[port]):
-                m.d.sync += gathered[port].eq(gathered[port] + 1)
-            with m.If(self.cut[port]):
-                m.d.sync += claimed[port].eq(claimed[port] + self.length + 1)
-            with m.If(reads & (job.port == port)):
-                m.d.sync += left[port].eq(left[port] + 1)
+        leaves = Signal(self._ports)
+        with m.If(reads):
+            m.d.comb += leaves.eq(1 << job.port)
+        fills = named(m, "fills", next_gathered == left.of[1] ^ self._depth)
+        m.d.sync += full.eq((full | (chooser.grant & fills.replicate(self._ports))) & ~leaves)
         return m

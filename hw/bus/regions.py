@@ -1,11 +1,12 @@
 """The table of regions: where each lies in memory, and how much of it there is."""
 
 from amaranth.hdl import Module, Mux
-from amaranth.lib import memory, wiring
+from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.bus.ports import REGION_WIDTH
 from hw.bus.span_check import UNITS_WIDTH, Lookup
+from hw.memory import RegisterFile
 
 __all__ = ["RegionTable"]
 
@@ -38,19 +39,17 @@ class RegionTable(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:  # noqa: D102
         m = Module()
-        read = {}
+        found = {}
         for number, name in enumerate(("base", "limit")):
-            m.submodules[name] = rows = memory.Memory(
-                shape=UNITS_WIDTH, depth=1 << REGION_WIDTH, init=[], attrs={"ram_style": "distributed"}
-            )
-            write, found, read[name] = rows.write_port(), *(rows.read_port(domain="comb") for _ in range(2))
+            m.submodules[name] = rows = RegisterFile(UNITS_WIDTH, 1 << REGION_WIDTH, reads=2)
             m.d.comb += [
-                write.en.eq(self.write_enable & (self.address[0] == number)),
-                write.addr.eq(self.address[1:]),
-                write.data.eq(self.write_data),
-                found.addr.eq(self.lookup.region),
-                getattr(self.lookup, name).eq(found.data),
-                read[name].addr.eq(self.address[1:]),
+                rows.write_enable.eq(self.write_enable & (self.address[0] == number)),
+                rows.write_address.eq(self.address[1:]),
+                rows.write_data.eq(self.write_data),
+                rows.read_addresses[0].eq(self.address[1:]),
+                rows.read_addresses[1].eq(self.lookup.region),
+                getattr(self.lookup, name).eq(rows.read_data[1]),
             ]
-        m.d.comb += self.read_data.eq(Mux(self.address[0], read["limit"].data, read["base"].data))
+            found[name] = rows.read_data[0]
+        m.d.comb += self.read_data.eq(Mux(self.address[0], found["limit"], found["base"]))
         return m

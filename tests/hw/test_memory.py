@@ -4,7 +4,7 @@ import re
 import pytest
 from amaranth.sim import Simulator
 
-from hw.memory import Ram, Rom
+from hw.memory import Ram, RegisterFile, Rom
 from tests.hw.streams import inspect, refusal
 
 pytestmark = pytest.mark.unit
@@ -88,3 +88,30 @@ def test_table_answers_every_port_and_keeps_it():
 )
 def test_table_rejects(words, ports, message):
     assert str(refusal(Rom, words, ports)) == message
+
+
+@pytest.mark.parametrize("depth, reads", [(2, 1), (5, 2), (16, 3)])
+def test_register_file_reads_every_row_at_once(depth, reads):
+    dut, values = RegisterFile(8, depth, reads), [0] * depth
+
+    async def run(ctx):
+        for clock in range(4 * depth):
+            row = 7 * clock % depth
+            ctx.set(dut.write_enable, clock % 3 != 0)
+            ctx.set(dut.write_address, row)
+            ctx.set(dut.write_data, 3 * clock + 1)
+            for port in range(reads):
+                ctx.set(dut.read_addresses[port], (row + port) % depth)
+                assert ctx.get(dut.read_data[port]) == values[(row + port) % depth]
+            await ctx.tick()
+            if clock % 3:
+                values[row] = 3 * clock + 1
+
+    simulator = Simulator(dut)
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(run)
+    simulator.run()
+
+
+def test_a_register_file_of_one_row_is_refused():
+    assert str(refusal(RegisterFile, 8, 1)) == "Depth of a memory must be at least 2, not 1"
