@@ -57,7 +57,7 @@ class BurstCutter(wiring.Component):
     Members
     -------
     span : In(places), valid : In(1)
-        A span of a port that has none.
+        A span of a port that has at most one.
     enable : In(1)
         Whether bursts may be cut.
     port, length : Out
@@ -71,7 +71,7 @@ class BurstCutter(wiring.Component):
     bursts : Out(stream of `burst`)
         Bursts; their tag is the port.
     ended : Out(ports)
-        The last burst of the port's span was cut in this clock.
+        The last burst of the port's oldest span was cut in this clock.
     """
 
     def __init__(self, width: int, address_width: int, ports: int):
@@ -99,11 +99,19 @@ class BurstCutter(wiring.Component):
         number = self._place["first"].width
         # What a span is, and the block that its next burst lies in; the first burst may start in the middle of one.
         words = data.StructLayout({"first": number, "last": number})
-        m.submodules.spans = spans = Ram(words, self._ports, distributed=True)
+        m.submodules.spans = spans = Ram(words, 2 << len(self.port), distributed=True)
         m.submodules.blocks = blocks = Ram(number - LENGTH_WIDTH, self._ports, distributed=True)
+        # Each port has two places: which of them is filled next, and which is cut.
         active = Signal(self._ports)
+        twice = Signal(self._ports)
+        filled = Signal(self._ports)
+        emptied = Signal(self._ports)
         begun = Signal(self._ports)
         blocked = Signal(self._ports)
+
+        begins = Signal(self._ports)
+        with m.If(self.valid):
+            m.d.comb += begins.eq(1 << self.span.port)
 
         # One clock to choose a port, one to look at its span.
         looks = Signal()
@@ -114,11 +122,11 @@ class BurstCutter(wiring.Component):
             chooser.wants.eq(active & ~blocked),
             chooser.moves.eq(chooses),
             spans.write_enable.eq(self.valid),
-            spans.write_address.eq(self.span.port),
+            spans.write_address.eq(Cat(self.span.port, (filled & begins).any())),
             spans.write_data.first.eq(self.span.first),
             spans.write_data.last.eq(self.span.last),
             spans.read_enable.eq(chooses),
-            spans.read_address.eq(chooser.number),
+            spans.read_address.eq(Cat(chooser.number, (emptied & chooser.grant).any())),
             blocks.read_enable.eq(chooses),
             blocks.read_address.eq(chooser.number),
         ]
@@ -140,11 +148,11 @@ class BurstCutter(wiring.Component):
             blocks.write_address.eq(self.port),
             blocks.write_data.eq(block + 1),
         ]
-        begins = Signal(self._ports)
-        with m.If(self.valid):
-            m.d.comb += begins.eq(1 << self.span.port)
         m.d.sync += [
-            active.eq((active | begins) & ~self.ended),
+            active.eq(begins | twice | (active & ~self.ended)),
+            twice.eq((twice | (begins & active)) & ~self.ended),
+            filled.eq(filled ^ begins),
+            emptied.eq(emptied ^ self.ended),
             begun.eq((begun | (chosen & self.cuts.replicate(self._ports))) & ~self.ended),
             blocked.eq((blocked | (chosen & fails.replicate(self._ports))) & ~self.moved),
         ]

@@ -91,7 +91,7 @@ class ReadQueues(_Queues):
 
     Room is kept for words that are asked for, so whatever comes is taken at once, and no port waits for another.
 
-    Latency: 3 clocks from a beat to its port. Throughput: a word a clock in, one a clock out, in 3 clocks to a port.
+    Latency: 3 clocks from a beat to its port. Throughput: a word a clock in, one a clock out, in 2 clocks to a port.
 
     Parameters
     ----------
@@ -155,10 +155,10 @@ class ReadQueues(_Queues):
             ram.write_data.eq(self.word),
         ]
 
-        # A port's word waits in a register of its own: it gets the next one when that is empty.
+        # A port's word waits in a register of its own: it gets the next one when that is empty, or about to be.
         waits = Signal(self._ports)
         comes = Signal(self._ports)
-        empty = Cat(~words.valid for words in self.words)
+        empty = Cat(~words.valid | words.ready for words in self.words)
         next_taken = named(m, "next_taken", (taken.of[1] + 1)[: len(taken.of[1])])
         takes = chooser.wants.any()
         taken.move(takes, chooser.number, next_taken)

@@ -46,7 +46,7 @@ def asked_span(ports: int) -> data.StructLayout:
 
 
 class SpanCheck(wiring.Component):
-    """Takes the requests of ports, one span of a port at a time, and finds where they lie.
+    """Takes the requests of ports, two spans of a port at a time, and finds where they lie.
 
     A span past the limit of its region, or past the last address of the bus, goes nowhere: it is a fault.
 
@@ -70,9 +70,9 @@ class SpanCheck(wiring.Component):
     enable : In(1)
         Whether requests are taken.
     ended : In(ports)
-        The span of a port has been dealt with: the next may come.
+        The oldest span of a port has been dealt with.
     busy : Out(ports)
-        Ports whose span is dealt with.
+        Ports that have spans on their way.
     asked : Out(`asked_span`)
         A span was taken: an event.
     span : Out(`places`), valid : Out(1)
@@ -103,14 +103,19 @@ class SpanCheck(wiring.Component):
     def elaborate(self, platform: object) -> Module:  # noqa: D102
         m = Module()
         m.submodules.next = chooser = RoundRobin(self._ports)
+        # A port may have two spans on their way: the next is checked while the last bursts of one are cut.
+        twice = Signal(self._ports)
         m.d.comb += [
-            chooser.wants.eq(Cat(request.valid for request in self.requests) & ~self.busy),
+            chooser.wants.eq(Cat(request.valid for request in self.requests) & ~twice),
             chooser.moves.eq(self.enable),
         ]
         takes = named(m, "takes", Mux(self.enable, chooser.grant, 0))
         for index, request in enumerate(self.requests):
             m.d.comb += request.ready.eq(takes[index])
-        m.d.sync += self.busy.eq((self.busy | takes) & ~self.ended)
+        m.d.sync += [
+            self.busy.eq(takes | twice | (self.busy & ~self.ended)),
+            twice.eq((twice | (takes & self.busy)) & ~self.ended),
+        ]
 
         # The request, and the table's answer to it.
         asked = Signal(span())

@@ -18,6 +18,7 @@ from hw.arith.bits import choose, multiply_constant, named, take
 from hw.arith.shift import shift_left
 from hw.bus.ports import ADDRESS_WIDTH, BYTES_WIDTH, REGION_WIDTH, UNIT_BYTES, MemoryRead, MemoryWrite
 from hw.stream.fifo import Fifo
+from hw.stream.skid_buffer import SkidBuffer
 
 __all__ = ["RECORDS_WIDTH", "RecordReader", "RecordWriter", "record_span"]
 
@@ -135,8 +136,8 @@ class _Records(wiring.Component):
 class RecordReader(_Records):
     """Reads records from memory.
 
-    Latency: 5 clocks from a word to its first item, 1 more for each chunk before it. Throughput: one item a clock as
-    far as words come, one for each chunk where an item is wider; a clock between spans.
+    Latency: 3 clocks from a word to its first item. Throughput: one item a clock as far as words come, one for each
+    chunk where an item is wider; a clock more where the last item of a span lies in two chunks.
 
     Parameters
     ----------
@@ -182,12 +183,16 @@ class RecordReader(_Records):
         m.submodules.spans = spans = Fifo(span, self.ahead)
         self._ask(m, spans.i)
 
-        # The window: the chunk that items are taken from, and the one after it.
-        chunk = {"first": 1, "last": 1, "start": position_width, "end": position_width, "data": self._chunk}
-        low = Signal(data.StructLayout(chunk))
-        high = Signal(data.StructLayout(chunk))
+        # The window: the chunk that items are taken from, and the one after it, which also cuts the path to the port.
+        m.submodules.chunks = chunks = SkidBuffer(
+            data.StructLayout(
+                {"first": 1, "last": 1, "start": position_width, "end": position_width, "data": self._chunk}
+            )
+        )
+        self._cut(m, spans.o, chunks.i)
+        high, high_valid = chunks.o.payload, chunks.o.valid
+        low = Signal(high.shape())
         low_valid = Signal()
-        high_valid = Signal()
         position = Signal(position_width)
         moves = Signal()
 
@@ -216,10 +221,7 @@ class RecordReader(_Records):
             with m.If(high.first & ~(moves & ends_high)):
                 m.d.sync += position.eq(high.start)
 
-        loads = named(m, "loads", ~high_valid | shifts)
-        chunk_valid = self._cut(m, spans.o, high, loads)
-        with m.If(loads):
-            m.d.sync += high_valid.eq(chunk_valid)
+        m.d.comb += chunks.o.ready.eq(shifts)
         return m
 
     def _ask(self, m: Module, spans: stream.Interface) -> None:
@@ -251,37 +253,36 @@ class RecordReader(_Records):
                 size.eq(multiply_constant(self.i.payload.records, self.record_bytes)),
             ]
 
-    def _cut(self, m: Module, spans: stream.Interface, chunk: data.View, loads: Value) -> Value:
-        """Cut words into chunks, one into `chunk` whenever `loads`; returns whether there is one."""
+    def _cut(self, m: Module, spans: stream.Interface, chunks: stream.Interface) -> None:
+        """Cut words into chunks, which know whether they are the first or the last of a span."""
         span = Signal(spans.payload.shape())
         begins = Signal()
         active = Signal()
         words = self.port.data
         last = named(m, "last_chunk", span.chunks == 1)
-        valid = named(m, "chunk_valid", active & words.valid)
-        cut = named(m, "cut", valid & loads)
+        cut = named(m, "cut", chunks.valid & chunks.ready)
         ends_word = span.select == self._width // self._chunk - 1
-        m.d.comb += [words.ready.eq(active & loads & (last | ends_word)), spans.ready.eq(~active | (cut & last))]
+        m.d.comb += [
+            words.ready.eq(active & chunks.ready & (last | ends_word)),
+            spans.ready.eq(~active | (cut & last)),
+            chunks.valid.eq(active & words.valid),
+            chunks.payload.data.eq(words.payload.word_select(span.select, self._chunk)),
+            chunks.payload.first.eq(begins),
+            chunks.payload.last.eq(last),
+            chunks.payload.start.eq(span.start),
+            chunks.payload.end.eq(span.end),
+        ]
         with m.If(spans.ready):
             m.d.sync += [active.eq(spans.valid), begins.eq(1), span.eq(spans.payload)]
         with m.Elif(cut):
             m.d.sync += [begins.eq(0), span.select.eq(span.select + 1), span.chunks.eq(span.chunks - 1)]
-        with m.If(loads):
-            m.d.sync += [
-                chunk.data.eq(words.payload.word_select(span.select, self._chunk)),
-                chunk.first.eq(begins),
-                chunk.last.eq(last),
-                chunk.start.eq(span.start),
-                chunk.end.eq(span.end),
-            ]
-        return valid
 
 
 class RecordWriter(_Records):
     """Writes records to memory: whole bytes and nothing else, padding 0.
 
-    Latency: 2 clocks from the item that ends a word to that word. Throughput: one item a clock as far as words go, one
-    for each chunk where an item is wider; 2 clocks between spans.
+    Latency: 1 clock from the item that ends a word to that word. Throughput: one item a clock as far as words go, one
+    for each chunk where an item is wider; a clock more where a span ends in the middle of two chunks.
 
     Parameters
     ----------
@@ -314,7 +315,9 @@ class RecordWriter(_Records):
         m = Module()
         span = Signal(record_span())
         active = Signal()
-        begins = self._ask(m, span, active)
+        closes = Signal()
+        begins, waits = self._ask(m, span, ~active | closes)
+        m.d.comb += self.idle.eq(~self.i.valid & ~waits & ~active & ~self.port.data.valid & self.port.idle)
 
         place, start = self._place(span.address)
         select = Signal(len(place))
@@ -348,7 +351,7 @@ class RecordWriter(_Records):
         )
         filled = named(m, "filled", low | Mux(flushes, 0, shifted))
         flushed = named(m, "flushed", flushes & (~word.valid | word.ready))
-        closes = named(m, "closes", flushed | (puts & final & ~straddles))
+        m.d.comb += closes.eq(flushed | (puts & final & ~straddles))
         emits = named(m, "emits", flushed | (puts & (fills | final)))
         with m.If(puts):
             m.d.sync += [position.eq(self._fits(past)), low.eq(Mux(fills, filled[self._chunk :], filled))]
@@ -358,16 +361,6 @@ class RecordWriter(_Records):
                 m.d.sync += flushes.eq(1)
         with m.If(closes):
             m.d.sync += [low.eq(0), flushes.eq(0), active.eq(0)]
-        with m.If(begins):
-            m.d.sync += [
-                active.eq(1),
-                opens.eq(1),
-                select.eq(place),
-                position.eq(start),
-                skipped.eq(start),
-                left.eq(span.records),
-            ]
-
         end = named(m, "end", Mux(flushes, position, past))
         strobe = [
             (self._byte(skipped) <= byte) & (~closes | (self._byte(end) > byte)) for byte in range(self._chunk // 8)
@@ -390,21 +383,30 @@ class RecordWriter(_Records):
                         word.payload.data.word_select(number, self._chunk).eq(filled),
                         word.payload.strobe.word_select(number, self._chunk // 8).eq(Cat(strobe)),
                     ]
+        with m.If(begins):
+            m.d.sync += [
+                active.eq(1),
+                opens.eq(1),
+                select.eq(place),
+                position.eq(start),
+                skipped.eq(start),
+                left.eq(span.records),
+            ]
         return m
 
     def _byte(self, position: Value) -> Value:
         """The byte that a position lies in."""
         return Cat(Const(0, self._grain.bit_length() - 1), position)[3:]
 
-    def _ask(self, m: Module, span: data.View, active: Value) -> Value:
-        """Ask for the next span, and hold it in `span`; returns whether it begins while none is active."""
+    def _ask(self, m: Module, span: data.View, free: Value) -> tuple[Value, Value]:
+        """Ask for the next span, and hold it in `span`; returns whether it begins, once that is `free`, and waits."""
         size = Signal(BYTES_WIDTH)
         waits = Signal()
         # Both may come first: the port takes the request, the span begins.
         requested = Signal()
         begun = Signal()
         request = self.port.request
-        begins = named(m, "begins", waits & ~begun & ~active)
+        begins = named(m, "begins", waits & ~begun & free)
         takes = named(m, "takes", requested | request.ready)
         m.d.comb += [
             request.valid.eq(waits & ~requested),
@@ -412,7 +414,6 @@ class RecordWriter(_Records):
             request.payload.address.eq(span.address),
             request.payload.bytes.eq(size),
             self.i.ready.eq(~waits),
-            self.idle.eq(~self.i.valid & ~waits & ~active & ~self.port.data.valid & self.port.idle),
         ]
         with m.If(waits):
             m.d.sync += [requested.eq(takes), begun.eq(begun | begins)]
@@ -424,4 +425,4 @@ class RecordWriter(_Records):
                 span.eq(self.i.payload),
                 size.eq(multiply_constant(self.i.payload.records, self.record_bytes)),
             ]
-        return begins
+        return begins, waits
