@@ -43,7 +43,7 @@ class BurstCutter(wiring.Component):
     A burst ends where a block of `MAX_BEATS` words ends, so one comparison finds its length, and no burst crosses a
     boundary of 4 KiB. A port whose next burst does not fit its queue is passed over until that changes.
 
-    Latency: 3 clocks from a span to its first burst. Throughput: a burst in 2 clocks.
+    Latency: 4 clocks from a span to its first burst. Throughput: a burst in 3 clocks.
 
     Parameters
     ----------
@@ -113,11 +113,12 @@ class BurstCutter(wiring.Component):
         with m.If(self.valid):
             m.d.comb += begins.eq(1 << self.span.port)
 
-        # One clock to choose a port, one to look at its span.
+        # A clock to choose a port, one to look at its span, and one to see whether its queue is ready.
         looks = Signal()
+        decides = Signal()
         chosen = Signal(self._ports)
         free = named(m, "free", ~self.bursts.valid | self.bursts.ready)
-        chooses = named(m, "chooses", ~looks & self.enable & free)
+        chooses = named(m, "chooses", ~looks & ~decides & self.enable & free)
         m.d.comb += [
             chooser.wants.eq(active & ~blocked),
             chooser.moves.eq(chooses),
@@ -130,7 +131,7 @@ class BurstCutter(wiring.Component):
             blocks.read_enable.eq(chooses),
             blocks.read_address.eq(chooser.number),
         ]
-        m.d.sync += looks.eq(chooses & chooser.wants.any())
+        m.d.sync += [looks.eq(chooses & chooser.wants.any()), decides.eq(looks)]
         with m.If(chooses):
             m.d.sync += [chosen.eq(chooser.grant), self.port.eq(chooser.number)]
 
@@ -138,15 +139,24 @@ class BurstCutter(wiring.Component):
         goes_on = named(m, "goes_on", (begun & chosen).any())
         block = named(m, "block", Mux(goes_on, blocks.read_data, span.first[LENGTH_WIDTH:]))
         start = named(m, "start", Mux(goes_on, 0, span.first[:LENGTH_WIDTH]))
-        final = named(m, "final", block == span.last[LENGTH_WIDTH:])
-        fails = named(m, "fails", looks & ~self.fits)
+        ends_here = named(m, "ends_here", block == span.last[LENGTH_WIDTH:])
+        final = Signal()
+        address = self.bursts.payload.address
+        with m.If(looks):
+            m.d.sync += [
+                final.eq(ends_here),
+                self.length.eq(Mux(ends_here, span.last[:LENGTH_WIDTH], MAX_BEATS - 1) - start),
+                address.eq(Cat(start, block)),
+            ]
+        fails = named(m, "fails", decides & ~self.fits)
         m.d.comb += [
-            self.length.eq(Mux(final, span.last[:LENGTH_WIDTH], MAX_BEATS - 1) - start),
-            self.cuts.eq(looks & self.enable & self.fits),
+            self.cuts.eq(decides & self.enable & self.fits),
             self.ended.eq(chosen & (self.cuts & final).replicate(self._ports)),
             blocks.write_enable.eq(self.cuts),
             blocks.write_address.eq(self.port),
-            blocks.write_data.eq(block + 1),
+            blocks.write_data.eq(address[LENGTH_WIDTH:] + 1),
+            self.bursts.payload.length.eq(self.length),
+            self.bursts.payload.tag.eq(self.port),
         ]
         m.d.sync += [
             active.eq(begins | twice | (active & ~self.ended)),
@@ -158,12 +168,6 @@ class BurstCutter(wiring.Component):
         ]
         with m.If(free):
             m.d.sync += self.bursts.valid.eq(self.cuts)
-        with m.If(self.cuts):
-            m.d.sync += [
-                self.bursts.payload.address.eq(Cat(start, block)),
-                self.bursts.payload.length.eq(self.length),
-                self.bursts.payload.tag.eq(self.port),
-            ]
         return m
 
 
