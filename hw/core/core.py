@@ -53,7 +53,7 @@ class Core(Cluster):
         return {
             "up": In(stream.Signature(payloads.stream_group(parameters))),
             "down": Out(stream.Signature(payloads.joint_part(parameters))),
-            "counts": Out(stream.Signature(work_counts())),
+            "counts": Out(stream.Signature(work_counts(parameters))),
         }
 
     def _connect(self, m: Module) -> None:

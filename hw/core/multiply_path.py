@@ -48,7 +48,7 @@ class MultiplyPath(Engine):
             "banks": Out(BufferRead(groups, parameters.group_buffer)),
             "weights": Out(BufferRead(payloads.weight_record(parameters), parameters.weight_buffer)),
             "down": Out(stream.Signature(payloads.joint_part(parameters))),
-            "counts": Out(stream.Signature(work_counts())),
+            "counts": Out(stream.Signature(work_counts(parameters))),
             "link_outputs": Out(1),
         }
 
