@@ -31,7 +31,8 @@ class BitReader(wiring.Component):
     A window shows the next bits. It lies in two *chunks* of as many; where the stream ends in the first of them, what
     the window shows beyond it means nothing.
 
-    Latency: 3 clocks from a word to its first bits. Throughput: a window per clock, and one clock more for each word.
+    Latency: 4 clocks from a word to its first bits. Throughput: a window per clock as long as chunks are at hand, of
+    which one comes in two clocks.
 
     Parameters
     ----------
@@ -86,8 +87,8 @@ class BitReader(wiring.Component):
         chunk = data.StructLayout({"data": width, "closes": 1, "last": 1})
         word, word_last = Signal(self._width), Signal()
         left = Signal(range(chunks + 1))
-        low, high = Signal(chunk), Signal(chunk)
-        low_valid, high_valid = Signal(), Signal()
+        low, high, spare = Signal(chunk), Signal(chunk), Signal(chunk)
+        low_valid, high_valid, spare_valid = Signal(), Signal(), Signal()
         place = self.place
 
         end = named(m, "end", place + self.take)
@@ -111,18 +112,23 @@ class BitReader(wiring.Component):
         with m.If(shifts_low):
             m.d.sync += [low.eq(high), low_valid.eq(high_valid)]
         with m.If(shifts_high):
+            m.d.sync += [high.eq(spare), high_valid.eq(spare_valid)]
+        # The spare chunk is filled in a clock of its own, and a word taken only when all of the one before it has moved
+        # on: so nothing of `take` reaches further than two chunks.
+        with m.If(~spare_valid):
             m.d.sync += [
-                high.data.eq(word[:width]),
-                high.closes.eq(left == 1),
-                high.last.eq(word_last),
-                high_valid.eq(left.any()),
+                spare.data.eq(word[:width]),
+                spare.closes.eq(left == 1),
+                spare.last.eq(word_last),
+                spare_valid.eq(left.any()),
+                word.eq(word[width:]),
+                left.eq(left - left.any()),
             ]
-        # A word is taken only when all of the one before it has moved on: so nothing of `take` reaches the producer.
+        with m.Elif(shifts_high):
+            m.d.sync += spare_valid.eq(0)
         m.d.comb += self.i.ready.eq(~left.any())
         with m.If(self.i.ready):
             m.d.sync += [word.eq(self.i.p.data), word_last.eq(self.i.p.last), left.eq(Mux(self.i.valid, chunks, 0))]
-        with m.Elif(shifts_high):
-            m.d.sync += [word.eq(word[width:]), left.eq(left - 1)]
         return m
 
 
@@ -159,25 +165,31 @@ class BitWriter(wiring.Component):
         word, count = Signal(self._width), Signal(range(chunks + 1))
         closing = Signal()
 
+        # The item at hand: a register, so that whoever makes it has a clock of its own.
+        item, item_valid, item_ready = Signal(bit_item(width)), Signal(), Signal()
+        m.d.comb += self.i.ready.eq(~item_valid | item_ready)
+        with m.If(self.i.ready):
+            m.d.sync += [item.eq(self.i.payload), item_valid.eq(self.i.valid)]
+
         joined, chunk = Signal(2 * width), Signal(width)
-        end = named(m, "end", place + self.i.p.length)
-        m.d.comb += joined.eq(kept | shift_left(m, "placed", self.i.p.bits, place, 2 * width))
+        end = named(m, "end", place + item.length)
+        m.d.comb += joined.eq(kept | shift_left(m, "placed", item.bits, place, 2 * width))
         flushes = named(m, "flushes", closing & place.any())
         finishes = named(m, "finishes", closing & ~place.any())
-        fills = named(m, "fills", flushes | (self.i.valid & ~closing & end[carry:].any()))
+        fills = named(m, "fills", flushes | (item_valid & ~closing & end[carry:].any()))
         room = named(m, "room", count != chunks)
         m.d.comb += [
             chunk.eq(Mux(closing, kept, joined[:width])),
-            self.i.ready.eq(~closing & (room | ~end[carry:].any())),
+            item_ready.eq(~closing & (room | ~end[carry:].any())),
             self.o.valid.eq(finishes | (fills & ~room)),
             self.o.p.data.eq(word),
             self.o.p.final.eq(finishes),
         ]
-        with m.If(self.i.valid & self.i.ready):
+        with m.If(item_valid & item_ready):
             m.d.sync += [
                 place.eq(end[:carry]),
                 kept.eq(Mux(fills, joined[width:], joined[:width])),
-                closing.eq(self.i.p.closes),
+                closing.eq(item.closes),
             ]
         with m.If(flushes & room):
             m.d.sync += [place.eq(0), kept.eq(0)]
