@@ -9,6 +9,7 @@ from amaranth.lib.wiring import In, Out
 from hw.arith.bits import named
 from hw.bus.axi import AXI4, Response, check_range
 from hw.bus.bursts import BurstCutter
+from hw.bus.chip_memory import ChipMemory, check_chip
 from hw.bus.ports import UNIT_BYTES, MemoryRead, MemoryWrite
 from hw.bus.queues import ReadQueues, WriteQueues, check_depth
 from hw.bus.read_master import ReadMaster
@@ -50,6 +51,8 @@ class Hub(wiring.Component):
         Bits of an address in bytes.
     depth : int
         Words of a port's queue, a power of two, at least 16.
+    chip_bytes : int
+        Bytes of RAM on the chip, which region 7 lies in; 0 for none. A multiple of a word, less than the bus reaches.
 
     Members
     -------
@@ -83,13 +86,22 @@ class Hub(wiring.Component):
     """
 
     def __init__(
-        self, width: int, reads: Sequence[str], writes: Sequence[str], *, address_width: int = 32, depth: int = 32
+        self,
+        width: int,
+        reads: Sequence[str],
+        writes: Sequence[str],
+        *,
+        address_width: int = 32,
+        depth: int = 32,
+        chip_bytes: int = 0,
     ):
-        self._width, self._address_width, self._depth = width, address_width, depth
+        self._width, self._address_width, self._depth, self._chip_bytes = width, address_width, depth, chip_bytes
         self._reads, self._writes = tuple(reads), tuple(writes)
         # Bases are units of memory.
         check_range("address_width", address_width, 12, UNITS_WIDTH + (UNIT_BYTES - 1).bit_length())
         check_depth(depth)
+        if chip_bytes:
+            check_chip(chip_bytes, width)
         n_ports = max(len(self._reads), 2) + max(len(self._writes), 2)
         super().__init__(
             {
@@ -114,7 +126,14 @@ class Hub(wiring.Component):
         # A memory of one row is none: where there are fewer than two ports, a place stays empty.
         n_reads, n_writes = max(len(reads), 2), max(len(writes), 2)
 
-        m.submodules.check = check = SpanCheck(width, address_width, n_reads + n_writes)
+        chip_bytes = self._chip_bytes
+        m.submodules.check = check = SpanCheck(width, address_width, n_reads + n_writes, chip_bytes=chip_bytes)
+        memory = self.memory
+        if chip_bytes:
+            m.submodules.chip = chip = ChipMemory(AXI4(address_width, width), chip_bytes)
+            wiring.connect(m, chip.o, wiring.flipped(self.memory))
+            memory = chip.i
+            address_width += 1
         m.submodules.read_cutter = read_cutter = BurstCutter(width, address_width, n_reads)
         m.submodules.write_cutter = write_cutter = BurstCutter(width, address_width, n_writes)
         m.submodules.read_queues = read_queues = ReadQueues(width, n_reads, depth)
@@ -178,7 +197,7 @@ class Hub(wiring.Component):
 
         for half in (reader.bus, writer.bus):
             for name, member in half.signature.members.items():
-                inner, outer = getattr(half, name), getattr(self.memory, name)
+                inner, outer = getattr(half, name), getattr(memory, name)
                 m.d.comb += outer.eq(inner) if member.flow == Out else inner.eq(outer)
         m.d.comb += [
             self.busy.eq(check.busy),

@@ -9,10 +9,13 @@ from hw.bus.bursts import places
 from hw.bus.ports import ADDRESS_WIDTH, BYTES_WIDTH, REGION_WIDTH, UNIT_BYTES, span
 from hw.bus.round_robin import RoundRobin
 
-__all__ = ["UNITS_WIDTH", "Fault", "Lookup", "SpanCheck", "asked_span"]
+__all__ = ["CHIP_REGION", "UNITS_WIDTH", "Fault", "Lookup", "SpanCheck", "asked_span"]
 
 UNITS_WIDTH = 32
 """Bits of a number of units of memory: the base and the limit of a region."""
+
+CHIP_REGION = 7
+"""Region of the RAM on the chip, which has addresses of its own."""
 
 _UNIT = UNIT_BYTES.bit_length() - 1
 
@@ -48,7 +51,8 @@ def asked_span(ports: int) -> data.StructLayout:
 class SpanCheck(wiring.Component):
     """Takes the requests of ports, two spans of a port at a time, and finds where they lie.
 
-    A span past the limit of its region, or past the last address of the bus, goes nowhere: it is a fault.
+    A span past the limit of its region, or past the last address of its memory, goes nowhere: it is a fault. Places in
+    the RAM on the chip have the highest bit set, of an address that is one bit longer then.
 
     Latency: 3 clocks. Throughput: a span a clock.
 
@@ -60,6 +64,8 @@ class SpanCheck(wiring.Component):
         Bits of an address in bytes.
     ports : int
         How many ports.
+    chip_bytes : int
+        Bytes of RAM on the chip; 0 for none.
 
     Members
     -------
@@ -81,8 +87,9 @@ class SpanCheck(wiring.Component):
         One that does not: what is wrong, whose it is, and its last unit (of its region, if it is past its limit).
     """
 
-    def __init__(self, width: int, address_width: int, ports: int):
+    def __init__(self, width: int, address_width: int, ports: int, *, chip_bytes: int = 0):
         self._width, self._address_width, self._ports = width, address_width, ports
+        self._chip_bytes = chip_bytes
         port_width = (ports - 1).bit_length()
         super().__init__(
             {
@@ -92,7 +99,7 @@ class SpanCheck(wiring.Component):
                 "ended": In(ports),
                 "busy": Out(ports),
                 "asked": Out(asked_span(ports)),
-                "span": Out(places(width, address_width, port_width)),
+                "span": Out(places(width, address_width + bool(chip_bytes), port_width)),
                 "valid": Out(1),
                 "fault": Out(Fault),
                 "port": Out(port_width),
@@ -137,6 +144,7 @@ class SpanCheck(wiring.Component):
         last = Signal(ADDRESS_WIDTH + 1)
         base = Signal(UNITS_WIDTH)
         limit = Signal(UNITS_WIDTH)
+        in_chip = Signal()
         port = Signal.like(asked_port)
         valid = Signal()
         m.d.sync += [
@@ -144,6 +152,7 @@ class SpanCheck(wiring.Component):
             last.eq(asked.address + (asked.bytes - 1)),
             base.eq(self.lookup.base),
             limit.eq(self.lookup.limit),
+            in_chip.eq(asked.region == CHIP_REGION),
             port.eq(asked_port),
             valid.eq(asked_valid),
         ]
@@ -153,12 +162,13 @@ class SpanCheck(wiring.Component):
         start = named(m, "start", first + (base << _UNIT))
         end = named(m, "end", last + (base << _UNIT))
         word = (self._width // 8 - 1).bit_length()
-        unreachable = named(m, "unreachable", (end >> self._address_width) != 0)
+        unreachable = named(m, "unreachable", Mux(in_chip, end >= self._chip_bytes, (end >> self._address_width) != 0))
+        first_word, last_word = start[word : self._address_width], end[word : self._address_width]
         m.d.sync += [
             self.valid.eq(valid & ~beyond & ~unreachable),
             self.span.port.eq(port),
-            self.span.first.eq(start >> word),
-            self.span.last.eq(end >> word),
+            self.span.first.eq(Cat(first_word, in_chip)),
+            self.span.last.eq(Cat(last_word, in_chip)),
             self.fault.eq(Fault.NONE),
             self.port.eq(port),
             self.unit.eq(Mux(beyond, last, end)[_UNIT:]),

@@ -8,7 +8,7 @@ from amaranth.sim import Simulator
 
 from hw.bus.axi import Response
 from hw.bus.hub import Hub
-from hw.bus.span_check import Fault
+from hw.bus.span_check import CHIP_REGION, Fault
 from tests.hw.bus.axi_memory import AxiMemory
 from tests.hw.lint import complaints
 from tests.hw.streams import refusal
@@ -41,6 +41,7 @@ class HubBench:
         self.dut = Hub(width, READS, WRITES, **options)
         self.draw = random.Random(seed)
         self.memory = bytearray(self.draw.randbytes(size))
+        self.chip = bytearray(options.get("chip_bytes", 0))
         self.bytes, self.hesitates = width // 8, hesitates
         self.axi = AxiMemory(
             self.dut.memory, self.memory, seed=seed, hesitates=hesitates, latency=latency, faults=faults
@@ -114,7 +115,7 @@ class HubBench:
         """Processes of all ports that write."""
         return [make for name in WRITES for make in (self.asking(name, spans[name]), self.giving(name, words[name]))]
 
-    def span(self, most=300, regions=range(8)):
+    def span(self, most=300, regions=range(7)):
         """A random span inside a region."""
         region = self.draw.choice(regions)
         size = self.draw.choice([1, self.bytes, self.draw.randrange(1, most)])
@@ -134,11 +135,15 @@ class HubBench:
         simulator.add_testbench(main)
         simulator.run()
 
-    def expected(self, spans):
+    def place(self, span, memory=None):
+        """What a span lies in: memory, or the RAM on the chip."""
+        return self.chip if span[0] == CHIP_REGION else self.memory if memory is None else memory
+
+    def expected(self, spans, memory=None):
         """What ports that read are to get."""
         return {
             name: [
-                int.from_bytes(self.memory[word * self.bytes : (word + 1) * self.bytes], "little")
+                int.from_bytes(self.place(span, memory)[word * self.bytes : (word + 1) * self.bytes], "little")
                 for span in asked
                 for word in self.words(span)
             ]
@@ -162,13 +167,13 @@ class HubBench:
         return found
 
     def apply(self, memory, spans, words):
-        """Write what ports write into a copy of memory."""
+        """Write what ports write into a copy of memory, and into the RAM on the chip."""
         for name, asked in spans.items():
-            places = [word for span in asked for word in self.words(span)]
-            for place, (word, strobe) in zip(places, words[name], strict=True):
+            places = [(self.place(span, memory), word) for span in asked for word in self.words(span)]
+            for (target, place), (word, strobe) in zip(places, words[name], strict=True):
                 for byte in range(self.bytes):
                     if strobe >> byte & 1:
-                        memory[place * self.bytes + byte] = word >> 8 * byte & 255
+                        target[place * self.bytes + byte] = word >> 8 * byte & 255
 
 
 def seeded():
@@ -253,6 +258,54 @@ def test_what_was_written_is_read_once_the_port_is_idle():
     assert bench.read["alpha"] == bench.expected({"alpha": [span]})["alpha"]
 
 
+@pytest.mark.parametrize("hesitates", [0, 0.4])
+@pytest.mark.parametrize("width", [32, 128])
+def test_ram_on_the_chip_is_a_region_like_others(width, hesitates):
+    """Each port writes to memory and to a part of the RAM by turns; what is read then, by turns, is that."""
+    bench = HubBench(width, seed=seeded(), hesitates=hesitates, latency=20, chip_bytes=4096)
+    writes = apart(bench, WRITES, 8)
+    bench.regions[CHIP_REGION] = Region(32, 64)
+    for number, name in enumerate(WRITES):
+        inside = [(CHIP_REGION, 1000 * number + bench.draw.randrange(700), 1 + 37 * part) for part in range(8)]
+        writes[name] = [span for pair in zip(writes[name], inside, strict=True) for span in pair]
+    words = bench.to_write(writes)
+    memory = bytearray(bench.memory)
+    bench.apply(memory, writes, words)
+    reads = {name: [bench.span(regions=[number, CHIP_REGION]) for _ in range(12)] for number, name in enumerate(READS)}
+    expected = bench.expected(reads, memory)
+    ports = [getattr(bench.dut, name) for name in WRITES]
+
+    async def main(ctx):
+        quiet = 0
+        while quiet < 60:
+            await ctx.tick()
+            quiet = quiet + 1 if all([ctx.get(port.idle) for port in ports]) else 0
+        bench.written = bytes(bench.memory)
+        for name in READS[1:]:
+            bench.later.append(name)
+        await bench.asking(READS[0], reads[READS[0]])(ctx)
+        for _ in range(20_000):
+            await ctx.tick()
+            if bench.read == expected:
+                break
+        await ctx.tick().repeat(40)
+        assert bench.axi.quiet
+
+    bench.later = []
+    processes = bench.writing(writes, words) + [bench.taking(name) for name in READS]
+    for name in READS[1:]:
+
+        async def ask(ctx, name=name):
+            while name not in bench.later:
+                await ctx.tick()
+            await bench.asking(name, reads[name])(ctx)
+
+        processes.append(ask)
+    bench.run(main, *processes)
+    assert bench.written == memory
+    assert bench.read == expected
+
+
 @pytest.mark.parametrize("kind", ["read", "write"])
 def test_a_port_that_waits_holds_up_no_other(kind):
     """One port takes or gives nothing at all: the others have all they asked for nevertheless."""
@@ -278,10 +331,13 @@ def test_a_port_that_waits_holds_up_no_other(kind):
 
 
 @pytest.mark.parametrize("port", [*READS, *WRITES])
-@pytest.mark.parametrize("excess", ["one byte", "one unit", "far", "an empty region", "past the bus"])
+@pytest.mark.parametrize(
+    "excess", ["one byte", "one unit", "far", "an empty region", "past the bus", "past the chip", "no chip"]
+)
 def test_a_span_past_its_region_goes_nowhere(port, excess):
-    bench = HubBench(seed=seeded(), hesitates=0.2, address_width=20)
-    region, address, size = bench.span()
+    chip_bytes = 4096 if excess == "past the chip" else 0
+    bench = HubBench(seed=seeded(), hesitates=0.2, address_width=20, chip_bytes=chip_bytes)
+    region, address, size = bench.span(regions=[CHIP_REGION] if "chip" in excess else range(7))
     limit = 32 * bench.regions[region].limit
     if excess == "one byte":
         address = limit - size + 1
@@ -291,9 +347,12 @@ def test_a_span_past_its_region_goes_nowhere(port, excess):
         address = (1 << 35) - size
     elif excess == "an empty region":
         bench.regions[region].limit = 0
-    else:
+    elif excess == "past the bus":
         bench.regions[region] = Region((1 << 20 - 5) - (address + size) // 32, (1 << 32) - 1)
-    first = bench.regions[region].base * 32 * (excess == "past the bus")
+    elif excess == "past the chip":
+        bench.regions[region] = Region((4096 >> 5) - (address + size) // 32, (1 << 32) - 1)
+    reached = excess not in ("past the bus", "past the chip", "no chip")
+    first = 0 if reached else bench.regions[region].base * 32
     other = getattr(bench.dut, READS[0] if port != READS[0] else READS[1])
 
     async def main(ctx):
@@ -301,13 +360,13 @@ def test_a_span_past_its_region_goes_nowhere(port, excess):
         for _ in range(10):
             await ctx.tick()
         # Nothing goes any more, however sound.
-        ctx.set(other.request.payload, {"region": (region + 1) % 8, "address": 0, "bytes": 8})
+        ctx.set(other.request.payload, {"region": (region + 1) % 7, "address": 0, "bytes": 8})
         ctx.set(other.request.valid, 1)
         for _ in range(60):
             await ctx.tick()
         error = bench.dut.error
-        assert ctx.get(error.fault) == (Fault.BUS if excess == "past the bus" else Fault.REGION)
-        assert ctx.get(error.response) == (Response.DECERR if excess == "past the bus" else Response.OKAY)
+        assert ctx.get(error.fault) == (Fault.REGION if reached else Fault.BUS)
+        assert ctx.get(error.response) == (Response.OKAY if reached else Response.DECERR)
         assert ctx.get(error.port) == [*READS, *WRITES].index(port)
         assert ctx.get(error.unit) == (first + address + size - 1) // 32 % (1 << 32)
 
@@ -426,11 +485,13 @@ def test_bandwidth():
         ((64, ["a"], ["b"], 12), ValueError, "depth must be a power of two, at least 16, not 12"),
         ((64, ["a"], ["b"], 24), ValueError, "depth must be a power of two, at least 16, not 24"),
         ((64, ["a"], ["b"], 32, 38), ValueError, "address_width must be in 12..37, not 38"),
+        ((64, ["a"], ["b"], 32, 32, 20), ValueError, "chip_bytes must be a multiple of 8, at least 16, not 20"),
+        ((64, ["a"], ["b"], 32, 32, 8), ValueError, "chip_bytes must be a multiple of 8, at least 16, not 8"),
     ],
 )
 def test_rejects(arguments, error, message):
-    def make(width, reads, writes, depth=32, address_width=32):
-        return Hub(width, reads, writes, depth=depth, address_width=address_width)
+    def make(width, reads, writes, depth=32, address_width=32, chip_bytes=0):
+        return Hub(width, reads, writes, depth=depth, address_width=address_width, chip_bytes=chip_bytes)
 
     found = refusal(make, *arguments)
     assert type(found) is error
@@ -438,6 +499,6 @@ def test_rejects(arguments, error, message):
 
 
 @pytest.mark.synth
-@pytest.mark.parametrize("names", [(("a",), ()), (READS, WRITES)])
-def test_verilog_is_clean(names):
-    assert not complaints(Hub(64, *names))
+@pytest.mark.parametrize("names, chip", [((("a",), ()), 0), ((READS, WRITES), 0), ((READS, WRITES), 1024)])
+def test_verilog_is_clean(names, chip):
+    assert not complaints(Hub(64, *names, chip_bytes=chip))

@@ -9,7 +9,7 @@ from hw.bus.axi import BOUNDARY, MAX_BEATS
 from hw.bus.bursts import LENGTH_WIDTH, BurstCutter
 from hw.bus.ports import UNIT_BYTES
 from hw.bus.read_master import ReadMaster
-from hw.bus.span_check import Fault, SpanCheck
+from hw.bus.span_check import CHIP_REGION, Fault, SpanCheck
 from hw.bus.write_master import WriteMaster
 from rtl_gen.proof import prove
 
@@ -24,14 +24,14 @@ WORDS = ADDRESS - 5
 class Regions(wiring.Component):
     """Whatever is asked for and whatever the table says: a span that goes on lies in its region, else it is a fault."""
 
-    def __init__(self, *, fault=False):
-        self.fault = fault
+    def __init__(self, *, chip_bytes=0, fault=False):
+        self.chip_bytes, self.fault = chip_bytes, fault
         ports = {f"{name}{port}": In(width) for port in range(2) for name, width in [("valid", 1), ("span", 70)]}
         super().__init__(ports | {"base": In(32), "limit": In(32), "ended": In(2), "enable": In(1)})
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.dut = dut = SpanCheck(WIDTH, ADDRESS, 2)
+        m.submodules.dut = dut = SpanCheck(WIDTH, ADDRESS, 2, chip_bytes=self.chip_bytes)
         m.d.comb += [
             dut.lookup.base.eq(self.base),
             dut.lookup.limit.eq(self.limit + self.fault),
@@ -56,17 +56,18 @@ class Regions(wiring.Component):
         address, size = asked[3:38], asked[38:70]
         end = Signal(37)
         start, top = Signal(40), Signal(40)
-        inside, reached = Signal(), Signal()
+        inside, reached, chip = Signal(), Signal(), Signal()
         m.d.comb += end.eq(address + size)
         m.d.sync += [
             start.eq(self.base * UNIT_BYTES + address),
             top.eq(self.base * UNIT_BYTES + end),
             inside.eq(end <= self.limit * UNIT_BYTES),
+            chip.eq(asked[:3] == CHIP_REGION),
         ]
-        m.d.comb += reached.eq(top <= 1 << ADDRESS)
+        m.d.comb += reached.eq(top <= Mux(chip, self.chip_bytes, 1 << ADDRESS))
         came = Signal(2)
         m.d.sync += came.eq(Cat(valid, came))
-        known = {"start": start, "top": top, "inside": inside, "reached": reached}
+        known = {"start": start, "top": top, "inside": inside, "reached": reached, "chip": chip}
         before = {name: Signal.like(value, name=f"{name}_before") for name, value in known.items()}
         m.d.sync += [before[name].eq(value) for name, value in known.items()]
         ports = Signal(2)
@@ -76,8 +77,8 @@ class Regions(wiring.Component):
             m.d.comb += [
                 Assert(came[1] & before["inside"] & before["reached"]),
                 Assert(dut.span.port == ports[1]),
-                Assert(dut.span.first == before["start"] // word),
-                Assert(dut.span.last == (before["top"] - 1) // word),
+                Assert(dut.span.first == before["start"] // word + (before["chip"] << WORDS)),
+                Assert(dut.span.last == (before["top"] - 1) // word + (before["chip"] << WORDS)),
                 Assert(dut.fault == Fault.NONE),
             ]
         with m.If(came[1] & ~before["inside"]):
@@ -89,8 +90,10 @@ class Regions(wiring.Component):
         return m
 
 
-def test_what_leaves_lies_in_its_region():
-    proof = prove(Regions(), "regions", engine="induction", depth=5, timeout=300)
+@pytest.mark.parametrize("chip_bytes", [0, 1024])
+def test_what_leaves_lies_in_its_region(chip_bytes):
+    dut = Regions(chip_bytes=chip_bytes)
+    proof = prove(dut, f"regions_{chip_bytes}", engine="induction", depth=5, timeout=300)
     assert proof, proof.output
 
 
