@@ -870,7 +870,7 @@ class Accelerator:
             self._count(c.coefficients, "tables_read", data.size)
             roots = image.unpack_coefficients(data.reshape(-1, size))
             which = which - low
-            finer = np.where(roots.second == c.second, roots.finer, 0)[which]
+            finer = np.where(roots.second == c.second, np.minimum(roots.finer, norm.FINER_MAX), 0)[which]
             found = roots.coefficients
             u, beyond = normalise(z, found.mean[which], found.root[which], found.exponent[which], finer=finer)
             table = self._entries(c.scales, 0, 1 + 2 * c.channels)

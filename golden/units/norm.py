@@ -46,6 +46,9 @@ UNIT = -10
 MEAN_BITS = 8
 """Fraction bits of a mean."""
 
+FINER_MAX = 8
+"""Places by which the unit of a set can be finer than that of an element."""
+
 PLACES_MAX = 30
 """Largest shift of the second stage: ``u G`` has 34 bits."""
 

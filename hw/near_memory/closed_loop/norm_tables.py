@@ -13,6 +13,7 @@ from hw.bus.ports import ADDRESS_WIDTH, UNIT_BYTES, MemoryRead
 from hw.control.engine import operand
 from hw.near_memory.closed_loop.normalise import (
     FACTOR_MAX,
+    FINER_MAX,
     MEAN_WIDTH,
     PLACES_MAX,
     PLACES_MIN,
@@ -148,12 +149,15 @@ class NormTables(Part):
 
     def _take(self, m: Module, entries: stream.Interface, by_position: Value, before: Value) -> None:
         """Take the entries, and give what they come to."""
-        m.submodules.product = product = Multiplier(signed(MEAN_WIDTH), ROOT_WIDTH, step=2)
+        m.submodules.product = product = Multiplier(signed(MEAN_WIDTH), ROOT_WIDTH + FINER_MAX, step=2)
         entry = named(m, "entry", entries.payload.as_signed())
         gain = Signal(self.scales.p.gain.shape())
         mean = Signal(signed(MEAN_WIDTH))
         rest, row = data.View(_rest(), entries.payload), data.View(_row(), entries.payload)
-        amount = root_amount(m, self._parameters, rest.exponent)
+        finer = named(
+            m, "finer", Mux(rest.second == self.second, Mux(rest.finer > FINER_MAX, FINER_MAX, rest.finer), 0)
+        )
+        amount = root_amount(m, self._parameters, rest.exponent, finer)
         known = Signal(statistics(self._parameters))
         # Channels whose scales are to come.
         left = Signal(len(self.channels))
@@ -210,7 +214,6 @@ class NormTables(Part):
                     m.d.sync += [
                         known.root.eq(rest.root),
                         known.amount.eq(amount),
-                        known.finer.eq(Mux(rest.second == self.second, rest.finer, 0)),
                         known.poisoned.eq(rest.poisoned),
                     ]
                     m.next = "set"
@@ -238,7 +241,7 @@ class NormTables(Part):
                 m.d.sync += self.sets.valid.eq(0)
         m.d.comb += [
             product.i.p.a.eq(mean),
-            product.i.p.b.eq(rest.root),
+            product.i.p.b.eq(rest.root << (FINER_MAX - finer)[:4]),
             self.sets.p.eq(given),
             self.scales.p.gain.eq(gain),
             self.scales.p.shift.eq(entry),

@@ -18,6 +18,7 @@ from hw.stream import Stage
 
 __all__ = [
     "FACTOR_MAX",
+    "FINER_MAX",
     "MEAN_WIDTH",
     "PLACES_MAX",
     "PLACES_MIN",
@@ -34,8 +35,8 @@ ROOT_WIDTH = 17
 _FACTOR_WIDTH = 18
 """Bits of u, and of G: those of a multiplier."""
 
-_FINER_MAX = 15
-"""Places that an element of a coarser tensor can be shifted by, as records have room for."""
+FINER_MAX = 8
+"""Places that an element of a coarser tensor can be shifted by; more count as so many."""
 
 PLACES_MIN, PLACES_MAX = 2, 30
 """Least and largest h."""
@@ -54,22 +55,22 @@ def scale(parameters: Parameters) -> data.StructLayout:
 def statistics(parameters: Parameters) -> data.StructLayout:
     """What the first stage needs of a set (numerics, 12.6).
 
-    `root` is r, `offset` is ``mean r``, `amount` makes places of rho (`root_amount`), `finer` those by which elements
-    are shifted left.
+    `root` is r, `offset` is ``mean r 2^(8 - finer)``, `amount` that of the shift after they met (`root_amount`).
     """
-    fields = {"root": ROOT_WIDTH, "offset": signed(MEAN_WIDTH + ROOT_WIDTH)}
+    fields = {"root": ROOT_WIDTH, "offset": signed(MEAN_WIDTH + ROOT_WIDTH + FINER_MAX)}
     amount = amount_width(_difference_width(parameters), _FACTOR_WIDTH)
-    return data.StructLayout({**fields, "amount": amount, "finer": _FINER_MAX.bit_length(), "poisoned": 1})
+    return data.StructLayout({**fields, "amount": amount, "poisoned": 1})
 
 
-def root_amount(m: Module, parameters: Parameters, exponent: Value) -> Value:
-    """Amount of the shift by ``8 - rho`` places."""
-    return shift_amount(m, "root_amount", _MEAN_PLACES - exponent, _difference_width(parameters), _FACTOR_WIDTH)
+def root_amount(m: Module, parameters: Parameters, exponent: Value, finer: Value) -> Value:
+    """Amount of the shift by ``16 - rho - finer`` places."""
+    places = _MEAN_PLACES + FINER_MAX - exponent - finer
+    return shift_amount(m, "root_amount", places, _difference_width(parameters), _FACTOR_WIDTH)
 
 
 def _difference_width(parameters: Parameters) -> int:
-    """Bits of ``Y r 2^(8 + finer) - mean r``."""
-    return parameters.state_width + ROOT_WIDTH + _MEAN_PLACES + _FINER_MAX + 1
+    """Bits of ``Y r 2^16 - mean r 2^(8 - finer)``."""
+    return max(parameters.state_width + _MEAN_PLACES, MEAN_WIDTH) + ROOT_WIDTH + FINER_MAX + 1
 
 
 class Normalise(Part):
@@ -77,7 +78,7 @@ class Normalise(Part):
 
     ::
 
-        Y --> * r --> << 8 + finer --> - mean r --> RNE, 18 bits --> * G --> 2^-h --> + B / 4 --> RNE --> z
+        Y --> * r --> << 16 --> - mean r 2^(8 - finer) --> RNE, 18 bits --> * G --> 2^-h --> + B / 4 --> RNE --> z
 
     A poisoned element, or one of a poisoned set, is poisoned; what a part does not use is 0. Without a norm, Y passes.
 
@@ -223,7 +224,7 @@ class Normalise(Part):
         """u: `rounded`, and whether it was `clamped`."""
         layout = statistics(self._parameters)
         lane.known = data.View(layout, Mux(self.by_position, s.position.as_value(), lane.channel.as_value()))
-        for name in ("root", "offset", "finer", "amount"):
+        for name in ("root", "offset", "amount"):
             lane.make(name, lane.known[name])
         lane.lost = lane.lost | lane.known.poisoned
 
@@ -231,11 +232,8 @@ class Normalise(Part):
         lane.product = lane.y * lane.root
 
         lane = lane.cut()
-        lane.shifted = lane.product << lane.finer
-
-        lane = lane.cut()
         width = _difference_width(self._parameters)
-        lane.difference = ((lane.shifted << _MEAN_PLACES) - lane.offset)[:width].as_signed()
+        lane.difference = ((lane.product << _MEAN_PLACES + FINER_MAX) - lane.offset)[:width].as_signed()
 
         lane = lane.cut()
         return round_shift(lane, lane.difference, lane.amount, _FACTOR_WIDTH)

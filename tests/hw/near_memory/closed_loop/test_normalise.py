@@ -45,7 +45,7 @@ def draw_set(r, width):
         "mean": r.randrange(-(2**31), 2**31) if kind == 1 else r.randrange(-(2 ** (width + 4)), 2 ** (width + 4)),
         "root": r.randrange(2**17) if kind == 2 else r.randrange(2**16, 2**17),
         "exponent": exponent,
-        "finer": r.choice([0, 0, 0, 1, 8, 15]),
+        "finer": r.choice([0, 0, 0, 1, 8]),
         "poisoned": r.random() < 0.1,
     }
 
@@ -61,11 +61,12 @@ def run(p, r, *, channels, positions, by_position, normed=True, mode="both"):
     gain = [r.choice([2**17 - 1, 1 - 2**17, 0, r.randrange(-(2**17) + 1, 2**17)]) for _ in range(channels)]
     shift = [r.randrange(-(2 ** (w + 1)) + 1, 2 ** (w + 1)) >> r.randrange(w) for _ in range(channels)]
 
-    value_width = w + 41
+    value_width = max(w + 8, 32) + 17 + 8 + 1
     most = 2 ** (value_width + 18).bit_length() - 1
-    amount = [max(0, min(most, value_width - 8 + one["exponent"])) for one in known]
-    columns = {name: np.array([one[name] for one in known]) for name in ("root", "finer", "poisoned")}
-    columns |= {"offset": np.array([one["mean"] * one["root"] for one in known]), "amount": np.array(amount)}
+    amount = [max(0, min(most, value_width - 16 + one["exponent"] + one["finer"])) for one in known]
+    columns = {name: np.array([one[name] for one in known]) for name in ("root", "poisoned")}
+    columns["offset"] = np.array([one["mean"] * one["root"] << 8 - one["finer"] for one in known])
+    columns["amount"] = np.array(amount)
     used = np.arange(parts * u) < channels
     masks = (used.reshape(parts, u) << np.arange(u)).sum(axis=1)
     part = np.arange(positions * parts)
@@ -143,8 +144,7 @@ def test_overflow_is_told_and_not_made_up():
                 for name, value in {
                     "root": 2**16,
                     "offset": 0,
-                    "amount": 59 - 8 - 16,
-                    "finer": 0,
+                    "amount": 58 - 16 - 16,
                     "poisoned": 0,
                 }.items()
             },

@@ -91,7 +91,7 @@ def random_emit(rng, p, *, normed, narrow):
         rng.integers(2**16, 2**17, sets),
         rng.integers(-w - 2, 4, sets),
     )
-    roots = image.Roots(found, rng.integers(0, 9, sets), rng.integers(0, 2, sets) > 0, rng.random(sets) < 0.05)
+    roots = image.Roots(found, rng.integers(0, 16, sets), rng.integers(0, 2, sets) > 0, rng.random(sets) < 0.05)
     write(memory, SETS, image.pack_coefficients(roots))
     gain, shift = rng.integers(1 - 2**17, 2**17, channels), rng.integers(1 - 2 ** (w + 1), 2 ** (w + 1), channels)
     table = np.concatenate([[rng.integers(12, 20)], np.stack([gain, shift], axis=1).ravel()])
