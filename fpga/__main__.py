@@ -21,7 +21,7 @@ from fpga.content import DEFAULT_GROUPS, recorded_content
 from fpga.parts import BOARDS, Board, board
 from golden.common import console, names
 from hw.arith.leaves import LeafTarget
-from hw.units import UNITS
+from hw.tops import COMPONENTS
 from rtl_gen import options
 
 
@@ -52,7 +52,7 @@ def _default_preset(others: dict[str, Any]) -> str:
 
 @main.command("build")
 @click.option("--board", "board_name", required=True, metavar="NAME", help=f"Board: {', '.join(BOARDS)}.")
-@click.option("--unit", "unit_name", metavar="NAME", help=f"Unit to measure: {', '.join(UNITS)}.")
+@click.option("--unit", "unit_name", metavar="NAME", help=f"Unit to measure: {', '.join(COMPONENTS)}.")
 @click.option("--demo", is_flag=True, help="Build the self-checking demo and its bitstream instead.")
 @options.machine(default=_default_preset, shown="; ".join(f"{name}: {entry.preset}" for name, entry in BOARDS.items()))
 @_seeds
@@ -91,8 +91,8 @@ def build_command(
             content = content.corrupted(corrupt)
         measurement, bitstream = build_demo(flow, target, content, title=machine.name, seeds=seeds, folder=folder)
     else:
-        names.lookup("Unit", unit_name, UNITS)
-        component = functools.partial(UNITS[unit_name], machine.parameters)
+        names.lookup("Unit", unit_name, COMPONENTS)
+        component = functools.partial(COMPONENTS[unit_name], machine.parameters)
         leaves = LeafTarget(target.part.leaf_target)
         (measurement,) = flow.measure([(unit_name, component, leaves)], target.part, seeds=seeds)
     goal = target.clock_mhz if target_mhz is None else target_mhz

@@ -18,6 +18,8 @@ from hw.control.command_unit import FETCH
 from hw.control.control_unit import ControlUnit
 from hw.control.engine import cause
 from hw.control.registers import ADDRESS_WIDTH
+from hw.core.core import Core
+from hw.near_memory.closed_loop.near_memory import NearMemory
 
 __all__ = ["Accelerator"]
 
@@ -39,8 +41,9 @@ class Accelerator(wiring.Component):
     ----------
     parameters : Parameters
         The machine's parameters.
-    clusters : sequence of Cluster
-        Engines that it has. What one gives `up` or `down` is what another one takes under that name.
+    clusters : sequence of Cluster, optional
+        Engines that it has; default: all of them, as `Core` and `NearMemory`. What one gives `up` or `down` is what
+        another one takes under that name.
 
     Members
     -------
@@ -55,12 +58,12 @@ class Accelerator(wiring.Component):
     name = "accelerator"
     summary = "the whole machine: a program in memory runs a network"
 
-    def __init__(self, parameters: Parameters, clusters: Sequence[Cluster]):
+    def __init__(self, parameters: Parameters, clusters: Sequence[Cluster] | None = None):
         if not isinstance(parameters, Parameters):
             raise TypeError(f"parameters must be Parameters, not {parameters!r}")
         parameters.check_closed_loop()
         self._parameters = parameters
-        self._clusters = tuple(clusters)
+        self._clusters = (Core(parameters), NearMemory(parameters)) if clusters is None else tuple(clusters)
         super().__init__(
             {
                 "memory": Out(AXI4(32, parameters.memory_width)),

@@ -25,6 +25,7 @@ from golden.diffusion.cost import predict as cost
 from golden.diffusion.cost.layer import LayerShape
 from golden.parameters import DEFAULT_PRESET, PRESETS, Parameters
 from hw.arith.leaves import LEAF_TARGETS
+from hw.tops import COMPONENTS
 from hw.units import UNITS
 from rtl_gen import builder, options, tools
 from rtl_gen.program import commands as program
@@ -72,7 +73,7 @@ def build_command(
     as_json: bool,
 ) -> None:
     """Emit each unit as a Verilog file, with types and a template, a file list, a FuseSoC core and a manifest."""
-    chosen = options.choose_units(units)
+    chosen = options.choose_units(units, machine.parameters)
     folder = out if out is not None else Path("build", machine.name)
     manifest = builder.build(
         machine.parameters,
@@ -113,7 +114,7 @@ def list_command(as_json: bool) -> None:
         {"preset": name, "default": name == DEFAULT_PRESET, **dataclasses.asdict(parameters)}
         for name, parameters in PRESETS.items()
     ]
-    units = [{"unit": name, "summary": unit.summary} for name, unit in UNITS.items()]
+    units = [{"unit": name, "summary": unit.summary} for name, unit in COMPONENTS.items()]
     if as_json:
         click.echo(json.dumps({"presets": presets, "units": units}, indent=2))
         return
@@ -267,7 +268,7 @@ def shell_command(words: tuple[str, ...]) -> int:
 @options.as_json
 def lint_command(machine: options.Machine, units: tuple[str, ...], target: str, jobs: int, as_json: bool) -> int:
     """Emit units and check them: `verilator --lint-only -Wall` with our waivers, plain yosys, and slang."""
-    chosen = options.choose_units(units)
+    chosen = options.choose_units(units, machine.parameters)
     emitted = builder.emit_units(machine.parameters, chosen, target=target, jobs=jobs)
     files = {
         name: text.text

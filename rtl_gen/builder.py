@@ -16,7 +16,7 @@ from typing import Any
 from golden.common import processes
 from golden.parameters import Parameters
 from hw.arith.leaves import LeafTarget
-from hw.units import UNITS
+from hw.tops import COMPONENTS
 from rtl_gen import registers
 from rtl_gen.verilog.collateral import collateral
 from rtl_gen.verilog.emission import Emitted, emit
@@ -54,7 +54,7 @@ def build(
     parameters : Parameters
         The machine's parameters.
     units : sequence of str
-        Names in `hw.units.UNITS`.
+        Names in `hw.tops.COMPONENTS`.
     out : Path
         Folder to write.
     machine : str
@@ -78,11 +78,11 @@ def build(
     _check_out(out)
     found = dict(zip(units, track(emit_units(parameters, units, target=target, ports=ports, jobs=jobs)), strict=True))
     by_unit = {name: {f"{name}.v": emitted.text} | collateral(emitted) for name, (emitted, _) in found.items()}
+    if "accelerator" in found:
+        by_unit["accelerator"] |= registers.files(machine, parameters)
     files = {path: text for texts in by_unit.values() for path, text in texts.items()}
     files["filelist.f"] = "".join(f"{name}.v\n" for name in found)
     files[f"driftless_{machine}.core"] = _core(machine, list(found))
-    if parameters.closed_loop:
-        files |= registers.files(machine, parameters)
     files[WAIVERS.name] = WAIVERS.read_text(encoding="utf-8")
     tools = tool_versions()
     manifest = {
@@ -129,8 +129,9 @@ def emit_units(
 
 def _emit_unit(task: tuple[str, Parameters, str, str]) -> tuple[Emitted, dict[str, Any]]:
     name, parameters, target, ports = task
-    component = UNITS[name](recorded(parameters))
-    facts = {"summary": component.summary, "latency": component.latency, "throughput": component.throughput}
+    component = COMPONENTS[name](recorded(parameters))
+    # What joins others has no one latency.
+    facts = {name: getattr(component, name, None) for name in ("summary", "latency", "throughput")}
     return emit(component, platform=LeafTarget(target), ports=ports), facts
 
 

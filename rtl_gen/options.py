@@ -12,6 +12,8 @@ import click
 
 from golden.common import names
 from golden.parameters import DEFAULT_PRESET, Parameters, preset
+from hw.accelerator import Accelerator
+from hw.tops import COMPONENTS
 from hw.units import UNITS
 
 __all__ = ["Machine", "as_json", "choose_units", "jobs", "machine", "units"]
@@ -77,8 +79,10 @@ def machine(
     return wrapped
 
 
-def choose_units(wanted: Sequence[str]) -> list[str]:
-    """Names of the units that are meant, in the order of `UNITS`; all of them if none is named.
+def choose_units(wanted: Sequence[str], parameters: Parameters) -> list[str]:
+    """Names of the units that are meant, in the order of `COMPONENTS`.
+
+    If none is named: all units, and the accelerator if the machine can be one. Its halves stand in it.
 
     Raises
     ------
@@ -86,8 +90,9 @@ def choose_units(wanted: Sequence[str]) -> list[str]:
         If there is no such unit; the sentence suggests the closest.
     """
     for name in wanted:
-        names.lookup("Unit", name, UNITS)
-    return [name for name in UNITS if not wanted or name in wanted]
+        names.lookup("Unit", name, COMPONENTS)
+    every = [*UNITS, *([Accelerator.name] if parameters.closed_loop else [])]
+    return [name for name in COMPONENTS if name in (wanted or every)]
 
 
 units = click.option("--unit", "units", multiple=True, metavar="NAME", help="Only this unit (repeatable).")

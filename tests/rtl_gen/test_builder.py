@@ -39,7 +39,6 @@ def test_folder_holds_what_the_manifest_lists(built):
         "filelist.f",
         "driftless_tiny.core",
         "waivers.vlt",
-        *(f"registers.{end}" for end in ("h", "md", "py", "rdl")),
         *(f"{name}{end}" for name in UNITS for end in (".v", ".vh", "_pkg.sv", "_instance.vh")),
     }
     assert json.loads((out / "manifest.json").read_text()) == manifest
@@ -243,7 +242,17 @@ def test_unit_that_fails_leaves_nothing(tmp_path, monkeypatch):
     def refuse(parameters):
         raise ValueError("outlier_selector must not be built, not today")
 
-    monkeypatch.setitem(builder.UNITS, "outlier_selector", refuse)
+    monkeypatch.setitem(builder.COMPONENTS, "outlier_selector", refuse)
     with pytest.raises(ValueError, match="^outlier_selector must not be built, not today$"):
         builder.build(TINY, UNITS, tmp_path / "out", machine="tiny")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_accelerator_comes_with_its_registers(tmp_path):
+    manifest = builder.build(TINY, ["accelerator"], tmp_path / "out", machine="tiny")
+    (entry,) = manifest["units"]
+    ends = [".v", ".vh", "_pkg.sv", "_instance.vh"]
+    own = [f"accelerator{end}" for end in ends] + [f"registers.{end}" for end in ("h", "py", "rdl", "md")]
+    assert entry["files"] == own and set(own) < set(contents(tmp_path / "out"))
+    assert entry["latency"] is None and entry["throughput"] is None
+    assert {port["name"] for port in entry["ports"]} > {"clk", "rst", "interrupt", "memory_awvalid", "registers_rdata"}

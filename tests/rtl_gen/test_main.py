@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from golden.parameters import PRESETS, Parameters, preset
+from hw.tops import COMPONENTS
 from hw.units import UNITS
 from rtl_gen import tools
 from rtl_gen.__main__ import main
@@ -33,7 +34,7 @@ def run(capsys, monkeypatch, tmp_path):
 def test_build_writes_to_the_machines_folder(run, tmp_path):
     code, output, complaints = run("build", "--preset", "tiny", *ONE)
     assert (code, complaints) == (0, "")
-    assert output.endswith("build/tiny: 1 unit, 12 files\n")
+    assert output.endswith("build/tiny: 1 unit, 8 files\n")
     assert (tmp_path / "build" / "tiny" / "int_float_multiplier.v").is_file()
 
 
@@ -109,10 +110,10 @@ def test_refusal_of_a_worker_is_one_sentence_too(tmp_path):
 def test_list_names_every_preset_and_unit(run):
     code, output, _ = run("list")
     assert code == 0
-    assert all(name in output for name in (*PRESETS, *UNITS))
+    assert all(name in output for name in (*PRESETS, *COMPONENTS))
     found = json.loads(run("list", "--json")[1])
     assert {row["preset"]: row["default"] for row in found["presets"]} == {name: name == "edge" for name in PRESETS}
-    assert [row["unit"] for row in found["units"]] == list(UNITS)
+    assert [row["unit"] for row in found["units"]] == list(COMPONENTS)
     assert all(row["summary"] for row in found["units"])
 
 
