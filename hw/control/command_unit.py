@@ -69,6 +69,8 @@ class CommandUnit(wiring.Component):
         Clocks without progress after which a program is given up; 0: never.
     start, halt, reset : In(1)
         Told by software, one clock each. A start while a program runs is ignored.
+    hold : In(1)
+        What was started waits.
     busy, resetting, halted, done, failed : Out(1)
         What the machine does; how the last program ended.
     failure : Out(failure)
@@ -101,7 +103,7 @@ class CommandUnit(wiring.Component):
                 "size": In(32),
                 "limit": In(OFFSET_WIDTH),
                 "watchdog": In(32),
-                **{name: In(1) for name in ("start", "halt", "reset")},
+                **{name: In(1) for name in ("start", "halt", "reset", "hold")},
                 **{name: Out(1) for name in ("busy", "resetting", "halted", "done", "failed")},
                 "failure": Out(failure()),
                 **{name: Out(1) for name in ("ends", "fails", "reached", "stamps")},
@@ -196,7 +198,7 @@ class CommandUnit(wiring.Component):
             with m.State("IDLE"):
                 with m.If(self.resetting):
                     m.next = "DRAIN"
-                with m.Elif(begins & decoder.ready):
+                with m.Elif(begins & decoder.ready & ~self.hold):
                     m.d.comb += decoder.start.eq(1)
                     m.d.sync += begins.eq(0)
                     m.next = "RUN"

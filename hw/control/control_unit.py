@@ -190,7 +190,8 @@ class ControlUnit(wiring.Component):
             counters.wanted.eq(bank.counter_valid),
             bank.counter_ready.eq(counters.ready),
             bank.counter_read.eq(counters.value),
-            bank.counters_busy.eq(counters.busy),
+            # What is started together with a clear counts from 0.
+            unit.hold.eq(counters.busy),
             counters.freeze.eq(bank.control_freeze),
             counters.clear.eq(bank.control_clear),
             *(getattr(counters, name).eq(getattr(unit, name)) for name in _OWN_EVENTS),

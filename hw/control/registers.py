@@ -8,7 +8,7 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from golden.machine.registers import COUNTERS, REGISTERS, Field, Register, register
+from golden.machine.registers import COUNTERS, REGISTERS, Field, Register
 from hw.arith.bits import or_tree
 from hw.bus.lite_slave import RegisterPort
 from hw.control.engine import OFFSET_WIDTH
@@ -54,8 +54,6 @@ class RegisterBank(wiring.Component):
         it holds.
     counter : Out(7), counter_valid : Out(1), counter_ready : In(1), counter_read : In(32)
         Half of a counter that is wanted, until it is ready.
-    counters_busy : In(1)
-        Counters are copied or cleared: writes to `control` wait, so that no start comes before that is done.
     interrupt : Out(1)
         An event that is enabled has come.
     """
@@ -73,7 +71,6 @@ class RegisterBank(wiring.Component):
                 "counter_valid": Out(1),
                 "counter_ready": In(1),
                 "counter_read": In(32),
-                "counters_busy": In(1),
                 "interrupt": Out(1),
             }
         )
@@ -82,14 +79,13 @@ class RegisterBank(wiring.Component):
         m = Module()
         port, number = self.port, self.port.address
         writes = Signal()
-        is_counter, is_region, is_control = Signal(), Signal(), Signal()
+        is_counter, is_region = Signal(), Signal()
         m.d.comb += [
             is_counter.eq((number >= _COUNTERS_AT // 4) & (number < _COUNTERS_END // 4)),
             is_region.eq(number[4:] == _REGIONS_AT // 64),
             # Nothing is written to a counter, so nothing waits.
-            port.ready.eq(Mux(port.write, ~(is_control & self.counters_busy), ~is_counter | self.counter_ready)),
-            writes.eq(port.valid & port.write & port.ready),
-            is_control.eq(number == register("control").offset // 4),
+            port.ready.eq(~is_counter | port.write | self.counter_ready),
+            writes.eq(port.valid & port.write),
             self.counter_valid.eq(port.valid & is_counter & ~port.write),
             self.counter.eq(number - _COUNTERS_AT // 4),
             self.region.eq(number),

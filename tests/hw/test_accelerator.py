@@ -65,7 +65,7 @@ class Machine:
         self.set("program", Operand(0, 0).encode())
         self.set("program_size", commands)
         self.set("watchdog", watchdog)
-        self.set("control", 1)
+        self.set("control", 1 | 16)
 
     def wait(self, clocks=100_000):
         for _ in range(clocks // 64):
@@ -124,11 +124,16 @@ def test_programs_leave_the_memory_that_they_should(width, mode):
         machine = Machine(memory, width=width, how=Memory(latency=7, mode=mode, seed=seed))
         machine.start(commands)
         machine.wait()
+        machine.counters()
+        memory[:] = filled(program, seed)[0]
+        machine.start(commands)
+        machine.wait()
         assert machine.get("status", "done") and not machine.get("status", "error"), machine.error()
         np.testing.assert_array_equal(memory, expected)
         counters = machine.counters()
         assert counters["memory_states_read"] == counters["memory_states_written"] == total
         assert counters["accumulate_operations"] + counters["emit_operations"] == 12
+        # Nothing is lost of what begins as counters are cleared, and nothing of the run before is left.
         assert counters["commands"] == commands
         for engine in ("load", "multiply", "accumulate", "emit"):
             assert counters[f"{engine}_busy"] + counters[f"{engine}_waiting"] <= counters["clocks"]
@@ -224,7 +229,7 @@ def test_the_watchdog_tells_who_waits():
     memory, commands = filled([Combine(pop=("accumulate",), tag=5, vectors=1), Stop()])
     machine = Machine(memory)
     machine.start(commands, watchdog=500)
-    machine.port.advance(400)
+    machine.port.advance(1000)
     assert machine.get("emit_command", "waiting") == 4 and machine.get("emit_command", "tag") == 5
     assert machine.get("emit_command", "opcode") == 0x40 and machine.get("emit_command", "queued") == 1
     machine.wait()
@@ -241,7 +246,7 @@ def test_after_a_reset_at_any_clock_the_next_program_is_right():
     for _ in range(60):
         memory[:] = clean
         machine.start(commands)
-        machine.port.advance(draw.randrange(1, 900))
+        machine.port.advance(draw.randrange(1, 1600))
         machine.set("control", 2)
         machine.wait()
         assert machine.get("status") == 0

@@ -167,30 +167,6 @@ def test_regions_and_counters_are_asked_for_where_they_lie():
     simulate(bench)
 
 
-def test_a_write_to_control_waits_for_the_counters():
-    async def bench(ctx, dut):
-        told = 0
-        ctx.set(dut.counters_busy, 1)
-        ctx.set(dut.port.address, register("control").offset // 4)
-        ctx.set(dut.port.data, 1)
-        ctx.set(dut.port.strobe, 15)
-        ctx.set(dut.port.write, 1)
-        ctx.set(dut.port.valid, 1)
-        for clock in range(20):
-            ctx.set(dut.counters_busy, clock < 12)
-            assert ctx.get(dut.port.ready) == (clock >= 12)
-            told += ctx.get(dut.control_start)
-            await ctx.tick()
-            if clock == 12:
-                ctx.set(dut.port.valid, 0)
-        assert told == 1
-        ctx.set(dut.counters_busy, 1)
-        await access(ctx, dut, register("watchdog").offset, data=5)
-        assert await access(ctx, dut, register("watchdog").offset) == 5
-
-    simulate(bench)
-
-
 def test_where_there_is_no_register_nothing_happens():
     async def bench(ctx, dut):
         for address in (0x03C, 0x08C, 0x0F0, 0x100 + 8 * len(COUNTERS), 0xFFC):
