@@ -93,7 +93,7 @@ class WeightColumns(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:  # noqa: D102
         p, m = self._parameters, Module()
-        split, state = Signal(column_factors(p)), Signal(column_state())
+        split, state = Signal(column_factors(p), name="split"), Signal(column_state(), name="arrived")
         split_record(m, p, split, self.record)
         m.d.comb += [
             state.used.eq(1),
@@ -170,7 +170,7 @@ class ArrayRow(Tile):
 
     def describe(self, platform: object) -> Module:  # noqa: D102
         p, m = self._parameters, Module()
-        split, factors = Signal(row_factors(p)), Signal(row_factors(p))
+        split, factors = (Signal(row_factors(p), name=name) for name in ("split", "factors"))
         split_group(m, split, self.group)
         m.d.sync += factors.eq(split)
         elements = [ProcessingElement(p) for _ in range(p.columns)]

@@ -71,14 +71,14 @@ class MultiplyCheck(wiring.Component):
     def elaborate(self, platform: object) -> Module:  # noqa: D102
         p, m, c = self._parameters, Module(), Fields(self.operation, Multiply)
         n, columns = p.lanes, p.columns
-        clock, runs = Signal(range(self.latency + 1)), Signal()
+        clock, runs = Signal(range(self.latency + 1), name="clock"), Signal(name="runs")
         now = named(m, "now", Mux(self.start, 0, clock))
         with m.If(self.start | runs):
             m.d.sync += [clock.eq(now + 1), runs.eq(now != self.latency - 1)]
 
-        a, b, product = Signal(16), Signal(16), Signal(32)
-        positions, taps, records = Signal(16), Signal(8), Signal(16)
-        end, records_end, fits = Signal(28), Signal(25), Signal()
+        a, b, product = Signal(16, name="a"), Signal(16, name="b"), Signal(32, name="product")
+        positions, taps, records = Signal(16, name="positions"), Signal(8, name="taps"), Signal(16, name="records")
+        end, records_end, fits = Signal(28, name="end"), Signal(25, name="records_end"), Signal(name="fits")
         places = looked_up(m, "places", c.collected, [-(-channels // columns) for channels in range(n + 1)])
         more = end.eq(end + product)
         # A count of records that no buffer holds stays one.

@@ -62,7 +62,7 @@ class TileQueue(wiring.Component):
     def elaborate(self, platform: object) -> Module:  # noqa: D102
         m = Module()
         tiles = [Signal.like(self.tile, name=f"tile{half}") for half in range(2)]
-        held, kept, oldest = Signal(range(3)), Signal(range(3)), Signal()
+        held, kept, oldest = Signal(range(3), name="held"), Signal(range(3), name="kept"), Signal(name="oldest")
         taken = named(m, "taken", self.o.valid & self.o.ready)
         m.d.comb += [
             self.free.eq(held != 2),

@@ -17,6 +17,7 @@ from hw.control.engine import CAUSE_WIDTH, operation
 from hw.core.banks import Banks
 from hw.core.multiply_engine import MultiplyEngine, work_counts
 from hw.core.weight_buffer import WeightBuffer
+from rtl_gen.verilog.emission import emit
 from sim import engine, stimuli
 from sim.vectors import group_values
 
@@ -278,3 +279,7 @@ def test_clocks(fields, clocks, more):
     given |= {"groups": 1, "kernel_pitch": 9, "tap_pitch": 2, "collected": 8, "leave": True} | fields
     outcome = check(Core(p), [Multiply(**given)] * 4, golden, groups, records, mode="none")
     assert outcome.clocks[1:] == [2 * 9 * clocks + more] * 3
+
+
+def test_every_signal_has_a_name():
+    assert "signal_value" not in emit(MultiplyEngine(preset("tiny")), name="multiply_engine").text
