@@ -8,7 +8,8 @@ if __name__ == "__main__":
 import functools
 import json
 import os
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from fpga.parts import BOARDS, Board, board
 from golden.common import console, names
 from hw.arith.leaves import LeafTarget
 from hw.tops import COMPONENTS
+from hw.units import UNITS
 from rtl_gen import options
 
 
@@ -91,10 +93,11 @@ def build_command(
             content = content.corrupted(corrupt)
         measurement, bitstream = build_demo(flow, target, content, title=machine.name, seeds=seeds, folder=folder)
     else:
-        names.lookup("Unit", unit_name, COMPONENTS)
-        component = functools.partial(COMPONENTS[unit_name], machine.parameters)
-        leaves = LeafTarget(target.part.leaf_target)
-        (measurement,) = flow.measure([(unit_name, component, leaves)], target.part, seeds=seeds)
+        make = names.lookup("Unit", unit_name, COMPONENTS)
+        part = target.part if unit_name in UNITS else target.part.for_machines
+        component = functools.partial(make, machine.parameters)
+        leaves = LeafTarget(part.leaf_target)
+        (measurement,) = flow.measure([(unit_name, component, leaves)], part, seeds=seeds)
     goal = target.clock_mhz if target_mhz is None else target_mhz
     report = {
         "board": target.name,
@@ -126,6 +129,15 @@ def _show_build(
     rows = [{"cells of": name, **{title: getattr(cells, key) for title, key in shown}} for name, cells in parts]
     rows.append({"cells of": f"{board.part.name} has", **{title: capacity.get(key) for title, key in shown}})
     console.show(rows, title=f"{measurement.name}, machine {machine}, on {board.name}, measured: {measurement.mode}")
+    if measurement.luts_by_part:
+        whole = measurement.cells.luts
+        console.show(
+            [
+                {"part": name or "what joins them", "LUTs": luts, "share": f"{luts / whole:.1%}"}
+                for name, luts in _by_part(measurement.luts_by_part)
+            ],
+            title="Look-up tables by part (without those that are memory)",
+        )
     rates = sorted(placement.fmax_mhz for placement in measurement.placements)
     console.show(
         [
@@ -148,6 +160,17 @@ def _show_build(
     click.echo(f"Report: {folder / 'report.json'}")
     if bitstream:
         click.echo(f"Bitstream: {bitstream} (seed {measurement.best.seed}, {measurement.best.fmax_mhz:.1f} MHz)")
+
+
+def _by_part(luts: Mapping[str, int]) -> Iterator[tuple[str, int]]:
+    """Parts, the largest first, and behind each the parts of it that have a twentieth of it or more."""
+    totals: Counter[str] = Counter()
+    for name, count in luts.items():
+        totals[name.split(".")[0]] += count
+    for part, total in totals.most_common():
+        yield part, total
+        inner = {name: count for name, count in luts.items() if name.startswith(f"{part}.") and 20 * count >= total}
+        yield from sorted(inner.items(), key=lambda item: -item[1])
 
 
 @main.command("area")

@@ -16,7 +16,7 @@ import os
 import re
 import statistics
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -146,6 +146,8 @@ class Measurement:
         Cells added around it for the measurement.
     placements : tuple of Placement
         One per seed.
+    luts_by_part : mapping of str to int
+        Look-up tables of its parts and of theirs, see `fpga.mapped.Netlist.luts_by_part`.
     """
 
     name: str
@@ -154,6 +156,7 @@ class Measurement:
     cells: Cells
     harness: Cells
     placements: tuple[Placement, ...]
+    luts_by_part: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
     @property
     def fmax_mhz(self) -> float:
@@ -194,6 +197,7 @@ class Measurement:
             "mode": self.mode,
             "cells": dataclasses.asdict(self.cells),
             "harness": dataclasses.asdict(self.harness),
+            "luts_by_part": dict(self.luts_by_part),
             "fmax_mhz": {
                 "median": round(self.fmax_mhz, 2),
                 "least": round(min(rates), 2),
@@ -423,13 +427,14 @@ class Flow:
         for (name, _, _), netlist in zip(designs, netlists, strict=True):
             cells = netlist.cells
             chosen = mode or self._mode(netlist, part)
+            luts = netlist.luts_by_part(2)
             if chosen == "serial harness":
                 harness = netlist.serialise_boundaries()
             else:
                 harness = netlist.register_boundaries()
             self.require_room(cells + harness, name, part)
-            prepared.append((name, netlist, chosen, cells, harness))
-        jobs = [(netlist, chosen, seed) for _, netlist, chosen, _, _ in prepared for seed in seeds]
+            prepared.append((name, netlist, chosen, cells, harness, luts))
+        jobs = [(netlist, chosen, seed) for _, netlist, chosen, *_ in prepared for seed in seeds]
         titles = [f"{name}, seed {seed}" for name, *_ in prepared for seed in seeds]
         placements = iter(
             self._parallel(
@@ -447,8 +452,9 @@ class Flow:
                 cells=cells,
                 harness=harness,
                 placements=tuple(next(placements) for _ in seeds),
+                luts_by_part=luts,
             )
-            for name, _, chosen, cells, harness in prepared
+            for name, _, chosen, cells, harness, luts in prepared
         ]
 
     def count(self, designs: Sequence[Design], part: Part) -> list[Cells]:
