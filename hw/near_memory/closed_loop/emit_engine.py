@@ -14,6 +14,7 @@ from hw.bus.shared import share
 from hw.control.engine import Engine
 from hw.near_memory.closed_loop.aligner import Aligner
 from hw.near_memory.closed_loop.coefficients import CoefficientsEngine
+from hw.near_memory.closed_loop.combine import Combine
 from hw.near_memory.closed_loop.functions import Functions
 from hw.near_memory.closed_loop.row_reader import RowReader
 from hw.near_memory.closed_loop.sender import Sender
@@ -24,6 +25,7 @@ __all__ = ["EmitEngine"]
 _PARTS = {
     "x_path": (command.Emit, XPath),
     "sender": (command.Emit, Sender),
+    "combine": (command.Combine, Combine),
     "coefficients": (command.Coefficients, CoefficientsEngine),
     "aligner": (command.Align, Aligner),
     "rows": (command.Rows, RowReader),

@@ -1,5 +1,6 @@
 """Operations of the emit engine one after the other, of all kinds, against the interpreter on the same memory."""
 
+import collections
 import dataclasses
 import functools
 import random
@@ -9,18 +10,19 @@ import pytest
 
 from golden.machine import image
 from golden.machine.accelerator import Accelerator, MachineError, Region
-from golden.machine.command import Align, Coefficients, Emit, Operand, Rows
+from golden.machine.command import Align, Coefficients, Combine, Emit, Operand, Rows
 from golden.parameters import preset
 from hw.near_memory.closed_loop.emit_engine import EmitEngine
 from sim import engine
 from tests.hw.near_memory.closed_loop.parts import complaints, write
+from tests.hw.near_memory.closed_loop.test_combine import random_combine
 from tests.hw.near_memory.closed_loop.test_x_path import UNITS as STATES
 from tests.hw.near_memory.closed_loop.test_x_path import random_emit
 
 pytestmark = pytest.mark.cocotb
 
-HELD, SPOOL, SUMS, FLOORS, RESULT, WEIGHTS = 2048, 3072, 5120, 5200, 5300, 5400
-UNITS = 6144
+HELD, SPOOL, SUMS, FLOORS, RESULT, WEIGHTS, COMBINED = 2048, 3072, 5120, 5200, 5300, 5400, 6144
+UNITS = COMBINED + 4096
 REGIONS = [Region(0, UNITS) for _ in range(8)]
 
 MACHINES = {
@@ -38,7 +40,7 @@ def component(machine):
 def operations(r, rng, p):
     """Memory, and operations that need not have anything to do with each other."""
     memory, emit = random_emit(rng, p, normed=r.random() < 0.5, narrow=r.random() < 0.3)
-    memory = np.concatenate([memory, rng.integers(0, 256, (UNITS - STATES) * 32).astype(np.uint8)])
+    memory = np.concatenate([memory, rng.integers(0, 256, (COMBINED - STATES) * 32).astype(np.uint8)])
     size, top = image.vector_bytes(p), 2 ** (p.state_width - 1) - 1
     held = rng.integers(-top, top + 1, (900 * 32 // size, p.lanes)) >> rng.integers(
         0, p.state_width, (900 * 32 // size, 1)
@@ -72,7 +74,19 @@ def operations(r, rng, p):
         held=Operand(4, HELD), result=Operand(7, WEIGHTS), step=3, outputs=r.randint(1, 5), groups=r.randint(1, 3)
     )
     rows = Rows(state=emit.state, result=Operand(3, RESULT + 20), rows=2, channels=r.randint(p.lanes, 12), root=70000)
-    kinds = [sends, dataclasses.replace(sends, sent=emit.sent), sets, aligned, rows]
+    other, combine = random_combine(rng, p, narrow=r.random() < 0.3, form=r.choice(("sum", "product")))
+    operands = {name: value for name, value in vars(combine).items() if isinstance(value, Operand)}
+    moved = {name: Operand(at.region, at.offset + COMBINED) for name, at in operands.items()}
+    memory = np.concatenate([memory, other])
+    kinds = [
+        sends,
+        combine := dataclasses.replace(combine, **moved),
+        combine,
+        dataclasses.replace(sends, sent=emit.sent),
+        sets,
+        aligned,
+        rows,
+    ]
     return memory, [r.choice(kinds) for _ in range(6)]
 
 
@@ -85,7 +99,7 @@ def interpreter(p, memory):
 
 def carry_out(golden, operation):
     kinds = {Emit: golden._emit, Coefficients: golden._coefficients, Align: golden._align, Rows: golden._rows}
-    kinds[type(operation)](operation)
+    (kinds | {Combine: golden._combine})[type(operation)](operation)
 
 
 @pytest.mark.parametrize("machine", MACHINES)
@@ -105,9 +119,11 @@ def test_operations(machine, mode):
         assert found.error is None, found.sentence
         assert np.array_equal(found.memory, golden.memory)
         assert {name: bool(found.status[name]) for name in golden.status} == golden.status
+        moved = collections.Counter()
         for port, size in found.moved.items():
-            flows = [golden.counters[f"{where}_{port}"] for where in ("memory", "chip")]
-            assert size == sum(flows), port
+            moved["_".join(port.split("_")[-2:])] += size
+        for flow, size in moved.items():
+            assert size == golden.counters[f"memory_{flow}"] + golden.counters[f"chip_{flow}"], flow
         lines = list(golden._up)
         assert len(found.streams["up"]["last"]) == sum(len(line) for line in lines)
         if lines:
