@@ -38,7 +38,8 @@ class XPath(Engine):
         tables_read --> NormTables ----+
 
     f is outside: it is shared with `Combine`; probabilities pass it. An operation is taken when all of x has gone to
-    `o`, and has arrived in memory. Groups along positions and segments are no part of it: cause ``field``.
+    `o`, and has arrived in memory. Groups along positions are no part of it, nor segments that end within a
+    group: cause ``field``.
 
     Throughput: one part per clock; one element of a narrow tensor. Numerics: 12.6 to 12.9.
 
@@ -162,6 +163,7 @@ class XPath(Engine):
         m.d.sync += under_way.eq(under_way + (spread.o.valid & spread.o.ready) - (self.x.valid & self.x.ready))
         done = ~(reads | writes | tells) & spread.done & (under_way == 0) & (~f.written | (gather.done & writer.idle))
 
+        rest = Signal(len(f.channels))
         with m.FSM():
             with m.State("idle"), m.If(self.operation.valid & f.chosen & (self.error == 0)):
                 with m.If(self._fault(f)):
@@ -170,7 +172,20 @@ class XPath(Engine):
                     m.d.sync += self.error.eq(cause("buffer"))
                 with m.Else():
                     m.d.comb += [extent.start.eq(1), normalise.start.eq(1), tables.start.eq(f.normed | softmax)]
+                    m.d.sync += rest.eq(f.channels)
                     m.next = "place"
+                    with m.If(f.sent & (f.segment != 0) & (f.segment != f.channels)):
+                        m.next = "segments"
+            with m.State("segments"):
+                # Whole segments in a position, whole groups in a segment: neither changes the order of elements.
+                m.d.sync += rest.eq(rest - f.segment)
+                with m.If(rest <= f.segment):
+                    m.d.sync += rest.eq(f.segment)
+                    self._unless(m, rest == f.segment, "groups")
+            with m.State("groups"):
+                m.d.sync += rest.eq(rest - p.lanes)
+                with m.If(rest <= p.lanes):
+                    self._unless(m, rest == p.lanes, "place")
             with m.State("place"), m.If(extent.done):
                 with m.If(f.written & (extent.skip != 0)):
                     m.d.sync += self.error.eq(cause("field"))
@@ -188,10 +203,16 @@ class XPath(Engine):
             m.d.sync += self.error.eq(cause("field"))
         return m
 
+    def _unless(self, m: Module, holds: Value, following: str) -> None:
+        """Go on if a rule of the fields holds, else refuse."""
+        m.next = following
+        with m.If(~holds):
+            m.d.sync += self.error.eq(cause("field"))
+            m.next = "idle"
+
     @staticmethod
     def _fault(f: Fields) -> Value:
         """Whether a field breaks a rule, or asks for what is not here."""
         empty = (f.lines == 0) | (f.width == 0) | (f.channels == 0) | ~(f.sent | f.written)
-        segmented = (f.segment != 0) & (f.segment != f.channels)
         unknown = (f.function > _SOFTMAX) | (f.normed & (f.function == _SOFTMAX))
-        return empty | unknown | (f.sent & (f.along | segmented))
+        return empty | unknown | (f.sent & f.along)

@@ -238,7 +238,16 @@ def test_errors(case):
     assert np.array_equal(found.memory, memory)
 
 
-@pytest.mark.parametrize("change", [{"along": "positions", "across": 1}, {"segment": 5}])
+@pytest.mark.parametrize(("channels", "segment"), [(8, 4), (24, 8), (12, 12)])
+def test_segments_of_whole_groups_change_nothing(channels, segment):
+    memory, emit = random_emit(np.random.default_rng(15), TINY, normed=True, narrow=False)
+    compare(TINY, memory, dataclasses.replace(emit, channels=channels, segment=segment, sent=True), seed=1)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"along": "positions", "across": 1}, {"channels": 10, "segment": 5}, {"channels": 12, "segment": 8}],
+)
 def test_what_is_not_here_is_refused(change):
     memory, emit = random_emit(np.random.default_rng(8), TINY, normed=False, narrow=False)
     emit = dataclasses.replace(emit, sent=True, **change)
