@@ -1,4 +1,7 @@
-"""The delta stream coded and decoded plane by plane, half a plane a clock: few LUTs, several clocks for each group."""
+"""The delta stream coded and decoded plane by plane: few LUTs, several clocks for each group.
+
+A plane takes a clock for each *step*: half of the lanes, or as many as come near memory in four clocks.
+"""
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
@@ -19,16 +22,22 @@ _LENGTH_WIDTH = 18
 """Bits of a block's length."""
 
 
+def _wanted_lanes(parameters: Parameters) -> int:
+    """Half of the lanes, or as many as four clocks bring near memory."""
+    n = parameters.lanes
+    return min(n, max(-(-n // 2), 4 * parameters.near_lanes))
+
+
 def window_bits(parameters: Parameters) -> int:
-    """Bits that come or go in a clock: those of half a plane."""
-    return 16 if parameters.lanes <= 32 else 32
+    """Bits that come or go in a clock: those of a step's lanes in a plane."""
+    return 16 if _wanted_lanes(parameters) <= 16 else 32
 
 
 def step_lanes(parameters: Parameters) -> int:
-    """Lanes that are worked on in a clock: half of them if their bits fit the window."""
-    rest = max(parameters.digit_width - 3, 1)
-    fits = min(window_bits(parameters) // rest, -(-parameters.lanes // 2))
-    return max(lanes for lanes in range(1, fits + 1) if parameters.lanes % lanes == 0)
+    """Lanes that are worked on in a clock: as many of those wanted as fit the window."""
+    fits = window_bits(parameters) // max(parameters.digit_width - 3, 1)
+    most = min(fits, _wanted_lanes(parameters))
+    return max(lanes for lanes in range(1, most + 1) if parameters.lanes % lanes == 0)
 
 
 class _Predictors:
@@ -65,7 +74,7 @@ def _check(parameters: Parameters) -> None:
 
 
 class SerialDeltaCoder(wiring.Component):
-    """Packs delta groups into blocks, as `DeltaCompressor` does, half a plane a clock.
+    """Packs delta groups into blocks, as `DeltaCompressor` does, step by step.
 
     ::
 
@@ -73,9 +82,8 @@ class SerialDeltaCoder(wiring.Component):
                                       |
                                  bit writer -> block queue -> o
 
-    Throughput: a group takes 2 clocks; with digits or outliers one more for their count, two for each plane (signs are
-    one), two for each outlier. Where the bits of half the lanes do not fit the window, a plane takes as many clocks as
-    it has pieces that do.
+    Throughput: a group takes 2 clocks; with digits or outliers one more for their count, one for each step of each
+    plane (rests and signs are planes), two for each outlier.
     Numerics: lossless; ``docs/formats.md``, delta stream.
 
     Parameters
@@ -241,7 +249,7 @@ class SerialDeltaCoder(wiring.Component):
 
 
 class SerialDeltaDecoder(wiring.Component):
-    """Unpacks the stream of `SerialDeltaCoder` or `DeltaCompressor`, half a plane a clock.
+    """Unpacks the stream of `SerialDeltaCoder` or `DeltaCompressor`, step by step.
 
     It ends at the first damage (``docs/formats.md`` lists what is refused): after that no group comes and no word is
     taken until a reset.
