@@ -147,6 +147,21 @@ class Parameters(Stored, noun="a configuration", schema=1):
         return (self.lanes - 1).bit_length()
 
     @property
+    def code_bits(self) -> int:
+        """Bits that the serial forms of the compressed link take or put in a clock."""
+        return 16 if self._wanted_code_lanes() <= 16 else 32
+
+    @property
+    def code_lanes(self) -> int:
+        """Lanes of a step of the serial forms of the compressed link: as many of those wanted as fit `code_bits`."""
+        most = min(self.code_bits // max(self.digit_width - 3, 1), self._wanted_code_lanes())
+        return max(lanes for lanes in range(1, most + 1) if self.lanes % lanes == 0)
+
+    def _wanted_code_lanes(self) -> int:
+        """Half of the lanes, or as many as four clocks bring near memory."""
+        return min(self.lanes, max(-(-self.lanes // 2), 4 * self.near_lanes))
+
+    @property
     def replays(self) -> bool:
         """Whether a vector can be followed by replay groups."""
         return self.exponent_policy == "layer" and self.overflow_policy == "replay"

@@ -35,6 +35,12 @@ __all__ = ["LATENCY", "Timeline", "Work", "executed", "timeline", "work"]
 LATENCY = 40
 """Clocks until memory gives the first beat."""
 
+_RECORD_CLOCKS = 4
+"""Clocks of a record of weights on its way into the buffer."""
+
+_LOAD_CLOCKS = 40
+"""Clocks until a load of groups asks for its first line."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Work:
@@ -86,7 +92,15 @@ def work(operation: Operation, p: Parameters) -> Work:
 
 
 def _load_weights(c: LoadWeights, p: Parameters) -> Work:
-    return Work(read=c.records * image.weight_bytes(p), clocks=c.records)
+    return Work(read=c.records * image.weight_bytes(p), clocks=_RECORD_CLOCKS * c.records)
+
+
+def _decoding(p: Parameters) -> int:
+    """Clocks of a group with digits and all its outliers in the serial decoder; 1 where there is none."""
+    if p.link_form == "direct" or p.near_lanes >= p.lanes:
+        return 1
+    planes = 2 if p.digit_width == 2 else 4 + (p.digit_width > 3)
+    return 2 + bool(p.outliers) + planes * (p.lanes // p.code_lanes) + 2 * p.outliers
 
 
 def _load_groups(c: LoadGroups, p: Parameters) -> Work:
@@ -98,7 +112,9 @@ def _load_groups(c: LoadGroups, p: Parameters) -> Work:
                 lines.add((row * bool(c.slot_step), y // c.repeat))
     groups = len(lines) * c.width * c.groups * (c.sent + 1)
     line = c.left + c.width * c.repeat + c.right
-    return Work(read=0 if c.link else groups * image.group_bytes(p), clocks=c.lines * line * c.groups * (c.passes + 1))
+    written = (c.rows + 1) * c.lines * line * c.groups * (c.passes + 1)
+    clocks = _LOAD_CLOCKS + max(written, groups * (1 if c.link else _decoding(p)))
+    return Work(read=0 if c.link else groups * image.group_bytes(p), clocks=clocks)
 
 
 def _multiply(c: Multiply, p: Parameters) -> Work:

@@ -70,16 +70,18 @@ class WeightLoader(wiring.Component):
     def elaborate(self, platform: object) -> Module:  # noqa: D102
         m = Module()
         p, c = self._parameters, Fields(self.operation, LoadWeights)
-        bits = payloads.weight_record(p).size
+        # Whole bytes: the bits that fill the last one are read and dropped, so that no piece of a record is cut short.
+        size = payloads.weight_record(p).size
+        bits = -(-size // 8) * 8
         chunk = min(p.memory_width, 1 << (-(-bits // self.clocks) - 1).bit_length())
         m.submodules.reader = reader = RecordReader(p.memory_width, bits, chunk=chunk)
         wiring.connect(m, reader.port, wiring.flipped(self.weights_read))
         asks, left = Signal(), Signal(16)
         # Bytes of the records that are skipped: a bit of their size a clock, the highest first.
         skipped, bit = Signal(32), Signal(range(reader.record_bytes.bit_length() + 1))
-        size = Const(reader.record_bytes << 1)
+        record_bytes = Const(reader.record_bytes << 1)
         address = Signal.like(self.o.p.address)
-        found = named(m, "found", reader.o.payload)
+        found = named(m, "found", reader.o.payload[:size])
         scale = named(m, "scale", self.o.p.record.scale)
         beyond = named(m, "beyond", (scale > _SCALE_MAX) | ((scale < -_SCALE_MAX) & (scale != _POISONED_RECORD)))
         written = named(m, "written", self.o.valid & self.o.ready)
@@ -106,7 +108,7 @@ class WeightLoader(wiring.Component):
             with m.Else():
                 m.d.sync += [skipped.eq(0), bit.eq(reader.record_bytes.bit_length())]
         with m.If(bit.any()):
-            m.d.sync += [skipped.eq((skipped << 1) + Mux(size.bit_select(bit, 1), c.skip, 0)), bit.eq(bit - 1)]
+            m.d.sync += [skipped.eq((skipped << 1) + Mux(record_bytes.bit_select(bit, 1), c.skip, 0)), bit.eq(bit - 1)]
             with m.If(bit == 1):
                 m.d.sync += asks.eq(1)
         with m.If(written):

@@ -1,6 +1,6 @@
 """The delta stream coded and decoded plane by plane: few LUTs, several clocks for each group.
 
-A plane takes a clock for each *step*: half of the lanes, or as many as come near memory in four clocks.
+A plane takes a clock for each *step*: `Parameters.code_lanes` lanes.
 """
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
@@ -16,28 +16,10 @@ from hw.link.delta_code import START, Code
 from hw.memory import Ram
 from hw.units.delta_compressor import BLOCK_GROUPS, MARKER, PASSES_WIDTH
 
-__all__ = ["SerialDeltaCoder", "SerialDeltaDecoder", "step_lanes", "window_bits"]
+__all__ = ["SerialDeltaCoder", "SerialDeltaDecoder"]
 
 _LENGTH_WIDTH = 18
 """Bits of a block's length."""
-
-
-def _wanted_lanes(parameters: Parameters) -> int:
-    """Half of the lanes, or as many as four clocks bring near memory."""
-    n = parameters.lanes
-    return min(n, max(-(-n // 2), 4 * parameters.near_lanes))
-
-
-def window_bits(parameters: Parameters) -> int:
-    """Bits that come or go in a clock: those of a step's lanes in a plane."""
-    return 16 if _wanted_lanes(parameters) <= 16 else 32
-
-
-def step_lanes(parameters: Parameters) -> int:
-    """Lanes that are worked on in a clock: as many of those wanted as fit the window."""
-    fits = window_bits(parameters) // max(parameters.digit_width - 3, 1)
-    most = min(fits, _wanted_lanes(parameters))
-    return max(lanes for lanes in range(1, most + 1) if parameters.lanes % lanes == 0)
 
 
 class _Predictors:
@@ -120,7 +102,7 @@ class SerialDeltaCoder(wiring.Component):
     def elaborate(self, platform: object) -> Module:  # noqa: D102
         m = Module()
         p, code, group = self._parameters, Code(self._parameters), self.i.p.group
-        lanes, width, rest = step_lanes(p), window_bits(p), code.rest_width
+        lanes, width, rest = p.code_lanes, p.code_bits, code.rest_width
         block_words = -(-(HEADER_WIDTH + BLOCK_GROUPS * code.longest) // p.link_width)
         m.submodules.writer = writer = BitWriter(p.link_width, width)
         m.submodules.blocks = blocks = BlockQueue(p.link_width, block_words)
@@ -298,7 +280,7 @@ class SerialDeltaDecoder(wiring.Component):
     def elaborate(self, platform: object) -> Module:  # noqa: D102
         m = Module()
         p, n, k, code = self._parameters, self._parameters.lanes, self._parameters.digit_width, Code(self._parameters)
-        lanes, width, rest = step_lanes(p), window_bits(p), code.rest_width
+        lanes, width, rest = p.code_lanes, p.code_bits, code.rest_width
         m.submodules.reader = reader = BitReader(p.link_width, width)
         wiring.connect(m, wiring.flipped(self.i), reader.i)
         predictors = _Predictors(m, self.passes)

@@ -8,7 +8,17 @@ from golden.diffusion import zoo
 from golden.diffusion.differential.method import Method
 from golden.diffusion.differential.profile import calibrate
 from golden.diffusion.sampling import Sampling
-from golden.machine.command import Accumulate, End, LoadWeights, Loop, Multiply, Operation, Stop, disassemble
+from golden.machine.command import (
+    Accumulate,
+    End,
+    LoadGroups,
+    LoadWeights,
+    Loop,
+    Multiply,
+    Operation,
+    Stop,
+    disassemble,
+)
 from golden.machine.work import LATENCY, executed, timeline, work
 from golden.parameters import Parameters
 from rtl_gen.program.sampling import compile_sampling
@@ -64,9 +74,20 @@ def test_a_time_line_by_hand():
         lines=1, columns=16, channels=4, collected=16, groups=2, kernel_lines=3, kernel_columns=3, pop=("load",)
     )
     take = Accumulate(outer=1, inner=16, channels=16)  # 16 vectors of 16 elements, two a clock
-    assert work(load, p).clocks == 15 + LATENCY
+    assert work(load, p).clocks == 4 * 8 + LATENCY
     assert work(tile, p).clocks == 18 * 16
     assert work(take, p).clocks == 16 * 16 // 2 + LATENCY
     line = timeline([load, tile, take], p)
-    assert line.clocks == 15 + LATENCY + 288 + 128 + LATENCY
-    assert line.busy == {"load": 55, "multiply": 288, "accumulate": 168, "emit": 0}
+    assert line.clocks == 32 + LATENCY + 288 + 128 + LATENCY
+    assert line.busy == {"load": 72, "multiply": 288, "accumulate": 168, "emit": 0}
+
+
+def test_a_load_of_groups_by_hand():
+    """Two strips of three lines with a halo: the decoder takes longer than the banks, records do not."""
+    load = LoadGroups(
+        line=-1, line_step=2, lines=3, rows=1, height=8, width=4, left=1, right=1, groups=2, passes=1, sent=1, pitch=4
+    )
+    lines, groups, written = 4, 4 * 2 * 2, 2 * 3 * 6 * 2 * 2
+    compressed = Parameters(near_lanes=2, lanes=16, outliers=1, link_form="compressed")
+    direct = Parameters(near_lanes=2, lanes=16, outliers=1, link_form="direct")
+    assert work(load, compressed).clocks - work(load, direct).clocks == lines * groups * 13 - written

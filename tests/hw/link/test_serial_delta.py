@@ -8,7 +8,7 @@ import pytest
 from golden.parameters import Parameters
 from golden.units.delta_compressor import delta_compressor
 from golden.units.delta_decompressor import delta_decompressor
-from hw.link.serial_delta import SerialDeltaCoder, SerialDeltaDecoder, step_lanes
+from hw.link.serial_delta import SerialDeltaCoder, SerialDeltaDecoder
 from sim import engine
 from tests.hw import delta_streams
 from tests.hw.streams import refusal
@@ -169,14 +169,6 @@ def test_golden_agrees(parameters, fresh_seed):
     decoded = delta_decompressor(delta_streams.encode(p, groups, 2), p, passes=2)
     assert not decoded.error
     assert delta_compressor(decoded.groups, p, passes=2) == delta_streams.encode(p, groups, 2)
-
-
-def test_lanes_of_a_step_divide_the_group():
-    """Every configuration has a step whose bits fit the window."""
-    for lanes in range(4, 65):
-        for digit_width in range(2, 9):
-            p = Parameters(lanes=lanes, digit_width=digit_width, memory_lanes=1, outliers=0)
-            assert lanes % step_lanes(p) == 0
 
 
 @pytest.mark.parametrize("kind", [SerialDeltaCoder, SerialDeltaDecoder])
