@@ -15,6 +15,7 @@ __all__ = [
     "exact_product",
     "group_record",
     "joint_part",
+    "joint_word",
     "link_word",
     "memory_word",
     "multiplier_group_input",
@@ -223,10 +224,17 @@ def element_part(parameters: Parameters) -> data.StructLayout:
 def joint_part(parameters: Parameters) -> data.StructLayout:
     """`near_lanes` outputs in the joint form; each part of a vector has the vector's exponent code.
 
-    `last` ends a vector, `end` the last vector of a tile.
+    `last` ends a vector, `end` the last vector of a tile; `floor` is that of the tile.
     """
     values = data.ArrayLayout(signed(parameters.joint_width), parameters.near_lanes)
-    return data.StructLayout({"exponent": EXPONENT_WIDTH, "values": values, "last": 1, "end": 1})
+    return data.StructLayout(
+        {"exponent": EXPONENT_WIDTH, "values": values, "last": 1, "end": 1, "floor": EXPONENT_WIDTH}
+    )
+
+
+def joint_word(parameters: Parameters) -> data.StructLayout:
+    """A word of a joint stream; `last` ends the stream of a tile, whose `floor` both sides must know."""
+    return data.StructLayout({"data": parameters.link_width, "last": 1, "floor": EXPONENT_WIDTH})
 
 
 def memory_word(parameters: Parameters) -> data.ArrayLayout:

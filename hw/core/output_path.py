@@ -46,12 +46,20 @@ class OutputPath(wiring.Component):
         The same vectors; integers of a poisoned one are 0.
     overflow, poisoned : Out(1)
         Events: a vector was clamped, was poisoned.
+    link_outputs : Out(1)
+        Event: a vector has left.
     """
 
     def __init__(self, parameters: Parameters):
         self._parameters = p = parameters
         self._found = data.StructLayout(
-            {"exponent": EXPONENT_WIDTH, "right": signed(_PLACES_WIDTH), "clamps": 1, "top": p.joint_width - 1}
+            {
+                "exponent": EXPONENT_WIDTH,
+                "right": signed(_PLACES_WIDTH),
+                "clamps": 1,
+                "top": p.joint_width - 1,
+                "floor": EXPONENT_WIDTH,
+            }
         )
         super().__init__(
             {
@@ -59,6 +67,7 @@ class OutputPath(wiring.Component):
                 "o": Out(stream.Signature(payloads.joint_part(p))),
                 "overflow": Out(1),
                 "poisoned": Out(1),
+                "link_outputs": Out(1),
             }
         )
 
@@ -111,6 +120,7 @@ class OutputPath(wiring.Component):
             vector.ready.eq(pair.ready & queue.o.valid & queue.o.p.last),
         ]
         self._round(m, pair)
+        m.d.comb += self.link_outputs.eq(self.o.valid & self.o.ready & self.o.p.last)
         return m
 
     def _measure(self, m: Module, parts: stream.Interface, found: stream.Interface) -> int:
@@ -172,6 +182,7 @@ class OutputPath(wiring.Component):
             "right": s.right + (grows & s.full),
             "clamps": clamps,
             "top": (s.border - 1)[1:],
+            "floor": s.floor,
         }
         m.d.comb += [self.overflow.eq(s.moves & clamps), self.poisoned.eq(s.moves & s.poisoned)]
         return s.finish(found, filled(m, "found_result", self._found, **fields), depth=p.pipeline_depth)
@@ -181,7 +192,8 @@ class OutputPath(wiring.Component):
         p, sums, vector = self._parameters, pair.p.sums, pair.p.vector
         width = p.accumulator_width
         s = Stage.begin(m, pair, name="round_")
-        s.last, s.end, s.exponent, s.clamps, s.top = sums.last, sums.end, vector.exponent, vector.clamps, vector.top
+        s.last, s.end, s.exponent, s.floor = sums.last, sums.end, vector.exponent, vector.floor
+        s.clamps, s.top = vector.clamps, vector.top
         s.values, s.poisoned = list(sums.values), vector.exponent == POISONED_GROUP
         s.amount = shift_amount(m, "lanes_amount", vector.right, width, p.joint_width)
 
@@ -195,7 +207,7 @@ class OutputPath(wiring.Component):
             Mux(s.poisoned, 0, Mux(lane.rounded > top, top, Mux(lane.rounded < -top, -top, lane.rounded)))
             for lane in lanes
         ]
-        fields = {"exponent": s.exponent, "last": s.last, "end": s.end}
+        fields = {"exponent": s.exponent, "last": s.last, "end": s.end, "floor": s.floor}
         return s.finish(
             self.o, filled(m, "o_result", self.o.payload.shape(), values=values, **fields), depth=p.pipeline_depth
         )

@@ -116,6 +116,7 @@ def test_parts_of_vectors():
         "values": (6, 24),
         "last": (30, 1),
         "end": (31, 1),
+        "floor": (32, 6),
     }
     assert payloads.element_part(parameters)["values"].shape.elem_shape.signed
     assert payloads.joint_part(parameters)["values"].shape.elem_shape.signed

@@ -28,6 +28,9 @@ MACHINES = {
 }
 
 
+EVENTS = ("overflow", "poisoned", "link_outputs")
+
+
 class Counted(wiring.Component):
     """An output path that counts its events."""
 
@@ -37,15 +40,14 @@ class Counted(wiring.Component):
             "i": In(stream.Signature(path.i.payload.shape())),
             "o": Out(stream.Signature(path.o.payload.shape())),
         }
-        super().__init__(streams | {"overflow": Out(16), "poisoned": Out(16)})
+        super().__init__(streams | dict.fromkeys(EVENTS, Out(16)))
 
     def elaborate(self, platform):
         m = Module()
         m.submodules.path = path = self.path
         wiring.connect(m, path.i, wiring.flipped(self.i))
         wiring.connect(m, wiring.flipped(self.o), path.o)
-        m.d.sync += self.overflow.eq(self.overflow + path.overflow)
-        m.d.sync += self.poisoned.eq(self.poisoned + path.poisoned)
+        m.d.sync += [getattr(self, name).eq(getattr(self, name) + getattr(path, name)) for name in EVENTS]
         return m
 
 
@@ -89,7 +91,7 @@ def test_against_fractions(machine, pattern):
     print("seed", seed)
     r = random.Random(seed)
     u, count = p.near_lanes, 150
-    inputs, expected, events = [], [], {"overflow": 0, "poisoned": 0}
+    inputs, expected, events = [], [], {"overflow": 0, "poisoned": 0, "link_outputs": count}
     for number, (values, floor, unit, poisoned) in enumerate(vectors(p, r, count)):
         code, integers, clamped = joint(values, floor, unit, p)
         if any(poisoned):
@@ -107,7 +109,7 @@ def test_against_fractions(machine, pattern):
                     **marks,
                 }
             )
-            expected.append({"exponent": code, "values": integers[at : at + u], **marks})
+            expected.append({"exponent": code, "values": integers[at : at + u], "floor": floor, **marks})
     result = exchange(Counted(OutputPath(p)), inputs, pattern=pattern, seed=seed, watch=events)
     assert result.outputs == expected
     assert result.ports == events
