@@ -7,7 +7,7 @@ from amaranth.lib import data, stream
 from amaranth.lib.wiring import In, Out
 
 from golden.parameters import Parameters
-from hw.arith.bits import multiply_constant, named
+from hw.arith.bits import choose, multiply_constant, named
 from hw.near_memory.part import Part
 from hw.stream import Stage
 
@@ -79,7 +79,7 @@ class Places(Part):
     fewer channels than lanes, of its elements by the channels. One divider finds that of `first` and of each step; a
     vector's is then the sum of two, with a carry.
 
-    Latency: about 60 clocks from a walk to its first vector. Throughput: one vector a clock.
+    Latency: about 60 clocks from a walk to its first vector. Throughput: one vector in two clocks.
 
     Members
     -------
@@ -105,9 +105,7 @@ class Places(Part):
     def _divide(self, m: Module, narrow: Value, modulus: Signal, walks: Signal) -> list[data.View]:
         """Places of `first` and of the steps, in the order of the loops; sets `modulus`, then `walks`."""
         n, i = self._parameters.lanes, self.i.p
-        numbers = [
-            Mux(narrow, multiply_constant(step, n), step) for step in (i.first, i.row_step, i.outer_step, i.inner_step)
-        ]
+        numbers = [i.first, i.row_step, i.outer_step, i.inner_step]
         found = [Signal(data.StructLayout(_PLACE), name=f"found{index}") for index in range(len(numbers))]
         whole = i.channels + (n - 1)
         divides_size = bool(n & (n - 1))
@@ -123,11 +121,10 @@ class Places(Part):
                     m.d.sync += modulus.eq(size)
                     m.next = "load"
             with m.State("load"):
-                with m.Switch(number):
-                    for index, value in enumerate(numbers):
-                        with m.Case(index):
-                            m.d.sync += dividend.eq(value)
-                m.d.sync += [rest.eq(0), left.eq(_DIVIDEND_WIDTH)]
+                value = choose(m, "number", number, numbers)
+                scales = narrow & number.any() if divides_size else narrow
+                scaled = Mux(scales, multiply_constant(value, n), value)
+                m.d.sync += [dividend.eq(scaled), rest.eq(0), left.eq(_DIVIDEND_WIDTH)]
                 m.next = "divide"
             with m.State("divide"):
                 difference = Signal(signed(CHANNEL_WIDTH + 2))
@@ -166,54 +163,66 @@ class Places(Part):
         """The loops: a stream of vectors' numbers and places."""
         i = self.i.p
         o = stream.Signature(_VECTOR).create(path=("walked",))
-        # Where each loop stands: a turn of it starts from there, and so does what is inside.
+        # Where each loop stands: its next turn goes on from there.
         at = [Signal(_AT, name=f"{name}_at") for name in _LOOPS]
         turns = [i.rows + 1, i.outer, i.inner]
         left = [Signal(len(turn), name=f"{name}_left") for name, turn in zip(_LOOPS, turns, strict=True)]
         over = [named(m, f"{name}_over", turn == 1) for name, turn in zip(_LOOPS, left, strict=True)]
-        # The loop that goes on: the innermost one that is not over.
-        inside = named(m, "inside", ~over[2])
-        between = named(m, "between", over[2] & ~over[1])
+        starts, row, outer = Signal(), Signal(name="row_begins"), Signal(name="outer_begins")
+        # The loop that goes on is the innermost one that is not over.
+        row_next = named(m, "row_next", starts | (over[2] & over[1]))
+        outer_next = named(m, "outer_next", row_next | over[2])
 
-        def chosen(row: Value, outer: Value, inner: Value) -> Value:
-            return Mux(inside, inner, Mux(between, outer, row))
+        def chosen(name: str, values: list[Value]) -> Value:
+            """Of the values of three loops that of the one that goes on."""
+            return named(m, f"{name}_chosen", Mux(row_next, values[0], Mux(outer_next, values[1], values[2])))
 
-        steps = found[1:]
-        base = {name: chosen(*(one[name] for one in at)) for name in _AT.members}
-        step = {name: chosen(*(one[name] for one in steps)) for name in _PLACE}
-        rest = named(m, "rest_sum", base["rest"] + step["rest"])
+        base, step, following = (Signal(_AT, name=name) for name in ("base", "step", "following"))
+        numbers = [Mux(starts, i.first, i.row_step), i.outer_step, i.inner_step]
+        steps = {"index": numbers}
+        for name in _PLACE:
+            steps[name] = [Mux(starts, found[0][name], found[1][name]), *(one[name] for one in found[2:])]
+        rest = named(m, "rest_sum", base.rest + step.rest)
         carry = named(m, "carry", rest >= modulus)
-        position = named(m, "position_sum", base["position"] + step["position"] + carry)
-        following = Signal(_AT)
+        position = named(m, "position_sum", base.position + step.position + carry)
         m.d.comb += [
-            following.index.eq(base["index"] + chosen(i.row_step, i.outer_step, i.inner_step)),
+            following.index.eq(base.index + step.index),
             following.position.eq(position),
-            following.beyond.eq(base["beyond"] | step["beyond"] | position[POSITION_WIDTH:].any()),
+            following.beyond.eq(base.beyond | step.beyond | position[POSITION_WIDTH:].any()),
             following.rest.eq(rest - Mux(carry, modulus, 0)),
-        ]
-        begins = Signal()
-        m.d.comb += [
-            o.p.at.eq(at[2]),
-            o.p.begins.eq(begins),
+            o.p.at.eq(following),
+            o.p.begins.eq(row),
             o.p.end.eq(over[0] & over[1] & over[2]),
         ]
         with m.FSM(name="loops"):
             with m.State("idle"):
-                m.d.sync += begins.eq(1)
-                for one in at:
-                    m.d.sync += [one.index.eq(i.first)] + [one[name].eq(found[0][name]) for name in _PLACE]
-                m.d.sync += [turn.eq(turns) for turn, turns in zip(left, turns, strict=True)]
+                m.d.sync += [starts.eq(1), left[0].eq(turns[0] + 1)]
                 with m.If(walks):
-                    m.next = "walk"
-            with m.State("walk"):
+                    m.next = "choose"
+            with m.State("choose"):
+                for name in _AT.members:
+                    m.d.sync += [
+                        base[name].eq(Mux(starts, 0, chosen(f"{name}_base", [one[name] for one in at]))),
+                        step[name].eq(chosen(f"{name}_step", steps[name])),
+                    ]
+                m.d.sync += [
+                    starts.eq(0),
+                    row.eq(row_next),
+                    outer.eq(outer_next),
+                    left[0].eq(left[0] - row_next),
+                    left[1].eq(Mux(row_next, turns[1], left[1] - outer_next)),
+                    left[2].eq(Mux(outer_next, turns[2], left[2] - 1)),
+                ]
+                m.next = "offer"
+            with m.State("offer"):
                 m.d.comb += o.valid.eq(1)
                 with m.If(o.ready):
-                    m.d.sync += [at[2].eq(following), begins.eq(~inside & ~between)]
-                    m.d.sync += left[2].eq(Mux(inside, left[2] - 1, turns[2]))
-                    with m.If(~inside):
-                        m.d.sync += [at[1].eq(following), left[1].eq(Mux(between, left[1] - 1, turns[1]))]
-                        with m.If(~between):
-                            m.d.sync += [at[0].eq(following), left[0].eq(left[0] - 1)]
+                    m.d.sync += at[2].eq(following)
+                    with m.If(outer):
+                        m.d.sync += at[1].eq(following)
+                    with m.If(row):
+                        m.d.sync += at[0].eq(following)
+                    m.next = "choose"
                     with m.If(o.p.end):
                         m.next = "walked"
             with m.State("walked"):
@@ -227,9 +236,11 @@ class Places(Part):
         n, lane_width = p.lanes, p.lane_width
         s = Stage.begin(m, vectors)
         s.index, s.position, s.begins, s.end = at.index, at.position, vectors.p.begins, vectors.p.end
-        s.channel = Mux(narrow, at.rest, multiply_constant(at.rest, n))[:CHANNEL_WIDTH]
-        s.left = (i.positions - at.position).as_signed()
-        s.beyond = at.beyond
+        s.rest, s.beyond = at.rest, at.beyond
+
+        s = s.cut()
+        s.channel = Mux(narrow, s.rest, multiply_constant(s.rest, n))[:CHANNEL_WIDTH]
+        s.left = (i.positions - s.position).as_signed()
 
         s = s.cut()
         s.outside = s.beyond | (s.left <= 0)

@@ -160,6 +160,7 @@ def compare(machine, operations, tiles, memory, **how):
         "values": np.concatenate([groups.integers for groups in tiles]).reshape(-1, p.near_lanes),
         "last": last,
         "end": last & np.repeat(vectors, parts),
+        "floor": np.zeros(last.size, np.int64),
     }
     outcome = model(machine).run(memory, REGIONS, operations, streams={"down": down}, **how)
     assert outcome.error == cause, (operations, outcome.sentence)
