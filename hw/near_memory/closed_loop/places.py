@@ -8,6 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 from golden.parameters import Parameters
 from hw.arith.bits import choose, multiply_constant, named
+from hw.memory import Ram
 from hw.near_memory.part import Part
 from hw.stream import Stage
 
@@ -79,7 +80,8 @@ class Places(Part):
     fewer channels than lanes, of its elements by the channels. One divider finds that of `first` and of each step; a
     vector's is then the sum of two, with a carry.
 
-    Latency: about 60 clocks from a walk to its first vector. Throughput: one vector in two clocks.
+    Latency: about 60 clocks from a walk to its first vector. Throughput: one vector in two clocks,
+    and one more for each loop that begins.
 
     Members
     -------
@@ -96,23 +98,25 @@ class Places(Part):
         m = Module()
         modulus, walks = Signal(CHANNEL_WIDTH), Signal()
         narrow = named(m, "narrow", self.i.p.channels < self._parameters.lanes)
-        found = self._divide(m, narrow, modulus, walks)
-        vectors = self._walk(m, found, modulus, walks)
+        # A step for each loop, and the first of all.
+        m.submodules.steps = steps = Ram(_AT, len(_LOOPS) + 1, distributed=True)
+        self._divide(m, narrow, modulus, walks, steps)
+        vectors = self._walk(m, modulus, walks, steps)
         self._use(m, vectors, narrow)
         m.d.comb += self.i.ready.eq(self.o.valid & self.o.ready & self.o.p.end)
         return m
 
-    def _divide(self, m: Module, narrow: Value, modulus: Signal, walks: Signal) -> list[data.View]:
-        """Places of `first` and of the steps, in the order of the loops; sets `modulus`, then `walks`."""
+    def _divide(self, m: Module, narrow: Value, modulus: Signal, walks: Signal, steps: Ram) -> None:
+        """Find `modulus`, the steps and their places; then `walks` is set."""
         n, i = self._parameters.lanes, self.i.p
-        numbers = [i.first, i.row_step, i.outer_step, i.inner_step]
-        found = [Signal(data.StructLayout(_PLACE), name=f"found{index}") for index in range(len(numbers))]
+        numbers = [i.row_step, i.outer_step, i.inner_step, i.first]
         whole = i.channels + (n - 1)
         divides_size = bool(n & (n - 1))
         if divides_size:
             numbers.insert(0, whole)
         dividend, rest = Signal(_DIVIDEND_WIDTH), Signal(CHANNEL_WIDTH)
         number, left = Signal(range(len(numbers))), Signal(range(_DIVIDEND_WIDTH + 1))
+        value = choose(m, "number", number, numbers)
         with m.FSM(name="division"):
             with m.State("idle"):
                 m.d.sync += number.eq(0)
@@ -121,7 +125,6 @@ class Places(Part):
                     m.d.sync += modulus.eq(size)
                     m.next = "load"
             with m.State("load"):
-                value = choose(m, "number", number, numbers)
                 scales = narrow & number.any() if divides_size else narrow
                 scaled = Mux(scales, multiply_constant(value, n), value)
                 m.d.sync += [dividend.eq(scaled), rest.eq(0), left.eq(_DIVIDEND_WIDTH)]
@@ -132,17 +135,10 @@ class Places(Part):
                 with m.If(left == 0):
                     m.d.sync += number.eq(number + 1)
                     m.next = "load"
-                    with m.Switch(number):
-                        for place, index in zip(found, range(divides_size, len(numbers)), strict=True):
-                            with m.Case(index):
-                                m.d.sync += [
-                                    place.position.eq(dividend),
-                                    place.beyond.eq(dividend[POSITION_WIDTH:].any()),
-                                    place.rest.eq(rest),
-                                ]
-                        if divides_size:
-                            with m.Case(0):
-                                m.d.sync += modulus.eq(Mux(narrow, i.channels, dividend))
+                    m.d.comb += steps.write_enable.eq(1)
+                    if divides_size:
+                        with m.If(number == 0):
+                            m.d.sync += modulus.eq(Mux(narrow, i.channels, dividend))
                     with m.If(number == len(numbers) - 1):
                         m.next = "walk"
                 with m.Elif(~rest.any() & ~dividend[-_SKIP:].any() & (left >= _SKIP)):
@@ -157,42 +153,45 @@ class Places(Part):
                 m.d.comb += walks.eq(1)
                 with m.If(self.i.ready):
                     m.next = "idle"
-        return found
+        m.d.comb += [
+            steps.write_address.eq(number - divides_size),
+            steps.write_data.index.eq(value),
+            steps.write_data.position.eq(dividend),
+            steps.write_data.beyond.eq(dividend[POSITION_WIDTH:].any()),
+            steps.write_data.rest.eq(rest),
+        ]
 
-    def _walk(self, m: Module, found: list[data.View], modulus: Value, walks: Value) -> stream.Interface:
+    def _walk(self, m: Module, modulus: Value, walks: Value, steps: Ram) -> stream.Interface:
         """The loops: a stream of vectors' numbers and places."""
         i = self.i.p
         o = stream.Signature(_VECTOR).create(path=("walked",))
         # Where each loop stands: its next turn goes on from there.
-        at = [Signal(_AT, name=f"{name}_at") for name in _LOOPS]
+        m.submodules.at = at = Ram(_AT, len(_LOOPS), distributed=True)
         turns = [i.rows + 1, i.outer, i.inner]
         left = [Signal(len(turn), name=f"{name}_left") for name, turn in zip(_LOOPS, turns, strict=True)]
         over = [named(m, f"{name}_over", turn == 1) for name, turn in zip(_LOOPS, left, strict=True)]
-        starts, row, outer = Signal(), Signal(name="row_begins"), Signal(name="outer_begins")
+        starts, first, row, outer = Signal(), Signal(), Signal(name="row_begins"), Signal(name="outer_begins")
         # The loop that goes on is the innermost one that is not over.
         row_next = named(m, "row_next", starts | (over[2] & over[1]))
         outer_next = named(m, "outer_next", row_next | over[2])
+        loop = named(m, "loop", Mux(row_next, 0, Mux(outer_next, 1, 2)))
 
-        def chosen(name: str, values: list[Value]) -> Value:
-            """Of the values of three loops that of the one that goes on."""
-            return named(m, f"{name}_chosen", Mux(row_next, values[0], Mux(outer_next, values[1], values[2])))
-
-        base, step, following = (Signal(_AT, name=name) for name in ("base", "step", "following"))
-        numbers = [Mux(starts, i.first, i.row_step), i.outer_step, i.inner_step]
-        steps = {"index": numbers}
-        for name in _PLACE:
-            steps[name] = [Mux(starts, found[0][name], found[1][name]), *(one[name] for one in found[2:])]
-        rest = named(m, "rest_sum", base.rest + step.rest)
+        base, step, following = at.read_data, steps.read_data, Signal(_AT, name="following")
+        goes_on = ~first
+        rest = named(m, "rest_sum", (base.rest & goes_on.replicate(CHANNEL_WIDTH)) + step.rest)
         carry = named(m, "carry", rest >= modulus)
-        position = named(m, "position_sum", base.position + step.position + carry)
+        position = named(m, "position_sum", (base.position & goes_on.replicate(POSITION_WIDTH)) + step.position + carry)
         m.d.comb += [
-            following.index.eq(base.index + step.index),
+            following.index.eq((base.index & goes_on.replicate(INDEX_WIDTH)) + step.index),
             following.position.eq(position),
-            following.beyond.eq(base.beyond | step.beyond | position[POSITION_WIDTH:].any()),
+            following.beyond.eq((base.beyond & goes_on) | step.beyond | position[POSITION_WIDTH:].any()),
             following.rest.eq(rest - Mux(carry, modulus, 0)),
             o.p.at.eq(following),
             o.p.begins.eq(row),
             o.p.end.eq(over[0] & over[1] & over[2]),
+            at.read_address.eq(loop),
+            steps.read_address.eq(Mux(starts, len(_LOOPS), loop)),
+            at.write_data.eq(following),
         ]
         with m.FSM(name="loops"):
             with m.State("idle"):
@@ -200,13 +199,10 @@ class Places(Part):
                 with m.If(walks):
                     m.next = "choose"
             with m.State("choose"):
-                for name in _AT.members:
-                    m.d.sync += [
-                        base[name].eq(Mux(starts, 0, chosen(f"{name}_base", [one[name] for one in at]))),
-                        step[name].eq(chosen(f"{name}_step", steps[name])),
-                    ]
+                m.d.comb += [at.read_enable.eq(1), steps.read_enable.eq(1)]
                 m.d.sync += [
                     starts.eq(0),
+                    first.eq(starts),
                     row.eq(row_next),
                     outer.eq(outer_next),
                     left[0].eq(left[0] - row_next),
@@ -215,16 +211,21 @@ class Places(Part):
                 ]
                 m.next = "offer"
             with m.State("offer"):
-                m.d.comb += o.valid.eq(1)
+                m.d.comb += [o.valid.eq(1), at.write_enable.eq(o.ready), at.write_address.eq(2)]
                 with m.If(o.ready):
-                    m.d.sync += at[2].eq(following)
-                    with m.If(outer):
-                        m.d.sync += at[1].eq(following)
-                    with m.If(row):
-                        m.d.sync += at[0].eq(following)
                     m.next = "choose"
                     with m.If(o.p.end):
                         m.next = "walked"
+                    with m.Elif(outer):
+                        m.next = "keep_outer"
+            with m.State("keep_outer"):
+                m.d.comb += [at.write_enable.eq(1), at.write_address.eq(1)]
+                m.next = "choose"
+                with m.If(row):
+                    m.next = "keep_row"
+            with m.State("keep_row"):
+                m.d.comb += [at.write_enable.eq(1), at.write_address.eq(0)]
+                m.next = "choose"
             with m.State("walked"):
                 with m.If(~walks):
                     m.next = "idle"
