@@ -9,7 +9,7 @@ from amaranth.lib.wiring import In, Out
 from golden.machine.command import Accumulate
 from golden.parameters import EXPONENT_WIDTH, POISONED_GROUP, ZERO_GROUP, Parameters
 from hw import payloads
-from hw.arith.bits import filled, multiply_constant, named, or_tree, saturated
+from hw.arith.bits import filled, multiply_constant, named, or_tree
 from hw.arith.shift import Window
 from hw.bus.ports import ADDRESS_WIDTH, UNIT_BYTES
 from hw.control.engine import Engine, Fields, cause, operation
@@ -205,17 +205,17 @@ class Addresses(Pipelined, Part):
             m.d.sync += [before.eq(s.number), follows.eq(~s.place.end)]
 
         s = s.cut()
-        region = c.start == _STARTS.index("region")
+        # No region is larger than half of all addresses: what lies beyond is kept there, and no sum wraps.
+        beyond = s.bytes[ADDRESS_WIDTH - 1 :].any()
+        s.bytes = Cat(s.bytes[: ADDRESS_WIDTH - 1], beyond)
 
-        def address(name: str, offset: Value, size: Value) -> Value:
-            """Beyond every region where it has more bits than an address."""
-            return named(m, name, saturated(offset * UNIT_BYTES + size, ADDRESS_WIDTH))
-
+        s = s.cut()
+        start = Mux(c.start == _STARTS.index("region"), c.origin.offset, c.state.offset)
         fields = {
             "place": s.place,
-            "state": address("state_address", c.state.offset, s.bytes),
-            "source": address("source_address", Mux(region, c.origin.offset, c.state.offset), s.bytes),
-            "bias": address("bias_address", c.bias.offset, s.bias_bytes),
+            "state": c.state.offset * UNIT_BYTES + s.bytes,
+            "source": start * UNIT_BYTES + s.bytes,
+            "bias": c.bias.offset * UNIT_BYTES + s.bias_bytes,
             "repeats": s.repeats,
             "base": s.base,
         }

@@ -228,15 +228,14 @@ class Sums(wiring.Component):
         within, behind, takes = (Signal(name=name) for name in ("within", "behind", "takes"))
         row = Signal(range(n))
         new_row = named(m, "new_row", ~(opened & touched.bit_select(row, 1)))
+        # All that is compared are small numbers, where nothing stands above them.
+        small, near = distance[: len(records)], Signal(name="near")
         m.d.comb += [
+            near.eq(~distance[len(records) :].any()),
             within.eq(
-                Mux(
-                    self.by_position,
-                    (distance >= high) & (distance < n),
-                    (distance == 0) & (c.records == records),
-                )
+                near & Mux(self.by_position, (small >= high) & (small < n), ~small.any() & (c.records == records))
             ),
-            behind.eq(distance < Mux(self.by_position, high, records)),
+            behind.eq(distance[-1] | (near & (small < Mux(self.by_position, high, records)))),
             row.eq(Mux(self.by_position, Mux(opened, distance, 0), c.slot)),
             takes.eq(gathers & changed.valid & (~opened | within | ~c.any)),
         ]

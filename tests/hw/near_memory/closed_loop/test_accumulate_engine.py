@@ -227,7 +227,7 @@ def test_an_entry_of_the_bias_beyond_its_bits():
         assert compare("tiny", [c], [tile(draw, c, p, 3)], memory).error == cause
 
 
-@pytest.mark.parametrize(("summed", "overhead"), [("no", 215), ("channel", 240), ("position", 400)])
+@pytest.mark.parametrize(("summed", "overhead"), [("no", 215), ("channel", 240), ("position", 405)])
 def test_throughput(summed, overhead):
     """A tile of 16 positions in two rows, u elements a clock, and what an operation takes besides."""
     p, draw = MACHINES["edge"], np.random.default_rng(7)
