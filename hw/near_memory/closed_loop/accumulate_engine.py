@@ -270,8 +270,8 @@ class AccumulateEngine(Engine):
         m.submodules.places = places = Places(p)
         m.submodules.addresses = addresses = Addresses(p)
         m.submodules.update = updates = Update(p)
-        # A tile is T positions of each row, padded; a record counts all their elements at most.
-        m.submodules.sums = sums = Sums(p, p.rows * (p.tile_positions + 1) * p.lanes)
+        # A record counts all that the array keeps of a tile at most, padded in each row.
+        m.submodules.sums = sums = Sums(p, p.rows * (p.tile_words * p.columns + p.lanes))
         wiring.connect(m, places.o, addresses.i)
         wiring.connect(m, sums.sums_read, wiring.flipped(self.sums_read))
         wiring.connect(m, sums.sums_written, wiring.flipped(self.sums_written))
