@@ -2,15 +2,16 @@
 
 from typing import Any
 
-from amaranth.hdl import Module
+from amaranth.hdl import Module, Mux
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import Out
 
 from golden.parameters import Parameters
 from hw import payloads
-from hw.control.engine import Engine
+from hw.control.engine import Engine, cause
 from hw.core.multiply_engine import MultiplyEngine, work_counts
 from hw.core.output_path import OutputPath
+from hw.link.joint_link import JointLink
 from hw.memory import BufferRead
 
 __all__ = ["MultiplyPath"]
@@ -21,7 +22,7 @@ class MultiplyPath(Engine):
 
     ::
 
-        banks, weights -> multiply engine -> sums -> output path -> down
+        banks, weights -> multiply engine -> sums -> output path -> link -> down
 
     Parameters
     ----------
@@ -56,16 +57,18 @@ class MultiplyPath(Engine):
         m = Module()
         m.submodules.engine = engine = MultiplyEngine(self.parameters)
         m.submodules.output_path = output = OutputPath(self.parameters)
+        m.submodules.link = link = JointLink(self.parameters)
         wiring.connect(m, wiring.flipped(self.operation), engine.operation)
         wiring.connect(m, engine.banks, wiring.flipped(self.banks))
         wiring.connect(m, engine.weights, wiring.flipped(self.weights))
         wiring.connect(m, engine.counts, wiring.flipped(self.counts))
         wiring.connect(m, engine.sums, output.i)
-        wiring.connect(m, output.o, wiring.flipped(self.down))
+        wiring.connect(m, output.o, link.i)
+        wiring.connect(m, link.o, wiring.flipped(self.down))
         m.d.comb += [
-            self.error.eq(engine.error),
+            self.error.eq(Mux(link.damaged, cause("damaged"), engine.error)),
             self.overflow.eq(engine.overflow | output.overflow),
             self.poisoned.eq(engine.poisoned | output.poisoned),
-            self.link_outputs.eq(self.down.valid & self.down.ready & self.down.p.last),
+            self.link_outputs.eq(output.link_outputs),
         ]
         return m
