@@ -7,27 +7,32 @@ from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 
 from golden.cli import options as drawing
 from golden.cli.subject import subject
-from golden.common import console, names
+from golden.common import console, files, names
 from golden.common import drawing as plots
 from golden.diffusion.differential.method import Method
 from golden.diffusion.differential.profile import calibrate
 from golden.diffusion.layers import Add, Layer
 from golden.diffusion.networks.graph import Network
 from golden.machine.command import ENGINES
+from golden.parameters import Parameters
+from hw.accelerator import Accelerator
 from rtl_gen import options
 from rtl_gen.program.commands import on_machine
 from rtl_gen.program.sections import Section, cut_sampling
-from sim.machine.port import InterpreterPort
+from sim.machine.port import InterpreterPort, Port
 from sim.machine.run import Failure, Row, SideBySide, attends, total
+from sim.machine.trace import chrome
+from sim.machine.verilated import MachineModel, Memory, VerilatedPort
 from sim.ranges import half_open
 
 __all__ = ["command"]
 
 _STEPS = 50  # of the sampling whose first steps are run
-_PORTS = {"golden": InterpreterPort}
+_EXECUTORS = ("verilog", "golden")
 _NOTE = "Products of two activations are the interpreter's alone: what it leaves is written between two programs."
 
 
@@ -48,10 +53,9 @@ _NOTE = "Products of two activations are the interpreter's alone: what it leaves
     help="Of the machine; the interpreter does what is others'.",
 )
 @click.option("--images", default=1, show_default=True, type=click.IntRange(1), help="Several are rows of the array.")
-@click.option(
-    "--executor", type=click.Choice(list(_PORTS)), default="golden", show_default=True, help="Of the machine."
-)
+@click.option("--executor", type=click.Choice(_EXECUTORS), default="verilog", show_default=True, help="Of the machine.")
 @drawing.seed
+@click.option("--trace", type=click.Path(path_type=Path, dir_okay=False), help="Trace for Perfetto, .json.")
 @click.option("--plot", type=click.Path(path_type=Path, dir_okay=False), help="Picture to save, .png.")
 @options.as_json
 @click.pass_context
@@ -68,6 +72,7 @@ def command(
     images: int,
     executor: str,
     seed: int,
+    trace: Path | None,
     plot: Path | None,
     as_json: bool,
 ) -> None:
@@ -80,7 +85,10 @@ def command(
         raise ValueError(f"Steps must be among the {_STEPS} of a sampling, not {steps!r}")
     if block is not None and every:
         raise ValueError(f"Layers must come from --block or --all, not both ({block})")
+    if trace is not None and executor != "verilog":
+        raise ValueError(f"--trace must be of the executor verilog, not of {executor}, which has no clocks")
     drawing.writable(plot)
+    drawing.writable(trace, ".json")
     one = subject(network, None, None)
     wanted = drawing.each(engines, "Engines")
     for name in wanted:
@@ -99,7 +107,8 @@ def command(
     def runs(section: Section) -> bool:
         return all(map(meets, section.layers)) and section.engines <= set(wanted)
 
-    both = SideBySide(sections, _PORTS[executor], runs, first=chosen.start, fenced=not overlapped)
+    port = _port(executor, sections.program.parameters, trace is not None)
+    both = SideBySide(sections, port, runs, first=chosen.start, fenced=not overlapped)
     rows: list[Row] = []
     failure = ""
     with console.advancing("Sections", len(sections.sections)) as advance:
@@ -111,6 +120,8 @@ def command(
             failure = str(error)
     ran = [row for row in rows if row.ran]
     summary = total(rows, sections.program.parameters)
+    if executor == "verilog":
+        summary["clocks a second"] = int(summary["clocks"] / max(both.seconds, 1e-9))
     note = _NOTE if any(attends(layer) for section in sections.sections for layer in section.layers) else ""
     if as_json:
         found = {
@@ -129,6 +140,10 @@ def command(
         title = f"{network}, {method}, steps {steps}: {machine.name} by the {executor} executor"
         console.show([_short(row) for row in ran], title=title)
         console.show([{key: _rounded(value) for key, value in summary.items()}], title="All of them")
+    if trace is not None:
+        with files.complete(trace) as part:
+            part.write_text(chrome(ran, sections.program.tags), encoding="utf-8")
+        click.echo(f"Trace: {trace}", err=as_json)
     if plot is not None and ran:
         _plot(ran, plot)
         click.echo(f"Picture: {plot}", err=as_json)
@@ -145,6 +160,16 @@ def command(
         context.exit(1)
     if not as_json:
         click.echo(f"Memories are equal after {len(ran)} {'sections' if overlapped else 'layers'}.")
+
+
+def _port(executor: str, parameters: Parameters, traced: bool) -> Callable[[Parameters, np.ndarray], Port]:
+    """What makes the port of the machine: of a memory of one beat a clock, 40 clocks late."""
+    if executor == "golden":
+        return InterpreterPort
+    with console.advancing("Compiling the Verilog", 1) as advance:
+        model = MachineModel(Accelerator(parameters), traced=traced)
+        advance()
+    return lambda parameters, memory: VerilatedPort(model, parameters, memory, Memory())
 
 
 def _layers(network: Network, block: str | None, every: bool) -> Callable[[Layer], bool]:

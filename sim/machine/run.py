@@ -4,6 +4,7 @@ Where the machine is not to run a section, the interpreter does alone, and what 
 memory between two programs.
 """
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -141,6 +142,13 @@ class SideBySide:
         Step before which the interpreter runs alone.
     fenced : bool
         Whether memories are compared after every section, or after each step and before the interpreter runs alone.
+
+    Members
+    -------
+    reference, driver : Driver
+        Of the interpreter and of the machine.
+    seconds : float
+        That the machine has run.
     """
 
     def __init__(
@@ -153,6 +161,7 @@ class SideBySide:
         fenced: bool = True,
     ):
         self._sections, self._on_machine, self._first, self._fenced = sections, on_machine, first, fenced
+        self.seconds = 0.0
         program = sections.program
         self.reference = Driver(InterpreterPort(program.parameters, np.zeros(len(program.image), np.uint8)))
         self.driver = Driver(port(program.parameters, np.zeros(len(program.image), np.uint8)))
@@ -196,6 +205,7 @@ class SideBySide:
         if any(map(_of_attention, section.commands)):
             raise ValueError(f"layers of a machine must not attend, but {section.name} does")
         predicted = timeline(section.commands, self._sections.program.parameters).clocks
+        begun = time.perf_counter()
         try:
             self.driver.run(section.operand, section.size)
             self.driver.wait(20 * predicted + 100_000)
@@ -203,6 +213,7 @@ class SideBySide:
             raise Failure(f"{self._where(section)}: {error.sentence}, command {error.position}") from error
         except Timeout as error:
             raise Failure(f"{self._where(section)}: the program has not ended\n{error}") from error
+        self.seconds += time.perf_counter() - begun
         return self.driver.counters()
 
     def _compare(self, section: Section) -> None:

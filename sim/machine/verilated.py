@@ -101,6 +101,8 @@ class MachineModel:
         Whether a port can tell when each engine was at work.
     waves : bool
         Whether it can write waveforms.
+    optimise : str
+        Option of the compiler: how fast it runs, against how long it is compiled.
 
     Raises
     ------
@@ -108,11 +110,19 @@ class MachineModel:
         If it cannot be compiled.
     """
 
-    def __init__(self, component: wiring.Component, *, threads: int = 1, traced: bool = False, waves: bool = False):
+    def __init__(
+        self,
+        component: wiring.Component,
+        *,
+        threads: int = 1,
+        traced: bool = False,
+        waves: bool = False,
+        optimise: str = "-O3",
+    ):
         unit = emission.emit(component, name="unit", ports="flat")
         sources = {"unit.v": unit.text, "table.h": _table(component, unit, threads)}
         self.library = library = native.build(
-            "unit", sources, "machine.cpp", optimise="-O3", threads=threads, waves=waves,
+            "unit", sources, "machine.cpp", optimise=optimise, threads=threads, waves=waves,
             visible=_OFFERS if traced else (),
         )  # fmt: skip
         library.machine_open.restype = ctypes.c_void_p

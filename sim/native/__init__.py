@@ -105,7 +105,7 @@ def build(
             (target / "visible.vlt").write_text(
                 "\n".join(["`verilator_config", *(f'public_flat_rd -module "*" -var "{name}"' for name in visible), ""])
             )
-            _make(top, ["visible.vlt", *verilog], target, runtime, optimise, threads, waves)
+            _make(top, ["visible.vlt", *verilog], target, runtime, optimise, threads, waves, visible)
     return ctypes.CDLL(str(library))
 
 
@@ -117,12 +117,13 @@ def _make(
     optimise: str,
     threads: int,
     waves: bool,
+    visible: Sequence[str],
 ) -> None:
     command = [*tools.verilator_command(), "--cc", *_VERILATE, "--prefix", "Unit", "--top-module", top]
     command += ["--threads", str(threads), *["--trace-vcd"] * waves, "-Mdir", ".", *verilog]
     try:
         tools.run(command, cwd=target, log=target / "build.log")
-        _list_visible(top, target)
+        _list_visible(top, visible, target)
         # What runs once, and is long, is not worth optimising.
         jobs = [(file, "-O0" if "__Slow" in file.name else optimise) for file in sorted(target.glob("*.cpp"))]
         objects = _compile(jobs, target, waves)
@@ -135,10 +136,11 @@ def _make(
         file.unlink()
 
 
-def _list_visible(top: str, target: Path) -> None:
+def _list_visible(top: str, visible: Sequence[str], target: Path) -> None:
     """Write ``visible.h``: the signals that were made visible, by their path below the top module."""
     root = (target / "Unit___024root.h").read_text(encoding="utf-8")
-    found = re.findall(rf"CData/\*0:0\*/ ({top}__DOT__\w+__DOT__\w+);", root)
+    names = "|".join(map(identifier, visible)) or "(?!)"
+    found = re.findall(rf"CData/\*0:0\*/ ({top}__DOT__\w+__DOT__(?:{names}));", root)
     lines = [f'    {{"{name.split("__DOT__", 1)[1].replace("__DOT__", ".")}", &unit.rootp->{name}}},' for name in found]
     text = ["#pragma once", '#include "Unit___024root.h"', "struct Visible {", "  const char* path;"]
     text += ["  const uint8_t* data;", "};", "inline std::vector<Visible> visible(Unit& unit) {", "  return {"]
