@@ -12,7 +12,6 @@ from hw.arith.bits import named, ones, pack, take, unpack
 from hw.link.bits import BitReader, BitWriter, amount_width
 from hw.link.blocks import HEADER_WIDTH, BlockQueue
 from hw.link.delta_code import START, Code
-from hw.link.serial_delta import window_bits
 from hw.memory import Ram
 from hw.stream import Fifo
 from hw.units.delta_compressor import BLOCK_GROUPS
@@ -45,7 +44,7 @@ class _Joint(wiring.Component):
     def __init__(self, parameters: Parameters):
         self._parameters = p = parameters
         self._code = Code(dataclasses.replace(p, outliers=0))
-        self._window = window_bits(p)
+        self._window = p.code_bits
         fits = self._window // max(self._code.rest_width, 1)
         self._lanes = max(lanes for lanes in range(1, min(fits, p.lanes) + 1) if p.lanes % lanes == 0)
         self._finer_max = p.joint_width - p.digit_width
