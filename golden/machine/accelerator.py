@@ -785,7 +785,7 @@ class Accelerator:
         if not ((-_TOTAL_LIMIT <= total) & (total < _TOTAL_LIMIT) & (square < _SQUARE_LIMIT)).all():
             raise MachineError("damaged", "sums of a set must be below 2^55, and 2^80 for squares, in magnitude")
         floors = image.unpack_floors(self._span(c.floors, 0, c.sets * image.FLOOR_BYTES))
-        self._count(c.floors, "tables_read", c.sets * image.FLOOR_BYTES)
+        self._count(c.floors, "sums_read", c.sets * image.FLOOR_BYTES)
         found = [
             coefficients(total[[number]], square[[number]], c.count, floors[number], unit=-c.unit, centred=c.centred)
             for number in range(c.sets)

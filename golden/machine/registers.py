@@ -127,7 +127,7 @@ _FLOWS = (
     ("spools_written", "groups"),
     ("tables_read", "tables: biases, scales, factors, coefficients, rows, lengths"),
     ("tables_written", "coefficients, rows, lengths"),
-    ("sums_read", "records of sums"),
+    ("sums_read", "records of sums, and K"),
     ("sums_written", "records of sums"),
 )
 

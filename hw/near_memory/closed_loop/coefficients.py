@@ -1,6 +1,5 @@
 """Mean and reciprocal root of statistics sets, from their sums: once a set, so one multiplier takes its time."""
 
-import dataclasses
 import math
 from typing import Any
 
@@ -11,9 +10,9 @@ from amaranth.lib.wiring import In, Out
 from golden.machine.command import Coefficients
 from golden.machine.image import COEFFICIENT_BYTES, FLOOR_BYTES, SUM_BYTES
 from golden.parameters import Parameters
-from hw.arith.bits import named
+from hw.arith.bits import choose, named
 from hw.arith.serial import Quotient
-from hw.bus.ports import UNIT_BYTES, MemoryRead
+from hw.bus.ports import ADDRESS_WIDTH, UNIT_BYTES, MemoryRead
 from hw.control.engine import Engine, Fields, cause, operation
 from hw.memory import Ram, Rom
 from hw.near_memory.part import Part
@@ -31,8 +30,8 @@ _TOTAL, _SQUARE = 4, 5
 _WIDE = 6
 """Limbs that a sum is added in: no 2^16 records leave them."""
 
-_COUNT_AT = 2 * _WIDE
-"""Place of N, behind both sums."""
+_COUNT, _ONE, _FLOOR = 2 * _WIDE, 2 * _WIDE + 2, 16
+"""Places of N, of 1, and of K, behind both sums."""
 
 _COLUMNS = 9
 """Limbs of D."""
@@ -51,40 +50,13 @@ def seeds() -> list[int]:
     return words
 
 
-@dataclasses.dataclass(frozen=True)
-class _Step:
-    """A clock of ``N S2 - S1^2 + K``: a product of two limbs, or the end of a column."""
-
-    a: int = 0
-    b: int = 0
-    a_signed: int = 0
-    b_signed: int = 0
-    minus: int = 0
-    ends: int = 0
-
-
-def _steps() -> list[_Step]:
-    """The products of each column, then its end."""
-    steps = []
-    for column in range(_COLUMNS):
-        for i in range(2):
-            if 0 <= column - i < _SQUARE:
-                steps.append(_Step(a=_COUNT_AT + i, b=_WIDE + column - i))
-        for i in range(_TOTAL):
-            if 0 <= column - i < _TOTAL:
-                top = [int(place == _TOTAL - 1) for place in (i, column - i)]
-                steps.append(_Step(a=i, b=column - i, a_signed=top[0], b_signed=top[1], minus=1))
-        steps.append(_Step(ends=1))
-    return steps
-
-
 def _part() -> data.StructLayout:
     """How the records of a set come: so many of the coarser tensor first, if it has two; then the others."""
     return data.StructLayout({"coarse": 16, "mixed": 1})
 
 
 class SetReader(Part):
-    """Reads the records of sums of each set, those of the coarser one of its tensors first.
+    """Reads K and the records of sums of each set, those of the coarser one of its tensors first.
 
     Members
     -------
@@ -95,7 +67,7 @@ class SetReader(Part):
     sets : Out(stream)
         How the records of each set come.
     limbs : Out(stream of 16 bits)
-        Those records.
+        K of a set, then its records; set after set.
     port : Out(MemoryRead)
         Memory.
     """
@@ -118,65 +90,69 @@ class SetReader(Part):
         wiring.connect(m, reader.o, wiring.flipped(self.limbs))
         wiring.connect(m, queue.o, wiring.flipped(self.sets))
 
+        # Each of the three tables goes on where it was left.
+        tables = [c.floors, c.sums1, c.sums2]
+        places = [Signal(ADDRESS_WIDTH, name=f"place{number}") for number in range(3)]
         sets = Signal(16, name="sets_left")
         first_left = Signal(16)
-        # Records of the tensor at hand before this set.
-        position = Signal(32)
-        of_first = named(m, "of_first", Mux(first_left < c.size, first_left, c.size))
-        of_second = named(m, "of_second", (c.size - of_first)[:16])
+        beyond = named(m, "beyond", first_left - c.size)
+        none_left = beyond[-1]
+        of_first = named(m, "of_first", Mux(none_left, first_left, c.size))
+        of_second = named(m, "of_second", Mux(none_left, -beyond, 0)[:16])
         mixed = named(m, "mixed", (of_first != 0) & (of_second != 0))
-        second_first = named(m, "second_first", ~mixed & (of_first == 0) | mixed & (c.shift > 0))
-        second = Signal()
+        table = Signal(range(3))
         span = reader.i
+        place = named(m, "place", choose(m, "chosen", table, places))
+        records = named(m, "records", Mux(table == 0, 1, Mux(table[1], of_second, of_first)))
+        after = named(m, "after", place + records * SUM_BYTES)
+        taken = named(m, "taken", span.valid & span.ready)
+        for number, (at, operand) in enumerate(zip(places, tables, strict=True)):
+            with m.If(self.start):
+                m.d.sync += at.eq(operand.offset * UNIT_BYTES)
+            with m.Elif(taken & (table == number)):
+                m.d.sync += at.eq(after)
         m.d.comb += [
-            span.p.region.eq(Mux(second, c.sums2.region, c.sums1.region)),
-            span.p.address.eq(
-                Mux(second, c.sums2.offset, c.sums1.offset) * UNIT_BYTES + Mux(mixed & second, 0, position) * SUM_BYTES
-            ),
-            span.p.records.eq(Mux(second, of_second, of_first)),
+            span.p.region.eq(choose(m, "region", table, [operand.region for operand in tables])),
+            span.p.address.eq(place),
+            span.p.records.eq(records),
             queue.i.p.mixed.eq(mixed),
-            queue.i.p.coarse.eq(Mux(mixed, Mux(second, of_second, of_first), 0)),
+            queue.i.p.coarse.eq(Mux(mixed, Mux(table[1], of_second, of_first), 0)),
         ]
         with m.FSM():
             with m.State("idle"):
+                m.d.sync += [sets.eq(c.sets), first_left.eq(c.records1), table.eq(0)]
                 with m.If(self.start):
-                    m.d.sync += [sets.eq(c.sets), first_left.eq(c.records1), position.eq(0)]
-                    m.next = "set"
-            with m.State("set"):
-                m.d.sync += second.eq(second_first)
-                m.next = "first"
+                    m.next = "floor"
+            with m.State("floor"):
+                m.d.comb += span.valid.eq(sets != 0)
                 with m.If(sets == 0):
                     m.next = "idle"
+                with m.Elif(span.ready):
+                    m.d.sync += table.eq(Mux((of_first == 0) | (mixed & (c.shift > 0)), 2, 1))
+                    m.next = "first"
             with m.State("first"):
                 m.d.comb += [span.valid.eq(queue.i.ready), queue.i.valid.eq(span.ready)]
-                with m.If(span.ready & queue.i.ready):
-                    m.d.sync += second.eq(~second)
+                with m.If(taken):
+                    m.d.sync += table.eq(~table)
                     m.next = "next"
                     with m.If(mixed):
                         m.next = "second"
             with m.State("second"):
                 m.d.comb += span.valid.eq(1)
-                with m.If(span.ready):
+                with m.If(taken):
                     m.next = "next"
             with m.State("next"):
-                m.d.sync += [
-                    sets.eq(sets - 1),
-                    first_left.eq(first_left - of_first),
-                    # The second tensor's records are counted anew.
-                    position.eq(Mux(mixed, of_second, Mux(first_left == of_first, 0, position + c.size))),
-                ]
-                with m.If(of_first == 0):
-                    m.d.sync += position.eq(position + c.size)
-                m.next = "set"
+                m.d.sync += [sets.eq(sets - 1), first_left.eq(Mux(none_left, 0, beyond[:16])), table.eq(0)]
+                m.next = "floor"
         return m
 
 
 class SetSums(Part):
-    """Adds up the records of each set, limb by limb, and keeps the sums where `RootOfSet` reads them.
+    """Adds up the records of each set, limb by limb, and keeps sums, N and K where `RootOfSet` reads them.
 
     Records of the coarser tensor come first; then the sums are doubled as often as units differ, and the others added.
 
-    Latency: 24 clocks a record, 24 for each place of the units, and 20. One set at a time: it stays until it is taken.
+    Latency: 24 clocks a record, 24 for each place of the units, and 28. One set at a time: it stays until it is taken.
 
     Members
     -------
@@ -192,8 +168,8 @@ class SetSums(Part):
         That many.
     o : Out(stream)
         Magnitude and sign of ``sum Y``; whether the set has two tensors, is poisoned, or has sums that cannot be.
-    a, b : In(4)
-        Limbs to read, when `o` is valid: ``sum Y`` from 0 on, ``sum Y^2`` from 6 on, N from 12 on.
+    a, b : In(5)
+        Limbs to read, when `o` is valid: ``sum Y`` from 0 on, ``sum Y^2`` from 6 on, N, 1, and K from 16 on.
     enable : In(1)
         Read them at this clock edge.
     a_limb, b_limb : Out(16)
@@ -210,8 +186,8 @@ class SetSums(Part):
             "shift": In(signed(5)),
             "o": Out(stream.Signature(data.StructLayout(given))),
             "places": Out(4),
-            "a": In(4),
-            "b": In(4),
+            "a": In(5),
+            "b": In(5),
             "enable": In(1),
             "a_limb": Out(_LIMB),
             "b_limb": Out(_LIMB),
@@ -220,9 +196,9 @@ class SetSums(Part):
     def elaborate(self, platform: object) -> Module:  # noqa: D102
         m = Module()
         sets, o = self.sets, self.o
-        m.submodules.a_rows = a_rows = Ram(_LIMB, 16, distributed=True)
-        m.submodules.b_rows = b_rows = Ram(_LIMB, 16, distributed=True)
-        place = Signal(4)
+        m.submodules.a_rows = a_rows = Ram(_LIMB, 32, distributed=True)
+        m.submodules.b_rows = b_rows = Ram(_LIMB, 32, distributed=True)
+        place = Signal(5)
         place_read = named(m, "place_read", place)
         reads = Signal()
         writes = Signal()
@@ -271,16 +247,24 @@ class SetSums(Part):
             with m.State("set"):
                 m.d.comb += sets.ready.eq(1)
                 m.d.sync += [coarse.eq(sets.p.coarse), o.p.mixed.eq(sets.p.mixed), left.eq(self.size)]
-                m.d.sync += [place.eq(_COUNT_AT), turns.eq(self.places << 1), fresh.eq(1)]
+                m.d.sync += [place.eq(_COUNT), turns.eq(self.places << 1), fresh.eq(1)]
                 m.d.sync += [o.p.poisoned.eq(0), o.p.damaged.eq(0), carry.eq(0)]
                 with m.If(sets.valid):
-                    m.next = "count"
-            with m.State("count"):
-                m.d.comb += [writes.eq(1), written.eq(self.count.word_select(place[0], _LIMB))]
-                m.d.sync += place.eq(place + 1)
-                with m.If(place[0]):
-                    m.d.sync += place.eq(0)
-                    m.next = "add"
+                    m.next = "constants"
+            with m.State("constants"):
+                # N, 1, whatever, K.
+                from_memory = place >= _FLOOR
+                count = self.count.word_select(place[0], _LIMB)
+                m.d.comb += [
+                    self.limbs.ready.eq(from_memory),
+                    writes.eq(~from_memory | self.limbs.valid),
+                    written.eq(Mux(from_memory, self.limbs.payload, Mux(place[1], 1, count))),
+                ]
+                with m.If(writes):
+                    m.d.sync += place.eq(place + 1)
+                    with m.If(place == _FLOOR + _FLOOR_LIMBS - 1):
+                        m.d.sync += place.eq(0)
+                        m.next = "add"
             with m.State("add"):
                 poison = place == _WIDE + _TOTAL - 1
                 m.d.comb += [
@@ -351,7 +335,7 @@ class SetSums(Part):
 class RootOfSet(Part):
     """``1 / sqrt(D)`` of a set, with ``D = max(N S2 - S1^2 + K, 1)``: a table and a Newton step (numerics, 12.5).
 
-    Latency: 58 clocks, up to 8 more for a D whose highest limb is small.
+    Latency: 67 clocks, up to 8 more for a D whose highest limb is small, and one more where r is shifted by 17.
 
     Members
     -------
@@ -361,8 +345,6 @@ class RootOfSet(Part):
         S1 counts.
     significand : In(17)
         n': N is ``n' 2^v``.
-    floors : In(stream of 16 bits)
-        K, limb by limb.
     a, b, enable, a_limb, b_limb
         Limbs, as `SetSums` has them.
     o : Out(stream)
@@ -375,9 +357,8 @@ class RootOfSet(Part):
             "start": In(1),
             "centred": In(1),
             "significand": In(17),
-            "floors": In(stream.Signature(_LIMB)),
-            "a": Out(4),
-            "b": Out(4),
+            "a": Out(5),
+            "b": Out(5),
             "enable": Out(1),
             "a_limb": In(_LIMB),
             "b_limb": In(_LIMB),
@@ -389,87 +370,87 @@ class RootOfSet(Part):
         m.submodules.table = table = Rom(seeds())
         steps = _steps()
         count = Signal(range(len(steps) + 1), init=len(steps))
-        # Three stages: limbs are read, multiplied, added.
         step, read, product = (Signal(_step(), name=name) for name in ("step", "read", "product"))
+        with m.Switch(count):
+            for number, (a, b) in enumerate(steps):
+                with m.Case(number):
+                    m.d.comb += step.eq(_step().const({"there": 1, "a": a or 0, "b": b, "ends": a is None}))
+        with m.If(step.there):
+            m.d.sync += count.eq(count + 1)
+        m.d.comb += [self.a.eq(step.a), self.b.eq(step.b), self.enable.eq(step.there)]
+
+        # Of products of limbs: read, multiplied, added, a clock each.
         result = Signal(signed(36))
         total = Signal(signed(40))
-        column = Signal(range(_COLUMNS + 1))
+        limb = total[:_LIMB]
         limb_below = Signal(_LIMB)
-        # The highest limb that is not 0, the one below it, and its place.
-        highest = Signal(2 * _LIMB)
-        highest_column = Signal(range(_COLUMNS))
-        with m.Switch(count):
-            for number, one in enumerate(steps):
-                with m.Case(number):
-                    m.d.comb += step.eq(_step().const({"there": 1, **dataclasses.asdict(one)}))
-        takes_floor = named(m, "takes_floor", product.there & product.ends & (column < _FLOOR_LIMBS))
-        moves = named(m, "moves", ~takes_floor | self.floors.valid)
-        with_floor = named(m, "with_floor", (total + Mux(takes_floor, self.floors.payload, 0))[:40].as_signed())
-        limb = with_floor[:_LIMB]
-        m.d.comb += [
-            self.a.eq(step.a),
-            self.b.eq(step.b),
-            self.enable.eq(moves),
-            self.floors.ready.eq(takes_floor),
-        ]
-
+        place = Signal(signed(8), name="limb_place")
+        # The highest limb of D that is not 0 and the one below it; then with m as its 17 highest bits, D / 4^t.
         window = Signal(2 * _LIMB + 1)
-        halvings = Signal(signed(8))
-        value = Signal(18)
-        # Which of the four products of the root: y0^2, m q, y0 h, y n'.
+        halved = Signal(signed(8))
+        # Which of the products of the root: y0^2, m q, y0 h, y n'.
         number = Signal(2)
         scalar = Signal()
-        seed = table.words[0]
-        a_value = Mux(number == 3, self.significand, Mux(number == 1, window[_LIMB:], seed))
-        a_factor = Mux(scalar, a_value, Cat(self.a_limb, (self.a_limb[-1] & read.a_signed).replicate(2)))
-        b_factor = Mux(
-            scalar,
-            Mux(number == 0, seed, value),
-            Cat(self.b_limb, (self.b_limb[-1] & read.b_signed).replicate(2)),
-        )
-        with m.If(moves):
-            m.d.sync += [read.eq(step), product.eq(read), result.eq(a_factor.as_signed() * b_factor.as_signed())]
-            with m.If(step.there):
-                m.d.sync += count.eq(count + 1)
-            with m.If(product.there & ~product.ends & (self.centred | ~product.minus)):
-                m.d.sync += total.eq(Mux(product.minus, total - result, total + result))
-            with m.If(product.there & product.ends):
-                m.d.sync += [total.eq(with_floor >> _LIMB), limb_below.eq(limb), column.eq(column + 1)]
-                with m.If(limb != 0):
-                    m.d.sync += [highest.eq(Cat(limb_below, limb)), highest_column.eq(column)]
+        takes = Signal()
+        value = Signal(18)
+        seed = Signal(17)
+        top = _TOTAL - 1
+        a_limb = Cat(self.a_limb, (self.a_limb[-1] & (read.a == top)).replicate(2))
+        b_limb = Cat(self.b_limb, (self.b_limb[-1] & (read.b == top)).replicate(2))
+        a_factor = Mux(scalar, Mux(number == 3, self.significand, Mux(number == 1, window[_LIMB:], seed)), a_limb)
+        b_factor = Mux(scalar, Mux(number == 0, seed, value), b_limb)
+        of_total = named(m, "of_total", product.a < _TOTAL)
+        subtracts = named(m, "subtracts", Mux(takes, number == 1, of_total))
+        adds = named(m, "adds", takes | (product.there & ~product.ends & (self.centred | ~of_total)))
+        addend = Mux(adds, result.as_unsigned() ^ subtracts.replicate(36), 0).as_signed()
+        ends = named(m, "ends", product.there & product.ends)
+        m.d.sync += [
+            read.eq(step),
+            product.eq(read),
+            seed.eq(table.words[0]),
+            result.eq(a_factor.as_signed() * b_factor.as_signed()),
+            total.eq(Mux(ends, total >> _LIMB, total + addend + (adds & subtracts))),
+        ]
 
         # RNE(total / 2^16), or by 2^17.
         by_more = Signal()
         floor = Mux(by_more, total[17:35], total[16:34])
         half = Mux(by_more, total[16], total[15])
         rounded = named(m, "rounded", floor + (half & (total[:15].any() | (by_more & total[15]) | floor[0])))
-        m.d.comb += [table.addresses[0].eq(window[-9:]), self.o.p.root.eq(value)]
+        m.d.comb += [table.addresses[0].eq(window[-9:]), table.enable.eq(1), self.o.p.root.eq(value)]
         with m.FSM():
             with m.State("idle"), m.If(self.start):
-                m.d.sync += [count.eq(0), column.eq(0), total.eq(0), highest.eq(0), limb_below.eq(0)]
+                m.d.sync += [count.eq(0), total.eq(0), window.eq(0), limb_below.eq(0), place.eq(0), number.eq(0)]
                 m.next = "columns"
-            with m.State("columns"), m.If(~(step.there | read.there | product.there)):
-                m.next = "shift"
-                m.d.sync += [window.eq(highest), halvings.eq(highest_column << 3), by_more.eq(0), number.eq(0)]
-                with m.If((total < 0) | (highest == 0)):
-                    m.d.sync += [window.eq(1 << _LIMB), halvings.eq(0)]
+            with m.State("columns"):
+                with m.If(ends):
+                    m.d.sync += [limb_below.eq(limb), place.eq(place + 8)]
+                with m.If(ends & (limb != 0)):
+                    m.d.sync += [window.eq(Cat(limb_below, limb)), halved.eq(place)]
+                with m.If(~(step.there | read.there | product.there)):
+                    m.next = "shift"
+                    with m.If((total < 0) | (window == 0)):
+                        m.d.sync += [window.eq(1 << _LIMB), halved.eq(0)]
             with m.State("shift"):
-                m.d.comb += table.enable.eq(1)
+                m.d.sync += [window.eq(window << 2), halved.eq(halved - 1)]
                 with m.If(window[-2:].any()):
-                    m.next = "multiply"
-                with m.Else():
-                    m.d.sync += [window.eq(window << 2), halvings.eq(halvings - 1)]
+                    m.d.sync += [window.eq(window), halved.eq(halved)]
+                    m.next = "look up"
+            # Two clocks for the table.
+            with m.State("look up"):
+                m.next = "multiply"
             with m.State("multiply"):
                 m.d.comb += scalar.eq(1)
+                m.d.sync += [total.eq(Mux(number == 1, 3 << 32, 0)), by_more.eq(number == 1)]
                 m.next = "take"
             with m.State("take"):
-                m.d.sync += [total.eq(Mux(number == 1, (3 << 32) - result, result)), by_more.eq(number == 1)]
+                m.d.comb += takes.eq(1)
                 m.next = "round"
             with m.State("round"):
                 m.d.sync += [value.eq(rounded), number.eq(number + 1)]
                 m.next = "multiply"
                 with m.If(number == 3):
-                    m.d.sync += self.o.p.exponent.eq(Mux(by_more, 17, 16) - halvings)
+                    m.d.sync += self.o.p.exponent.eq(Mux(by_more, 17, 16) - halved)
                     m.next = "done"
                     with m.If(rounded[17]):
                         # 18 bits: one place more, rounded once.
@@ -482,10 +463,20 @@ class RootOfSet(Part):
         return m
 
 
+def _steps() -> list[tuple[int | None, int]]:
+    """Limbs of ``N S2 - S1^2 + K`` to multiply, column by column; None where a column ends."""
+    steps: list[tuple[int | None, int]] = []
+    for column in range(_COLUMNS):
+        steps += [(_COUNT + i, _WIDE + column - i) for i in range(2) if 0 <= column - i < _SQUARE]
+        steps += [(i, column - i) for i in range(_TOTAL) if 0 <= column - i < _TOTAL]
+        steps += [(_FLOOR + column, _ONE)] * (column < _FLOOR_LIMBS)
+        steps.append((None, 0))
+    return steps
+
+
 def _step() -> data.StructLayout:
-    """A `_Step`, if there is one."""
-    widths = {"there": 1, "a": 4, "b": 4, "a_signed": 1, "b_signed": 1, "minus": 1, "ends": 1}
-    return data.StructLayout(widths)
+    """Two limbs to multiply, or the end of a column."""
+    return data.StructLayout({"there": 1, "a": 5, "b": 5, "ends": 1})
 
 
 class CoefficientsEngine(Engine):
@@ -499,13 +490,13 @@ class CoefficientsEngine(Engine):
     Sums and N lie in a small RAM, limb by limb. One multiplier makes D column by column, and then the root by a table
     and a Newton step, while the quotient is made a bit a clock.
 
-    Throughput: a set in 12 clocks a record and some 90 clocks; a set of two tensors takes 24 clocks more for each
-    place that their units differ by.
+    Throughput: a set in 24 clocks a record and some 110 clocks; one of two tensors takes 24 clocks more for each place
+    that their units differ by.
 
     Members
     -------
-    sums_read, tables_read, tables_written : Out
-        Memory: sums, K, coefficients.
+    sums_read, tables_written : Out
+        Memory: sums and K, coefficients.
     """
 
     name = "emit"
@@ -513,7 +504,6 @@ class CoefficientsEngine(Engine):
     def _members(self, parameters: Parameters) -> dict[str, Any]:
         return {
             "sums_read": self.read(parameters),
-            "tables_read": self.read(parameters),
             "tables_written": self.write(parameters),
         }
 
@@ -521,27 +511,25 @@ class CoefficientsEngine(Engine):
         m = Module()
         c, width = Fields(self.operation.p, Coefficients), self.parameters.memory_width
         m.submodules.reader = reader = SetReader(self.parameters)
-        m.submodules.floors = floors = RecordReader(width, _LIMB, _FLOOR_LIMBS)
         m.submodules.writer = writer = RecordWriter(width, 8 * COEFFICIENT_BYTES)
         m.submodules.sums = sums = SetSums(self.parameters)
         m.submodules.mean = mean = Quotient(_LIMB * _TOTAL, 32)
         m.submodules.root = root = RootOfSet(self.parameters)
         wiring.connect(m, reader.port, wiring.flipped(self.sums_read))
-        wiring.connect(m, floors.port, wiring.flipped(self.tables_read))
         wiring.connect(m, writer.port, wiring.flipped(self.tables_written))
         wiring.connect(m, reader.limbs, sums.limbs)
         wiring.connect(m, reader.sets, sums.sets)
-        wiring.connect(m, floors.o, root.floors)
 
         # N as n' 2^v: its 17 highest bits, rounded.
         shifted = Signal(32)
         zeros = Signal(5)
         up = shifted[14] & (shifted[:14].any() | shifted[15])
         nearest = named(m, "nearest", shifted[15:] + up)
-        carries = nearest[17]
+        significand = Signal(17)
+        carries = Signal()
+        m.d.sync += [significand.eq(Mux(nearest[17], 1 << 16, nearest[:17])), carries.eq(nearest[17])]
         exponent = named(m, "exponent", (root.o.p.exponent + carries + (15 - 24) - zeros + c.unit)[:8])
 
-        first = named(m, "first", c.floors.offset << 5)
         m.d.comb += [
             reader.operation.eq(self.operation.p),
             sums.size.eq(c.size),
@@ -550,19 +538,17 @@ class CoefficientsEngine(Engine):
             *(getattr(sums, name).eq(getattr(root, name)) for name in ("a", "b", "enable")),
             *(getattr(root, name).eq(getattr(sums, name)) for name in ("a_limb", "b_limb")),
             root.centred.eq(c.centred),
-            root.significand.eq(Mux(carries, 1 << 16, nearest[:17])),
+            root.significand.eq(significand),
             mean.i.p.number.eq(sums.o.p.magnitude << 8),
             mean.i.p.divisor.eq(c.count),
-            floors.i.p.region.eq(c.floors.region),
-            floors.i.p.address.eq(first),
-            floors.i.p.records.eq(c.sets),
             writer.i.p.region.eq(c.result.region),
-            writer.i.p.address.eq(c.result.offset << 5),
+            writer.i.p.address.eq(c.result.offset * UNIT_BYTES),
             writer.i.p.records.eq(c.sets),
         ]
         # A negative mean is the complement of what is 1 less.
         negative = sums.o.p.negative
-        signed_mean = named(m, "signed_mean", ((mean.o.payload ^ negative.replicate(64)) + negative)[:32])
+        signed_mean = Signal(32)
+        m.d.sync += signed_mean.eq((mean.o.payload ^ negative.replicate(64)) + negative)
         record = Cat(
             Mux(c.centred, signed_mean, 0),
             root.o.p.root,
@@ -589,9 +575,8 @@ class CoefficientsEngine(Engine):
                     m.d.sync += [shifted.eq(shifted), zeros.eq(zeros)]
                     m.next = "ask"
             with m.State("ask"):
-                both = floors.i.ready & writer.i.ready
-                m.d.comb += [floors.i.valid.eq(both), writer.i.valid.eq(both), reader.start.eq(both)]
-                with m.If(both):
+                m.d.comb += [writer.i.valid.eq(1), reader.start.eq(writer.i.ready)]
+                with m.If(writer.i.ready):
                     m.next = "sums"
             with m.State("sums"), m.If(sums.o.valid & mean.i.ready):
                 m.d.comb += [mean.i.valid.eq(1), root.start.eq(1)]
@@ -600,9 +585,11 @@ class CoefficientsEngine(Engine):
                     m.d.comb += [mean.i.valid.eq(0), root.start.eq(0)]
                     m.d.sync += self.error.eq(cause("damaged"))
                     m.next = "stop"
-            with m.State("root"):
-                m.d.comb += writer.items.valid.eq(root.o.valid & mean.o.valid)
-                with m.If(writer.items.valid & writer.items.ready):
+            with m.State("root"), m.If(root.o.valid & mean.o.valid):
+                m.next = "write"
+            with m.State("write"):
+                m.d.comb += writer.items.valid.eq(1)
+                with m.If(writer.items.ready):
                     m.d.comb += [root.o.ready.eq(1), mean.o.ready.eq(1), sums.o.ready.eq(1)]
                     m.d.sync += left.eq(left - 1)
                     m.next = "sums"
