@@ -135,6 +135,15 @@ COUNTERS: tuple[Counter, ...] = (
     Counter("clocks", "clocks", "in which a program ran"),
     *(Counter(f"{engine}_busy", "clocks", f"in which the {engine} engine had an operation") for engine in ENGINES),
     *(Counter(f"{engine}_waiting", "clocks", f"in which the {engine} engine waited for a token") for engine in ENGINES),
+    *(
+        Counter(f"multiply_without_{what}", "clocks", f"in which an operation of the array waited for {help}")
+        for what, help in (
+            ("records", "records of weights"),
+            ("sums", "sums that it had just added to"),
+            ("half", "room to keep sums in"),
+            ("fields", "the check of its fields"),
+        )
+    ),
     Counter("commands", "commands", "that were fetched"),
     *(Counter(f"{engine}_operations", "operations", f"that the {engine} engine has done") for engine in ENGINES),
     Counter("array_groups", "groups times channels", "that tiles multiplied, zero groups included"),

@@ -11,6 +11,7 @@ from hw import payloads
 from hw.control.engine import Engine, cause
 from hw.core.multiply_engine import MultiplyEngine, work_counts
 from hw.core.output_path import OutputPath
+from hw.core.sequencer import waits
 from hw.link.joint_link import JointLink
 from hw.memory import BufferRead
 
@@ -39,6 +40,8 @@ class MultiplyPath(Engine):
         What each operation has done.
     link_outputs : Out(1)
         Event: a vector was sent down.
+    multiply_without_records, ... : Out(1)
+        Events: a clock in which there was no step for want of something.
     """
 
     name = "multiply"
@@ -51,6 +54,7 @@ class MultiplyPath(Engine):
             "down": Out(stream.Signature(payloads.joint_part(parameters))),
             "counts": Out(stream.Signature(work_counts(parameters))),
             "link_outputs": Out(1),
+            **{f"multiply_without_{what}": Out(1) for what in waits().members},
         }
 
     def elaborate(self, platform: object) -> Module:  # noqa: D102
@@ -70,5 +74,6 @@ class MultiplyPath(Engine):
             self.overflow.eq(engine.overflow | output.overflow),
             self.poisoned.eq(engine.poisoned | output.poisoned),
             self.link_outputs.eq(output.link_outputs),
+            *(getattr(self, f"multiply_without_{what}").eq(engine.waits[what]) for what in waits().members),
         ]
         return m

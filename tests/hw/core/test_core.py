@@ -19,7 +19,8 @@ def test_what_goes_out_of_the_core(form):
     assert core.engines == ("load", "multiply")
     reads = {"load_weights_read", "load_spools_read"} | ({"load_tables_read"} if form == "compressed" else set())
     assert set(memory_ports(core, MemoryRead)) == reads and not memory_ports(core, MemoryWrite)
-    assert core.events == {"link_outputs": 1}
+    stalls = [f"multiply_without_{cause}" for cause in ("records", "sums", "half", "fields")]
+    assert core.events == dict.fromkeys(["link_outputs", *stalls], 1)
     assert list(core.counts.payload.shape().members) == ["groups", "zero_groups", "addresses", "skipped"]
 
 
