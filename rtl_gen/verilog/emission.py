@@ -1,6 +1,8 @@
 """From an Amaranth component to one readable Verilog file."""
 
+import contextlib
 import dataclasses
+import gc
 import importlib.metadata
 import inspect
 import re
@@ -60,6 +62,22 @@ class Emitted:
     registers: frozenset[str]
 
 
+@contextlib.contextmanager
+def _without_collection() -> Iterator[None]:
+    """Leave cycles of objects alone: a netlist is millions of objects that all stay until it is written.
+
+    Looking for cycles among them takes as long as all the rest.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+@_without_collection()
 def emit(
     component: wiring.Component, *, name: str | None = None, platform: Any = None, ports: str = "fields"
 ) -> Emitted:
