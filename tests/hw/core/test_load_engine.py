@@ -7,7 +7,7 @@ import pytest
 
 from golden.machine import image
 from golden.machine.accelerator import Accelerator, MachineError, Region
-from golden.machine.command import UNIT_BYTES, LoadWeights, Operand
+from golden.machine.command import UNIT_BYTES, LoadGroups, LoadWeights, Operand
 from golden.parameters import preset
 from golden.units.delta_compressor import delta_compressor
 from golden.units.delta_group import DeltaGroups
@@ -204,6 +204,18 @@ def test_damage(dut, fresh_seed):
         assert len(outcome.clocks) == (expected is None)
         seen.add(expected)
     assert seen == {None, "damaged"}
+
+
+@pytest.mark.parametrize("length", [5, 7])
+def test_a_line_of_the_link_that_is_too_short_or_too_long(dut, length):
+    """Is an error of the field, as the interpreter has it."""
+    p = dut.parameters
+    load = LoadGroups(lines=1, height=1, width=3, groups=2, pitch=2, link=True)
+    groups = drawn(p, np.random.default_rng(length), 12)
+    last = np.arange(1, 13) % length == 0
+    up = {"group": group_values(groups, p), "last": last}
+    outcome = engine.run(dut, np.zeros(UNITS * UNIT_BYTES, np.uint8), REGIONS, [load], streams={"up": up}, patience=500)
+    assert outcome.error == "field" and not outcome.clocks
 
 
 def test_refused():

@@ -88,8 +88,9 @@ def played(p, lines):
     return {"groups": {"group": group_values(DeltaGroups.concatenate(lines), p), "last": last}}
 
 
-def test_lines(dut, fresh_seed):
-    """Lines short and long, into slots at any place and up the link, one emission after the other."""
+@pytest.mark.parametrize("mode", ["both", "reset"])
+def test_lines(dut, mode, fresh_seed):
+    """Lines short and long, into slots at any place and up the link; also after a reset in the midst of them."""
     p, r, generator = dut.parameters, random.Random(fresh_seed), np.random.default_rng(fresh_seed)
     memory = generator.integers(0, 256, UNITS * UNIT_BYTES, np.uint8)
     emissions = []
@@ -107,9 +108,8 @@ def test_lines(dut, fresh_seed):
         emissions.append((emission, [drawn(p, generator, size) for _ in range(emission.lines)]))
     expected = sent(p, memory, emissions)
     lines = [groups for _, of in emissions for groups in of]
-    outcome = engine.run(
-        dut, memory, REGIONS, [emission for emission, _ in emissions], streams=played(p, lines), seed=fresh_seed
-    )
+    operations = [emission for emission, _ in emissions]
+    outcome = engine.run(dut, memory, REGIONS, operations, streams=played(p, lines), mode=mode, seed=fresh_seed)
     assert outcome.error is None and len(outcome.clocks) == len(emissions)
     np.testing.assert_array_equal(outcome.memory, expected.memory)
     up = outcome.streams["up"]
