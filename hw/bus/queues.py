@@ -140,7 +140,8 @@ class ReadQueues(_Queues):
         m.submodules.next = chooser = RoundRobin(self._ports)
         ram, cleared = self._ram(m, self._width), self._clear(m)
         asked = _Count(m, "asked", self, cleared, [self.burst_port])
-        arrived = _Count(m, "arrived", self, cleared, [self.port, chooser.number])
+        chosen = Signal.like(chooser.number)
+        arrived = _Count(m, "arrived", self, cleared, [self.port, chosen])
         taken = _Count(m, "taken", self, cleared, [self.burst_port, chooser.number])
 
         next_asked = named(m, "next_asked", asked.of[0] + self.length + 1)
@@ -169,13 +170,18 @@ class ReadQueues(_Queues):
             ram.read_address.eq(self._row(taken.of[1], chooser.number)),
             self.moved.eq(chooser.grant),
         ]
+        # Whether that was the port's last word shows a clock later, in which no other word of it is taken.
+        now_taken = Signal.like(taken.of[1])
         arrives = Signal(self._ports)
         with m.If(self.valid):
             m.d.comb += arrives.eq(1 << self.port)
-        last = named(m, "last", next_taken == arrived.of[1])
+        last = named(m, "last", now_taken == arrived.of[1])
+        ends = named(m, "ends", comes & last.replicate(self._ports))
         m.d.sync += [
+            chosen.eq(chooser.number),
+            now_taken.eq(next_taken),
             comes.eq(chooser.grant),
-            waits.eq(waits & ~(chooser.grant & last.replicate(self._ports)) | arrives),
+            waits.eq(waits & ~ends | arrives),
         ]
         for port, words in enumerate(self.words):
             with m.If(comes[port]):

@@ -53,8 +53,7 @@ class RoundRobin(wiring.Component):
         # Those behind the last one: ones from some place on.
         behind = Signal(self._count)
         later = named(m, "later", self.wants & behind)
-        among = named(m, "among", Mux(later.any(), later, self.wants))
-        m.d.comb += self.grant.eq(among & -among)
+        m.d.comb += self.grant.eq(Mux(later.any(), later & -later, self.wants & -self.wants))
         for bit in range(len(self.number)):
             m.d.comb += self.number[bit].eq(
                 or_tree(self.grant[index] for index in range(self._count) if index >> bit & 1)
