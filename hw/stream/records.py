@@ -184,11 +184,9 @@ class RecordReader(_Records):
         self._ask(m, spans.i)
 
         # The window: the chunk that items are taken from, and the one after it, which also cuts the path to the port.
-        m.submodules.chunks = chunks = SkidBuffer(
-            data.StructLayout(
-                {"first": 1, "last": 1, "start": position_width, "end": position_width, "data": self._chunk}
-            )
-        )
+        # Where items are chunks, all of them begin and end alike.
+        marks = {"first": 1, "last": 1, "start": position_width, "end": position_width} if position_width else {}
+        m.submodules.chunks = chunks = SkidBuffer(data.StructLayout(marks | {"data": self._chunk}))
         self._cut(m, spans.o, chunks.i)
         high, high_valid = chunks.o.payload, chunks.o.valid
         low = Signal(high.shape())
@@ -199,8 +197,10 @@ class RecordReader(_Records):
         piece, ends_item, ends_record = self._count(m, moves)
         past = self._past(m, position, ends_item, ends_record)
         straddles = named(m, "straddles", past > self._grains)
-        ends_low = named(m, "ends_low", low.last & ~straddles & (self._fits(past) == low.end))
-        ends_high = named(m, "ends_high", high.last & straddles & (self._fits(past) == high.end))
+        ends_low = ends_high = Const(0, 1)
+        if marks:
+            ends_low = named(m, "ends_low", low.last & ~straddles & (self._fits(past) == low.end))
+            ends_high = named(m, "ends_high", high.last & straddles & (self._fits(past) == high.end))
         m.d.comb += moves.eq(low_valid & (high_valid | ~straddles) & (~self.o.valid | self.o.ready))
         first = self._grain.bit_length() - 1
         taken = take(m, "taken", Cat(low.data, high.data), position, self._piece, first=first)
@@ -218,8 +218,9 @@ class RecordReader(_Records):
             m.d.sync += position.eq(self._fits(past))
         with m.If(shifts):
             m.d.sync += [low.eq(high), low_valid.eq(high_valid & ~(moves & ends_high))]
-            with m.If(high.first & ~(moves & ends_high)):
-                m.d.sync += position.eq(high.start)
+            if marks:
+                with m.If(high.first & ~(moves & ends_high)):
+                    m.d.sync += position.eq(high.start)
 
         m.d.comb += chunks.o.ready.eq(shifts)
         return m
@@ -267,11 +268,14 @@ class RecordReader(_Records):
             spans.ready.eq(~active | (cut & last)),
             chunks.valid.eq(active & words.valid),
             chunks.payload.data.eq(words.payload.word_select(span.select, self._chunk)),
-            chunks.payload.first.eq(begins),
-            chunks.payload.last.eq(last),
-            chunks.payload.start.eq(span.start),
-            chunks.payload.end.eq(span.end),
         ]
+        if self._grains > 1:
+            m.d.comb += [
+                chunks.payload.first.eq(begins),
+                chunks.payload.last.eq(last),
+                chunks.payload.start.eq(span.start),
+                chunks.payload.end.eq(span.end),
+            ]
         with m.If(spans.ready):
             m.d.sync += [active.eq(spans.valid), begins.eq(1), span.eq(spans.payload)]
         with m.Elif(cut):

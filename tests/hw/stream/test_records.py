@@ -286,6 +286,8 @@ def test_rejects(kind, arguments, error, message):
 
 @pytest.mark.synth
 @pytest.mark.parametrize("kind", [RecordReader, RecordWriter])
-@pytest.mark.parametrize("name", ["state of edge", "sums", "weights of edge"])
-def test_verilog_is_clean(kind, name):
-    assert not complaints(kind(128, *KINDS[name]))
+@pytest.mark.parametrize(
+    "name, width", [("state of edge", 128), ("sums", 128), ("weights of edge", 128), ("entries", 32), ("sums", 32)]
+)
+def test_verilog_is_clean(kind, name, width):
+    assert not complaints(kind(width, *KINDS[name]))
