@@ -50,7 +50,7 @@ class Hub(wiring.Component):
     address_width : int
         Bits of an address in bytes.
     depth : int
-        Words of a port's queue, a power of two, at least 16.
+        Words of a port's queue, a power of two, at least 32.
     chip_bytes : int
         Bytes of RAM on the chip, which region 7 lies in; 0 for none. A multiple of a word, less than the bus reaches.
 

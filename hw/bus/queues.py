@@ -20,8 +20,10 @@ def check_depth(depth: int) -> None:
     """Refuse a depth of queues that is none."""
     if not isinstance(depth, int):
         raise TypeError(f"depth must be an integer, not {depth!r}")
-    if depth < MAX_BEATS or depth & (depth - 1):
-        raise ValueError(f"depth must be a power of two, at least {MAX_BEATS}, not {depth}")
+    # One burst comes while another is asked for; and no burst makes a difference of counts go round.
+    least = 2 * MAX_BEATS
+    if depth < least or depth & (depth - 1):
+        raise ValueError(f"depth must be a power of two, at least {least}, not {depth}")
 
 
 class _Queues(wiring.Component):
@@ -124,7 +126,7 @@ class ReadQueues(_Queues):
     TypeError
         If `depth` is no integer.
     ValueError
-        If `depth` is no power of two or below `hw.bus.axi.MAX_BEATS`.
+        If `depth` is no power of two, or below two bursts.
     """
 
     def _members(self) -> dict[str, wiring.Member]:
@@ -225,7 +227,7 @@ class WriteQueues(_Queues):
     TypeError
         If `depth` is no integer.
     ValueError
-        If `depth` is no power of two or below `hw.bus.axi.MAX_BEATS`.
+        If `depth` is no power of two, or below two bursts.
     """
 
     def _members(self) -> dict[str, wiring.Member]:

@@ -482,8 +482,8 @@ def test_bandwidth():
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ((64, ["a"], ["b"], 12), ValueError, "depth must be a power of two, at least 16, not 12"),
-        ((64, ["a"], ["b"], 24), ValueError, "depth must be a power of two, at least 16, not 24"),
+        ((64, ["a"], ["b"], 12), ValueError, "depth must be a power of two, at least 32, not 12"),
+        ((64, ["a"], ["b"], 16), ValueError, "depth must be a power of two, at least 32, not 16"),
         ((64, ["a"], ["b"], 32, 38), ValueError, "address_width must be in 12..37, not 38"),
         ((64, ["a"], ["b"], 32, 32, 20), ValueError, "chip_bytes must be a multiple of 8, at least 16, not 20"),
         ((64, ["a"], ["b"], 32, 32, 8), ValueError, "chip_bytes must be a multiple of 8, at least 16, not 8"),
