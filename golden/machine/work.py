@@ -35,6 +35,12 @@ __all__ = ["LATENCY", "Timeline", "Work", "executed", "timeline", "work"]
 LATENCY = 40
 """Clocks until memory gives the first beat."""
 
+_SPACING = 3
+"""Clocks after which a sum of a PE can be added to again."""
+
+_MULTIPLY_BEGIN = 5
+"""Clocks of a Multiply beside its steps."""
+
 _RECORD_CLOCKS = 4
 """Clocks of a record of weights on its way into the buffer."""
 
@@ -123,7 +129,9 @@ def _multiply(c: Multiply, p: Parameters) -> Work:
     for block in range(0, c.channels, p.columns):
         channels = min(p.columns, c.channels - block)
         for first in range(0, positions, p.tile_positions):
-            clocks += records * max(slots * min(p.tile_positions, positions - first), channels)
+            length = max(min(p.tile_positions, positions - first), _SPACING)
+            clocks += records * max(slots * length, channels + 1)
+    clocks += _MULTIPLY_BEGIN
     return Work(groups=(c.rows + 1) * positions * records * slots * c.channels, clocks=clocks)
 
 
