@@ -29,7 +29,7 @@ __all__ = [
 IDENTITY = int.from_bytes(b"DRFT", "little")
 """What the register ``id`` holds."""
 
-TRACE = 64
+TRACE = 16
 """Stamps that wait to be read, at most."""
 
 CAUSES = ("none", "command", "region", "field", "buffer", "damaged", "token", "starved", "bus", "watchdog")
