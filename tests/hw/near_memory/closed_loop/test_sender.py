@@ -121,3 +121,26 @@ def test_a_slot_that_is_too_small(dut):
     memory = filled(p, 1)
     outcome = engine.run(dut, memory, REGIONS, [c], streams=streams(p, interpreter(p, memory), c))
     assert outcome.error == "field"
+
+
+@pytest.mark.parametrize("passes", [1, 3])
+def test_a_row_of_a_pass_a_clock(passes):
+    """From the first access to the last, with a memory of 40 clocks: the rows of all passes, and little else."""
+    p = preset("tiny").with_settings(SHAPES["edge"])
+    c = Emit(
+        state=Operand(2, 0),
+        held=Operand(2, 1024),
+        spool=Operand(5, 0),
+        slot=400,
+        lines=2,
+        width=8,
+        channels=4 * p.lanes,
+        passes=passes - 1,
+    )
+    memory = filled(p, 2)
+    given = streams(p, interpreter(p, memory), c)
+    outcome = engine.run(Sender(p), memory, REGIONS, [c], streams=given, mode="none", latency=40)
+    rows = passes * 64 * p.lanes // p.near_lanes
+    print(outcome.clocks[0] - rows, "clocks beside", rows)
+    assert outcome.error is None
+    assert outcome.clocks[0] - rows <= 150
