@@ -47,6 +47,15 @@ _RECORD_CLOCKS = 4
 _LOAD_CLOCKS = 40
 """Clocks until a load of groups asks for its first line."""
 
+_COMBINE_CLOCKS, _EMIT_CLOCKS = 72, 60
+"""Clocks of an operation besides its elements and its tables."""
+
+_WINDOW_CLOCKS = 34
+"""Clocks besides its records until sums that have been gathered near memory are on their way."""
+
+_SET_CLOCKS = 9
+"""Clocks of a statistics set on its way to the norm."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Work:
@@ -148,7 +157,16 @@ def _accumulate(c: Accumulate, p: Parameters) -> Work:
 
 def _combine(c: Combine, p: Parameters) -> Work:
     size = c.vectors * image.vector_bytes(p)
-    return Work(vectors=c.vectors, read=c.terms * size, written=size * (1 + c.copied), clocks=_elements(c.vectors, p))
+    clocks = _elements(c.vectors, p) + _COMBINE_CLOCKS
+    of = -(-c.channels // p.lanes)
+    if c.form == "sum" and "channel" in (c.kind1, c.kind2, c.kind3)[: c.terms]:
+        clocks += c.channels
+    # sums leave whenever the n records are full that are kept near memory
+    if c.summed == "position":
+        clocks += -(-c.vectors // of // p.lanes) * (p.lanes * p.near_lanes + _WINDOW_CLOCKS)
+    elif c.summed == "channel":
+        clocks += of * (p.lanes + _WINDOW_CLOCKS)
+    return Work(vectors=c.vectors, read=c.terms * size, written=size * (1 + c.copied), clocks=clocks)
 
 
 def _coefficients(c: Coefficients, p: Parameters) -> Work:
@@ -168,6 +186,14 @@ def _emit(c: Emit, p: Parameters) -> Work:
         read += groups * vector * (not c.start)
         written += groups * vector + groups * (c.passes + 1) * image.group_bytes(p) * (not c.link)
     clocks = _elements(groups, p) * (c.passes + 1 if c.sent else 1)
+    if c.channels < p.lanes:
+        # an element a clock, then a part of padding
+        padding = (p.lanes - c.channels) // p.near_lanes
+        clocks = max(clocks, c.lines * c.width * (c.channels + padding))
+    clocks += _EMIT_CLOCKS
+    if c.normed:
+        sets = (c.first + c.channels - 1) // c.set_channels - c.first // c.set_channels + 1 if c.set_channels else 1
+        clocks += 2 * c.channels + _SET_CLOCKS * sets
     return Work(vectors=groups * c.sent, read=read, written=written, clocks=clocks)
 
 
