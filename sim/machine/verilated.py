@@ -217,7 +217,7 @@ class VerilatedPort:
         paths = [library.machine_signal(machine, number).decode() for number in range(library.machine_signals(machine))]
         found = []
         for engine in ENGINES:
-            pairs = [[path for path in paths if path.endswith(f"{engine}.{offer}")] for offer in _OFFERS]
+            pairs = [[path for path in paths if path.split(".")[-2:] == [engine, offer]] for offer in _OFFERS]
             if all(pairs):
                 library.machine_watch(machine, *(paths.index(min(ends, key=len)) for ends in pairs))
                 found.append(engine)
