@@ -73,7 +73,7 @@ class Sums(wiring.Component):
     by_position, fresh : In(1)
         What a record is for; whether records start at 0.
     channels : In(16)
-        Channels of the tensor.
+        Channels of the tensor; from a clock before its first vector on.
     region, offset : In
         Operand of record 0.
     sums_read, sums_written : MemoryRead, MemoryWrite
@@ -118,7 +118,8 @@ class Sums(wiring.Component):
     def elaborate(self, platform: object) -> Module:  # noqa: D102
         m = Module()
         p = self._parameters
-        narrow = named(m, "narrow", self.channels < p.lanes)
+        narrow = Signal(reset_less=True)
+        m.d.sync += narrow.eq(self.channels < p.lanes)
         m.submodules.reader = reader = RecordReader(p.memory_width, _RECORD.size)
         m.submodules.writer = writer = RecordWriter(p.memory_width, _RECORD.size)
         wiring.connect(m, reader.port, wiring.flipped(self.sums_read))
