@@ -258,6 +258,27 @@ def test_what_was_written_is_read_once_the_port_is_idle():
     assert bench.read["alpha"] == bench.expected({"alpha": [span]})["alpha"]
 
 
+def test_no_word_is_left_behind():
+    """A port that asks again only when all of its words have come: each of these words is a last one."""
+    bench = HubBench(seed=seeded(), hesitates=0.4, latency=1)
+    spans = [(0, 64 * number, 16 + 8 * (number % 3)) for number in range(80)]
+    expected = bench.expected({"alpha": spans})["alpha"]
+
+    async def main(ctx):
+        count = 0
+        for span in spans:
+            await bench.asking("alpha", [span])(ctx)
+            count += len(bench.words(span))
+            for _ in range(300):
+                if len(bench.read["alpha"]) == count:
+                    break
+                await ctx.tick()
+            assert len(bench.read["alpha"]) == count
+
+    bench.run(main, bench.taking("alpha"))
+    assert bench.read["alpha"] == expected
+
+
 @pytest.mark.parametrize("hesitates", [0, 0.4])
 @pytest.mark.parametrize("width", [32, 128])
 def test_ram_on_the_chip_is_a_region_like_others(width, hesitates):
