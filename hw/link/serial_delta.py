@@ -7,19 +7,17 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from golden.parameters import EXPONENT_WIDTH, POISONED_GROUP, ZERO_GROUP, Parameters
+from golden.parameters import EXPONENT_WIDTH, ZERO_GROUP, Parameters
 from hw import payloads
-from hw.arith.bits import named, ones, pack, unpack
-from hw.link.bits import BitReader, BitWriter, amount_width
+from hw.arith.bits import named, ones, pack
+from hw.link.bits import BitReader, BitWriter
 from hw.link.blocks import HEADER_WIDTH, BlockQueue
 from hw.link.delta_code import START, Code
+from hw.link.serial import LENGTH_WIDTH, BlockDecoder, plane_states
 from hw.memory import Ram
 from hw.units.delta_compressor import BLOCK_GROUPS, MARKER, PASSES_WIDTH
 
 __all__ = ["SerialDeltaCoder", "SerialDeltaDecoder"]
-
-_LENGTH_WIDTH = 18
-"""Bits of a block's length."""
 
 
 class _Predictors:
@@ -128,7 +126,7 @@ class SerialDeltaCoder(wiring.Component):
         # What a plane sends: a bit of each lane in its mask.
         plane_bits, mask = Signal(lanes), Signal(lanes)
         packed, length = pack(m, "plane", list(plane_bits), list(mask))
-        number, block_length = Signal(range(BLOCK_GROUPS)), Signal(_LENGTH_WIDTH)
+        number, block_length = Signal(range(BLOCK_GROUPS)), Signal(LENGTH_WIDTH)
         closes = named(m, "closes", self.i.p.last | (number == BLOCK_GROUPS - 1))
         prefix, prefix_length = code.prefix(m, group.exponent, Const(0, 1), predictors.expected, Const(0, 1))
         slot = Signal(range(max(p.outliers, 1)))
@@ -155,8 +153,6 @@ class SerialDeltaCoder(wiring.Component):
                 with m.If(ends):
                     m.next = following
 
-        planes = [f"plane{plane}" for plane in range(code.planes)]
-        after = dict(zip(planes, [*planes[1:], "rests" if rest else "signs"], strict=True))
         with m.FSM(name="code"):
             with m.State("header"):
                 m.d.sync += [number.eq(0), block_length.eq(0)]
@@ -184,10 +180,10 @@ class SerialDeltaCoder(wiring.Component):
                     send(count, Const(code.count_width))
                     with m.If(sent):
                         m.next = "plane0"
-            for plane, name in enumerate(planes):
+            for plane, (name, following) in enumerate(plane_states(code).items()):
                 with m.State(name):
                     of = [height >= plane for height in heights]
-                    send_plane([height > plane for height in heights], of, after[name])
+                    send_plane([height > plane for height in heights], of, following)
             if rest:
                 with m.State("rests"):
                     send(Cat(magnitude[:rest] for magnitude in magnitudes), Const(lanes * rest))
@@ -279,80 +275,27 @@ class SerialDeltaDecoder(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:  # noqa: D102
         m = Module()
-        p, n, k, code = self._parameters, self._parameters.lanes, self._parameters.digit_width, Code(self._parameters)
-        lanes, width, rest = p.code_lanes, p.code_bits, code.rest_width
+        p, n, code = self._parameters, self._parameters.lanes, Code(self._parameters)
+        width = p.code_bits
         m.submodules.reader = reader = BitReader(p.link_width, width)
         wiring.connect(m, wiring.flipped(self.i), reader.i)
         predictors = _Predictors(m, self.passes)
         window, group = reader.window, Signal(payloads.delta_group(p))
 
-        # Bits of the block that are left; a group may not take more, nor reach past the stream.
-        left, groups_left = Signal(_LENGTH_WIDTH), Signal(range(BLOCK_GROUPS))
-        amount, takes = Signal(amount_width(width)), Signal()
-        inside, refuses = Signal(), Signal()
-        short = ~left[len(amount) :].any() & (amount > left[: len(amount)])
-        ready = named(m, "ready", reader.ready | (reader.ended & inside))
-        moves = named(m, "moves", takes & ready & ~self.error)
-        m.d.comb += reader.take.eq(Mux(moves, amount, 0))
-        with m.If(moves & (refuses | (inside & (short | reader.beyond)))):
-            m.d.sync += self.error.eq(1)
-        with m.If(moves & inside):
-            m.d.sync += left.eq(left - amount)
-
-        # The digits of a group: a step takes those of the lowest lanes and puts them back at the top.
-        digits = Signal(n * k)
-        steps = n // lanes
-        step = Signal(range(steps))
-        ends = named(m, "ends", step == steps - 1)
-        now = [digits[lane * k : (lane + 1) * k] for lane in range(lanes)]
-        mask = Signal(lanes)
-        bits = unpack(m, "plane", window[:lanes], list(mask))
-        counted = ones(m, "mask", list(mask))
-
-        def turn(values: list[Value], following: str) -> None:
-            """In a state: new digits of the lanes of this step."""
-            with m.If(moves):
-                m.d.sync += [
-                    digits.eq(Cat(digits[lanes * k :], *(Cat(value, Const(0, k))[:k] for value in values))),
-                    step.eq(Mux(ends, 0, step + 1)),
-                ]
-                with m.If(ends):
-                    m.next = following
-
-        def receive(number: Value) -> None:
-            """In a state: bits to take."""
-            m.d.comb += [takes.eq(1), amount.eq(number)]
-
-        exponent, replay, unknown = code.exponent(
-            m, Cat(window[:10], Const(0, 6)), predictors.expected, Const(POISONED_GROUP, EXPONENT_WIDTH)
-        )
-        longest = Mux(~window[0], 1, Mux(window[1] & window[2], 10, 3))
+        block = BlockDecoder(m, code, reader, p.code_lanes, width, self.error)
+        moves, inside, refuses, receive = block.moves, block.inside, block.refuses, block.receive
+        exponent, unknown, prefix_length = block.exponent(predictors.expected)
         count, slot = Signal(range(p.outliers + 1)), Signal(range(max(p.outliers, 1)))
         marker = Cat(self.passes, Const(MARKER >> PASSES_WIDTH, 8 - PASSES_WIDTH))
-        planes = [f"plane{plane}" for plane in range(code.planes)]
-        after = dict(zip(planes, [*planes[1:], "rests" if rest else "signs"], strict=True))
-        header_bits = min(width, HEADER_WIDTH)
         with m.FSM(name="decode"):
-            with m.State("header"):
-                predictors.begin()
-                receive(header_bits)
-                m.d.comb += refuses.eq(window[:8] != marker)
-                with m.If(moves):
-                    m.d.sync += [groups_left.eq(window[8:14]), left.eq(window[14:])]
-                    m.next = "exponent" if width == HEADER_WIDTH else "length"
-            if width < HEADER_WIDTH:
-                with m.State("length"):
-                    receive(HEADER_WIDTH - width)
-                    with m.If(moves):
-                        m.d.sync += left[width - 14 :].eq(window)
-                        m.next = "exponent"
+            block.header(marker, predictors.begin)
             with m.State("exponent"):
-                m.d.comb += [inside.eq(1), refuses.eq(unknown | replay)]
-                receive(longest)
+                m.d.comb += [inside.eq(1), refuses.eq(unknown)]
+                receive(prefix_length)
                 m.d.sync += slot.eq(0)
                 with m.If(moves):
                     predictors.follow(exponent)
-                    m.d.sync += [digits.eq(0), group.exponent.eq(exponent)]
+                    m.d.sync += [block.digits.eq(0), group.exponent.eq(exponent)]
                     if p.outliers:
                         m.d.sync += group.outliers.eq(0)
                     with m.If(exponent >= ZERO_GROUP):
@@ -367,27 +310,7 @@ class SerialDeltaDecoder(wiring.Component):
                     m.d.sync += count.eq(found)
                     with m.If(moves):
                         m.next = "plane0"
-            for plane, name in enumerate(planes):
-                with m.State(name):
-                    # A height counts its planes; those of the planes before decide who has a bit in this one.
-                    height = [digit[rest : rest + 2] for digit in now]
-                    m.d.comb += [inside.eq(1), mask.eq(Cat(part == plane for part in height))]
-                    receive(counted)
-                    turn([(part + bit)[:2] << rest for part, bit in zip(height, bits, strict=True)], after[name])
-            if rest:
-                with m.State("rests"):
-                    m.d.comb += inside.eq(1)
-                    receive(Const(lanes * rest))
-                    parts = [window[lane * rest : (lane + 1) * rest] for lane in range(lanes)]
-                    turn([Cat(part, digit[rest:]) for part, digit in zip(parts, now, strict=True)], "signs")
-            with m.State("signs"):
-                m.d.comb += [inside.eq(1), mask.eq(Cat(digit.any() for digit in now))]
-                receive(counted)
-                # Two's complement: a negative magnitude is inverted and one is added.
-                turn([(digit ^ bit.replicate(k)) + bit for digit, bit in zip(now, bits, strict=True)], "end")
-                if p.outliers:
-                    with m.If(moves & ends & count.any()):
-                        m.next = "lane"
+            block.planes("end", (count.any(), "lane") if p.outliers else None)
             if p.outliers:
                 chosen = group.outliers[slot]
                 before = Signal(p.lane_width)
@@ -408,20 +331,13 @@ class SerialDeltaDecoder(wiring.Component):
                         with m.Else():
                             m.next = "lane"
             with m.State("end"):
-                with m.If(groups_left.any()):
+                with m.If(block.groups_left.any()):
                     m.d.comb += self.o.valid.eq(~self.error)
                     with m.If(self.o.valid & self.o.ready):
-                        m.d.sync += groups_left.eq(groups_left - 1)
+                        m.d.sync += block.groups_left.eq(block.groups_left - 1)
                         m.next = "exponent"
-                with m.Elif(~reader.boundary):
-                    # The block's bits must be used up, and zeros lead to the end of the word, a chunk at a time.
-                    m.d.comb += refuses.eq(left.any() | ~reader.clean)
-                    receive(width - reader.place)
-                with m.Elif(left.any()):
-                    m.d.sync += self.error.eq(1)
                 with m.Else():
-                    m.d.comb += [self.o.valid.eq(~self.error), self.o.p.last.eq(reader.ended)]
-                    with m.If(self.o.valid & self.o.ready):
-                        m.next = "header"
-        m.d.comb += [self.o.p.group.eq(group), self.o.p.group.digits.eq(digits)]
+                    m.d.comb += self.o.p.last.eq(reader.ended)
+                    block.finish(self.o)
+        m.d.comb += [self.o.p.group.eq(group), self.o.p.group.digits.eq(block.digits)]
         return m

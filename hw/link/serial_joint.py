@@ -6,12 +6,13 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from golden.parameters import EXPONENT_WIDTH, POISONED_GROUP, ZERO_GROUP, Parameters
+from golden.parameters import EXPONENT_WIDTH, ZERO_GROUP, Parameters
 from hw import payloads
-from hw.arith.bits import named, ones, pack, take, unpack
-from hw.link.bits import BitReader, BitWriter, amount_width
+from hw.arith.bits import named, pack, take
+from hw.link.bits import BitReader, BitWriter
 from hw.link.blocks import HEADER_WIDTH, BlockQueue
 from hw.link.delta_code import START, Code
+from hw.link.serial import GROUPS_WIDTH, LENGTH_WIDTH, MARKER_WIDTH, BlockDecoder, plane_states
 from hw.memory import Ram
 from hw.stream import Fifo
 from hw.units.delta_compressor import BLOCK_GROUPS
@@ -20,13 +21,6 @@ __all__ = ["JOINT_MARKER", "SerialJointCoder", "SerialJointDecoder"]
 
 JOINT_MARKER = 0xD8
 """Low byte of a block's header."""
-
-_LENGTH_WIDTH = 18
-"""Bits of a block's length."""
-
-_MARKER_WIDTH = 8
-
-_GROUPS_WIDTH = 6
 
 _FLOORS = 2
 """Tiles whose words may wait on one side."""
@@ -56,12 +50,6 @@ class _Joint(wiring.Component):
 
     def _members(self) -> dict:
         raise NotImplementedError(f"{type(self).__name__} must define _members")
-
-    @property
-    def _planes(self) -> dict[str, str]:
-        """States of planes, in order, each with the state after it."""
-        names = [f"plane{plane}" for plane in range(self._code.planes)]
-        return dict(zip(names, [*names[1:], "rests" if self._code.rest_width else "signs"], strict=True))
 
     def _finer(self, m: Module, exponent: Value, floor: Value) -> Value:
         """Finer bits of each lane of a group."""
@@ -160,12 +148,12 @@ class SerialJointCoder(_Joint):
         heights = [magnitude >> rest for magnitude in magnitudes]
         plane_bits, mask = Signal(lanes), Signal(lanes)
         packed, length = pack(m, "plane", list(plane_bits), list(mask))
-        number, block_length, predictor = Signal(_GROUPS_WIDTH), Signal(_LENGTH_WIDTH), Signal(EXPONENT_WIDTH)
+        number, block_length, predictor = Signal(GROUPS_WIDTH), Signal(LENGTH_WIDTH), Signal(EXPONENT_WIDTH)
         closes = named(m, "closes", final | (number == BLOCK_GROUPS - 1))
         prefix, prefix_length = code.prefix(m, exponent, Const(0, 1), predictor, Const(0, 1))
         integer = rows.read_data.as_value().word_select(lane, p.joint_width)
         m.d.comb += [
-            header.p.header.eq(Cat(Const(JOINT_MARKER, _MARKER_WIDTH), number, block_length)),
+            header.p.header.eq(Cat(Const(JOINT_MARKER, MARKER_WIDTH), number, block_length)),
             header.p.last.eq(final),
         ]
         sent = named(m, "sent", writer.i.valid & writer.i.ready)
@@ -210,7 +198,7 @@ class SerialJointCoder(_Joint):
                     with m.If(exponent < ZERO_GROUP):
                         m.d.sync += predictor.eq(exponent)
                         m.next = "plane0"
-            for plane, (name, following) in enumerate(self._planes.items()):
+            for plane, (name, following) in enumerate(plane_states(code).items()):
                 with m.State(name):
                     m.d.comb += [
                         plane_bits.eq(Cat(height > plane for height in heights)),
@@ -288,7 +276,7 @@ class SerialJointDecoder(_Joint):
     def elaborate(self, platform: object) -> Module:  # noqa: D102
         m = Module()
         p, code, o = self._parameters, self._code, self.o.p
-        n, u, k, rest = p.lanes, p.near_lanes, p.digit_width, code.rest_width
+        n, u, k = p.lanes, p.near_lanes, p.digit_width
         lanes, width = self._lanes, self._window
         m.submodules.reader = reader = BitReader(p.link_width, width)
         m.submodules.floors = floors = Fifo(EXPONENT_WIDTH, _FLOORS)
@@ -306,45 +294,11 @@ class SerialJointDecoder(_Joint):
         with m.If(self.i.valid & self.i.ready):
             m.d.sync += fresh.eq(self.i.p.last)
 
-        # Bits of the block that are left; a group may not take more, nor reach past the stream.
-        left, groups_left = Signal(_LENGTH_WIDTH), Signal(_GROUPS_WIDTH)
-        amount, takes = Signal(amount_width(width)), Signal()
-        inside, refuses = Signal(), Signal()
-        short = ~left[len(amount) :].any() & (amount > left[: len(amount)])
-        ready = named(m, "ready", reader.ready | (reader.ended & inside))
-        moves = named(m, "moves", takes & ready & ~self.error)
-        m.d.comb += reader.take.eq(Mux(moves, amount, 0))
-        with m.If(moves & (refuses | (inside & (short | reader.beyond)))):
-            m.d.sync += self.error.eq(1)
-        with m.If(moves & inside):
-            m.d.sync += left.eq(left - amount)
-
-        digits, step = Signal(n * k), Signal(range(n // lanes))
-        ends = named(m, "ends", step == n // lanes - 1)
-        now = [digits[each * k : (each + 1) * k] for each in range(lanes)]
-        mask = Signal(lanes)
-        bits = unpack(m, "plane", window[:lanes], list(mask))
-        counted = ones(m, "mask", list(mask))
-
-        def turn(values: list[Value], following: str) -> None:
-            """In a state: new digits of the lanes of this step."""
-            with m.If(moves):
-                m.d.sync += [
-                    digits.eq(Cat(digits[lanes * k :], *(Cat(value, Const(0, k))[:k] for value in values))),
-                    step.eq(Mux(ends, 0, step + 1)),
-                ]
-                with m.If(ends):
-                    m.next = following
-
-        def receive(number: Value) -> None:
-            """In a state: bits to take."""
-            m.d.comb += [takes.eq(1), amount.eq(number)]
-
+        block = BlockDecoder(m, code, reader, lanes, width, self.error)
+        moves, inside, refuses, receive = block.moves, block.inside, block.refuses, block.receive
+        digits, groups_left = block.digits, block.groups_left
         predictor, exponent = Signal(EXPONENT_WIDTH), Signal(EXPONENT_WIDTH)
-        found, replay, unknown = code.exponent(
-            m, Cat(window[:10], Const(0, 6)), predictor, Const(POISONED_GROUP, EXPONENT_WIDTH)
-        )
-        longest = Mux(~window[0], 1, Mux(window[1] & window[2], 10, 3))
+        found, unknown, prefix_length = block.exponent(predictor)
         finer, lane, row = Signal(self._finer_width), Signal(range(u)), Signal(range(n // u))
         finer_found = self._finer(m, found, floor)
 
@@ -366,49 +320,21 @@ class SerialJointDecoder(_Joint):
             floors.o.ready.eq(self.o.valid & self.o.ready & o.end),
         ]
 
-        header_bits = min(width, HEADER_WIDTH)
+        def begin() -> None:
+            m.d.sync += [predictor.eq(START), row.eq(0)]
+
         with m.FSM(name="decode"):
-            with m.State("header"):
-                m.d.sync += predictor.eq(START)
-                receive(header_bits)
-                m.d.comb += refuses.eq(window[:_MARKER_WIDTH] != JOINT_MARKER)
-                with m.If(moves):
-                    start = _MARKER_WIDTH + _GROUPS_WIDTH
-                    m.d.sync += [groups_left.eq(window[_MARKER_WIDTH:start]), left.eq(window[start:])]
-                    m.next = "exponent" if width == HEADER_WIDTH else "length"
-            if width < HEADER_WIDTH:
-                with m.State("length"):
-                    receive(HEADER_WIDTH - width)
-                    with m.If(moves):
-                        m.d.sync += left[width - _MARKER_WIDTH - _GROUPS_WIDTH :].eq(window)
-                        m.next = "exponent"
+            block.header(JOINT_MARKER, begin)
             with m.State("exponent"):
-                m.d.comb += [inside.eq(1), refuses.eq(unknown | replay | ((found < ZERO_GROUP) & (found < floor)))]
-                receive(longest)
+                m.d.comb += [inside.eq(1), refuses.eq(unknown | ((found < ZERO_GROUP) & (found < floor)))]
+                receive(prefix_length)
                 with m.If(moves):
                     m.d.sync += [digits.eq(0), exponent.eq(found), finer.eq(finer_found), parts.eq(0)]
                     m.next = "part"
                     with m.If(found < ZERO_GROUP):
                         m.d.sync += predictor.eq(found)
                         m.next = "plane0"
-            for plane, (name, following) in enumerate(self._planes.items()):
-                with m.State(name):
-                    # A height counts its planes; those of the planes before decide who has a bit in this one.
-                    height = [digit[rest : rest + 2] for digit in now]
-                    m.d.comb += [inside.eq(1), mask.eq(Cat(part == plane for part in height))]
-                    receive(counted)
-                    turn([(part + bit)[:2] << rest for part, bit in zip(height, bits, strict=True)], following)
-            if rest:
-                with m.State("rests"):
-                    m.d.comb += inside.eq(1)
-                    receive(Const(lanes * rest))
-                    low_bits = [window[each * rest : (each + 1) * rest] for each in range(lanes)]
-                    turn([Cat(part, digit[rest:]) for part, digit in zip(low_bits, now, strict=True)], "signs")
-            with m.State("signs"):
-                m.d.comb += [inside.eq(1), mask.eq(Cat(digit.any() for digit in now))]
-                receive(counted)
-                # Two's complement: a negative magnitude is inverted and one is added.
-                turn([(digit ^ bit.replicate(k)) + bit for digit, bit in zip(now, bits, strict=True)], "fine")
+            block.planes("fine")
             with m.State("fine"):
                 m.d.comb += inside.eq(1)
                 receive(finer)
@@ -433,15 +359,6 @@ class SerialJointDecoder(_Joint):
                         with m.Elif(exponent < ZERO_GROUP):
                             m.next = "fine"
             with m.State("end"):
-                with m.If(~reader.boundary):
-                    # The block's bits must be used up, and zeros lead to the end of the word, a chunk at a time.
-                    m.d.comb += refuses.eq(left.any() | ~reader.clean)
-                    receive(width - reader.place)
-                with m.Elif(left.any()):
-                    m.d.sync += self.error.eq(1)
-                with m.Else():
-                    m.d.comb += [self.o.valid.eq(~self.error), o.end.eq(reader.ended)]
-                    with m.If(self.o.valid & self.o.ready):
-                        m.d.sync += row.eq(0)
-                        m.next = "header"
+                m.d.comb += o.end.eq(reader.ended)
+                block.finish(self.o)
         return m
