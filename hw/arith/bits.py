@@ -8,9 +8,11 @@ from amaranth.lib import data
 
 __all__ = [
     "add_thermometers",
+    "below_power",
     "bounded",
     "choose",
     "filled",
+    "in_range",
     "looked_up",
     "multiply_constant",
     "named",
@@ -79,6 +81,18 @@ def bounded(value: Value, width: int) -> Value:
     So sums that stay bounded never fall below ``2^(width - 1)`` again once they have reached it.
     """
     return Cat(value[: width - 1], value[width - 1 :].any())
+
+
+def below_power(value: Value, power: int) -> Value:
+    """Whether a signed value is below ``2^power`` in magnitude: cheaper than two comparisons."""
+    above, below = value[power:], value[:power]
+    return ~above.any() | (above.all() & below.any())
+
+
+def in_range(value: Value, least: int, most: int) -> Value:
+    """Whether a signed value is in ``least..most``, both at least 0: compares no more bits than `most` has."""
+    above, below = value[most.bit_length() :], value[: most.bit_length()]
+    return ~above.any() & (below >= least) & (below <= most)
 
 
 def or_tree(values: Iterable[ValueLike]) -> Value:

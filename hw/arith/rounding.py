@@ -2,6 +2,7 @@
 
 from amaranth.hdl import Module, Mux, Signal, Value, signed
 
+from hw.arith.bits import below_power
 from hw.arith.shift import Window, saturate_amount
 from hw.stream import Stage
 
@@ -73,7 +74,7 @@ def round_shift(s: Stage, value: Value, amount: Value, width: int) -> Stage:
 
     s = s.cut()
     top = (1 << width - 1) - 1
-    s.clamped = s.huge | (s.total > top) | (s.total < -top)
+    s.clamped = s.huge | ~below_power(s.total, width - 1)
     limit = Mux(s.negative, -top, top)
     s.rounded = Mux(s.clamped, limit, s.total)[:width].as_signed()
     return s

@@ -7,7 +7,7 @@ from amaranth.lib import data, stream
 from amaranth.lib.wiring import In, Out
 
 from golden.parameters import Parameters
-from hw.arith.bits import choose, filled, multiply_constant, named
+from hw.arith.bits import below_power, choose, filled, in_range, multiply_constant, named
 from hw.memory import Ram
 from hw.near_memory.closed_loop.terms import FACTOR_WIDTH, PLACES_WIDTH, SPREAD, TERMS
 from hw.near_memory.closed_loop.vector_walk import walked_vector
@@ -21,9 +21,7 @@ ENTRY_WIDTH = 32
 ONE, CHANNEL, POSITION, ELEMENT = range(4)
 """What a factor is for, by number."""
 
-_FACTOR_MAX = (1 << FACTOR_WIDTH - 1) - 1
 _PLACES_MAX = 44
-_PRODUCT_PLACES_MAX = 63
 
 
 def factor_part(parameters: Parameters) -> data.StructLayout:
@@ -109,9 +107,9 @@ class Factors(Part):
         self._give(m, entry, cursor, rams, goes)
         return m
 
-    def _check(self, m: Module, entry: Value, most: int, least: int | None = None) -> None:
-        """Raise `fault` if an entry does not lie in its range, which is symmetric unless `least` is given."""
-        with m.If((entry > most) | (entry < (-most if least is None else least))):
+    def _check(self, m: Module, holds: Value) -> None:
+        """Raise `fault` unless a rule holds."""
+        with m.If(~holds):
             m.d.sync += self.fault.eq(1)
 
     def _heads(self, m: Module, entry: Value, cursor: "_Cursor", rams: list[Ram]) -> Value:
@@ -120,8 +118,7 @@ class Factors(Part):
         entries, goes, fills = self.entries, Signal(name="goes"), Signal(name="fills")
         number = Signal(range(TERMS), name="number")
         places = Signal(data.ArrayLayout(signed(PLACES_WIDTH), TERMS), name="term_places")
-        low, high = Signal(signed(ENTRY_WIDTH), name="limit_low"), Signal(signed(ENTRY_WIDTH), name="limit_high")
-        m.d.comb += [self.low.eq(low), self.high.eq(high)]
+        low, high = self.low, self.high
         for index, ram in enumerate(rams):
             m.d.comb += [
                 ram.write_enable.eq(fills & (cursor.lane == index)),
@@ -152,9 +149,9 @@ class Factors(Part):
                         with m.If((number == index) | (number == 0)):
                             m.d.sync += places[index].eq(entry)
                     with m.If(self.product):
-                        self._check(m, entry, _PRODUCT_PLACES_MAX)
+                        self._check(m, below_power(entry, PLACES_WIDTH - 1))
                     with m.Else():
-                        self._check(m, entry, _PLACES_MAX, 0)
+                        self._check(m, in_range(entry, 0, _PLACES_MAX))
                     with m.If(~self.product & ~self.table.bit_select(number, 1)):
                         m.next = "factor"
                     with m.Else():
@@ -163,25 +160,25 @@ class Factors(Part):
                 m.d.comb += entries.ready.eq(1)
                 with m.If(entries.valid):
                     m.d.sync += self.constants[number].eq(entry)
-                    self._check(m, entry, _FACTOR_MAX)
+                    self._check(m, below_power(entry, FACTOR_WIDTH - 1))
                     end_term()
             with m.State("low"):
                 m.d.comb += entries.ready.eq(1)
                 m.d.sync += low.eq(entry)
                 with m.If(entries.valid):
-                    self._check(m, entry, top)
+                    self._check(m, below_power(entry, self._parameters.state_width - 1))
                     m.next = "high"
             with m.State("high"):
                 m.d.comb += entries.ready.eq(1)
                 m.d.sync += high.eq(entry)
                 with m.If(entries.valid):
-                    self._check(m, entry, top)
+                    self._check(m, below_power(entry, self._parameters.state_width - 1))
                     m.next = "table"
             with m.State("table"):
                 m.d.comb += entries.ready.eq(self.kind == CHANNEL)
                 m.d.comb += fills.eq(entries.valid & entries.ready)
                 with m.If(fills):
-                    self._check(m, entry, _FACTOR_MAX)
+                    self._check(m, below_power(entry, FACTOR_WIDTH - 1))
                     cursor.move(m)
                 with m.If((self.kind != CHANNEL) | (fills & cursor.last)):
                     m.next = "most"
@@ -239,7 +236,7 @@ class Factors(Part):
         with m.If(asks | (takes & (kind == ELEMENT))):
             m.d.comb += entries.ready.eq(1)
             with m.If(entries.valid):
-                self._check(m, entry, _FACTOR_MAX)
+                self._check(m, below_power(entry, FACTOR_WIDTH - 1))
         with m.If(asks & entries.valid):
             m.d.sync += [held.eq(entry), served.eq(1)]
         m.d.sync += read.eq(builds & ~lacks & ~takes)

@@ -7,7 +7,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from golden.parameters import Parameters
-from hw.arith.bits import named, saturated
+from hw.arith.bits import below_power, in_range, named, saturated
 from hw.arith.serial import Multiplier
 from hw.bus.ports import ADDRESS_WIDTH, UNIT_BYTES, MemoryRead
 from hw.control.engine import operand
@@ -164,8 +164,8 @@ class NormTables(Part):
         is_first = Signal()
         top = (1 << self._parameters.state_width - 1) - 1
 
-        def check(most: int, least: int | None = None) -> None:
-            with m.If((entry > most) | (entry < (-most if least is None else least))):
+        def check(holds: Value) -> None:
+            with m.If(~holds):
                 m.d.sync += self.fault.eq(1)
 
         with m.FSM():
@@ -174,7 +174,7 @@ class NormTables(Part):
                 m.d.sync += [left.eq(self.channels), is_first.eq(1)]
                 with m.If(entries.valid):
                     m.d.sync += self.places.eq(entry)
-                    check(PLACES_MAX, PLACES_MIN)
+                    check(in_range(entry, PLACES_MIN, PLACES_MAX))
                     m.next = "gain"
                 with m.If(self.start & self.softmax):
                     m.next = "mean"
@@ -182,13 +182,13 @@ class NormTables(Part):
                 m.d.comb += entries.ready.eq(1)
                 with m.If(entries.valid):
                     m.d.sync += gain.eq(entry)
-                    check(FACTOR_MAX)
+                    check(below_power(entry, FACTOR_MAX.bit_length()))
                     m.next = "shift"
             with m.State("shift"):
                 m.d.comb += [self.scales.valid.eq(entries.valid), entries.ready.eq(self.scales.ready)]
                 with m.If(entries.valid & self.scales.ready):
                     m.d.sync += left.eq(left - 1)
-                    check((1 << self._parameters.state_width + 1) - 1)
+                    check(below_power(entry, self._parameters.state_width + 1))
                     m.next = "gain"
                     with m.If(left == 1):
                         m.next = "mean"

@@ -8,7 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 from golden.parameters import Parameters
 from hw import payloads
-from hw.arith.bits import filled, named, or_tree
+from hw.arith.bits import below_power, filled, named, or_tree
 from hw.arith.rounding import amount_width, round_shift, shift_amount
 from hw.arith.shift import Window
 from hw.memory import Ram
@@ -263,6 +263,6 @@ class Normalise(Part):
 
         s = s.cut()
         top = (1 << width - 1) - 1
-        s.past = s.huge | (s.total > top) | (s.total < -top)
+        s.past = s.huge | ~below_power(s.total, width - 1)
         s.z = Mux(s.past, Mux(Mux(s.huge, s.negative, s.total[-1]), -top, top), s.total)[:width].as_signed()
         return s

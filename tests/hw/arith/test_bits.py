@@ -9,9 +9,11 @@ from amaranth.sim import Simulator
 
 from hw.arith.bits import (
     add_thermometers,
+    below_power,
     bounded,
     choose,
     filled,
+    in_range,
     looked_up,
     multiply_constant,
     one_of,
@@ -40,6 +42,17 @@ def evaluate(inputs, output, patterns, m=None):
     simulator.add_testbench(bench)
     simulator.run()
     return found
+
+
+def test_ranges():
+    value = Signal(signed(6))
+    patterns = [(number,) for number in range(-32, 32)]
+    for power in range(1, 5):
+        expected = [int(abs(number) < 2**power) for (number,) in patterns]
+        assert evaluate([value], below_power(value, power), patterns) == expected
+    for least, most in [(0, 1), (2, 30), (0, 12), (3, 3)]:
+        expected = [int(least <= number <= most) for (number,) in patterns]
+        assert evaluate([value], in_range(value, least, most), patterns) == expected
 
 
 @pytest.mark.parametrize("count", range(8))
