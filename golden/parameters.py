@@ -158,8 +158,8 @@ class Parameters(Stored, noun="a configuration", schema=1):
         return max(lanes for lanes in range(1, most + 1) if self.lanes % lanes == 0)
 
     def _wanted_code_lanes(self) -> int:
-        """Half of the lanes, or as many as four clocks bring near memory."""
-        return min(self.lanes, max(-(-self.lanes // 2), 4 * self.near_lanes))
+        """Half of the lanes, or as many as eight clocks bring near memory."""
+        return min(self.lanes, max(-(-self.lanes // 2), 8 * self.near_lanes))
 
     @property
     def replays(self) -> bool:

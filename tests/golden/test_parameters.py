@@ -146,13 +146,13 @@ DERIVED = {
         "digit_max": 3, "exponent_max": 15, "lane_width": 4, "replays": False, "weight_width": 14,
         "weight_mantissa_width": 11, "weight_bias": 15, "weight_exponent_width": 5, "weight_lsb": -24,
         "state_bits": 18, "words_per_vector": 4, "closed_loop": True, "tile_words": 64,
-        "code_lanes": 8, "code_bits": 16,
+        "code_lanes": 16, "code_bits": 16,
     },
     "edge25": {
         "digit_max": 3, "exponent_max": 15, "lane_width": 4, "replays": False, "weight_width": 14,
         "weight_mantissa_width": 11, "weight_bias": 15, "weight_exponent_width": 5, "weight_lsb": -24,
         "state_bits": 18, "words_per_vector": 4, "closed_loop": True, "tile_words": 64,
-        "code_lanes": 8, "code_bits": 16,
+        "code_lanes": 16, "code_bits": 16,
     },
     "ulx3s": {
         "digit_max": 3, "exponent_max": 15, "lane_width": 5, "replays": False, "weight_width": 12,
