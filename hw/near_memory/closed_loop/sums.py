@@ -10,7 +10,7 @@ from hw.bus.ports import REGION_WIDTH, MemoryRead, MemoryWrite
 from hw.control.engine import OFFSET_WIDTH
 from hw.memory import Ram
 from hw.near_memory.closed_loop.places import CHANNEL_WIDTH, POSITION_WIDTH
-from hw.stream import Stage
+from hw.stream import SkidBuffer, Stage
 from hw.stream.records import RecordReader, RecordWriter
 
 __all__ = ["Sums", "changed_part", "summed_vector"]
@@ -125,7 +125,10 @@ class Sums(wiring.Component):
         wiring.connect(m, reader.port, wiring.flipped(self.sums_read))
         wiring.connect(m, writer.port, wiring.flipped(self.sums_written))
         changed = self._change_of(m, self._split(m, narrow))
-        closing = self._keep(m, narrow, changed, reader, writer)
+        # Whether the window takes a change is told by long comparisons: what is before it does not wait for them.
+        m.submodules.changes = changes = SkidBuffer(changed.payload.shape())
+        wiring.connect(m, changed, changes.i)
+        closing = self._keep(m, narrow, changes.o, reader, writer)
         self._total(m, closing, reader.o, writer.items)
         return m
 
