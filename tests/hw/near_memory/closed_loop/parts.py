@@ -54,9 +54,14 @@ def write(space, at, data):
     space[begin : begin + data.size] = data.ravel()
 
 
-def vectors(elements, p):
-    """Bytes of a tensor."""
-    return image.pack_vectors(image.vectors_of(elements, p.lanes), p)
+def vectors(elements, p, rng=None):
+    """Bytes of a tensor; with `rng`, noise for padding past the channels of a position."""
+    found = image.vectors_of(elements, p.lanes)
+    if rng is not None and elements.shape[1] >= p.lanes:
+        rows = found.reshape(len(elements), -1)
+        padding = rows[:, elements.shape[1] :]
+        padding[:] = states(rng, padding.shape, p)
+    return image.pack_vectors(found, p)
 
 
 def complaints(component):

@@ -66,7 +66,7 @@ def random_combine(rng, p, *, narrow, form="sum"):
     positions = int(rng.integers(1, 12))
     memory = rng.integers(0, 256, UNITS * 32).astype(np.uint8)
     for source in SOURCES:
-        write(memory, source, vectors(states(rng, (positions, channels), p), p))
+        write(memory, source, vectors(states(rng, (positions, channels), p), p, rng))
     count = -(-channels // n) * positions if not narrow else -(-channels * positions // n)
     terms = 2 if form == "product" else int(rng.integers(1, 4))
     kinds = ["one"] * 3

@@ -83,7 +83,7 @@ def random_emit(rng, p, *, normed, narrow):
     if narrow and written:
         line = 0
     memory = rng.integers(0, 256, UNITS * 32).astype(np.uint8)
-    write(memory, STATE, vectors(states(rng, ((line + lines) * width, channels), p), p))
+    write(memory, STATE, vectors(states(rng, ((line + lines) * width, channels), p), p, rng))
     set_channels = int(rng.choice([0, 1, 2, 3, 8, 100]))
     sets = 400
     first = int(rng.integers(0, 20))
@@ -138,7 +138,7 @@ def random_softmax(rng, p):
     line, lines, width = int(rng.integers(0, 3)), int(rng.integers(1, 4)), int(rng.integers(1, 6))
     memory = rng.integers(0, 256, UNITS * 32).astype(np.uint8)
     positions = (line + lines) * width
-    write(memory, STATE, vectors(states(rng, (positions, channels), p), p))
+    write(memory, STATE, vectors(states(rng, (positions, channels), p), p, rng))
     root, exponent = int(rng.integers(2**16, 2**17)), int(rng.choice([-16, -20, -26, -31, 2]))
     golden = interpreter(p, memory)
     rows = Rows(
