@@ -73,7 +73,7 @@ class Parameters(Stored, noun="a configuration", schema=1):
     )
     pipeline_depth: Annotated[int, Range(1, 16)] = described(16, "at most this many register stages in a unit")
     link_form: Literal["direct", "compressed"] = described(
-        "compressed", "delta groups cross the link, and lie in spools, as they are or as a stream"
+        "direct", "delta groups cross the link, and lie in spools, as they are or as a stream"
     )
     joint_width: Annotated[int, Range(2, 16)] = described(16, "bits of an output in the joint form at most")
     tile_positions: Annotated[int, Range(1, 256)] = described(16, "T, accumulators of a PE")
@@ -251,7 +251,15 @@ def _parse(text: str) -> Any:
 
 PRESETS: dict[str, Parameters] = {
     "tiny": Parameters(
-        digit_width=3, lanes=4, outliers=1, fraction_bits=10, rows=1, columns=2, memory_lanes=2, link_width=32
+        digit_width=3,
+        lanes=4,
+        outliers=1,
+        fraction_bits=10,
+        rows=1,
+        columns=2,
+        memory_lanes=2,
+        link_width=32,
+        link_form="compressed",
     ),
     "edge": Parameters(),
     "edge25": Parameters(outliers=0),
@@ -282,6 +290,7 @@ PRESETS: dict[str, Parameters] = {
         state_width=24,
         memory_lanes=12,
         link_width=256,
+        link_form="compressed",
         rows=128,
         columns=128,
     ),
