@@ -270,12 +270,11 @@ class Writer:
                 yield self._decision(process)
 
     def _unread(self) -> Iterator[_Item]:
-        """A reader for inputs that have none, so that linters know that this is meant."""
-        names = [
-            self.names.table[wire.name]
-            for wire in self.ports
-            if wire.port == "input" and wire.name not in self._readers
-        ]
+        """A reader for inputs, and outputs of instances, that have none: linters know then that this is meant."""
+        given = [wire.name for wire in self.ports if wire.port == "input"]
+        made = wires_in(value for cell in self._module.cells if cell.is_instance for value in cell.outputs.values())
+        inner = [name for name in made if not self._module.wires[name].port]
+        names = [self.names.table[name] for name in dict.fromkeys([*given, *inner]) if name not in self._readers]
         if names:
             name = self.names.extra("unused")
             yield _Item((), (), _wrapped(f"  wire {name} = &{{1'b0, {', '.join(names)}}};"))
