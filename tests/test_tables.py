@@ -56,6 +56,26 @@ TAKE_MINUTES = {
             "seconds": 26.5,
         }
     ],
+    "sim machine": [
+        {
+            "step": 0,
+            "layer": "down0.block.conv1",
+            "predicted": 95268,
+            "clocks": 98207,
+            "use": 0.751,
+            "not zero": 0.689,
+            "load waits": 18341,
+            "multiply waits": 23677,
+            "accumulate waits": 0,
+            "emit waits": 0,
+            "weights kB": 17.3,
+            "spools kB": 49.2,
+            "states kB": 55.3,
+            "others kB": 9.7,
+            "bits/ element": 24.0,
+            "PSNR dB": 89.2,
+        }
+    ],
     "sim mutate": [
         {
             "unit": "int_float_multiplier",

@@ -708,15 +708,15 @@ class Accelerator:
         states, factors = [], []
         for number in range(1, c.terms + 1):
             y = self._read_vectors(getattr(c, f"source{number}"), index, "states")
-            lost = poisoned_state(y, p) & ~padding
-            y = np.where(lost | padding, 0, y)
+            lost = poisoned_state(y, p)
+            y, lost = np.where(lost, 0, y), lost & ~padding
             if number == 2 and c.permuted:
                 self._field(p.lanes % 2 == 0 and c.channels % 2 == 0, "channels of a rotation must be even")
                 y, lost = (one.reshape(len(one), -1, 2)[:, :, ::-1].reshape(len(one), -1) for one in (y, lost))
             if number == 2 and c.function != "identity":
                 y, clamped = formats.clamp(functions(c.function, y, c.middle, c.result), activation_max(p))
                 self._raise(overflow=clamped)
-            states.append((y, lost))
+            states.append((np.where(padding, 0, y), lost))
             if c.form == "sum":
                 kind = getattr(c, f"kind{number}")
                 factors.append(self._factors(getattr(c, f"factor{number}"), kind, channel, position))

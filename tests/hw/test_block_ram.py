@@ -3,17 +3,17 @@
 import re
 
 import pytest
-from amaranth.back import verilog
 
 from hw.stream import Fifo
 from rtl_gen import tools
+from rtl_gen.verilog.emission import emit
 
 pytestmark = pytest.mark.synth
 
 
 def cells(folder, target, width, depth):
     """Cells by kind of a queue's netlist, from the Verilog."""
-    (folder / "fifo.v").write_text(verilog.convert(Fifo(width, depth), name="fifo", emit_src=False), encoding="utf-8")
+    (folder / "fifo.v").write_text(emit(Fifo(width, depth), name="fifo").text, encoding="utf-8")
     output = tools.run_yosys(f"read_verilog fifo.v\nsynth_{target} -top fifo\nstat", cwd=folder, timeout=120)
     statistics = output[output.rindex("Printing statistics") :]
     return {kind: int(number) for number, kind in re.findall(r"^\s+(\d+)\s+(\w+)$", statistics, re.MULTILINE)}

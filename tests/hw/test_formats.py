@@ -14,7 +14,7 @@ from tests.hw.streams import pack
 
 pytestmark = pytest.mark.unit
 
-P = Parameters(lanes=4, memory_lanes=2, fraction_bits=10)
+P = Parameters(lanes=4, memory_lanes=2, fraction_bits=10, state_width=24)
 
 
 def example(section):

@@ -425,7 +425,7 @@ def test_outliers_round_to_the_state(state_exponent):
 
 def test_clamps_only_the_exact_sum():
     """A running sum far beyond the state may come back; only the final value counts."""
-    p = Parameters(lanes=4, memory_lanes=4, outliers=0)
+    p = Parameters(lanes=4, memory_lanes=4, outliers=0, state_width=24)
     model = Model(p, 0, [], {(0, lane): 7 for lane in range(4)})
     groups = [{"exponent": 39, "digits": [3, -3, 3, 0]}, {"exponent": 39, "digits": [-3, 3, 0, 0]}]
     vector = [{"refresh": 0, "address": 0, "group": group, "bias": [1, 2, 3, 4]} for group in groups]

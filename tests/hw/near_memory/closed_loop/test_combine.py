@@ -205,6 +205,8 @@ def test_operations_one_after_the_other():
     """Nothing of one operation is left in the next; a result is written over its source."""
     rng, p = np.random.default_rng(14), TINY
     memory, first = random_combine(rng, p, narrow=False)
+    for at in TABLES:
+        write(memory, at, image.pack_entries([12]))
     write(memory, TABLES[0], image.pack_entries([12, 3]))
     again = dataclasses.replace(
         first, terms=1, kind1="one", kind2="one", kind3="one", summed="channel", channels=3, vectors=5, clamped=False
