@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -18,6 +18,7 @@ from hw.near_memory.closed_loop.sums import Sums, changed_part, summed_vector
 from hw.near_memory.part import Part
 from hw.near_memory.rows import Rows
 from hw.stream import Fifo, Pipelined, Stage
+from hw.stream.fork import fork
 from hw.stream.records import RecordReader, RecordWriter
 
 __all__ = ["AccumulateEngine", "Addresses", "Update"]
@@ -374,11 +375,11 @@ class AccumulateEngine(Engine):
         sinks = [
             (states.i, reads),
             (entries.i, c.biased & ~at.repeats),
-            (targets.i, 1),
-            (known.i, 1),
+            (targets.i, Const(1, 1)),
+            (known.i, Const(1, 1)),
             (counted.i, summed),
         ]
-        _fork(m, "vector", vectors, sinks)
+        fork(m, "vector", vectors, sinks)
 
         vector, moves, starts = known.o.p, Signal(name="part_moves"), Signal(init=1, name="vector_starts")
         left = Signal(range(n + 1), name="used_left")
@@ -428,21 +429,7 @@ class AccumulateEngine(Engine):
             sums.i.payload.eq(parts.payload),
             sums.i.p.old.eq(Mux(adds, parts.p.old.as_value(), 0)),
         ]
-        _fork(m, "part", parts, [(writer.items, 1), (sums.i, summed)])
+        fork(m, "part", parts, [(writer.items, Const(1, 1)), (sums.i, summed)])
         moves = named(m, "written_moves", parts.valid & parts.ready)
         m.d.comb += self.accumulated.eq(moves & parts.p.last)
         return moves & parts.p.end
-
-
-def _fork(m: Module, name: str, source: Any, sinks: list[tuple[Any, Value | int]]) -> None:
-    """Hand each payload to all sinks that need it, to each when it is ready."""
-    taken = Signal(len(sinks), name=f"{name}_taken")
-    done = Signal(len(sinks), name=f"{name}_done")
-    m.d.comb += source.ready.eq(done.all())
-    for (sink, needed), before, now in zip(sinks, taken, done, strict=True):
-        m.d.comb += [
-            sink.valid.eq(source.valid & needed & ~before),
-            now.eq(~Value.cast(needed)[0] | before | sink.ready),
-        ]
-    with m.If(source.valid):
-        m.d.sync += taken.eq(Mux(source.ready, 0, done))
