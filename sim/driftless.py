@@ -1,11 +1,11 @@
-"""The command ``driftless``: the generator's commands, and one group for each of the other packages."""
+"""The command ``driftless-hdl``: the generator's commands, and one group for each of the other packages."""
 
 import importlib
 
 import click
 
 from golden.common import console
-from rtl_gen import builder
+from golden.common.rooms import VERSION
 from rtl_gen.__main__ import main as generator
 
 __all__ = ["main"]
@@ -33,7 +33,7 @@ class _Package(console.Group):
 
 
 @console.group("Driftless: an open generator of differential accelerators for diffusion models.")
-@click.version_option(builder.version(), message="%(prog)s %(version)s")
+@click.version_option(VERSION, message="%(prog)s %(version)s")
 def main(traceback: bool) -> None:
     """Root of the command line."""
 

@@ -1,4 +1,4 @@
-"""Where the command ``driftless`` begins, before anything is imported that takes its time."""
+"""Where the command ``driftless-hdl`` begins, before anything is imported that takes its time."""
 
 from golden.common import start
 

@@ -31,4 +31,4 @@ def test_every_data_file_is_shipped():
 
 
 def test_command_is_there():
-    assert PROJECT["project"]["scripts"] == {"driftless": "sim.script:main"}
+    assert PROJECT["project"]["scripts"] == {"driftless-hdl": "sim.script:main"}

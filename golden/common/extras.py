@@ -1,5 +1,7 @@
 """What is missing where a command needs more than the base package, and the line that installs it."""
 
+from golden.common.rooms import DISTRIBUTION
+
 __all__ = ["install", "missing"]
 
 _MODULES = {
@@ -16,7 +18,7 @@ _MODULES = {
 
 def install(extra: str) -> str:
     """Line that installs an extra."""
-    return f"pip install 'driftless[{extra}]'"
+    return f"pip install '{DISTRIBUTION}[{extra}]'"
 
 
 def missing(error: ModuleNotFoundError) -> str | None:

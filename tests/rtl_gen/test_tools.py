@@ -53,7 +53,7 @@ def test_silent_failure_has_its_code():
 def test_commands_exist_and_their_lack_is_one_sentence(command, extra, monkeypatch):
     assert shutil.which(command()[0])
     monkeypatch.setattr(tools, "_search_path", lambda first=(): "/nowhere")
-    message = rf"^\S+ is missing; install it with: pip install 'driftless\[{extra}\]'$"
+    message = rf"^\S+ is missing; install it with: pip install 'driftless-hdl\[{extra}\]'$"
     with pytest.raises(tools.ToolError, match=message):
         command()
 

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def run(capsys, *arguments):
     with pytest.raises(SystemExit) as ended:
-        main(list(arguments), prog_name="driftless")
+        main(list(arguments), prog_name="driftless-hdl")
     printed = capsys.readouterr()
     return ended.value.code, printed.out, printed.err
 
@@ -34,7 +34,7 @@ def test_other_packages_are_groups(capsys, package, command):
 
 
 def test_version_is_that_of_the_project(capsys):
-    assert run(capsys, "--version")[:2] == (0, "driftless 0.1.0\n")
+    assert run(capsys, "--version")[:2] == (0, "driftless-hdl 0.2.0\n")
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ try:
     from sklearn.datasets import load_digits
 except ImportError as error:
     raise ImportError(
-        f"Training needs the extra 'train' (pip install 'driftless[train]'), which lacks: {error}"
+        f"Training needs the extra 'train' (pip install 'driftless-hdl[train]'), which lacks: {error}"
     ) from error
 
 from golden.common import console, files

@@ -79,7 +79,10 @@ def test_a_missing_extra_is_one_sentence(tmp_path, module, extra, arguments):
     # None in sys.modules is how Python itself says that there is no such module
     (tmp_path / "sitecustomize.py").write_text(f"import sys\nsys.modules[{module!r}] = None\n")
     if arguments[1] == "sim.driftless":
-        arguments = ["-c", "import sys\nfrom sim.script import main\nsys.argv = ['driftless', 'sim', '--help']\nmain()"]
+        arguments = [
+            "-c",
+            "import sys\nfrom sim.script import main\nsys.argv = ['driftless-hdl', 'sim', '--help']\nmain()",
+        ]
     result = subprocess.run(
         [sys.executable, *arguments],
         cwd=tmp_path,
@@ -88,7 +91,7 @@ def test_a_missing_extra_is_one_sentence(tmp_path, module, extra, arguments):
         text=True,
         timeout=120,
     )
-    message = f"Error: The Python package {module} is missing; install it with: pip install 'driftless[{extra}]'\n"
+    message = f"Error: The Python package {module} is missing; install it with: pip install 'driftless-hdl[{extra}]'\n"
     assert (result.returncode, result.stdout, result.stderr) == (2, "", message)
 
 
