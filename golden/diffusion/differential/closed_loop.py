@@ -197,7 +197,7 @@ class ClosedLoop(Differential):
         return value if isinstance(value, np.ndarray) else self._settled(value)
 
     def combine(self, terms: Mapping[str, tuple[np.ndarray, Any]], name: str) -> np.ndarray:
-        """A sum in a sampler's step: one combine of states (numerics, 12.22)."""
+        """A sum in a sampler's step: one combine of states (numerics, 12.22 and 12.23)."""
         width = self._method.machine.state_width
         predicted = self.units[self._network.layers[-1].name]
         units = {

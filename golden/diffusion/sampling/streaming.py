@@ -8,12 +8,13 @@ That is a small delta of its own kind, between frames; `Stream` tells the execut
 Follows the published code (github.com/cumulo-autumn/StreamDiffusion, b623251) for frames that are one image each.
 """
 
+import dataclasses
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from golden.common import names
-from golden.diffusion.networks.graph import Executor, Network, begin_step, dense
+from golden.diffusion.networks.graph import Combine, Executor, Network, begin_step, combine_of, dense
 from golden.diffusion.sampling.conditioning import Given, condition
 from golden.diffusion.sampling.deepcache import Reuse
 from golden.diffusion.sampling.guidance import guided
@@ -77,6 +78,30 @@ class SimilarityFilter:
         return True
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Slot:
+    """A place of the stream batch.
+
+    Members
+    -------
+    timestep : int
+        Of every call.
+    signal, rest : float
+        What enters is ``signal image + rest noise``; the image is the newest frame, or what the slot before predicts.
+    noise : float32 (channels, ...)
+        Noise that is added to what enters.
+    of_sample, of_prediction : float
+        The clean image is ``of_sample x + of_prediction n``, of what is in the slot and the noise predicted there.
+    """
+
+    timestep: int
+    signal: float
+    rest: float
+    noise: np.ndarray
+    of_sample: float
+    of_prediction: float
+
+
 class Stream:
     """Video to video, frame by frame.
 
@@ -132,6 +157,12 @@ class Stream:
     items : int
         Items of the batch in each call: n slots; one more for ``"onetime"``, before them; twice as many for ``"full"``,
         first without conditioning.
+    slots : tuple of Slot
+        Noise levels.
+    given : mapping of str to array
+        Inputs of the network behind the first, of every item, the same in each call.
+    clip : bool
+        As given.
     calls : int
         Calls of the network so far.
     references : int64 (items,)
@@ -191,28 +222,35 @@ class Stream:
         self.network = network
         self.executor = executor
         self._residual = residual if guidance > 1 else "none"
-        self._guidance, self._delta, self._clip = guidance, delta, clip
+        self._guidance, self._delta, self.clip = guidance, delta, clip
         self._choice, self._measure, self._similarity = reference, measure, similarity
 
         self._channels = check_output(network)
         self._interval, self._reuse = interval, Reuse(network, branch) if interval > 1 else None
 
-        levels = levels.reshape(-1, *[1] * len(next(iter(network.inputs.values()))))
-        signal = schedule.signal[levels]
-        self._signal, self._rest = np.sqrt(signal).astype(np.float32), np.sqrt(1 - signal).astype(np.float32)
+        signal, rest = np.sqrt(schedule.signal[levels]), np.sqrt(1 - schedule.signal[levels])
         wide = 10.0 * levels  # times 10: the published scaling of timesteps
-        skip, out = (0.25 / (wide**2 + 0.25), wide / np.sqrt(wide**2 + 0.25)) if scalings == "lcm" else (0.0, 1.0)
-        self._skip, self._out = np.float32(skip), np.float32(out)
+        skip, out = np.zeros(slots), np.ones(slots)
+        if scalings == "lcm":
+            skip, out = 0.25 / (wide**2 + 0.25), wide / np.sqrt(wide**2 + 0.25)
         self._noise = noise(network, seed, slots)
         self._added = self._noise if renoise else np.zeros_like(self._noise)
+        added = [self._noise[0], *self._added[1:]]
+        of_sample, of_prediction = out / signal + skip, -out * rest / signal
+        numbers = (values.tolist() for values in (levels, signal, rest))
+        self.slots = tuple(map(Slot, *numbers, added, of_sample.tolist(), of_prediction.tolist()))
+        self._signal, self._rest, self._skip, self._out = (
+            values.astype(np.float32).reshape(-1, *[1] * (self._noise.ndim - 1)) for values in (signal, rest, skip, out)
+        )
         self._buffer = np.zeros_like(self._noise[1:])
         self._stock = np.zeros_like(self._noise)
 
         extra = {"onetime": 1, "full": slots}.get(self._residual, 0)
         slot = np.concatenate([np.arange(extra), np.arange(slots)])
-        self._slot, self._timestep = slot, levels[slot].astype(np.int64).ravel()
+        self._slot = slot
         rows = one.doubled(network) if extra else one
-        self._conditioning = rows[np.where(np.arange(len(slot)) < extra, 0, rows.count - 1)].values.values()
+        given = rows[np.where(np.arange(len(slot)) < extra, 0, rows.count - 1)].values
+        self.given = dict(zip(list(network.inputs)[1:], (levels[slot].astype(np.int64), *given.values()), strict=True))
         self._own = np.arange(len(slot))
         self._previous = np.where(slot > 0, self._own - 1, -1)
         self._before: np.ndarray | None = None
@@ -251,16 +289,23 @@ class Stream:
             raise ValueError(f"Frame must be finite, not {frame[~np.isfinite(frame)][0]}")
         if self._similarity is not None and not self._similarity(frame):
             return self._output
+        # guidance by a stock of noise has no sums of a machine
+        combine = combine_of(self.executor) if self._residual in ("none", "full") else None
         newest = self._signal[:1] * frame + self._rest[:1] * self._noise[:1]
+        if combine is not None:
+            newest = self._entering(combine, self.slots[0], frame[None])
         x = np.concatenate([newest, self._buffer])
         image = x[self._slot]
         self.references = self._refer(image)
         begin_step(self.executor, self.calls, None, self.references)
-        predicted = self._predict(image, self._timestep, *self._conditioning)[:, : self._channels]
-        clean = self._clean(x, self._guided(predicted))
-        if self._clip:
-            clean = np.clip(clean, -1, 1)
-        self._buffer = self._signal[1:] * clean[:-1] + self._rest[1:] * self._added[1:]
+        predicted = self._predict(image, *self.given.values())[:, : self._channels]
+        if combine is None:
+            clean = self._clean(x, self._guided(predicted))
+            if self.clip:
+                clean = np.clip(clean, -1, 1)
+            self._buffer = self._signal[1:] * clean[:-1] + self._rest[1:] * self._added[1:]
+        else:
+            clean, self._buffer = self._combined(combine, x, predicted)
         self._before = image
         self.calls += 1
         if self.calls >= len(x):
@@ -296,6 +341,26 @@ class Stream:
     def _clean(self, x: np.ndarray, predicted: np.ndarray) -> np.ndarray:
         """Image without noise that the prediction implies, for each slot."""
         return self._out * ((x - self._rest * predicted) / self._signal) + self._skip * x
+
+    @property
+    def _cleaned(self) -> str:
+        """What a clean image is in the sums of a machine: one that is not clipped has the range of any sample."""
+        return "clean" if self.clip else "image"
+
+    def _entering(self, combine: Combine, slot: Slot, image: np.ndarray) -> np.ndarray:
+        """What enters a slot, as one sum."""
+        return combine({self._cleaned: (image, slot.signal), "fresh": (slot.noise[None], slot.rest)}, "image")
+
+    def _combined(self, combine: Combine, x: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Clean images and what enters the next slots, in sums of values times factors (numerics, 12.23)."""
+        if self._residual == "full":
+            predicted = guided(predicted, self._guidance, combine=combine)
+        clean = []
+        for slot, own, found in zip(self.slots, x, predicted, strict=True):
+            terms = {"image": (own[None], slot.of_sample), "prediction": (found[None], slot.of_prediction)}
+            clean.append(combine(terms, self._cleaned))
+        entering = [self._entering(combine, *pair) for pair in zip(self.slots[1:], clean[:-1], strict=True)]
+        return np.concatenate(clean), np.concatenate([*entering, self._buffer[:0]])
 
     def _guided(self, predicted: np.ndarray) -> np.ndarray:
         """Prediction for each slot from that for each item."""

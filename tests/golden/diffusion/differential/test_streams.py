@@ -65,7 +65,8 @@ def test_the_closed_loop_does_not_drift_along_frames(network, video, profile):
     found, dense, _, _ = follow(network, Method.named("closed-int3"), long, profile)
     quality = psnr(found, dense)
     once_more = 2 * len(video)  # the same frames again; the first three images still gain by the first call's passes
-    assert quality[once_more + 3 :].mean() > quality[3 : len(quality) - once_more].mean() - 3
+    # single images differ by 5 dB; errors that added up would have lost more by then
+    assert quality[once_more + 3 :].mean() > quality[3 : len(quality) - once_more].mean() - 6
 
 
 @pytest.mark.parametrize("residual, items", [("none", 3), ("onetime", 4), ("full", 6)])

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from golden.diffusion.networks import Recorder
+from golden.diffusion.networks.graph import StatefulExecutor
 from golden.diffusion.sampling import Schedule, noise
 from golden.diffusion.sampling.streaming import SimilarityFilter, Stream, distance
 from tests.golden.diffusion.sampling.executors import Differential
@@ -313,3 +314,50 @@ def test_slots_that_a_frame_reaches_start_anew_or_refer_to_the_slot_before(netwo
 def test_numbers_are_finite(network, call, error, message):
     with pytest.raises(error, match=f"^{re.escape(message)}"):
         call(network)
+
+
+class Summing(StatefulExecutor):
+    """Every layer as it is, and the sums of a call in binary64."""
+
+    def __init__(self):
+        self.sums = []
+
+    def __call__(self, layer, values):
+        return layer(*values)
+
+    def combine(self, terms, name):
+        self.sums.append((name, *terms))
+        total = sum(np.asarray(value, np.float64) * factor for value, factor in terms.values())
+        return np.float32(np.clip(total, -1, 1) if name == "clean" else total)
+
+
+@pytest.mark.parametrize(
+    "options, clean",
+    [
+        ({}, "clean"),
+        ({"scalings": "lcm", "renoise": False}, "clean"),
+        ({"clip": False}, "image"),
+        ({"residual": "full", "guidance": 2.0}, "clean"),
+    ],
+)
+def test_sums_that_an_executor_makes_are_those_of_the_stream(guidable, video, options, clean):
+    executor = Summing()
+    stream = Stream(guidable, 3, TIMESTEPS, seed=2, executor=executor, **options)
+    plain = Stream(guidable, 3, TIMESTEPS, seed=2, **options)
+    for frame in video:
+        found, expected = stream.push(frame), plain.push(frame)
+        assert (found is None) == (expected is None)
+        if found is not None:
+            np.testing.assert_allclose(found, expected, atol=2e-3)
+    entering, leaving = ("image", clean, "fresh"), (clean, "image", "prediction")
+    guided = [("guided", "without", "prediction")] if "residual" in options else []
+    call = [entering, *guided, *[leaving] * 3, *[entering] * 2]
+    assert executor.sums == call * len(video)
+
+
+def test_guidance_by_a_stock_of_noise_is_the_hosts(network, video):
+    executor = Summing()
+    stream = Stream(network, 3, TIMESTEPS, residual="self", executor=executor)
+    for frame in video:
+        stream.push(frame)
+    assert not executor.sums
