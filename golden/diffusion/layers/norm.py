@@ -12,13 +12,13 @@ from golden.diffusion.layers.base import Layer, Role, Shape
 class Norm(Layer):
     """Normalise sets of elements to mean 0 and variance 1, then scale and shift each channel.
 
-    ==============  ================================================  ========  =========
-    norm            a set                                             `groups`  `centred`
-    ==============  ================================================  ========  =========
-    ``GroupNorm``   neighbouring channels of one item, all positions  1 or more  True
-    ``LayerNorm``   all channels of one token, the last axis          0          True
-    ``RMSNorm``     as of a ``LayerNorm``                             0          False
-    ==============  ================================================  ========  =========
+    ==============  ================================================  ==========  =========
+    norm            a set                                             `groups`    `centred`
+    ==============  ================================================  ==========  =========
+    ``GroupNorm``   neighbouring channels of one item, all positions  1 or more   True
+    ``LayerNorm``   all channels of one token, the last axis          0           True
+    ``RMSNorm``     as of a ``LayerNorm``                             0           False
+    ==============  ================================================  ==========  =========
 
     Sources: Wu and He, *Group normalization*, 2018; Ba et al., *Layer normalization*, 2016; Zhang and Sennrich, *Root
     mean square layer normalization*, 2019 (of queries and keys it is QK-norm).
