@@ -10,7 +10,7 @@ one (norm, function). Source: ``docs/numerics.md``, 12.17 to 12.21, and the tabl
 import dataclasses
 import functools
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -137,6 +137,8 @@ class Compiler:
         How many of them; they are rows of the array, as far as it has rows.
     kept : str, optional
         Layer whose value some steps take from the last step that ran the whole network (DeepCache).
+    steady : bool
+        Whether what is given besides the first input is the same in every step.
 
     Members
     -------
@@ -164,6 +166,7 @@ class Compiler:
         *,
         samples: int = 1,
         kept: str | None = None,
+        steady: bool = False,
     ):
         self._network, self._method, self._profile = network, method, profile
         self._loop = ClosedLoop(network, method, profile)
@@ -181,11 +184,11 @@ class Compiler:
         self._added: dict[str, np.ndarray] = {}  # the bias that a state holds
         self.half = 0
         self._index, self._steps = 0, None
-        self._start = True
+        self._starts: tuple[bool | None, ...] = (True,) * samples
         self._schedule = Schedule()
         self._sent: set[Any] = set()
         self._tags = {layer.name: number for number, layer in enumerate(network.layers)}
-        self._kept = kept
+        self._kept, self._steady = kept, steady
         self._saved: Any = None  # the value of the kept layer
         self._always = {layer.name for layer in network.evaluated({kept} if kept else ())}
         self.input = self._input_tensor()
@@ -195,6 +198,22 @@ class Compiler:
     def prediction(self) -> int:
         """s of what the network predicts."""
         return self._loop.units[self._network.layers[-1].name]
+
+    @property
+    def _running(self) -> tuple[int, ...]:
+        """Samples that run in this step."""
+        return tuple(sample for sample, start in enumerate(self._starts) if start is not None)
+
+    @property
+    def _runs(self) -> list[tuple[range, bool]]:
+        """Samples that follow each other and all start in this step, or all go on."""
+        found, first = [], 0
+        for start, run in itertools.groupby(self._starts):
+            last = first + len(list(run))
+            if start is not None:
+                found.append((range(first, last), start))
+            first = last
+        return found
 
     # What the caller calls ------------------------------------------------------------------------------------------
 
@@ -207,6 +226,7 @@ class Compiler:
         whole: bool = True,
         schedule: Schedule | None = None,
         half: int = 0,
+        starts: Sequence[bool | None] | None = None,
         before: Callable[[Layer], None] | None = None,
     ) -> list[Command]:
         """Commands of a step; steps are compiled in order.
@@ -225,11 +245,15 @@ class Compiler:
             Takes the commands; the default is a new one.
         half : int
             Half of the buffers that is filled first, see `half`.
+        starts : sequence of bool or None, optional
+            For each sample whether it starts anew; None: it does not run. The default is that all run, and start where
+            the method sends raw values.
         before : callable, optional
             Called with each layer that commands express, before they are added.
         """
         self._index, self._steps, self.half = index, steps, half
-        self._start = self._method.refreshes(index)
+        refreshed = self._method.refreshes(index)
+        self._starts = tuple(one if one is None else one or refreshed for one in starts or [False] * self.samples)
         self._schedule = schedule or Schedule()
         self._sent.clear()
         values: dict[str, Any] = {self._input: _Value((self.input,))}
@@ -493,7 +517,7 @@ class Compiler:
         if tables and state.channels > self._parameters.norm_buffer:
             room = self._parameters.norm_buffer
             raise self._refused(layer, f"it has factors for more than norm_buffer = {room} channels")
-        for sample in range(self.samples):
+        for sample in self._running:
             options: dict[str, Any] = {}
             for number, factor in enumerate(found, 1):
                 mine = dataclasses.replace(factor, values=_of_sample(factor.values, sample))
@@ -506,7 +530,7 @@ class Compiler:
         state = self._tensor(layer.name, left.parts[0])
         places = state.unit - left.parts[0].unit - right.parts[0].unit
         factor = self._table(near.factors(Factors(np.zeros(0, np.int64), places)), varying=False)
-        for sample in range(self.samples):
+        for sample in self._running:
             self._combine(layer, state, [left.parts[0], right.parts[0]], sample, "product", {"factor1": factor})
         return _Value((state,))
 
@@ -536,7 +560,7 @@ class Compiler:
 
     def _table(self, content: np.ndarray, *, varying: bool) -> Operand:
         """Bytes of a table in memory: of this step, or one for all steps."""
-        if varying:
+        if varying and not self._steady:
             return self.memory.place(STEPS, content)
         mark = content.tobytes()
         if mark not in self._constants:
@@ -578,18 +602,19 @@ class Compiler:
     def _send(self, layer: Layer, number: int, value: _Value, along: str) -> list[Piece]:
         """Send an operand of a product, once in a step for all readers that always run together."""
         name = layer.inputs[number]
-        passes = self._passes(name)
         pieces = []
         for number in range(len(value.parts)):
             emission = self._emission(layer, name, value, number, along)
             if emission not in self._sent:
                 self._sent.add(emission)
-                self._make(name, value, number, emission, None, passes)
+                self._make(name, value, number, emission, None)
             pieces.append(Piece(emission, value.repeat))
         return pieces
 
-    def _passes(self, name: str) -> int:
-        return self._method.passes_of(self._network, name, self._index, self._steps)
+    def _passes(self, name: str, start: bool) -> int:
+        """Passes of a value in this step, of samples that start or go on."""
+        passes = self._method.passes_of(self._network, name, self._index, self._steps)
+        return max(passes, self._method.first_passes) if start else passes
 
     def _emission(self, layer: Layer, name: str, value: _Value, number: int, along: str) -> Emission:
         """What a reader holds of a part of a value, and with it those that always run when it does."""
@@ -616,22 +641,21 @@ class Compiler:
             )
         return self._emissions[key]
 
-    def _make(
-        self, name: str, value: _Value, number: int, emission: Emission | None, target: Tensor | None, passes: int = 1
-    ) -> None:
+    def _make(self, name: str, value: _Value, number: int, emission: Emission | None, target: Tensor | None) -> None:
         """One emission of a part of a value."""
-        for sample in range(self.samples):
+        for sample in self._running:
+            start = bool(self._starts[sample])
             near.emit(
                 self._schedule,
                 value.parts[number].sample(sample),
                 emission.sample(sample) if emission else None,
-                passes,
+                self._passes(name, start) if emission else 1,
                 unit=value.result,
                 function=value.function,
                 norm=self._coefficients(value, number, sample) if value.source is not None else None,
                 softmax=self._rows_of(value, sample) if value.scores is not None else None,
                 middle=value.middle,
-                start=self._start,
+                start=start,
                 target=target.sample(sample) if target else None,
                 tag=self._tags.get(name, 0),
             )
@@ -746,8 +770,11 @@ class Compiler:
         product = Product(
             layer.name, tuple(pieces), kernel, self._weights[layer.name], target, self._loop.floors[layer.name]
         )
-        bias, origin = self._bias(layer, state, shift)
-        self._run(product, [self._passes(layer.inputs[0])] * len(pieces), bias, origin, self._start, layer)
+        bias, adds, origin = self._bias(layer, state, shift)
+        for samples, start in self._runs:
+            sent = [self._passes(layer.inputs[0], start)] * len(pieces)
+            mine = bias if adds[samples].any() else None
+            self._run(product, sent, mine, origin if start else None, start, samples, layer)
         return _Value((state,))
 
     @staticmethod
@@ -766,13 +793,14 @@ class Compiler:
         format = formats.FORMATS[self._parameters.weight_format]
         return format.from_floats(weight)
 
-    def _bias(self, layer: Layer, state: Tensor, shift: np.ndarray | None) -> tuple[Bias | None, Tensor | None]:
-        """What is added in this step: by channel, of each sample or of all; or at a start by position."""
+    def _bias(
+        self, layer: Layer, state: Tensor, shift: np.ndarray | None
+    ) -> tuple[Bias | None, np.ndarray, Tensor | None]:
+        """What is added in this step by channel, of each sample or of all; who adds it; what starts add by position."""
+        nobody = np.zeros(self.samples, bool)
         own = getattr(layer, "bias", None)
         own = np.zeros(state.channels, np.float32) if own is None else own
         if shift is not None and np.ndim(shift) > 2:
-            if not self._start:
-                return None, None
             key = ("origin", state.name)
             if key not in self._tables:
                 real = self._by_position(np.asarray(own + shift)[0], state)
@@ -781,19 +809,23 @@ class Compiler:
                 for sample in range(self.samples):  # a row of the array finds its own where its state has its own
                     self.memory.fill(Operand(TABLES, data.offset + sample * state.stride), content)
                 self._tables[key] = dataclasses.replace(state, data=data, sums=None, summed="no")
-            return None, self._tables[key]
+            return None, nobody, self._tables[key]
         bias = self.integers(own if shift is None else own + shift, state.unit)
         if (bias == bias[:1]).all() and bias.ndim > 1:
             bias = bias[0]
-        before = self._added.get(layer.name)
+        before = self._added.get(layer.name, np.zeros_like(bias))
         self._added[layer.name] = bias
-        new = bias if self._start or before is None else bias - before
-        varying = shift is not None
-        if not varying and not new.any():
-            return None, None
+        starts = [start for _, start in self._runs]
+        if len(set(starts)) == 1:
+            new = bias if starts[0] else bias - before
+        else:
+            new = np.where(np.array(self._starts, bool)[:, None], bias, bias - before)
+        adds = nobody | (new != 0).any(axis=-1)
+        if not adds[list(self._running)].any():
+            return None, nobody, None
         vectors = bias_vectors(new, self._parameters.lanes)
         step = vectors.shape[1] if vectors.ndim > 2 else 0
-        return Bias(self._table(image.pack_entries(vectors), varying=varying), step), None
+        return Bias(self._table(image.pack_entries(vectors), varying=shift is not None), step), adds, None
 
     def _run(
         self,
@@ -802,6 +834,7 @@ class Compiler:
         bias: Bias | None,
         origin: Tensor | None,
         start: bool,
+        samples: range,
         layer: Layer,
     ) -> None:
         self.half = multiply(
@@ -813,6 +846,7 @@ class Compiler:
             bias=bias,
             origin=origin,
             start=start,
+            samples=samples,
             tag=self._tags[layer.name],
         )
 
@@ -845,19 +879,21 @@ class Compiler:
         ]
         lsb = p.state_width + 1 - p.accumulator_width
         scale = 24 + held[0].unit + held[1].unit - state.unit - lsb
-        sent = [self._passes(name) for name in layer.inputs]
         # what is held of the right before it is sent, then of the left after it was
-        before = None if self._start else self._aligned(layer, held[1], heads, columns, right, scale, "right")
+        going_on = [sample for sample in self._running if not self._starts[sample]]
+        before = self._aligned(layer, held[1], heads, columns, right, scale, "right", going_on)
         (one,) = self._send(layer, 0, left, "channels")
-        for sample, weights in enumerate(before or ()):
+        for sample, weights in before.items():
+            sent = self._passes(layer.inputs[0], False)
             for head in range(heads):
-                self._head(layer, state, one.emission, weights[head], lsb, sample, head, heads, sent[0], False, False)
+                self._head(layer, state, one.emission, weights[head], lsb, sample, head, heads, sent, False, False)
         (two,) = self._send(layer, 1, right, along)
-        after = self._aligned(layer, held[0], heads, rows, left, scale, "left")
-        for sample, weights in enumerate(after):
+        after = self._aligned(layer, held[0], heads, rows, left, scale, "left", self._running)
+        for sample, weights in after.items():
+            start = bool(self._starts[sample])
+            sent = self._passes(layer.inputs[1], start)
             for head in range(heads):
-                start = self._start
-                self._head(layer, state, two.emission, weights[head], lsb, sample, head, heads, sent[1], True, start)
+                self._head(layer, state, two.emission, weights[head], lsb, sample, head, heads, sent, True, start)
         return _Value((state,), heads=heads if len(a) == 4 and not layer.transposed else 0)
 
     def _scores(self, layer: MatMul, heads: int, rows: int, columns: int) -> Tensor:
@@ -881,16 +917,24 @@ class Compiler:
         return self.states[layer.name]
 
     def _aligned(
-        self, layer: MatMul, emission: Emission, heads: int, outputs: int, value: _Value, scale: int, side: str
-    ) -> list[list[Weights]]:
+        self,
+        layer: MatMul,
+        emission: Emission,
+        heads: int,
+        outputs: int,
+        value: _Value,
+        scale: int,
+        side: str,
+        samples: Iterable[int],
+    ) -> dict[int, list[Weights]]:
         """What readers hold of an operand, as records: one run of them for each sample and head."""
         p = self._parameters
         groups = emission.groups(p.lanes)
         # positions of an emission that belong to a head, or groups of a position
         split = emission.segment or (value.heads and emission.along == "channels")
         each = groups // heads if split else groups
-        found: list[list[Weights]] = [[] for _ in range(self.samples)]
-        for sample, head in itertools.product(range(self.samples), range(heads)):
+        found: dict[int, list[Weights]] = {}
+        for sample, head in itertools.product(samples, range(heads)):
             key = ("aligned", layer.name, side, sample, head)
             if key not in self._tables:
                 self._tables[key] = self.memory.place(
@@ -912,7 +956,7 @@ class Compiler:
                 reads=[("held", emission)],
                 writes=[("records", records)],
             )
-            found[sample].append(Weights(records, each, 0))
+            found.setdefault(sample, []).append(Weights(records, each, 0))
         return found
 
     def _head(
@@ -957,7 +1001,7 @@ class Compiler:
             self._loop.floors[layer.name],
             (first_line, lines, first_group, weights.groups),
         )
-        self._run(product, [sent], None, None, start, layer)
+        self._run(product, [sent], None, None, start, range(1), layer)
 
 
 def _of_sample(numbers: np.ndarray, sample: int) -> np.ndarray:

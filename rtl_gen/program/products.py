@@ -323,9 +323,10 @@ def multiply(
     bias: Bias | None,
     start: bool,
     origin: Tensor | None = None,
+    samples: range | None = None,
     tag: int = 0,
 ) -> int:
-    """Add the commands of one run of a product, for all samples.
+    """Add the commands of one run of a product.
 
     As many samples as the array has rows are rows; those that are left over are cut into strips, one after the other.
 
@@ -347,6 +348,8 @@ def multiply(
         Whether the state starts anew.
     origin : Tensor, optional
         What it starts with instead of zeros.
+    samples : range, optional
+        Those that are run; the default is all.
 
     Returns
     -------
@@ -358,10 +361,10 @@ def multiply(
     ValueError
         If a line of groups does not fit a bank, or a block of records the weight buffer.
     """
-    samples, first = product.target.state.samples, 0
-    together = parameters.rows if parameters.rows > 1 else 1
-    while first < samples:
-        count = together if samples - first >= together else 1
+    samples = range(product.target.state.samples) if samples is None else samples
+    first, together = samples.start, parameters.rows if parameters.rows > 1 else 1
+    while first < samples.stop:
+        count = together if samples.stop - first >= together else 1
         half = _run(schedule, parameters, product, sent, half, bias, start, origin, tag, first, count)
         first += count
     return half
