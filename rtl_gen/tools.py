@@ -311,6 +311,7 @@ def verilator_environment(extra: Mapping[str, str] | None = None) -> dict[str, s
     for name in ("MAKELEVEL", "MFLAGS"):
         result.pop(name, None)
     flags = {
+        "CFG_CXXFLAGS_COROUTINES": "-fcoroutines",
         "CFG_CXXFLAGS_PCH_I": "-include",
         "OPT_FAST": "-O2",
         "OPT_GLOBAL": "-O2",
