@@ -82,7 +82,7 @@ def build_demo(
     plan = platform.prepare(BoardDemo(demo, board), _NAME, debug_verilog=False)
     ecp5 = board.part.family == "ecp5"
     constraints = _text(plan.files[f"{_NAME}.{'lpf' if ecp5 else 'pcf'}"])
-    netlist = flow.synthesise(_text(plan.files[f"{_NAME}.il"]), _NAME, board.part)
+    netlist = flow.synthesise(_text(plan.files[f"{_NAME}.il"]), _NAME, board.part, "rtlil")
     cells = netlist.cells
     flow.require_room(cells, f"The demo of {title}", board.part)
     results = flow.place_all(netlist, board.part, seeds, constraints=constraints)

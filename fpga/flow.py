@@ -1,6 +1,6 @@
 """From a component to figures: synthesis, capacity, place and route over seeds.
 
-Every step is cached under a hash of all it depends on (arguments and sources of the hardware, RTLIL or netlist, the
+Every step is cached under a hash of all it depends on (arguments and sources of the hardware, Verilog or netlist, the
 command, the tool's version), so a repeated measurement takes seconds and a changed unit is never reported with old
 figures.
 """
@@ -20,17 +20,18 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from amaranth.back import rtlil
-from amaranth.hdl import Elaboratable
+from amaranth.lib import wiring
 
 import golden.common
 import hw
+import rtl_gen.verilog
 from fpga.mapped import Cells, Netlist
 from fpga.parts import Part
 from golden import parameters
 from golden.common import console, processes
 from hw.arith.leaves import LeafTarget, leaf_target
 from rtl_gen import tools
+from rtl_gen.verilog.emission import emit
 
 __all__ = [
     "DEFAULT_FOLDER",
@@ -224,21 +225,24 @@ def _version(distribution: str) -> str:
         return "missing"
 
 
-Design = tuple[str, Elaboratable | functools.partial, LeafTarget | None]
+Language = Literal["verilog", "rtlil"]
+"""What a design is written in: as users get it, or as Amaranth's build system writes it."""
+
+Design = tuple[str, wiring.Component | functools.partial, LeafTarget | None]
 """Name, component (or what makes it) and platform of what is measured."""
 
 
-def _elaborate(component: Elaboratable | functools.partial, top: str, platform: Any) -> str:
-    """RTLIL of a component."""
+def _emit(component: wiring.Component | functools.partial, top: str, platform: Any) -> str:
+    """Verilog of a component."""
     made = component() if isinstance(component, functools.partial) else component
-    return rtlil.convert(made, name=top, platform=platform, emit_src=False)
+    return emit(made, name=top, platform=platform).text
 
 
 @functools.cache
 def _sources() -> str:
-    """Digest of all that a component of ours is described by."""
+    """Digest of all that the Verilog of a component of ours depends on."""
     found = hashlib.sha256()
-    for package in (hw, golden.common):
+    for package in (hw, golden.common, rtl_gen.verilog):
         for path in sorted(Path(package.__path__[0]).rglob("*.py")):
             found.update(path.read_bytes())
     found.update(Path(parameters.__file__).read_bytes())
@@ -270,17 +274,20 @@ class Flow:
 
     # Steps ----------------------------------------------------------------------------------------------------------
 
-    def synthesise(self, text: str, top: str, part: Part) -> Netlist:
-        """Map RTLIL to a part.
+    def synthesise(self, text: str, top: str, part: Part, language: Language = "verilog") -> Netlist:
+        """Map a design to a part.
 
         Parameters
         ----------
         text : str
-            RTLIL, as `amaranth.back.rtlil.convert` writes it.
+            The design.
         top : str
             Name of its top module.
         part : Part
             The part.
+        language : Language
+            What the design is written in. RTLIL has no word for a memory that promises nothing about collisions; in
+            Verilog that saves a register and a multiplexer per bit.
 
         Raises
         ------
@@ -289,10 +296,11 @@ class Flow:
         """
         # Amaranth names the elements of an array `x[0]`, `x[1]`; abc9 (yosys 0.70) then takes them for bits of one wire
         # `x` and, in some designs, stops at an assertion on widths. Hidden names are not taken apart.
-        script = f"read_rtlil {top}.il\nrename -hide w:*]\n{part.synthesis} -top {top}\nwrite_json {top}.json\n"
+        read = {"verilog": "read_verilog design", "rtlil": "read_rtlil design\nrename -hide w:*]"}[language]
+        script = f"{read}\n{part.synthesis} -top {top}\nwrite_json {top}.json\n"
 
         def make(folder: Path) -> str:
-            (folder / f"{top}.il").write_text(text, encoding="utf-8")
+            (folder / "design").write_text(text, encoding="utf-8")
             tools.run_yosys(script, cwd=folder, log=folder / "yosys.log")
             return Netlist.read(folder / f"{top}.json", top, part.family).text()
 
@@ -401,9 +409,9 @@ class Flow:
         Parameters
         ----------
         designs : sequence of (str, component, LeafTarget or None)
-            Name, component, and the platform to elaborate it with. A component is an `Elaboratable`, or a
-            ``functools.partial`` that makes one of a class: that is elaborated in a process of its own, and only if its
-            arguments or the sources of the hardware have changed since.
+            Name, component, and the platform to elaborate it with. In place of a component, a ``functools.partial``
+            that makes one of a class: that is emitted in a process of its own, and only if its arguments or the sources
+            of the hardware have changed since.
         part : Part
             The part.
         seeds : iterable of int
@@ -471,21 +479,21 @@ class Flow:
         tools.yosys_share()  # refuses before long work where yosys is missing
         names = [name for name, _, _ in designs]
         tops = [re.sub(r"\W+", "_", name).strip("_") for name in names]
-        # Elaboration is Python, which gains nothing from threads.
+        # Emission is Python, which gains nothing from threads.
         with processes.pool(self.jobs) as pool:
 
-            def elaborate(number: int) -> str:
+            def verilog(number: int) -> str:
                 _, component, platform = designs[number]
                 if not isinstance(component, functools.partial):
-                    return _elaborate(component, tops[number], platform)
+                    return _emit(component, tops[number], platform)
                 key = f"{component.func.__module__}.{component.func.__qualname__}", repr(component)
                 return self._cached(
-                    "rtlil",
-                    lambda _: pool.submit(_elaborate, component, tops[number], platform).result(),
+                    "verilog",
+                    lambda _: pool.submit(_emit, component, tops[number], platform).result(),
                     *(*key, tops[number], leaf_target(platform), _version("amaranth"), _sources()),
                 )
 
-            texts = self._parallel(elaborate, range(len(designs)), "Elaboration", names)
+            texts = self._parallel(verilog, range(len(designs)), "Emission", names)
 
         def synthesise(number: int) -> Netlist:
             try:

@@ -19,6 +19,7 @@ from fpga.parts import BOARDS, ECP5_85F, UP5K, board
 from golden.common import processes
 from hw.arith.float import FLOAT16, FloatFormat, FloatMultiply
 from hw.arith.leaves import LeafTarget
+from hw.stream import Fifo
 from rtl_gen import tools
 
 pytestmark = pytest.mark.synth
@@ -125,7 +126,7 @@ def test_what_does_not_fit_is_not_placed(folder, monkeypatch):
 
 def test_a_failing_tool_is_a_sentence(folder):
     with pytest.raises(tools.ToolError, match=r"^yosys failed: .*ERROR"):
-        Flow(folder).synthesise("module \\other\nend\n", "top", UP5K)
+        Flow(folder).synthesise("module other; endmodule", "top", UP5K)
 
 
 class Elements(wiring.Component):
@@ -144,10 +145,17 @@ class Elements(wiring.Component):
 def test_elements_of_arrays_are_not_taken_for_bits(folder):
     text = rtlil.convert(Elements(), name="elements", emit_src=False)
     assert "\\held[1]\n" in text
-    netlist = Flow(folder).synthesise(text, "elements", ECP5_85F)
+    netlist = Flow(folder).synthesise(text, "elements", ECP5_85F, "rtlil")
     assert netlist.cells.ff == 20
     names = json.loads(netlist.text())["modules"]["elements"]["netnames"]
     assert "held" in names and not [name for name in names if name.endswith("]")]
+
+
+def test_memories_promise_nothing_about_collisions(folder):
+    (cells,) = Flow(folder).count([("queue", functools.partial(Fifo, 64, 256), None)], ECP5_85F)
+    assert cells.bram == 2
+    # Two addresses, a level and a valid bit; a promise, which Amaranth's RTLIL makes, would add 64 registers and more.
+    assert cells.ff <= 2 * 8 + 9 + 1
 
 
 def test_a_failing_design_is_named(folder, monkeypatch):
