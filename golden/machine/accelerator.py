@@ -645,13 +645,16 @@ class Accelerator:
         groups = self._down.popleft()
         delta = JointStream(p, p.joint_width, c.floor).fixed(groups)
         poisoned = np.repeat(groups.exponent[:, None] == POISONED_GROUP, p.lanes, axis=1)
+        come = rows * count
         if c.exchanged:
-            self._field(0 < c.kept <= p.lanes, f"kept must be in 1..{p.lanes}, not {c.kept}")
-            self._field(len(groups) % rows == 0, "every row must give as many vectors")
+            self._field(c.inner <= p.lanes, f"inner of exchanged vectors must be at most {p.lanes}, not {c.inner}")
+            self._field(0 < c.tail <= p.lanes, f"tail must be in 1..{p.lanes}, not {c.tail}")
+            come = rows * ((c.outer - 1) * p.lanes + c.tail)
+        self._field(len(delta) == come, f"vectors that come must be those of the tile, {come}, not {len(delta)}")
+        if c.exchanged:
             delta, poisoned = (
-                self._transposed(one, rows)[:, : c.kept].reshape(-1, p.lanes) for one in (delta, poisoned)
+                self._transposed(one, rows)[:, : c.inner].reshape(-1, p.lanes) for one in (delta, poisoned)
             )
-        self._field(len(delta) == rows * count, f"vectors must be those of the tile, {len(delta)}, not {rows * count}")
         row, vector = np.repeat(np.arange(rows), count), np.tile(np.arange(count), rows)
         index = c.first + row * c.row_step + vector // c.inner * c.outer_step + vector % c.inner * c.inner_step
         before = self._read_vectors(c.state, index, "states") if c.start == "add" else np.zeros_like(delta)

@@ -452,7 +452,7 @@ class Accumulate(Operation):
     summed: Summed = described("no", "whether sums are kept, and of what")
     fresh: bool = described(False, "the records of sums start at 0")
     exchanged: bool = described(False, "each n vectors of a row are transposed as a block first")
-    kept: Annotated[int, Bits(7)] = described(0, "vectors of a transposed block that are taken, if `exchanged`")
+    tail: Annotated[int, Bits(7)] = described(0, "vectors that come of the last block of a row, if `exchanged`")
     bias_period: Annotated[int, Bits(8)] = described(0, "vectors after which the bias repeats itself")
     bias_first: Annotated[int, Bits(16)] = described(0, "vector of the bias that the first one takes")
     bias_step: Annotated[int, Bits(16)] = described(0, "vectors of the bias from row to row")

@@ -545,13 +545,10 @@ class _Loop:
         period, bias_first = 1, vector
         if target.exchanged:
             first = target.first + vector * n * target.step + tile.line * target.width // n
-            kept = min(n, target.channels - vector * n)
-            steps = {
-                "row_step": strip * target.width // n,
-                "outer": -(-tile.lines * target.width // n),
-                "outer_step": 1,
-            }
-            steps |= {"inner": kept, "inner_step": target.step, "kept": kept, "exchanged": True}
+            blocks = -(-tile.lines * target.width // n)
+            steps = {"row_step": strip * target.width // n, "outer": blocks, "outer_step": 1, "exchanged": True}
+            steps |= {"inner": min(n, target.channels - vector * n), "inner_step": target.step}
+            steps |= {"tail": tile.lines * target.width - (blocks - 1) * n}
         elif target.narrow(n):
             period = state.channels // math.gcd(n, state.channels)
             first = tile.line * state.width * state.channels // n
