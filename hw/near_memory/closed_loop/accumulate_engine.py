@@ -15,6 +15,7 @@ from hw.bus.ports import ADDRESS_WIDTH, UNIT_BYTES
 from hw.control.engine import Engine, Fields, cause, operation
 from hw.near_memory.closed_loop.places import POSITION_WIDTH, Places, place
 from hw.near_memory.closed_loop.sums import Sums, changed_part, summed_vector
+from hw.near_memory.closed_loop.transposer import Transposer, block_part
 from hw.near_memory.part import Part
 from hw.near_memory.rows import Rows
 from hw.stream import Fifo, Pipelined, Stage
@@ -39,12 +40,17 @@ def _bias(parameters: Parameters) -> Any:
     return signed(parameters.state_width + 1)
 
 
+def digit(parameters: Parameters) -> data.StructLayout:
+    """A lane of a joint vector: ``value << step``, or poison."""
+    return data.StructLayout({"value": signed(parameters.joint_width), "step": EXPONENT_WIDTH, "poisoned": 1})
+
+
 def update(parameters: Parameters) -> data.StructLayout:
     """u elements of a vector, and what is added to them; lanes past `used` are padding."""
     p, u = parameters, parameters.near_lanes
     return data.StructLayout(
         {
-            "delta": payloads.joint_part(p),
+            "delta": block_part(p, digit(p)),
             "old": data.ArrayLayout(signed(p.state_width), u),
             "bias": data.ArrayLayout(_bias(p), u),
             "used": u,
@@ -57,7 +63,7 @@ class Update(Pipelined, Part):
 
     ::
 
-        value --> shift | shift | shift --+--> + --> clamp --> new
+        delta --> shift | shift | shift --+--> + --> clamp --> new
         old, bias --> + ------------------+
 
     Throughput: one part a clock. Numerics: 12.2, 12.3.
@@ -68,17 +74,14 @@ class Update(Pipelined, Part):
         Elements as they were.
     o : Out(stream of `changed_part`)
         As they were and as they are.
-    floor : In(6)
-        Of the joint form.
     overflow, poisoned : Out(1)
-        Events: an element was clamped, a group poisoned one.
+        Events: an element was clamped, a delta poisoned one.
     """
 
     def _members(self, parameters: Parameters) -> dict[str, Any]:
         return {
             "i": In(stream.Signature(update(parameters))),
             "o": Out(stream.Signature(changed_part(parameters))),
-            "floor": In(EXPONENT_WIDTH),
             "overflow": Out(1),
             "poisoned": Out(1),
         }
@@ -90,25 +93,24 @@ class Update(Pipelined, Part):
         # A delta past what both others can take back clamps whatever they are.
         wide = width + 2
         s = Stage.begin(m, self.i)
-        s.last, s.end, s.used = delta.last, delta.end, list(self.i.p.used)
-        s.spoiled = delta.exponent == POISONED_GROUP
-        counts = named(m, "counts", delta.exponent < ZERO_GROUP)
-        s.values = [Mux(used & counts, value, 0).as_signed() for used, value in zip(s.used, delta.values, strict=True)]
-        # The last step of the joint form: the floor, or so many bits under the exponent.
-        least = named(m, "least_step", delta.exponent - (p.joint_width - p.digit_width))
-        s.places = Mux(least < self.floor, self.floor, least)[:EXPONENT_WIDTH]
-        s.old = [Mux(used, old, 0).as_signed() for used, old in zip(s.used, self.i.p.old, strict=True)]
-        s.bias = [Mux(used, bias, 0).as_signed() for used, bias in zip(s.used, self.i.p.bias, strict=True)]
+        s.last, s.end, used = delta.last, delta.end, list(self.i.p.used)
+        s.spoiled = [there & one.poisoned for there, one in zip(used, delta.values, strict=True)]
+        s.values = [Mux(there, one.value, 0).as_signed() for there, one in zip(used, delta.values, strict=True)]
+        s.steps = [one.step for one in delta.values]
+        s.old = [Mux(there, old, 0).as_signed() for there, old in zip(used, self.i.p.old, strict=True)]
+        s.bias = [Mux(there, bias, 0).as_signed() for there, bias in zip(used, self.i.p.bias, strict=True)]
 
         s = s.cut()
-        s.lost = [used & (s.spoiled | (old == poison)) for used, old in zip(s.used, s.old, strict=True)]
+        s.lost = [spoiled | (old == poison) for spoiled, old in zip(s.spoiled, s.old, strict=True)]
         s.before = [old + bias for old, bias in zip(s.old, s.bias, strict=True)]
         s.windows = [
             Window.of(m, f"delta{lane}", value, offset=0, width=wide, amount_width=EXPONENT_WIDTH)
             for lane, value in enumerate(s.values)
         ]
         for low in range(0, EXPONENT_WIDTH, 2):
-            s.windows = [window.shift(s.places[low : low + 2], 1 << low) for window in s.windows]
+            s.windows = [
+                window.shift(step[low : low + 2], 1 << low) for window, step in zip(s.windows, s.steps, strict=True)
+            ]
             s = s.cut()
         limit = (1 << (wide - 1)) - 1
         s.delta = [
@@ -128,7 +130,7 @@ class Update(Pipelined, Part):
         clamped = [(above | below) & ~lost for above, below, lost in zip(high, low, s.lost, strict=True)]
         m.d.comb += [
             self.overflow.eq(s.moves & or_tree(clamped)),
-            self.poisoned.eq(s.moves & s.spoiled & or_tree(s.used)),
+            self.poisoned.eq(s.moves & or_tree(s.spoiled)),
         ]
         fields = {"old": s.old, "new": new, "last": s.last, "end": s.end}
         return s.finish(self.o, filled(m, "result", self.o.payload.shape(), **fields), depth=p.pipeline_depth)
@@ -228,18 +230,18 @@ class AccumulateEngine(Engine):
     """Takes the joint vectors of a tile and adds them to a state, with a bias; keeps the sums of what changes.
 
     Vectors are found first, so far ahead as their elements may be asked for; elements, bias and delta then meet part by
-    part. A bias that several vectors share is read once.
+    part. A bias that several vectors share is read once. Blocks that are exchanged are transposed before they meet.
 
     ::
 
         operation -> places -> addresses -+-> states_read -> old ------+
                                           +-> tables_read -> bias ---+ |
                                           |               +-> kept --+ |
-                     down --------------------------------------- update --+-> states_written
-                                          |                                +-> sums
+                     down --+--------------------------+--------- update --+-> states_written
+                            +-> blocks transposed -----+                   +-> sums
                                           +-> what is in the tensor -----------^
 
-    Throughput: u elements a clock. `exchanged` is refused so far (cause field).
+    Throughput: u elements a clock, of those that come and of those that are taken.
 
     Members
     -------
@@ -281,7 +283,6 @@ class AccumulateEngine(Engine):
         m.d.comb += [getattr(walk, name).eq(getattr(c, name)) for name in walk.shape().members]
         m.d.comb += [
             addresses.operation.eq(self.operation.p),
-            updates.floor.eq(c.floor),
             sums.by_position.eq(c.summed == _SUMMED.index("position")),
             sums.fresh.eq(c.fresh),
             sums.channels.eq(c.channels),
@@ -295,11 +296,16 @@ class AccumulateEngine(Engine):
         )
         wiring.connect(m, writer.port, wiring.flipped(self.states_written))
         ended = self._write(m, updates.o, writer, sums, summed)
-        faults = self._read(m, addresses.o, updates.i, writer, sums, summed)
-        self._control(m, places, ended, writer.idle & (sums.idle | ~summed), faults)
+        begins = Signal()
+        deltas, astray = self._arrive(m, begins)
+        faults = self._read(m, addresses.o, deltas, updates.i, writer, sums, summed)
+        faults["field"] |= astray
+        self._control(m, places, begins, ended, writer.idle & (sums.idle | ~summed), faults)
         return m
 
-    def _control(self, m: Module, places: Places, ended: Value, written: Value, faults: dict[str, Value]) -> None:
+    def _control(
+        self, m: Module, places: Places, begins: Signal, ended: Value, written: Value, faults: dict[str, Value]
+    ) -> None:
         """Check the fields of an operation, send its vectors off, take it when all is written."""
         p, c = self.parameters, Fields(self.operation.p, Accumulate)
         allowed = [
@@ -307,7 +313,7 @@ class AccumulateEngine(Engine):
             c.outer.any() & c.inner.any(),
             c.floor <= 42 - p.digit_width,
             c.channels.any(),
-            ~c.exchanged,
+            ~c.exchanged | ((c.inner <= p.lanes) & c.tail.any() & (c.tail <= p.lanes)),
             ~c.biased | c.bias_period.any(),
         ]
         over = Signal()
@@ -316,6 +322,7 @@ class AccumulateEngine(Engine):
                 m.d.sync += over.eq(0)
                 with m.If(self.operation.valid & ~self.error.any()):
                     with m.If(Cat(allowed).all()):
+                        m.d.comb += begins.eq(1)
                         m.next = "walk"
                     with m.Else():
                         m.d.sync += self.error.eq(cause("field"))
@@ -334,10 +341,54 @@ class AccumulateEngine(Engine):
             with m.If(fault & ~self.error.any()):
                 m.d.sync += self.error.eq(cause(name))
 
+    def _arrive(self, m: Module, begins: Value) -> tuple[stream.Interface, Value]:
+        """Deltas as they meet their vectors, and whether an exchanged tile ends elsewhere than it should."""
+        p, c, i = self.parameters, Fields(self.operation.p, Accumulate), self.down.p
+        n, last, exchanged = p.lanes, i.last, c.exchanged
+        m.submodules.transposer = transposer = Transposer(p, digit(p))
+        # The last step of the joint form: the floor, or so many bits under the exponent.
+        least = named(m, "least_step", i.exponent - (p.joint_width - p.digit_width))
+        step = named(m, "step", Mux(least < c.floor, c.floor, least)[:EXPONENT_WIDTH])
+        counts, poisoned = named(m, "counts", i.exponent < ZERO_GROUP), i.exponent == POISONED_GROUP
+        values = [
+            filled(m, f"come{lane}", digit(p), value=Mux(counts, value, 0), step=step, poisoned=poisoned)
+            for lane, value in enumerate(i.values)
+        ]
+
+        # Vectors are counted: the link does not tell where a row ends. Those of the next tile wait.
+        expects, vector, ended = Signal(name="tile_expected"), Signal(range(n), name="come_vector"), Signal()
+        blocks, rows = Signal(c.outer.shape(), name="blocks_left"), Signal(c.rows.shape(), name="rows_left")
+        takes = named(m, "come_ends", transposer.i.valid & transposer.i.ready & last)
+        row_ends = named(m, "row_ends", ~blocks.any() & (vector + 1 == c.tail))
+        m.d.comb += ended.eq(row_ends & ~rows.any())
+        with m.If(takes):
+            m.d.sync += [
+                vector.eq(Mux(row_ends | (vector == n - 1), 0, vector + 1)),
+                blocks.eq(Mux(row_ends, c.outer - 1, blocks - (vector == n - 1))),
+                rows.eq(rows - row_ends),
+                expects.eq(~ended),
+            ]
+        with m.If(begins):
+            m.d.sync += [expects.eq(c.exchanged), vector.eq(0), blocks.eq(c.outer - 1), rows.eq(c.rows)]
+
+        o = stream.Signature(block_part(p, digit(p))).create(path=("deltas",))
+        direct = filled(m, "come", o.payload.shape(), values=values, last=last, end=i.end)
+        m.d.comb += [
+            transposer.i.valid.eq(self.down.valid & expects),
+            transposer.i.payload.eq(direct),
+            transposer.i.p.end.eq(row_ends),
+            transposer.kept.eq(c.inner),
+            transposer.o.ready.eq(exchanged & o.ready),
+            o.valid.eq(Mux(exchanged, transposer.o.valid, self.down.valid)),
+            o.p.eq(Mux(exchanged, transposer.o.payload.as_value(), direct.as_value())),
+            self.down.ready.eq(Mux(exchanged, expects & transposer.i.ready, o.ready)),
+        ]
+        return o, takes & (ended != i.end)
+
     def _read(
-        self, m: Module, vectors: Any, parts: Any, writer: RecordWriter, sums: Sums, summed: Value
+        self, m: Module, vectors: Any, deltas: Any, parts: Any, writer: RecordWriter, sums: Sums, summed: Value
     ) -> dict[str, Value]:
-        """Ask for elements and bias of each vector, join them with what comes down; returns faults by their cause."""
+        """Ask for elements and bias of each vector, join them with its delta; returns faults by their cause."""
         p, c, at = self.parameters, Fields(self.operation.p, Accumulate), vectors.p
         n, u, width = p.lanes, p.near_lanes, p.state_width
         reads = named(m, "reads", c.start != _STARTS.index("zero"))
@@ -385,22 +436,23 @@ class AccumulateEngine(Engine):
         left = Signal(range(n + 1), name="used_left")
         used = named(m, "used_now", Mux(starts, vector.used, left))
         new_bias = named(m, "new_bias", c.biased & ~vector.repeats)
-        last = self.down.p.last
+        last = deltas.p.last
         m.submodules.kept = bias = Rows(data.ArrayLayout(_bias(p), u), n // u, ahead=True)
         m.d.comb += [
             parts.valid.eq(
-                self.down.valid
+                deltas.valid
                 & known.o.valid
                 & (states.o.valid | ~reads)
                 & (entries.o.valid | ~new_bias)
                 & ~self.error.any()
             ),
             moves.eq(parts.valid & parts.ready),
-            self.down.ready.eq(moves),
+            deltas.ready.eq(moves),
             known.o.ready.eq(moves & last),
             states.o.ready.eq(moves & reads),
             entries.o.ready.eq(moves & new_bias),
-            parts.p.delta.eq(self.down.p),
+            parts.p.delta.eq(deltas.payload),
+            parts.p.delta.end.eq(vector.end & last),
             parts.p.old.eq(Mux(reads, states.o.payload, 0)),
             parts.p.bias.eq(Mux(c.biased, bias.row.as_value(), 0)),
             parts.p.used.eq(Cat(used > lane for lane in range(u))),
@@ -417,7 +469,7 @@ class AccumulateEngine(Engine):
             m.d.comb += bias.row[lane].eq(Mux(new_bias, entry[: width + 1], bias.kept[lane]))
         return {
             "damaged": moves & new_bias & or_tree(damaged),
-            "field": (moves & last & (self.down.p.end != vector.end)) | sums.disordered,
+            "field": (moves & last & ~c.exchanged & (deltas.p.end != vector.end)) | sums.disordered,
         }
 
     def _write(self, m: Module, parts: Any, writer: RecordWriter, sums: Sums, summed: Value) -> Value:

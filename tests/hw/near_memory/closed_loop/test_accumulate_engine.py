@@ -78,11 +78,35 @@ def operation(draw, p):
     )
 
 
+def exchanged(draw, p):
+    """An operation on blocks: vectors that come are columns of the state, some of their lanes are its positions."""
+    c, n = operation(draw, p), p.lanes
+    samples = c.summed == "position" or draw.random() < 0.5
+    blocks = 1 if c.summed == "position" else int(draw.integers(1, 3))
+    inner, rows = int(draw.choice([n, draw.integers(1, n + 1)])), c.rows + 1
+    first = int(draw.integers(2))
+    of = blocks * (1 if samples else rows) + first
+    positions, channels = inner + int(draw.integers(2)), n * of - int(draw.integers(n))
+    c = dataclasses.replace(c, exchanged=True, channels=channels, first=first)
+    c = dataclasses.replace(c, outer=blocks, outer_step=1, inner=inner, inner_step=of)
+    if samples:
+        records = positions if c.summed == "position" else channels
+        c = dataclasses.replace(c, row_step=positions * of, sums_step=records, positions=positions * p.rows)
+    else:
+        c = dataclasses.replace(c, row_step=blocks, sums_step=0, positions=positions)
+    return dataclasses.replace(c, tail=int(draw.choice([n, draw.integers(1, n + 1)])))
+
+
+def vectors_that_come(c, p):
+    """How many of them an operation takes from the link."""
+    return (c.rows + 1) * ((c.outer - 1) * p.lanes + c.tail if c.exchanged else c.outer * c.inner)
+
+
 def spoiled(draw, c, p, turn):
     """The operation with a field that breaks a rule, or lies far from the others, each in its turn."""
     values = {
         "rows": p.rows + int(draw.integers(3)),
-        "exchanged": True,
+        "tail": int(draw.choice([0, p.lanes + 1, 127])),
         "inner": 0,
         "outer": 0,
         "channels": 0,
@@ -187,8 +211,8 @@ def test_operations_one_after_another(machine):
     print("seed", seed)
     draw = np.random.default_rng(seed)
     for mode in ("none", "both", "reset", "both"):
-        operations = [operation(draw, p) for _ in range(8)]
-        tiles = [tile(draw, c, p, len(vectors_of(c, p))) for c in operations]
+        operations = [draw.choice([operation, exchanged])(draw, p) for _ in range(8)]
+        tiles = [tile(draw, c, p, vectors_that_come(c, p)) for c in operations]
         compare(machine, operations, tiles, memory_before(draw, p), mode=mode, seed=seed % 1000)
 
 
@@ -200,10 +224,10 @@ def test_rules_of_fields(machine):
     draw = np.random.default_rng(seed)
     causes = set()
     for turn in range(36):
-        c = spoiled(draw, operation(draw, p), p, turn)
+        c = spoiled(draw, (exchanged if turn % 2 else operation)(draw, p), p, turn // 2)
         if len(set(vectors_of(c, p))) < len(vectors_of(c, p)):
             continue  # what such an operation leaves is not defined
-        tiles = [tile(draw, c, p, max(len(vectors_of(c, p)), 1))]
+        tiles = [tile(draw, c, p, max(vectors_that_come(c, p), 1))]
         memory = memory_before(draw, p)
         causes.add(compare(machine, [c], tiles, memory, mode="both", seed=seed % 1000 + turn).error)
     assert {None, "field", "region"} <= causes
@@ -214,6 +238,18 @@ def test_vectors_must_be_those_of_the_tile():
     c = Accumulate(state=Operand(STATE), outer=1, inner=6, inner_step=1, start="zero", channels=4, positions=6)
     for count in (5, 7):
         assert compare("tiny", [c], [tile(draw, c, p, count)], memory_before(draw, p)).error == "field"
+
+
+def test_blocks_must_be_those_of_the_tile():
+    p, draw = MACHINES["tiny"], np.random.default_rng(5)
+    c = Accumulate(state=Operand(STATE), exchanged=True, outer=2, outer_step=1, inner=3, inner_step=2, tail=2, rows=1)
+    c = dataclasses.replace(c, row_step=12, start="zero", channels=2 * p.lanes, positions=12)
+    right = vectors_that_come(c, p)
+    for count, cause in ((right - 1, "field"), (right, None), (right + 1, "field")):
+        assert compare("tiny", [c], [tile(draw, c, p, count)], memory_before(draw, p)).error == cause
+    memory, tiles = memory_before(draw, p), [tile(draw, c, p, right)]
+    wide = dataclasses.replace(c, inner=p.lanes + 1)
+    assert compare("tiny", [wide], tiles, memory).error == "field"
 
 
 def test_an_entry_of_the_bias_beyond_its_bits():
