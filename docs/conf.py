@@ -2,6 +2,10 @@
 
 import inspect
 
+import wavedrom
+from docutils import nodes
+from sphinx.util.docutils import SphinxDirective
+
 from golden.common.rooms import VERSION
 
 project = "Driftless"
@@ -32,6 +36,16 @@ html_static_path = ["static"]
 html_css_files = ["wide.css"]
 
 
+class _Waves(SphinxDirective):
+    """A timing diagram in the language of WaveDrom."""
+
+    has_content = True
+
+    def run(self):
+        drawing = wavedrom.render("\n".join(self.content)).tostring()
+        return [nodes.raw("", f'<div class="waves">{drawing}</div>', format="html")]
+
+
 def _own_signature(app, what, name, thing, options, signature, returns):
     # Amaranth wraps the making of every component, so Sphinx finds the wrapper's arguments.
     if what != "class" or not (signature or "").startswith("(*args, src_loc_at"):
@@ -44,4 +58,5 @@ def _own_signature(app, what, name, thing, options, signature, returns):
 
 def setup(app):
     """Called by Sphinx."""
+    app.add_directive("wavedrom", _Waves)
     app.connect("autodoc-process-signature", _own_signature)
