@@ -1,7 +1,8 @@
 """``golden stream``: a video, frame by frame, by any methods, against the dense stream."""
 
+import dataclasses
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from golden.common import console, drawing, names
 from golden.diffusion.differential import streams
 from golden.diffusion.differential.method import Method
 from golden.diffusion.networks.graph import Network
-from golden.diffusion.sampling.streaming import SimilarityFilter
+from golden.diffusion.sampling.streaming import Similarity, Stream, Streaming
 from golden.diffusion.zoo.moving import blend_video, digit_video
 from golden.diffusion.zoo.pictures import grid
 from golden.diffusion.zoo.quality import psnr
@@ -42,14 +43,13 @@ def rows(
     video: np.ndarray,
     other: np.ndarray,
     label: int,
-    timesteps: Sequence[int] = streams.TIMESTEPS,
-    **given: Any,
+    how: Streaming,
 ) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
     """Figures of a video by methods, and its images.
 
     Parameters
     ----------
-    network, label, timesteps, given
+    network, label, how
         As for `golden.diffusion.sampling.streaming.Stream`.
     methods : mapping of str to Method
         What to compare, by name.
@@ -75,21 +75,21 @@ def rows(
     ValueError
         If the video is too short to fill the stream and calibrate it.
     """
-    plain = streams.stream(network, label, timesteps, **given)
+    plain = Stream(network, label, how)
     if len(video) <= plain.items:
         raise ValueError(f"Frames must be more than the {plain.items} items of the stream, not {len(video)}")
     cached = streams.pushed(plain, video)
-    whole = cached if given.get("interval", 1) == 1 else None
-    if whole is None:
-        whole = streams.pushed(streams.stream(network, label, timesteps, **given | {"interval": 1}), video)
+    whole = cached
+    if how.interval > 1:
+        whole = streams.pushed(Stream(network, label, dataclasses.replace(how, interval=1)), video)
     profile = None
-    if any(how.flow != "dense" for how in methods.values()):
-        profile = streams.calibrate_stream(network, other, label=OTHERS["digit"], timesteps=timesteps, **given)
+    if any(method.flow != "dense" for method in methods.values()):
+        profile = streams.calibrate_stream(network, other, OTHERS["digit"], how)
     found, images = [], {"dense": whole}
-    for name, how in console.progress(methods.items(), f"Streams on {network.name}", total=len(methods)):
+    for name, method in console.progress(methods.items(), f"Streams on {network.name}", total=len(methods)):
         figures, own = None, cached
-        if how.flow != "dense":
-            figures = streams.streamed(network, how, video, label, profile, timesteps, **given)
+        if method.flow != "dense":
+            figures = streams.streamed(network, method, video, label, how, profile)
             own = figures.images
         sent = figures if plain.calls > plain.items else None
         away = psnr(own, whole)
@@ -103,7 +103,7 @@ def rows(
                 "psnr_mean": float(unequal.mean()) if len(unequal) else None,
                 "psnr_min": float(unequal.min()) if len(unequal) else None,
                 "psnr_same": float(same.mean()) if np.isfinite(same).all() else None,
-                "input_bits": None if sent is None or how.flow == "sign_mask" else sent.input_bits,
+                "input_bits": None if sent is None or method.flow == "sign_mask" else sent.input_bits,
                 "output_bits": None if sent is None else sent.output_bits,
                 "megabits": None if sent is None else sent.megabits,
                 "psnr": [float(value) if np.isfinite(value) else None for value in away],
@@ -131,7 +131,7 @@ def rows(
 @click.option("--frames", default=12, show_default=True, type=click.IntRange(2, 1000), help="Frames of a video.")
 @click.option(
     "--timesteps",
-    default=",".join(map(str, streams.TIMESTEPS)),
+    default=",".join(map(str, Streaming().timesteps)),
     show_default=True,
     help="Noise level of each slot, falling, comma separated.",
 )
@@ -210,28 +210,26 @@ def command(
     intervals = options.numbers(cache, "Intervals of --cache")
     if max_skips is not None and similarity is None:
         raise ValueError("--similarity must be given with --max-skips, not left out")
-    leaves = None if similarity is None else SimilarityFilter(similarity, 10 if max_skips is None else max_skips, seed)
-    common = {"residual": residual, "guidance": guidance, "similarity": leaves, "seed": seed}
-    common["branch"] = options.branch(branch)
+    leaves = None if similarity is None else Similarity(similarity, 10 if max_skips is None else max_skips, seed)
+    common = {"timesteps": levels, "residual": residual, "guidance": guidance, "similarity": leaves, "seed": seed}
     moves = {"shift": options.shift(shift), "rotation": rotation, "seed": seed}
-    chosen = [
-        (model, name, {**common, "reference": along, "interval": interval})
-        for model, name, along, interval in itertools.product(
-            models, moving, options.each(reference, "References"), intervals
-        )
+    hows = [
+        Streaming(**common, branch=options.branch(branch), reference=along, interval=interval)
+        for along, interval in itertools.product(options.each(reference, "References"), intervals)
     ]
-    for model, _, given in chosen:
-        items = streams.stream(model, digit, levels, **given).items  # refuses what does not fit before any work
+    chosen = list(itertools.product(models, moving, hows))
+    for model, _, how in chosen:
+        items = Stream(model, digit, how).items  # refuses what does not fit before any work
         if frames <= items:
             raise ValueError(f"Frames must be more than the {items} items of the stream, not {frames}")
     options.writable(plot)
     seen, others = videos(digit, into, frames, **moves), videos(**OTHERS, frames=frames, **moves)
     found, sheets = [], {}
-    for model, name, given in chosen:
-        part, images = rows(model, methods, seen[name], others[name], digit, levels, **given)
-        where = {"video": name, "reference": given["reference"], "cache": given["interval"]}
+    for model, name, how in chosen:
+        part, images = rows(model, methods, seen[name], others[name], digit, how)
+        where = {"video": name, "reference": how.reference, "cache": how.interval}
         found += [{**where, **row} for row in part]
-        title = ", ".join((model.name, name, f"along {given['reference']}", f"cache {given['interval']}"))
+        title = ", ".join((model.name, name, f"along {how.reference}", f"cache {how.interval}"))
         sheets[title] = {"frames": seen[name][: len(images["dense"])], **images}
     if by == "frame":
         found = [

@@ -17,6 +17,7 @@ An annotation is one of `int`, `float` (any finite number), `bool`, `str`, None,
 import dataclasses
 import json
 import math
+import numbers
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -133,10 +134,12 @@ def check(name: str, value: Any, kind: Any) -> Any:
         }
     if kind is float and not math.isfinite(value):
         raise ValueError(f"{name} must be finite, not {value!r}")
-    return value
+    return int(value) if kind is int else value
 
 
 _UNIONS = (typing.Union, types.UnionType)
+_NUMBERS = {int: numbers.Integral, float: numbers.Real}
+"""What fits a number: numpy's, too."""
 
 
 def _members(kind: Any) -> tuple[Any, ...]:
@@ -159,9 +162,9 @@ def _fits(value: Any, kind: Any) -> bool:
         return any(value == one and isinstance(value, bool) == isinstance(one, bool) for one in typing.get_args(kind))
     if origin is tuple:
         return isinstance(value, list | tuple)
-    if kind in (int, float) and isinstance(value, bool):
+    if kind in _NUMBERS and isinstance(value, bool):
         return False
-    return isinstance(value, int | float if kind is float else origin or kind)
+    return isinstance(value, _NUMBERS.get(kind) or origin or kind)
 
 
 def _shown(value: Any) -> str:

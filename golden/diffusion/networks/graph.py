@@ -27,19 +27,26 @@ prediction, the ``"clean"`` image, which is clipped to -1..1, and the next ``"im
 """
 
 
+def binary32(terms: Mapping[str, tuple[np.ndarray, Any]], name: str) -> np.ndarray:
+    """A sum in a sampler's step, see `Combine`; a factor of 1 costs no rounding."""
+    total = None
+    for value, factor in terms.values():
+        term = value if np.ndim(factor) == 0 and factor == 1 else np.float32(factor) * value
+        total = term if total is None else total + term
+    return np.clip(total, -1, 1) if name == "clean" else total
+
+
 class StatefulExecutor(abc.ABC):
     """Executor that remembers the steps before: of the values it passes from layer to layer it may make what it likes.
 
     A sampler calls `begin_step` before each evaluation of the network; `Network` calls the executor itself for each
     layer, and `result` for the last one.
 
-    Members
-    -------
-    combine : callable or None
-        Makes the sums of a sampler's step as the executor rounds them; None: they are made in binary32.
     """
 
-    combine: Combine | None = None
+    def combine(self, terms: Mapping[str, tuple[np.ndarray, Any]], name: str) -> np.ndarray:
+        """A sum in a sampler's step, see `Combine`, as the executor rounds it: in binary32 unless it says otherwise."""
+        return binary32(terms, name)
 
     def begin_step(self, index: int, steps: int | None, reference: np.ndarray | None = None) -> None:  # noqa: B027
         """A step begins.
@@ -72,9 +79,9 @@ def _raw(executor: Executor, value: Any) -> np.ndarray:
     return executor.result(value) if isinstance(executor, StatefulExecutor) else value
 
 
-def combine_of(executor: Executor) -> Combine | None:
-    """What makes the sums of a sampler's step, if the executor does. See `StatefulExecutor`."""
-    return executor.combine if isinstance(executor, StatefulExecutor) else None
+def combine_of(executor: Executor) -> Combine:
+    """What makes the sums of a sampler's step."""
+    return executor.combine if isinstance(executor, StatefulExecutor) else binary32
 
 
 def begin_step(executor: Executor, index: int, steps: int | None, reference: np.ndarray | None = None) -> None:

@@ -11,20 +11,21 @@ must add up those of the steps between where a layer outside the branch feeds on
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 
+from golden.common.checked import Count, Range, check
 from golden.diffusion.layers import Concat
 from golden.diffusion.networks.graph import Executor, Network, StatefulExecutor, main_values
-from golden.diffusion.sampling.rules import check_finite, check_integer
 
 _LARGEST_POWER = 10
 """Far above any that is used; the search of `centred` lowers the power by 0.02 at a time."""
 
 
 def _check(steps: int, interval: int) -> None:
-    check_integer("Steps", steps)
-    check_integer("Interval", interval)
+    check("Steps", steps, Count)
+    check("Interval", interval, Count)
 
 
 def check_cached(cached: Iterable[int], steps: int | None = None) -> tuple[int, ...]:
@@ -37,8 +38,7 @@ def check_cached(cached: Iterable[int], steps: int | None = None) -> tuple[int, 
     """
     found = set()
     for step in cached:
-        if isinstance(step, bool) or not isinstance(step, int | np.integer):
-            raise TypeError(f"Cache steps must be integers, not {step!r}")
+        check("Cache step", step, int)
         if step < 0 or (steps is not None and step >= steps):
             last = "up" if steps is None else f"to {steps - 1}"
             raise ValueError(f"Cache steps must be from 0 {last}, not {step}")
@@ -84,13 +84,10 @@ def centred(steps: int, interval: int, centre: int, power: float = 1.4) -> tuple
         If an argument is out of range, or no power above 1 gives as many steps.
     """
     _check(steps, interval)
-    if isinstance(centre, bool) or not isinstance(centre, int | np.integer):
-        raise TypeError(f"Centre must be an integer, not {centre!r}")
+    check("Centre", centre, int)
     if not 0 < centre < steps:
         raise ValueError(f"Centre must lie between 0 and the number of steps, {steps}, not be {centre!r}")
-    check_finite("Power", power)
-    if power > _LARGEST_POWER:
-        raise ValueError(f"Power must be at most {_LARGEST_POWER}, not {power!r}")
+    check("Power", power, Annotated[float, Range(high=_LARGEST_POWER)])
     count, tried = -(-steps // interval), power
     while tried > 1:
         ends = complex(-centre) ** (1 / tried), (steps - centre) ** (1 / tried)
@@ -108,9 +105,7 @@ def rising(steps: int, interval: int, power: float = 1.5) -> tuple[int, ...]:
     At most as many as `uniform`: steps that fall together count once.
     """
     _check(steps, interval)
-    check_finite("Power", power)
-    if not 0 < power <= _LARGEST_POWER:
-        raise ValueError(f"Power must be positive and at most {_LARGEST_POWER}, not {power!r}")
+    check("Power", power, Annotated[float, Range(high=_LARGEST_POWER, above=0)])
     spaced = np.linspace(0, steps ** (1 / power), -(-steps // interval) + 1) ** power
     return tuple(np.unique(spaced.astype(np.int32))[:-1].tolist())
 
@@ -139,8 +134,7 @@ def value(network: Network, branch: int | str) -> str:
     if isinstance(branch, str):
         network.evaluated([branch])
         return branch
-    if isinstance(branch, bool) or not isinstance(branch, int | np.integer):
-        raise TypeError(f"Branch must be an integer or the name of a layer, not {branch!r}")
+    check("Branch", branch, int | str)
     known = branches(network)
     if not known:
         raise ValueError(f"Branch must be the name of a layer, as {network.name!r} joins no values, not {branch}")

@@ -6,22 +6,16 @@ call does both, and an executor that keeps its state for each item of the batch 
 
 import numpy as np
 
-from golden.diffusion.networks.graph import Combine
+from golden.diffusion.networks.graph import Combine, binary32
 
 
-def guided(
-    predicted: np.ndarray, scale: float, channels: int | None = None, combine: Combine | None = None
-) -> np.ndarray:
+def guided(predicted: np.ndarray, scale: float, channels: int | None = None, combine: Combine = binary32) -> np.ndarray:
     """Prediction ``u + scale (c - u)`` from the halves u and c of what the doubled batch gave.
 
     A scale of 1 is the network with its conditioning, 0 without it; larger ones exaggerate it. Channels from `channels`
-    on, a predicted variance, are those with conditioning (Peebles and Xie, 2023). The default of `combine` is binary32.
+    on, a predicted variance, are those with conditioning (Peebles and Xie, 2023).
     """
     without, conditioned = np.split(predicted, 2)
-    if combine is not None:
-        terms = {"without": (without[:, :channels], 1 - scale), "prediction": (conditioned[:, :channels], scale)}
-        return np.concatenate([combine(terms, "guided"), conditioned[:, channels or conditioned.shape[1] :]], axis=1)
-    result = without + np.float32(scale) * (conditioned - without)
-    if channels is not None:
-        result[:, channels:] = conditioned[:, channels:]
-    return result
+    terms = {"without": (without[:, :channels], 1 - scale), "prediction": (conditioned[:, :channels], scale)}
+    summed = combine(terms, "guided")
+    return summed if channels is None else np.concatenate([summed, conditioned[:, channels:]], axis=1)

@@ -1,16 +1,18 @@
 """Samplers from noise to image or video: DDIM, DDPM and rectified flow, with or without guidance."""
 
 import abc
-import functools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 
-from golden.common import names
-from golden.diffusion.networks.graph import Combine, Network
+from golden.common.checked import Checked, Count, Range, Share, check
+from golden.diffusion.networks.graph import Combine, Network, binary32
 from golden.diffusion.sampling.schedule import Schedule
+
+Positive = Annotated[float, Range(above=0)]
+"""A finite number above 0."""
 
 
 @dataclass(frozen=True)
@@ -92,8 +94,10 @@ class Process(abc.ABC):
         there: float,
         fresh: np.ndarray | None = None,
         variance: np.ndarray | None = None,
+        *,
+        combine: Combine = binary32,
     ) -> np.ndarray:
-        """Sample at the next noise level.
+        """Sample at the next noise level, in sums of values times factors (numerics, 12.22).
 
         Parameters
         ----------
@@ -105,20 +109,14 @@ class Process(abc.ABC):
             Noise of unit variance to add, needed if eta is not 0.
         variance : float32 (batch, channels, ...)
             What the network says of the variance, if it does.
-        """
+        combine : callable
+            Makes the sums.
 
-    @abc.abstractmethod
-    def combined(
-        self,
-        combine: Combine,
-        image: np.ndarray,
-        predicted: np.ndarray,
-        here: float,
-        there: float,
-        fresh: np.ndarray | None = None,
-        variance: np.ndarray | None = None,
-    ) -> np.ndarray:
-        """As `update`, in sums of values times factors: what a machine near memory does (numerics, 12.22)."""
+        Raises
+        ------
+        ValueError
+            If the variance is learned and the network says nothing of it.
+        """
 
     def run(
         self,
@@ -128,7 +126,7 @@ class Process(abc.ABC):
         *,
         seed: int = 0,
         first: int = 0,
-        combine: Combine | None = None,
+        combine: Combine = binary32,
     ) -> Iterator[Step]:
         """Sample.
 
@@ -143,7 +141,7 @@ class Process(abc.ABC):
         seed, first : int
             Seed of the noise that is added, and number of the first image: image i gets the same noise in any batch.
         combine : callable
-            Makes the sums of each step; the default is binary32, see `update`.
+            Makes the sums of each step.
 
         Yields
         ------
@@ -163,13 +161,12 @@ class Process(abc.ABC):
             fresh = None
             if self.eta:
                 fresh = np.stack([fresh_noise(x.shape[1:], seed, first + item, index) for item in range(len(x))])
-            update = self.update if combine is None else functools.partial(self.combined, combine)
-            x = update(x, predicted[:, :channels], here, there, fresh, variance)
+            x = self.update(x, predicted[:, :channels], here, there, fresh, variance, combine=combine)
             yield Step(index, timestep, x)
 
 
 @dataclass(frozen=True)
-class Sampler(Process):
+class Sampler(Checked, Process, label="Sampler {}"):
     """Denoises step by step, with as much fresh noise in every step as `eta` says.
 
     Song et al., *Denoising diffusion implicit models* (2021), equation 12. With ``eta=0`` nothing is added. With
@@ -199,22 +196,16 @@ class Sampler(Process):
     """
 
     schedule: Schedule = Schedule()
-    eta: float = 0.0
+    eta: Share = 0.0
     clip: bool = True
-    prediction: str = "noise"
-    variance: str = "small"
-    noise_scale: float = 1.0
+    prediction: Literal["noise", "velocity", "image"] = "noise"
+    variance: Literal["small", "large", "learned"] = "small"
+    noise_scale: Positive = 1.0
 
-    def __post_init__(self) -> None:
-        """Check the rules above."""
-        if not 0 <= self.eta <= 1:
-            raise ValueError(f"Sampler eta must be from 0 to 1, not {self.eta!r}")
-        names.lookup("Sampler prediction", self.prediction, dict.fromkeys(("noise", "velocity", "image")))
-        names.lookup("Sampler variance", self.variance, dict.fromkeys(("small", "large", "learned")))
+    def check_together(self) -> None:
+        """Other variances than the small one are those of DDPM."""
         if self.variance != "small" and self.eta != 1:
             raise ValueError(f"Sampler variance must be small with eta {self.eta!r}, not {self.variance!r}")
-        if not 0 < self.noise_scale < np.inf:
-            raise ValueError(f"Sampler noise_scale must be positive, not {self.noise_scale!r}")
 
     def plan(self, steps: int) -> Iterable[tuple[int, float, float]]:
         """As the schedule says."""
@@ -228,47 +219,8 @@ class Sampler(Process):
         there: float,
         fresh: np.ndarray | None = None,
         variance: np.ndarray | None = None,
-    ) -> np.ndarray:
-        """Sample at the next level, see `Process.update`.
-
-        Raises
-        ------
-        ValueError
-            If the variance is learned and the network says nothing of it.
-        """
-        signal, rest = np.float32(here**0.5), np.float32((1 - here) ** 0.5)
-        if self.prediction == "noise":
-            clean = (image - rest * predicted) / signal
-        else:
-            clean = predicted if self.prediction == "image" else signal * image - rest * predicted
-        if self.clip:
-            clean = np.clip(clean, -1, 1)
-        left = (image - signal * clean) / rest
-        large = 1 - here / there
-        small = (1 - there) / (1 - here) * large
-        image = np.float32(there**0.5) * clean + np.float32((1 - there - self.eta**2 * small) ** 0.5) * left
-        if fresh is None or not small:
-            return image
-        return image + self._deviation(small, large, variance, fresh.shape[1]) * fresh
-
-    def _deviation(self, small: float, large: float, variance: np.ndarray | None, channels: int) -> np.ndarray:
-        """Of the fresh noise."""
-        if self.variance != "learned":
-            return np.float32(self.eta * (small if self.variance == "small" else large) ** 0.5)
-        if variance is None:
-            raise ValueError(f"Prediction must have {2 * channels} channels with a learned variance, not half")
-        share = (variance + 1) / 2
-        return np.exp((share * np.float32(np.log(large)) + (1 - share) * np.float32(np.log(small))) / 2)
-
-    def combined(
-        self,
-        combine: Combine,
-        image: np.ndarray,
-        predicted: np.ndarray,
-        here: float,
-        there: float,
-        fresh: np.ndarray | None = None,
-        variance: np.ndarray | None = None,
+        *,
+        combine: Combine = binary32,
     ) -> np.ndarray:
         """One sum, and one more before it where the predicted image is clipped."""
         signal, rest = here**0.5, (1 - here) ** 0.5
@@ -290,9 +242,18 @@ class Sampler(Process):
             terms["fresh"] = (fresh, deviation) if np.ndim(deviation) == 0 else (deviation * fresh, 1.0)
         return combine(terms, "image")
 
+    def _deviation(self, small: float, large: float, variance: np.ndarray | None, channels: int) -> np.ndarray:
+        """Of the fresh noise."""
+        if self.variance != "learned":
+            return np.float32(self.eta * (small if self.variance == "small" else large) ** 0.5)
+        if variance is None:
+            raise ValueError(f"Prediction must have {2 * channels} channels with a learned variance, not half")
+        share = (variance + 1) / 2
+        return np.exp((share * np.float32(np.log(large)) + (1 - share) * np.float32(np.log(small))) / 2)
+
 
 @dataclass(frozen=True)
-class RectifiedFlow(Process):
+class RectifiedFlow(Checked, Process, label="Flow {}"):
     """Follows the straight lines between noise and sample (Liu et al., *Flow straight and fast*, 2023), by Euler.
 
     A level s is the share of noise: the sample is ``(1 - s) x0 + s n``. Open-Sora 1.2 and Stable Diffusion 3 are
@@ -309,22 +270,13 @@ class RectifiedFlow(Process):
         ``"image"`` if the network predicts ``x0 - n`` (Open-Sora), ``"noise"`` if ``n - x0`` (diffusers).
     """
 
-    timesteps: int = 1000
-    shift: float = 1.0
-    prediction: str = "image"
-
-    def __post_init__(self) -> None:
-        """Check the rules above."""
-        if not isinstance(self.timesteps, int) or self.timesteps < 1:
-            raise ValueError(f"Flow timesteps must be a positive integer, not {self.timesteps!r}")
-        if not 0 < self.shift < np.inf:
-            raise ValueError(f"Flow shift must be positive, not {self.shift!r}")
-        names.lookup("Flow prediction", self.prediction, dict.fromkeys(("image", "noise")))
+    timesteps: Count = 1000
+    shift: Positive = 1.0
+    prediction: Literal["image", "noise"] = "image"
 
     def plan(self, steps: int) -> Iterable[tuple[float, float, float]]:
         """Levels evenly spaced before they are shifted, down to the clean sample."""
-        if not isinstance(steps, int | np.integer) or steps < 1:
-            raise ValueError(f"Steps must be a positive integer, not {steps!r}")
+        check("Steps", steps, Count)
         levels = np.linspace(1, 0, steps + 1)
         levels = self.shift * levels / (1 + (self.shift - 1) * levels)
         return zip((levels[:-1] * self.timesteps).tolist(), levels[:-1].tolist(), levels[1:].tolist(), strict=True)
@@ -337,22 +289,9 @@ class RectifiedFlow(Process):
         there: float,
         fresh: np.ndarray | None = None,
         variance: np.ndarray | None = None,
+        *,
+        combine: Combine = binary32,
     ) -> np.ndarray:
-        """Sample at the next level, see `Process.update`; nothing is made of a variance."""
-        return image + np.float32(self._distance(here, there)) * predicted
-
-    def _distance(self, here: float, there: float) -> float:
-        return here - there if self.prediction == "image" else there - here
-
-    def combined(
-        self,
-        combine: Combine,
-        image: np.ndarray,
-        predicted: np.ndarray,
-        here: float,
-        there: float,
-        fresh: np.ndarray | None = None,
-        variance: np.ndarray | None = None,
-    ) -> np.ndarray:
-        """One sum."""
-        return combine({"image": (image, 1.0), "prediction": (predicted, self._distance(here, there))}, "image")
+        """One sum; nothing is made of a variance."""
+        distance = here - there if self.prediction == "image" else there - here
+        return combine({"image": (image, 1.0), "prediction": (predicted, distance)}, "image")

@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
+from golden.common.checked import check
 from golden.diffusion.networks.graph import Executor, Network, begin_step, combine_of, dense
 from golden.diffusion.sampling.conditioning import Conditioning, Given, classes, condition, needed
 from golden.diffusion.sampling.deepcache import Cache, Reuse
 from golden.diffusion.sampling.guidance import guided
-from golden.diffusion.sampling.rules import check_finite
 from golden.diffusion.sampling.samplers import Process, Sampler, Step, check_output, noise
 
 __all__ = ["Denoiser", "Sampling"]
@@ -68,7 +68,7 @@ class Sampling:
     def __post_init__(self) -> None:
         """Check every rule, once."""
         if self.guidance is not None:
-            check_finite("Guidance", self.guidance)
+            check("Guidance", self.guidance, float)
         found = condition(self.network, self.given)
         if not found.count:
             raise ValueError("Conditioning of a sampling must be of at least one image, not of none")

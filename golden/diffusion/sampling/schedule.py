@@ -1,17 +1,17 @@
 """Noise schedules: how much of an image is left at each timestep, and which timesteps a sampling visits."""
 
 from dataclasses import dataclass
+from typing import Annotated, Literal
 
 import numpy as np
 
-from golden.common import names
+from golden.common.checked import Checked, Range, check
 
 _BETAS = {"cosine": (None, None), "linear": (1e-4, 0.02), "scaled_linear": (0.00085, 0.012)}
-_SPACINGS = ("even", "leading", "trailing", "linspace")
 
 
 @dataclass(frozen=True)
-class Schedule:
+class Schedule(Checked, label="Schedule {}"):
     """Noise levels a network was trained on, and the spacing of those that are visited.
 
     Parameters
@@ -34,25 +34,19 @@ class Schedule:
         Whether the last step leads to the clean image; otherwise to the level of timestep 0 (Stable Diffusion 1.x).
     """
 
-    timesteps: int = 1000
-    betas: str = "cosine"
+    timesteps: Annotated[int, Range(2)] = 1000
+    betas: Literal["cosine", "linear", "scaled_linear"] = "cosine"
     first_beta: float | None = None
     last_beta: float | None = None
-    spacing: str = "even"
-    offset: int = 0
+    spacing: Literal["even", "leading", "trailing", "linspace"] = "even"
+    offset: Annotated[int, Range(0)] = 0
     ends_clean: bool = True
 
-    def __post_init__(self) -> None:
-        """Check the rules above."""
-        if not isinstance(self.timesteps, int) or self.timesteps < 2:
-            raise ValueError(f"Schedule timesteps must be an integer of at least 2, not {self.timesteps!r}")
-        ends = names.lookup("Schedule betas", self.betas, _BETAS)
-        names.lookup("Schedule spacing", self.spacing, dict.fromkeys(_SPACINGS))
-        if not isinstance(self.offset, int) or self.offset < 0 or (self.offset and self.spacing != "leading"):
-            raise ValueError(
-                f"Schedule offset must be 0, or a positive integer with leading spacing, not {self.offset!r}"
-            )
-        for name, default in zip(("first_beta", "last_beta"), ends, strict=True):
+    def check_together(self) -> None:
+        """Fill in the ends, and check that betas rise; only leading timesteps have an offset."""
+        if self.offset and self.spacing != "leading":
+            raise ValueError(f"Schedule offset must be 0 with {self.spacing} spacing, not {self.offset}")
+        for name, default in zip(("first_beta", "last_beta"), _BETAS[self.betas], strict=True):
             if self.betas == "cosine" and getattr(self, name) is not None:
                 raise ValueError(f"Schedule {name} must be left out with cosine betas, not {getattr(self, name)!r}")
             if getattr(self, name) is None:
@@ -86,8 +80,7 @@ class Schedule:
         ValueError
             If `steps` is not between 1 and `timesteps`, or the offset leads above the last timestep.
         """
-        if not isinstance(steps, int | np.integer) or not 1 <= steps <= self.timesteps:
-            raise ValueError(f"Steps must be an integer from 1 to {self.timesteps}, not {steps!r}")
+        check("Steps", steps, Annotated[int, Range(1, self.timesteps)])
         rising = np.arange(steps)
         if self.spacing == "even":
             rising = rising * self.timesteps // steps

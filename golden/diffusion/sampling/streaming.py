@@ -8,17 +8,17 @@ That is a small delta of its own kind, between frames; `Stream` tells the execut
 Follows the published code (github.com/cumulo-autumn/StreamDiffusion, b623251) for frames that are one image each.
 """
 
-import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Literal
 
 import numpy as np
 
-from golden.common import names
-from golden.diffusion.networks.graph import Combine, Executor, Network, begin_step, combine_of, dense
+from golden.common.checked import Checked, Count, Range, Rule
+from golden.diffusion.networks.graph import Combine, Executor, Network, begin_step, binary32, combine_of, dense
 from golden.diffusion.sampling.conditioning import Given, condition
 from golden.diffusion.sampling.deepcache import Reuse
 from golden.diffusion.sampling.guidance import guided
-from golden.diffusion.sampling.rules import check_finite, check_integer
 from golden.diffusion.sampling.samplers import check_output, noise
 from golden.diffusion.sampling.schedule import Schedule
 
@@ -31,12 +31,15 @@ def distance(now: np.ndarray, before: np.ndarray) -> np.ndarray:
     return np.sqrt(np.square(now - before, dtype=np.float64).reshape(len(now), -1).sum(axis=1))
 
 
-class SimilarityFilter:
-    """Stochastic similarity filter: leaves out frames that are much like the last one that was processed.
+Whole = Annotated[int, Range(0)]
+"""An integer from 0."""
 
-    With S the cosine of frame and reference, a frame is left out with probability ``max(0, (S - eta) / (1 - eta))``. A
-    frame that is processed becomes the reference. (The published code processes one by force only after more than
-    `max_skips`.)
+_FALLING = Rule("at least one, and fall", lambda levels: levels == tuple(sorted(set(levels), reverse=True)) != ())
+
+
+@dataclass(frozen=True)
+class Similarity(Checked, label="Similarity {}"):
+    """Which frames a stream may leave out.
 
     Parameters
     ----------
@@ -48,24 +51,34 @@ class SimilarityFilter:
         Seed of the draws.
     """
 
-    def __init__(self, eta: float = 0.98, max_skips: int = 10, seed: int = 0):
-        check_finite("Filter eta", eta)
-        check_integer("Filter max_skips", max_skips, 0)
-        check_integer("Filter seed", seed, 0)
-        self.eta = eta
-        self.max_skips = max_skips
-        self._random = np.random.default_rng(seed)
+    eta: float = 0.98
+    max_skips: Whole = 10
+    seed: Whole = 0
+
+
+class SimilarityFilter:
+    """Stochastic similarity filter: leaves out frames that are much like the last one that was processed.
+
+    With S the cosine of frame and reference, a frame is left out with probability ``max(0, (S - eta) / (1 - eta))``. A
+    frame that is processed becomes the reference. (The published code processes one by force only after more than
+    `max_skips`.)
+    """
+
+    def __init__(self, settings: Similarity):
+        self.settings = settings
+        self._random = np.random.default_rng(settings.seed)
         self._reference: np.ndarray | None = None
         self._skips = 0
 
     def probability(self, frame: np.ndarray) -> float:
         """Probability with which this frame is left out, were it the next."""
-        if self._reference is None or self.eta >= 1 or self._skips >= self.max_skips:
+        eta = self.settings.eta
+        if self._reference is None or eta >= 1 or self._skips >= self.settings.max_skips:
             return 0.0
         now, then = np.ravel(frame).astype(np.float64), self._reference
         size = np.linalg.norm(now) * np.linalg.norm(then)
         similarity = now @ then / size if size else 0.0
-        return max(0.0, (similarity - self.eta) / (1 - self.eta))
+        return max(0.0, (similarity - eta) / (1 - eta))
 
     def __call__(self, frame: np.ndarray) -> bool:
         """Whether to process this frame, the next of the video."""
@@ -78,7 +91,88 @@ class SimilarityFilter:
         return True
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
+class Streaming(Checked, label="Stream {}"):
+    """How a video is denoised.
+
+    Parameters
+    ----------
+    timesteps : tuple of int
+        Noise level of each slot, falling. The first says how much of the input is left to see.
+    schedule : Schedule
+        Noise levels; the default is what the zoo was trained on.
+    residual : str
+        Where the prediction without conditioning comes from, for guidance: ``"none"`` (no guidance),
+        ``"full"`` (a second item for every slot), ``"self"`` (the noise that would lead from the slot back to the input
+        frame, which needs nothing that stands for none) or ``"onetime"`` (the noise that would lead back to the image
+        that one item more, at slot 0, predicts without conditioning).
+    guidance : float
+        Its scale; up to 1 there is none.
+    delta : float
+        Factor of the noise of ``"self"`` and ``"onetime"``.
+    scalings : str
+        ``"plain"`` takes the predicted image as it is, which suits networks trained as DDPM; ``"lcm"`` blends it with
+        the input as a latent consistency model does (Luo et al., 2023).
+    clip : bool
+        Clip predicted images to -1..1, as usual for pixels; the published code works on latents and does not.
+    renoise : bool
+        Add the slot's noise to what enters it; the published code calls it `do_add_noise`.
+    reference : str
+        State that each item's delta is against: ``"frames"``, its own of the call before; ``"timesteps"``, that of the
+        slot before it (the same frame at the noise level before; slot 0 starts anew); ``"measured"``, whichever of the
+        two is nearer (slot 0: its own). While the stream fills, an item starts anew rather than refer to a slot that no
+        frame had reached.
+    similarity : Similarity, optional
+        Which frames may be left out.
+    interval : int
+        DeepCache along frames: one call in `interval` runs the whole network, those between reuse the deep value of the
+        same slot, a frame or more ago. The calls that fill the stream are whole. Needs references along frames.
+    branch : int or str
+        What is kept, see `golden.diffusion.sampling.deepcache.value`.
+    seed : int
+        Seed of the slots' noise.
+    """
+
+    timesteps: Annotated[tuple[Whole, ...], _FALLING] = (400, 300, 200, 100)
+    schedule: Schedule = Schedule()
+    residual: Literal["none", "self", "onetime", "full"] = "none"
+    guidance: float = 1.2
+    delta: float = 1.0
+    scalings: Literal["plain", "lcm"] = "plain"
+    clip: bool = True
+    renoise: bool = True
+    reference: Literal["frames", "timesteps", "measured"] = "frames"
+    similarity: Similarity | None = None
+    interval: Count = 1
+    branch: int | str = 0
+    seed: Whole = 0
+
+    def check_together(self) -> None:
+        """Levels are the schedule's, and what is kept belongs to a slot."""
+        most = self.schedule.timesteps - 1
+        if self.timesteps[0] > most:
+            raise ValueError(f"Stream timesteps must be from 0 to {most}, not {list(self.timesteps)}")
+        if self.interval > 1 and self.reference != "frames":
+            raise ValueError(f"Stream interval must be 1 with references along {self.reference}, not {self.interval}")
+
+    @property
+    def guided(self) -> str:
+        """`residual`, ``"none"`` where the scale asks for no guidance."""
+        return self.residual if self.guidance > 1 else "none"
+
+    def whole(self, call: int) -> bool:
+        """Whether a call runs the whole network, from 0: those that fill the stream do, then one in `interval`."""
+        since = call - len(self.timesteps) + 1
+        return since <= 0 or since % self.interval == 0
+
+    @property
+    def items(self) -> int:
+        """Items of the batch in each call: n slots; one more for ``"onetime"``, twice as many for ``"full"``."""
+        slots = len(self.timesteps)
+        return slots + {"onetime": 1, "full": slots}.get(self.guided, 0)
+
+
+@dataclass(frozen=True, eq=False)
 class Slot:
     """A place of the stream batch.
 
@@ -111,58 +205,25 @@ class Stream:
         Takes a sample, a timestep and conditioning, and predicts the noise; a variance is left out of account.
     given : int, or conditioning of one image
         Label that every frame is drawn towards, or other conditioning, as for `golden.diffusion.sampling.Denoiser`.
-    timesteps : sequence of int
-        Noise level of each slot, falling. The first says how much of the input is left to see.
-    schedule : Schedule
-        Noise levels; the default is what the zoo was trained on.
-    residual : str
-        Where the prediction without conditioning comes from, for guidance: ``"none"`` (no guidance),
-        ``"full"`` (a second item for every slot), ``"self"`` (the noise that would lead from the slot back to the input
-        frame, which needs nothing that stands for none) or ``"onetime"`` (the noise that would lead back to the image
-        that one item more, at slot 0, predicts without conditioning).
-    guidance : float
-        Its scale; up to 1 there is none.
-    delta : float
-        Factor of the noise of ``"self"`` and ``"onetime"``.
-    scalings : str
-        ``"plain"`` takes the predicted image as it is, which suits networks trained as DDPM; ``"lcm"`` blends it with
-        the input as a latent consistency model does (Luo et al., 2023).
-    clip : bool
-        Clip predicted images to -1..1, as usual for pixels; the published code works on latents and does not.
-    renoise : bool
-        Add the slot's noise to what enters it; the published code calls it `do_add_noise`.
-    reference : str
-        State that each item's delta is against: ``"frames"``, its own of the call before; ``"timesteps"``, that of the
-        slot before it (the same frame at the noise level before; slot 0 starts anew); ``"measured"``, whichever of the
-        two is nearer (slot 0: its own). While the stream fills, an item starts anew rather than refer to a slot that no
-        frame had reached.
-    measure : callable
-        Distance for ``"measured"``, called with the images of the call now and before; an executor may offer a better
-        one than `distance`.
-    similarity : SimilarityFilter, optional
-        Leaves out frames.
-    interval : int
-        DeepCache along frames: one call in `interval` runs the whole network, those between reuse the deep value of the
-        same slot, a frame or more ago. The calls that fill the stream are whole. Needs references along frames.
-    branch : int or str
-        What is kept, see `golden.diffusion.sampling.deepcache.value`.
-    seed : int
-        Seed of the slots' noise.
+    how : Streaming
+        Levels, guidance, references and what is left out.
     executor : Executor
         Evaluates the layers. The first call is step 0 and refers to nothing. Nobody knows how many follow, so no call
         is announced as the last: what is left out of a delta comes with the next frame.
+    measure : callable
+        Distance for references ``"measured"``, called with the images of the call now and before; an executor may offer
+        a better one than `distance`.
 
     Members
     -------
+    how : Streaming
+        As given.
     items : int
-        Items of the batch in each call: n slots; one more for ``"onetime"``, before them; twice as many for ``"full"``,
-        first without conditioning.
+        Items of the batch in each call, see `Streaming.items`; those without conditioning come first.
     slots : tuple of Slot
         Noise levels.
     given : mapping of str to array
         Inputs of the network behind the first, of every item, the same in each call.
-    clip : bool
-        As given.
     calls : int
         Calls of the network so far.
     references : int64 (items,)
@@ -171,97 +232,61 @@ class Stream:
     Raises
     ------
     ValueError
-        If an argument is out of range, or the network has no null conditioning and needs it.
+        If the network has no null conditioning and needs it, or not the branch that is kept.
     """
 
     def __init__(
         self,
         network: Network,
         given: Given,
-        timesteps: Sequence[int],
+        how: Streaming = Streaming(),
         *,
-        schedule: Schedule | None = None,
-        residual: str = "none",
-        guidance: float = 1.2,
-        delta: float = 1.0,
-        scalings: str = "plain",
-        clip: bool = True,
-        renoise: bool = True,
-        reference: str = "frames",
-        measure: Measure = distance,
-        similarity: SimilarityFilter | None = None,
-        interval: int = 1,
-        branch: int | str = 0,
-        seed: int = 0,
         executor: Executor = dense,
+        measure: Measure = distance,
     ):
-        schedule = schedule or Schedule()
         one = condition(
             network, [given] if isinstance(given, int | np.integer) and "label" in network.inputs else given
         )
         if one.count != 1:
             raise ValueError(f"Conditioning of a stream must be of one image, not {one.count}")
-        levels = np.asarray(timesteps)
-        if levels.ndim != 1 or not levels.size or levels.dtype.kind not in "iu" or (np.diff(levels) >= 0).any():
-            raise ValueError(f"Timesteps of a stream must be integers that fall, not {list(timesteps)}")
-        if levels[0] >= schedule.timesteps or levels[-1] < 0:
-            raise ValueError(f"Timesteps of a stream must be from 0 to {schedule.timesteps - 1}, not {list(timesteps)}")
-        for name, chosen, known in (
-            ("residual", residual, ("none", "self", "onetime", "full")),
-            ("scalings", scalings, ("plain", "lcm")),
-            ("reference", reference, ("frames", "timesteps", "measured")),
-        ):
-            names.lookup(f"Stream {name}", chosen, dict.fromkeys(known))
-        check_integer("Stream interval", interval)
-        check_integer("Stream seed", seed, 0)
-        check_finite("Stream guidance", guidance)
-        check_finite("Stream delta", delta)
-        if interval > 1 and reference != "frames":
-            raise ValueError(f"Stream interval must be 1 with references along {reference}, not {interval}")
-        slots = len(levels)
+        slots = len(how.timesteps)
         self.network = network
         self.executor = executor
-        self._residual = residual if guidance > 1 else "none"
-        self._guidance, self._delta, self.clip = guidance, delta, clip
-        self._choice, self._measure, self._similarity = reference, measure, similarity
-
+        self.items = how.items
+        self.how, self._measure = how, measure
+        self._similarity = how.similarity and SimilarityFilter(how.similarity)
         self._channels = check_output(network)
-        self._interval, self._reuse = interval, Reuse(network, branch) if interval > 1 else None
+        self._reuse = Reuse(network, how.branch) if how.interval > 1 else None
 
-        signal, rest = np.sqrt(schedule.signal[levels]), np.sqrt(1 - schedule.signal[levels])
+        levels = np.array(how.timesteps)
+        signal, rest = np.sqrt(how.schedule.signal[levels]), np.sqrt(1 - how.schedule.signal[levels])
         wide = 10.0 * levels  # times 10: the published scaling of timesteps
         skip, out = np.zeros(slots), np.ones(slots)
-        if scalings == "lcm":
+        if how.scalings == "lcm":
             skip, out = 0.25 / (wide**2 + 0.25), wide / np.sqrt(wide**2 + 0.25)
-        self._noise = noise(network, seed, slots)
-        self._added = self._noise if renoise else np.zeros_like(self._noise)
-        added = [self._noise[0], *self._added[1:]]
+        self._noise = noise(network, how.seed, slots)
+        added = [self._noise[0], *(self._noise[1:] if how.renoise else np.zeros_like(self._noise[1:]))]
         of_sample, of_prediction = out / signal + skip, -out * rest / signal
         numbers = (values.tolist() for values in (levels, signal, rest))
         self.slots = tuple(map(Slot, *numbers, added, of_sample.tolist(), of_prediction.tolist()))
-        self._signal, self._rest, self._skip, self._out = (
-            values.astype(np.float32).reshape(-1, *[1] * (self._noise.ndim - 1)) for values in (signal, rest, skip, out)
+        self._signal, self._rest = (
+            values.astype(np.float32).reshape(-1, *[1] * (self._noise.ndim - 1)) for values in (signal, rest)
         )
         self._buffer = np.zeros_like(self._noise[1:])
         self._stock = np.zeros_like(self._noise)
 
-        extra = {"onetime": 1, "full": slots}.get(self._residual, 0)
-        slot = np.concatenate([np.arange(extra), np.arange(slots)])
-        self._slot = slot
+        extra = how.items - slots
+        self._slot = np.concatenate([np.arange(extra), np.arange(slots)])
         rows = one.doubled(network) if extra else one
-        given = rows[np.where(np.arange(len(slot)) < extra, 0, rows.count - 1)].values
-        self.given = dict(zip(list(network.inputs)[1:], (levels[slot].astype(np.int64), *given.values()), strict=True))
-        self._own = np.arange(len(slot))
-        self._previous = np.where(slot > 0, self._own - 1, -1)
+        given = rows[np.where(np.arange(how.items) < extra, 0, rows.count - 1)].values
+        timesteps = levels[self._slot].astype(np.int64)
+        self.given = dict(zip(list(network.inputs)[1:], (timesteps, *given.values()), strict=True))
+        self._own = np.arange(how.items)
+        self._previous = np.where(self._slot > 0, self._own - 1, -1)
         self._before: np.ndarray | None = None
         self._output: np.ndarray | None = None
-        self.references = np.full(len(slot), -1)
+        self.references = np.full(how.items, -1)
         self.calls = 0
-
-    @property
-    def items(self) -> int:
-        """Items of the batch in each call."""
-        return len(self._slot)
 
     def push(self, frame: np.ndarray) -> np.ndarray | None:
         """Take the next frame and give the next image.
@@ -290,22 +315,15 @@ class Stream:
         if self._similarity is not None and not self._similarity(frame):
             return self._output
         # guidance by a stock of noise has no sums of a machine
-        combine = combine_of(self.executor) if self._residual in ("none", "full") else None
-        newest = self._signal[:1] * frame + self._rest[:1] * self._noise[:1]
-        if combine is not None:
-            newest = self._entering(combine, self.slots[0], frame[None])
-        x = np.concatenate([newest, self._buffer])
+        combine = combine_of(self.executor) if self.how.guided in ("none", "full") else binary32
+        x = np.concatenate([self._entering(combine, self.slots[0], frame[None]), self._buffer])
         image = x[self._slot]
         self.references = self._refer(image)
         begin_step(self.executor, self.calls, None, self.references)
         predicted = self._predict(image, *self.given.values())[:, : self._channels]
-        if combine is None:
-            clean = self._clean(x, self._guided(predicted))
-            if self.clip:
-                clean = np.clip(clean, -1, 1)
-            self._buffer = self._signal[1:] * clean[:-1] + self._rest[1:] * self._added[1:]
-        else:
-            clean, self._buffer = self._combined(combine, x, predicted)
+        clean = self._clean(combine, x, self._guided(combine, predicted))
+        entering = [self._entering(combine, *pair) for pair in zip(self.slots[1:], clean[:-1, None], strict=True)]
+        self._buffer = np.concatenate([*entering, self._buffer[:0]])
         self._before = image
         self.calls += 1
         if self.calls >= len(x):
@@ -316,16 +334,15 @@ class Stream:
         """Call the network, or what is left of it."""
         if self._reuse is None:
             return self.network(*inputs, executor=self.executor)
-        since = self.calls - len(self._buffer)  # from the call on that fills the last slot
-        return self._reuse(inputs, self.executor, whole=since <= 0 or since % self._interval == 0)
+        return self._reuse(inputs, self.executor, whole=self.how.whole(self.calls))
 
     def _refer(self, image: np.ndarray) -> np.ndarray:
         """For each item the one of the call before that its delta is against."""
         if self._before is None:
             return np.full(len(image), -1)
-        if self._choice == "frames":
+        if self.how.reference == "frames":
             return self._reached(self._own)
-        if self._choice == "timesteps":
+        if self.how.reference == "timesteps":
             return self._reached(self._previous)
         chosen, later = self._reached(self._own), np.flatnonzero(self._previous >= 0)
         frames = self._measure(image, self._before)[later]
@@ -338,43 +355,36 @@ class Stream:
         """These references, but -1 for slots that held no frame in the call before."""
         return np.where((reference >= 0) & (self._slot[reference] < self.calls), reference, -1)
 
-    def _clean(self, x: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-        """Image without noise that the prediction implies, for each slot."""
-        return self._out * ((x - self._rest * predicted) / self._signal) + self._skip * x
-
     @property
     def _cleaned(self) -> str:
-        """What a clean image is in the sums of a machine: one that is not clipped has the range of any sample."""
-        return "clean" if self.clip else "image"
+        """What a clean image is in the sums of a step: one that is not clipped has the range of any sample."""
+        return "clean" if self.how.clip else "image"
 
     def _entering(self, combine: Combine, slot: Slot, image: np.ndarray) -> np.ndarray:
-        """What enters a slot, as one sum."""
+        """What enters a slot, as one sum (numerics, 12.23)."""
         return combine({self._cleaned: (image, slot.signal), "fresh": (slot.noise[None], slot.rest)}, "image")
 
-    def _combined(self, combine: Combine, x: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Clean images and what enters the next slots, in sums of values times factors (numerics, 12.23)."""
-        if self._residual == "full":
-            predicted = guided(predicted, self._guidance, combine=combine)
+    def _clean(self, combine: Combine, x: np.ndarray, predicted: np.ndarray, name: str | None = None) -> np.ndarray:
+        """Image without noise that the prediction implies, for each slot: a sum of values times factors each."""
         clean = []
         for slot, own, found in zip(self.slots, x, predicted, strict=True):
             terms = {"image": (own[None], slot.of_sample), "prediction": (found[None], slot.of_prediction)}
-            clean.append(combine(terms, self._cleaned))
-        entering = [self._entering(combine, *pair) for pair in zip(self.slots[1:], clean[:-1], strict=True)]
-        return np.concatenate(clean), np.concatenate([*entering, self._buffer[:0]])
+            clean.append(combine(terms, name or self._cleaned))
+        return np.concatenate(clean)
 
-    def _guided(self, predicted: np.ndarray) -> np.ndarray:
+    def _guided(self, combine: Combine, predicted: np.ndarray) -> np.ndarray:
         """Prediction for each slot from that for each item."""
-        if self._residual == "none":
+        if self.how.guided == "none":
             return predicted
-        if self._residual == "full":
-            return guided(predicted, self._guidance)
+        if self.how.guided == "full":
+            return guided(predicted, self.how.guidance, combine=combine)
         stock = np.concatenate([self._noise[:1], self._stock[:-1]])
-        if self._residual == "onetime":
+        if self.how.guided == "onetime":
             stock[0], predicted = predicted[0], predicted[1:]
-        predicted = guided(np.concatenate([np.float32(self._delta) * stock, predicted]), self._guidance)
+        predicted = guided(np.concatenate([np.float32(self.how.delta) * stock, predicted]), self.how.guidance)
         # The next slot adds its noise to what this one predicts. How far that is from the image that the stock noise
         # leads back to, seen as noise at the next level, is what its own stock noise has beside the noise added.
-        away = self._clean(self._rest * stock, predicted)
+        away = self._clean(combine, self._rest * stock, predicted, "image")
         signal, rest = (np.concatenate([level[1:], np.ones_like(level[:1])]) for level in (self._signal, self._rest))
         self._stock = np.roll(self._noise, -1, axis=0) + signal * away / rest
         return predicted

@@ -9,7 +9,7 @@ from golden.__main__ import main
 from golden.diffusion import zoo
 from golden.diffusion.differential.method import Method
 from golden.diffusion.differential.streams import calibrate_stream, streamed
-from golden.diffusion.sampling.streaming import SimilarityFilter, Stream
+from golden.diffusion.sampling.streaming import Similarity, Stream, Streaming
 from golden.diffusion.zoo.moving import digit_video
 
 pytestmark = pytest.mark.golden
@@ -35,8 +35,8 @@ def test_rows_are_those_of_the_library(tmp_path):
     for dense, row in (rows[:2], rows[2:]):
         assert dense["psnr"] == [None] * 5 and dense["input_bits"] is None and dense["psnr_mean"] is None
         along = {"reference": row["reference"]}
-        profile = calibrate_stream(network, other, 5, LEVELS, **along)
-        found = streamed(network, how, seen, 3, profile, LEVELS, **along)
+        profile = calibrate_stream(network, other, 5, Streaming(LEVELS, **along))
+        found = streamed(network, how, seen, 3, Streaming(LEVELS, **along), profile)
         assert row["psnr"] == pytest.approx(found.psnr.tolist())
         assert row["input_bits"] == pytest.approx(found.input_bits) and row["images"] == 5 and row["skipped"] == 0
     assert matplotlib.image.imread(picture).ndim == 3 and f"Picture: {picture}" in result.stderr
@@ -64,14 +64,14 @@ def test_deep_layers_can_be_reused_frame_by_frame():
 
 def test_frames_left_out_are_those_of_the_filter():
     network, video = zoo.load("unet"), digit_video(3, 8, shift=(0, 0.125))
-    plain = Stream(network, 3, LEVELS, similarity=SimilarityFilter(0.9, 2, seed=1))
+    plain = Stream(network, 3, Streaming(LEVELS, similarity=Similarity(0.9, 2, seed=1)))
     for frame in video:
         plain.push(frame)
     arguments = ("--frames", 8, "--similarity", 0.9, "--max-skips", 2, "--seed", 1, "--digit", 3, "--json")
     rows = json.loads(run("--method", "closed-int3,closed-int4", *arguments).stdout)
     assert 0 < rows[0]["skipped"] < 8 and {row["skipped"] for row in rows} == {rows[0]["skipped"]}
     seeded = digit_video(3, 8, shift=(0, 0.125), seed=1)
-    again = Stream(network, 3, LEVELS, similarity=SimilarityFilter(0.9, 2, seed=1), seed=1)
+    again = Stream(network, 3, Streaming(LEVELS, similarity=Similarity(0.9, 2, seed=1), seed=1))
     assert sum(again.push(frame) is None for frame in seeded) <= 8 and rows[0]["skipped"] == 8 - again.calls
 
 
@@ -92,16 +92,16 @@ def test_guided_streams_of_other_networks(residual):
             "Network must take {'image': (1, 16, 16), 'timestep': (), 'label': ()} to be given digits that move",
         ),
         ("--video moves", "Video must be one of the known names, not 'moves'; did you mean move"),
-        ("--reference frame", "Stream reference must be one of the known names, not 'frame'; did you mean frames"),
+        ("--reference frame", "Stream reference must be frames or timesteps or measured, not 'frame'"),
         ("--cache 2 --reference timesteps", "Stream interval must be 1 with references along timesteps, not 2"),
-        ("--cache 0", "Stream interval must be a positive integer, not 0"),
+        ("--cache 0", "Stream interval must be at least 1, not 0"),
         ("--cache x", "Intervals of --cache must be comma-separated integers, not 'x'"),
         ("--cache 2 --network dit", "Branch must be the name of a layer, as 'dit' joins no values, not 0"),
         ("--shift 1", "Shift must be DOWN,RIGHT in pixels, not '1'"),
         ("--shift 1,nan", "Shift must be finite, not '1,nan'"),
         ("--similarity nan", "Invalid value for '--similarity': nan is not a finite number."),
         ("--max-skips 3", "--similarity must be given with --max-skips, not left out"),
-        ("--timesteps 100,200", "Timesteps of a stream must be integers that fall, not [100, 200]"),
+        ("--timesteps 100,200", "Stream timesteps must be at least one, and fall, not (100, 200)"),
         ("--plot s.txt", "Output must end in .png, not 's.txt'"),
     ],
 )

@@ -17,7 +17,7 @@ from golden.diffusion.networks.latte import LatteConfig, latte
 from golden.diffusion.networks.stdit import STDiTConfig, stdit
 from golden.diffusion.networks.unet2d import UNet2DConfig, unet2d
 from golden.diffusion.sampling import Cache, Sampling, deepcache
-from golden.diffusion.sampling.streaming import Stream
+from golden.diffusion.sampling.streaming import Stream, Streaming
 from tests.golden.diffusion.differential.networks import arguments, calibrated, moving, random_unet
 
 pytestmark = pytest.mark.golden
@@ -176,11 +176,11 @@ def test_streams_bit_for_bit(reference):
     start, moves = rng.uniform(-0.5, 0.5, (1, 1, 8, 8)), rng.normal(0, 0.02, (5, 1, 8, 8))
     video = np.cumsum(np.concatenate([start, moves]), axis=0).astype(np.float32)
     method = dataclasses.replace(wide(CLOSED), **USUAL)
-    profile = calibrate_stream(network, video[::-1], 5, timesteps, reference=reference)
+    profile = calibrate_stream(network, video[::-1], 5, Streaming(timesteps, reference=reference))
     found = []
     for form in ({"exact": True}, {"dtype": np.float64}):
         how = executor(network, method, profile, **form)
-        stream = Stream(network, 3, timesteps, executor=how, reference=reference)
+        stream = Stream(network, 3, Streaming(timesteps, reference=reference), executor=how)
         found.append(np.stack([image for image in map(stream.push, video) if image is not None]))
     np.testing.assert_array_equal(*found)
 

@@ -13,7 +13,7 @@ from golden.diffusion.differential.run import executor, run
 from golden.diffusion.differential.streams import calibrate_stream, streamed
 from golden.diffusion.networks import Recorder
 from golden.diffusion.sampling import Cache, Sampling, deepcache
-from golden.diffusion.sampling.streaming import Stream
+from golden.diffusion.sampling.streaming import Stream, Streaming
 from golden.diffusion.zoo.quality import psnr
 from tests.golden.diffusion.differential.networks import Spy, random_unet
 
@@ -37,14 +37,14 @@ def video():
 
 @pytest.fixture(scope="module")
 def profile(network, video):
-    return calibrate_stream(network, video[::-1], 5, TIMESTEPS)
+    return calibrate_stream(network, video[::-1], 5, Streaming(TIMESTEPS))
 
 
 def follow(network, how, video, profile, **options):
     """Images of a stream, what the executor was told to send, and the dense images."""
     spy = Spy()
-    stream = Stream(network, 3, TIMESTEPS, executor=executor(network, how, profile, measure=spy), **options)
-    plain = Stream(network, 3, TIMESTEPS, **options)
+    stream = Stream(network, 3, Streaming(TIMESTEPS, **options), executor=executor(network, how, profile, measure=spy))
+    plain = Stream(network, 3, Streaming(TIMESTEPS, **options))
     pairs = [(stream.push(frame), plain.push(frame)) for frame in video]
     found, dense = (np.stack(images) for images in zip(*pairs[len(TIMESTEPS) - 1 :], strict=True))
     return found, dense, spy, stream
@@ -72,7 +72,7 @@ def test_the_closed_loop_does_not_drift_along_frames(network, video, profile):
 @pytest.mark.parametrize("residual, items", [("none", 3), ("onetime", 4), ("full", 6)])
 def test_guided_streams_follow_the_dense_ones(video, residual, items):
     network = random_unet(null_label=True)
-    profile = calibrate_stream(network, video[::-1], 5, TIMESTEPS, residual=residual)
+    profile = calibrate_stream(network, video[::-1], 5, Streaming(TIMESTEPS, residual=residual))
     assert profile.rows.tolist() == list(range(items))
     for name in ("closed-int4", "paper"):
         for reference in ("frames", "timesteps"):
@@ -107,19 +107,20 @@ def test_a_still_video_costs_next_to_nothing(network, video, profile, name):
 def test_the_profile_of_a_stream_has_a_row_for_each_item(network, video):
     """Deviations of each slot, over all calls that do not fill the stream."""
     recorder = Recorder(["down0.block.norm1"])
-    stream = Stream(network, 5, TIMESTEPS, executor=recorder)
+    stream = Stream(network, 5, Streaming(TIMESTEPS), executor=recorder)
     layer, found = network.by_name["down0.block.norm1"], []
     for frame in video:
         stream.push(frame)
         found.append(layer.statistics(recorder.records[layer.name].inputs[0])[1])
-    profile = calibrate_stream(network, video, 5, TIMESTEPS)
+    profile = calibrate_stream(network, video, 5, Streaming(TIMESTEPS))
     np.testing.assert_allclose(profile.deviation[layer.name], np.mean(found[3:], axis=0), rtol=1e-5)
     assert profile.rows.tolist() == [0, 1, 2] and profile.steps == 3
 
 
 def test_static_exponents_of_a_stream_are_for_its_references(network, video):
     frames, timesteps = (
-        calibrate_stream(network, video, 5, TIMESTEPS, reference=reference) for reference in ("frames", "timesteps")
+        calibrate_stream(network, video, 5, Streaming(TIMESTEPS, reference=reference))
+        for reference in ("frames", "timesteps")
     )
     assert frames.overflow["image"] < timesteps.overflow["image"] / 2
 
@@ -135,7 +136,7 @@ def test_no_call_of_a_stream_is_late(network, video, profile):
 def test_a_stream_with_cached_deep_layers(network, video, name):
     """It follows the dense stream with the same caches, and sends nothing for the deep layers between."""
     how = dataclasses.replace(Method.named(name), norm="current")
-    profile = calibrate_stream(network, video[::-1], 5, TIMESTEPS, interval=3)
+    profile = calibrate_stream(network, video[::-1], 5, Streaming(TIMESTEPS, interval=3))
     found, dense, spy, stream = follow(network, how, video, profile, interval=3)
     assert psnr(found, dense).min() > (50 if name == "closed-int4" else 48)
     sent = spy.inputs if name == "closed-int4" else spy.outputs
@@ -145,7 +146,7 @@ def test_a_stream_with_cached_deep_layers(network, video, name):
 
 def test_figures_of_a_stream(network, video, profile):
     how = Method.named("closed-int3")
-    figures = streamed(network, how, video, 3, profile, TIMESTEPS)
+    figures = streamed(network, how, video, 3, Streaming(TIMESTEPS), profile)
     found, dense, _, _ = follow(network, how, video, profile)
     np.testing.assert_allclose(figures.psnr, psnr(found, dense))
     np.testing.assert_array_equal(figures.images, found)

@@ -14,7 +14,7 @@ from golden.diffusion.sampling import (
     noise,
     null_label,
 )
-from golden.diffusion.sampling.streaming import Stream
+from golden.diffusion.sampling.streaming import Stream, Streaming
 from tests.golden.diffusion.sampling import diffusers_samplings as cases
 from tests.golden.diffusion.sampling.networks import random_unet
 
@@ -134,16 +134,16 @@ def test_samples_do_not_depend_on_the_batch():
 @pytest.mark.parametrize(
     "make, message",
     [
-        (lambda: Sampler(variance="learnt"), "Sampler variance must be one of the known names, not 'learnt'; did you"),
+        (lambda: Sampler(variance="learnt"), "Sampler variance must be small or large or learned, not 'learnt'"),
         (lambda: Sampler(variance="large"), "Sampler variance must be small with eta 0.0, not 'large'"),
-        (lambda: Sampler(noise_scale=0.0), "Sampler noise_scale must be positive, not 0.0"),
-        (lambda: RectifiedFlow(timesteps=0), "Flow timesteps must be a positive integer, not 0"),
-        (lambda: RectifiedFlow(shift=0.0), "Flow shift must be positive, not 0.0"),
+        (lambda: Sampler(noise_scale=0.0), "Sampler noise_scale must be above 0, not 0.0"),
+        (lambda: RectifiedFlow(timesteps=0), "Flow timesteps must be at least 1, not 0"),
+        (lambda: RectifiedFlow(shift=0.0), "Flow shift must be above 0, not 0.0"),
         (
             lambda: RectifiedFlow(prediction="velocity"),
-            "Flow prediction must be one of the known names, not 'velocity'",
+            "Flow prediction must be image or noise, not 'velocity'",
         ),
-        (lambda: RectifiedFlow().plan(0), "Steps must be a positive integer, not 0"),
+        (lambda: RectifiedFlow().plan(0), "Steps must be at least 1, not 0"),
         (
             lambda: Sampling(DIT, [3], 2, process=Sampler(eta=1.0, variance="learned")).images(),
             "Prediction must have 8 channels with a learned variance, not half",
@@ -179,7 +179,7 @@ def test_noise_scale_and_predicted_images():
 def test_a_stream_of_latents_towards_a_text(residual, rows):
     given = {"text": TEXTS[:1], "null.text": TEXTS[1]}
     recorder = Recorder(["down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k"])
-    stream = Stream(TEXT, given, [600, 300], residual=residual, clip=False, executor=recorder)
+    stream = Stream(TEXT, given, Streaming([600, 300], residual=residual, clip=False), executor=recorder)
     assert stream.push(np.ones((4, 8, 8))) is None and stream.push(np.ones((4, 8, 8))).shape == (4, 8, 8)
     (record,) = recorder.records.values()
     np.testing.assert_array_equal(record.inputs[0], TEXTS[::-1][rows])
@@ -188,20 +188,20 @@ def test_a_stream_of_latents_towards_a_text(residual, rows):
 def test_a_stream_of_clips_leaves_the_variance_out():
     latte = cases.network(cases.CASES["latte"])
     given = {name: value[:1] for name, value in cases.given(cases.CASES["latte"]).items() if name == "text"}
-    stream = Stream(latte, given, [600])
+    stream = Stream(latte, given, Streaming([600]))
     assert stream.push(np.zeros((4, 3, 8, 8))).shape == (4, 3, 8, 8)
 
 
 def test_streams_refuse():
     with pytest.raises(ValueError, match="^Conditioning of a stream must be of one image, not 2$"):
-        Stream(TEXT, {"text": TEXTS}, [600])
+        Stream(TEXT, {"text": TEXTS}, Streaming([600]))
     for options, message in (
-        ({"interval": 0}, "Stream interval must be a positive integer, not 0"),
+        ({"interval": 0}, "Stream interval must be at least 1, not 0"),
         ({"interval": 2, "reference": "measured"}, "Stream interval must be 1 with references along measured, not 2"),
         ({"interval": 2, "branch": 7}, "Branch must be the name of a layer or below 2 in 'unet', not 7"),
     ):
         with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-            Stream(random_unet(), 3, [600, 300], **options)
+            Stream(random_unet(), 3, Streaming([600, 300], **options))
 
 
 def test_an_interval_reuses_the_deep_value_of_the_slot():
@@ -214,8 +214,8 @@ def test_an_interval_reuses_the_deep_value_of_the_slot():
             calls.append(stream.calls)
         return layer(*values)
 
-    stream = Stream(network, 3, [600, 300], interval=3, executor=executor)
-    plain = Stream(network, 3, [600, 300])
+    stream = Stream(network, 3, Streaming([600, 300], interval=3), executor=executor)
+    plain = Stream(network, 3, Streaming([600, 300]))
     for _ in range(9):
         found, expected = stream.push(frame), plain.push(frame)
     assert calls == [0, 1, 4, 7]

@@ -51,8 +51,8 @@ def test_uniform():
 @pytest.mark.parametrize(
     "call, message",
     [
-        (lambda: deepcache.uniform(50, 0), "Interval must be a positive integer, not 0"),
-        (lambda: deepcache.uniform(0, 1), "Steps must be a positive integer, not 0"),
+        (lambda: deepcache.uniform(50, 0), "Interval must be at least 1, not 0"),
+        (lambda: deepcache.uniform(0, 1), "Steps must be at least 1, not 0"),
         (lambda: deepcache.centred(50, 5, 50), "Centre must lie between 0 and the number of steps, 50, not be 50"),
         (
             lambda: deepcache.centred(50, 5, 15, 1.0),
@@ -62,11 +62,10 @@ def test_uniform():
             lambda: deepcache.centred(10, 1, 5, 1.4),
             "Power must be above 1 and give 10 cache steps around 5, not be 1.4",
         ),
-        (lambda: deepcache.rising(50, 5, 0), "Power must be positive and at most 10, not 0"),
+        (lambda: deepcache.rising(50, 5, 0), "Power must be at most 10 and above 0, not 0"),
         (lambda: deepcache.rising(50, 5, float("nan")), "Power must be finite, not nan"),
         (lambda: deepcache.centred(50, 5, 15, float("inf")), "Power must be finite, not inf"),
         (lambda: deepcache.centred(50, 5, 15, 1e9), "Power must be at most 10, not 1000000000.0"),
-        (lambda: deepcache.uniform(True, 1), "Steps must be a positive integer, not True"),
         (lambda: Cache([0, 77]).share(random_unet(), 50), "Cache steps must be from 0 to 49, not 77"),
         (lambda: Cache([0, -1]), "Cache steps must be from 0 up, not -1"),
         (
@@ -93,11 +92,12 @@ def test_refusals(call, message):
 @pytest.mark.parametrize(
     "call, message",
     [
+        (lambda: deepcache.uniform(True, 1), "Steps must be an integer, not True"),
         (lambda: deepcache.centred(50, 5, 15.5), "Centre must be an integer, not 15.5"),
         (lambda: deepcache.centred(50, 5, 15, "1"), "Power must be a number, not '1'"),
         (lambda: deepcache.rising(50, 5, None), "Power must be a number, not None"),
-        (lambda: Cache([0, 1.5]), "Cache steps must be integers, not 1.5"),
-        (lambda: deepcache.value(random_unet(), 0.5), "Branch must be an integer or the name of a layer, not 0.5"),
+        (lambda: Cache([0, 1.5]), "Cache step must be an integer, not 1.5"),
+        (lambda: deepcache.value(random_unet(), 0.5), "Branch must be an integer or a text, not 0.5"),
     ],
 )
 def test_wrong_types(call, message):

@@ -17,10 +17,15 @@ def network():
     return unet(SMALL, initial(0))
 
 
-@pytest.mark.parametrize("steps", [0, 1001, -1, 2.0])
+@pytest.mark.parametrize("steps", [0, 1001, -1])
 def test_bad_steps(network, steps):
-    with pytest.raises(ValueError, match=f"^{re.escape(f'Steps must be an integer from 1 to 1000, not {steps!r}')}$"):
+    with pytest.raises(ValueError, match=f"^{re.escape(f'Steps must be in 1..1000, not {steps!r}')}$"):
         Sampling(network, [1], steps)
+
+
+def test_steps_are_integers(network):
+    with pytest.raises(TypeError, match=r"^Steps must be an integer, not 2\.0$"):
+        Sampling(network, [1], 2.0)
 
 
 @pytest.mark.parametrize("labels, wrong", [([0, 10], "10"), ([-1], "-1"), ([0.5], "0.5")])
@@ -122,8 +127,8 @@ def test_a_velocity_is_another_way_to_say_the_noise():
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"eta": -0.1}, "Sampler eta must be from 0 to 1, not -0.1"),
-        ({"prediction": "noises"}, "Sampler prediction must be one of the known names, not 'noises'; did you mean no"),
+        ({"eta": -0.1}, "Sampler eta must be in 0..1, not -0.1"),
+        ({"prediction": "noises"}, "Sampler prediction must be noise or velocity or image, not 'noises'"),
     ],
 )
 def test_bad_sampler(options, message):
@@ -138,32 +143,65 @@ def test_a_sampling_needs_an_image_and_a_finite_guidance(network):
         Sampling(network, [1], guidance=float("inf"))
 
 
-def summed(terms, name):
-    """The sums of a step in binary64."""
-    total = sum(np.asarray(value, np.float64) * factor for value, factor in terms.values())
-    return np.clip(total, -1, 1) if name == "clean" else total
+def published(sampler, image, predicted, here, there, fresh, said):
+    """A step as the papers write it, in binary64: predict the clean image, then mix it with what is left of noise."""
+    signal, rest = here**0.5, (1 - here) ** 0.5
+    clean = {
+        "noise": (image - rest * predicted) / signal,
+        "velocity": signal * image - rest * predicted,
+        "image": predicted,
+    }[sampler.prediction]
+    clean = np.clip(clean, -1, 1) if sampler.clip else clean
+    large = 1 - here / there
+    small = (1 - there) / (1 - here) * large
+    left = (image - signal * clean) / rest
+    image = there**0.5 * clean + max(1 - there - sampler.eta**2 * small, 0) ** 0.5 * left
+    if not sampler.eta or not small:
+        return image
+    share = (said + 1) / 2
+    deviation = {
+        "small": sampler.eta * small**0.5,
+        "large": large**0.5,
+        "learned": np.exp((share * np.log(large) + (1 - share) * np.log(small)) / 2),
+    }[sampler.variance]
+    return image + deviation * fresh
 
 
 @pytest.mark.parametrize("clip", [False, True])
 @pytest.mark.parametrize("prediction", ["noise", "velocity", "image"])
 @pytest.mark.parametrize("eta, variance", [(0.0, "small"), (0.4, "small"), (1.0, "large"), (1.0, "learned")])
-def test_sums_of_a_step_are_the_step(clip, prediction, eta, variance):
-    """What a machine near memory adds up is what binary32 computes, at every level."""
+def test_a_step_is_the_published_one(clip, prediction, eta, variance):
+    """The few sums that a machine near memory makes are what the papers compute, at every level."""
     sampler = Sampler(eta=eta, clip=clip, prediction=prediction, variance=variance)
     rng = np.random.default_rng(1)
     for _, here, there in sampler.plan(7):
         image, predicted, fresh, said = rng.standard_normal((4, 2, 3, 4, 4)).astype(np.float32)
-        arguments = image, predicted, here, there, fresh if eta else None, np.tanh(said)
-        expected = sampler.update(*arguments)
+        arguments = image, predicted, here, there, fresh, np.tanh(said)
+        expected = published(sampler, *(np.float64(value) for value in arguments))
         size = 1 + np.abs(expected).max() + here**-0.5 * (not clip)
-        np.testing.assert_allclose(sampler.combined(summed, *arguments), expected, atol=3e-6 * size)
+        found = sampler.update(image, predicted, here, there, fresh if eta else None, np.tanh(said))
+        assert found.dtype == np.float32
+        np.testing.assert_allclose(found, expected, atol=3e-6 * size)
 
 
-def test_sums_of_a_flow_are_the_flow():
+@pytest.mark.parametrize("prediction, sign", [("image", 1), ("noise", -1)])
+def test_a_flow_follows_its_line(prediction, sign):
     rng = np.random.default_rng(2)
-    for prediction in ("image", "noise"):
-        flow = RectifiedFlow(prediction=prediction)
-        for _, here, there in flow.plan(4):
-            image, predicted = rng.standard_normal((2, 2, 3, 4, 4)).astype(np.float32)
-            found = flow.combined(summed, image, predicted, here, there)
-            np.testing.assert_allclose(found, flow.update(image, predicted, here, there), atol=1e-6)
+    flow = RectifiedFlow(prediction=prediction)
+    for _, here, there in flow.plan(4):
+        image, predicted = rng.standard_normal((2, 2, 3, 4, 4)).astype(np.float32)
+        expected = image + sign * (here - there) * np.float64(predicted)
+        np.testing.assert_allclose(flow.update(image, predicted, here, there), expected, atol=1e-6)
+
+
+def test_whoever_executes_makes_the_sums():
+    """Terms and names are those that programs use: the image, the clean one, the prediction, the noise."""
+    made = []
+
+    def combine(terms, name):
+        made.append((name, *terms))
+        return next(iter(terms.values()))[0]
+
+    image = np.ones((1, 1, 2, 2), np.float32)
+    Sampler(eta=1.0).update(image, image, 0.5, 0.9, image, combine=combine)
+    assert made == [("clean", "image", "prediction"), ("image", "image", "clean", "fresh")]

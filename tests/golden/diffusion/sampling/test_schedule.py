@@ -55,11 +55,11 @@ def test_levels():
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ({"timesteps": 1}, "Schedule timesteps must be an integer of at least 2, not 1"),
-        ({"betas": "lineer"}, "Schedule betas must be one of the known names, not 'lineer'; did you mean linear"),
-        ({"spacing": "trail"}, "Schedule spacing must be one of the known names, not 'trail'; did you mean trailing"),
-        ({"offset": 1}, "Schedule offset must be 0, or a positive integer with leading spacing, not 1"),
-        ({"offset": -1, "spacing": "leading"}, "Schedule offset must be 0, or a positive integer with leading spac"),
+        ({"timesteps": 1}, "Schedule timesteps must be at least 2, not 1"),
+        ({"betas": "lineer"}, "Schedule betas must be cosine or linear or scaled_linear, not 'lineer'"),
+        ({"spacing": "trail"}, "Schedule spacing must be even or leading or trailing or linspace, not 'trail'"),
+        ({"offset": 1}, "Schedule offset must be 0 with even spacing, not 1"),
+        ({"offset": -1, "spacing": "leading"}, "Schedule offset must be at least 0, not -1"),
         ({"first_beta": 0.1}, "Schedule first_beta must be left out with cosine betas, not 0.1"),
         ({"betas": "linear", "first_beta": 0.1}, "Schedule betas must rise between 0 and 1, not from 0.1 to 0.02"),
     ],

@@ -6,7 +6,7 @@ import pytest
 from golden.diffusion.networks import Recorder
 from golden.diffusion.networks.graph import StatefulExecutor
 from golden.diffusion.sampling import Schedule, noise
-from golden.diffusion.sampling.streaming import SimilarityFilter, Stream, distance
+from golden.diffusion.sampling.streaming import Similarity, SimilarityFilter, Stream, Streaming, distance
 from tests.golden.diffusion.sampling.executors import Differential
 from tests.golden.diffusion.sampling.networks import random_unet
 
@@ -52,7 +52,7 @@ def test_each_image_is_its_frame_denoised_alone(network, video, renoise):
             if i < 2:
                 x = a[i + 1] * clean + (b[i + 1] * fixed[i + 1] if renoise else 0)
         expected.append(clean)
-    stream = Stream(network, 3, TIMESTEPS, seed=4, renoise=renoise)
+    stream = Stream(network, 3, Streaming(TIMESTEPS, seed=4, renoise=renoise))
     images = [stream.push(frame) for frame in video]
     assert images[:2] == [None, None] and stream.calls == len(video)
     np.testing.assert_allclose(images[2:], expected[:-2], atol=1e-3)
@@ -62,7 +62,7 @@ def test_lcm_scalings_blend_with_the_input(network, video):
     """Boundary condition of a consistency model: at timestep 0 the image is the input."""
     a, b = levels([0])
     x = a[0] * video[0] + b[0] * noise(network, 0, 1)[0]
-    stream = Stream(network, 3, [0], scalings="lcm", clip=False)
+    stream = Stream(network, 3, Streaming([0], scalings="lcm", clip=False))
     np.testing.assert_allclose(stream.push(video[0]), x, atol=1e-6)
     # elsewhere: scalings of diffusers' LCMScheduler, sigma_data 0.5 and timesteps times 10
     a, b = levels([1])
@@ -70,13 +70,15 @@ def test_lcm_scalings_blend_with_the_input(network, video):
     predicted = network(x[None], np.array([1]), np.array([3]))[0]
     skip, out = 0.25 / 100.25, 10 / np.sqrt(100.25)
     expected = out * (x - b[0] * predicted) / a[0] + skip * x
-    np.testing.assert_allclose(Stream(network, 3, [1], scalings="lcm", clip=False).push(video[0]), expected, atol=1e-5)
+    np.testing.assert_allclose(
+        Stream(network, 3, Streaming([1], scalings="lcm", clip=False)).push(video[0]), expected, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("residual, extra", [("none", 0), ("self", 0), ("onetime", 1), ("full", 3)])
 def test_items_of_a_call(guidable, video, residual, extra):
     recorder = Recorder(["label.embedding", "time.encoding", "stem.conv"])
-    stream = Stream(guidable, 3, TIMESTEPS, residual=residual, executor=recorder)
+    stream = Stream(guidable, 3, Streaming(TIMESTEPS, residual=residual), executor=recorder)
     assert stream.items == extra + 3
     stream.push(video[0])
     stream.push(video[1])
@@ -121,7 +123,7 @@ def walk(network, video, residual, guidance, delta):
 @pytest.mark.parametrize("residual", ["self", "onetime", "full"])
 @pytest.mark.parametrize("delta", [1.0, 0.5])
 def test_residual_guidance_as_published(guidable, video, residual, delta):
-    stream = Stream(guidable, 3, TIMESTEPS, residual=residual, guidance=1.4, delta=delta, clip=False, seed=4)
+    stream = Stream(guidable, 3, Streaming(TIMESTEPS, residual=residual, guidance=1.4, delta=delta, clip=False, seed=4))
     images = [stream.push(frame) for frame in video]
     expected, _, _ = walk(guidable, video, residual, 1.4, delta)
     np.testing.assert_allclose(images[2:], expected[2:], rtol=1e-3, atol=1e-2)
@@ -138,10 +140,10 @@ def test_self_negative_noise_leads_back_to_the_input_frame(guidable, video):
 
 
 def test_guidance_up_to_one_is_none(guidable, video):
-    plain = Stream(guidable, 3, TIMESTEPS)
+    plain = Stream(guidable, 3, Streaming(TIMESTEPS))
     expected = [plain.push(frame) for frame in video[:4]][-1]
     for residual in ("self", "onetime", "full"):
-        stream = Stream(guidable, 3, TIMESTEPS, residual=residual, guidance=1.0)
+        stream = Stream(guidable, 3, Streaming(TIMESTEPS, residual=residual, guidance=1.0))
         assert stream.items == 3
         np.testing.assert_array_equal([stream.push(frame) for frame in video[:4]][-1], expected)
 
@@ -158,8 +160,8 @@ def test_guidance_up_to_one_is_none(guidable, video):
 )
 def test_references(guidable, video, residual, reference, told):
     executor = Differential()
-    stream = Stream(guidable, 3, TIMESTEPS, residual=residual, reference=reference, executor=executor)
-    plain = Stream(guidable, 3, TIMESTEPS, residual=residual)
+    stream = Stream(guidable, 3, Streaming(TIMESTEPS, residual=residual, reference=reference), executor=executor)
+    plain = Stream(guidable, 3, Streaming(TIMESTEPS, residual=residual))
     for frame in video[:5]:
         found, expected = stream.push(frame), plain.push(frame)
     np.testing.assert_allclose(found, expected, atol=2e-2)
@@ -176,7 +178,9 @@ def test_measured_references_are_the_nearer_ones(network, video):
     close = (300, 290, 280)
     for frames, expected in ((still, [0, 1, 2]), (jumps, [0, 0, 1])):
         executor = Differential()
-        stream = Stream(network, 3, close, reference="measured", executor=executor, renoise=False, clip=False)
+        stream = Stream(
+            network, 3, Streaming(close, reference="measured", renoise=False, clip=False), executor=executor
+        )
         for frame in frames:
             before = stream.references
             stream.push(frame)
@@ -184,7 +188,7 @@ def test_measured_references_are_the_nearer_ones(network, video):
         # and no later slot's delta at the input is larger than along frames, or than along timesteps
         for other in ("frames", "timesteps"):
             rival = Differential()
-            stream = Stream(network, 3, close, reference=other, executor=rival, renoise=False, clip=False)
+            stream = Stream(network, 3, Streaming(close, reference=other, renoise=False, clip=False), executor=rival)
             for frame in frames:
                 stream.push(frame)
             measured, others = (one.deltas[7, "stem.conv"][1:] for one in (executor, rival))
@@ -192,7 +196,9 @@ def test_measured_references_are_the_nearer_ones(network, video):
 
 
 def test_an_executor_may_bring_its_own_measure(network, video):
-    stream = Stream(network, 3, TIMESTEPS, reference="measured", measure=lambda now, before: np.arange(3)[: len(now)])
+    stream = Stream(
+        network, 3, Streaming(TIMESTEPS, reference="measured"), measure=lambda now, before: np.arange(3)[: len(now)]
+    )
     for frame in video[:4]:
         stream.push(frame)
     assert stream.references.tolist() == [0, 0, 1]  # 1 and 2 along frames, 0 and 1 along timesteps
@@ -210,16 +216,16 @@ def angled(similarity):
 
 @pytest.mark.parametrize("similarity, expected", [(0.9, 0.0), (0.98, 0.0), (0.985, 0.25), (0.99, 0.5), (1.0, 1.0)])
 def test_probability_of_leaving_a_frame_out(similarity, expected):
-    chosen = SimilarityFilter()
+    chosen = SimilarityFilter(Similarity())
     assert chosen.probability(angled(1.0)) == 0 and chosen(angled(1.0))
     assert chosen.probability(angled(similarity)) == pytest.approx(expected, abs=1e-9)
-    never = SimilarityFilter(eta=1.0)
+    never = SimilarityFilter(Similarity(eta=1.0))
     assert never(angled(1.0)) and never(angled(1.0))
 
 
 def test_share_of_frames_left_out():
     """Frames in turn at two angles whose cosine is 0.99: half of those that could be left out are."""
-    chosen = SimilarityFilter(max_skips=10**9)
+    chosen = SimilarityFilter(Similarity(max_skips=10**9))
     chosen(angled(1.0))
     processed = 0
     for _ in range(4000):
@@ -230,12 +236,12 @@ def test_share_of_frames_left_out():
 
 
 def test_at_most_ten_frames_are_left_out_in_a_row():
-    chosen = SimilarityFilter()
+    chosen = SimilarityFilter(Similarity())
     assert [chosen(angled(1.0)) for _ in range(25)] == ([True] + [False] * 10) * 2 + [True] + [False] * 2
 
 
 def test_a_frame_left_out_gives_the_last_image_again(network, video):
-    stream = Stream(network, 3, TIMESTEPS[:2], similarity=SimilarityFilter(max_skips=2))
+    stream = Stream(network, 3, Streaming(TIMESTEPS[:2], similarity=Similarity(max_skips=2)))
     images = [stream.push(frame) for frame in [video[0]] * 8]
     assert stream.calls == 3
     assert images[:3] == [None] * 3 and images[3] is images[4] is images[5] and images[6] is images[7]
@@ -244,35 +250,35 @@ def test_a_frame_left_out_gives_the_last_image_again(network, video):
 @pytest.mark.parametrize(
     "timesteps, options, message",
     [
-        ((), {}, "Timesteps of a stream must be integers that fall, not []"),
-        ((200, 400), {}, "Timesteps of a stream must be integers that fall, not [200, 400]"),
-        ((1000,), {}, "Timesteps of a stream must be from 0 to 999, not [1000]"),
+        ((), {}, "Stream timesteps must be at least one, and fall, not ()"),
+        ((200, 400), {}, "Stream timesteps must be at least one, and fall, not (200, 400)"),
+        ((1000,), {}, "Stream timesteps must be from 0 to 999, not [1000]"),
         (
             (400,),
             {"residual": "selfish"},
-            "Stream residual must be one of the known names, not 'selfish'; ",
+            "Stream residual must be none or self or onetime or full, not 'selfish'",
         ),
-        ((400,), {"scalings": "lcn"}, "Stream scalings must be one of the known names, not 'lcn'; did you mean lcm"),
+        ((400,), {"scalings": "lcn"}, "Stream scalings must be plain or lcm, not 'lcn'"),
         (
             (400,),
             {"reference": "frame"},
-            "Stream reference must be one of the known names, not 'frame'; ",
+            "Stream reference must be frames or timesteps or measured, not 'frame'",
         ),
         ((400,), {"residual": "full"}, "Network must have a null label to be guided, not 'unet'"),
     ],
 )
 def test_refusals(network, timesteps, options, message):
     with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
-        Stream(network, 3, timesteps, **options)
+        Stream(network, 3, Streaming(timesteps, **options))
 
 
 def test_other_refusals(network):
     with pytest.raises(ValueError, match=r"^Frame must have the shape \(1, 8, 8\), not \(8, 8\)$"):
-        Stream(network, 3, [400]).push(np.zeros((8, 8)))
-    with pytest.raises(ValueError, match=r"^Filter max_skips must be an integer of at least 0, not -1$"):
-        SimilarityFilter(max_skips=-1)
+        Stream(network, 3, Streaming([400])).push(np.zeros((8, 8)))
+    with pytest.raises(ValueError, match=r"^Similarity max_skips must be at least 0, not -1$"):
+        Similarity(max_skips=-1)
     with pytest.raises(ValueError, match=r"^Labels must be integers from 0 to 9, not 10$"):
-        Stream(network, 10, [400])
+        Stream(network, 10, Streaming([400]))
 
 
 def test_slots_that_a_frame_reaches_start_anew_or_refer_to_the_slot_before(network, video):
@@ -281,7 +287,7 @@ def test_slots_that_a_frame_reaches_start_anew_or_refer_to_the_slot_before(netwo
         ("timesteps", [[-1, -1, -1], [-1, 0, -1], [-1, 0, 1], [-1, 0, 1]]),
         ("measured", [[-1, -1, -1], [0, -1, -1], [0, 1, -1], [0, 1, 2]]),
     ):
-        stream, found = Stream(network, 3, TIMESTEPS, reference=reference), []
+        stream, found = Stream(network, 3, Streaming(TIMESTEPS, reference=reference)), []
         for frame in [video[0]] * 4:
             stream.push(frame)
             found.append(stream.references.tolist())
@@ -291,21 +297,21 @@ def test_slots_that_a_frame_reaches_start_anew_or_refer_to_the_slot_before(netwo
 @pytest.mark.parametrize(
     "call, error, message",
     [
-        (lambda network: SimilarityFilter(float("nan")), ValueError, "Filter eta must be finite, not nan"),
-        (lambda network: SimilarityFilter("0.9"), TypeError, "Filter eta must be a number, not '0.9'"),
+        (lambda network: Similarity(float("nan")), ValueError, "Similarity eta must be finite, not nan"),
+        (lambda network: Similarity("0.9"), TypeError, "Similarity eta must be a number, not '0.9'"),
         (
-            lambda network: SimilarityFilter(max_skips=1.5),
-            ValueError,
-            "Filter max_skips must be an integer of at least",
+            lambda network: Similarity(max_skips=1.5),
+            TypeError,
+            "Similarity max_skips must be an integer",
         ),
-        (lambda network: SimilarityFilter(seed=-1), ValueError, "Filter seed must be an integer of at least 0, not -1"),
+        (lambda network: Similarity(seed=-1), ValueError, "Similarity seed must be at least 0, not -1"),
         (
-            lambda network: Stream(network, 3, [400], guidance=float("nan")),
+            lambda network: Stream(network, 3, Streaming([400], guidance=float("nan"))),
             ValueError,
             "Stream guidance must be finite, not nan",
         ),
         (
-            lambda network: Stream(network, 3, [400]).push(np.full((1, 8, 8), np.nan)),
+            lambda network: Stream(network, 3, Streaming([400])).push(np.full((1, 8, 8), np.nan)),
             ValueError,
             "Frame must be finite, not nan",
         ),
@@ -342,8 +348,8 @@ class Summing(StatefulExecutor):
 )
 def test_sums_that_an_executor_makes_are_those_of_the_stream(guidable, video, options, clean):
     executor = Summing()
-    stream = Stream(guidable, 3, TIMESTEPS, seed=2, executor=executor, **options)
-    plain = Stream(guidable, 3, TIMESTEPS, seed=2, **options)
+    stream = Stream(guidable, 3, Streaming(TIMESTEPS, seed=2, **options), executor=executor)
+    plain = Stream(guidable, 3, Streaming(TIMESTEPS, seed=2, **options))
     for frame in video:
         found, expected = stream.push(frame), plain.push(frame)
         assert (found is None) == (expected is None)
@@ -357,7 +363,7 @@ def test_sums_that_an_executor_makes_are_those_of_the_stream(guidable, video, op
 
 def test_guidance_by_a_stock_of_noise_is_the_hosts(network, video):
     executor = Summing()
-    stream = Stream(network, 3, TIMESTEPS, residual="self", executor=executor)
+    stream = Stream(network, 3, Streaming(TIMESTEPS, residual="self"), executor=executor)
     for frame in video:
         stream.push(frame)
     assert not executor.sums

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from golden.diffusion import zoo
-from golden.diffusion.sampling.streaming import Stream
+from golden.diffusion.sampling.streaming import Stream, Streaming
 from golden.diffusion.zoo.moving import blend_video, digit_image, digit_video, moved
 
 pytestmark = pytest.mark.golden
@@ -51,7 +51,7 @@ def test_a_digit_becomes_another():
 
 
 def test_a_streamed_digit_stays_the_digit(video):
-    stream = Stream(zoo.load("unet"), 3, (400, 300, 200, 100))
+    stream = Stream(zoo.load("unet"), 3, Streaming((400, 300, 200, 100)))
     images = [stream.push(frame) for frame in [*video, *video[-1:].repeat(3, axis=0)]][3:]
     found = zoo.load("classifier")(np.stack(images)).argmax(axis=1)
     assert (found == 3).mean() >= 0.8
