@@ -1,9 +1,10 @@
-"""Whether tokens order every two accesses that meet, and whether the engines can get stuck.
+"""Whether tokens order every two accesses that meet, whether what is read is there, and whether engines can get stuck.
 
 The interpreter runs a program in its own order. The machine's engines run side by side, ordered by tokens alone. Both
 leave the same memory if, of any two operations that touch the same place and one of which writes it, the tokens order
 one before the other; and the machine comes to an end if no engine waits for what waits for it. `check` runs a program
-by the interpreter, watches every access, and refuses it otherwise. Source: ``docs/machine.md``, order.
+by the interpreter, watches every access, and refuses it otherwise. What the buffers hold when a program starts is not
+defined: a program that multiplies what it did not load is refused, too. Source: ``docs/machine.md``, order.
 """
 
 import collections
@@ -24,7 +25,7 @@ from golden.machine.command import (
     Wait,
 )
 
-__all__ = ["QUEUE", "Conflict", "HazardError", "Stuck", "check"]
+__all__ = ["QUEUE", "Conflict", "HazardError", "Stuck", "Unloaded", "check"]
 
 QUEUE = 8
 """Operations that wait in front of an engine at most, the one under way included; fetching stops before the next."""
@@ -51,8 +52,16 @@ class Conflict(HazardError):
         self.first, self.second, self.place = first[0], second[0], place
 
 
+class Unloaded(HazardError):
+    """A product of what the program did not load."""
+
+
 class Stuck(HazardError):
     """Engines that wait for each other for ever."""
+
+
+_BUFFERS = ("bank", "weights")
+"""Places that only the load engine writes."""
 
 
 @dataclasses.dataclass
@@ -132,6 +141,12 @@ class _Watch:
         self, name: str, places: np.ndarray, write: bool, clock: np.ndarray, number: int, own: tuple[int, str, int]
     ) -> None:
         access = self.accesses[name]
+        if name in _BUFFERS and not write:
+            missing = access.written[ENGINES.index("load"), places] == 0
+            if missing.any():
+                position, kind, tag = own
+                place = f"{name} at {int(places[np.argmax(missing)])}"
+                raise Unloaded(f"{kind} at {position} (tag {tag:#06x}) must read what was loaded, not {place}")
         for engine in range(len(ENGINES)):
             if engine == number:
                 continue
@@ -161,6 +176,8 @@ def check(accelerator: Accelerator, program: Operand, commands: int) -> None:
         As `Accelerator.run`.
     Conflict
         At the first access that nothing orders after an earlier one.
+    Unloaded
+        At the first product that reads what the program did not load.
     Stuck
         If engines can wait for each other for ever.
     """

@@ -1,0 +1,70 @@
+"""Programs that the machine could run differently are refused; their neighbours that it cannot are not."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from golden.machine import hazards, image
+from golden.machine.accelerator import Accelerator
+from golden.machine.command import UNIT_BYTES, LoadGroups, LoadWeights, Multiply, Operand, Stop, assemble
+from golden.parameters import preset
+from golden.units.delta_group import DeltaGroups
+
+pytestmark = pytest.mark.golden
+
+PARAMETERS = preset("tiny").with_settings(["rows=2", "link_form=direct"])
+SPOOL, PROGRAM, UNITS = 64, 128, 160
+"""Units where regions begin: records lie before the spool."""
+
+
+def check(operations):
+    """Check a program on a memory of zero records and zero groups."""
+    machine = Accelerator(PARAMETERS, UNITS * UNIT_BYTES)
+    for region, (base, end) in enumerate([(PROGRAM, UNITS), (0, SPOOL), (SPOOL, PROGRAM)]):
+        machine.regions[region].base, machine.regions[region].limit = base, end - base
+    groups = image.pack_groups(DeltaGroups.zeros(8, PARAMETERS), PARAMETERS).ravel()
+    machine.memory[SPOOL * UNIT_BYTES :][: groups.size] = groups
+    words = np.array(assemble([*operations, Stop()]), "<u4").view(np.uint8).ravel()
+    machine.memory[PROGRAM * UNIT_BYTES :][: words.size] = words
+    hazards.check(machine, Operand(0), UNITS)
+
+
+SLOT = -(-4 * 2 * image.group_bytes(PARAMETERS) // UNIT_BYTES)
+WEIGHTS = LoadWeights(source=Operand(1), at=3, records=6)
+GROUPS = LoadGroups(source=Operand(2), slot=SLOT, rows=1, lines=1, width=4, height=1, groups=2, pitch=2)
+GROUPS = dataclasses.replace(GROUPS, at=5, push=("multiply",))
+PRODUCT = Multiply(at=5, weights_at=3, lines=1, columns=4, channels=3, rows=1, column_pitch=2, kernel_lines=1)
+PRODUCT = dataclasses.replace(PRODUCT, kernel_columns=1, groups=2, collected=4, pop=("load",))
+
+
+def test_a_product_of_what_was_loaded():
+    check([WEIGHTS, GROUPS, PRODUCT])
+
+
+@pytest.mark.parametrize(
+    ("fields", "place"),
+    [
+        ({"at": 4}, "bank at 4"),
+        ({"at": 6}, "bank at 13"),
+        ({"half": True}, f"bank at {2 * PARAMETERS.group_buffer + 5}"),
+        ({"weights_at": 2}, "weights at 2"),
+        ({"weights_at": 4}, "weights at 9"),
+        ({"weights_half": True}, f"weights at {PARAMETERS.weight_buffer + 3}"),
+    ],
+)
+def test_a_product_of_what_was_not(fields, place):
+    with pytest.raises(
+        hazards.Unloaded, match=rf"^Multiply at \d+ \(tag 0x0000\) must read what was loaded, not {place}$"
+    ):
+        check([WEIGHTS, GROUPS, dataclasses.replace(PRODUCT, **fields)])
+
+
+def test_a_row_without_groups():
+    with pytest.raises(hazards.Unloaded, match=f"not bank at {PARAMETERS.group_buffer + 5}$"):
+        check([WEIGHTS, dataclasses.replace(GROUPS, rows=0), PRODUCT])
+
+
+def test_a_load_that_nothing_orders():
+    with pytest.raises(hazards.Conflict, match="^Tokens must order Load.* before Multiply at"):
+        check([WEIGHTS, GROUPS, dataclasses.replace(PRODUCT, pop=())])
