@@ -1,7 +1,8 @@
 """Whole samplings as programs: noise and conditioning in memory, then the image, and no host in between.
 
 A step is one run of the network (two with guidance), then one combine for the clipped image and one for the next
-sample. Steps that differ in their tables alone become a loop. Source: ``docs/numerics.md``, 12.22.
+sample. Steps that differ in their tables alone become a loop. Each begins with all engines idle and an `Interrupt`: who
+watches may look at memory there, and nobody has to. Source: ``docs/numerics.md``, 12.22.
 """
 
 import dataclasses
@@ -17,7 +18,7 @@ from golden.diffusion.sampling import Denoiser, RectifiedFlow, Sampler, Sampling
 from golden.diffusion.sampling.deepcache import value as kept_value
 from golden.diffusion.sampling.samplers import fresh_noise
 from golden.machine import image
-from golden.machine.command import Combine, Command, Operand, Stop
+from golden.machine.command import UNIT_BYTES, Combine, Command, Interrupt, Operand, Stop, assemble
 from golden.units.combine import Factors
 from rtl_gen.program import near
 from rtl_gen.program.file import Program
@@ -43,11 +44,33 @@ class Sampled:
         Its tensors ``image`` (noise at the start, images at the end), and every state by its name.
     compiler : Compiler
         Of the network. Its samples are the images; with guidance those without the conditioning, then those with it.
+    turns : tuple of tuples of Command
+        Of each step.
+    starts : tuple of int
+        Where the tables of each step begin in their region, in units of memory.
     """
 
     sampling: Sampling
     program: Program
     compiler: Compiler
+    turns: tuple[tuple[Command, ...], ...]
+    starts: tuple[int, ...]
+
+    def after(self, step: int, memory: np.ndarray) -> Program:
+        """The program of the steps from `step` on; it lies where the whole one did, and takes no more commands.
+
+        Parameters
+        ----------
+        step : int
+            Of those that there are.
+        memory : uint8 array
+            What the steps before it have left.
+        """
+        program, content = self.program, memory.copy()
+        words = assemble([*rolled(self.turns[step:], self.starts[step:], STEPS), Stop()])
+        first = (program.regions[program.operand.region][0] + program.operand.offset) * UNIT_BYTES
+        content[first : first + words.nbytes] = words.view(np.uint8).ravel()
+        return dataclasses.replace(program, image=content, commands=len(words))
 
     def images(self, machine: Any) -> np.ndarray:
         """The images that a machine has drawn: float32 (count, channels, height, width)."""
@@ -94,6 +117,7 @@ def compile_sampling(
         starts.append(compiler.memory.used(STEPS))
         schedule = Schedule()
         schedule.barrier(SAMPLE_TAG)
+        schedule.control(Interrupt(tag=SAMPLE_TAG))
         whole = sampling.cache is None or index in sampling.cache.whole
         given = ordered(sampling, timestep, inputs, samples)
         compiler.step(index, sampling.steps, given, whole=whole, schedule=schedule)
@@ -103,7 +127,8 @@ def compile_sampling(
     tensors = {"image": compiler.input, **compiler.states}
     tags = {number: layer.name for number, layer in enumerate(sampling.network.layers)}
     tags |= {SAMPLE_TAG: "sampler"}
-    return Sampled(sampling, Program.of(compiler.memory, commands, tensors, tags), compiler)
+    program = Program.of(compiler.memory, commands, tensors, tags)
+    return Sampled(sampling, program, compiler, tuple(map(tuple, turns)), tuple(starts))
 
 
 def ordered(sampling: Sampling, timestep: float, given: Mapping[str, np.ndarray], batch: int) -> dict[str, np.ndarray]:
