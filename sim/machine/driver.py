@@ -13,7 +13,7 @@ reached.
 """
 
 import collections
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -28,6 +28,7 @@ from sim.machine.port import Port
 __all__ = ["Driver", "Timeout"]
 
 _SLICE = 1 << 16  # clocks between two looks at the status
+_REACHED = next(field.mask for field in register("interrupt").fields if field.name == "reached")
 
 
 class Timeout(RuntimeError):
@@ -144,6 +145,14 @@ class Driver:
         Timeout
             If it has not ended in time.
         """
+        for _ in self.interrupts(timeout):
+            pass
+
+    def interrupts(self, timeout: int) -> Iterator[np.ndarray]:
+        """What memory holds as each `Interrupt` is carried out, until the program has ended, which waits for nobody.
+
+        Parameters, errors: those of `wait`.
+        """
         while True:
             status = self.port.read(register("status").offset)
             if self._field("status", "error", status):
@@ -153,8 +162,13 @@ class Driver:
             if timeout <= 0:
                 raise Timeout(self.dump())
             clocks = min(timeout, _SLICE)
-            self.port.advance(clocks)
-            timeout -= clocks
+            if not self.port.advance(clocks):
+                timeout -= clocks
+                continue
+            memory = self.port.memory.copy()  # before a register is read, which takes clocks
+            if self.get("interrupt", "reached"):
+                self.set("interrupt", _REACHED)
+                yield memory
 
     def reset(self) -> None:
         """Stop whatever runs and forget it; registers and memory stay."""

@@ -36,8 +36,8 @@ class Port(Protocol):
     def write(self, offset: int, value: int) -> None:
         """Write a register."""
 
-    def advance(self, clocks: int) -> None:
-        """Let so many clocks pass, or fewer if the machine interrupts."""
+    def advance(self, clocks: int) -> bool:
+        """Let so many clocks pass, or fewer if the machine interrupts; whether it does."""
 
     def spans(self) -> dict[str, list[tuple[int, int]]]:
         """First clock and the one after the last of each operation, by engine, since this was last asked, if known."""
@@ -83,8 +83,9 @@ class InterpreterPort:
         elif offset == register("control").offset:
             self._control(value)
 
-    def advance(self, clocks: int) -> None:
+    def advance(self, clocks: int) -> bool:
         """Nothing is left to do."""
+        return False
 
     def spans(self) -> dict[str, list[tuple[int, int]]]:
         """None: it has no clocks."""

@@ -268,9 +268,10 @@ class VerilatedPort:
             self._allow()
         self._judge(self._library.machine_write(self._machine, offset, ctypes.c_uint32(value)))
 
-    def advance(self, clocks: int) -> None:
-        """Let so many clocks pass, or fewer if the machine interrupts."""
+    def advance(self, clocks: int) -> bool:
+        """Let so many clocks pass, or fewer if the machine interrupts; whether it does."""
         self._judge(self._library.machine_advance(self._machine, ctypes.c_uint64(clocks)))
+        return bool(self._library.machine_interrupts(self._machine))
 
     def _allow(self) -> None:
         """Tell the memory which bytes the machine may touch."""

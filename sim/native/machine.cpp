@@ -164,6 +164,8 @@ EXPORT int machine_advance(Machine* machine, uint64_t clocks) {
   });
 }
 
+EXPORT int machine_interrupts(Machine* machine) { return machine->table.interrupt.high(); }
+
 EXPORT unsigned machine_signals(Machine* machine) { return machine->signals.size(); }
 EXPORT const char* machine_signal(Machine* machine, unsigned number) { return machine->signals[number].path; }
 EXPORT void machine_watch(Machine* machine, unsigned valid, unsigned ready) {
