@@ -4,8 +4,9 @@ Where the machine is not to run a section, the interpreter does alone, and what 
 memory between two programs.
 """
 
+import contextlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,11 +32,28 @@ from sim.machine.comparison import Difference, difference
 from sim.machine.driver import Driver, Timeout
 from sim.machine.port import InterpreterPort, Port
 
-__all__ = ["Failure", "Row", "SideBySide", "attends", "needed_groups", "plain", "total"]
+__all__ = ["Failure", "Row", "SideBySide", "attends", "failing", "needed_groups", "odd_counters", "plain", "total"]
 
 
 class Failure(Exception):
     """The machine did something else than the interpreter; the text says what."""
+
+
+@contextlib.contextmanager
+def failing(where: Callable[[], str]) -> Iterator[None]:
+    """Turn an error of the machine, or a program that does not end, into a `Failure` that says where."""
+    try:
+        yield
+    except MachineError as error:
+        raise Failure(f"{where()}: {error.sentence}, command {error.position}") from error
+    except Timeout as error:
+        raise Failure(f"{where()}: the program has not ended\n{error}") from error
+
+
+def odd_counters(got: Mapping[str, int], expected: Mapping[str, int]) -> dict[str, tuple[int, int]]:
+    """Counters that differ, but for clocks, which the interpreter has none of: what was counted, and expected."""
+    counted = [counter.name for counter in COUNTERS if counter.unit != "clocks"]
+    return {name: (got[name], expected[name]) for name in counted if got[name] != expected[name]}
 
 
 @dataclass(frozen=True)
@@ -206,13 +224,9 @@ class SideBySide:
             raise ValueError(f"layers of a machine must not attend, but {section.name} does")
         predicted = timeline(section.commands, self._sections.program.parameters).clocks
         begun = time.perf_counter()
-        try:
+        with failing(lambda: self._where(section)):
             self.driver.run(section.operand, section.size)
             self.driver.wait(20 * predicted + 100_000)
-        except MachineError as error:
-            raise Failure(f"{self._where(section)}: {error.sentence}, command {error.position}") from error
-        except Timeout as error:
-            raise Failure(f"{self._where(section)}: the program has not ended\n{error}") from error
         self.seconds += time.perf_counter() - begun
         return self.driver.counters()
 
@@ -261,13 +275,6 @@ class SideBySide:
         error = np.sqrt(np.mean((found - expected.reshape(found.shape)) ** 2))
         return float(20 * np.log10(np.ptp(expected) / error)) if error else float("inf")
 
-    def _odd(self, counters: dict[str, int]) -> dict[str, tuple[int, int]]:
-        """Counters that differ, but for clocks, which the interpreter has none of."""
-        expected = self.reference.counters()
-        timed = {counter.name for counter in COUNTERS if counter.unit == "clocks"}
-        names = expected.keys() - timed
-        return {name: (counters[name], expected[name]) for name in names if counters[name] != expected[name]}
-
     def _row(self, section: Section, ran: bool, counters: dict[str, int], values: dict[str, np.ndarray]) -> Row:
         p = self._sections.program.parameters
         predicted = timeline(section.commands, p).clocks
@@ -288,7 +295,7 @@ class SideBySide:
             link_bits=8 * counters["memory_spools_written"] / sent if sent else None,
             psnr=self._psnr(section, values),
             commands=section.commands,
-            odd=self._odd(counters),
+            odd=odd_counters(counters, self.reference.counters()),
             spans=self.driver.port.spans() if ran else {},
             counters=dict(counters),
         )
