@@ -10,7 +10,8 @@ from golden.common import files
 FEWEST = 16
 """Images below which the distance of `frechet` says nothing: of two it falls as they get worse."""
 
-_WINDOW = 7
+WINDOW = 7
+"""Side of the square that `ssim` looks at."""
 _RANGE = 2.0
 
 
@@ -137,11 +138,11 @@ def ssim(images: np.ndarray, references: np.ndarray) -> np.ndarray:
         If the shapes differ, are not those of images, or the images are smaller than the window.
     """
     images, references = _pair(images, references)
-    if images.ndim != 4 or min(images.shape[2:]) < _WINDOW:
-        raise ValueError(f"Images must have at least {_WINDOW} x {_WINDOW} pixels, not {images.shape[2:]}")
+    if images.ndim != 4 or min(images.shape[2:]) < WINDOW:
+        raise ValueError(f"Images must have at least {WINDOW} x {WINDOW} pixels, not {images.shape[2:]}")
 
     def mean(values: np.ndarray) -> np.ndarray:
-        return np.lib.stride_tricks.sliding_window_view(values, (_WINDOW, _WINDOW), axis=(2, 3)).mean(axis=(4, 5))
+        return np.lib.stride_tricks.sliding_window_view(values, (WINDOW, WINDOW), axis=(2, 3)).mean(axis=(4, 5))
 
     x, y = mean(images), mean(references)
     variances = mean(images * images) - x * x + mean(references * references) - y * y

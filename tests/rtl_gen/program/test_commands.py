@@ -1,4 +1,4 @@
-"""``rtl_gen program`` and ``sim sample`` as a user types them."""
+"""``rtl_gen program`` as a user types it."""
 
 import json
 import re
@@ -7,7 +7,6 @@ import pytest
 from click.testing import CliRunner
 
 import rtl_gen.__main__
-import sim.__main__
 
 pytestmark = pytest.mark.golden
 
@@ -32,23 +31,6 @@ def test_a_program_is_written_explained_and_read_back(tmp_path):
     assert rows["stem.conv"]["groups"] % (256 * 9 * 32) == 0
     assert rows["all"]["groups"] == sum(one["groups"] for name, one in rows.items() if name != "all")
     assert 0.3 < rows["all"]["array"] <= 1
-
-
-def test_a_picture_is_drawn_by_the_interpreter(tmp_path):
-    picture = tmp_path / "three.png"
-    drawn = run(sim.__main__, "sample", "--label", "3", "--steps", "3", "--png", str(picture), "--json")
-    assert drawn.exit_code == 0, drawn.output
-    (row,) = json.loads(drawn.output)
-    assert row["psnr"] > 45 and row["classifier"] == 3 and picture.read_bytes().startswith(b"\x89PNG")
-
-
-def test_several_pictures_are_rows(tmp_path):
-    picture = tmp_path / "two.png"
-    options = ("--label", "3,8", "--steps", "2", "--preset", "edge", "--png", str(picture), "--json")
-    drawn = run(sim.__main__, "sample", *options)
-    assert drawn.exit_code == 0, drawn.output
-    (row,) = json.loads(drawn.output)
-    assert len(row["psnr"].split(", ")) == 2 and picture.read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,152 @@
+"""Figures of a whole sampling on the machine: clocks by step and by kind of layer, bytes, images a second."""
+
+import collections
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from golden.diffusion import zoo
+from golden.diffusion.cost.predict import predict, total
+from golden.diffusion.cost.rates import Rates
+from golden.diffusion.cost.traffic import loads
+from golden.diffusion.layers import Layer
+from golden.diffusion.networks.graph import Network
+from golden.diffusion.zoo import quality
+from golden.machine.command import ENGINES, Command
+from golden.parameters import Parameters
+from rtl_gen.program.sampling import SAMPLE_TAG
+from sim.machine.run import attends, needed_groups
+from sim.machine.whole import StepRow
+
+__all__ = ["by_step", "counted", "counts", "flows", "images", "int8_clocks", "rates", "shares", "totals"]
+
+
+def images(network: Network, drawn: np.ndarray, dense: np.ndarray) -> list[dict[str, Any]]:
+    """A row for each image: how far it is from the dense network's, and what the shipped classifier sees in both.
+
+    Parameters
+    ----------
+    network : Network
+        That drew them.
+    drawn, dense : float (count, channels, ...)
+        Images of the machine and of the network itself.
+    """
+    rows: list[dict[str, Any]] = [
+        {"image": number, "PSNR dB": round(float(value), 1)}
+        for number, value in enumerate(np.atleast_1d(quality.psnr(drawn, dense)))
+    ]
+    further = {}
+    if min(drawn.shape[-2:]) >= quality.WINDOW:
+        further["SSIM"] = np.atleast_1d(quality.ssim(drawn, dense)).round(4)
+    if network.name in zoo.DRAWS:
+        classifier = zoo.load("classifier")
+        for name, found in (("classified", drawn), ("dense classified", dense)):
+            further[name] = zoo.classify(np.clip(found, -1, 1), classifier)
+    for name, values in further.items():
+        for row, value in zip(rows, values.tolist(), strict=True):
+            row[name] = value
+    return rows
+
+
+def counted(rows: Sequence[StepRow]) -> "collections.Counter[str]":
+    """Counters of all steps together."""
+    found: collections.Counter[str] = collections.Counter()
+    for row in rows:
+        found.update(row.counters)
+    return found
+
+
+def counts(counters: Mapping[str, int]) -> dict[str, Any]:
+    """What was multiplied and sent, without clocks."""
+    return {
+        "groups": counters["array_groups"],
+        "zero": round(counters["array_zero_groups"] / max(counters["array_groups"], 1), 3),
+        "sent groups": counters["link_groups"],
+        "sent outputs": counters["link_outputs"],
+    }
+
+
+def totals(rows: Sequence[StepRow], turns: Sequence[Sequence[Command]], p: Parameters) -> dict[str, Any]:
+    """Clocks on paper and measured, use of the array as `sim.machine.run.Row` has it, engines that wait."""
+    counters = counted(rows)
+    clocks = sum(row.clocks for row in rows)
+    slots = max(clocks, 1) * p.rows * p.columns
+    seconds = sum(row.seconds for row in rows)
+    return {
+        "clocks": clocks,
+        "predicted": sum(row.predicted for row in rows),
+        **counts(counters),
+        "use": round(sum(map(needed_groups, turns)) / slots, 3),
+        "not zero": round((counters["array_groups"] - counters["array_zero_groups"]) / slots, 3),
+        **{f"{engine} waits": round(counters[f"{engine}_waiting"] / max(clocks, 1), 3) for engine in ENGINES},
+        "seconds": round(seconds, 1),
+        "clocks a second": int(clocks / seconds) if seconds else 0,
+    }
+
+
+def by_step(rows: Sequence[StepRow], turns: Sequence[Sequence[Command]], p: Parameters) -> list[dict[str, Any]]:
+    """A row for each step: what `totals` says of it."""
+    return [{"step": row.step} | totals([row], [turn], p) for row, turn in zip(rows, turns, strict=True)]
+
+
+def flows(counters: Mapping[str, int]) -> list[dict[str, Any]]:
+    """Megabytes that were read and written, by what they are."""
+    found: dict[str, dict[str, float]] = {}
+    for name, size in counters.items():
+        place, _, rest = name.partition("_")
+        if place in ("memory", "chip") and size:
+            what, _, way = rest.rpartition("_")
+            found.setdefault(f"{what}{' on the chip' * (place == 'chip')}", {})[f"{way} MB"] = round(size / 1e6, 3)
+    return [{"flow": what, "read MB": 0.0, "written MB": 0.0} | sizes for what, sizes in found.items()]
+
+
+def shares(network: Network, rows: Sequence[StepRow]) -> list[dict[str, Any]]:
+    """Kinds of layers: their share of the network's multiplications, and of the clocks.
+
+    Clocks are those by which a layer's operations move the end on. Emission counts with the layer whose value is sent.
+    """
+    macs: collections.Counter[str] = collections.Counter()
+    for load in loads(network):
+        macs[_kind(network.by_name[load.name])] += sum(shape.macs for shape in load.dense)
+    clocks: collections.Counter[str] = collections.Counter()
+    for row in rows:
+        for tag, count in row.by_tag.items():
+            clocks["sampler" if tag == SAMPLE_TAG else _kind(network.layers[tag])] += count
+    return [
+        {
+            "layers": kind,
+            "share of MACs": round(macs[kind] / macs.total(), 4),
+            "clocks": clocks[kind],
+            "share of clocks": round(clocks[kind] / max(clocks.total(), 1), 4),
+        }
+        for kind in ("products with weights", "attention", "between", "sampler")
+    ]
+
+
+def int8_clocks(network: Network, p: Parameters) -> int:
+    """Clocks of a step on a dense INT8 machine of the same area and memory, by the cost model: the slowest part's."""
+    cost = total(predict(load, "int8", Rates.plain(p, "int8"), p) for load in loads(network))
+    reads, writes = (8 * size / p.memory_width for size in (cost.weights + cost.link_in, cost.link_out))
+    return int(max(cost.cycles, reads, writes))
+
+
+def rates(network: Network, rows: Sequence[StepRow], count: int, clock: float, p: Parameters) -> list[dict[str, Any]]:
+    """Images a second at a clock in MHz: the measured machine's, with memory as it was simulated, and its bounds."""
+    steps, clocks = len(rows), sum(row.clocks for row in rows)
+    array = sum(row.counters["array_groups"] for row in rows) / (p.rows * p.columns)
+    found = {
+        "this machine, as simulated": clocks / count,
+        "this machine, if only the array took time": array / count,
+        "dense INT8 of the same area and memory, by the cost model": steps * int8_clocks(network, p),
+    }
+    return [
+        {"machine": name, "clocks an image": int(each), "images a second": round(clock * 1e6 / each, 3)}
+        for name, each in found.items()
+    ]
+
+
+def _kind(layer: Layer) -> str:
+    if attends(layer):
+        return "attention"
+    return "products with weights" if layer.contracted else "between"
