@@ -195,7 +195,9 @@ TABLES: dict[str, Callable[[], list[str]]] = {
 """Tables by the name that a page gives between its comments."""
 
 PAGES = {
-    "README.md": ("summary", "layer", "area"),
+    "README.md": ("summary",),
+    "docs/fpga.md": ("area",),
+    "docs/simulation.md": ("layer",),
     "docs/fidelity.md": ("psnr", "structure", "frechet"),
     "docs/golden.md": ("ranking",),
 }
