@@ -18,7 +18,8 @@ from golden.machine.work import executed, timeline, work
 from golden.parameters import Parameters
 from rtl_gen import options
 from rtl_gen.program.file import Program, listing
-from rtl_gen.program.sampling import SAMPLE_TAG, Sampled, compile_sampling
+from rtl_gen.program.sampling import Sampled, compile_sampling
+from rtl_gen.program.sums import SAMPLE_TAG
 
 __all__ = ["command", "compiled", "labels", "on_machine", "several"]
 

@@ -521,7 +521,7 @@ class Compiler:
             options: dict[str, Any] = {}
             for number, factor in enumerate(found, 1):
                 mine = dataclasses.replace(factor, values=_of_sample(factor.values, sample))
-                options[f"factor{number}"] = self._table(near.factors(mine), varying=bool(np.ndim(mine.values)))
+                options[f"factor{number}"] = self.table(near.factors(mine), varying=bool(np.ndim(mine.values)))
                 options[f"kind{number}"] = "channel" if np.ndim(mine.values) else "one"
             self._combine(layer, state, sources, sample, "sum", options)
         return _Value((state,))
@@ -529,7 +529,7 @@ class Compiler:
     def _multiplied(self, layer: Layer, left: _Value, right: _Value) -> _Value:
         state = self._tensor(layer.name, left.parts[0])
         places = state.unit - left.parts[0].unit - right.parts[0].unit
-        factor = self._table(near.factors(Factors(np.zeros(0, np.int64), places)), varying=False)
+        factor = self.table(near.factors(Factors(np.zeros(0, np.int64), places)), varying=False)
         for sample in self._running:
             self._combine(layer, state, [left.parts[0], right.parts[0]], sample, "product", {"factor1": factor})
         return _Value((state,))
@@ -558,7 +558,7 @@ class Compiler:
             writes=uses,
         )
 
-    def _table(self, content: np.ndarray, *, varying: bool) -> Operand:
+    def table(self, content: np.ndarray, *, varying: bool) -> Operand:
         """Bytes of a table in memory: of this step, or one for all steps."""
         if varying and not self._steady:
             return self.memory.place(STEPS, content)
@@ -688,7 +688,7 @@ class Compiler:
                     tag=self._tags[layer.name],
                     sums1=parts[0].sums,
                     sums2=parts[1].sums if len(parts) > 1 else Operand(0, 0),
-                    floors=self._table(
+                    floors=self.table(
                         image.pack_floors(self._floors_of(layer, parts, sets, size, count)), varying=False
                     ),
                     result=roots,
@@ -711,7 +711,7 @@ class Compiler:
             for table in (tables.gain, tables.shift)
         )
         own = Affine(gain, shift, tables.places)
-        scales = self._table(near.scales(own), varying=value.varying)
+        scales = self.table(near.scales(own), varying=value.varying)
         return near.Norm(roots, scales, set_channels, first if layer.groups else 0, number == 1)
 
     @staticmethod
@@ -825,7 +825,7 @@ class Compiler:
             return None, nobody, None
         vectors = bias_vectors(new, self._parameters.lanes)
         step = vectors.shape[1] if vectors.ndim > 2 else 0
-        return Bias(self._table(image.pack_entries(vectors), varying=shift is not None), step), adds, None
+        return Bias(self.table(image.pack_entries(vectors), varying=shift is not None), step), adds, None
 
     def _run(
         self,

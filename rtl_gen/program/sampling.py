@@ -17,19 +17,14 @@ from golden.diffusion.differential.profile import Profile
 from golden.diffusion.sampling import Denoiser, RectifiedFlow, Sampler, Sampling, noise
 from golden.diffusion.sampling.deepcache import value as kept_value
 from golden.diffusion.sampling.samplers import fresh_noise
-from golden.machine import image
-from golden.machine.command import UNIT_BYTES, Combine, Command, Interrupt, Operand, Stop, assemble
-from golden.units.combine import Factors
-from rtl_gen.program import near
+from golden.machine.command import UNIT_BYTES, Command, Interrupt, Stop, assemble
 from rtl_gen.program.file import Program
-from rtl_gen.program.memory import INPUTS, STEPS, TABLES, Memory, Tensor
+from rtl_gen.program.memory import INPUTS, STEPS, Memory, Tensor
 from rtl_gen.program.network import Compiler
 from rtl_gen.program.schedule import Schedule, rolled
+from rtl_gen.program.sums import SAMPLE_TAG, Sums
 
-__all__ = ["SAMPLE_TAG", "Sampled", "SamplerCommands", "compile_sampling", "ordered"]
-
-SAMPLE_TAG = 0xFFFF
-"""Tag of the sampler's commands; those of a layer have its number."""
+__all__ = ["Sampled", "SamplerCommands", "compile_sampling", "ordered"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -161,35 +156,26 @@ class SamplerCommands:
         if isinstance(process, Sampler) and process.variance == "learned":
             raise ValueError("Variance of a sampler must not be learned in a program: its noise has no factors")
         self._sampling, self._process, self._compiler = sampling, process, compiler
+        self._sums = Sums(compiler)
         memory, sample = compiler.memory, compiler.input
         starts = noise(sampling.network, sampling.seed, sampling.count) * np.float32(process.noise_scale)
         for number in range(compiler.samples):
             start = starts[number % sampling.count]
-            memory.fill(sample.sample(number).data, self._content(start, sample.unit))
-        width = memory.parameters.state_width
+            memory.fill(sample.sample(number).data, self._sums.content(start, sample.unit))
         shape = sample.lines, sample.width, sample.channels
-        self._clean = memory.tensor("x0", *shape, 2 - width)
+        self._clean = memory.tensor("x0", *shape, self._sums.clean)
         self._guided = memory.tensor("guided", *shape, compiler.prediction + 1)
-        one = 2 ** (width - 2)
-        self._limits = memory.place(TABLES, image.pack_entries([-one, one]))
         self._fresh = self._noise(memory) if process.eta else None
-
-    def _content(self, sample: np.ndarray, unit: int) -> np.ndarray:
-        """Bytes of a sample (channels, height, width) as a state laid out like the network's input."""
-        compiler = self._compiler
-        integers = compiler.integers(compiler.laid_out(sample), unit)
-        return compiler.vectors(integers)
 
     def _noise(self, memory: Memory) -> list[list[Tensor]]:
         """Fresh noise of every step and image, in memory."""
-        sample, steps, images = self._compiler.input, self._sampling.steps, self._sampling.count
+        steps, images = self._sampling.steps, self._sampling.count
         shape = next(iter(self._sampling.network.inputs.values()))
-        unit = 5 - memory.parameters.state_width
         found: list[list[Tensor]] = [[] for _ in range(steps)]
         for index, number in itertools.product(range(steps), range(images)):
             fresh = fresh_noise(shape, self._sampling.seed, number, index)
-            data = memory.place(INPUTS, self._content(fresh, unit))
-            found[index].append(Tensor("noise", data, sample.lines, sample.width, sample.channels, unit))
+            data = memory.place(INPUTS, self._sums.content(fresh, self._sums.fresh))
+            found[index].append(self._sums.tensor("noise", data, self._sums.fresh))
         return found
 
     def step(self, schedule: Schedule, index: int, here: float, there: float) -> None:
@@ -201,7 +187,7 @@ class SamplerCommands:
             prediction, scale = compiler.output.sample(number), self._sampling.guidance
             if both:
                 guided = compiler.output.sample(number + count)
-                self._combine(schedule, [self._guided], [(prediction, 1 - scale), (guided, scale)])
+                self._sums.add(schedule, [self._guided], [(prediction, 1 - scale), (guided, scale)])
                 prediction = self._guided
             fresh = self._fresh[index][number] if self._fresh else None
             self._image(schedule, samples, prediction, fresh, here, there)
@@ -219,7 +205,7 @@ class SamplerCommands:
         process, sample = self._process, samples[0]
         if isinstance(process, RectifiedFlow):
             distance = here - there if process.prediction == "image" else there - here
-            self._combine(schedule, samples, [(sample, 1.0), (prediction, distance)])
+            self._sums.add(schedule, samples, [(sample, 1.0), (prediction, distance)])
             return
         signal, rest = here**0.5, (1 - here) ** 0.5
         large = 1 - here / there
@@ -233,40 +219,10 @@ class SamplerCommands:
         of_clean = there**0.5 - kept * signal
         if process.clip:
             clean = [(sample, of_sample), (prediction, of_prediction)]
-            self._combine(schedule, [self._clean], clean, clamped=True)
+            self._sums.add(schedule, [self._clean], clean, clamped=True)
             terms = [(sample, kept), (self._clean, of_clean)]
         else:
             terms = [(sample, kept + of_clean * of_sample), (prediction, of_clean * of_prediction)]
         if fresh is not None and small:
             terms.append((fresh, process.eta * (small if process.variance == "small" else large) ** 0.5))
-        self._combine(schedule, samples, terms)
-
-    def _combine(
-        self,
-        schedule: Schedule,
-        targets: list[Tensor],
-        terms: list[tuple[Tensor, float]],
-        *,
-        clamped: bool = False,
-    ) -> None:
-        memory, lanes = self._compiler.memory, self._compiler.memory.parameters.lanes
-        state, *copies = targets
-        found = Factors.of([factor for _, factor in terms], [tensor.unit for tensor, _ in terms], state.unit)
-        options: dict[str, Any] = {"copied": True, "copy": copies[0].data} if copies else {}
-        for number, ((tensor, _), factor) in enumerate(zip(terms, found, strict=True), 1):
-            options[f"source{number}"] = tensor.data
-            options[f"factor{number}"] = memory.place(STEPS, near.factors(factor))
-        schedule.add(
-            Combine(
-                tag=SAMPLE_TAG,
-                state=state.data,
-                limits=self._limits if clamped else Operand(0, 0),
-                vectors=state.vectors(lanes),
-                terms=len(terms),
-                clamped=clamped,
-                channels=state.channels,
-                **options,
-            ),
-            reads=[("state", tensor.place) for tensor, _ in terms],
-            writes=[("state", target.place) for target in targets],
-        )
+        self._sums.add(schedule, samples, terms)

@@ -19,8 +19,9 @@ from golden.machine.command import Command, Operand, Operation, Stop, assemble
 from rtl_gen.program.file import Program
 from rtl_gen.program.memory import PROGRAMS
 from rtl_gen.program.network import Compiler
-from rtl_gen.program.sampling import SAMPLE_TAG, SamplerCommands, ordered
+from rtl_gen.program.sampling import SamplerCommands, ordered
 from rtl_gen.program.schedule import Schedule
+from rtl_gen.program.sums import SAMPLE_TAG
 
 __all__ = ["Section", "Sections", "cut_sampling"]
 
