@@ -84,6 +84,10 @@ class _Value:
         Product of two activations whose softmax it is.
     varying : bool
         Whether gain and shift depend on the step.
+    padded : int
+        Channels of each head, where heads that attention mixed are padded to whole vectors apart; 0: they are not.
+    apart : bool
+        Whether the parts are those that readers take one of.
     """
 
     parts: tuple[Tensor, ...]
@@ -97,6 +101,8 @@ class _Value:
     function: str = "identity"
     scores: MatMul | None = None
     varying: bool = False
+    padded: int = 0
+    apart: bool = False
 
     @property
     def made(self) -> bool:
@@ -178,10 +184,11 @@ class Compiler:
         self._input = next(iter(network.inputs))
         self.states: dict[str, Tensor] = {}
         self._emissions: dict[tuple[str, int, str, int, bool], Emission] = {}
-        self._weights: dict[str, Weights] = {}
+        self._weights: dict[str, tuple[Weights, ...]] = {}  # of each part
         self._tables: dict[Any, Any] = {}
         self._constants: dict[bytes, Operand] = {}  # tables that are the same in every step, by content
-        self._added: dict[str, np.ndarray] = {}  # the bias that a state holds
+        self._fixed: dict[str, np.ndarray] = {}  # right operands that are conditioning, by product
+        self._added: dict[str, np.ndarray] = {}  # the bias that a state holds, by its name
         self.half = 0
         self._index, self._steps = 0, None
         self._starts: tuple[bool | None, ...] = (True,) * samples
@@ -337,13 +344,17 @@ class Compiler:
             raise ValueError(f"Norms that read {name!r} must all be by channel or all by position")
         return kinds.pop() if kinds else "no"
 
-    def _tensor(self, name: str, like: Tensor | None = None) -> Tensor:
+    def _tensor(
+        self, name: str, like: Tensor | None = None, *, unit: int | None = None, channels: int | None = None
+    ) -> Tensor:
+        """The state of a value; the defaults are its own unit and channels."""
         if name not in self.states:
-            shape = self._shapes[name]
-            grid = (like.lines, like.width, shape[1 if len(shape) == 4 else -1]) if like else self._grid(shape)
-            self.states[name] = self.memory.tensor(
-                name, *grid, self._loop.units[name], summed=self._summed(name), samples=self.samples
-            )
+            unit = self._loop.units[name] if unit is None else unit
+            shape = self._shapes.get(name, ())
+            channels = channels or shape[1 if len(shape) == 4 else -1]
+            grid = (like.lines, like.width, channels) if like else self._grid(shape)
+            summed = self._summed(name)
+            self.states[name] = self.memory.tensor(name, *grid, unit, summed=summed, samples=self.samples)
         return self.states[name]
 
     # Layers ---------------------------------------------------------------------------------------------------------
@@ -391,6 +402,8 @@ class Compiler:
             return dataclasses.replace(value, heads=after[1])
         if pattern == "...htc->...t(hc)" and len(after) == 3 and value.heads:
             return dataclasses.replace(value, heads=0)
+        if value.apart:
+            return _Value((value.parts[layer.index],))
         if layer is self._network.layers[-1]:
             return value  # whoever reads the image moves it
         raise self._refused(layer, f"the move {layer.pattern!r} has no command")
@@ -462,6 +475,11 @@ class Compiler:
         """A value as states: what an emission makes is written as one."""
         if not isinstance(value, _Value):
             raise ValueError(f"Layer {name!r} cannot be read as a state")
+        if value.padded:
+            raise ValueError(
+                f"Layer {name!r} must be read by a linear layer alone: its heads of {value.padded} channels are no "
+                f"multiples of lanes = {self._parameters.lanes}"
+            )
         if not value.made:
             return value
         if value.source is not None and value.result is None:
@@ -755,27 +773,51 @@ class Compiler:
         """A product with weights; `name` is that of its state, `shift` what the layer after it adds."""
         pieces = self._send(layer, 0, value, "channels")
         kernel, weight = self._kernel(layer)
-        if isinstance(layer, Convolution):
-            state = self._tensor(name)
-        else:
-            state = self._tensor(name, value.parts[0])
-            if value.repeat != 1:
-                raise self._refused(layer, "it reads upsampled tokens")
+        states = self._product_states(layer, value, name)
         if layer.name not in self._weights:
-            patterns = self._patterns(weight)
+            if value.padded:
+                weight = self._between_heads(weight, value.padded)
             self._weights[layer.name] = compile_weights(
-                self.memory, patterns, pieces, state.unit, self._method.most_passes
+                self.memory,
+                self._patterns(weight),
+                pieces,
+                states[0].unit,
+                self._method.most_passes,
+                parts=len(states),
             )
-        target = Target.whole(state, self._parameters.lanes)
-        product = Product(
-            layer.name, tuple(pieces), kernel, self._weights[layer.name], target, self._loop.floors[layer.name]
-        )
-        bias, adds, origin = self._bias(layer, state, shift)
-        for samples, start in self._runs:
-            sent = [self._passes(layer.inputs[0], start)] * len(pieces)
-            mine = bias if adds[samples].any() else None
-            self._run(product, sent, mine, origin if start else None, start, samples, layer)
-        return _Value((state,))
+        for number, (state, weights) in enumerate(zip(states, self._weights[layer.name], strict=True)):
+            target = Target.whole(state, self._parameters.lanes)
+            product = Product(layer.name, tuple(pieces), kernel, weights, target, self._loop.floors[layer.name])
+            bias, adds, origin = self._bias(layer, state, number, shift)
+            for samples, start in self._runs:
+                sent = [self._passes(layer.inputs[0], start)] * len(pieces)
+                mine = bias if adds[samples].any() else None
+                self._run(product, sent, mine, origin if start else None, start, samples, layer)
+        return _Value(tuple(states), apart=len(states) > 1)
+
+    def _product_states(self, layer: Layer, value: _Value, name: str) -> list[Tensor]:
+        """What a product adds to: a state, or one for each part that its readers take."""
+        if isinstance(layer, Convolution):
+            return [self._tensor(name)]
+        if value.repeat != 1:
+            raise self._refused(layer, "it reads upsampled tokens")
+        parts = self._loop.parts(layer)
+        if parts == 1:
+            return [self._tensor(name, value.parts[0])]
+        channels, lanes = self._shapes[layer.name][-1] // parts, self._parameters.lanes
+        if channels < lanes:
+            raise self._refused(layer, f"a part of its outputs must have at least lanes = {lanes} channels")
+        readers = {reader.index: reader.name for reader in self._network.consumers(layer.name)}
+        names = [readers.get(part, f"{name}.{part}") for part in range(parts)]
+        unit = self._loop.units[layer.name]
+        return [self._tensor(one, value.parts[0], unit=unit, channels=channels) for one in names]
+
+    def _between_heads(self, weight: np.ndarray, channels: int) -> np.ndarray:
+        """Weights (outputs, inputs, taps) of heads of so many channels, each padded to whole groups."""
+        outputs, _, taps = weight.shape
+        heads = weight.reshape(outputs, -1, channels, taps)
+        padding = -channels % self._parameters.lanes
+        return np.pad(heads, ((0, 0), (0, 0), (0, padding), (0, 0))).reshape(outputs, -1, taps)
 
     @staticmethod
     def _kernel(layer: Layer) -> tuple[Kernel, np.ndarray]:
@@ -794,12 +836,12 @@ class Compiler:
         return format.from_floats(weight)
 
     def _bias(
-        self, layer: Layer, state: Tensor, shift: np.ndarray | None
+        self, layer: Layer, state: Tensor, part: int, shift: np.ndarray | None
     ) -> tuple[Bias | None, np.ndarray, Tensor | None]:
         """What is added in this step by channel, of each sample or of all; who adds it; what starts add by position."""
         nobody = np.zeros(self.samples, bool)
         own = getattr(layer, "bias", None)
-        own = np.zeros(state.channels, np.float32) if own is None else own
+        own = np.zeros(state.channels, np.float32) if own is None else own[part * state.channels :][: state.channels]
         if shift is not None and np.ndim(shift) > 2:
             key = ("origin", state.name)
             if key not in self._tables:
@@ -813,8 +855,8 @@ class Compiler:
         bias = self.integers(own if shift is None else own + shift, state.unit)
         if (bias == bias[:1]).all() and bias.ndim > 1:
             bias = bias[0]
-        before = self._added.get(layer.name, np.zeros_like(bias))
-        self._added[layer.name] = bias
+        before = self._added.get(state.name, np.zeros_like(bias))
+        self._added[state.name] = bias
         starts = [start for _, start in self._runs]
         if len(set(starts)) == 1:
             new = bias if starts[0] else bias - before
@@ -852,22 +894,37 @@ class Compiler:
 
     def _matmul(self, layer: MatMul, left: Any, right: Any) -> _Value:
         """Two products: what changed of the left times what is held of the right, then the other way round."""
-        if not (isinstance(left, _Value) and isinstance(right, _Value)):
-            raise self._refused(layer, "an operand is conditioning")
-        a = self._shapes[layer.inputs[0]]
-        heads = a[1] if len(a) == 4 else 1
+        if not isinstance(left, _Value):
+            raise self._refused(layer, "its left operand is conditioning")
+        shape = self._shapes[layer.inputs[0]]
+        heads = shape[1] if len(shape) == 4 else 1
         rows, columns = self._shapes[layer.name][-2:]
-        p = self._parameters
+        n = self._parameters.lanes
         if layer.transposed:
-            left, right = (self._settled(*pair) for pair in zip(layer.inputs, (left, right), strict=True))
+            left = self._settled(layer.inputs[0], left)
             state = self._scores(layer, heads, rows, columns)
+            if columns < n:
+                raise self._refused(layer, f"its rows must have at least lanes = {n} elements, not {columns}")
         else:
-            right = self._settled(layer.inputs[1], right)
-            state = self._mix(layer, right.parts[0])
-        if any(len(value.parts) > 1 for value in (left, right)):
+            state = self._mix(layer, left.parts[0], heads)
+        if len(left.parts) > 1:
             raise self._refused(layer, "an operand is a concatenation")
-        if columns < p.lanes or state.channels < p.lanes:
-            raise self._refused(layer, f"its rows and results must have at least lanes = {p.lanes} elements")
+        if isinstance(right, _Value):
+            self._both(layer, left, right, state, heads)
+        else:
+            self._constant_right(layer, left, right, state, heads)
+        if layer.transposed:
+            return _Value((state,))
+        padded = columns if state.channels != heads * columns else 0
+        return _Value((state,), heads=heads if len(shape) == 4 else 0, padded=padded)
+
+    def _both(self, layer: MatMul, left: _Value, right: _Value, state: Tensor, heads: int) -> None:
+        """Both operands change."""
+        p = self._parameters
+        rows, columns = self._shapes[layer.name][-2:]
+        right = self._settled(layer.inputs[1], right)
+        if len(right.parts) > 1:
+            raise self._refused(layer, "an operand is a concatenation")
         if p.tile_positions < p.lanes:
             raise ValueError(
                 f"tile_positions must be at least lanes = {p.lanes} for layer {layer.name!r}, not {p.tile_positions}"
@@ -877,8 +934,7 @@ class Compiler:
             self._emission(layer, name, value, 0, axis)
             for name, value, axis in zip(layer.inputs, (left, right), ("channels", along), strict=True)
         ]
-        lsb = p.state_width + 1 - p.accumulator_width
-        scale = 24 + held[0].unit + held[1].unit - state.unit - lsb
+        scale = 24 + held[0].unit + held[1].unit - state.unit - self._declared
         # what is held of the right before it is sent, then of the left after it was
         going_on = [sample for sample in self._running if not self._starts[sample]]
         before = self._aligned(layer, held[1], heads, columns, right, scale, "right", going_on)
@@ -886,15 +942,40 @@ class Compiler:
         for sample, weights in before.items():
             sent = self._passes(layer.inputs[0], False)
             for head in range(heads):
-                self._head(layer, state, one.emission, weights[head], lsb, sample, head, heads, sent, False, False)
+                self._head(layer, state, one.emission, weights[head], sample, head, heads, sent, False, False)
         (two,) = self._send(layer, 1, right, along)
         after = self._aligned(layer, held[0], heads, rows, left, scale, "left", self._running)
         for sample, weights in after.items():
             start = bool(self._starts[sample])
             sent = self._passes(layer.inputs[1], start)
             for head in range(heads):
-                self._head(layer, state, two.emission, weights[head], lsb, sample, head, heads, sent, True, start)
-        return _Value((state,), heads=heads if len(a) == 4 and not layer.transposed else 0)
+                self._head(layer, state, two.emission, weights[head], sample, head, heads, sent, True, start)
+
+    def _constant_right(self, layer: MatMul, left: _Value, right: np.ndarray, state: Tensor, heads: int) -> None:
+        """The right operand is conditioning: it enters as weights do, and is computed once."""
+        known = self._fixed.setdefault(layer.name, right)
+        if not np.array_equal(known, right):
+            raise self._refused(layer, "its right operand is conditioning that changes from step to step")
+        (piece,) = self._send(layer, 0, left, "channels")
+        one = dataclasses.replace(piece.emission, channels=self._shapes[layer.inputs[0]][-1], segment=0)
+        for sample, head in itertools.product(self._running, range(heads)):
+            key = ("constant", layer.name, sample, head)
+            if key not in self._tables:
+                matrix = right.reshape(self.samples, heads, *right.shape[-2:])[sample, head]
+                weight = matrix if layer.transposed else matrix.T
+                patterns = self._patterns(np.ascontiguousarray(weight)[:, :, None])
+                (self._tables[key],) = compile_weights(
+                    self.memory, patterns, [Piece(one)], state.unit, self._method.most_passes, lsb=self._declared
+                )
+            start = bool(self._starts[sample])
+            sent = self._passes(layer.inputs[0], start)
+            weights = self._tables[key]
+            self._head(layer, state, piece.emission, weights, sample, head, heads, sent, False, start)
+
+    @property
+    def _declared(self) -> int:
+        """L of a product of two activations (numerics, 12.12)."""
+        return self._parameters.state_width + 1 - self._parameters.accumulator_width
 
     def _scores(self, layer: MatMul, heads: int, rows: int, columns: int) -> Tensor:
         """State of scores: the rows of all heads, one after the other."""
@@ -906,10 +987,13 @@ class Compiler:
             )
         return self.states[layer.name]
 
-    def _mix(self, layer: MatMul, like: Tensor) -> Tensor:
-        """State of what the rows of a softmax make of values: heads side by side, as in the values."""
+    def _mix(self, layer: MatMul, scores: Tensor, heads: int) -> Tensor:
+        """State of what the rows of a softmax make of values: heads side by side, each in whole vectors."""
         if layer.name not in self.states:
-            grid = like.lines, like.width, like.channels
+            channels, lanes = self._shapes[layer.name][-1], self._parameters.lanes
+            if heads > 1 or channels < lanes:
+                channels = heads * -(-channels // lanes) * lanes
+            grid = scores.lines // heads, scores.width, channels
             unit = self._loop.units[layer.name]
             self.states[layer.name] = self.memory.tensor(
                 layer.name, *grid, unit, summed=self._summed(layer.name), samples=self.samples
@@ -956,7 +1040,7 @@ class Compiler:
                 reads=[("held", emission)],
                 writes=[("records", records)],
             )
-            found.setdefault(sample, []).append(Weights(records, each, 0))
+            found.setdefault(sample, []).append(Weights(records, each, self._declared))
         return found
 
     def _head(
@@ -965,7 +1049,6 @@ class Compiler:
         state: Tensor,
         emission: Emission,
         weights: Weights,
-        lsb: int,
         sample: int,
         head: int,
         heads: int,
@@ -976,7 +1059,6 @@ class Compiler:
         """One head of one of the two products, of one sample: its weights are no other's."""
         p, state, emission = self._parameters, state.sample(sample), emission.sample(sample)
         n = p.lanes
-        weights = dataclasses.replace(weights, unit=lsb)
         groups = emission.groups(n)
         split = groups // weights.groups if weights.groups else 1
         lines = emission.lines if split > 1 or heads == 1 else emission.lines // heads
@@ -987,10 +1069,7 @@ class Compiler:
         if layer.transposed:  # scores: the rows of a head stand together
             begin, step, outputs = head * rows * of, of, state.channels
         else:  # the mix: heads are parts of the channels
-            each = state.channels // heads
-            if heads > 1 and each % n:
-                raise self._refused(layer, f"channels of a head must be a multiple of lanes = {n}, not {each}")
-            begin, step, outputs = head * each // n, of, each
+            begin, step, outputs = head * of // heads, of, self._shapes[layer.name][-1]
         target = Target(state, lines, emission.width, rows if exchanged else outputs, begin, step, exchanged=exchanged)
         product = Product(
             layer.name,

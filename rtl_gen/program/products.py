@@ -147,7 +147,16 @@ class Product:
     head: tuple[int, int, int, int] | None = None
 
 
-def compile_weights(memory: Memory, weight: np.ndarray, pieces: Sequence[Piece], unit: int, passes: int) -> Weights:
+def compile_weights(
+    memory: Memory,
+    weight: np.ndarray,
+    pieces: Sequence[Piece],
+    unit: int,
+    passes: int,
+    *,
+    lsb: int | None = None,
+    parts: int = 1,
+) -> tuple[Weights, ...]:
     """Align weights, choose L, and place the records.
 
     Parameters
@@ -162,6 +171,15 @@ def compile_weights(memory: Memory, weight: np.ndarray, pieces: Sequence[Piece],
         s of the state behind the product.
     passes : int
         The most that an operand is ever sent in.
+    lsb : int, optional
+        L, where it is declared; the default is the least that is proven.
+    parts : int
+        Equal parts of the outputs that end in states of their own.
+
+    Returns
+    -------
+    tuple of Weights
+        Of each part.
 
     Raises
     ------
@@ -181,18 +199,21 @@ def compile_weights(memory: Memory, weight: np.ndarray, pieces: Sequence[Piece],
         units.append(exponent - p.fraction_bits + piece.emission.unit - unit)
         start += channels
     integers, exponents = np.concatenate(records, axis=2), np.concatenate(units, axis=2)
-    lsb = _window(integers, exponents, p, passes)
+    lsb = _window(integers, exponents, p, passes) if lsb is None else lsb
     scale = exponents - lsb + 24
     if (np.abs(scale) > 220).any():
         raise ValueError(f"scale of a record must be in -220..220, not {int(scale.ravel()[np.abs(scale).argmax()])}")
     groups = integers.shape[2]
-    flat = integers.reshape(len(weight), -1, n)
-    places = scale.reshape(len(weight), -1)
-    packed = [
-        image.pack_weights(flat[block].swapaxes(0, 1).reshape(-1, n), places[block].T.ravel(), p)
-        for block in image.record_blocks(len(weight), p)
-    ]
-    return Weights(memory.place(WEIGHTS, np.concatenate(packed)), groups, lsb)
+    flat = integers.reshape(parts, len(weight) // parts, -1, n)
+    places = scale.reshape(parts, len(weight) // parts, -1)
+    found = []
+    for own, scales in zip(flat, places, strict=True):
+        packed = [
+            image.pack_weights(own[block].swapaxes(0, 1).reshape(-1, n), scales[block].T.ravel(), p)
+            for block in image.record_blocks(len(own), p)
+        ]
+        found.append(Weights(memory.place(WEIGHTS, np.concatenate(packed)), groups, lsb))
+    return tuple(found)
 
 
 def _window(integers: np.ndarray, exponents: np.ndarray, p: Parameters, passes: int) -> int:

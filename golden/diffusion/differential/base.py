@@ -63,12 +63,14 @@ class Differential(StatefulExecutor):
 
     def _grouping(self, source: str, axis: int, shape: tuple[int, ...]) -> Grouping:
         axis = axis if axis < 0 else axis - len(shape)
-        segments = (self._pieces(source) if axis == -3 else ()) or (shape[axis],)
+        pieces = self._pieces(source) if axis == -3 else self._heads(source) if axis == -1 else ()
+        segments = pieces or (shape[axis],)
         return Grouping(axis, segments, self._method.machine.lanes)
 
     def _segments(self, layer: Layer) -> tuple[int, ...]:
-        """Channels of what a convolution reads a concatenation of; empty for everything else."""
-        return self._pieces(layer.inputs[0]) if isinstance(layer, Convolution) else ()
+        """Channels of what a product reads a concatenation of; empty if it does not."""
+        (source,) = layer.inputs
+        return self._pieces(source) if isinstance(layer, Convolution) else self._heads(source)
 
     def _pieces(self, source: str) -> tuple[int, ...]:
         """Channels of what a value is concatenated of; empty if it is no concatenation."""
@@ -76,6 +78,10 @@ class Differential(StatefulExecutor):
         if not isinstance(layer, Concat):
             return ()
         return tuple(self._shapes[part][1] for part in layer.inputs)
+
+    def _heads(self, source: str) -> tuple[int, ...]:
+        """Channels of each head that tokens are joined of, if they are sent apart."""
+        return ()
 
     @functools.cached_property
     def _shapes(self) -> dict[str, tuple[int, ...]]:

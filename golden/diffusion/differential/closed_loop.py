@@ -46,7 +46,9 @@ from golden.diffusion.layers import (
     Concat,
     Gate,
     Layer,
+    Linear,
     Modulate,
+    Move,
     Multiply,
     Role,
     Rotary,
@@ -56,6 +58,9 @@ from golden.parameters import EXPONENT_BIAS
 from golden.units.norm import UNIT
 
 __all__ = ["ClosedLoop"]
+
+_PART = "... (n c) -> ... c".split()
+"""Pattern of a move that takes one of n equal parts of the channels."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -242,6 +247,14 @@ class ClosedLoop(Differential):
             layer = self._network.by_name.get(source)
         return super()._pieces(source)
 
+    def _heads(self, source: str) -> tuple[int, ...]:
+        """Of what attention's products mix; heads lie, and are sent, in whole groups each (numerics, 12.20)."""
+        owner = self._network.by_name.get(self._owner(source))
+        if owner is None or not owner.bilinear or owner.transposed or len(self._shapes[owner.name]) < 4:
+            return ()
+        *_, heads, _, channels = self._shapes[owner.name]
+        return (channels,) * heads if self._shapes[source][-1] == heads * channels else ()
+
     def _owner(self, name: str) -> str:
         """The value whose elements a value has, perhaps in another order."""
         layer = self._network.by_name.get(name)
@@ -266,6 +279,14 @@ class ClosedLoop(Differential):
     def state_of(self, layer: Layer) -> str:
         """Name of the value that the state of a product is."""
         return self._network.consumers(layer.name)[0].name if layer.name in self.handed_on else layer.name
+
+    def parts(self, layer: Layer) -> int:
+        """Equal parts of a linear layer's outputs that its readers take, each one of them; 1: they take it whole."""
+        readers = self._network.consumers(layer.name)
+        if not isinstance(layer, Linear) or not all(isinstance(reader, Move) for reader in readers):
+            return 1
+        taken = {reader.sizes.get("n", 0) * (reader.pattern.split() == _PART) for reader in readers}
+        return max(taken.pop(), 1) if len(taken) == 1 else 1
 
     # Layers ---------------------------------------------------------------------------------------------------------
 
@@ -520,7 +541,9 @@ class ClosedLoop(Differential):
     def _outputs(self, layer: Layer, sums: Sums, *, again: bool = False) -> np.ndarray:
         """Sums as they reach the state; `again` if the product added to it in this step already."""
         axis, lanes = layer.channel_axis or -1, self._method.machine.lanes
-        values, grouping, back = output_vectors(sums.values, axis, lanes)
+        channels, parts = sums.values.shape[axis], self.parts(layer)
+        pieces = (channels // parts,) * parts if layer.bilinear or parts > 1 else ()
+        values, grouping, back = output_vectors(sums.values, axis, lanes, pieces)
         found = self._link.joint(dataclasses.replace(sums, values=values), grouping, self.floors[layer.name])
         if self._measure is not None:
             if found.exponent is None:

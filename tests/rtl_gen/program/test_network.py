@@ -33,8 +33,10 @@ def method(name, **machine):
 
 def positions(layer, counts, tensor):
     """Counts of one item of a value as (positions, channels), as states lie in memory."""
-    if counts.ndim == 3 and layer.bilinear and not layer.transposed:
-        counts = counts.transpose(1, 0, 2)  # heads side by side
+    if layer.bilinear and not layer.transposed:  # heads side by side, each in whole vectors
+        heads, rows, channels = counts.shape if counts.ndim == 3 else (1, *counts.shape)
+        room = tensor.channels // heads - channels
+        counts = np.pad(counts.reshape(heads, rows, channels), ((0, 0), (0, 0), (0, room))).transpose(1, 0, 2)
     elif counts.ndim == 3 and not layer.bilinear:
         counts = counts.reshape(len(counts), -1).T  # (channels, height, width)
     return counts.reshape(-1, tensor.channels)

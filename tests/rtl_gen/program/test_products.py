@@ -100,7 +100,7 @@ class Case:
         self.state = memory.tensor("out", *out, outputs, unit + int(rng.integers(2, 6)), summed="channel")
         weight = rng.normal(0, 0.3, (outputs, sum(channels), size * size)).astype(np.float16)
         self.weight = weight
-        weights = compile_weights(memory, weight.view(np.uint16), pieces, self.state.unit, 2)
+        (weights,) = compile_weights(memory, weight.view(np.uint16), pieces, self.state.unit, 2)
         self.product = Product(
             "conv", pieces, self.kernel, weights, Target.whole(self.state, n), int(rng.integers(0, 4))
         )
@@ -269,7 +269,7 @@ def test_records_stand_in_the_order_of_the_loop():
     weight = np.zeros((6, 8, 1), np.float16)
     weight[:, 0] = np.arange(1, 7)[:, None] / 8
     weight[:, 4] = np.arange(1, 7)[:, None] / 16
-    weights = compile_weights(memory, weight.view(np.uint16), [Piece(emission)], -10, 1)
+    (weights,) = compile_weights(memory, weight.view(np.uint16), [Piece(emission)], -10, 1)
     machine = memory.load()
     data = machine._span(weights.source, 0, 12 * image.weight_bytes(p)).reshape(12, -1)
     integers, scale = image.unpack_weights(data, p)
@@ -285,7 +285,7 @@ def test_what_does_not_fit_is_refused_by_name():
     source = memory.tensor("x", 4, 5, 32, -10)
     emission = memory.emission("x", 4, 5, 32, -10, 1)
     weight = np.ones((15, 32, 9), np.float16).view(np.uint16)
-    weights = compile_weights(memory, weight, [Piece(emission)], -10, 1)
+    (weights,) = compile_weights(memory, weight, [Piece(emission)], -10, 1)
     target = Target.whole(memory.tensor("y", 4, 5, 15, -10), 16)
     product = Product("conv", (Piece(emission),), Kernel(3, 3, top=1, left=1), weights, target, 0)
 

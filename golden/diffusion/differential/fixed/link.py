@@ -44,11 +44,15 @@ def row_maximum(values: np.ndarray) -> np.ndarray:
 
 
 def output_vectors(
-    sums: np.ndarray, axis: int, lanes: int
+    sums: np.ndarray, axis: int, lanes: int, pieces: tuple[int, ...] = ()
 ) -> tuple[np.ndarray, Grouping, Callable[[np.ndarray], np.ndarray]]:
-    """Outputs of a product cut into vectors along their channels, how, and the way back (numerics, 12.20)."""
-    if sums.shape[axis] >= lanes:
-        return sums, Grouping(axis, (sums.shape[axis],), lanes), lambda values: values
+    """Outputs of a product cut into vectors along their channels, how, and the way back (numerics, 12.20).
+
+    Where there are fewer channels than lanes, vectors run on over positions. If there are `pieces` of the channels,
+    each piece of each position has vectors of its own.
+    """
+    if pieces or sums.shape[axis] >= lanes:
+        return sums, Grouping(axis, pieces or (sums.shape[axis],), lanes), lambda values: values
     values, back = run_on(sums, axis)
     return values, Grouping(-1, (values.shape[-1],), lanes), back
 
