@@ -23,11 +23,11 @@ def parts_of(vectors, u, *, final):
     return found
 
 
-def transposed(row, kept):
-    """The columns of each n vectors, the last block filled up with zeros."""
+def transposed(row, kept, size=None):
+    """The first columns of each `size` vectors (without it n), each filled up with zeros to whole vectors."""
     n = row.shape[1]
-    blocks = np.pad(row, ((0, -len(row) % n), (0, 0))).reshape(-1, n, n)
-    return blocks.swapaxes(1, 2)[:, :kept].reshape(-1, n)
+    columns = [row[low : low + (size or n), :kept].T for low in range(0, len(row), size or n)]
+    return np.concatenate([np.pad(one, ((0, 0), (0, -one.shape[1] % n))).reshape(-1, n) for one in columns])
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)
@@ -45,6 +45,35 @@ def test_rows(n, u, pattern):
         expected += parts_of(transposed(row, kept), u, final=True)
     result = exchange(Transposer(p, 9), sent, pattern=pattern, seed=seed, outputs=len(expected), ports={"kept": kept})
     assert result.outputs == expected
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+@pytest.mark.parametrize(("n", "u", "capacity"), [(4, 1, 16), (4, 2, 22), (6, 3, 20), (4, 4, 9), (16, 2, 32)])
+def test_blocks_of_any_size(n, u, capacity, pattern, fresh_seed):
+    """Up to all that there is room for: two at a time where they fit, one otherwise."""
+    draw = random.Random(fresh_seed)
+    p = Parameters(lanes=n, near_lanes=u, memory_lanes=1)
+    for size in {1, capacity, draw.randint(1, capacity // 2), draw.randint(capacity // 2, capacity)}:
+        kept, sent, expected = draw.randint(1, n), [], []
+        for _ in range(3):
+            length = draw.choice([size, draw.randint(1, 2 * size)])
+            row = np.random.default_rng(draw.randrange(2**32)).integers(1, 512, (length, n))
+            sent += parts_of(row, u, final=True)
+            expected += parts_of(transposed(row, kept, size), u, final=True)
+        unit, ports = Transposer(p, 9, capacity), {"kept": kept, "block": size}
+        result = exchange(unit, sent, pattern=pattern, seed=fresh_seed, outputs=len(expected), ports=ports)
+        assert result.outputs == expected
+
+
+@pytest.mark.parametrize(("size", "overlapped"), [(16, True), (17, False)])
+def test_blocks_that_fit_twice_overlap(size, overlapped):
+    p = Parameters(lanes=4, near_lanes=2, memory_lanes=1)
+    row = np.arange(3 * size * 4).reshape(-1, 4) % 512
+    sent = parts_of(row, 2, final=True)
+    count = 3 * 4 * -(-size // 4) * 2
+    result = exchange(Transposer(p, 9, 32), sent, outputs=count, ports={"kept": 4, "block": size})
+    clocks = result.left[-1] - result.taken[0]
+    assert (clocks < 4 * 2 * size + 8) == overlapped
 
 
 def test_a_part_per_clock():
