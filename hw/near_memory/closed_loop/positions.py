@@ -47,25 +47,27 @@ class _Walk(Part):
 class Spread(_Walk):
     """Parts of vectors in memory as parts of positions.
 
-    A wide tensor (at least n channels) passes, its padding made 0. Of a narrow one, whose elements run on over
-    positions, each position becomes a vector of its own.
+    A wide tensor passes, its padding made 0. Of any other, whose elements run on over positions, each position is
+    filled up to vectors of its own. So it cuts rows into segments, too: then the positions are the segments.
 
-    Throughput: one part per clock; one element, or one part of padding, per clock of a narrow tensor.
+    Throughput: one part per clock; one element, or one part of padding, per clock of what is not wide.
 
     Members
     -------
     start : In(1)
         Begin; what is given stays as it is until `done`.
     wide : In(1)
-        Whether the tensor has at least n channels.
+        Whether each position has vectors of its own already.
     channels : In(16)
         Of a position, at least 1.
     positions : In(32)
-        How many, at least 1.
+        How many; 0: without end.
     skip : In
-        Elements of a narrow tensor to leave out first.
+        Elements that run on to leave out first.
+    row : In(16)
+        Elements that run on, a number of positions, until a new vector begins; 0: all of them.
     i : In(stream of array of u elements)
-        Vectors, as they lie in memory; those of a narrow tensor are taken to the end of the last one.
+        Vectors, as they lie in memory; all that run on are taken to the end of the last one.
     o : Out(stream of `position_part`)
         Positions.
     done : Out(1)
@@ -75,6 +77,7 @@ class Spread(_Walk):
     def _members(self, parameters: Parameters) -> dict[str, Any]:
         return super()._members(parameters) | {
             "skip": In(parameters.lane_width),
+            "row": In(_CHANNELS_WIDTH),
             "i": In(stream.Signature(payloads.element_part(parameters)["values"].shape)),
             "o": Out(stream.Signature(position_part(parameters))),
         }
@@ -88,15 +91,16 @@ class Spread(_Walk):
         lane = Signal(range(u))
         skipped = Signal(self._parameters.lane_width)
         drops = Signal()
-        # Of a narrow tensor: elements of the part that is being made.
+        # Of what runs on: elements of the part that is being made, and those of the row that are left.
         count = Signal(range(u))
         built = Signal(i.payload.shape())
+        left = Signal(_CHANNELS_WIDTH, name="row_left")
 
         free = named(m, "free", ~o.valid | o.ready)
         skips = named(m, "skips", ~self.wide & (skipped != self.skip))
         pads = named(m, "pads", ~self.wide & (walk.rest == 0))
         full = named(m, "full", self.wide | pads | (count == u - 1) | (walk.rest == 1))
-        moves = named(m, "moves", walk.active & (skips | ~full | free) & (pads | i.valid))
+        moves = named(m, "moves", walk.active & ~drops & (skips | ~full | free) & (pads | i.valid))
         emits = named(m, "emits", moves & full & ~skips)
         takes_element = named(m, "takes_element", moves & ~self.wide & ~pads)
         dropping = named(m, "dropping", drops & ((lane != 0) | (taken != 0)))
@@ -117,16 +121,19 @@ class Spread(_Walk):
                 m.d.sync += skipped.eq(skipped + 1)
             with m.Else():
                 m.d.sync += [built[count].eq(element), count.eq(Mux(full, 0, count + 1))]
+                m.d.sync += left.eq(Mux(left == 1, self.row, left - 1))
+                with m.If((left == 1) & self.row.any()):
+                    m.d.sync += drops.eq(1)
         with m.If(i.valid & i.ready):
             m.d.sync += taken.eq(Mux(taken == self._parts - 1, 0, taken + 1))
         with m.If(dropping & i.valid):
             m.d.sync += lane.eq(0)
         with m.If(drops & ~dropping):
-            m.d.sync += [drops.eq(0), self.done.eq(1)]
+            m.d.sync += [drops.eq(0), self.done.eq(~walk.active)]
         with m.If(emits & walk.ends & (walk.left == 1)):
             m.d.sync += drops.eq(1)
         with m.If(self.start):
-            m.d.sync += [self.done.eq(0), skipped.eq(0)]
+            m.d.sync += [self.done.eq(0), skipped.eq(0), left.eq(self.row)]
         walk.move(m, part=emits, channels=Mux(self.wide, Mux(emits, u, 0), takes_element & ~skips))
         return m
 
@@ -221,7 +228,7 @@ class _Place:
         self.rest = Signal(_CHANNELS_WIDTH, name="rest")
         self._part = Signal(range(walk._parts), name="part")
         self.last = named(m, "last", self._part == walk._parts - 1)
-        self.ends = named(m, "ends", self.last & (~walk.wide | (self.rest <= walk._parameters.near_lanes)))
+        self.ends = named(m, "ends", self.last & (self.rest <= Mux(walk.wide, walk._parameters.near_lanes, 1)))
 
     def move(self, m: Module, *, part: Value, channels: Value) -> None:
         """Past a part in this clock, or some channels, or both; begin where the walk starts."""

@@ -100,3 +100,25 @@ def test_there_and_back(lanes, u):
         assert back.status["done"]
         if mode == "none" and wide:
             assert found.cycles["o"][-1] - found.cycles["o"][0] == padded.size // u - 1
+
+
+@pytest.mark.parametrize(("lanes", "u"), [(4, 1), (4, 2), (6, 3), (16, 2)])
+def test_rows_in_segments(lanes, u, fresh_seed):
+    """Each row begins a vector; so does each segment, without end."""
+    rng = np.random.default_rng(fresh_seed)
+    for _ in range(6):
+        segment, segments, rows = (int(rng.integers(1, top)) for top in (3 * lanes, 5, 6))
+        x = rng.integers(-(2**17), 2**17, (rows, segments * segment))
+        vectors = np.pad(x, ((0, 0), (0, -x.shape[1] % lanes)), constant_values=-7)
+        found = engine.run(
+            component(Spread, lanes, u),
+            np.zeros(0, np.uint8),
+            [],
+            streams={"i": vectors.reshape(-1, u)},
+            settings={"channels": segment, "row": x.shape[1]},
+            mode=str(rng.choice(["none", "both", "reset"])),
+            seed=int(rng.integers(1 << 30)),
+        )
+        padded = np.pad(x.reshape(-1, segment), ((0, 0), (0, -segment % lanes)))
+        assert np.array_equal(found.streams["o"]["values"].reshape(padded.shape), padded)
+        assert not found.status["done"]
