@@ -818,6 +818,8 @@ class Accelerator:
         if c.along == "positions":
             self._field(c.line == 0, "groups along positions must be of a whole tensor")
             self._field(c.across > 0 and c.channels % c.across == 0, "across must divide channels")
+            if len(x) > p.row_buffer:
+                raise MachineError("buffer", f"positions must be at most {p.row_buffer} along them, not {len(x)}")
             x, lines = x.T, c.channels // c.across
         else:
             lines = c.lines
@@ -860,6 +862,8 @@ class Accelerator:
         y = self._elements(c.state, c.line * c.width, count, c.channels)
         lost = poisoned_state(y, p)
         z = np.where(lost, 0, y)
+        # Along positions their vectors come one by one: what is known of a position is read for each.
+        times = -(-c.channels // p.lanes) if c.sent and c.along == "positions" else 1
         if c.normed:
             if c.channels > p.norm_buffer:
                 raise MachineError("buffer", f"channels of a norm must be at most {p.norm_buffer}, not {c.channels}")
@@ -870,7 +874,7 @@ class Accelerator:
             low, high = int(which.min()), int(which.max())
             size = image.COEFFICIENT_BYTES
             data = self._span(c.coefficients, low * size, (high - low + 1) * size)
-            self._count(c.coefficients, "tables_read", data.size)
+            self._count(c.coefficients, "tables_read", data.size * (1 if c.set_channels else times))
             roots = image.unpack_coefficients(data.reshape(-1, size))
             which = which - low
             finer = np.where(roots.second == c.second, np.minimum(roots.finer, norm.FINER_MAX), 0)[which]
@@ -889,7 +893,7 @@ class Accelerator:
             self._field(not c.normed, "a softmax must not have a norm")
             size = image.COEFFICIENT_BYTES
             data = self._span(c.coefficients, c.line * c.width * size, count * size)
-            self._count(c.coefficients, "tables_read", data.size)
+            self._count(c.coefficients, "tables_read", data.size * times)
             found = image.unpack_rows(data.reshape(-1, size))
             rows = softmax.Rows(found.largest, found.reciprocal, found.length)
             top = state_magnitude_max(p)

@@ -24,6 +24,7 @@ from hw.arith.shift import leading_zeros
 from hw.memory import Ram
 from hw.near_memory.part import Part
 from hw.stream import Pipelined, Stage
+from hw.stream.records import RECORDS_WIDTH
 
 __all__ = ["DeltaPath", "Differences", "Digits", "Groups", "Ranks"]
 
@@ -451,10 +452,8 @@ class Groups(Part):
         Delta groups; `last` marks the last one of a line.
     updated : Out(stream of u elements)
         The new Xhat.
-    width : In(16)
-        Positions of a line.
-    channels : In(16)
-        Channels of a position, which takes ``ceil(channels / n)`` vectors.
+    vectors : In
+        Of a line.
     """
 
     def _members(self, parameters: Parameters) -> dict[str, Any]:
@@ -463,8 +462,7 @@ class Groups(Part):
             "i": In(stream.Signature(_sent_part(parameters))),
             "o": Out(stream.Signature(payloads.stream_group(parameters))),
             "updated": Out(stream.Signature(elements)),
-            "width": In(16),
-            "channels": In(16),
+            "vectors": In(RECORDS_WIDTH),
         }
 
     def elaborate(self, platform: object) -> Module:  # noqa: D102
@@ -485,7 +483,10 @@ class Groups(Part):
             step.eq(i.valid & i.ready),
             group.digits.eq(digits),
         ]
-        ends = self._line_ends(m, step & i.p.last & i.p.final)
+        gone = Signal(RECORDS_WIDTH)
+        line_ends = named(m, "line_ends", gone + 1 == self.vectors)
+        with m.If(step & i.p.last & i.p.final):
+            m.d.sync += gone.eq(Mux(line_ends, 0, gone + 1))
         with m.If(o.ready):
             m.d.sync += o.valid.eq(0)
         with m.If(step):
@@ -494,31 +495,11 @@ class Groups(Part):
                 nonzero.eq(found & ~i.p.last),
                 o.valid.eq(i.p.last),
                 group.exponent.eq(Mux(i.p.poisoned, POISONED_GROUP, Mux(found, i.p.exponent, ZERO_GROUP))),
-                o.p.last.eq(i.p.final & ends),
+                o.p.last.eq(i.p.final & line_ends),
             ]
             if p.outliers:
                 m.d.sync += group.outliers.eq(i.p.outliers)
         return m
-
-    def _line_ends(self, m: Module, step: Value) -> Value:
-        """Whether the vector at hand is the last one of its line; `step` goes on to the next."""
-        n = self._parameters.lanes
-        starts_position = Signal(init=1)
-        starts_line = Signal(init=1)
-        channels = Signal(16)
-        positions = Signal(16)
-        channels_left = named(m, "channels_left", Mux(starts_position, self.channels, channels))
-        positions_left = named(m, "positions_left", Mux(starts_line, self.width, positions))
-        position_ends = named(m, "position_ends", channels_left <= n)
-        line_ends = named(m, "line_ends", position_ends & (positions_left == 1))
-        with m.If(step):
-            m.d.sync += [
-                channels.eq(channels_left - n),
-                starts_position.eq(position_ends),
-                positions.eq(positions_left - position_ends),
-                starts_line.eq(line_ends),
-            ]
-        return line_ends
 
 
 class DeltaPath(Part):
@@ -549,8 +530,8 @@ class DeltaPath(Part):
         Xhat and its poison count as 0.
     passes : In(3)
         Passes, minus 1.
-    width, channels : In(16)
-        Positions of a line, and their channels.
+    vectors : In
+        Of a line.
     """
 
     def _members(self, parameters: Parameters) -> dict[str, Any]:
@@ -563,8 +544,7 @@ class DeltaPath(Part):
             "updated": Out(stream.Signature(elements)),
             "start": In(1),
             "passes": In(_PASSES_WIDTH),
-            "width": In(16),
-            "channels": In(16),
+            "vectors": In(RECORDS_WIDTH),
         }
 
     def elaborate(self, platform: object) -> Module:  # noqa: D102
@@ -583,8 +563,7 @@ class DeltaPath(Part):
         m.d.comb += [
             differences.start.eq(self.start),
             digits.passes.eq(self.passes),
-            groups.width.eq(self.width),
-            groups.channels.eq(self.channels),
+            groups.vectors.eq(self.vectors),
             # A row is ranked when it is stored.
             ranks.i.valid.eq(differences.o.valid & digits.rows.ready),
             ranks.i.p.eq(differences.o.p),

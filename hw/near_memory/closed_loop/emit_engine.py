@@ -83,6 +83,7 @@ class EmitEngine(Engine):
         wiring.connect(m, x_path.o, sender.x)
         wiring.connect(m, x_path.held, sender.held)
         wiring.connect(m, sender.up, wiring.flipped(self.up))
+        m.d.comb += sender.sent.eq(x_path.sent)
         for name in _EVENTS:
             m.d.comb += getattr(self, name).eq(or_tree(getattr(part, name) for part in self._users(name).values()))
         parts = [functions, *self._parts.values()]

@@ -46,6 +46,8 @@ class NormTables(Part):
     -------
     start : In(1)
         Begin; what is given stays as it is until the last part has been normalised.
+    again : In(1)
+        What is known of positions is read once more: all of it has been given.
     softmax : In(1)
         Rows are read.
     placed : In(1)
@@ -75,6 +77,7 @@ class NormTables(Part):
     def _members(self, parameters: Parameters) -> dict[str, Any]:
         return {
             "start": In(1),
+            "again": In(1),
             "softmax": In(1),
             "placed": In(1),
             "scales_at": In(operand()),
@@ -120,10 +123,13 @@ class NormTables(Part):
             ]
 
         with m.FSM():
-            with m.State("idle"), m.If(self.start):
-                m.next = "scales"
-                with m.If(self.softmax):
-                    m.next = "count"
+            with m.State("idle"):
+                with m.If(self.start):
+                    m.next = "scales"
+                    with m.If(self.softmax):
+                        m.next = "count"
+                with m.Elif(self.again & by_position):
+                    m.next = "coefficients"
             with m.State("scales"):
                 ask(self.scales_at, Const(0, 1), 2 * self.channels + 1)
                 m.d.sync += [rest.eq(self.first), number.eq(0)]

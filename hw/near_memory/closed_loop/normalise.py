@@ -83,12 +83,14 @@ class Normalise(Part):
     A poisoned element, or one of a poisoned set, is poisoned; what a part does not use is 0. Without a norm, Y passes.
 
     Tables come first: G and B of every channel, and what is known of its set; or, where sets are positions, of each
-    position, as it comes. Throughput: one part per clock. Numerics: 12.6, 12.7.
+    position, as it comes. Positions have all channels, or a vector of n of them. Throughput: one part per clock. Numerics: 12.6, 12.7.
 
     Members
     -------
     start : In(1)
         Tables are forgotten.
+    advance : In(1)
+        Positions hold the next n channels from now on; nothing is on its way in.
     normed : In(1)
         Whether there is a norm.
     by_position : In(1)
@@ -112,6 +114,7 @@ class Normalise(Part):
     def _members(self, parameters: Parameters) -> dict[str, Any]:
         return {
             "start": In(1),
+            "advance": In(1),
             "normed": In(1),
             "by_position": In(1),
             "channels": In(16),
@@ -144,9 +147,13 @@ class Normalise(Part):
         ]
         with m.If(self.by_position):
             m.d.comb += self.sets.ready.eq(joined.valid & joined.ready & i.p.ends)
-        row = Signal(range(rows))
+        first, row = Signal(range(rows)), Signal(range(rows))
         with m.If(joined.valid & joined.ready):
-            m.d.sync += row.eq(Mux(i.p.ends, 0, row + 1))
+            m.d.sync += row.eq(Mux(i.p.ends, first, row + 1))
+        with m.If(self.advance):
+            m.d.sync += [at.eq(first + self._parameters.lanes // u) for at in (first, row)]
+        with m.If(self.start):
+            m.d.sync += [at.eq(0) for at in (first, row)]
         self._pipeline(m, joined, normed, row, scales, sets)
         return m
 

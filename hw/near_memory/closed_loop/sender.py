@@ -13,7 +13,7 @@ from hw.arith.bits import named, saturated
 from hw.bus.ports import ADDRESS_WIDTH, UNIT_BYTES
 from hw.control.engine import Engine, Fields
 from hw.near_memory.closed_loop.delta_path import DeltaPath
-from hw.near_memory.closed_loop.extent import place
+from hw.near_memory.closed_loop.extent import place, sent_lines
 from hw.near_memory.closed_loop.spool import SpoolWriter
 from hw.stream.records import RecordReader, RecordWriter
 
@@ -40,6 +40,8 @@ class Sender(Engine):
         Vectors of x in the order of the groups.
     held : In(stream of `extent.place`)
         Where their Xhat lies; once for an emission.
+    sent : In(`extent.sent_lines`)
+        Lines of the emission, from `held` until the operation is taken.
     held_read, held_written : Out
         Memory: Xhat. None is read at a start.
     spools_written, tables_written, up
@@ -56,6 +58,7 @@ class Sender(Engine):
         return {
             "x": In(stream.Signature(payloads.element_part(p))),
             "held": In(stream.Signature(place())),
+            "sent": In(sent_lines()),
             "held_read": self.read(p),
             "held_written": self.write(p),
             "spools_written": self.write(p),
@@ -92,7 +95,8 @@ class Sender(Engine):
             writer.items.payload.eq(path.updated.payload),
             writer.items.valid.eq(path.updated.valid),
             path.updated.ready.eq(writer.items.ready),
-            *(getattr(path, name).eq(getattr(c, name)) for name in ("start", "passes", "width", "channels")),
+            *(getattr(path, name).eq(getattr(c, name)) for name in ("start", "passes")),
+            path.vectors.eq(self.sent.vectors),
             spool.operation.eq(self.operation.p),
             self.error.eq(spool.error),
         ]
@@ -115,7 +119,7 @@ class Sender(Engine):
         lines = Signal(16)
         sends = named(m, "sends", path.o.valid & path.o.ready)
         ends_line = named(m, "ends_line", sends & path.o.p.last)
-        finished = named(m, "finished", (lines == c.lines) & writer.idle & spool.idle)
+        finished = named(m, "finished", lines.any() & (lines == self.sent.lines) & writer.idle & spool.idle)
         m.d.comb += [
             self.operation.ready.eq(c.chosen & (finished | ~c.sent)),
             self.link_groups.eq(sends),

@@ -1,8 +1,8 @@
-"""The x of an emission: Y, its norm, f; on to the delta path, or to memory as a state."""
+"""The x of an emission: Y, its norm, f; on to the delta path, group by group, or to memory as a state."""
 
 from typing import Any, get_args
 
-from amaranth.hdl import Module, Mux, Signal, Value
+from amaranth.hdl import Module, Mux, Signal, Value, signed
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -13,13 +13,14 @@ from hw.arith.bits import named, or_tree, saturated
 from hw.bus.ports import ADDRESS_WIDTH, UNIT_BYTES
 from hw.control.engine import Engine, Fields, cause
 from hw.near_memory.closed_loop import functions
-from hw.near_memory.closed_loop.extent import Extent, place
+from hw.near_memory.closed_loop.extent import Extent, place, sent_lines
 from hw.near_memory.closed_loop.norm_tables import NormTables
 from hw.near_memory.closed_loop.normalise import Normalise
 from hw.near_memory.closed_loop.positions import Gather, Spread
 from hw.near_memory.closed_loop.probabilities import Probabilities
+from hw.near_memory.closed_loop.transposer import Transposer
 from hw.stream.fork import fork
-from hw.stream.records import RecordReader, RecordWriter
+from hw.stream.records import RECORDS_WIDTH, RecordReader, RecordWriter
 
 __all__ = ["XPath"]
 
@@ -32,16 +33,20 @@ class XPath(Engine):
 
     ::
 
-        states_read --> Spread -+-> Normalise -----+-> z ~ Functions ~ x --+--> o
+        states_read --> Spread -+-> Normalise -----+-> z ~ Functions ~ x --+--> [Transposer] --> [Spread] --> o
                                 +-> Probabilities -+                       +--> Gather --> states_written
                                        ^
         tables_read --> NormTables ----+
 
     f is outside: it is shared with `Combine`; probabilities pass it. An operation is taken when all of x has gone to
-    `o`, and has arrived in memory. Groups along positions are no part of it, nor segments that end within a
-    group: cause ``field``.
+    `o`, and has arrived in memory.
 
-    Throughput: one part per clock; one element of a narrow tensor. Numerics: 12.6 to 12.9.
+    Groups along positions take the way through the transposer. Where positions have several vectors, all first ones
+    come in one round, then all second ones, and so on: what is known of positions is read in each round. Segments that
+    are no whole groups take the way through the second `Spread`.
+
+    Throughput: one part per clock; one element of a narrow tensor, and of segments that are filled up; half of that
+    along more than ``row_buffer / 2`` positions. Numerics: 12.6 to 12.9.
 
     Members
     -------
@@ -58,7 +63,9 @@ class XPath(Engine):
     o : Out(stream of `payloads.element_part`)
         x, group by group, if the operation sends it.
     held : Out(stream of `extent.place`)
-        Vectors of Xhat, once for each operation that sends.
+        Vectors of Xhat, once for each operation that sends, before its first x.
+    sent : Out(`extent.sent_lines`)
+        Lines of the spool, from `held` until the operation is taken.
     """
 
     name = "emit"
@@ -74,6 +81,7 @@ class XPath(Engine):
             "x": In(part),
             "o": Out(part),
             "held": Out(stream.Signature(place())),
+            "sent": Out(sent_lines()),
         }
 
     def elaborate(self, platform: object) -> Module:  # noqa: D102
@@ -88,6 +96,7 @@ class XPath(Engine):
         m.submodules.probabilities = probabilities = Probabilities(p)
         m.submodules.gather = gather = Gather(p)
         softmax = named(m, "softmax", f.function == _SOFTMAX)
+        along = named(m, "along", f.sent & f.along)
         m.submodules.writer = writer = RecordWriter(*item)
         wiring.connect(m, reader.port, wiring.flipped(self.states_read))
         wiring.connect(m, tables.tables_read, wiring.flipped(self.tables_read))
@@ -97,18 +106,27 @@ class XPath(Engine):
         wiring.connect(m, tables.sets, normalise.sets)
         wiring.connect(m, tables.rows, probabilities.rows)
         wiring.connect(m, gather.o, writer.items)
+        # Of a round: the channels of a position that are left, and how many of them it takes.
+        rest = Signal(len(f.channels))
+        in_rounds = named(m, "in_rounds", along & (extent.of > 1))
+        last_round = named(m, "last_round", ~in_rounds | (rest <= p.lanes))
+        channels = named(m, "round_channels", Mux(last_round, rest, p.lanes))
         m.d.comb += [
             self.settings.function.eq(Mux(softmax, _IDENTITY, f.function)),
             self.settings.middle.eq(Mux(softmax, f.result, f.middle)),
             self.settings.result.eq(f.result),
             *(getattr(probabilities, name).eq(getattr(f, name)) for name in ("root", "exponent", "result")),
             tables.softmax.eq(softmax),
-            *(getattr(extent, name).eq(getattr(f, name)) for name in ("line", "lines", "width", "channels")),
+            *(
+                getattr(extent, name).eq(getattr(f, name))
+                for name in ("line", "lines", "width", "channels", "segment", "across")
+            ),
+            extent.along.eq(along),
             spread.skip.eq(extent.skip),
             tables.scales_at.eq(f.scales),
             tables.coefficients_at.eq(f.coefficients),
             *(getattr(tables, name).eq(getattr(f, name)) for name in ("channels", "first", "set_channels", "second")),
-            tables.placed.eq(extent.done),
+            tables.placed.eq(extent.placed),
             tables.begin.eq(extent.begin),
             tables.positions.eq(extent.positions),
             normalise.normed.eq(f.normed),
@@ -120,7 +138,7 @@ class XPath(Engine):
         for walk in (spread, gather):
             m.d.comb += [
                 walk.wide.eq(extent.wide),
-                walk.channels.eq(f.channels),
+                walk.channels.eq(channels),
                 walk.positions.eq(extent.positions),
             ]
         # Nothing goes on before the tables are known to be sound.
@@ -137,34 +155,24 @@ class XPath(Engine):
             self.z.p.eq(Mux(softmax, probabilities.o.p.as_value(), normalise.o.p.as_value())),
         ]
         poison = 1 << p.state_width - 1
-        fork(m, "x", self.x, [(self.o, f.sent), (gather.i, f.written)])
+        sends = stream.Signature(self.x.payload.shape()).create(path=("sends",))
+        fork(m, "x", self.x, [(sends, f.sent), (gather.i, f.written)])
         m.d.comb += [
-            self.o.payload.eq(self.x.payload),
+            sends.payload.eq(self.x.payload),
             gather.i.payload.eq(self.x.payload),
             self.poisoned.eq(self.x.valid & or_tree(value.as_unsigned() == poison for value in self.x.p["values"])),
         ]
 
-        # Spans are asked for once, and told once.
-        reads, writes, tells = Signal(), Signal(), Signal()
-        for span, at, asks in ((reader.i, f.state, reads), (writer.i, f.target, writes)):
-            m.d.comb += [
-                span.valid.eq(asks),
-                span.p.region.eq(at.region),
-                span.p.address.eq(saturated(at.offset * UNIT_BYTES + extent.state.address, ADDRESS_WIDTH)),
-                span.p.records.eq(extent.state.records),
-            ]
-            with m.If(span.ready):
-                m.d.sync += asks.eq(0)
-        m.d.comb += [self.held.valid.eq(tells), self.held.p.eq(extent.held)]
-        with m.If(self.held.ready):
-            m.d.sync += tells.eq(0)
+        begins, first = Signal(), Signal(init=1, name="first_round")
+        asked = self._ask(m, f, extent, reader, writer, begins, first, in_rounds)
+        given = self._group(m, f, extent, sends, along, channels, first)
         # Parts that have left `Spread` and have not come back.
         under_way = Signal(8)
         m.d.sync += under_way.eq(under_way + (spread.o.valid & spread.o.ready) - (self.x.valid & self.x.ready))
-        done = ~(reads | writes | tells) & spread.done & (under_way == 0) & (~f.written | (gather.done & writer.idle))
+        passed = spread.done & ~spread.o.valid & (under_way == 0) & (~f.written | gather.done)
 
-        rest = Signal(len(f.channels))
-        with m.FSM():
+        m.d.comb += [spread.start.eq(begins), gather.start.eq(begins & f.written)]
+        with m.FSM() as fsm:
             with m.State("idle"), m.If(self.operation.valid & f.chosen & (self.error == 0)):
                 with m.If(self._fault(f)):
                     m.d.sync += self.error.eq(cause("field"))
@@ -174,45 +182,123 @@ class XPath(Engine):
                     m.d.comb += [extent.start.eq(1), normalise.start.eq(1), tables.start.eq(f.normed | softmax)]
                     m.d.sync += rest.eq(f.channels)
                     m.next = "place"
-                    with m.If(f.sent & (f.segment != 0) & (f.segment != f.channels)):
-                        m.next = "segments"
-            with m.State("segments"):
-                # Whole segments in a position, whole groups in a segment: neither changes the order of elements.
-                m.d.sync += rest.eq(rest - f.segment)
-                with m.If(rest <= f.segment):
-                    m.d.sync += rest.eq(f.segment)
-                    self._unless(m, rest == f.segment, "groups")
-            with m.State("groups"):
-                m.d.sync += rest.eq(rest - p.lanes)
-                with m.If(rest <= p.lanes):
-                    self._unless(m, rest == p.lanes, "place")
-            with m.State("place"), m.If(extent.done):
+            with m.State("place"), m.If(extent.placed):
+                m.next = "round"
                 with m.If(f.written & (extent.skip != 0)):
                     m.d.sync += self.error.eq(cause("field"))
-                    m.next = "idle"
-                with m.Else():
-                    m.d.comb += [spread.start.eq(1), gather.start.eq(f.written)]
-                    m.d.sync += [reads.eq(1), writes.eq(f.written), tells.eq(f.sent)]
-                    m.next = "run"
-            with m.State("run"), m.If(done):
+                with m.Elif(along & (extent.positions > p.row_buffer)):
+                    m.d.sync += self.error.eq(cause("buffer"))
+            with m.State("round"), m.If(self.error == 0):
+                m.d.comb += begins.eq(1)
+                m.d.sync += first.eq(0)
+                m.next = "run"
+            with m.State("run"), m.If(asked & passed):
                 m.next = "end"
-            with m.State("end"):
-                m.d.comb += self.operation.ready.eq(self.error == 0)
+                with m.If(~last_round):
+                    m.d.comb += [normalise.advance.eq(1), tables.again.eq(f.normed | softmax)]
+                    m.d.sync += rest.eq(rest - p.lanes)
+                    m.next = "round"
+            with m.State("end"), m.If(extent.done & given & (~f.written | writer.idle) & (self.error == 0)):
+                m.d.comb += self.operation.ready.eq(1)
+                m.d.sync += first.eq(1)
                 m.next = "idle"
-        with m.If((tables.fault | probabilities.fault) & (self.error == 0)):
+        uneven = named(m, "uneven", ~fsm.ongoing("idle") & extent.done & extent.uneven & f.sent)
+        with m.If((tables.fault | probabilities.fault | uneven) & (self.error == 0)):
             m.d.sync += self.error.eq(cause("field"))
         return m
 
-    def _unless(self, m: Module, holds: Value, following: str) -> None:
-        """Go on if a rule of the fields holds, else refuse."""
-        m.next = following
-        with m.If(~holds):
-            m.d.sync += self.error.eq(cause("field"))
-            m.next = "idle"
-
     @staticmethod
     def _fault(f: Fields) -> Value:
-        """Whether a field breaks a rule, or asks for what is not here."""
+        """Whether a field breaks a rule."""
         empty = (f.lines == 0) | (f.width == 0) | (f.channels == 0) | ~(f.sent | f.written)
         unknown = (f.function > _SOFTMAX) | (f.normed & (f.function == _SOFTMAX))
-        return empty | unknown | (f.sent & f.along)
+        return empty | unknown | (f.sent & f.along & (f.line != 0))
+
+    def _ask(
+        self,
+        m: Module,
+        f: Fields,
+        extent: Extent,
+        reader: RecordReader,
+        writer: RecordWriter,
+        begins: Value,
+        first: Value,
+        in_rounds: Value,
+    ) -> Value:
+        """Ask for Y, and for room for x, when a round `begins`; returns whether all has been asked for.
+
+        It is one span; or in rounds, where vectors of positions do not follow each other, one for each of these.
+        """
+        reads, writes = Signal(), Signal()
+        at, column = Signal(ADDRESS_WIDTH), Signal(ADDRESS_WIDTH)
+        left = Signal(range(self.parameters.row_buffer + 1), name="spans_left")
+        for span, base, asks in ((reader.i, f.state, reads), (writer.i, f.target, writes)):
+            m.d.comb += [
+                span.valid.eq(asks),
+                span.p.region.eq(base.region),
+                span.p.address.eq(saturated(base.offset * UNIT_BYTES + at, ADDRESS_WIDTH)),
+                span.p.records.eq(Mux(in_rounds, 1, extent.state.records)),
+            ]
+            with m.If(span.ready):
+                m.d.sync += asks.eq(0)
+        taken = named(m, "span_taken", (reads | writes) & (~reads | reader.i.ready) & (~writes | writer.i.ready))
+        begin = named(m, "round_address", Mux(first, extent.state.address, column))
+        with m.If(begins):
+            m.d.sync += [at.eq(begin), column.eq(begin + reader.record_bytes)]
+            m.d.sync += left.eq(Mux(in_rounds, extent.positions, 1))
+        with m.Elif(taken):
+            m.d.sync += [at.eq(at + extent.stride), left.eq(left - 1)]
+        with m.If(begins | (taken & (left != 1))):
+            m.d.sync += [reads.eq(1), writes.eq(f.written)]
+        return ~(reads | writes)
+
+    def _group(
+        self,
+        m: Module,
+        f: Fields,
+        extent: Extent,
+        x: stream.Interface,
+        along: Value,
+        channels: Value,
+        first: Value,
+    ) -> Value:
+        """Send x in the order of its groups, filled up; returns whether all of an operation has been given."""
+        p, o = self.parameters, self.o
+        m.submodules.transposer = transposer = Transposer(p, signed(p.state_width), p.row_buffer)
+        m.submodules.segments = segments = Spread(p)
+        rows = stream.Signature(x.payload.shape()).create(path=("rows",))
+        # Nothing is sent before Xhat is told.
+        told = Signal()
+        sent = Signal(RECORDS_WIDTH, name="vectors_sent")
+        m.d.comb += [
+            self.sent.eq(extent.sent),
+            self.held.valid.eq(~first & extent.done & ~extent.uneven & f.sent & ~told),
+            self.held.p.eq(extent.held),
+            transposer.block.eq(extent.positions),
+            transposer.kept.eq(channels),
+            transposer.i.p["values"].eq(x.p["values"]),
+            transposer.i.p.last.eq(x.p.last),
+            transposer.i.valid.eq(x.valid & along),
+            transposer.o.ready.eq(rows.ready & along),
+            x.ready.eq(Mux(along, transposer.i.ready, rows.ready)),
+            rows.valid.eq(told & Mux(along, transposer.o.valid, x.valid)),
+            rows.p["values"].eq(Mux(along, transposer.o.p["values"].as_value(), x.p["values"].as_value())),
+            rows.p.last.eq(Mux(along, transposer.o.p.last, x.p.last)),
+            rows.ready.eq(told & Mux(extent.apart, segments.i.ready, o.ready)),
+            segments.start.eq(self.held.valid & self.held.ready),
+            segments.channels.eq(extent.length),
+            segments.row.eq(extent.row),
+            segments.i.payload.eq(rows.p["values"]),
+            segments.i.valid.eq(rows.valid & extent.apart),
+            segments.o.ready.eq(o.ready & extent.apart),
+            o.valid.eq(Mux(extent.apart, segments.o.valid, rows.valid)),
+            o.p["values"].eq(Mux(extent.apart, segments.o.p["values"].as_value(), rows.p["values"].as_value())),
+            o.p.last.eq(Mux(extent.apart, segments.o.p.last, rows.p.last)),
+        ]
+        with m.If(self.held.valid & self.held.ready):
+            m.d.sync += told.eq(1)
+        with m.If(o.valid & o.ready & o.p.last):
+            m.d.sync += sent.eq(sent + 1)
+        with m.If(self.operation.ready):
+            m.d.sync += [told.eq(0), sent.eq(0)]
+        return ~f.sent | (told & (sent == extent.held.records))

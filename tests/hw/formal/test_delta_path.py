@@ -34,8 +34,7 @@ class Contract(wiring.Component):
             path.held.payload.as_value().eq(self.held),
             path.held.valid.eq(1),
             path.passes.eq(self.passes - 1),
-            path.width.eq(1),
-            path.channels.eq(p.lanes),
+            path.vectors.eq(1),
             path.o.ready.eq(1),
             path.updated.ready.eq(1),
         ]

@@ -96,8 +96,7 @@ class Emission:
     vectors: list
     start: bool
     passes: int
-    width: int
-    channels: int
+    line: int
     groups: list = dataclasses.field(default_factory=list)
     clocks: list = dataclasses.field(default_factory=list)
     updated: list = dataclasses.field(default_factory=list)
@@ -108,8 +107,7 @@ async def run(ctx, dut, p, emission, r, pace):
     u = p.near_lanes
     for name, value in (("start", emission.start), ("passes", emission.passes - 1)):
         ctx.set(getattr(dut, name), value)
-    ctx.set(dut.width, emission.width)
-    ctx.set(dut.channels, emission.channels)
+    ctx.set(dut.vectors, emission.line)
     rows = [(vector, at) for vector in emission.vectors for at in range(0, p.lanes, u)]
     parts = [pack(shape_of(dut.x), {"values": x[at : at + u], "last": at + u == p.lanes}) for (x, _), at in rows]
     held = [pack(shape_of(dut.held), held[at : at + u]) for (_, held), at in rows if not emission.start]
@@ -169,7 +167,7 @@ def found_group(group):
 
 @pytest.mark.parametrize("machine", MACHINES)
 def test_against_the_law(machine):
-    """Emissions one after the other, started or not, any passes, positions of one vector or more."""
+    """Emissions one after the other, started or not, any passes, lines of one vector or more."""
     seed = random.randrange(1 << 32)
     print("seed", seed)
     r = random.Random(seed)
@@ -177,10 +175,9 @@ def test_against_the_law(machine):
     for pace in (1.0, 0.6):
         emissions = []
         for passes in r.sample((1, 2, 3, 8), 3):
-            of, width = r.randint(1, 3), r.randint(1, 4)
-            simulated = list(vectors(r, p, max(1, 16 // (of * width)) * width * of))
-            channels = r.randint((of - 1) * p.lanes + 1, of * p.lanes)
-            emissions.append(Emission(simulated, r.random() < 0.3, passes, width, channels))
+            line = r.randint(1, 12)
+            simulated = list(vectors(r, p, max(1, 16 // line) * line))
+            emissions.append(Emission(simulated, r.random() < 0.3, passes, line))
         simulate(p, emissions, r, pace)
         for emission in emissions:
             check(p, emission)
@@ -189,7 +186,6 @@ def test_against_the_law(machine):
 def check(p, emission):
     """Everything that left, against the walk and against golden."""
     passes, start = emission.passes, emission.start
-    line = emission.width * -(-emission.channels // p.lanes)
     groups, rows = iter(emission.groups), iter(emission.updated)
     for number, (x, held) in enumerate(emission.vectors):
         before = [0] * p.lanes if start else held
@@ -197,7 +193,7 @@ def check(p, emission):
         for index, want in enumerate(wanted):
             got = next(groups)
             assert found_group(got["group"]) == want, (x, before, index)
-            assert got["last"] == (index == passes - 1 and (number + 1) % line == 0)
+            assert got["last"] == (index == passes - 1 and (number + 1) % emission.line == 0)
         assert sum((next(rows) for _ in range(p.lanes // p.near_lanes)), []) == new, (x, before)
     x, held = zip(*emission.vectors, strict=True)
     sent = emit(x, held, p, passes, start=start)
@@ -212,7 +208,7 @@ def test_a_row_of_a_pass_a_clock(passes, outliers):
     """Vector after vector, a group leaves every n/u clocks."""
     p = TINY.with_settings(["lanes=16", f"outliers={outliers}"])
     r = random.Random(passes)
-    emission = Emission(list(vectors(r, p, 12)), False, passes, 1, 16)
+    emission = Emission(list(vectors(r, p, 12)), False, passes, 1)
     simulate(p, [emission], r, 1.0)
     # The first vectors fill the buffer.
     steady = emission.clocks[2 * passes :]

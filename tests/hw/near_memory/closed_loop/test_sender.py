@@ -9,8 +9,10 @@ from golden.machine import image
 from golden.machine.accelerator import Accelerator, Region
 from golden.machine.command import UNIT_BYTES, Emit, Operand
 from golden.parameters import preset
+from hw.near_memory.closed_loop.extent import sent_lines
 from hw.near_memory.closed_loop.sender import Sender
 from sim import engine
+from tests.hw.streams import pack
 
 pytestmark = pytest.mark.cocotb
 
@@ -68,8 +70,8 @@ def interpreter(p, memory):
     return accelerator
 
 
-def streams(p, accelerator, c):
-    """x, and where Xhat lies."""
+def given(p, accelerator, c):
+    """x, where Xhat lies, and how its lines are."""
     n, u = p.lanes, p.near_lanes
     x = accelerator.read_tensor(c.state, (c.line + c.lines) * c.width, c.channels)[c.line * c.width :]
     of = -(-c.channels // n)
@@ -77,7 +79,8 @@ def streams(p, accelerator, c):
     last = np.arange(1, len(parts) + 1) % (n // u) == 0
     begin = c.line * c.width * of * image.vector_bytes(p)
     held = {"address": np.array([begin]), "records": np.array([c.lines * c.width * of])}
-    return {"x": {"values": parts, "last": last}, "held": held}
+    lines = pack(sent_lines(), {"lines": c.lines, "vectors": c.width * of})
+    return {"streams": {"x": {"values": parts, "last": last}, "held": held}, "settings": {"sent": lines}}
 
 
 @pytest.mark.parametrize("mode", ["none", "both", "reset"])
@@ -87,9 +90,9 @@ def test_emissions(dut, mode, fresh_seed):
     for _ in range(12):
         c, seed = emission(r, p), r.getrandbits(32)
         memory = filled(p, seed)
-        given, expected = streams(p, interpreter(p, memory), c), interpreter(p, memory)
+        options, expected = given(p, interpreter(p, memory), c), interpreter(p, memory)
         expected._emit(c)
-        outcome = engine.run(dut, memory, REGIONS, [c], streams=given, mode=mode, seed=seed)
+        outcome = engine.run(dut, memory, REGIONS, [c], **options, mode=mode, seed=seed)
         assert outcome.error is None and len(outcome.clocks) == 1
         np.testing.assert_array_equal(outcome.memory, expected.memory)
         up = outcome.streams["up"]
@@ -119,7 +122,7 @@ def test_a_slot_that_is_too_small(dut):
         state=Operand(2, 0), held=Operand(2, 1024), spool=Operand(5, 0), slot=0, lines=1, width=1, channels=p.lanes
     )
     memory = filled(p, 1)
-    outcome = engine.run(dut, memory, REGIONS, [c], streams=streams(p, interpreter(p, memory), c))
+    outcome = engine.run(dut, memory, REGIONS, [c], **given(p, interpreter(p, memory), c))
     assert outcome.error == "field"
 
 
@@ -138,8 +141,8 @@ def test_a_row_of_a_pass_a_clock(passes):
         passes=passes - 1,
     )
     memory = filled(p, 2)
-    given = streams(p, interpreter(p, memory), c)
-    outcome = engine.run(Sender(p), memory, REGIONS, [c], streams=given, mode="none", latency=40)
+    options = given(p, interpreter(p, memory), c)
+    outcome = engine.run(Sender(p), memory, REGIONS, [c], **options, mode="none", latency=40)
     rows = passes * 64 * p.lanes // p.near_lanes
     print(outcome.clocks[0] - rows, "clocks beside", rows)
     assert outcome.error is None

@@ -30,7 +30,7 @@ def component(p):
 
 
 def machine(*settings):
-    return preset("tiny").with_settings(["norm_buffer=64", *settings])
+    return preset("tiny").with_settings(["norm_buffer=64", "row_buffer=64", *settings])
 
 
 TINY = machine()
@@ -52,8 +52,23 @@ def carry_out(golden, emit):
     x = np.where(lost, poison_code(p), x)
     if emit.written:
         golden._write_x(emit, x)
-    parts = np.pad(x, ((0, 0), (0, -x.shape[1] % p.lanes))).reshape(-1, p.near_lanes)
+    rows = (x.T if emit.along == "positions" else x).reshape(-1, emit.segment or row_of(emit))
+    parts = np.pad(rows, ((0, 0), (0, -rows.shape[1] % p.lanes))).reshape(-1, p.near_lanes)
     return parts if emit.sent else parts[:0]
+
+
+def row_of(emit):
+    """Elements that are contracted."""
+    return emit.lines * emit.width if emit.along == "positions" else emit.channels
+
+
+def lines_of(emit, p):
+    """Lines of the spool, and vectors of each."""
+    row, segment = row_of(emit), emit.segment or row_of(emit)
+    of = row // segment * -(-segment // p.lanes)
+    if emit.along == "positions":
+        return {"lines": emit.channels // emit.across, "vectors": emit.across * of}
+    return {"lines": emit.lines, "vectors": emit.width * of}
 
 
 def compare(p, memory, emit, **options):
@@ -65,14 +80,29 @@ def compare(p, memory, emit, **options):
     if emit.sent:
         each = p.lanes // p.near_lanes
         assert np.array_equal(found.streams["o"]["last"], np.arange(len(parts)) % each == each - 1)
-        size, of = image.vector_bytes(p), -(-emit.channels // p.lanes)
-        assert found.streams["held"]["address"] == [emit.line * emit.width * of * size]
-        assert found.streams["held"]["records"] == [emit.lines * emit.width * of]
+        lines = lines_of(emit, p)
+        begin = emit.line * lines["vectors"] * image.vector_bytes(p)
+        assert found.streams["held"]["address"] == [begin]
+        assert found.streams["held"]["records"] == [lines["lines"] * lines["vectors"]] == [len(parts) // each]
     assert np.array_equal(found.memory, golden.memory)
     assert {name: bool(found.status[name]) for name in golden.status} == golden.status
     for port in ("states_read", "tables_read", "states_written"):
         assert found.moved[port] == golden.counters[f"memory_{port}"], port
     return found
+
+
+def divisors(number):
+    return [one for one in range(1, number + 1) if number % one == 0]
+
+
+def grouped(rng, emit):
+    """The emission along positions or along channels, in segments or not."""
+    if rng.random() < 0.7:
+        across = int(rng.choice(divisors(emit.channels)))
+        emit = dataclasses.replace(emit, along="positions", across=across, line=0)
+    if rng.random() < 0.5:
+        emit = dataclasses.replace(emit, segment=int(rng.choice(divisors(row_of(emit)))))
+    return emit
 
 
 def random_emit(rng, p, *, normed, narrow):
@@ -127,6 +157,21 @@ def test_random_operations(p, normed):
     rng = np.random.default_rng(seed)
     for turn in range(24):
         memory, emit = random_emit(rng, p, normed=normed, narrow=turn % 2 == 1)
+        mode = str(rng.choice(["none", "idle", "back-pressure", "both", "reset"]))
+        print(turn, mode, emit)
+        compare(p, memory, emit, mode=mode, seed=int(rng.integers(1 << 30)), latency=int(rng.integers(1, 40)))
+
+
+@pytest.mark.parametrize("p", [TINY, WIDE, ONE], ids=["tiny", "wide", "one"])
+def test_groups_of_every_kind(p, fresh_seed):
+    """Along positions and channels, in segments, with norms, as probabilities, written besides."""
+    rng = np.random.default_rng(fresh_seed)
+    for turn in range(32):
+        if turn % 3 == 2:
+            memory, emit = random_softmax(rng, p)
+        else:
+            memory, emit = random_emit(rng, p, normed=turn % 3 == 1, narrow=rng.random() < 0.3)
+        emit = grouped(rng, dataclasses.replace(emit, sent=True))
         mode = str(rng.choice(["none", "idle", "back-pressure", "both", "reset"]))
         print(turn, mode, emit)
         compare(p, memory, emit, mode=mode, seed=int(rng.integers(1 << 30)), latency=int(rng.integers(1, 40)))
@@ -245,14 +290,25 @@ def test_segments_of_whole_groups_change_nothing(channels, segment):
     compare(TINY, memory, dataclasses.replace(emit, channels=channels, segment=segment, sent=True), seed=1)
 
 
-@pytest.mark.parametrize(
-    "change",
-    [{"along": "positions", "across": 1}, {"channels": 10, "segment": 5}, {"channels": 12, "segment": 8}],
-)
-def test_what_is_not_here_is_refused(change):
+UNEVEN = {
+    "segment": ("field", {"segment": 8}),
+    "segment of positions": ("field", {"along": "positions", "across": 4, "segment": 4}),
+    "across": ("field", {"along": "positions", "across": 5}),
+    "no across": ("field", {"along": "positions"}),
+    "line": ("field", {"along": "positions", "across": 4, "line": 1}),
+    "positions": ("buffer", {"along": "positions", "across": 4, "width": 22}),
+}
+
+
+@pytest.mark.parametrize("case", UNEVEN)
+def test_groups_that_cannot_be(case):
+    cause, change = UNEVEN[case]
     memory, emit = random_emit(np.random.default_rng(8), TINY, normed=False, narrow=False)
-    emit = dataclasses.replace(emit, sent=True, **change)
-    assert engine.run(component(TINY), memory, [Region(0, UNITS)] * 4, [emit]).error == "field"
+    emit = dataclasses.replace(emit, **{"sent": True, "line": 0, "lines": 3, "width": 3, "channels": 12} | change)
+    with pytest.raises(MachineError) as error:
+        interpreter(TINY, memory)._emit(emit)
+    assert error.value.cause == cause
+    assert engine.run(component(TINY), memory, [Region(0, UNITS)] * 4, [emit]).error == cause
 
 
 @pytest.mark.parametrize(("normed", "channels"), [(False, 64), (True, 64), (False, 3)])
