@@ -82,7 +82,9 @@ class Parameters(Stored, noun="a configuration", schema=1):
     near_lanes: Annotated[int, Range(1, 64)] = described(
         2, "u, elements a clock in each near-memory engine and in the output path"
     )
-    row_buffer: Annotated[int, Range(16, 32768)] = described(1024, "scores of a row of a softmax near memory")
+    row_buffer: Annotated[int, Range(16, 32768)] = described(
+        1024, "scores of a row of a softmax near memory, and positions of groups along them"
+    )
     norm_buffer: Annotated[int, Range(16, 32768)] = described(1024, "channels of a norm's tables near memory")
     memory_width: Annotated[int, Range(32, 256), _POWER_OF_TWO] = described(
         128, "bits of the memory bus; a power of two"

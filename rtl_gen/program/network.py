@@ -925,6 +925,8 @@ class Compiler:
         right = self._settled(layer.inputs[1], right)
         if len(right.parts) > 1:
             raise self._refused(layer, "an operand is a concatenation")
+        if not layer.transposed and self._shapes[layer.inputs[0]][-1] > p.row_buffer:
+            raise self._refused(layer, f"it contracts more than row_buffer = {p.row_buffer} positions")
         if p.tile_positions < p.lanes:
             raise ValueError(
                 f"tile_positions must be at least lanes = {p.lanes} for layer {layer.name!r}, not {p.tile_positions}"

@@ -36,7 +36,7 @@ def sent_lines() -> data.StructLayout:
 
 
 class Extent(Part):
-    """Place of the lines `line` to ``line + lines - 1`` of a tensor (``docs/machine.md``, tensors), and of their groups.
+    """Place of the lines `line` to ``line + lines - 1`` of a tensor (``docs/machine.md``, tensors), and of its groups.
 
     A *wide* tensor has at least n channels: whole vectors for each position. In a narrow one elements run on over
     positions. Groups are made of *rows*: the channels of a position or, along positions, the positions of a channel.

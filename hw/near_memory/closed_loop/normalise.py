@@ -83,7 +83,9 @@ class Normalise(Part):
     A poisoned element, or one of a poisoned set, is poisoned; what a part does not use is 0. Without a norm, Y passes.
 
     Tables come first: G and B of every channel, and what is known of its set; or, where sets are positions, of each
-    position, as it comes. Positions have all channels, or a vector of n of them. Throughput: one part per clock. Numerics: 12.6, 12.7.
+    position, as it comes. Positions have all channels, or a vector of n of them.
+
+    Throughput: one part per clock. Numerics: 12.6, 12.7.
 
     Members
     -------

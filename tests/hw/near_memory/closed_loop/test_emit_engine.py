@@ -10,14 +10,14 @@ import pytest
 
 from golden.machine import image
 from golden.machine.accelerator import Accelerator, MachineError, Region
-from golden.machine.command import Align, Coefficients, Combine, Emit, Operand, Rows
+from golden.machine.command import UNIT_BYTES, Align, Coefficients, Combine, Emit, Operand, Rows
 from golden.parameters import preset
 from hw.near_memory.closed_loop.emit_engine import EmitEngine
 from sim import engine
 from tests.hw.near_memory.closed_loop.parts import complaints, write
 from tests.hw.near_memory.closed_loop.test_combine import random_combine
 from tests.hw.near_memory.closed_loop.test_x_path import UNITS as STATES
-from tests.hw.near_memory.closed_loop.test_x_path import random_emit
+from tests.hw.near_memory.closed_loop.test_x_path import grouped, lines_of, random_emit
 
 pytestmark = pytest.mark.cocotb
 
@@ -37,6 +37,15 @@ def component(machine):
     return EmitEngine(preset("tiny").with_settings(["norm_buffer=64", "row_buffer=64", *MACHINES[machine]]))
 
 
+def with_slots(p, emit, otherwise):
+    """The emission with slots that its lines fit, or `otherwise` if the spool has no room for them."""
+    lines = lines_of(emit, p)
+    slot = -(-2 * lines["vectors"] * (emit.passes + 1) * image.group_bytes(p) // UNIT_BYTES) + 1
+    if (emit.line + lines["lines"]) * slot > SUMS - SPOOL:
+        return with_slots(p, otherwise, None)
+    return dataclasses.replace(emit, slot=slot)
+
+
 def operations(r, rng, p):
     """Memory, and operations that need not have anything to do with each other."""
     memory, emit = random_emit(rng, p, normed=r.random() < 0.5, narrow=r.random() < 0.3)
@@ -53,12 +62,13 @@ def operations(r, rng, p):
         held=Operand(4, HELD),
         spool=Operand(5, SPOOL),
         lengths=Operand(6, RESULT + 40),
-        slot=r.choice([150, 171]),
+        slot=0,
         sent=True,
         link=r.random() < 0.3,
         start=r.random() < 0.3,
         passes=r.randrange(4),
     )
+    sends = with_slots(p, grouped(rng, sends), sends)
     sets = Coefficients(
         sums1=Operand(0, SUMS),
         sums2=Operand(1, SUMS + 4),
@@ -137,7 +147,7 @@ def test_errors(change):
     dut = component("direct")
     memory, emit = random_emit(np.random.default_rng(3), dut.parameters, normed=False, narrow=False)
     memory = np.concatenate([memory, np.zeros((UNITS - STATES) * 32, np.uint8)])
-    emit = dataclasses.replace(emit, **{"sent": True, "slot": 100, "spool": Operand(5, SPOOL), **change})
+    emit = dataclasses.replace(emit, **{"sent": True, "slot": 100, "line": 0, "spool": Operand(5, SPOOL), **change})
     with pytest.raises(MachineError) as error:
         interpreter(dut.parameters, memory)._emit(emit)
     found = engine.run(dut, memory, REGIONS, [emit, emit])
