@@ -75,6 +75,7 @@ class Parameters(Stored, noun="a configuration", schema=1):
     link_form: Literal["direct", "compressed"] = described(
         "direct", "delta groups cross the link, and lie in spools, as they are or as a stream"
     )
+    link_checks: bool = described(False, "blocks of the compressed link carry checks of 16 bits")
     joint_width: Annotated[int, Range(2, 16)] = described(16, "bits of an output in the joint form at most")
     tile_positions: Annotated[int, Range(1, 256)] = described(16, "T, accumulators of a PE")
     group_buffer: Annotated[int, Range(16, 32768)] = described(2048, "groups in one half of a row's bank")

@@ -193,7 +193,7 @@ def _check(groups: DeltaGroups, parameters: Parameters, passes: Any) -> None:
 
 
 def pack_block(marker: int, count: int, payload: np.ndarray, width: int, *, checked: bool) -> list[int]:
-    """Words of a block: header, payload, their checks if it has any, and padding.
+    """Words of a block: header, payload and padding, and their checks if it has any.
 
     Parameters
     ----------
@@ -204,18 +204,18 @@ def pack_block(marker: int, count: int, payload: np.ndarray, width: int, *, chec
     width : int
         Bits of a word.
     checked : bool
-        Whether header and payload are each followed by their check.
+        Whether a check follows the header, and another the padding.
     """
     header = _bits(np.array(marker | count - 1 << 8 | len(payload) << 14), HEADER_BITS)
-    parts = [header, check_bits(header), payload, check_bits(payload)] if checked else [header, payload]
-    bits = np.concatenate(parts)
-    bits = np.pad(bits, (0, -len(bits) % width)).reshape(-1, width)
+    bits = np.concatenate([header, check_bits(header), payload] if checked else [header, payload])
+    bits = np.pad(bits, (0, -(len(bits) + CHECK_BITS * checked) % width))
+    if checked:
+        bits = np.concatenate([bits, check_bits(bits[HEADER_BITS + CHECK_BITS :])])
+    bits = bits.reshape(-1, width)
     return [int.from_bytes(word.tobytes(), "little") for word in np.packbits(bits, axis=1, bitorder="little")]
 
 
-def delta_compressor(
-    groups: DeltaGroups, parameters: Parameters, *, passes: int = 1, checked: bool = False
-) -> list[int]:
+def delta_compressor(groups: DeltaGroups, parameters: Parameters, *, passes: int = 1) -> list[int]:
     """Pack one stream of groups. Lossless.
 
     Parameters
@@ -226,8 +226,6 @@ def delta_compressor(
         Of the machine.
     passes : int
         1..8: groups a vector has, replay groups apart.
-    checked : bool
-        Whether blocks have checks (golden only, so far).
 
     Returns
     -------
@@ -247,6 +245,7 @@ def delta_compressor(
     payload = bits[used]
     ends = np.concatenate([[0], np.cumsum(lengths)])
     width = parameters.link_width
+    checked = parameters.link_checks
     marker = MARKER + int(passes) - 1 | CHECKED * checked
     words: list[int] = []
     for start in range(0, len(groups), BLOCK_GROUPS):
@@ -299,14 +298,13 @@ def cost(
     parameters: Parameters,
     *,
     passes: int = 1,
-    checked: bool = False,
     elements: int | None = None,
 ) -> Cost:
     """Bits that `delta_compressor` spends, by field.
 
     Parameters
     ----------
-    groups, parameters, passes, checked :
+    groups, parameters, passes :
         As for `delta_compressor`.
     elements : int
         Elements of the tensor without its padding, every element once however many passes it has; the default is
@@ -324,7 +322,7 @@ def cost(
         return Cost(0, 0, 0, 0, 0, 0, 0, 0, elements)
     present = fields(groups, parameters, passes).present()
     starts = np.arange(0, len(groups), BLOCK_GROUPS)
-    header = HEADER_BITS + 2 * CHECK_BITS * checked
+    header = HEADER_BITS + 2 * CHECK_BITS * parameters.link_checks
     lengths = header + np.add.reduceat(sum(present.values()), starts)
     return Cost(
         header=header * len(starts),

@@ -134,9 +134,7 @@ class Block:
         return code, replay, digits, outliers
 
 
-def delta_decompressor(
-    words: Sequence[int], parameters: Parameters, *, passes: int = 1, checked: bool = False
-) -> Decoded:
+def delta_decompressor(words: Sequence[int], parameters: Parameters, *, passes: int = 1) -> Decoded:
     """Unpack one stream, whatever is in it.
 
     Numerics: a malformed block sets `error`; its groups from the first bad one on arrive as poisoned groups, up to the
@@ -152,8 +150,6 @@ def delta_decompressor(
         Of the machine.
     passes : int
         1..8: the setting of the stream; a block of another number of passes is refused.
-    checked : bool
-        Whether blocks have checks: then nothing of a damaged one arrives as good.
 
     Raises
     ------
@@ -161,8 +157,9 @@ def delta_decompressor(
         If a word does not fit `link_width` bits, or `passes` is outside 1..8.
     """
     check_passes(passes)
+    checked = parameters.link_checks
     marker = MARKER + passes - 1 | CHECKED * checked
-    # Checks follow the header and the payload.
+    # A check follows the header, another one ends the block.
     begin, tail = HEADER_BITS + CHECK_BITS * checked, CHECK_BITS * checked
     width, layout = parameters.link_width, Layout.of(parameters)
     size = width // 8
@@ -190,8 +187,9 @@ def delta_decompressor(
             continue
         end = position + -(-(begin + length + tail) // width)
         bits = stream[position * width + begin : end * width]
-        block = Block(bits, min(length, len(bits)), parameters, layout, passes)
-        good = 0
+        whole, good = end <= len(words), 0
+        intact = not checked or (whole and np.array_equal(check_bits(bits[:-tail]), bits[-tail:]))
+        block = Block(bits, min(length, len(bits)) if intact else 0, parameters, layout, passes)
         try:
             while good < announced:
                 code, replay, lanes, outliers = block.group()
@@ -204,18 +202,8 @@ def delta_decompressor(
             error = True
         if good == announced and block.position != length:
             error = True
-        if end > len(words) or bits[length + tail :].any():
+        if not whole or bits[length : len(bits) - tail].any():
             error = True
-        if checked and (
-            good < announced
-            or block.position != length
-            or bits[length + tail :].any()
-            or not np.array_equal(check_bits(bits[:length]), bits[length : length + tail])
-        ):
-            error = True
-            for part in (exponents, replays, digits, slots):
-                del part[len(part) - good :]
-            good = 0
         for _ in range(announced - good):
             exponents.append(POISONED_GROUP)
             replays.append(False)

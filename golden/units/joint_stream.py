@@ -54,8 +54,6 @@ class JointStream:
         Bits of a lane at most, k to 16.
     floor : int
         Code of the least exponent of a step, 0 to ``42 - k``.
-    checked : bool
-        Whether blocks have checks.
 
     Raises
     ------
@@ -66,7 +64,6 @@ class JointStream:
     parameters: Parameters
     width: int
     floor: int
-    checked: bool = False
 
     def __post_init__(self) -> None:
         """Check the rules above."""
@@ -79,7 +76,7 @@ class JointStream:
     @property
     def marker(self) -> int:
         """Low byte of every block header."""
-        return JOINT_MARKER + self.checked
+        return JOINT_MARKER + self.parameters.link_checks
 
     @property
     def _plain(self) -> Parameters:
@@ -191,7 +188,7 @@ class JointStream:
         for start in range(0, len(groups), BLOCK_GROUPS):
             part = slice(start, start + BLOCK_GROUPS)
             block = bits[part][used[part]]
-            words += pack_block(self.marker, len(bits[part]), block, width, checked=self.checked)
+            words += pack_block(self.marker, len(bits[part]), block, width, checked=self.parameters.link_checks)
         return words
 
     def decode(self, words: Sequence[int]) -> JointGroups:
@@ -207,7 +204,8 @@ class JointStream:
         exponents: list[int] = []
         rows: list[np.ndarray] = []
         position, number = 0, 0
-        begin, tail = HEADER_BITS + CHECK_BITS * self.checked, CHECK_BITS * self.checked
+        checked = self.parameters.link_checks
+        begin, tail = HEADER_BITS + CHECK_BITS * checked, CHECK_BITS * checked
         while position < len(words):
             header = words[position] % 2**HEADER_BITS
             count, length = (header >> 8) % 64 + 1, header >> 14
@@ -219,10 +217,10 @@ class JointStream:
             data = b"".join(int(word).to_bytes(width // 8, "little") for word in words[position : position + size])
             bits = np.unpackbits(np.frombuffer(data, np.uint8), bitorder="little").astype(np.bool_)
             head, bits = bits[:begin], bits[begin:]
-            payload = bits[:length]
-            if self.checked and not (
+            bits, check = bits[: len(bits) - tail], bits[len(bits) - tail :]
+            if checked and not (
                 np.array_equal(check_bits(head[:HEADER_BITS]), head[HEADER_BITS:])
-                and np.array_equal(check_bits(payload), bits[length : length + tail])
+                and np.array_equal(check_bits(bits), check)
             ):
                 raise _wrong(number, "the checks of its header and payload")
             block = Block(bits, length, self._plain, layout, 1)
@@ -241,7 +239,7 @@ class JointStream:
                 rows.append((digits << r) + (low * weights).sum(axis=1))
             if block.position != length:
                 raise _wrong(number, "a length that its groups have")
-            if bits[length + tail :].any():
+            if bits[length:].any():
                 raise _wrong(number, "zeros behind its groups")
             position, number = position + size, number + 1
         integers = np.array(rows, np.int32).reshape(-1, n)

@@ -8,7 +8,10 @@ from hw.arith.bits import named
 from hw.link.bits import block_word
 from hw.stream import Fifo
 
-__all__ = ["HEADER_WIDTH", "BlockQueue"]
+__all__ = ["BLOCK_GROUPS", "HEADER_WIDTH", "BlockQueue"]
+
+BLOCK_GROUPS = 64
+"""Groups of a full block."""
 
 HEADER_WIDTH = 32
 """Bits of a block's header."""

@@ -7,9 +7,8 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from golden.parameters import EXPONENT_WIDTH, POISONED_GROUP
 from hw.arith.bits import named, ones, unpack
 from hw.link.bits import BitReader, amount_width
-from hw.link.blocks import HEADER_WIDTH
+from hw.link.blocks import BLOCK_GROUPS, HEADER_WIDTH
 from hw.link.delta_code import Code
-from hw.units.delta_compressor import BLOCK_GROUPS
 
 __all__ = ["GROUPS_WIDTH", "LENGTH_WIDTH", "MARKER_WIDTH", "BlockDecoder", "plane_states"]
 

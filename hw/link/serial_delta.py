@@ -11,11 +11,12 @@ from golden.parameters import EXPONENT_WIDTH, ZERO_GROUP, Parameters
 from hw import payloads
 from hw.arith.bits import named, ones, pack
 from hw.link.bits import BitReader, BitWriter
-from hw.link.blocks import HEADER_WIDTH, BlockQueue
+from hw.link.blocks import BLOCK_GROUPS, HEADER_WIDTH, BlockQueue
+from hw.link.checks import with_checks, without_checks
 from hw.link.delta_code import START, Code
 from hw.link.serial import LENGTH_WIDTH, BlockDecoder, plane_states
 from hw.memory import Ram
-from hw.units.delta_compressor import BLOCK_GROUPS, MARKER, PASSES_WIDTH
+from hw.units.delta_compressor import PASSES_WIDTH, delta_marker
 
 __all__ = ["SerialDeltaCoder", "SerialDeltaDecoder"]
 
@@ -105,7 +106,7 @@ class SerialDeltaCoder(wiring.Component):
         m.submodules.writer = writer = BitWriter(p.link_width, width)
         m.submodules.blocks = blocks = BlockQueue(p.link_width, block_words)
         wiring.connect(m, writer.o, blocks.i)
-        wiring.connect(m, blocks.o, wiring.flipped(self.o))
+        wiring.connect(m, with_checks(m, p, blocks.o), wiring.flipped(self.o))
         predictors = _Predictors(m, self.passes)
         item = writer.i.p
 
@@ -132,7 +133,7 @@ class SerialDeltaCoder(wiring.Component):
         slot = Signal(range(max(p.outliers, 1)))
         header = blocks.headers
         m.d.comb += [
-            header.p.header.eq(Cat(self.passes, Const(MARKER >> PASSES_WIDTH, 8 - PASSES_WIDTH), number, block_length)),
+            header.p.header.eq(Cat(delta_marker(p, self.passes), number, block_length)),
             header.p.last.eq(self.i.p.last),
         ]
 
@@ -276,9 +277,9 @@ class SerialDeltaDecoder(wiring.Component):
     def elaborate(self, platform: object) -> Module:  # noqa: D102
         m = Module()
         p, n, code = self._parameters, self._parameters.lanes, Code(self._parameters)
-        width = p.code_bits
+        width, marker = p.code_bits, delta_marker(p, self.passes)
         m.submodules.reader = reader = BitReader(p.link_width, width)
-        wiring.connect(m, wiring.flipped(self.i), reader.i)
+        wiring.connect(m, without_checks(m, p, wiring.flipped(self.i), marker, code.longest), reader.i)
         predictors = _Predictors(m, self.passes)
         window, group = reader.window, Signal(payloads.delta_group(p))
 
@@ -286,7 +287,6 @@ class SerialDeltaDecoder(wiring.Component):
         moves, inside, refuses, receive = block.moves, block.inside, block.refuses, block.receive
         exponent, unknown, prefix_length = block.exponent(predictors.expected)
         count, slot = Signal(range(p.outliers + 1)), Signal(range(max(p.outliers, 1)))
-        marker = Cat(self.passes, Const(MARKER >> PASSES_WIDTH, 8 - PASSES_WIDTH))
         with m.FSM(name="decode"):
             block.header(marker, predictors.begin)
             with m.State("exponent"):

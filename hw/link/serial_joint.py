@@ -10,17 +10,17 @@ from golden.parameters import EXPONENT_WIDTH, ZERO_GROUP, Parameters
 from hw import payloads
 from hw.arith.bits import named, pack, take
 from hw.link.bits import BitReader, BitWriter
-from hw.link.blocks import HEADER_WIDTH, BlockQueue
+from hw.link.blocks import BLOCK_GROUPS, HEADER_WIDTH, BlockQueue
+from hw.link.checks import with_checks, without_checks
 from hw.link.delta_code import START, Code
 from hw.link.serial import GROUPS_WIDTH, LENGTH_WIDTH, MARKER_WIDTH, BlockDecoder, plane_states
 from hw.memory import Ram
 from hw.stream import Fifo
-from hw.units.delta_compressor import BLOCK_GROUPS
 
-__all__ = ["JOINT_MARKER", "SerialJointCoder", "SerialJointDecoder"]
+__all__ = ["SerialJointCoder", "SerialJointDecoder"]
 
-JOINT_MARKER = 0xD8
-"""Low byte of a block's header."""
+_MARKER = 0xD8
+"""Low byte of a block's header, but for its lowest bit: whether blocks have checks."""
 
 _FLOORS = 2
 """Tiles whose words may wait on one side."""
@@ -42,6 +42,8 @@ class _Joint(wiring.Component):
         fits = self._window // max(self._code.rest_width, 1)
         self._lanes = max(lanes for lanes in range(1, min(fits, p.lanes) + 1) if p.lanes % lanes == 0)
         self._finer_max = p.joint_width - p.digit_width
+        self._longest = self._code.longest + p.lanes * self._finer_max
+        self._marker = Const(_MARKER + p.link_checks, MARKER_WIDTH)
         self._finer_width = max(self._finer_max.bit_length(), 1)
         self._words, self._vectors = (
             stream.Signature(shape(p)) for shape in (payloads.joint_word, payloads.joint_part)
@@ -87,14 +89,13 @@ class SerialJointCoder(_Joint):
         p, code, i = self._parameters, self._code, self.i.p
         n, u, k, rest = p.lanes, p.near_lanes, p.digit_width, code.rest_width
         lanes, window = self._lanes, self._window
-        longest = code.longest + n * self._finer_max
         m.submodules.writer = writer = BitWriter(p.link_width, window)
         m.submodules.blocks = blocks = BlockQueue(
-            p.link_width, -(-(HEADER_WIDTH + BLOCK_GROUPS * longest) // p.link_width)
+            p.link_width, -(-(HEADER_WIDTH + BLOCK_GROUPS * self._longest) // p.link_width)
         )
         wiring.connect(m, writer.o, blocks.i)
         m.submodules.floors = floors = Fifo(EXPONENT_WIDTH, _FLOORS)
-        item, header = writer.i.p, blocks.headers
+        item, header, coded = writer.i.p, blocks.headers, with_checks(m, p, blocks.o)
 
         # A vector is taken while the one before it is coded: first digits in a register, all integers in rows.
         shape = {"digits": n * k, "exponent": EXPONENT_WIDTH, "finer": self._finer_width, "final": 1}
@@ -119,12 +120,12 @@ class SerialJointCoder(_Joint):
             rows.write_address.eq(Cat(put, half)),
             rows.write_data.eq(i.values),
             rows.read_enable.eq(1),
-            self.o.p.data.eq(blocks.o.p.data),
-            self.o.p.last.eq(blocks.o.p.last),
+            self.o.p.data.eq(coded.p.data),
+            self.o.p.last.eq(coded.p.last),
             self.o.p.floor.eq(floors.o.payload),
-            self.o.valid.eq(blocks.o.valid & floors.o.valid),
-            blocks.o.ready.eq(self.o.ready & floors.o.valid),
-            floors.o.ready.eq(blocks.o.valid & self.o.ready & self.o.p.last),
+            self.o.valid.eq(coded.valid & floors.o.valid),
+            coded.ready.eq(self.o.ready & floors.o.valid),
+            floors.o.ready.eq(coded.valid & self.o.ready & self.o.p.last),
         ]
         with m.If(takes):
             m.d.sync += [
@@ -153,7 +154,7 @@ class SerialJointCoder(_Joint):
         prefix, prefix_length = code.prefix(m, exponent, Const(0, 1), predictor, Const(0, 1))
         integer = rows.read_data.as_value().word_select(lane, p.joint_width)
         m.d.comb += [
-            header.p.header.eq(Cat(Const(JOINT_MARKER, MARKER_WIDTH), number, block_length)),
+            header.p.header.eq(Cat(self._marker, number, block_length)),
             header.p.last.eq(final),
         ]
         sent = named(m, "sent", writer.i.valid & writer.i.ready)
@@ -281,15 +282,16 @@ class SerialJointDecoder(_Joint):
         m.submodules.reader = reader = BitReader(p.link_width, width)
         m.submodules.floors = floors = Fifo(EXPONENT_WIDTH, _FLOORS)
         window, floor = reader.window, floors.o.payload
-        fresh = Signal(init=1)
+        fresh, words = Signal(init=1), stream.Signature(payloads.link_word(p)).create(path=("words",))
+        wiring.connect(m, without_checks(m, p, words, self._marker, self._longest), reader.i)
         room = named(m, "room", ~fresh | floors.i.ready)
         m.d.comb += [
-            reader.i.p.data.eq(self.i.p.data),
-            reader.i.p.last.eq(self.i.p.last),
-            reader.i.valid.eq(self.i.valid & room),
-            self.i.ready.eq(reader.i.ready & room),
+            words.p.data.eq(self.i.p.data),
+            words.p.last.eq(self.i.p.last),
+            words.valid.eq(self.i.valid & room),
+            self.i.ready.eq(words.ready & room),
             floors.i.payload.eq(self.i.p.floor),
-            floors.i.valid.eq(self.i.valid & reader.i.ready & fresh),
+            floors.i.valid.eq(self.i.valid & words.ready & fresh),
         ]
         with m.If(self.i.valid & self.i.ready):
             m.d.sync += fresh.eq(self.i.p.last)
@@ -324,7 +326,7 @@ class SerialJointDecoder(_Joint):
             m.d.sync += [predictor.eq(START), row.eq(0)]
 
         with m.FSM(name="decode"):
-            block.header(JOINT_MARKER, begin)
+            block.header(self._marker, begin)
             with m.State("exponent"):
                 m.d.comb += [inside.eq(1), refuses.eq(unknown | ((found < ZERO_GROUP) & (found < floor)))]
                 receive(prefix_length)

@@ -1,34 +1,35 @@
 """The compression unit: delta groups to a packed stream of words."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal
-from amaranth.lib import data, stream
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from golden.parameters import EXPONENT_WIDTH, POISONED_GROUP, ZERO_GROUP, Parameters
 from hw import payloads
 from hw.arith.bits import filled
+from hw.link.blocks import BLOCK_GROUPS, HEADER_WIDTH
+from hw.link.checks import CheckWriter
 from hw.link.delta_code import START, Code
 from hw.stream import Fifo, Stage, count_stages
 from hw.units.unit import Unit
 
-__all__ = ["BLOCK_GROUPS", "HEADER_WIDTH", "MARKER", "PASSES_WIDTH", "DeltaCompressor"]
-
-MARKER = 0xE0
-"""Low byte of a block's header, but for its three lowest bits: the passes, minus 1."""
+__all__ = ["PASSES_WIDTH", "DeltaCompressor", "delta_marker"]
 
 PASSES_WIDTH = 3
 """Bits of the passes, minus 1."""
 
-HEADER_WIDTH = 32
-"""Bits of a block's header."""
-
-BLOCK_GROUPS = 64
-"""Groups of a full block."""
-
 _HEADERS = 8
 """Headers of finished blocks that can wait for their payload to leave."""
 
+_MARKER = 0b1110
+"""Highest bits of a block's marker; below them, whether blocks have checks, and the passes, minus 1."""
+
 _HEADER = {"groups": 6, "passes": PASSES_WIDTH, "length": 16, "last": 1}
+
+
+def delta_marker(parameters: Parameters, passes: Value) -> Value:
+    """Low byte of every block's header in a delta stream of so many passes, minus 1."""
+    return Cat(passes, Const(parameters.link_checks, 1), Const(_MARKER, 4))
 
 
 class DeltaCompressor(Unit):
@@ -44,7 +45,10 @@ class DeltaCompressor(Unit):
                                                               |                       |
                                                               +-> headers ------------+
 
-    Latency: 9 clocks from the only group of a stream to its word, with `pipeline_depth` at least 5.
+    With `link_checks`, `CheckWriter` follows.
+
+    Latency: 9 clocks from the only group of a stream to its word, with `pipeline_depth` at least 5; one more with
+    `link_checks`.
     Throughput: one group per clock, or `link_width` / group bits, whichever is lower.
     Numerics: lossless; ``docs/formats.md``, delta stream.
 
@@ -80,7 +84,8 @@ class DeltaCompressor(Unit):
     @property
     def latency(self) -> int:
         """Clocks from the only group of a stream to its word."""
-        return count_stages(lambda m: self._encode(m, self._coded())) + 1 + Fifo.latency + 1
+        checks = CheckWriter.latency if self.parameters.link_checks else 0
+        return count_stages(lambda m: self._encode(m, self._coded())) + 1 + Fifo.latency + 1 + checks
 
     @property
     def throughput(self) -> str:
@@ -116,7 +121,12 @@ class DeltaCompressor(Unit):
         block_rows = -(-self.block_words * p.link_width // row)
         m.submodules.rows = rows = Fifo(row, 1 << (block_rows + 2 - 1).bit_length())
         self._gather(m, self._place(m, coded), rows, headers)
-        self._send(m, rows, headers)
+        o = wiring.flipped(self.o)
+        if p.link_checks:
+            m.submodules.checks = checks = CheckWriter(p.link_width)
+            wiring.connect(m, checks.o, o)
+            o = checks.i
+        self._send(m, rows, headers, o)
         return m
 
     def _encode(self, m: Module, coded: stream.Interface) -> int:
@@ -223,15 +233,15 @@ class DeltaCompressor(Unit):
         with m.Elif(closed & rows.i.ready):
             m.d.sync += [kept.eq(0), closed.eq(0)]
 
-    def _send(self, m: Module, rows: Fifo, headers: Fifo) -> None:
+    def _send(self, m: Module, rows: Fifo, headers: Fifo, o: stream.Interface) -> None:
         """Cut the rows into words and fill in the headers; count words to find the end of each block."""
-        width, o = self.parameters.link_width, self.o
+        width = self.parameters.link_width
         header, row = headers.o.p, rows.o.payload
         n_words = len(row) // width
         first, at = Signal(init=1, name="first"), Signal(range(n_words), name="word_of_row")
         left = Signal(17, name="bits_left")
         now, final, step = Signal(17, name="bits_now"), Signal(name="final"), Signal(name="send_step")
-        filled = Cat(header.passes, Const(MARKER >> PASSES_WIDTH, 8 - PASSES_WIDTH), header.groups, header.length)
+        filled = Cat(delta_marker(self.parameters, header.passes), header.groups, header.length)
         m.d.comb += [
             now.eq(Mux(first, header.length + HEADER_WIDTH, left)),
             final.eq(now <= width),

@@ -1,16 +1,18 @@
 """The decompression unit: a packed stream of words back to delta groups."""
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
-from amaranth.lib import data, stream
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from golden.parameters import EXPONENT_WIDTH, POISONED_GROUP, ZERO_GROUP, Parameters
 from hw import payloads
 from hw.arith.bits import take
+from hw.link.blocks import HEADER_WIDTH
+from hw.link.checks import CheckReader, sound_header, without_checks
 from hw.link.delta_code import PREFIX_WIDTH, START, Code
 from hw.link.delta_scan import Scan
 from hw.stream import SkidBuffer, Stage, count_stages
-from hw.units.delta_compressor import HEADER_WIDTH, MARKER, PASSES_WIDTH
+from hw.units.delta_compressor import PASSES_WIDTH, delta_marker
 from hw.units.unit import Unit
 
 __all__ = ["DeltaDecompressor"]
@@ -41,8 +43,11 @@ class DeltaDecompressor(Unit):
                                ^       |
                                +- end -+
 
+    With `link_checks`, `CheckReader` comes first: it holds a block until it is known to be intact.
+
     Latency: 15 clocks from the only word of a stream to its group, with `pipeline_depth` at least 4, a scan
-    and a link word no shorter than what it looks ahead; 10 without a scan.
+    and a link word no shorter than what it looks ahead; 10 without a scan. With `link_checks` 4 more, from its block's
+    last word.
     Throughput: one group per clock, or `link_width` / group bits, whichever is lower; and for each block one clock more
     at its end, if its final group reaches into another row.
     Numerics: lossless; ``docs/formats.md``, delta stream, with its list of what is refused.
@@ -97,14 +102,16 @@ class DeltaDecompressor(Unit):
 
     @property
     def latency(self) -> int:
-        """Clocks from the only word of a stream to its group."""
+        """Clocks from the only word of a stream, or the last one with `link_checks`, to its group."""
         words, ends, groups = self._streams()
         scanned = 0
         if self._scanner:
             bits = Signal(self._scanner.width + self._scanner.ahead)
             scan = count_stages(lambda m: self._find_ends(m, words, ends, bits))
             scanned = self._n_ahead + scan + SkidBuffer.latency
-        return 1 + scanned + _ROWS + 1 + SkidBuffer.latency + count_stages(lambda m: self._decode(m, groups, []))
+        checked = CheckReader.latency if self.parameters.link_checks else 0
+        decoded = count_stages(lambda m: self._decode(m, groups, []))
+        return checked + 1 + scanned + _ROWS + 1 + SkidBuffer.latency + decoded
 
     def _streams(self) -> tuple[stream.Interface, stream.Interface | None, stream.Interface]:
         """Words, words with ends (None without a scan), and groups whose place is found."""
@@ -125,7 +132,9 @@ class DeltaDecompressor(Unit):
     def elaborate(self, platform: object) -> Module:  # noqa: D102
         m = Module()
         errors: list[Value] = []
-        words = self._sort(m, errors)
+        p, marker = self.parameters, delta_marker(self.parameters, self.passes)
+        i = without_checks(m, p, wiring.flipped(self.i), marker, self._code.longest)
+        words = self._sort(m, i, marker, errors)
         if self._scanner:
             words = self._buffered(m, "scan_buffer", self._scan(m, words))
         self._decode(m, self._buffered(m, "located_buffer", self._locate(m, words)), errors)
@@ -143,29 +152,22 @@ class DeltaDecompressor(Unit):
         ]
         return buffer.o
 
-    def _sort(self, m: Module, errors: list[Value]) -> object:
+    def _sort(self, m: Module, i: stream.Interface, marker: Value, errors: list[Value]) -> object:
         """Pass the words of sound blocks on, each with what is known of its end."""
-        width, longest = self.parameters.link_width, self._code.longest
+        width = self.parameters.link_width
         words = stream.Signature(self._word).create(path=("words",))
 
         # The header's tests are made on the way into the first register.
-        head = Signal(data.StructLayout({"marker": 8, "groups": 6, "length": 18}), name="head")
-        groups, marker = (
-            Signal(7, name="head_groups"),
-            Cat(self.passes, Const(MARKER >> PASSES_WIDTH, 8 - PASSES_WIDTH)),
-        )
-        m.d.comb += [head.eq(self.i.p.data[:HEADER_WIDTH]), groups.eq(head.groups + 1)]
-        most = sum((groups << bit for bit in range(longest.bit_length()) if longest >> bit & 1), Const(0, 1))
         sound, valid = Signal(name="sound"), Signal(name="word_valid")
         word, last = Signal(width, name="word"), Signal(name="word_last")
         taken = Signal(name="word_taken")
-        m.d.comb += self.i.ready.eq(~valid | taken)
-        with m.If(self.i.ready):
+        m.d.comb += i.ready.eq(~valid | taken)
+        with m.If(i.ready):
             m.d.sync += [
-                valid.eq(self.i.valid),
-                word.eq(self.i.p.data),
-                last.eq(self.i.p.last),
-                sound.eq((head.marker == marker) & (head.length >= groups) & (head.length <= most)),
+                valid.eq(i.valid),
+                word.eq(i.p.data),
+                last.eq(i.p.last),
+                sound.eq(sound_header(i.p.data[:HEADER_WIDTH], marker, self._code.longest)),
             ]
 
         # Bits of the block that this word and those after it hold; 0 outside blocks.

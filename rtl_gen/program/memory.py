@@ -347,4 +347,4 @@ def _slot_bytes(p: Parameters, groups: int) -> int:
     n, m, k = p.lanes, p.outliers, p.digit_width
     longest = 10 + m.bit_length() + n * (1 + 2 * (k >= 3) + max(k - 3, 0) + 1) + m * ((n - 1).bit_length() + 16)
     blocks = [64] * (groups // 64) + [groups % 64] * (groups % 64 > 0)
-    return sum(-(-(48 + block * longest) // p.link_width) * p.link_width // 8 for block in blocks)
+    return sum(-(-(48 + 16 * p.link_checks + block * longest) // p.link_width) * p.link_width // 8 for block in blocks)

@@ -19,13 +19,14 @@ LENGTHS = (1, 2, 63, 64, 65, 127, 128, 129)
 
 
 def variants(parameters: Parameters) -> dict[str, Parameters]:
-    """Replay groups, no outlier and many, the least and widest digit, narrow and wide links."""
+    """Replay groups, no outlier and many, the least and widest digit, narrow and wide links, blocks with checks."""
     layer = dataclasses.replace(parameters, exponent_policy="layer", output_passes=1)
     return {
         "replay": dataclasses.replace(layer, overflow_policy="replay", outliers=max(parameters.outliers, 1)),
         "m=0, 32 bits": dataclasses.replace(parameters, outliers=0, exponent_policy="group", link_width=32),
         "k=2, 512 bits": dataclasses.replace(parameters, digit_width=2, link_width=512),
         "k=8 m=4": dataclasses.replace(parameters, digit_width=8, outliers=4, exponent_policy="group"),
+        "checks": dataclasses.replace(parameters, link_checks=True),
         "n=13": dataclasses.replace(parameters, lanes=13, memory_lanes=1),
     }
 

@@ -51,7 +51,7 @@ def refused(error, message, **arguments):
 
 def test_every_parameter_is_covered_and_says_what_it_is():
     fields = dataclasses.fields(Parameters)
-    assert {field.name for field in fields} == {*RANGES, *CHOICES, "flip_repair"}
+    assert {field.name for field in fields} == {*RANGES, *CHOICES, "flip_repair", "link_checks"}
     assert all(field.metadata["help"] for field in fields)
 
 

@@ -63,9 +63,23 @@ def header(groups, passes, length, marker=None):
     return little(MARKER + passes - 1 if marker is None else marker, 8) + little(groups - 1, 6) + little(length, 18)
 
 
+def check(bits):
+    """The check of bits: long division, its highest power first."""
+    value = 0
+    for bit in bits + "0" * 16:
+        value = value << 1 | int(bit)
+        if value >> 16:
+            value ^= 0b1_0000_0000_0010_1101
+    return f"{value:016b}"
+
+
 def to_words(p, bits):
-    """Whole words, padded with zeros."""
+    """Whole words of a block, padded with zeros; with its checks, if it has any."""
     width = p.link_width
+    if p.link_checks:
+        head = bits[:3] + "1" + bits[4:32]
+        body = bits[32:] + "0" * (-(len(bits) + 32) % width)
+        bits = head + check(head) + body + check(body)
     bits += "0" * (-len(bits) % width)
     return [number(bits[start : start + width]) for start in range(0, len(bits), width)]
 
@@ -171,16 +185,24 @@ def decode(p, words, passes=1):
         while position < len(current):
             first = little(current[position], width)[:32]
             announced, length = number(first[8:14]) + 1, number(first[14:])
-            if number(first[:8]) != MARKER + passes - 1 or not announced <= length <= announced * longest(p):
+            sound = number(first[:8]) == MARKER + 8 * p.link_checks + passes - 1
+            sound &= announced <= length <= announced * longest(p)
+            if p.link_checks:
+                sound &= "".join(little(word, width) for word in current[position:][:2])[32:48] == check(first)
+            if not sound:
                 error, delivered, position = True, False, position + 1
                 continue
-            size = -(-(32 + length) // width)
+            size = -(-(32 + 32 * p.link_checks + length) // width)
             held = current[position : position + size]
             position += size
             bits = "".join(little(word, width) for word in held)
-            error |= len(held) < size or "1" in bits[32 + length :]
+            refused = False
+            if p.link_checks:
+                refused = len(held) < size or check(bits[48:-16]) != bits[-16:]
+                bits = bits[:32] + bits[48:-16]
+            error |= refused or len(held) < size or "1" in bits[32 + length :]
             payload = Bits(bits[32 : 32 + length])
-            predictors, before, place, refused = {}, None, 0, False
+            predictors, before, place = {}, None, 0
             for _ in range(announced):
                 group = empty_group(p, POISONED)
                 try:

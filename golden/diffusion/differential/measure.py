@@ -15,6 +15,7 @@ import numpy as np
 
 from golden.diffusion.differential.quantise import Grouping, Passes
 from golden.parameters import Parameters
+from golden.units.cyclic_check import CHECK_BITS
 from golden.units.delta_compressor import BLOCK_GROUPS, HEADER_BITS
 
 __all__ = ["Measure", "Row", "count"]
@@ -221,7 +222,8 @@ def _crowded(magnitude: np.ndarray, e: np.ndarray, axis: int, parameters: Parame
 def _frame(groups: int, parameters: Parameters) -> float:
     """Headers and padding of the blocks: half a word is lost at the end of each, on average."""
     blocks = -(-groups // BLOCK_GROUPS)
-    return blocks * (HEADER_BITS + parameters.link_width / 2)
+    header = HEADER_BITS + 2 * CHECK_BITS * parameters.link_checks
+    return blocks * (header + parameters.link_width / 2)
 
 
 class Measure:

@@ -19,7 +19,7 @@ NOTHING = np.zeros(0, np.uint8)
 
 SHAPES = {
     "tiny": {"lanes": 4, "memory_lanes": 2, "link_width": 32},
-    "edge": {"lanes": 16, "link_width": 64},
+    "edge": {"lanes": 16, "link_width": 64, "link_checks": True},
     "without outliers": {"lanes": 32, "outliers": 0, "link_width": 128, "near_lanes": 8},
     "two bits": {"lanes": 12, "digit_width": 2, "outliers": 3, "link_width": 32},
     "steps": {"lanes": 60, "digit_width": 8, "outliers": 4, "link_width": 256},

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.cocotb
 
 SHAPES = {
     "tiny": {"lanes": 4, "memory_lanes": 2, "link_width": 32},
-    "edge": {"lanes": 16, "link_width": 64},
+    "edge": {"lanes": 16, "link_width": 64, "link_checks": True},
     "two bits and no more": {"lanes": 12, "digit_width": 2, "joint_width": 2, "near_lanes": 12, "link_width": 32},
     "rests": {"lanes": 16, "digit_width": 5, "joint_width": 11, "near_lanes": 4, "link_width": 128},
     "steps": {"lanes": 36, "digit_width": 8, "joint_width": 16, "near_lanes": 1, "link_width": 256},

@@ -21,6 +21,8 @@ SHAPES = [
     {"digit_width": 4, "lanes": 12, "outliers": 8, "link_width": 128} | REPLAY,
     {"digit_width": 8, "lanes": 8, "outliers": 3, "link_width": 32},
     {"digit_width": 5, "lanes": 7, "outliers": 7, "memory_lanes": 7, "link_width": 256},
+    {"digit_width": 3, "lanes": 4, "outliers": 1, "memory_lanes": 2, "link_width": 32, "link_checks": True},
+    {"digit_width": 4, "lanes": 5, "outliers": 1, "memory_lanes": 1, "link_width": 64, "link_checks": True} | REPLAY,
 ]
 
 

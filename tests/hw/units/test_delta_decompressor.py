@@ -21,6 +21,8 @@ SHAPES = [
     {"digit_width": 4, "lanes": 12, "outliers": 5, "link_width": 128} | REPLAY,
     {"digit_width": 8, "lanes": 4, "outliers": 3, "memory_lanes": 1, "link_width": 32},
     {"digit_width": 5, "lanes": 7, "outliers": 7, "memory_lanes": 7, "link_width": 256},
+    {"digit_width": 3, "lanes": 4, "outliers": 1, "memory_lanes": 2, "link_width": 32, "link_checks": True},
+    {"digit_width": 4, "lanes": 5, "outliers": 1, "memory_lanes": 1, "link_width": 64, "link_checks": True} | REPLAY,
 ]
 
 
@@ -322,6 +324,12 @@ def test_latency(depth):
     p = Parameters(lanes=4, memory_lanes=1, outliers=0, pipeline_depth=depth, link_width=64)
     run = receive(p, stream_of(p, 1, seed=3), error=False)
     assert run.left[0] - run.taken[0] == inspect(DeltaDecompressor(p)).latency
+
+
+def test_latency_of_a_block_with_checks():
+    p = Parameters(lanes=4, memory_lanes=1, outliers=0, link_width=64, link_checks=True)
+    run = receive(p, stream_of(p, 1, seed=3), error=False)
+    assert run.left[0] - run.taken[-1] == inspect(DeltaDecompressor(p)).latency
 
 
 @pytest.mark.parametrize(("name", "latency"), [("tiny", 15), ("edge", 15), ("ulx3s", 10), ("paper", 10)])
