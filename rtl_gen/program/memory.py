@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Hashable, Iterable
 from typing import Any
 
 import numpy as np
@@ -54,8 +55,6 @@ class Tensor:
         From sample to sample, in vectors and in units of memory.
     sums_step : int
         From sample to sample, in records of sums.
-    whole : Tensor, optional
-        What it is a sample of.
     """
 
     name: str
@@ -70,17 +69,27 @@ class Tensor:
     step: int = 0
     stride: int = 0
     sums_step: int = 0
-    whole: "Tensor | None" = None
 
     @property
     def positions(self) -> int:
         """How many a sample has."""
         return self.lines * self.width
 
-    @property
-    def place(self) -> "Tensor":
-        """What stands for it where accesses are ordered."""
-        return self if self.whole is None else self.whole
+    def places(self, lines: Iterable[int] | None = None) -> list[Hashable]:
+        """What stands for some of its lines, or for all, where accesses are ordered."""
+        lines = range(self.lines) if lines is None else lines
+        return [("state", first, line) for first in _starts(self.data, self.stride, self.samples) for line in lines]
+
+    def sums_places(self, lanes: int, vectors: Iterable[int] | None = None) -> list[Hashable]:
+        """What stands for its sums: those by channel that belong to some vectors of a position, or to all."""
+        if self.sums is None:
+            return []
+        if self.summed == "position":
+            vectors = [0]
+        elif vectors is None:
+            vectors = range(-(-self.channels // lanes))
+        starts = _starts(self.sums, self.sums_step * image.SUM_BYTES // UNIT_BYTES, self.samples)
+        return [("sums", first, vector) for first in starts for vector in vectors]
 
     def vectors(self, lanes: int) -> int:
         """Vectors of n elements of a sample."""
@@ -94,7 +103,7 @@ class Tensor:
         if self.sums is not None:
             sums = _moved(self.sums, number * self.sums_step * image.SUM_BYTES // UNIT_BYTES)
         data = _moved(self.data, number * self.stride)
-        return dataclasses.replace(self, data=data, sums=sums, samples=1, whole=self.place)
+        return dataclasses.replace(self, data=data, sums=sums, samples=1)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -129,8 +138,6 @@ class Emission:
         Units of memory from the Xhat of a sample to that of the next one.
     step : int
         Slots from sample to sample.
-    whole : Emission, optional
-        What it is a sample of.
     """
 
     name: str
@@ -148,12 +155,12 @@ class Emission:
     samples: int = 1
     stride: int = 0
     step: int = 0
-    whole: "Emission | None" = None
 
-    @property
-    def place(self) -> "Emission":
-        """What stands for it where accesses are ordered."""
-        return self if self.whole is None else self.whole
+    def places(self, kind: str, lines: Iterable[int] | None = None) -> list[Hashable]:
+        """What stands for some of its lines, or for all, where accesses are ordered: ``"held"`` or ``"spool"``."""
+        lines = range(self.lines) if lines is None else lines
+        first, step = (self.held, self.stride) if kind == "held" else (self.spool, self.step * self.slot)
+        return [(kind, start, line) for start in _starts(first, step, self.samples) for line in lines]
 
     def sample(self, number: int) -> "Emission":
         """One of the samples, as an emission of its own."""
@@ -163,7 +170,6 @@ class Emission:
             spool=_moved(self.spool, number * self.step * self.slot),
             lengths=_moved(self.lengths, number * self.step * image.ENTRY_BYTES // UNIT_BYTES),
             samples=1,
-            whole=self.place,
         )
 
     def groups(self, lanes: int) -> int:
@@ -329,6 +335,11 @@ class Memory:
 def positions_of(vectors: int, channels: int, lanes: int) -> int:
     """Positions of so many channels that vectors of n elements hold."""
     return vectors * lanes // channels if channels < lanes else vectors // -(-channels // lanes)
+
+
+def _starts(first: Operand, step: int, samples: int) -> list[tuple[int, int]]:
+    """Where each of several samples begins: region and unit of memory."""
+    return [(first.region, first.offset + number * step) for number in range(samples)]
 
 
 def _moved(operand: Operand, units: int) -> Operand:

@@ -71,9 +71,10 @@ def emit(
     middle: int | None = None,
     start: bool = False,
     target: Tensor | None = None,
+    lines: range | None = None,
     tag: int = 0,
 ) -> None:
-    """Add the emission of a tensor to its spool, and to a state.
+    """Add the emission of a tensor, or of some of its lines, to its spool, and to a state.
 
     Parameters
     ----------
@@ -97,9 +98,12 @@ def emit(
         Whether readers start anew.
     target : Tensor, optional
         Takes x.
+    lines : range, optional
+        Which lines; the default is all of them.
     """
+    lines = range(source.lines) if lines is None else lines
     options: dict[str, Any] = {}
-    reads: list[Hashable] = [("state", source.place)]
+    reads: list[Hashable] = source.places(lines)
     writes: list[Hashable] = []
     if norm is not None:
         reads.append(("coefficients", norm.coefficients))
@@ -126,16 +130,18 @@ def emit(
             "segment": emission.segment,
             "across": emission.width if emission.along == "positions" else 0,
         }
-        reads.append(("held", emission.place))
-        writes += [("held", emission.place), ("spool", emission.place)]
+        across = None if emission.along == "positions" else lines
+        reads += emission.places("held", across)
+        writes += [*emission.places("held", across), *emission.places("spool", across)]
     if target is not None:
         options |= {"written": True, "target": target.data}
-        writes.append(("state", target.place))
+        writes += target.places(lines)
     schedule.add(
         Emit(
             tag=tag,
             state=source.data,
-            lines=source.lines,
+            line=lines.start,
+            lines=len(lines),
             width=source.width,
             channels=source.channels,
             sent=emission is not None,

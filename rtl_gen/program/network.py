@@ -46,6 +46,7 @@ from rtl_gen.program import near
 from rtl_gen.program.memory import INPUTS, STATES, STEPS, TABLES, Emission, Memory, Tensor
 from rtl_gen.program.products import (
     Bias,
+    Buffers,
     Kernel,
     Piece,
     Product,
@@ -54,6 +55,7 @@ from rtl_gen.program.products import (
     bias_vectors,
     compile_weights,
     multiply,
+    reach,
 )
 from rtl_gen.program.schedule import Schedule
 
@@ -154,8 +156,6 @@ class Compiler:
         State of each value that has one.
     input, output : Tensor
         Of the network.
-    half : int
-        Half of the buffers that whoever comes next fills first.
 
     Raises
     ------
@@ -189,11 +189,12 @@ class Compiler:
         self._constants: dict[bytes, Operand] = {}  # tables that are the same in every step, by content
         self._fixed: dict[str, np.ndarray] = {}  # right operands that are conditioning, by product
         self._added: dict[str, np.ndarray] = {}  # the bias that a state holds, by its name
-        self.half = 0
+        self._buffers = Buffers(self._parameters)
         self._index, self._steps = 0, None
         self._starts: tuple[bool | None, ...] = (True,) * samples
-        self._schedule = Schedule()
+        self._schedule = Schedule(self._parameters)
         self._sent: set[Any] = set()
+        self._norms: dict[Any, near.Norm] = {}  # of the step
         self._tags = {layer.name: number for number, layer in enumerate(network.layers)}
         self._kept, self._steady = kept, steady
         self._saved: Any = None  # the value of the kept layer
@@ -232,7 +233,6 @@ class Compiler:
         *,
         whole: bool = True,
         schedule: Schedule | None = None,
-        half: int = 0,
         starts: Sequence[bool | None] | None = None,
         before: Callable[[Layer], None] | None = None,
     ) -> list[Command]:
@@ -250,26 +250,26 @@ class Compiler:
             Whether the whole network runs, or what is left of it where the kept value is known.
         schedule : Schedule, optional
             Takes the commands; the default is a new one.
-        half : int
-            Half of the buffers that is filled first, see `half`.
         starts : sequence of bool or None, optional
             For each sample whether it starts anew; None: it does not run. The default is that all run, and start where
             the method sends raw values.
         before : callable, optional
             Called with each layer that commands express, before they are added.
         """
-        self._index, self._steps, self.half = index, steps, half
+        self._index, self._steps = index, steps
+        self._buffers = Buffers(self._parameters)  # so that steps that are alike have the same commands
         refreshed = self._method.refreshes(index)
         self._starts = tuple(one if one is None else one or refreshed for one in starts or [False] * self.samples)
-        self._schedule = schedule or Schedule()
+        self._schedule = schedule or Schedule(self._parameters)
         self._sent.clear()
+        self._norms.clear()
         values: dict[str, Any] = {self._input: _Value((self.input,))}
         for name, value in given.items():  # as the network itself takes them
             value = np.asarray(value)
             values[name] = value.astype(np.float32) if value.dtype.kind == "f" else value
         if not whole:
             values[self._kept] = self._saved
-        for layer in self._network.evaluated(() if whole else {self._kept}):
+        for layer in self._ordered(self._network.evaluated(() if whole else {self._kept})):
             read = [values[name] for name in layer.inputs]
             if layer.name not in self._loop.main:
                 values[layer.name] = conditioned(layer, read)
@@ -281,6 +281,14 @@ class Compiler:
             self._saved = self._settled(self._kept, values[self._kept])
         (self.output,) = self._settled(self._network.layers[-1].name, values[self._network.layers[-1].name]).parts
         return self._schedule.commands
+
+    def _ordered(self, layers: Sequence[Layer]) -> list[Layer]:
+        """Layers by how many products come before them: those that wait for none are there while others do."""
+        depth: dict[str, int] = {}
+        for layer in layers:
+            before = max((depth.get(name, 0) for name in layer.inputs), default=0)
+            depth[layer.name] = before + bool(layer.contracted) if layer.name in self._loop.main else 0
+        return sorted(layers, key=lambda layer: depth[layer.name])
 
     def write(self, machine: Accelerator, tensor: Tensor, values: np.ndarray) -> None:
         """Put integers (positions, channels) into a tensor of one sample in a machine's memory."""
@@ -556,7 +564,6 @@ class Compiler:
         self, layer: Layer, state: Tensor, sources: list[Tensor], sample: int, form: Any, options: dict[str, Any]
     ) -> None:
         state, sources = state.sample(sample), [source.sample(sample) for source in sources]
-        uses = [("state", state.place)]
         self._schedule.add(
             Combine(
                 tag=self._tags[layer.name],
@@ -572,8 +579,8 @@ class Compiler:
                 result=sources[-1].unit,
                 **options,
             ),
-            reads=[("state", source.place) for source in sources],
-            writes=uses,
+            reads=[place for source in sources for place in source.places()],
+            writes=[*state.places(), *state.sums_places(self._parameters.lanes)],
         )
 
     def table(self, content: np.ndarray, *, varying: bool) -> Operand:
@@ -593,7 +600,7 @@ class Compiler:
             data = self.memory.place(TABLES, self.vectors(integers))
             # one for all samples
             self._tables[key] = dataclasses.replace(
-                like, name=layer.name, data=data, unit=unit, sums=None, summed="no", stride=0, whole=None
+                like, name=layer.name, data=data, unit=unit, sums=None, summed="no", stride=0
             )
         return self._tables[key]
 
@@ -617,17 +624,22 @@ class Compiler:
 
     # Emissions ------------------------------------------------------------------------------------------------------
 
-    def _send(self, layer: Layer, number: int, value: _Value, along: str) -> list[Piece]:
-        """Send an operand of a product, once in a step for all readers that always run together."""
+    def _send(
+        self, layer: Layer, number: int, value: _Value, along: str, ends: Sequence[int] | None = None
+    ) -> list[Piece]:
+        """Send an operand of a product, once in a step for all readers that always run together.
+
+        It is sent in runs of lines, up to each of `ends`, so that the product can begin with the first of them.
+        """
         name = layer.inputs[number]
-        pieces = []
-        for number in range(len(value.parts)):
-            emission = self._emission(layer, name, value, number, along)
-            if emission not in self._sent:
-                self._sent.add(emission)
-                self._make(name, value, number, emission, None)
-            pieces.append(Piece(emission, value.repeat))
-        return pieces
+        emissions = [self._emission(layer, name, value, part, along) for part in range(len(value.parts))]
+        new = [part for part, emission in enumerate(emissions) if emission not in self._sent]
+        self._sent.update(emissions)
+        whole = ends is None or value.parts[0].channels < self._parameters.lanes
+        for lines in [None] if whole else itertools.starmap(range, itertools.pairwise([0, *ends])):
+            for part in new:
+                self._make(name, value, part, emissions[part], None, lines)
+        return [Piece(emission, value.repeat) for emission in emissions]
 
     def _passes(self, name: str, start: bool) -> int:
         """Passes of a value in this step, of samples that start or go on."""
@@ -659,8 +671,16 @@ class Compiler:
             )
         return self._emissions[key]
 
-    def _make(self, name: str, value: _Value, number: int, emission: Emission | None, target: Tensor | None) -> None:
-        """One emission of a part of a value."""
+    def _make(
+        self,
+        name: str,
+        value: _Value,
+        number: int,
+        emission: Emission | None,
+        target: Tensor | None,
+        lines: range | None = None,
+    ) -> None:
+        """Emit a part of a value, or some of its lines."""
         for sample in self._running:
             start = bool(self._starts[sample])
             near.emit(
@@ -670,13 +690,21 @@ class Compiler:
                 self._passes(name, start) if emission else 1,
                 unit=value.result,
                 function=value.function,
-                norm=self._coefficients(value, number, sample) if value.source is not None else None,
+                norm=self._norm_of(name, value, number, sample) if value.source is not None else None,
                 softmax=self._rows_of(value, sample) if value.scores is not None else None,
                 middle=value.middle,
                 start=start,
                 target=target.sample(sample) if target else None,
+                lines=lines,
                 tag=self._tags.get(name, 0),
             )
+
+    def _norm_of(self, name: str, value: _Value, number: int, sample: int) -> near.Norm:
+        """The norm of a part, once in a step."""
+        key = (name, number, sample)
+        if key not in self._norms:
+            self._norms[key] = self._coefficients(value, number, sample)
+        return self._norms[key]
 
     def _coefficients(self, value: _Value, number: int, sample: int) -> near.Norm:
         """The norm of a part: its sets' coefficients, computed once in a step, and its tables."""
@@ -718,7 +746,7 @@ class Compiler:
                     unit=-unit,
                     count=count,
                 ),
-                reads=[("state", part.place) for part in parts],
+                reads=[place for part in parts for place in part.sums_places(self._parameters.lanes)],
                 writes=[("coefficients", roots)],
             )
         first = sum(part.channels for part in parts[:number])
@@ -762,7 +790,7 @@ class Compiler:
                     root=root,
                     exponent=exponent,
                 ),
-                reads=[("state", tensor.place)],
+                reads=tensor.places(),
                 writes=[("coefficients", rows)],
             )
         return near.Softmax(rows, root, exponent)
@@ -771,9 +799,11 @@ class Compiler:
 
     def _product(self, layer: Layer, value: _Value, name: str, shift: np.ndarray | None) -> _Value:
         """A product with weights; `name` is that of its state, `shift` what the layer after it adds."""
-        pieces = self._send(layer, 0, value, "channels")
         kernel, weight = self._kernel(layer)
         states = self._product_states(layer, value, name)
+        targets = [Target.whole(state, self._parameters.lanes) for state in states]
+        ends = reach(kernel, targets[0], self._parameters, value.repeat, value.parts[0].lines)
+        pieces = self._send(layer, 0, value, "channels", ends)
         if layer.name not in self._weights:
             if value.padded:
                 weight = self._between_heads(weight, value.padded)
@@ -785,10 +815,9 @@ class Compiler:
                 self._method.most_passes,
                 parts=len(states),
             )
-        for number, (state, weights) in enumerate(zip(states, self._weights[layer.name], strict=True)):
-            target = Target.whole(state, self._parameters.lanes)
+        for number, (target, weights) in enumerate(zip(targets, self._weights[layer.name], strict=True)):
             product = Product(layer.name, tuple(pieces), kernel, weights, target, self._loop.floors[layer.name])
-            bias, adds, origin = self._bias(layer, state, number, shift)
+            bias, adds, origin = self._bias(layer, target.state, number, shift)
             for samples, start in self._runs:
                 sent = [self._passes(layer.inputs[0], start)] * len(pieces)
                 mine = bias if adds[samples].any() else None
@@ -879,12 +908,12 @@ class Compiler:
         samples: range,
         layer: Layer,
     ) -> None:
-        self.half = multiply(
+        multiply(
             self._schedule,
             self._parameters,
             product,
             sent,
-            half=self.half,
+            buffers=self._buffers,
             bias=bias,
             origin=origin,
             start=start,
@@ -1039,7 +1068,7 @@ class Compiler:
                     groups=each,
                     scale=scale,
                 ),
-                reads=[("held", emission)],
+                reads=emission.sample(sample).places("held"),
                 writes=[("records", records)],
             )
             found.setdefault(sample, []).append(Weights(records, each, self._declared))

@@ -1,8 +1,9 @@
 """Products with weights: records in the order of the multiply loop, and tiles for the array and the buffers at hand.
 
-Words: rows of the array are samples, or strips of one sample; a *strip* is the lines of the output that one row works
-on; a *chunk* as many lines of every strip as the banks hold groups for; a *tile* as many positions of a chunk as the
-accumulators hold sums for.
+Words: rows of the array are samples, or strips of one sample; a *band* is as many lines of the output as every row has
+accumulators for, strip below strip; a *chunk* as many bands as the banks hold groups for; a *tile* the positions of a
+band that are multiplied at once. Weights of a vector of channels go to every band of a chunk before the next ones come,
+and a band can be multiplied as soon as its groups are there.
 """
 
 import dataclasses
@@ -19,7 +20,19 @@ from golden.units.weights import align_weights, largest_dequantised
 from rtl_gen.program.memory import WEIGHTS, Emission, Memory, Tensor, positions_of
 from rtl_gen.program.schedule import Schedule
 
-__all__ = ["Bias", "Kernel", "Piece", "Product", "Target", "Weights", "bias_vectors", "compile_weights", "multiply"]
+__all__ = [
+    "Bias",
+    "Buffers",
+    "Kernel",
+    "Piece",
+    "Product",
+    "Target",
+    "Weights",
+    "bias_vectors",
+    "compile_weights",
+    "multiply",
+    "reach",
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -237,9 +250,100 @@ def _window(integers: np.ndarray, exponents: np.ndarray, p: Parameters, passes: 
     return lsb
 
 
+class _Ring:
+    """Both halves of a buffer, filled one after the other, again and again.
+
+    Parameters
+    ----------
+    name : str
+        What it is.
+    size : int
+        Addresses of a half.
+    """
+
+    _GRAIN = 16  # addresses that are ordered together
+
+    def __init__(self, name: str, size: int):
+        self._name, self.size = name, size
+        self._half, self._at = 0, 0
+
+    def room(self, count: int) -> int:
+        """How often so many addresses fit into a half."""
+        return max(self.size // self._whole(count), 1)
+
+    def take(self, count: int, times: int) -> list[tuple[int, int]]:
+        """Half and address of so many addresses, so many times; not more than both halves have room for."""
+        if (self.size - self._at) // self._whole(count) + self.room(count) < times:
+            self._half, self._at = 1 - self._half, 0
+        found = []
+        for _ in range(times):
+            if self._at + count > self.size:
+                self._half, self._at = 1 - self._half, 0
+            found.append((self._half, self._at))
+            self._at += self._whole(count)
+        return found
+
+    def places(self, half: int, at: int, count: int) -> list[Hashable]:
+        """What stands for addresses where accesses are ordered."""
+        return [(self._name, half, grain) for grain in range(at // self._GRAIN, -(-(at + count) // self._GRAIN))]
+
+    def _whole(self, count: int) -> int:
+        return -(-count // self._GRAIN) * self._GRAIN
+
+
+class Buffers:
+    """Banks and weight buffer, and where they are filled next.
+
+    Parameters
+    ----------
+    parameters : Parameters
+        Of the machine.
+    """
+
+    def __init__(self, parameters: Parameters):
+        self.banks = _Ring("bank", parameters.group_buffer)
+        self.weights = _Ring("weights", parameters.weight_buffer)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Band:
+    """Lines of the output that rows of the array work on side by side.
+
+    Members
+    -------
+    first : int
+        Line of row 0.
+    strip : int
+        Lines of a row.
+    rows : int
+        Rows that there are.
+    samples : bool
+        Whether they are samples, so that all have the same lines.
+    lines : int
+        Of a sample's output.
+    """
+
+    first: int
+    strip: int
+    rows: int
+    samples: bool
+    lines: int
+
+    @property
+    def end(self) -> int:
+        """Line behind the last one."""
+        return min(self.first + self.strip * (1 if self.samples else self.rows), self.lines)
+
+    def at(self, line: int) -> int:
+        """How many rows have this line of their strip."""
+        if self.samples:
+            return self.rows
+        return sum(self.first + row * self.strip + line < self.lines for row in range(self.rows))
+
+
 @dataclasses.dataclass(frozen=True)
 class _Tile:
-    """Positions of each strip: lines and columns, by the first of each and how many; rows that have them."""
+    """Positions of a band: lines and columns, by the first of each and how many; rows that have them."""
 
     line: int
     lines: int
@@ -248,74 +352,66 @@ class _Tile:
     rows: int
 
 
-def _whole(product: Product, lanes: int) -> int:
+def _whole(target: Target, lanes: int) -> int:
     """Lines of the output that whole vectors, or whole blocks of an exchange, take."""
-    target = product.target
     if target.exchanged:
         return lanes // math.gcd(lanes, target.width)
     return lanes // math.gcd(lanes, target.width * target.channels) if target.narrow(lanes) else 1
 
 
-@dataclasses.dataclass(frozen=True)
-class _Rows:
-    """What the rows of the array are.
-
-    Members
-    -------
-    strip : int
-        Lines of a strip.
-    count : int
-        Rows that have one.
-    samples : bool
-        Whether they are samples; each then has all lines in one strip.
-    lines : int
-        Of a sample's output.
-    """
-
-    strip: int
-    count: int
-    samples: bool
-    lines: int
-
-    @classmethod
-    def of(cls, product: Product, p: Parameters, samples: int) -> "_Rows":
-        """Rows for so many samples at a time."""
-        whole, lines = _whole(product, p.lanes), product.target.lines
-        if samples > 1:
-            return cls(lines, samples, True, lines)
-        strip = math.ceil(lines / p.rows / whole) * whole
-        # a row that ended sooner would cut the vectors of the others
-        return cls(strip if lines % strip % whole == 0 else lines, p.rows, False, lines)
-
-    def at(self, line: int) -> int:
-        """How many rows have this line of their strip."""
-        return self.count if self.samples else sum(row * self.strip + line < self.lines for row in range(self.count))
-
-
-def _tiles(product: Product, p: Parameters, rows: _Rows, first: int, lines: int) -> Iterator[_Tile]:
-    """Tiles of lines of every strip."""
-    target, whole = product.target, _whole(product, p.lanes)
-    room = p.tile_words // -(-target.channels // p.columns) if target.narrow(p.lanes) else p.tile_positions
+def _room(target: Target, p: Parameters) -> tuple[int, int]:
+    """Columns and lines of a tile at most."""
+    narrow = target.narrow(p.lanes)
+    room = p.tile_words // -(-target.channels // p.columns) if narrow else p.tile_positions
     width = min(target.width, room)
-    tall = max(room // width, 1)
-    if whole > 1 or target.narrow(p.lanes) or target.exchanged:
-        if width < target.width or tall < min(whole, lines):
-            why = "exchanged" if target.exchanged else "fewer channels than lanes"
-            raise ValueError(
-                f"tile_positions must hold {whole} lines of {product.name!r} ({why}), not {p.tile_positions}"
-            )
-        tall = tall - tall % whole or lines
-    line = first
-    while line < first + lines:
-        have = rows.at(line)
+    return width, max(room // width, 1)
+
+
+def _bands(target: Target, p: Parameters, samples: int, tall: int) -> Iterator[_Band]:
+    """Bands of at most so many lines a row, for so many samples at a time."""
+    whole, lines, line = _whole(target, p.lanes), target.lines, 0
+    while line < lines:
+        left = lines - line
+        if samples > 1:
+            band = _Band(line, min(tall, left), samples, True, lines)
+        else:
+            strip = min(tall, -(-left // p.rows // whole) * whole)
+            rows = p.rows
+            if left < p.rows * strip and left % strip % whole:
+                # a row that ended sooner would cut the vectors of the others
+                strip, rows = min(tall, left), 1
+            band = _Band(line, strip, rows, False, lines)
+        yield band
+        line = band.end
+
+
+def _tiles(target: Target, p: Parameters, band: _Band) -> Iterator[_Tile]:
+    """Tiles of a band."""
+    width, _ = _room(target, p)
+    line = 0
+    while line < band.strip:
+        have = band.at(line)
         if not have:
             return
         count = 1
-        while count < min(tall, first + lines - line) and rows.at(line + count) == have:
+        while line + count < band.strip and band.at(line + count) == have:
             count += 1
         for column in range(0, target.width, width):
-            yield _Tile(line, count, column, min(width, target.width - column), have)
+            yield _Tile(band.first + line, count, column, min(width, target.width - column), have)
         line += count
+
+
+def reach(kernel: Kernel, target: Target, parameters: Parameters, repeat: int, lines: int) -> list[int]:
+    """Lines of an emission after which the next band can be multiplied, up to all of its `lines`."""
+    samples = target.state.samples
+    _, tall = _room(target, parameters)
+    ends = []
+    for band in _bands(target, parameters, samples if samples >= parameters.rows > 1 else 1, tall):
+        last = (band.end - 1) * kernel.stride - kernel.top + (kernel.lines - 1) * kernel.dilation
+        end = min(last // repeat + 1, lines)
+        if end > (ends[-1] if ends else 0):
+            ends.append(end)
+    return [*ends[:-1], lines]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -340,13 +436,13 @@ def multiply(
     product: Product,
     sent: Sequence[int],
     *,
-    half: int,
+    buffers: Buffers,
     bias: Bias | None,
     start: bool,
     origin: Tensor | None = None,
     samples: range | None = None,
     tag: int = 0,
-) -> int:
+) -> None:
     """Add the commands of one run of a product.
 
     As many samples as the array has rows are rows; those that are left over are cut into strips, one after the other.
@@ -361,8 +457,8 @@ def multiply(
         What is run.
     sent : sequence of int
         Passes that each piece was sent in.
-    half : int
-        Half of the weight buffer, and of the banks, that is filled next: ``2 * banks + weights``.
+    buffers : Buffers
+        Where groups and weights go.
     bias : Bias or None
         What is added.
     start : bool
@@ -371,11 +467,6 @@ def multiply(
         What it starts with instead of zeros.
     samples : range, optional
         Those that are run; the default is all.
-
-    Returns
-    -------
-    int
-        `half` for the next product.
 
     Raises
     ------
@@ -386,159 +477,191 @@ def multiply(
     first, together = samples.start, parameters.rows if parameters.rows > 1 else 1
     while first < samples.stop:
         count = together if samples.stop - first >= together else 1
-        half = _run(schedule, parameters, product, sent, half, bias, start, origin, tag, first, count)
+        _Run(schedule, parameters, product, sent, buffers, bias, origin, start, tag, first, count).add()
         first += count
-    return half
-
-
-def _run(
-    schedule: Schedule,
-    p: Parameters,
-    product: Product,
-    sent: Sequence[int],
-    half: int,
-    bias: Bias | None,
-    start: bool,
-    origin: Tensor | None,
-    tag: int,
-    sample: int,
-    samples: int,
-) -> int:
-    """Some of the samples."""
-    kernel, target = product.kernel, product.target
-    n, slots = p.lanes, max(sent)
-    rows = _Rows.of(product, p, samples)
-    shape = product.pieces[0]
-    width = shape.emission.width * shape.repeat
-    reach = (target.width - 1) * kernel.stride + (kernel.columns - 1) * kernel.dilation + 1
-    right = max(reach - kernel.left - width, 0)
-    line_positions = kernel.left + width + right
-    pitch = sum(piece.emission.groups(n) for piece in product.pieces) * slots
-    per_line = line_positions * pitch
-    extra = (kernel.lines - 1) * kernel.dilation + 1
-    chunk = min(rows.strip, (p.group_buffer // per_line - extra) // kernel.stride + 1)
-    if chunk < 1:
-        raise ValueError(
-            f"group_buffer must hold {extra} lines of {per_line} groups for {product.name!r}, not {p.group_buffer}"
-        )
-    if chunk < rows.strip:
-        whole = _whole(product, n)
-        if chunk < whole:
-            raise ValueError(
-                f"group_buffer must hold {(whole - 1) * kernel.stride + extra} lines of {per_line} groups for "
-                f"{product.name!r}, not {p.group_buffer}"
-            )
-        chunk -= chunk % whole
-    taps = kernel.lines * kernel.columns
-    records = taps * product.weights.groups
-    if p.columns * records > p.weight_buffer:
-        raise ValueError(
-            f"weight_buffer must hold {p.columns * records} records for {product.name!r}, not {p.weight_buffer}"
-        )
-    banks, weights = half >> 1, half & 1
-    loop = _Loop(schedule, p, product, kernel, rows, sample, bias, origin, start, tag, pitch, per_line, slots, records)
-    for first in range(0, rows.strip, chunk):
-        lines = min(chunk, rows.strip - first)
-        input_lines = (lines - 1) * kernel.stride + extra
-        loop.load(sent, banks, first, input_lines, right)
-        for block in range(0, target.channels, n):
-            weights = loop.block(block, banks, weights, list(_tiles(product, p, rows, first, lines)), first)
-        banks ^= 1
-    return banks << 1 | weights
 
 
 @dataclasses.dataclass
-class _Loop:
-    """What the tiles of a product share."""
+class _Run:
+    """One run of a product, of some samples from `sample` on."""
 
     schedule: Schedule
     parameters: Parameters
     product: Product
-    kernel: Kernel
-    rows: _Rows
-    sample: int
+    sent: Sequence[int]
+    buffers: Buffers
     bias: Bias | None
     origin: Tensor | None
     start: bool
     tag: int
-    pitch: int
-    per_line: int
-    slots: int
-    records: int
+    sample: int
+    samples: int
 
-    def load(self, sent: Sequence[int], half: int, first: int, lines: int, right: int) -> None:
+    def __post_init__(self) -> None:
+        kernel, target, pieces = self.product.kernel, self.product.target, self.product.pieces
+        shape = pieces[0]
+        width = shape.emission.width * shape.repeat
+        across = (target.width - 1) * kernel.stride + (kernel.columns - 1) * kernel.dilation + 1
+        self.right = max(across - kernel.left - width, 0)
+        self.slots = max(self.sent)
+        self.pitch = sum(piece.emission.groups(self.parameters.lanes) for piece in pieces) * self.slots
+        self.per_line = (kernel.left + width + self.right) * self.pitch
+        self.records = kernel.lines * kernel.columns * self.product.weights.groups
+
+    def add(self) -> None:
+        """Add the commands."""
+        p, target = self.parameters, self.product.target
+        bands = list(_bands(target, p, self.samples, self._tall()))
+        size = max(self._groups(band) for band in bands)
+        banks = self.buffers.banks
+        together = len(bands) if len(bands) <= 2 * banks.room(size) else banks.room(size)
+        for first in range(0, len(bands), together):
+            chunk = bands[first : first + together]
+            held = banks.take(size, len(chunk))
+            for band, place in zip(chunk, held, strict=True):
+                self._load_groups(band, *place)
+            for block in range(0, target.channels, p.lanes):
+                self._block(block, chunk, held)
+
+    def _tall(self) -> int:
+        """Lines of a row in a band."""
+        p, kernel, product = self.parameters, self.product.kernel, self.product
+        target = product.target
+        lines, whole = target.lines, _whole(target, p.lanes)
+        width, tall = _room(target, p)
+        room = (p.group_buffer // self.per_line - self._extra) // kernel.stride + 1
+        least = min(whole, lines) if room > 0 else 1
+        if room < least:
+            raise ValueError(
+                f"group_buffer must hold {(least - 1) * kernel.stride + self._extra} lines of {self.per_line} groups "
+                f"for {product.name!r}, not {p.group_buffer}"
+            )
+        if p.columns * self.records > p.weight_buffer:
+            raise ValueError(
+                f"weight_buffer must hold {p.columns * self.records} records for {product.name!r}, "
+                f"not {p.weight_buffer}"
+            )
+        if (whole > 1 or target.narrow(p.lanes) or target.exchanged) and (width < target.width or tall < least):
+            why = "exchanged" if target.exchanged else "fewer channels than lanes"
+            raise ValueError(
+                f"tile_positions must hold {whole} lines of {product.name!r} ({why}), not {p.tile_positions}"
+            )
+        tall = min(tall, room)
+        return tall - tall % whole or lines
+
+    @property
+    def _extra(self) -> int:
+        """Lines of groups that one line of the output takes."""
+        return (self.product.kernel.lines - 1) * self.product.kernel.dilation + 1
+
+    def _groups(self, band: _Band) -> int:
+        """Groups of a band in each bank."""
+        return ((band.strip - 1) * self.product.kernel.stride + self._extra) * self.per_line
+
+    def _load_groups(self, band: _Band, half: int, at: int) -> None:
         """Lines of groups of every row and piece."""
-        p, product, kernel, position = self.parameters, self.product, self.kernel, 0
-        by_sample = self.rows.samples
-        for piece, passes in zip(product.pieces, sent, strict=True):
+        p, product, kernel, position = self.parameters, self.product, self.product.kernel, 0
+        line = band.first * kernel.stride - kernel.top
+        size = self._groups(band)
+        end = (band.end - 1) * kernel.stride - kernel.top + self._extra
+        writes = self.buffers.banks.places(half, at, size)
+        for piece, passes in zip(product.pieces, self.sent, strict=True):
             emission = piece.emission.sample(self.sample)
             groups = emission.groups(p.lanes)
+            skip, height = product.head[:2] if product.head else (0, emission.lines)
+            read = range(skip + max(line // piece.repeat, 0), skip + min(-(-end // piece.repeat), height))
+            reads = [
+                place
+                for number in range(self.samples)
+                for place in piece.emission.sample(self.sample + number).places("spool", read)
+            ]
             self.schedule.add(
                 LoadGroups(
                     tag=self.tag,
                     source=emission.spool,
                     lengths=emission.lengths if p.link_form == "compressed" else Operand(0, 0),
                     half=bool(half),
+                    at=at,
                     slot=emission.slot,
-                    slot_step=emission.step if by_sample else 0,
-                    line_step=0 if by_sample else self.rows.strip * kernel.stride,
-                    rows=self.rows.count - 1,
-                    line=first * kernel.stride - kernel.top,
-                    skip=product.head[0] if product.head else 0,
-                    lines=lines,
+                    slot_step=emission.step if band.samples else 0,
+                    line_step=0 if band.samples else band.strip * kernel.stride,
+                    rows=band.rows - 1,
+                    line=line,
+                    skip=skip,
+                    lines=size // self.per_line,
                     repeat=piece.repeat,
-                    height=product.head[1] if product.head else emission.lines,
+                    height=height,
                     width=emission.width,
                     left=kernel.left,
-                    right=right,
+                    right=self.right,
                     groups=groups,
                     passes=self.slots - 1,
                     sent=passes - 1,
                     first=position,
                     pitch=self.pitch,
                 ),
-                reads=[("spool", emission.place)],
-                writes=[("bank", half)],
+                reads=reads,
+                writes=writes,
             )
             position += groups * self.slots
 
-    def block(self, first: int, banks: int, half: int, tiles: list[_Tile], chunk: int) -> int:
-        """One vector's channels of every tile; the half that is filled next."""
-        p, product = self.parameters, self.product
-        channels = min(p.lanes, product.target.channels - first)
-        together = channels * self.records <= p.weight_buffer
-        if together:
-            self._load(first, channels, half)
-        for tile in tiles:
-            for offset in range(0, channels, channels if together else p.columns):
-                count = channels if together else min(p.columns, channels - offset)
-                if not together:
-                    self._load(first + offset, count, half)
-                self._multiply(tile, banks, half, chunk, channels, offset, count)
-                if not together:
-                    half ^= 1
-            self._accumulate(tile, first // p.lanes)
-        return half ^ together
+    def _block(self, first: int, chunk: Sequence[_Band], held: Sequence[tuple[int, int]]) -> None:
+        """One vector's channels of every tile of a chunk."""
+        p, target, ring = self.parameters, self.product.target, self.buffers.weights
+        channels = min(p.lanes, target.channels - first)
+        each = channels if channels * self.records <= ring.size else p.columns
+        parts = [(offset, min(each, channels - offset)) for offset in range(0, channels, each)]
+        size = parts[0][1] * self.records
+        kept = len(parts) <= 2 * ring.room(size)
+        places: list[tuple[int, int]] = []
+        if kept:
+            places = ring.take(size, len(parts))
+            for part, place in zip(parts, places, strict=True):
+                self._load_weights(first, *part, *place)
+        for band, bank in zip(chunk, held, strict=True):
+            for tile in _tiles(target, p, band):
+                for number, part in enumerate(parts):
+                    if kept:
+                        place = places[number]
+                    else:
+                        (place,) = ring.take(size, 1)
+                        self._load_weights(first, *part, *place)
+                    self._multiply(band, tile, bank, place, channels, *part)
+                self._accumulate(band, tile, first // p.lanes)
 
-    def _load(self, first: int, count: int, half: int) -> None:
-        source, skip = self.product.weights.source, first * self.records
+    def _load_weights(self, first: int, offset: int, count: int, half: int, at: int) -> None:
+        source, records = self.product.weights.source, count * self.records
+        skip = (first + offset) * self.records
         self.schedule.add(
-            LoadWeights(tag=self.tag, source=source, skip=skip, half=bool(half), records=count * self.records),
+            LoadWeights(tag=self.tag, source=source, skip=skip, half=bool(half), at=at, records=records),
             reads=[("records", source)],
-            writes=[("weights", half)],
+            writes=self.buffers.weights.places(half, at, records),
         )
 
-    def _multiply(self, tile: _Tile, banks: int, half: int, chunk: int, channels: int, offset: int, count: int) -> None:
-        kernel, product = self.kernel, self.product
-        narrow = product.target.narrow(self.parameters.lanes)
+    def _multiply(
+        self,
+        band: _Band,
+        tile: _Tile,
+        bank: tuple[int, int],
+        place: tuple[int, int],
+        channels: int,
+        offset: int,
+        count: int,
+    ) -> None:
+        p, kernel, product, buffers = self.parameters, self.product.kernel, self.product, self.buffers
+        narrow = product.target.narrow(p.lanes)
         group = product.head[2] if product.head else 0
-        at = (tile.line - chunk) * kernel.stride * self.per_line + tile.column * kernel.stride * self.pitch
+        half, at = bank
+        reads = buffers.banks.places(half, at, self._groups(band))
+        reads += buffers.weights.places(*place, count * self.records)
+        at += (tile.line - band.first) * kernel.stride * self.per_line + tile.column * kernel.stride * self.pitch
         self.schedule.add(
             Multiply(
                 tag=self.tag,
-                half=bool(banks),
+                half=bool(half),
                 at=at + group * self.slots,
-                weights_half=bool(half),
+                weights_half=bool(place[0]),
+                weights_at=place[1],
                 lines=tile.lines,
                 columns=tile.columns,
                 channels=count,
@@ -553,16 +676,16 @@ class _Loop:
                 leave=offset + count == channels,
                 kernel_pitch=kernel.dilation * self.per_line,
                 tap_pitch=kernel.dilation * self.pitch,
-                collected=channels if narrow else self.parameters.lanes,
+                collected=channels if narrow else p.lanes,
                 floor=product.floor,
                 unit=product.weights.unit,
             ),
-            reads=[("bank", banks), ("weights", half)],
+            reads=reads,
         )
 
-    def _accumulate(self, tile: _Tile, vector: int) -> None:
+    def _accumulate(self, band: _Band, tile: _Tile, vector: int) -> None:
         p, target = self.parameters, self.product.target
-        n, state, strip = p.lanes, target.state.sample(self.sample), self.rows.strip
+        n, state, strip = p.lanes, target.state.sample(self.sample), band.strip
         period, bias_first = 1, vector
         if target.exchanged:
             first = target.first + vector * n * target.step + tile.line * target.width // n
@@ -581,16 +704,16 @@ class _Loop:
             steps = {"row_step": strip * target.width * target.step, "outer": tile.lines}
             steps |= {"outer_step": target.width * target.step, "inner": tile.columns, "inner_step": target.step}
         positions = state.positions
-        if self.rows.samples:
+        if band.samples:
             steps |= {"row_step": state.step, "sums_step": state.sums_step if state.summed == "channel" else 0}
-            positions += (self.rows.count - 1) * positions_of(state.step, state.channels, n)
+            positions += (band.rows - 1) * positions_of(state.step, state.channels, n)
         if self.bias:
             bias_first += self.sample * self.bias.step
-            steps["bias_step"] = self.bias.step if self.rows.samples else 0
+            steps["bias_step"] = self.bias.step if band.samples else 0
         origin = self.origin.sample(self.sample).data if self.origin else Operand(0, 0)
         first_of_record = vector == 0 if state.summed == "position" else tile.line == 0 and tile.column == 0
         fresh = self.start and first_of_record
-        uses: list[Hashable] = [("state", state.place)]
+        uses = self._results(band, tile, vector)
         self.schedule.add(
             Accumulate(
                 tag=self.tag,
@@ -614,6 +737,18 @@ class _Loop:
             reads=uses,
             writes=uses,
         )
+
+    def _results(self, band: _Band, tile: _Tile, vector: int) -> list[Hashable]:
+        """What a tile's vectors change, where accesses are ordered."""
+        target, lanes = self.product.target, self.parameters.lanes
+        samples = [target.state.sample(self.sample + number) for number in range(self.samples)]
+        if target.exchanged or target.step != -(-target.state.channels // lanes) or target.lines != target.state.lines:
+            lines = None
+        else:
+            strips = [0] if band.samples else [row * band.strip for row in range(tile.rows)]
+            lines = [strip + tile.line + line for strip in strips for line in range(tile.lines)]
+        vectors = [vector] if lines else None
+        return [place for one in samples for place in (*one.places(lines), *one.sums_places(lanes, vectors))]
 
 
 def bias_vectors(values: np.ndarray, lanes: int) -> np.ndarray:

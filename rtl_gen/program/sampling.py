@@ -110,7 +110,7 @@ def compile_sampling(
     starts: list[int] = []
     for index, (timestep, here, there) in enumerate(track(list(sampling.process.plan(sampling.steps)))):
         starts.append(compiler.memory.used(STEPS))
-        schedule = Schedule()
+        schedule = Schedule(compiler.memory.parameters)
         schedule.barrier(SAMPLE_TAG)
         schedule.control(Interrupt(tag=SAMPLE_TAG))
         whole = sampling.cache is None or index in sampling.cache.whole

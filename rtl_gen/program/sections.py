@@ -16,6 +16,7 @@ from golden.diffusion.differential.profile import Profile
 from golden.diffusion.layers import Layer
 from golden.diffusion.sampling import Denoiser, Sampling
 from golden.machine.command import Command, Operand, Operation, Stop, assemble
+from golden.parameters import Parameters
 from rtl_gen.program.file import Program
 from rtl_gen.program.memory import PROGRAMS
 from rtl_gen.program.network import Compiler
@@ -128,7 +129,7 @@ def cut_sampling(
     plain: list[tuple[int, tuple[Layer, ...], list[Command]]] = []
     given = []
     for index, (timestep, here, there) in enumerate(list(sampling.process.plan(sampling.steps))[:steps]):
-        cuts = _Cuts(together)
+        cuts = _Cuts(together, compiler.memory.parameters)
         given.append(ordered(sampling, timestep, inputs, sampling.count))
         compiler.step(index, sampling.steps, given[-1], schedule=cuts.schedule, before=cuts.before)
         cuts.end()
@@ -180,8 +181,8 @@ def _runs(commands: list[Operation]) -> list[list[Operation]]:
 class _Cuts:
     """Cuts the commands of a step while they are added."""
 
-    def __init__(self, together: Callable[[Layer], Hashable]):
-        self.schedule = Schedule()
+    def __init__(self, together: Callable[[Layer], Hashable], parameters: Parameters):
+        self.schedule = Schedule(parameters)
         self.sections: list[tuple[tuple[Layer, ...], list[Command]]] = []
         self._together, self._layers, self._begun = together, [], 0
 

@@ -76,6 +76,6 @@ class Sums:
                 channels=state.channels,
                 **options,
             ),
-            reads=[("state", tensor.place) for tensor, _ in terms],
-            writes=[("state", target.place) for target in targets],
+            reads=[place for tensor, _ in terms for place in tensor.places()],
+            writes=[place for target in targets for place in target.places()],
         )

@@ -14,7 +14,17 @@ from golden.units.closed_loop import accumulate, emit, functions
 from golden.units.joint_stream import JointStream
 from rtl_gen.program.memory import INPUTS, PROGRAMS, TABLES, Memory
 from rtl_gen.program.near import emit as add_emission
-from rtl_gen.program.products import Bias, Kernel, Piece, Product, Target, bias_vectors, compile_weights, multiply
+from rtl_gen.program.products import (
+    Bias,
+    Buffers,
+    Kernel,
+    Piece,
+    Product,
+    Target,
+    bias_vectors,
+    compile_weights,
+    multiply,
+)
 from rtl_gen.program.schedule import Schedule
 
 pytestmark = pytest.mark.golden
@@ -108,11 +118,18 @@ class Case:
         self.added = [Bias(memory.place(TABLES, image.pack_entries(bias_vectors(bias, n)))) for bias in self.biases]
 
     def program(self, step):
-        schedule = Schedule()
+        schedule = Schedule(self.p)
         for source, emission, passes in zip(self.sources, self.emissions, self.passes, strict=True):
             add_emission(schedule, source, emission, passes, function="relu", start=step == 0)
         multiply(
-            schedule, self.p, self.product, self.passes, half=step, bias=self.added[step], start=step == 0, tag=step
+            schedule,
+            self.p,
+            self.product,
+            self.passes,
+            buffers=Buffers(self.p),
+            bias=self.added[step],
+            start=step == 0,
+            tag=step,
         )
         return [*schedule.commands, Stop()]
 
@@ -290,9 +307,10 @@ def test_what_does_not_fit_is_refused_by_name():
     product = Product("conv", (Piece(emission),), Kernel(3, 3, top=1, left=1), weights, target, 0)
 
     def run(**changes):
-        schedule = Schedule()
+        machine = dataclasses.replace(p, **changes)
+        schedule = Schedule(machine)
         add_emission(schedule, source, emission, 1, start=True)
-        multiply(schedule, dataclasses.replace(p, **changes), product, [1], half=0, bias=None, start=True)
+        multiply(schedule, machine, product, [1], buffers=Buffers(machine), bias=None, start=True)
 
     with pytest.raises(ValueError, match="^group_buffer must hold 3 lines of 14 groups for 'conv', not 16$"):
         run()
