@@ -4,9 +4,7 @@ A section leaves all that the next one needs in memory, so each can be run by an
 of the whole sampling, but for tokens and loops.
 """
 
-import collections
 import dataclasses
-import itertools
 from collections.abc import Callable, Hashable
 
 import numpy as np
@@ -15,7 +13,7 @@ from golden.diffusion.differential.method import Method
 from golden.diffusion.differential.profile import Profile
 from golden.diffusion.layers import Layer
 from golden.diffusion.sampling import Denoiser, Sampling
-from golden.machine.command import Command, Operand, Operation, Stop, assemble
+from golden.machine.command import Command, Operand, Stop, assemble
 from golden.parameters import Parameters
 from rtl_gen.program.file import Program
 from rtl_gen.program.memory import PROGRAMS
@@ -50,11 +48,6 @@ class Section:
     commands: tuple[Command, ...]
     operand: Operand
     size: int
-
-    @property
-    def engines(self) -> frozenset[str]:
-        """Engines that its operations are for."""
-        return frozenset(command.engine for command in self.commands)
 
     @property
     def name(self) -> str:
@@ -96,8 +89,6 @@ def cut_sampling(
     profile: Profile,
     steps: int,
     together: Callable[[Layer], Hashable],
-    *,
-    apart: bool = False,
 ) -> Sections:
     """Compile the first steps of a sampling without guidance.
 
@@ -113,8 +104,6 @@ def cut_sampling(
         How many of its steps.
     together : callable
         Layers that follow each other, and for which it returns equal values, share a section.
-    apart : bool
-        Whether what the emit engine does and what the other ones do are sections of their own.
 
     Raises
     ------
@@ -136,7 +125,7 @@ def cut_sampling(
         sampler.step(cuts.schedule, index, here, there)
         cuts.end()
         for layers, commands in cuts.sections:
-            plain += [(index, layers, part) for part in (_runs(commands) if apart else [commands])]
+            plain.append((index, layers, commands))
     memory = compiler.memory
     sections = []
     for index, layers, commands in plain:
@@ -155,27 +144,6 @@ def cut_sampling(
         tags,
     )
     return Sections(sampling, compiler, program, tuple(sections), tuple(given))
-
-
-def _runs(commands: list[Operation]) -> list[list[Operation]]:
-    """Operations of the emit engine, and of the others, in runs that no token crosses: what a run waits for is over."""
-    runs = [list(run) for _, run in itertools.groupby(commands, lambda command: command.engine == "emit")]
-    pushed: dict[tuple[str, str], collections.deque[tuple[int, int]]] = collections.defaultdict(collections.deque)
-    for number, run in enumerate(runs):
-        for place, command in enumerate(run):
-            inside = []
-            for engine in command.pop:
-                where, index = pushed[engine, command.engine].popleft()
-                if where == number:
-                    inside.append(engine)
-                else:
-                    giver = runs[where][index]
-                    push = tuple(one for one in giver.push if one != command.engine)
-                    runs[where][index] = dataclasses.replace(giver, push=push)
-            run[place] = dataclasses.replace(command, pop=tuple(inside))
-            for engine in command.push:
-                pushed[command.engine, engine].append((number, place))
-    return runs
 
 
 class _Cuts:

@@ -46,12 +46,6 @@ _NOTE = "Products of two activations are the interpreter's alone: what it leaves
 )
 @click.option("--overlapped", is_flag=True, help="Layers run into each other; memories are compared after each step.")
 @options.machine
-@click.option(
-    "--engines",
-    default=",".join(ENGINES),
-    show_default=True,
-    help="Of the machine; the interpreter does what is others'.",
-)
 @click.option("--images", default=1, show_default=True, type=click.IntRange(1), help="Several are rows of the array.")
 @click.option("--executor", type=click.Choice(_EXECUTORS), default="verilog", show_default=True, help="Of the machine.")
 @drawing.seed
@@ -68,7 +62,6 @@ def command(
     steps: str,
     overlapped: bool,
     machine: options.Machine,
-    engines: str,
     images: int,
     executor: str,
     seed: int,
@@ -90,9 +83,6 @@ def command(
     drawing.writable(plot)
     drawing.writable(trace, ".json")
     one = subject(network, None, None)
-    wanted = drawing.each(engines, "Engines")
-    for name in wanted:
-        names.lookup("Engine", name, dict.fromkeys(ENGINES))
     meets = _layers(one.network, block, every)
     sampling = one.sampling(images, _STEPS, None, seed=seed)
     sections = cut_sampling(
@@ -101,11 +91,10 @@ def command(
         calibrate(sampling),
         chosen.stop,
         meets if overlapped else lambda layer: layer.name,
-        apart=len(wanted) < len(ENGINES),
     )
 
     def runs(section: Section) -> bool:
-        return all(map(meets, section.layers)) and section.engines <= set(wanted)
+        return all(map(meets, section.layers))
 
     port = _port(executor, sections.program.parameters, trace is not None)
     both = SideBySide(sections, port, runs, first=chosen.start, fenced=not overlapped)
