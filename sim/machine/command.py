@@ -24,7 +24,7 @@ from rtl_gen import options
 from rtl_gen.program.commands import on_machine
 from rtl_gen.program.sections import Section, cut_sampling
 from sim.machine.port import InterpreterPort, Port
-from sim.machine.run import Failure, Row, SideBySide, attends, total
+from sim.machine.run import Failure, Row, SideBySide, total
 from sim.machine.trace import chrome
 from sim.machine.verilated import MachineModel, Memory, VerilatedPort
 from sim.ranges import half_open
@@ -33,14 +33,13 @@ __all__ = ["command"]
 
 _STEPS = 50  # of the sampling whose first steps are run
 _EXECUTORS = ("verilog", "golden")
-_NOTE = "Products of two activations are the interpreter's alone: what it leaves is written between two programs."
 
 
 @click.command("machine")
 @drawing.network
 @click.option("--method", default="closed-int4", show_default=True, help="Closed loop: a name, or a file .json.")
 @click.option("--block", metavar="NAME", help="Layers NAME.*.  [default: the first residual block]")
-@click.option("--all", "every", is_flag=True, help="Every layer but attention.")
+@click.option("--all", "every", is_flag=True, help="Every layer.")
 @click.option(
     "--steps", default="0:3", show_default=True, metavar="A:B", help="Steps, half-open, in order of execution."
 )
@@ -69,7 +68,7 @@ def command(
     plot: Path | None,
     as_json: bool,
 ) -> None:
-    """Run a block of a network, or every layer but attention, on the machine, and compare all of memory.
+    """Run a block of a network, or all layers, on the machine, and compare all of memory.
 
     Ends with code 1 at the first difference. Without --overlapped, memories are compared after every layer.
     """
@@ -111,7 +110,6 @@ def command(
     summary = total(rows, sections.program.parameters)
     if executor == "verilog":
         summary["clocks a second"] = int(summary["clocks"] / max(both.seconds, 1e-9))
-    note = _NOTE if any(attends(layer) for section in sections.sections for layer in section.layers) else ""
     if as_json:
         found = {
             "network": network,
@@ -119,13 +117,10 @@ def command(
             "machine": machine.name,
             "images": images,
             "executor": executor,
-            "note": note,
         }
         listed = [{key: value for key, value in dataclasses.asdict(row).items() if key != "commands"} for row in rows]
         click.echo(json.dumps(found | {"sections": listed, "total": summary, "failure": failure}, indent=2))
     else:
-        if note and every:
-            click.echo(note)
         title = f"{network}, {method}, steps {steps}: {machine.name} by the {executor} executor"
         console.show([_short(row) for row in ran], title=title)
         console.show([{key: _rounded(value) for key, value in summary.items()}], title="All of them")
@@ -164,18 +159,13 @@ def _port(executor: str, parameters: Parameters, traced: bool) -> Callable[[Para
 def _layers(network: Network, block: str | None, every: bool) -> Callable[[Layer], bool]:
     """Which layers the machine runs."""
     if every:
-        return lambda layer: not attends(layer)
+        return lambda layer: True
     blocks = list(dict.fromkeys(layer.name.rpartition(".")[0] for layer in network.layers))
     inside = {name: [layer for layer in network.layers if layer.name.startswith(f"{name}.")] for name in blocks}
-    residual = [
-        name
-        for name, layers in inside.items()
-        if isinstance(layers[-1], Add) and len(layers) > 3 and not any(map(attends, layers))
-    ]
-    chosen = block if block is not None else next(iter(residual), "")
-    if chosen not in inside or any(map(attends, inside[chosen])):
-        able = [name for name, layers in inside.items() if name and not any(map(attends, layers))]
-        raise ValueError(names.unknown("Block", chosen, able))
+    residual = (name for name, layers in inside.items() if isinstance(layers[-1], Add) and len(layers) > 3)
+    chosen = block if block is not None else next(residual, "")
+    if chosen not in inside:
+        raise ValueError(names.unknown("Block", chosen, [name for name in inside if name]))
     return lambda layer: layer.name.startswith(f"{chosen}.")
 
 

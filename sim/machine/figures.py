@@ -16,7 +16,7 @@ from golden.diffusion.zoo import quality
 from golden.machine.command import ENGINES, Command
 from golden.parameters import Parameters
 from rtl_gen.program.sampling import SAMPLE_TAG
-from sim.machine.run import attends, needed_groups
+from sim.machine.run import needed_groups
 from sim.machine.whole import StepRow
 
 __all__ = ["by_step", "counted", "counts", "flows", "images", "int8_clocks", "rates", "shares", "totals"]
@@ -147,6 +147,6 @@ def rates(network: Network, rows: Sequence[StepRow], count: int, clock: float, p
 
 
 def _kind(layer: Layer) -> str:
-    if attends(layer):
+    if layer.bilinear:
         return "attention"
     return "products with weights" if layer.contracted else "between"

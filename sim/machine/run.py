@@ -11,18 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from golden.diffusion.layers import Layer
 from golden.machine.accelerator import MachineError
-from golden.machine.command import (
-    ENGINES,
-    Accumulate,
-    Align,
-    Command,
-    Emit,
-    LoadGroups,
-    Multiply,
-    Rows,
-)
+from golden.machine.command import ENGINES, Command, LoadGroups, Multiply
 from golden.machine.registers import COUNTERS
 from golden.machine.work import timeline
 from golden.parameters import Parameters
@@ -32,7 +22,7 @@ from sim.machine.comparison import Difference, difference
 from sim.machine.driver import Driver, Timeout
 from sim.machine.port import InterpreterPort, Port
 
-__all__ = ["Failure", "Row", "SideBySide", "attends", "failing", "needed_groups", "odd_counters", "plain", "total"]
+__all__ = ["Failure", "Row", "SideBySide", "failing", "needed_groups", "odd_counters", "total"]
 
 
 class Failure(Exception):
@@ -106,24 +96,6 @@ class Row:
     odd: dict[str, tuple[int, int]]
     spans: dict[str, list[tuple[int, int]]]
     counters: dict[str, int]
-
-
-def attends(layer: Layer) -> bool:
-    """Whether a layer is a product of two activations, with all that belongs to it."""
-    return layer.bilinear
-
-
-def plain(section: Section) -> bool:
-    """Whether no layer of a section attends."""
-    return not any(map(attends, section.layers))
-
-
-def _of_attention(command: Command) -> bool:
-    return (
-        isinstance(command, Align | Rows)
-        or (isinstance(command, Emit) and (command.along == "positions" or command.function == "softmax"))
-        or (isinstance(command, Accumulate) and command.exchanged)
-    )
 
 
 def needed_groups(commands: Sequence[Command]) -> int:
@@ -220,8 +192,6 @@ class SideBySide:
         self.reference.wait(0)
 
     def _simulate(self, section: Section) -> dict[str, int]:
-        if any(map(_of_attention, section.commands)):
-            raise ValueError(f"layers of a machine must not attend, but {section.name} does")
         predicted = timeline(section.commands, self._sections.program.parameters).clocks
         begun = time.perf_counter()
         with failing(lambda: self._where(section)):

@@ -14,7 +14,7 @@ from rtl_gen.program.memory import SPOOLS, STATES
 from rtl_gen.program.sections import cut_sampling
 from sim.machine import InterpreterPort
 from sim.machine.comparison import difference
-from sim.machine.run import Failure, SideBySide, attends, needed_groups, plain, total
+from sim.machine.run import Failure, SideBySide, needed_groups, total
 from tests.golden.diffusion.sampling.networks import random_unet
 
 pytestmark = pytest.mark.golden
@@ -32,6 +32,15 @@ def cut(images):
     chosen = dataclasses.replace(found, machine=parameters)
     sampling = Sampling(random_unet(5), [1] * images, steps=3)
     return cut_sampling(sampling, chosen, calibrate(sampling), 2, lambda layer: layer.name)
+
+
+def every(section):
+    return True
+
+
+def bare(section):
+    """Whether no layer of it is a product of two activations."""
+    return not any(layer.bilinear for layer in section.layers)
 
 
 class Miscounting(InterpreterPort):
@@ -56,11 +65,11 @@ class Wrong(InterpreterPort):
 
 
 def test_equal_executors_are_equal_and_measured(sections):
-    both = SideBySide(sections, InterpreterPort, plain, first=1)
+    both = SideBySide(sections, InterpreterPort, bare, first=1)
     rows = list(both.run())
     assert len(rows) == len(sections.sections) and both.difference() is None
     for section, row in zip(sections.sections, rows, strict=True):
-        assert row.ran == (row.step == 1 and not any(map(attends, section.layers)))
+        assert row.ran == (row.step == 1 and bare(section))
     assert all(0 <= row.busy <= row.use <= 1 for row in rows)
     found = total(rows, sections.program.parameters)
     assert found["predicted"] == sum(row.predicted for row in rows if row.ran) and 0 < found["use"] < 1
@@ -95,22 +104,22 @@ def test_what_differs_is_named(sections, kind):
     )
     at = 32 * (regions[region][0] + place.operand.offset)
     when = len(sections.sections) // 2
-    runs = SideBySide(sections, lambda p, memory: Wrong(p, memory, when, at), plain, fenced=True)
+    runs = SideBySide(sections, lambda p, memory: Wrong(p, memory, when, at), every, fenced=True)
     with pytest.raises(Failure, match=rf"^step \d, after [^:]*: region {region} .*, {kind} of {place.name}, .*: got "):
         list(runs.run())
 
 
 def test_an_overlapped_run_is_compared_after_each_step(sections):
     at = 32 * sum(sections.program.regions[SPOOLS]) - 1  # the last length, which nothing reads in between
-    runs = SideBySide(sections, lambda p, memory: Wrong(p, memory, 1, at), plain, fenced=False)
-    alone = next(number for number, section in enumerate(sections.sections) if any(map(attends, section.layers)))
+    runs = SideBySide(sections, lambda p, memory: Wrong(p, memory, 1, at), bare, fenced=False)
+    alone = next(number for number, section in enumerate(sections.sections) if not bare(section))
     with pytest.raises(Failure, match=f"^step 0, after {sections.sections[alone - 1].name}: region 5 "):
         list(runs.run())
-    ran = sum(section.step == 1 and not any(map(attends, section.layers)) for section in sections.sections)
+    ran = sum(section.step == 1 and bare(section) for section in sections.sections)
     overlapped = SideBySide(
         sections,
         lambda p, memory: Wrong(p, memory, ran, at),
-        plain,
+        bare,
         first=1,
         fenced=False,
     )
@@ -135,7 +144,7 @@ def test_the_first_element_of_a_state_that_differs(sections):
 
 def test_several_images():
     made = cut(2)
-    rows = list(SideBySide(made, InterpreterPort, plain).run())
+    rows = list(SideBySide(made, InterpreterPort, every).run())
     assert all(row.psnr > 30 for row in rows if row.psnr is not None)
     name, tensor = next((name, one) for name, one in made.compiler.states.items() if one.channels >= 8)
     got, expected = made.program.image.copy(), made.program.image.copy()
@@ -145,7 +154,7 @@ def test_several_images():
 
 
 def test_counters_that_differ_are_told(sections):
-    rows = list(SideBySide(sections, Miscounting, plain).run())
+    rows = list(SideBySide(sections, Miscounting, every).run())
     assert all(list(row.odd) == ["combined"] for row in rows if row.ran)
     got, expected = rows[-1].odd["combined"]
     assert got == expected + 1
