@@ -26,7 +26,19 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from golden.common import names
 
-__all__ = ["Checked", "Count", "Range", "Rule", "Share", "Stored", "check", "described", "read_json"]
+__all__ = [
+    "Checked",
+    "Count",
+    "Positive",
+    "Range",
+    "Rule",
+    "Share",
+    "Stored",
+    "Whole",
+    "check",
+    "described",
+    "read_json",
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,6 +91,12 @@ class Range(Rule):
 
 Count = Annotated[int, Range(1)]
 """A positive integer."""
+
+Whole = Annotated[int, Range(0)]
+"""An integer from 0."""
+
+Positive = Annotated[float, Range(above=0)]
+"""A number above 0."""
 
 Share = Annotated[float, Range(0, 1)]
 """A number from 0 to 1."""

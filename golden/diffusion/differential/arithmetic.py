@@ -1,9 +1,9 @@
-"""What computes: the primitives of a differential execution, and their form in floating point.
+"""What computes in the rivals, raw, diffy and the open loop: their primitives, in floating point.
 
-`golden.diffusion.differential.exact` has the same primitives on exact numbers.
+`golden.diffusion.differential.exact` has the same primitives on exact numbers; the closed loop has its own, in
+`golden.diffusion.differential.fixed`.
 """
 
-import abc
 import functools
 from collections.abc import Sequence
 
@@ -20,11 +20,11 @@ from golden.diffusion.differential.quantise import (
 )
 from golden.diffusion.layers import Layer, Role
 from golden.formats import FORMATS
-from golden.parameters import Parameters
+from golden.parameters import EXPONENT_BIAS, Parameters
 from golden.units.activations import activation
 from golden.units.sign_mask import segments
 
-__all__ = ["Arithmetic", "FloatArithmetic", "align", "tabulated"]
+__all__ = ["Arithmetic", "align", "tabulated"]
 
 
 @functools.cache
@@ -77,101 +77,10 @@ def _declared(weights: np.ndarray, parameters: Parameters) -> np.ndarray:
     return numbers
 
 
-class Arithmetic(abc.ABC):
-    """Primitives that differential executors are written in; values are arrays of real numbers."""
+class Arithmetic:
+    """Primitives that differential executors are written in; values are arrays of real numbers.
 
-    @abc.abstractmethod
-    def grid(self, value: np.ndarray, s: int) -> np.ndarray:
-        """Round to a multiple of ``2^s``, or to FP16 where the state is FP16."""
-
-    @abc.abstractmethod
-    def difference(self, x: np.ndarray, held: np.ndarray) -> np.ndarray:
-        """``x - held`` in full."""
-
-    @abc.abstractmethod
-    def change(self, now: np.ndarray, before: np.ndarray | None = None) -> np.ndarray:
-        """``now - before`` as FP16 numbers, one rounding; `now` itself if nothing was before."""
-
-    @abc.abstractmethod
-    def add(
-        self,
-        held: np.ndarray | None,
-        delta: np.ndarray,
-        s: int,
-        *,
-        terms: Sequence[np.ndarray] = (),
-        bias: np.ndarray | None = None,
-    ) -> np.ndarray:
-        """New state: what is held (None: nothing), plus a delta, plus a bias. The `terms` add up to the delta.
-
-        In the open loop a delta may lie between units of the state: it is rounded to them on its way in.
-        """
-
-    @abc.abstractmethod
-    def quantise(
-        self,
-        difference: np.ndarray,
-        grouping: Grouping,
-        *,
-        passes: int | np.ndarray,
-        floor: int,
-        exponent: int | None = None,
-        tensor_scale: bool = False,
-    ) -> Passes:
-        """Delta groups of differences, which are rounded to FP16 first; exponents are at least `floor`."""
-
-    @abc.abstractmethod
-    def product(
-        self, layer: Layer, delta: np.ndarray, segments: tuple[int, ...] = (), *, terms: Sequence[np.ndarray] = ()
-    ) -> np.ndarray:
-        """Weights times deltas, without bias, in the form that `outputs` takes.
-
-        The `terms` add up to the delta and are multiplied group by group.
-        """
-
-    @abc.abstractmethod
-    def matmul(
-        self, layer: Layer, a: np.ndarray, b: np.ndarray, *, right: bool = False, terms: Sequence[np.ndarray] = ()
-    ) -> np.ndarray:
-        """Product of two activations, without the layer's factor; what is no delta (`right`: the left one) are weights.
-
-        The `terms` add up to the delta.
-        """
-
-    @abc.abstractmethod
-    def scaled(self, sums: np.ndarray, layer: Layer, scale: np.ndarray | None = None) -> np.ndarray:
-        """Products times the factor of their layer, or times the `scale` of each item's digits: FP16 numbers."""
-
-    @abc.abstractmethod
-    def outputs(self, change: np.ndarray, layer: Layer, s: int, *, scale: np.ndarray | None = None) -> np.ndarray:
-        """Products as they reach the state.
-
-        The `scale` is that of what was multiplied, if it came as digits of one scale for each item.
-        """
-
-    @abc.abstractmethod
-    def bias(self, layer: Layer, s: int) -> np.ndarray | None:
-        """Bias of a layer in the state's format, ready to be added; None if it has none."""
-
-    @abc.abstractmethod
-    def mask(self, state: np.ndarray, s: int) -> np.ndarray:
-        """Sign mask of a state, bool."""
-
-    @abc.abstractmethod
-    def sloped(self, function: str, state: np.ndarray, values: np.ndarray, s: int) -> np.ndarray:
-        """FP16 values times the slopes of the segments that a state is in, FP16 numbers."""
-
-    @abc.abstractmethod
-    def near(self, layer: Layer, values: Sequence[np.ndarray]) -> np.ndarray:
-        """A layer near memory, from raw values."""
-
-    @abc.abstractmethod
-    def divided(self, layer: Layer, delta: np.ndarray, deviation: np.ndarray) -> np.ndarray:
-        """A norm of deltas: over a given deviation of each statistics set, times the scale."""
-
-
-class FloatArithmetic(Arithmetic):
-    """Floating point with the machine's roundings: only sums of products differ from its bits, by their own rounding.
+    Floating point with the machine's roundings: only sums of products differ from its bits, by their own rounding.
 
     Parameters
     ----------
@@ -189,8 +98,10 @@ class FloatArithmetic(Arithmetic):
         self._top = np.float32(2 ** (method.machine.state_width - 1) - 1)
         self._weights: dict[str, np.ndarray] = {}
 
+    # State ----------------------------------------------------------------------------------------------------------
+
     def grid(self, value: np.ndarray, s: int) -> np.ndarray:
-        """Round to the state's format."""
+        """Round to a multiple of ``2^s``, or to FP16 where the state is FP16; clamped."""
         if self._half_state:
             return half(np.asarray(value))
         result = value * np.float32(2.0**-s)
@@ -204,7 +115,7 @@ class FloatArithmetic(Arithmetic):
         return x - held
 
     def change(self, now: np.ndarray, before: np.ndarray | None = None) -> np.ndarray:
-        """``now - before`` as FP16 numbers."""
+        """``now - before`` as FP16 numbers, one rounding (numerics 14.1); `now` itself if nothing was before."""
         if before is None:
             return half(now)
         # states of fixed point have their difference in binary32, FP16 numbers need more
@@ -219,8 +130,12 @@ class FloatArithmetic(Arithmetic):
         terms: Sequence[np.ndarray] = (),
         bias: np.ndarray | None = None,
     ) -> np.ndarray:
-        """New state; FP16 state takes the terms one by one (numerics 11.2)."""
-        between = self._method.flow == "sign_mask"  # deltas may lie between units
+        """New state (numerics 11.1 and 11.2): what is held (None: nothing), plus a delta, plus a bias.
+
+        The `terms` add up to the delta; an FP16 state takes them one by one. In the open loop a delta may lie between
+        units of the state: it is rounded to them on its way in.
+        """
+        between = self._method.flow == "sign_mask"
         total = held
         for term in terms or (delta,):
             if self._half_state:
@@ -237,6 +152,15 @@ class FloatArithmetic(Arithmetic):
             total = np.clip(total, -top, top)
         return total
 
+    def bias(self, layer: Layer, s: int) -> np.ndarray | None:
+        """Bias of a layer in the state's format, ready to be added; None if it has none."""
+        bias = getattr(layer, "bias", None)
+        if bias is None:
+            return None
+        return self.grid(bias, s).reshape(-1, *[1] * (-1 - layer.channel_axis))
+
+    # Core and link --------------------------------------------------------------------------------------------------
+
     def quantise(
         self,
         difference: np.ndarray,
@@ -247,12 +171,19 @@ class FloatArithmetic(Arithmetic):
         exponent: int | None = None,
         tensor_scale: bool = False,
     ) -> Passes:
-        """Delta groups of FP16 differences."""
+        """Delta groups of differences, which are rounded to FP16 first; exponents are at least `floor`.
+
+        With `tensor_scale` digits of one scale an item (numerics 13.12).
+        """
         if tensor_scale:
             return quantise_tensor(difference, grouping, self._machine.digit_width)
-        if isinstance(passes, np.ndarray):
-            passes = passes[..., None]
-        floor = -24 if self._half_state else floor
+        floor = -EXPONENT_BIAS if self._half_state else floor
+        passes = passes[..., None] if isinstance(passes, np.ndarray) else passes
+        return self._groups(difference, grouping, passes, floor, exponent)
+
+    def _groups(
+        self, difference: np.ndarray, grouping: Grouping, passes: int | np.ndarray, floor: int, exponent: int | None
+    ) -> Passes:
         return quantise(
             half(difference),
             grouping,
@@ -266,7 +197,10 @@ class FloatArithmetic(Arithmetic):
     def product(
         self, layer: Layer, delta: np.ndarray, segments: tuple[int, ...] = (), *, terms: Sequence[np.ndarray] = ()
     ) -> np.ndarray:
-        """Weights times deltas, without bias."""
+        """Weights times deltas, without bias, in the form that `outputs` takes.
+
+        The `terms` add up to the delta; exact numbers are multiplied group by group.
+        """
         if layer.name not in self._weights:
             machine = self._machine
             if machine.weight_form == "aligned":
@@ -279,18 +213,18 @@ class FloatArithmetic(Arithmetic):
     def matmul(
         self, layer: Layer, a: np.ndarray, b: np.ndarray, *, right: bool = False, terms: Sequence[np.ndarray] = ()
     ) -> np.ndarray:
-        """Product of two activations."""
+        """Product of two activations, without the layer's factor; what is no delta (`right`: the left one) are weights.
+
+        The `terms` add up to the delta.
+        """
         machine = self._machine
         raw, axis = (a, layer.contracted[0]) if right else (b, layer.contracted[1])
-        if machine.weight_form == "aligned":
-            raw = align(raw, axis, machine)
-        else:
-            raw = _declared(raw, machine)
+        raw = align(raw, axis, machine) if machine.weight_form == "aligned" else _declared(raw, machine)
         a, b = (one.astype(self._dtype, copy=False) for one in ((raw, b) if right else (a, raw)))
         return a @ (b.swapaxes(-1, -2) if layer.transposed else b)
 
     def scaled(self, sums: np.ndarray, layer: Layer, scale: np.ndarray | None = None) -> np.ndarray:
-        """Products times the factor of their layer, or times a scale."""
+        """Products times the factor of their layer, or times the `scale` of each item's digits: FP16 numbers."""
         factor = getattr(layer, "scale", 1.0)
         if scale is not None:
             sums = sums * scale
@@ -299,24 +233,18 @@ class FloatArithmetic(Arithmetic):
         return half(sums)
 
     def outputs(self, change: np.ndarray, layer: Layer, s: int, *, scale: np.ndarray | None = None) -> np.ndarray:
-        """Products as they reach the state."""
+        """Products as they reach the state; `scale` is that of what was multiplied, if it came as digits of one."""
         change = self.scaled(change, layer, scale)
         return change if self._half_state else self.grid(change, s)
 
-    def bias(self, layer: Layer, s: int) -> np.ndarray | None:
-        """Bias of a layer in the state's format."""
-        bias = getattr(layer, "bias", None)
-        if bias is None:
-            return None
-        bias = self.grid(bias, s)
-        return bias.reshape(-1, *[1] * (-1 - layer.channel_axis))
+    # Near memory ----------------------------------------------------------------------------------------------------
 
     def mask(self, state: np.ndarray, s: int) -> np.ndarray:
-        """Sign mask of a state."""
+        """Sign mask of a state, bool (numerics 9.1)."""
         return state >= 0
 
     def sloped(self, function: str, state: np.ndarray, values: np.ndarray, s: int) -> np.ndarray:
-        """FP16 values times the slopes of the segments that a state is in."""
+        """FP16 values times the slopes of the segments that a state is in, FP16 numbers (numerics 9.4)."""
         table = segments(function, self._machine.mask_width)
         borders = table.fixed(-6 if self._half_state else s)  # FP16 holds the thresholds, units of 1/64, exactly
         codes = np.searchsorted(borders * 2.0 ** (-6 if self._half_state else s), state.ravel(), side="right")
@@ -324,44 +252,49 @@ class FloatArithmetic(Arithmetic):
         return half(slopes[codes].reshape(state.shape) * values)
 
     def near(self, layer: Layer, values: Sequence[np.ndarray]) -> np.ndarray:
-        """A layer near memory."""
+        """A layer near memory, from raw values (numerics 13.1 to 13.7)."""
+        values = [np.asarray(value, np.float32) for value in values]
         if layer.role is Role.SOFTMAX:
-            e = tabulated(layer.function, values[0] - values[0].max(axis=-1, keepdims=True))
-            return e / e.sum(axis=-1, keepdims=True, dtype=np.float64)
+            return self._softmax(layer, values[0])
         if layer.function is not None:
             return tabulated(layer.function, values[0])
         if layer.role is Role.MEAN:
-            return layer(values[0].astype(np.float64))  # exact sums of states, and quotients good enough to be rounded
+            return self._mean(layer, values[0])
         if layer.role is Role.NORM:
-            mean, variance = self._moments(layer, values[0])
-            return self._scaled(layer, values[0], mean.astype(np.float32), (1 / np.sqrt(variance)).astype(np.float32))
+            return self._norm(layer, values[0])
+        # moved, or every operation is one of binary32, in the order in which the layer writes them
         return layer(*values)
 
-    def _moments(self, layer: Layer, value: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and variance with epsilon in binary64: for states, nearly always as good as exact once rounded.
+    def _softmax(self, layer: Layer, value: np.ndarray) -> np.ndarray:
+        e = tabulated(layer.function, value - value.max(axis=-1, keepdims=True))
+        return e / e.sum(axis=-1, keepdims=True, dtype=np.float64)
 
-        The mean of an RMS norm counts as 0 (numerics 13.2).
-        """
+    def _mean(self, layer: Layer, value: np.ndarray) -> np.ndarray:
+        return layer(value.astype(np.float64))  # exact sums of states, and quotients good enough to be rounded
+
+    def _norm(self, layer: Layer, value: np.ndarray) -> np.ndarray:
+        """Mean and variance in binary64: for states, nearly always as good as exact once rounded; then binary32."""
         shape = layer.sets(value.shape)
         rows = value.reshape(int(np.prod(shape)), -1).astype(np.float64)
         mean = rows.mean(axis=1) if layer.centred else np.zeros(len(rows))
         variance = np.einsum("ij,ij->i", rows, rows) / rows.shape[1] - mean * mean
-        return mean.reshape(shape), (variance + np.float64(np.float32(layer.epsilon))).reshape(shape)
+        root = (1 / np.sqrt(variance + np.float64(np.float32(layer.epsilon)))).astype(np.float32)
+        z = value.reshape(len(rows), -1) - mean.astype(np.float32)[:, None]
+        return self._affine(layer, z, root, value.shape)
 
-    def _scaled(self, layer: Layer, value: np.ndarray, mean: np.ndarray, reciprocal: np.ndarray) -> np.ndarray:
-        """The four binary32 operations of a norm."""
-        z = value.reshape(mean.size, -1) - mean.reshape(-1, 1)
-        z *= reciprocal.reshape(-1, 1)
-        z = z.reshape(value.shape)
+    def _affine(self, layer: Layer, rows: np.ndarray, factors: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        """The last binary32 operations of a norm: times a factor of each set, times the scale, plus the shift."""
+        z = (rows * factors[:, None]).reshape(shape)
         if layer.weight is not None:
-            z *= layer.per_channel(layer.weight, value.ndim)
+            z *= layer.per_channel(layer.weight, z.ndim)
         if layer.bias is not None:
-            z += layer.per_channel(layer.bias, value.ndim)
+            z += layer.per_channel(layer.bias, z.ndim)
         return z
 
     def divided(self, layer: Layer, delta: np.ndarray, deviation: np.ndarray) -> np.ndarray:
-        """A norm of deltas."""
-        z = delta.reshape(deviation.size, -1) * (np.float32(1) / deviation).reshape(-1, 1)
+        """A norm of deltas: over a given deviation of each statistics set, times the scale (numerics 14.2)."""
+        z = np.asarray(delta, np.float32).reshape(deviation.size, -1)
+        z = z * (np.float32(1) / np.asarray(deviation, np.float32)).reshape(-1, 1)
         z = z.reshape(delta.shape)
         if layer.weight is not None:
             z *= layer.per_channel(layer.weight, delta.ndim)

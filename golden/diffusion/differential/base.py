@@ -4,7 +4,12 @@ Words: what depends on the network's first input is the *main* part, the rest is
 """
 
 import functools
+from collections.abc import MutableMapping, Sequence
+from typing import Any, ClassVar
 
+import numpy as np
+
+from golden.diffusion.differential.arithmetic import Arithmetic
 from golden.diffusion.differential.measure import Measure
 from golden.diffusion.differential.method import PATTERNS, Method, matches
 from golden.diffusion.differential.profile import Profile, main_values
@@ -12,11 +17,13 @@ from golden.diffusion.differential.quantise import Grouping
 from golden.diffusion.layers import Concat, Convolution, Layer
 from golden.diffusion.networks.graph import Network, StatefulExecutor
 
-__all__ = ["Differential"]
+__all__ = ["Differential", "Rival"]
 
 
 class Differential(StatefulExecutor):
     """Executor with state.
+
+    A subclass says which `flows` it executes, and where a sentence puts it.
 
     Parameters
     ----------
@@ -32,8 +39,11 @@ class Differential(StatefulExecutor):
     Raises
     ------
     ValueError
-        If a pattern of the method matches no layer that follows the network's first input.
+        If the method has another flow, or a pattern of it matches no layer that follows the network's first input.
     """
+
+    flows: ClassVar[tuple[str, ...]]
+    where: ClassVar[str] = ""
 
     def __init__(
         self,
@@ -42,6 +52,8 @@ class Differential(StatefulExecutor):
         profile: Profile,
         measure: Measure | None = None,
     ):
+        if method.flow not in self.flows:
+            raise ValueError(f"flow must be {' or '.join(self.flows)}{self.where}, not {method.flow}")
         self._network = network
         self._method = method
         self._profile = profile
@@ -56,6 +68,16 @@ class Differential(StatefulExecutor):
                 known = [layer.name for layer in layers if layer.contracted or member != "layer_output_bits"]
                 if not matches(pattern, known):
                     raise ValueError(f"{member} must match a layer of network {network.name!r}, not {pattern!r}")
+
+    def _restore(self, tables: Sequence[MutableMapping[Any, np.ndarray]], reference: np.ndarray) -> np.ndarray | None:
+        """States of items become those of their references; which items have none, None if all have one."""
+        moved: dict[int, np.ndarray] = {}  # readers that hold the same go on doing so
+        for states in tables:
+            for name, value in states.items():
+                if id(value) not in moved:
+                    moved[id(value)] = value[np.maximum(reference, 0)]
+                states[name] = moved[id(value)]
+        return reference < 0 if (reference < 0).any() else None
 
     def _exponent(self, name: str) -> int:
         """``s`` of a value's state."""
@@ -86,3 +108,28 @@ class Differential(StatefulExecutor):
     @functools.cached_property
     def _shapes(self) -> dict[str, tuple[int, ...]]:
         return self._network.shapes()
+
+
+class Rival(Differential):
+    """Executor with floating point near memory.
+
+    Parameters
+    ----------
+    network, method, profile, measure
+        As for `Differential`.
+    arithmetic : Arithmetic
+        What computes; the default is floating point, with products of the subclass's `dtype`.
+    """
+
+    dtype: ClassVar[type] = np.float32
+
+    def __init__(
+        self,
+        network: Network,
+        method: Method,
+        profile: Profile,
+        arithmetic: Arithmetic | None = None,
+        measure: Measure | None = None,
+    ):
+        super().__init__(network, method, profile, measure)
+        self._arithmetic = arithmetic or Arithmetic(method, self.dtype)

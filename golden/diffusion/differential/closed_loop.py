@@ -115,18 +115,12 @@ class ClosedLoop(Differential):
 
     Parameters
     ----------
-    network : Network
-        To run.
-    method : Method
-        How.
-    profile : Profile
-        Of the network and the number of steps.
+    network, method, profile, measure
+        As for `Differential`.
     exact : bool
         Whether the machine's bits are computed, by the unit models, rather than in floating point.
     dtype : type
         Of the fast form's products: float32, or float64, which holds nearly every sum exactly.
-    measure : Measure
-        Takes notes of what is sent, if given.
 
     Members
     -------
@@ -136,12 +130,10 @@ class ClosedLoop(Differential):
         See the function of that name.
     units, floors : dict of str to int
         Exponent of the unit of each value; of each product, the code of the finest step of its outputs.
-
-    Raises
-    ------
-    ValueError
-        If the method has another flow.
     """
+
+    flows = ("closed_loop",)
+    where = " in the closed loop"
 
     def __init__(
         self,
@@ -153,8 +145,6 @@ class ClosedLoop(Differential):
         dtype: type = np.float32,
         measure: Measure | None = None,
     ):
-        if method.flow != "closed_loop":
-            raise ValueError(f"flow must be closed_loop in the closed loop, not {method.flow}")
         super().__init__(network, method, profile, measure)
         self.main = self._main
         machine = method.machine
@@ -182,16 +172,8 @@ class ClosedLoop(Differential):
         if index == 0:
             for states in (*kept, self._raw, self._costs):
                 states.clear()
-        if reference is None or index == 0:
-            return
-        moved: dict[int, np.ndarray] = {}  # readers that hold the same go on doing so
-        for states in kept:
-            for name, value in states.items():
-                if id(value) not in moved:
-                    moved[id(value)] = value[np.maximum(reference, 0)]
-                states[name] = moved[id(value)]
-        if (reference < 0).any():
-            self._anew = reference < 0
+        if reference is not None and index > 0:
+            self._anew = self._restore(kept, reference)
 
     def result(self, value: Any) -> np.ndarray:
         """Real values, binary32."""

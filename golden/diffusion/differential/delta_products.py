@@ -13,16 +13,12 @@ in raw form.
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-from golden.diffusion.differential.arithmetic import Arithmetic, FloatArithmetic
-from golden.diffusion.differential.base import Differential
-from golden.diffusion.differential.measure import Measure
-from golden.diffusion.differential.method import Method
-from golden.diffusion.differential.profile import Profile
+from golden.diffusion.differential.base import Rival
 from golden.diffusion.layers import Layer, Role
-from golden.diffusion.networks.graph import Network
 
 __all__ = ["DeltaProducts", "Sent"]
 
@@ -62,40 +58,13 @@ class Sent:
         return dataclasses.replace(self, delta=self.held, before=None, fresh=True, terms=(), scale=None)
 
 
-class DeltaProducts(Differential):
-    """Executor of the flows raw and diffy.
+class DeltaProducts(Rival):
+    """Executor of the flows raw and diffy."""
 
-    Parameters
-    ----------
-    network : Network
-        To run.
-    method : Method
-        How.
-    profile : Profile
-        Of the network and the number of steps.
-    arithmetic : Arithmetic
-        What computes; the default is floating point.
-    measure : Measure
-        Takes notes of what is sent, if given.
+    flows = ("raw", "diffy")
 
-    Raises
-    ------
-    ValueError
-        If the method has another flow.
-    """
-
-    def __init__(
-        self,
-        network: Network,
-        method: Method,
-        profile: Profile,
-        arithmetic: Arithmetic | None = None,
-        measure: Measure | None = None,
-    ):
-        if method.flow not in ("raw", "diffy"):
-            raise ValueError(f"flow must be raw or diffy, not {method.flow}")
-        super().__init__(network, method, profile, measure)
-        self._arithmetic = arithmetic or FloatArithmetic(method)
+    def __init__(self, *arguments: Any, **options: Any):
+        super().__init__(*arguments, **options)
         self._sums: dict[str, np.ndarray] = {}  # Y, by layer
         self._held: dict[tuple[str, int], np.ndarray] = {}  # Xhat, by tensor and contracted axis
         self._sent: dict[tuple[str, int], Sent] = {}
@@ -113,13 +82,8 @@ class DeltaProducts(Differential):
         if index == 0:
             for states in (*tensors, self._when, self._ran):
                 states.clear()
-        if reference is None or index == 0:
-            return
-        for states in tensors:
-            for name, value in states.items():
-                states[name] = value[np.maximum(reference, 0)]
-        if (reference < 0).any():
-            self._anew = reference < 0
+        if reference is not None and index > 0:
+            self._anew = self._restore(tensors, reference)
 
     def result(self, value: np.ndarray) -> np.ndarray:
         """Raw value, which binary32 always holds."""

@@ -12,7 +12,7 @@ Source: ``docs/numerics.md``.
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -20,8 +20,17 @@ from golden import formats
 from golden.diffusion.differential.arithmetic import Arithmetic, tabulated
 from golden.diffusion.differential.method import Method
 from golden.diffusion.differential.profile import Profile
-from golden.diffusion.differential.quantise import Grouping, Passes, Vectors, quantise_tensor
-from golden.diffusion.differential.sums import Bound, Group, low_zeros, weight_patterns
+from golden.diffusion.differential.quantise import Grouping, Passes, Vectors
+from golden.diffusion.differential.sums import (
+    Bound,
+    Compiled,
+    Group,
+    group_edges,
+    grouped_matmul,
+    grouped_patterns,
+    low_zeros,
+    weight_patterns,
+)
 from golden.diffusion.layers import Convolution, Layer, Role
 from golden.diffusion.networks.graph import Network, main_values
 from golden.parameters import EXPONENT_BIAS, ZERO_GROUP, Parameters
@@ -69,25 +78,23 @@ class ExactArithmetic(Arithmetic):
 
     def __init__(self, method: Method, profile: Profile):
         check_exact(method)
+        super().__init__(method, np.float64)
         machine = method.machine
-        self._method = method
-        self._machine = machine
         self._profile = profile
-        self._half_state = method.flow == "diffy" or machine.state_format == "float16"
         self._wide = machine.accumulator_width > 53
-        self._top = float(2 ** (machine.state_width - 1) - 1)
         # in the open loop a group of a product may hold digits of several exponents, and repairs
         digits = machine.outliers == 0 and method.flow != "sign_mask"
         self._digits = float(2 ** (machine.digit_width - 1)) if digits else None
         self._passes = machine.flip_repair + method.most_passes
-        self._products: dict[str, _Weights] = {}
+        self._products: dict[str, tuple[Compiled, float]] = {}  # and the reach of what each reads
         self._lsb: dict[str, np.ndarray] = {}  # L of each output channel, by layer
 
     # State ----------------------------------------------------------------------------------------------------------
 
     def _clamped(self, units: np.ndarray, s: int) -> np.ndarray:
         """State of so many units of ``2^s``."""
-        return (np.clip(units, -self._top, self._top) * 2.0**s).astype(np.float32)
+        top = float(self._top)
+        return (np.clip(units, -top, top) * 2.0**s).astype(np.float32)
 
     def grid(self, value: np.ndarray, s: int) -> np.ndarray:
         """Round to the state's format: fixed point or FP16, clamped."""
@@ -130,23 +137,11 @@ class ExactArithmetic(Arithmetic):
 
     # Groups ---------------------------------------------------------------------------------------------------------
 
-    def quantise(
-        self,
-        difference: np.ndarray,
-        grouping: Grouping,
-        *,
-        passes: int | np.ndarray,
-        floor: int,
-        exponent: int | None = None,
-        tensor_scale: bool = False,
+    def _groups(
+        self, difference: np.ndarray, grouping: Grouping, passes: int | np.ndarray, floor: int, exponent: int | None
     ) -> Passes:
-        """Delta groups of FP16 differences: `golden.units.delta_quantizer`; or digits of one scale (numerics 13.12)."""
-        if tensor_scale:
-            return quantise_tensor(difference, grouping, self._machine.digit_width)
-        unit = -EXPONENT_BIAS if self._half_state else floor
-        if isinstance(passes, np.ndarray):
-            passes = passes[..., None]
-        return _quantised(_pattern(difference), grouping, self._machine, passes, unit, exponent)
+        """By `golden.units.delta_quantizer`."""
+        return _quantised(_pattern(difference), grouping, self._machine, passes, floor, exponent)
 
     def scaled(self, sums: np.ndarray, layer: Layer, scale: np.ndarray | None = None) -> np.ndarray:
         """Products times the factor of their layer: `golden.units.channel_scale`; or times a scale (numerics 13.12)."""
@@ -188,48 +183,29 @@ class ExactArithmetic(Arithmetic):
         """
         if layer.name not in self._products:
             self._compile(layer, segments)
-        weights = self._products[layer.name]
-        total = None
-        for term in terms or (delta,):
-            term = np.asarray(term, np.float32)
-            if isinstance(layer, Convolution):
-                taps = layer.weight.shape[2] * layer.weight.shape[3]
-                columns = layer.columns(term).reshape(term.shape[1], taps, -1)
-            else:
-                columns = np.ascontiguousarray(term.reshape(-1, term.shape[-1]).T)[:, None]
-            most = float(np.abs(term).max(initial=0))
-            bound = Bound.of(term, self._digits if terms else None)
-            if total is None:
-                total = np.zeros((len(weights.lsb), columns.shape[2]), object if self._wide else np.float64)
-            for index, (start, stop) in enumerate(weights.edges):
-                for tap in range(columns.shape[1]):
-                    part = columns[start:stop, tap]
-                    row = weights.groups[index * columns.shape[1] + tap]
-                    total += row.times(part, bound, wide=self._wide)
-                    if most > weights.reach:
-                        half = 2 ** (self._machine.accumulator_width - 1)
-                        total = np.clip(total, -half, half - 1)
-        if not self._wide:
-            total = np.ldexp(total, weights.lsb[:, None])
-        if isinstance(layer, Convolution):
-            batch, _, height, width = layer.shape(delta.shape)
-            return np.ascontiguousarray(total.reshape(-1, batch, height, width).transpose(1, 0, 2, 3))
-        return np.ascontiguousarray(total.T).reshape(*delta.shape[:-1], -1)
+        weights, reach = self._products[layer.name]
+        limit = 2 ** (self._machine.accumulator_width - 1) - 1
+        total = weights.product(
+            layer,
+            [np.asarray(term, np.float32) for term in terms or (delta,)],
+            self._bounds(terms),
+            wide=self._wide,
+            limit=lambda term: limit if np.abs(term).max(initial=0) > reach else None,
+        )
+        if self._wide:
+            return total
+        return np.ldexp(total, weights.lsb.reshape(-1, *[1] * (-1 - layer.channel_axis)))
+
+    def _bounds(self, terms: Sequence[np.ndarray]) -> Callable[[np.ndarray], Bound]:
+        return lambda term: Bound.of(term, self._digits if terms else None)
 
     def _compile(self, layer: Layer, segments: tuple[int, ...]) -> None:
         machine, source = self._machine, layer.inputs[0]
-        n = machine.lanes
-        weight = layer.whole_weight.reshape(*layer.whole_weight.shape[:2], -1)
-        outs, ins, taps = weight.shape
-        grouping = Grouping(-1, segments or (ins,), n)
-        edges = [(int(a), int(a + b)) for a, b in zip(grouping.starts, grouping.lengths, strict=True)]
-        patterns = np.zeros((outs, len(edges) * taps, n), np.uint16)
-        for index, (start, stop) in enumerate(edges):
-            part = weight_patterns(weight[:, start:stop], machine).transpose(0, 2, 1)
-            patterns[:, index * taps : (index + 1) * taps, : stop - start] = part
         reach, floor, passes = self._reach(source), self._floor(source), self._passes
         if self._method.tensor_scale:
             reach, floor, passes = float(machine.digit_max), 0, 1
+        edges = group_edges(segments or (layer.whole_weight.shape[1],), machine.lanes)
+        patterns = np.concatenate(grouped_patterns(layer, edges, machine), axis=1)
         compiled = compile_weights(  # a static exponent is one that the group policy may choose for such a delta
             patterns,
             dataclasses.replace(machine, exponent_policy="group"),
@@ -238,11 +214,12 @@ class ExactArithmetic(Arithmetic):
             floor=floor + EXPONENT_BIAS,
         )
         integers = weight_integers(compiled.weights, machine)
-        groups = []
-        for group in range(integers.shape[1]):
-            start, stop = edges[group // taps]
-            groups.append(Group(integers[:, group, : stop - start], compiled.scale[:, group, None]))
-        self._products[layer.name] = _Weights(edges, groups, compiled.lsb, reach)
+        taps = integers.shape[1] // len(edges)
+        groups = [
+            Group(integers[:, group, : edges[group // taps][1] - edges[group // taps][0]], scale[:, None])
+            for group, scale in enumerate(compiled.scale.T)
+        ]
+        self._products[layer.name] = Compiled(edges, groups, compiled.lsb), reach
         self._lsb[layer.name] = compiled.lsb
 
     def matmul(
@@ -250,42 +227,28 @@ class ExactArithmetic(Arithmetic):
     ) -> np.ndarray:
         """Product of two activations with one ``L``, summed as by `product`; weights are aligned as they arrive."""
         machine = self._machine
-        n = machine.lanes
         if layer.name not in self._lsb:
             self._lsb[layer.name] = np.array(self._window(layer), np.int64)
         lsb = int(self._lsb[layer.name])
-        raw = a if right else b
-        raw = raw if right or layer.transposed else raw.swapaxes(-1, -2)  # rows of weights
-        inner = raw.shape[-1]
-        grouping = Grouping(-1, (inner,), n)
-        edges = zip(grouping.starts.tolist(), grouping.lengths.tolist(), strict=True)
-        weights = []
-        for start, length in edges:
-            patterns = weight_patterns(raw[..., start : start + length], machine)
+
+        def weights(rows: np.ndarray) -> Group:
+            patterns = weight_patterns(rows, machine)
             if machine.weight_form == "aligned":
                 integers, exponent = align_weights(patterns, machine)
                 scale = exponent - machine.fraction_bits - lsb
             else:
                 integers = weight_integers(patterns, machine)
                 scale = np.full(patterns.shape[:-1], machine.weight_lsb - lsb)
-            weights.append((start, start + length, integers, scale[..., None]))
-        delta = b if right else a
-        dtype = object if self._wide else np.float64
-        total = np.zeros((), dtype)
-        for term in terms or (delta,):
-            term = np.asarray(term, np.float32)
-            if right and not layer.transposed:
-                term = term.swapaxes(-1, -2)
-            bound = Bound.of(term, self._digits if terms else None)
-            for start, stop, integers, scale in weights:
-                columns = np.ascontiguousarray(term[..., start:stop].swapaxes(-1, -2))
-                part = Group(integers, scale).times(columns, bound, wide=self._wide)
-                total = total + part.astype(dtype, copy=False)
-                if max(-total.min(), total.max()) >= 2 ** (machine.accumulator_width - 1):
-                    raise ValueError(f"accumulator_width must hold the sums of {layer.name!r}, with least bit 2^{lsb}")
-        if not self._wide:
-            total = total * 2.0**lsb
-        return total if right else np.ascontiguousarray(total.swapaxes(-1, -2))
+            return Group(integers, scale[..., None])
+
+        def beyond(total: np.ndarray) -> np.ndarray:
+            raise ValueError(f"accumulator_width must hold the sums of {layer.name!r}, with least bit 2^{lsb}")
+
+        fixed, delta = (a, b) if right else (b, a)
+        moving = [np.asarray(term, np.float32) for term in terms or (delta,)]
+        bounds = self._bounds(terms)
+        total = grouped_matmul(layer, moving, fixed, weights, bounds, beyond, right=right, parameters=machine)
+        return total if self._wide else total * 2.0**lsb
 
     def _window(self, layer: Layer) -> int:
         """``L`` of a product of activations: the accumulator holds twice what the state behind it does.
@@ -295,14 +258,6 @@ class ExactArithmetic(Arithmetic):
         width = self._machine.state_width
         reach = 2.0 ** (self._profile.state_exponent(layer.name, width) + width) / abs(float(_half(layer.scale)))
         return int(np.frexp(reach)[1]) + 1 - (self._machine.accumulator_width - 1)
-
-    def bias(self, layer: Layer, s: int) -> np.ndarray | None:
-        """Bias of a layer in the state's format."""
-        bias = getattr(layer, "bias", None)
-        if bias is None:
-            return None
-        bias = self.grid(bias, s)
-        return bias.reshape(-1, *[1] * (-1 - layer.channel_axis))
 
     # Near memory ----------------------------------------------------------------------------------------------------
 
@@ -320,20 +275,9 @@ class ExactArithmetic(Arithmetic):
         codes = mask_codes(self._stored(state, s), self._machine, thresholds=table.of(self._machine, s))
         return _value(segment_mask(_pattern(values), codes, table.slopes).values)
 
-    def near(self, layer: Layer, values: Sequence[np.ndarray]) -> np.ndarray:
-        """A layer near memory (numerics 13.1 and 13.3 to 13.7)."""
-        values = [np.asarray(value, np.float32) for value in values]
-        if layer.role is Role.NORM:
-            return self._norm(layer, values[0])
-        if layer.role is Role.SOFTMAX:
-            return self._softmax(layer, values[0])
-        if layer.function is not None:
-            return tabulated(layer.function, values[0])
-        if layer.role is Role.MEAN:
-            pixels = layer.averaged(np.rint(values[0] * 2.0**EXPONENT_BIAS).astype(np.int64))
-            return self._quotient(pixels.sum(axis=-1), pixels.shape[-1], -EXPONENT_BIAS, layer)
-        # moved, or every operation is one of binary32, in the order in which the layer writes them
-        return layer(*values)
+    def _mean(self, layer: Layer, value: np.ndarray) -> np.ndarray:
+        pixels = layer.averaged(np.rint(value * 2.0**EXPONENT_BIAS).astype(np.int64))
+        return self._quotient(pixels.sum(axis=-1), pixels.shape[-1], -EXPONENT_BIAS, layer)
 
     def _softmax(self, layer: Layer, value: np.ndarray) -> np.ndarray:
         """One rounding of ``e_i / sum e``."""
@@ -359,22 +303,6 @@ class ExactArithmetic(Arithmetic):
         gamma, beta = (_factors(layer, name, value, rows.shape) for name in ("weight", "bias"))
         norm = Norm(sets, 1.0 if gamma is None else gamma, 0.0 if beta is None else beta, layer.epsilon, layer.centred)
         return normalise(rows, np.zeros(rows.shape, np.bool_), norm, exponent)[0].reshape(value.shape)
-
-    def divided(self, layer: Layer, delta: np.ndarray, deviation: np.ndarray) -> np.ndarray:
-        """A norm of deltas: the steps of numerics 13.1, from ``RNE(1 / deviation)`` on, without mean and shift."""
-        delta = np.asarray(delta, np.float32)
-        rows = delta.reshape(deviation.size, -1)
-        z = rows * (np.float32(1) / np.asarray(deviation, np.float32)).reshape(-1, 1)
-        gamma = _factors(layer, "weight", delta, rows.shape)
-        return (z if gamma is None else z * gamma).reshape(delta.shape)
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Weights:
-    edges: list[tuple[int, int]]  # first and last input channel of each group of lanes
-    groups: list[Group]  # group of lanes by group of lanes, tap by tap
-    lsb: np.ndarray
-    reach: float
 
 
 def _half(values: np.ndarray) -> np.ndarray:

@@ -18,17 +18,13 @@ Source: ``docs/numerics.md``, sections 12.12 to 12.16.
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
-from golden.diffusion.differential.arithmetic import Arithmetic, FloatArithmetic
-from golden.diffusion.differential.base import Differential
-from golden.diffusion.differential.measure import Measure
-from golden.diffusion.differential.method import Method
-from golden.diffusion.differential.profile import Profile
+from golden.diffusion.differential.base import Rival
 from golden.diffusion.differential.quantise import Grouping, run_on
 from golden.diffusion.layers import Add, AddChannel, AddConstant, Layer, Role
-from golden.diffusion.networks.graph import Network
 
 __all__ = ["Flow", "OpenLoop"]
 
@@ -53,41 +49,18 @@ class Flow:
     terms: tuple[np.ndarray, ...] = ()
 
 
-class OpenLoop(Differential):
+class OpenLoop(Rival):
     """Executor of the flow sign_mask.
 
-    Parameters
-    ----------
-    network : Network
-        To run.
-    method : Method
-        How.
-    profile : Profile
-        Of the network and the number of steps.
-    arithmetic : Arithmetic
-        What computes; the default is floating point with products in binary64, which holds the sums of an
-        accumulator of 48 bits nearly always.
-    measure : Measure
-        Takes notes of what is sent, if given.
-
-    Raises
-    ------
-    ValueError
-        If the method has another flow.
+    Products are in binary64 by default, which holds the sums of an accumulator of 48 bits nearly always.
     """
 
-    def __init__(
-        self,
-        network: Network,
-        method: Method,
-        profile: Profile,
-        arithmetic: Arithmetic | None = None,
-        measure: Measure | None = None,
-    ):
-        if method.flow != "sign_mask":
-            raise ValueError(f"flow must be sign_mask in the open loop, not {method.flow}")
-        self._arithmetic = arithmetic or FloatArithmetic(method, np.float64)
-        super().__init__(network, method, profile, measure)
+    flows = ("sign_mask",)
+    where = " in the open loop"
+    dtype = np.float64
+
+    def __init__(self, *arguments: Any, **options: Any):
+        super().__init__(*arguments, **options)
         self._raw: dict[str, np.ndarray] = {}  # by layer: its state; of an activation the one it masks by
         self._read: dict[tuple[str, int], np.ndarray] = {}  # by layer and operand: raw value it has taken account of
         self._ran: dict[str, tuple[int, int]] = {}  # by layer: the last two steps in which it ran
@@ -109,11 +82,8 @@ class OpenLoop(Differential):
                 states.clear()
         if reference is None or self._fresh:
             return
-        for states in tensors:
-            for name, value in states.items():
-                states[name] = value[np.maximum(reference, 0)]
-        if (reference < 0).any():
-            self._fresh = reference < 0
+        anew = self._restore(tensors, reference)
+        self._fresh = False if anew is None else anew
 
     def result(self, value: Flow | np.ndarray) -> np.ndarray:
         """Raw value of a flow."""

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from golden.diffusion.differential.arithmetic import Arithmetic, FloatArithmetic
+from golden.diffusion.differential.arithmetic import Arithmetic
 from golden.diffusion.differential.closed_loop import ClosedLoop
 from golden.diffusion.differential.delta_products import DeltaProducts
 from golden.diffusion.differential.exact import ExactArithmetic, check_exact
@@ -65,7 +65,7 @@ def executor(
     if exact:
         arithmetic = ExactArithmetic(method, profile)
     elif dtype is not None:
-        arithmetic = FloatArithmetic(method, dtype)
+        arithmetic = Arithmetic(method, dtype)
     flow = OpenLoop if method.flow == "sign_mask" else DeltaProducts
     return flow(network, method, profile, arithmetic, measure)
 

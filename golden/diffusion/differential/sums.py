@@ -2,14 +2,25 @@
 
 import dataclasses
 import functools
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from golden import formats
-from golden.diffusion.differential.quantise import weight_numbers
+from golden.diffusion.differential.quantise import Grouping, weight_numbers
+from golden.diffusion.layers import Convolution, Layer
 from golden.parameters import EXPONENT_BIAS, Parameters
 
-__all__ = ["Bound", "Group", "low_zeros", "weight_patterns"]
+__all__ = [
+    "Bound",
+    "Compiled",
+    "Group",
+    "group_edges",
+    "grouped_matmul",
+    "grouped_patterns",
+    "low_zeros",
+    "weight_patterns",
+]
 
 
 def low_zeros(integers: np.ndarray) -> int:
@@ -82,6 +93,141 @@ class Group:
 
 
 _integer = np.frompyfunc(int, 1, 1)
+
+
+def group_edges(segments: tuple[int, ...], lanes: int) -> list[tuple[int, int]]:
+    """First index of each group of lanes on an axis, and the one behind it; `segments` are padded apart."""
+    grouping = Grouping(-1, segments, lanes)
+    return [(int(a), int(a + b)) for a, b in zip(grouping.starts, grouping.lengths, strict=True)]
+
+
+def grouped_patterns(layer: Layer, edges: Sequence[tuple[int, int]], parameters: Parameters) -> list[np.ndarray]:
+    """Patterns of a layer's weights, uint16 (outputs, taps, n) for each group of lanes, padded with zeros."""
+    weight, found = layer.whole_weight.reshape(*layer.whole_weight.shape[:2], -1), []
+    for start, stop in edges:
+        patterns = np.zeros((len(weight), weight.shape[2], parameters.lanes), np.uint16)
+        patterns[..., : stop - start] = weight_patterns(weight[:, start:stop], parameters).transpose(0, 2, 1)
+        found.append(patterns)
+    return found
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Compiled:
+    """Weights of a layer as an accumulator takes them.
+
+    Members
+    -------
+    edges : list of pairs of int
+        See `group_edges`, of the input channels.
+    groups : list of Group
+        Group of lanes by group of lanes, tap by tap.
+    lsb : int, or int array (outputs,)
+        Exponent of the accumulators' unit.
+    """
+
+    edges: list[tuple[int, int]]
+    groups: list[Group]
+    lsb: int | np.ndarray
+
+    def product(
+        self,
+        layer: Layer,
+        terms: Sequence[np.ndarray],
+        bound: Callable[[np.ndarray], Bound],
+        *,
+        wide: bool,
+        limit: Callable[[np.ndarray], int | None] = lambda term: None,
+    ) -> np.ndarray:
+        """Sums of all groups of all terms, each rounded once to the accumulators' unit.
+
+        Parameters
+        ----------
+        layer : Layer
+            A product with weights.
+        terms : sequence of arrays
+            What each group of a vector holds, in the shape of the operand.
+        bound : callable
+            What is known of a term.
+        wide : bool
+            Whether sums are Python integers.
+        limit : callable
+            For a term the accumulator's largest magnitude, where a sum may leave it and clamps.
+
+        Returns
+        -------
+        array
+            In units of ``2^lsb``, in the shape of the layer's output.
+        """
+        total = None
+        for term in terms:
+            if isinstance(layer, Convolution):
+                taps = layer.weight.shape[2] * layer.weight.shape[3]
+                columns = layer.columns(term).reshape(term.shape[1], taps, -1)
+            else:
+                columns = np.ascontiguousarray(term.reshape(-1, term.shape[-1]).T)[:, None]
+            known, most = bound(term), limit(term)
+            if total is None:
+                total = np.zeros((len(layer.whole_weight), columns.shape[2]), object if wide else np.float64)
+            for index, (start, stop) in enumerate(self.edges):
+                for tap in range(columns.shape[1]):
+                    group = self.groups[index * columns.shape[1] + tap]
+                    total += group.times(columns[start:stop, tap], known, wide=wide)
+                    if most is not None:
+                        total = np.clip(total, -most - 1, most)
+        if isinstance(layer, Convolution):
+            batch, _, height, width = layer.shape(terms[0].shape)
+            return np.ascontiguousarray(total.reshape(-1, batch, height, width).transpose(1, 0, 2, 3))
+        return np.ascontiguousarray(total.T).reshape(*terms[0].shape[:-1], -1)
+
+
+def grouped_matmul(
+    layer: Layer,
+    terms: Sequence[np.ndarray],
+    fixed: np.ndarray,
+    weights: Callable[[np.ndarray], Group],
+    bound: Callable[[np.ndarray], Bound],
+    beyond: Callable[[np.ndarray], np.ndarray],
+    *,
+    right: bool,
+    parameters: Parameters,
+) -> np.ndarray:
+    """Sums of a product of two activations, group by group along the contracted axis.
+
+    Parameters
+    ----------
+    layer : Layer
+        The product.
+    terms : sequence of arrays
+        What each group of a vector of the moving operand holds: the left one or, if `right`, the right one.
+    fixed : array
+        The other operand.
+    weights : callable
+        Of rows of the fixed operand, a group of lanes long, integers and their scale to the accumulators' unit.
+    bound : callable
+        What is known of a term.
+    beyond : callable
+        What becomes of sums of which one is past the accumulators' range.
+
+    Returns
+    -------
+    array
+        In the accumulators' unit, in the shape of the layer's output; Python integers past 53 bits.
+    """
+    rows = fixed if right or layer.transposed else fixed.swapaxes(-1, -2)
+    edges = group_edges((rows.shape[-1],), parameters.lanes)
+    groups = [weights(rows[..., start:stop]) for start, stop in edges]
+    wide = parameters.accumulator_width > 53
+    total, half = np.zeros((), object if wide else np.float64), 2 ** (parameters.accumulator_width - 1)
+    for term in terms:
+        if right and not layer.transposed:
+            term = term.swapaxes(-1, -2)
+        known = bound(term)
+        for (start, stop), group in zip(edges, groups, strict=True):
+            columns = np.ascontiguousarray(term[..., start:stop].swapaxes(-1, -2))
+            total = total + group.times(columns, known, wide=wide).astype(total.dtype, copy=False)
+            if max(-total.min(), total.max()) >= half:
+                total = beyond(total)
+    return total if right else np.ascontiguousarray(total.swapaxes(-1, -2))
 
 
 def weight_patterns(values: np.ndarray, parameters: Parameters) -> np.ndarray:

@@ -2,11 +2,10 @@
 
 import math
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Literal
 
 import numpy as np
 
-from golden.common.checked import Range
 from golden.diffusion import layers as kinds
 from golden.diffusion.layers import Layer, Shape
 from golden.diffusion.networks.sources import Source
@@ -22,8 +21,6 @@ ACTIVATIONS: dict[Activation, type[Layer]] = {
 }
 """Class of each activation."""
 
-Positive = Annotated[float, Range(above=0)]
-"""A number above 0."""
 
 FeedForward = Literal["geglu", "gelu", "gelu-approximate"]
 """What may stand between the two matrices of a feed-forward."""
@@ -252,6 +249,12 @@ class Builder:
     def table(self, name: str, x: str, rows: int, width: int) -> str:
         """Append the sum with a learnt table of `rows` times `width` values, laid out flat."""
         return self.add(kinds.AddConstant, name, x, table=self.source(f"{name}.table", (rows * width,)))
+
+    def modulated(
+        self, norm: str, name: str, x: str, width: int, factors: Sequence[str], epsilon: float, affine: bool = False
+    ) -> str:
+        """A norm of tokens, and behind it shift and scale that others say: ``norm(x) (1 + scale) + shift``."""
+        return self.add(kinds.Modulate, name, self.layer_norm(norm, x, width, epsilon, affine), *factors)
 
     def gated(self, name: str, x: str, branch: str, gate: str) -> str:
         """Append ``x + gate * branch``, called `name`."""

@@ -9,70 +9,33 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from golden.common.checked import Checked, Count
+from golden.common.checked import Count
 from golden.diffusion import layers as kinds
-from golden.diffusion.networks.builder import Builder, FeedForward, Positive, check_multiple, grid, line
-from golden.diffusion.networks.dit2d import SIX
+from golden.diffusion.networks.builder import Builder, grid, line
 from golden.diffusion.networks.graph import Network
 from golden.diffusion.networks.sources import Source
+from golden.diffusion.networks.transformer import SIX, TransformerConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class LatteConfig(Checked, label="Latte {}"):
-    """Shape of a Latte.
+class LatteConfig(TransformerConfig, label="Latte {}"):
+    """Shape of a Latte; `depth` counts pairs of blocks, one over a frame and one over time.
 
     Parameters
     ----------
-    frames, side : int
-        Frames, and height and width of each, in pixels.
-    channels_in, channels_out : int
-        Channels of the video and of the output.
-    patch : int
-        Side of a patch; divides `side`.
-    width, heads : int
-        Channels of a token, a multiple of 4, and attention heads, a divisor of them.
-    depth : int
-        Number of pairs of blocks, one over a frame and one over time.
+    frames : int
+        Of the video.
     text_width, tokens : int
         Channels and number of the text states.
     cross : bool
         The blocks over a frame look at the text.
-    activation : str
-        Within the feed-forward, one of `FeedForward`.
-    bias : bool
-        Queries, keys and values have a bias.
-    epsilon : float
-        Added to the variance in the norms of the blocks (1e-6 in the last one).
-    affine : bool
-        These norms have scale and shift of their own.
-
-    Raises
-    ------
-    ValueError
-        If a rule above is broken.
     """
 
-    frames: Count = 16
     side: Count = 64
-    channels_in: Count = 4
-    channels_out: Count = 8
-    patch: Count = 2
-    width: Count = 1152
-    heads: Count = 16
-    depth: Count = 28
+    frames: Count = 16
     text_width: Count = 4096
     tokens: Count = 120
     cross: bool = True
-    activation: FeedForward = "gelu-approximate"
-    bias: bool = True
-    epsilon: Positive = 1e-6
-    affine: bool = False
-
-    def check_together(self) -> None:
-        """What divides what."""
-        check_multiple("Latte side", self.side, self.patch, "patch")
-        check_multiple("Latte width", self.width, 4)
-        check_multiple("Latte width", self.width, self.heads, "heads")
 
 
 def latte(config: LatteConfig, source: Source, name: str = "latte") -> Network:
@@ -94,18 +57,18 @@ def latte(config: LatteConfig, source: Source, name: str = "latte") -> Network:
     vectors = b.linear("adaln_single.linear", vectors, width, 6 * width)
     text = b.perceptron("caption_projection", "text", config.text_width, width, width, "gelu-approximate")
 
+    rules = config.epsilon, config.affine
+
     def block(name: str, x: str, cross: bool) -> str:
         own = b.table(f"{name}.scale_shift_table", vectors, 6, width)
         shift, scale, gate, shift_mlp, scale_mlp, gate_mlp = b.parts(name, own, SIX)
-        normal = b.layer_norm(f"{name}.norm1", x, width, config.epsilon, config.affine)
-        normal = b.add(kinds.Modulate, f"{name}.modulate1", normal, shift, scale)
+        normal = b.modulated(f"{name}.norm1", f"{name}.modulate1", x, width, (shift, scale), *rules)
         branch = b.attention(f"{name}.attn1", normal, width, config.heads, bias=config.bias)
         x = b.gated(f"{name}.add1", x, branch, gate)
         if cross:
             more = (width, config.heads, width, config.bias, config.frames)
             x = b.add(kinds.Add, f"{name}.add2", x, b.cross_attention(f"{name}.attn2", x, text, *more))
-        normal = b.layer_norm(f"{name}.norm2", x, width, config.epsilon, config.affine)
-        normal = b.add(kinds.Modulate, f"{name}.modulate2", normal, shift_mlp, scale_mlp)
+        normal = b.modulated(f"{name}.norm2", f"{name}.modulate2", x, width, (shift_mlp, scale_mlp), *rules)
         return b.gated(name, x, b.feed_forward(f"{name}.ff", normal, width, config.activation), gate_mlp)
 
     for index in range(config.depth):
@@ -118,10 +81,7 @@ def latte(config: LatteConfig, source: Source, name: str = "latte") -> Network:
         h = b.frames_last(f"temporal_transformer_blocks.{index}.by_frame", h)
     last = b.add(kinds.Concat, "scale_shift_table.twice", time, time)
     last = b.table("scale_shift_table", last, 2, width)
-    shift, scale = b.parts("scale_shift_table", last, ("shift", "scale"))
-    h = b.layer_norm("norm_out", h, width, 1e-6)
-    h = b.add(kinds.Modulate, "norm_out.modulate", h, shift, scale)
-    h = b.linear("proj_out", h, width, config.patch**2 * config.channels_out)
-    b.unpatch("unpatch", h, config.patch, rows, frames=True)
+    factors = b.parts("scale_shift_table", last, ("shift", "scale"))
+    config.ending(b, h, "proj_out", factors, frames=True)
     inputs = {"video": (config.channels_in, config.frames, config.side, config.side), "timestep": ()}
     return Network(name, inputs | {"text": (config.tokens, config.text_width)}, b.layers, dataclasses.asdict(config))

@@ -15,12 +15,12 @@ from typing import Literal
 
 import numpy as np
 
-from golden.common.checked import Checked, Count
+from golden.common.checked import Checked, Count, Positive
 from golden.diffusion import layers as kinds
-from golden.diffusion.networks.builder import Builder, Positive, check_multiple, grid, line
-from golden.diffusion.networks.dit2d import SIX
+from golden.diffusion.networks.builder import Builder, check_multiple, grid, line
 from golden.diffusion.networks.graph import Network
 from golden.diffusion.networks.sources import Source
+from golden.diffusion.networks.transformer import SIX
 
 Form = Literal["joint", "alternating"]
 
@@ -141,8 +141,7 @@ class _STDiT(Builder):
         channels = self.config.channels
         own = self.table(f"{name}.scale_shift_table", self.vectors, 6, channels)
         shift, scale, gate, shift_mlp, scale_mlp, gate_mlp = self.parts(name, own, SIX)
-        h = self.layer_norm(f"{name}.norm1", x, channels, 1e-6)
-        h = self.add(kinds.Modulate, f"{name}.modulate1", h, shift, scale)
+        h = self.modulated(f"{name}.norm1", f"{name}.modulate1", x, channels, (shift, scale), 1e-6)
         for index, temporal in enumerate(axes):
             part = f"{name}.attn" if index == 0 else f"{name}.attn_temp"
             if index:
@@ -152,8 +151,7 @@ class _STDiT(Builder):
                     h = self.add(kinds.AddConstant, f"{part}.positions", h, table=positions)
             x = self.gated(f"{part}.add", x, self.self_attention(part, h, temporal), gate)
         x = self.add(kinds.Add, f"{name}.cross_attn.add", x, self.text_attention(f"{name}.cross_attn", x))
-        h = self.layer_norm(f"{name}.norm2", x, channels, 1e-6)
-        h = self.add(kinds.Modulate, f"{name}.modulate2", h, shift_mlp, scale_mlp)
+        h = self.modulated(f"{name}.norm2", f"{name}.modulate2", x, channels, (shift_mlp, scale_mlp), 1e-6)
         return self.gated(name, x, self.perceptron_of(f"{name}.mlp", h, channels, 4 * channels), gate_mlp)
 
 
@@ -190,9 +188,8 @@ def stdit(config: STDiTConfig, source: Source, name: str = "stdit") -> Network:
             h = b.block(f"temporal_blocks.{index}", h, (True,))
     last = b.add(kinds.Concat, "final_layer.twice", time, time)
     last = b.table("final_layer.scale_shift_table", last, 2, channels)
-    shift, scale = b.parts("final_layer", last, ("shift", "scale"))
-    h = b.layer_norm("final_layer.norm_final", h, channels, 1e-6)
-    h = b.add(kinds.Modulate, "final_layer.modulate", h, shift, scale)
+    factors = b.parts("final_layer", last, ("shift", "scale"))
+    h = b.modulated("final_layer.norm_final", "final_layer.modulate", h, channels, factors, 1e-6)
     h = b.linear("final_layer.linear", h, channels, config.patch**2 * config.channels_out)
     b.unpatch("unpatch", h, config.patch, rows, frames=True)
 

@@ -7,15 +7,14 @@ Layers are called as the modules of diffusers are (``down_blocks.0.resnets.1.con
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Literal
 
-from golden.common.checked import Checked, Count, Range
+from golden.common.checked import Checked, Count, Positive, Whole
 from golden.diffusion import layers as kinds
-from golden.diffusion.networks.builder import Activation, Builder, Positive, check_multiple
+from golden.diffusion.networks.builder import Activation, Builder, check_multiple
 from golden.diffusion.networks.graph import Network
 from golden.diffusion.networks.sources import Source
 
-Natural = Annotated[int, Range(0)]
 Attention = Literal["none", "self", "text"]
 Resample = Literal["convolution", "residual"]
 TimeNorm = Literal["default", "scale_shift"]
@@ -91,12 +90,12 @@ class UNet2DConfig(Checked, label="U-Net {}"):
     enlarge: tuple[Resample, ...] = ("convolution", "convolution")
     heads: tuple[Count, ...] = (1, 1)
     depth: tuple[Count, ...] = (1, 1)
-    text_width: Natural = 0
-    tokens: Natural = 0
+    text_width: Whole = 0
+    tokens: Whole = 0
     linear_projection: bool = False
-    classes: Natural = 0
+    classes: Whole = 0
     groups: Count = 32
-    middle_groups: Natural = 32
+    middle_groups: Whole = 32
     epsilon: Positive = 1e-5
     activation: Activation = "silu"
     outer_activation: Activation = "silu"

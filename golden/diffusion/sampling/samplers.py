@@ -3,16 +3,13 @@
 import abc
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
-from golden.common.checked import Checked, Count, Range, Share, check
+from golden.common.checked import Checked, Count, Positive, Share, check
 from golden.diffusion.networks.graph import Combine, Network, binary32
 from golden.diffusion.sampling.schedule import Schedule
-
-Positive = Annotated[float, Range(above=0)]
-"""A finite number above 0."""
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import numpy as np
 
-from golden.common.checked import Checked, Range, check
+from golden.common.checked import Checked, Range, Whole, check
 
 _BETAS = {"cosine": (None, None), "linear": (1e-4, 0.02), "scaled_linear": (0.00085, 0.012)}
 
@@ -39,7 +39,7 @@ class Schedule(Checked, label="Schedule {}"):
     first_beta: float | None = None
     last_beta: float | None = None
     spacing: Literal["even", "leading", "trailing", "linspace"] = "even"
-    offset: Annotated[int, Range(0)] = 0
+    offset: Whole = 0
     ends_clean: bool = True
 
     def check_together(self) -> None:

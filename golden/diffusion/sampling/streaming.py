@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 
 import numpy as np
 
-from golden.common.checked import Checked, Count, Range, Rule
+from golden.common.checked import Checked, Count, Rule, Whole
 from golden.diffusion.networks.graph import Combine, Executor, Network, begin_step, binary32, combine_of, dense
 from golden.diffusion.sampling.conditioning import Given, condition
 from golden.diffusion.sampling.deepcache import Reuse
@@ -30,9 +30,6 @@ def distance(now: np.ndarray, before: np.ndarray) -> np.ndarray:
     """Euclidean distance of each item, ``(batch,)``."""
     return np.sqrt(np.square(now - before, dtype=np.float64).reshape(len(now), -1).sum(axis=1))
 
-
-Whole = Annotated[int, Range(0)]
-"""An integer from 0."""
 
 _FALLING = Rule("at least one, and fall", lambda levels: levels == tuple(sorted(set(levels), reverse=True)) != ())
 

@@ -15,9 +15,9 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 import numpy as np
 
 from golden.common import names
-from golden.common.checked import Checked, Count, Range, Rule, check, read_json
+from golden.common.checked import Checked, Count, Positive, Rule, check, read_json
 from golden.diffusion.layers import Shape
-from golden.diffusion.networks.builder import unallocated
+from golden.diffusion.networks.builder import FeedForward, unallocated
 from golden.diffusion.networks.dit2d import DiT2DConfig, dit2d
 from golden.diffusion.networks.graph import Network
 from golden.diffusion.networks.latte import LatteConfig, latte
@@ -65,7 +65,6 @@ class Options(Checked):
         return cls.of(given)
 
 
-Positive = Annotated[float, Range(above=0)]
 Widths = Annotated[tuple[Count, ...], Rule("of at least one level", bool)]
 Levels = Count | tuple[Count, ...]
 """One value for all levels, or one for each."""
@@ -170,9 +169,6 @@ class _Conditional(_UNet, label="UNet2DConditionModel option {}"):
     mid_block_only_cross_attention: Literal[None, False] = None
     cross_attention_norm: Literal[None] = None
     reverse_transformer_layers_per_block: Literal[None] = None
-
-
-FeedForward = Literal["geglu", "gelu", "gelu-approximate"]
 
 
 @dataclass(frozen=True, kw_only=True)

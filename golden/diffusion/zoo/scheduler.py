@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from golden.common import names
-from golden.common.checked import Checked, Range, check, read_json
+from golden.common.checked import Checked, Range, Whole, check, read_json
 from golden.diffusion.sampling import STABLE_DIFFUSION, Sampler, Schedule
 
 __all__ = ["DEFAULTS", "FILE", "SCHEDULERS", "find", "read"]
@@ -48,7 +48,7 @@ class _Options(Checked):
     beta_schedule: Literal["linear", "scaled_linear", "squaredcos_cap_v2"] = "linear"
     prediction_type: Literal["epsilon", "v_prediction", "sample"] = "epsilon"
     timestep_spacing: _Spacing = "leading"
-    steps_offset: Annotated[int, Range(0)] = 0
+    steps_offset: Whole = 0
     trained_betas: Literal[None] = None
     thresholding: Literal[False] = False
     rescale_betas_zero_snr: Literal[False] = False

@@ -9,10 +9,18 @@ from typing import Any
 import numpy as np
 
 from golden.diffusion.differential.arithmetic import align
-from golden.diffusion.differential.quantise import Grouping, Passes
-from golden.diffusion.differential.sums import Bound, Group, weight_patterns
-from golden.diffusion.layers import Convolution, Layer
-from golden.parameters import Parameters
+from golden.diffusion.differential.quantise import Passes
+from golden.diffusion.differential.sums import (
+    Bound,
+    Compiled,
+    Group,
+    group_edges,
+    grouped_matmul,
+    grouped_patterns,
+    weight_patterns,
+)
+from golden.diffusion.layers import Layer
+from golden.parameters import EXPONENT_BIAS, Parameters
 from golden.units.closed_loop import align as align_state
 from golden.units.weights import align_weights, largest_dequantised
 
@@ -132,19 +140,12 @@ class FloatCore(Core):
         return Sums(total)
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Compiled:
-    edges: list[tuple[int, int]]  # first and last input channel of each group of lanes
-    groups: list[Group]  # group of lanes by group of lanes, tap by tap
-    lsb: int
-
-
 class ExactCore(Core):
     """Sums of `golden.units.multiplier_group`: each group rounded once to the accumulators' unit, and added exactly."""
 
     def __init__(self, parameters: Parameters):
         super().__init__(parameters)
-        self._compiled: dict[str, _Compiled] = {}
+        self._compiled: dict[str, Compiled] = {}
         self._wide = parameters.accumulator_width > 53
         self._digits = float(2 ** (parameters.digit_width - 1)) if parameters.outliers == 0 else None
 
@@ -155,37 +156,18 @@ class ExactCore(Core):
         if layer.name not in self._compiled:
             self._compiled[layer.name] = self._compile(layer, segments, _pieces(layer, unit) - result, passes)
         weights = self._compiled[layer.name]
-        total = None
-        for term in sent.terms:
-            if isinstance(layer, Convolution):
-                taps = layer.weight.shape[2] * layer.weight.shape[3]
-                columns = layer.columns(term).reshape(layer.whole_weight.shape[1], taps, -1)
-            else:
-                columns = np.ascontiguousarray(term.reshape(-1, term.shape[-1]).T)[:, None]
-            bound = _bound(term, self._digits)
-            if total is None:
-                total = np.zeros((len(layer.weight), columns.shape[2]), object if self._wide else np.float64)
-            for index, (start, stop) in enumerate(weights.edges):
-                for tap in range(columns.shape[1]):
-                    row = weights.groups[index * columns.shape[1] + tap]
-                    total += row.times(columns[start:stop, tap], bound, wide=self._wide)
-        if isinstance(layer, Convolution):
-            batch, _, height, width = layer.shape(sent.values.shape)
-            total = np.ascontiguousarray(total.reshape(-1, batch, height, width).transpose(1, 0, 2, 3))
-        else:
-            total = np.ascontiguousarray(total.T).reshape(*sent.values.shape[:-1], -1)
-        return Sums(total, weights.lsb)
+        return Sums(weights.product(layer, sent.terms, self._bound, wide=self._wide), weights.lsb)
 
-    def _compile(self, layer: Layer, segments: tuple[int, ...], shift: np.ndarray, passes: int) -> _Compiled:
-        machine, n = self.parameters, self.parameters.lanes
-        weight = layer.whole_weight.reshape(*layer.whole_weight.shape[:2], -1)
-        taps = weight.shape[2]
-        grouping = Grouping(-1, segments or (weight.shape[1],), n)
-        edges = [(int(a), int(a + b)) for a, b in zip(grouping.starts, grouping.lengths, strict=True)]
+    def _bound(self, counts: np.ndarray) -> Bound:
+        """What is known of the lanes of a group, in counts."""
+        found = Bound.of(np.asarray(counts, np.float64) * 2.0**-EXPONENT_BIAS, self._digits)
+        return Bound(found.unit + EXPONENT_BIAS, found.largest)
+
+    def _compile(self, layer: Layer, segments: tuple[int, ...], shift: np.ndarray, passes: int) -> Compiled:
+        machine = self.parameters
+        edges = group_edges(segments or (layer.whole_weight.shape[1],), machine.lanes)
         integers, units = [], []
-        for start, stop in edges:
-            patterns = np.zeros((len(weight), taps, n), np.uint16)
-            patterns[..., : stop - start] = weight_patterns(weight[:, start:stop], machine).transpose(0, 2, 1)
+        for (start, stop), patterns in zip(edges, grouped_patterns(layer, edges, machine), strict=True):
             values, exponent = align_weights(patterns, machine)
             integers.append(values[..., : stop - start])
             units.append(exponent - machine.fraction_bits + shift[start])
@@ -195,9 +177,9 @@ class ExactCore(Core):
         groups = [
             Group(part[:, tap], (exponent[:, tap] - lsb)[:, None])
             for part, exponent in zip(integers, units, strict=True)
-            for tap in range(taps)
+            for tap in range(part.shape[1])
         ]
-        return _Compiled(edges, groups, lsb)
+        return Compiled(edges, groups, lsb)
 
     def _window(self, unit: np.ndarray, totals: np.ndarray, passes: int) -> int:
         """The least ``L`` whose window provably holds every sum of ``|d| < 3 2^(w-2)`` (numerics, 12.11)."""
@@ -249,28 +231,15 @@ class ExactCore(Core):
     ) -> Sums:
         machine = self.parameters
         lsb = machine.state_width + 1 - machine.accumulator_width
-        rows = held if right or layer.transposed else held.swapaxes(-1, -2)
-        grouping = Grouping(-1, (rows.shape[-1],), machine.lanes)
-        compiled = []
-        for start, length in zip(grouping.starts.tolist(), grouping.lengths.tolist(), strict=True):
-            integers, exponent = weights(rows[..., start : start + length])
-            compiled.append((start, start + length, Group(integers, (exponent + shift - lsb)[..., None])))
-        dtype = object if self._wide else np.float64
-        total = np.zeros((), dtype)
         half = 2 ** (machine.accumulator_width - 1)
-        for term in sent.terms:
-            if right and not layer.transposed:
-                term = term.swapaxes(-1, -2)
-            bound = _bound(term, self._digits)
-            for start, stop, group in compiled:
-                columns = np.ascontiguousarray(term[..., start:stop].swapaxes(-1, -2))
-                total = total + group.times(columns, bound, wide=self._wide).astype(dtype, copy=False)
-                if max(-total.min(), total.max()) >= half:
-                    total = np.clip(total, -half, half - 1)
-        return Sums(total if right else np.ascontiguousarray(total.swapaxes(-1, -2)), lsb)
 
+        def group(rows: np.ndarray) -> Group:
+            integers, exponent = weights(rows)
+            return Group(integers, (exponent + shift - lsb)[..., None])
 
-def _bound(counts: np.ndarray, digits: float | None) -> Bound:
-    """What is known of the lanes of a group, in counts."""
-    found = Bound.of(np.asarray(counts, np.float64) * 2.0**-24, digits)
-    return Bound(found.unit + 24, found.largest)
+        def beyond(total: np.ndarray) -> np.ndarray:
+            return np.clip(total, -half, half - 1)
+
+        return Sums(
+            grouped_matmul(layer, sent.terms, held, group, self._bound, beyond, right=right, parameters=machine), lsb
+        )

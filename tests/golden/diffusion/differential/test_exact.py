@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from golden.diffusion import zoo
-from golden.diffusion.differential.arithmetic import FloatArithmetic
+from golden.diffusion.differential.arithmetic import Arithmetic
 from golden.diffusion.differential.closed_loop import ClosedLoop
 from golden.diffusion.differential.delta_products import DeltaProducts
 from golden.diffusion.differential.exact import ExactArithmetic
@@ -197,7 +197,7 @@ class Both(ExactArithmetic):
 
     def __init__(self, method, profile, wrong=""):
         super().__init__(method, profile)
-        self._float = FloatArithmetic(method)
+        self._float = Arithmetic(method)
         self._wrong = wrong
         self._counts = {}
         self.apart = {}

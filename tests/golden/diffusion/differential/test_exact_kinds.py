@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from golden.diffusion import layers
-from golden.diffusion.differential.arithmetic import FloatArithmetic, align
+from golden.diffusion.differential.arithmetic import Arithmetic, align
 from golden.diffusion.differential.delta_products import DeltaProducts
 from golden.diffusion.differential.exact import ExactArithmetic, check_exact
 from golden.diffusion.differential.method import Method
@@ -149,7 +149,7 @@ def test_the_exact_gelu_of_every_half():
     patterns = np.arange(2**16, dtype=np.uint16).view(np.float16)
     x = patterns[np.isfinite(patterns)].astype(np.float32)
     layer = layers.ErfGELU("layer", ("x",))
-    for arithmetic in (exact(), FloatArithmetic(Method(flow="raw", machine=MACHINE))):
+    for arithmetic in (exact(), Arithmetic(Method(flow="raw", machine=MACHINE))):
         found = arithmetic.near(layer, [x]).astype(np.float64)
         true = np.array([value / 2 * math.erfc(-value / math.sqrt(2)) for value in x.astype(np.float64)])
         unit = np.ldexp(1.0, np.maximum(np.frexp(np.abs(true))[1] - 11, -24))
@@ -208,7 +208,7 @@ def test_means_against_fractions(format, factor):
             return half(value)
         return round(value * Fraction(2) ** -s) * Fraction(2) ** s
 
-    for form in (ExactArithmetic(method, PROFILE), FloatArithmetic(method)):
+    for form in (ExactArithmetic(method, PROFILE), Arithmetic(method)):
         run = DeltaProducts(network, method, PROFILE, form)
         run.begin_step(0, 1)
         found = network(x, executor=run)
