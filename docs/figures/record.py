@@ -23,7 +23,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from fpga.area import Goal
 from golden.diffusion.cost.ranking import merits
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -48,12 +47,8 @@ COMMANDS: dict[str, tuple[str, int]] = {
     "fidelity-20": (_COMPARE.format(20), 2),
     "layer": ("python -m sim layer --steps 1:6 --json", 3),
     "fidelity-50": (_COMPARE.format(50), 4),
-    "ranking": (
-        f"python -m golden sweep --network unet --steps 50 --count 8 --variant {shlex.quote(';'.join(RANKED))} --json",
-        5,
-    ),
+    "sweep": ("python -m golden sweep --network unet --steps 50 --count 16 --json", 5),
     "fidelity-100": (_COMPARE.format(100), 8),
-    "area": ("python -m fpga area --json", 90),
 }
 """Command of each recording, and minutes that it takes on two cores."""
 
@@ -136,7 +131,7 @@ def summary() -> list[str]:
 
 def ranking() -> list[str]:
     """PSNR of variants over what they cost."""
-    found = Recording.load("ranking")
+    found = Recording.load("sweep")
     rows = {row["variant"]: row for row in merits(found.output)}
     body = [
         [f"`{name}`", *(f"{rows[name][key]:{form}}" for key, form in zip(_RANKS, _FORMS, strict=True))]
@@ -147,6 +142,48 @@ def ranking() -> list[str]:
 
 _RANKS = ("psnr_mean", "link_bits", "area_cycles", "db_per_byte", "db_per_area")
 _FORMS = (".1f", ".1f", ".1f", ".1f", ".2f")
+
+
+def _swept(*names: str) -> list[str]:
+    """Rows of variants, one change each; a pattern that ends in a star stands for all that begin like it."""
+    found = Recording.load("sweep")
+    rows = {row["variant"]: row for row in found.output}
+    chosen = [row for row in rows for name in names if row == name or name[-1] == "*" and row.startswith(name[:-1])]
+    body = []
+    for name in chosen:
+        row, lut = rows[name], rows[name]["area_cycles"]
+        link, cost = f"{row['link_bits'] / 32:.3f}", "" if lut is None else f"{lut:.0f}"
+        body.append([name, f"{row['psnr_mean']:.1f} ({row['psnr_min']:.1f})", link, f"{row['array']:.2f}", cost])
+    head = ["variant", "dB, mean (least)", "link", "array", "LUT clocks"]
+    return [*_table(head, body), "", f"{found.source}."]
+
+
+def _changes(*what: str) -> list[str]:
+    """Both closed loops, each as it is and with each change."""
+    changes = ["", *(f": {one}" for one in what)]
+    return [base + change for base in ("closed-int3", "closed-int4") for change in changes]
+
+
+def digits() -> list[str]:
+    """Digits, lanes, weights and passes of the closed loop, beside rivals."""
+    changed = ("n = 16", "m = 1", "m = 2", "F = 12", "F = 14", "two passes in 4 early and 2 late steps")
+    changed += ("one pass early", "one pass at the end", "one pass for the mix of attention", "choice by cost")
+    return _swept(*_changes(*changed), "raw-int8", "raw-int8-tensor")
+
+
+def outputs() -> list[str]:
+    """Bits of outputs."""
+    return _swept(*_changes("even output bits", "even output bits, one more", "one output bit*"))
+
+
+def states() -> list[str]:
+    """Widths of states."""
+    return _swept(*_changes("state*"))
+
+
+def open_loop() -> list[str]:
+    """The published rules, and what changes when they do."""
+    return _swept("paper*", "diffy*")
 
 
 def layer() -> list[str]:
@@ -166,40 +203,28 @@ def layer() -> list[str]:
     return [*_table(head, rows), "", f"{found.source}."]
 
 
-def area() -> list[str]:
-    """Pieces that have a goal, and the group it is compared with."""
-    found = Recording.load("area")
-    rows = []
-    for row in found.output:
-        goal = str(Goal(**row["goal"]))
-        if not goal:
-            continue
-        mhz = row["measurement"] and f"{row['measurement']['fmax_mhz']['median']:.1f}"
-        share = row["share_of_dense"] and f"{row['share_of_dense']:.3f}"
-        reached = f"no: {', '.join(row['missed'])}" if row["missed"] else "yes"
-        cells = [str(row["cells"][key]) for key in ("luts", "dsp", "ff")]
-        rows.append([row["piece"], row["leaves"], *cells, mhz or "", share or "", goal, reached])
-    head = ["piece", "leaves", "LUTs", "DSP", "FF", "MHz", "of dense", "goal", "reached"]
-    return [*_table(head, rows), "", f"{found.source}."]
-
-
 TABLES: dict[str, Callable[[], list[str]]] = {
     "summary": summary,
     "psnr": psnr,
     "structure": structure,
     "frechet": frechet,
     "ranking": ranking,
+    "digits": digits,
+    "outputs": outputs,
+    "states": states,
+    "open-loop": open_loop,
     "layer": layer,
-    "area": area,
 }
 """Tables by the name that a page gives between its comments."""
 
 PAGES = {
     "README.md": ("summary",),
-    "docs/fpga.md": ("area",),
     "docs/simulation.md": ("layer",),
     "docs/fidelity.md": ("psnr", "structure", "frechet"),
     "docs/golden.md": ("ranking",),
+    "docs/decisions/004-closed-loop-digits.md": ("digits",),
+    "docs/decisions/005-output-deltas.md": ("outputs",),
+    "docs/decisions/006-state-norm-prediction.md": ("states", "open-loop"),
 }
 """Tables of each page."""
 
