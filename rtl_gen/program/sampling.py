@@ -1,8 +1,7 @@
 """Whole samplings as programs: noise and conditioning in memory, then the image, and no host in between.
 
 A step is one run of the network (two with guidance), then one combine for the clipped image and one for the next
-sample. Steps that differ in their tables alone become a loop. Each begins with all engines idle and an `Interrupt`: who
-watches may look at memory there, and nobody has to. Source: ``docs/numerics.md``, 12.22.
+sample. Source: ``docs/numerics.md``, 12.22.
 """
 
 import dataclasses
@@ -17,55 +16,29 @@ from golden.diffusion.differential.profile import Profile
 from golden.diffusion.sampling import Denoiser, RectifiedFlow, Sampler, Sampling, noise
 from golden.diffusion.sampling.deepcache import value as kept_value
 from golden.diffusion.sampling.samplers import fresh_noise
-from golden.machine.command import UNIT_BYTES, Command, Interrupt, Stop, assemble
-from rtl_gen.program.file import Program
-from rtl_gen.program.memory import INPUTS, STEPS, Memory, Tensor
+from rtl_gen.program.memory import INPUTS, Memory, Tensor
 from rtl_gen.program.network import Compiler
-from rtl_gen.program.schedule import Schedule, rolled
-from rtl_gen.program.sums import SAMPLE_TAG, Sums
+from rtl_gen.program.schedule import Schedule
+from rtl_gen.program.steps import Steps, Turns
+from rtl_gen.program.sums import Sums
 
 __all__ = ["Sampled", "SamplerCommands", "compile_sampling", "ordered"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Sampled:
+class Sampled(Steps):
     """A sampling as a program.
+
+    Samples of the compiler are the images; with guidance those without the conditioning, then those with it. Tensor
+    ``image`` is noise at the start and the images at the end.
 
     Members
     -------
     sampling : Sampling
         What is drawn.
-    program : Program
-        Its tensors ``image`` (noise at the start, images at the end), and every state by its name.
-    compiler : Compiler
-        Of the network. Its samples are the images; with guidance those without the conditioning, then those with it.
-    turns : tuple of tuples of Command
-        Of each step.
-    starts : tuple of int
-        Where the tables of each step begin in their region, in units of memory.
     """
 
     sampling: Sampling
-    program: Program
-    compiler: Compiler
-    turns: tuple[tuple[Command, ...], ...]
-    starts: tuple[int, ...]
-
-    def after(self, step: int, memory: np.ndarray) -> Program:
-        """The program of the steps from `step` on; it lies where the whole one did, and takes no more commands.
-
-        Parameters
-        ----------
-        step : int
-            Of those that there are.
-        memory : uint8 array
-            What the steps before it have left.
-        """
-        program, content = self.program, memory.copy()
-        words = assemble([*rolled(self.turns[step:], self.starts[step:], STEPS), Stop()])
-        first = (program.regions[program.operand.region][0] + program.operand.offset) * UNIT_BYTES
-        content[first : first + words.nbytes] = words.view(np.uint8).ravel()
-        return dataclasses.replace(program, image=content, commands=len(words))
 
     def images(self, machine: Any) -> np.ndarray:
         """The images that a machine has drawn: float32 (count, channels, height, width)."""
@@ -106,24 +79,14 @@ def compile_sampling(
     kept = None if sampling.cache is None else kept_value(sampling.network, sampling.cache.branch)
     compiler = Compiler(sampling.network, method, profile, samples=samples, kept=kept)
     sampler = SamplerCommands(sampling, compiler)
-    turns: list[list[Command]] = []
-    starts: list[int] = []
+    turns = Turns(compiler)
     for index, (timestep, here, there) in enumerate(track(list(sampling.process.plan(sampling.steps)))):
-        starts.append(compiler.memory.used(STEPS))
-        schedule = Schedule(compiler.memory.parameters)
-        schedule.barrier(SAMPLE_TAG)
-        schedule.control(Interrupt(tag=SAMPLE_TAG))
+        schedule = turns.begin()
         whole = sampling.cache is None or index in sampling.cache.whole
         given = ordered(sampling, timestep, inputs, samples)
         compiler.step(index, sampling.steps, given, whole=whole, schedule=schedule)
         sampler.step(schedule, index, here, there)
-        turns.append(schedule.commands)
-    commands = [*rolled(turns, starts, STEPS), Stop()]
-    tensors = {"image": compiler.input, **compiler.states}
-    tags = {number: layer.name for number, layer in enumerate(sampling.network.layers)}
-    tags |= {SAMPLE_TAG: "sampler"}
-    program = Program.of(compiler.memory, commands, tensors, tags)
-    return Sampled(sampling, program, compiler, tuple(map(tuple, turns)), tuple(starts))
+    return Sampled(*turns.closed(sampling.network), sampling)
 
 
 def ordered(sampling: Sampling, timestep: float, given: Mapping[str, np.ndarray], batch: int) -> dict[str, np.ndarray]:

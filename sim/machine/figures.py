@@ -15,7 +15,7 @@ from golden.diffusion.networks.graph import Network
 from golden.diffusion.zoo import quality
 from golden.machine.command import ENGINES, Command
 from golden.parameters import Parameters
-from rtl_gen.program.sampling import SAMPLE_TAG
+from rtl_gen.program.sums import SAMPLE_TAG
 from sim.machine.run import needed_groups
 from sim.machine.whole import StepRow
 

@@ -19,7 +19,7 @@ from golden.machine.command import ENGINES, Command, Interrupt, Operation
 from golden.machine.work import timeline
 from golden.parameters import Parameters
 from rtl_gen.program.file import Program
-from rtl_gen.program.sampling import Sampled
+from rtl_gen.program.steps import Steps
 from sim.machine.comparison import difference
 from sim.machine.driver import Driver
 from sim.machine.port import Port
@@ -146,7 +146,7 @@ class WholeSampling:
 
     Parameters
     ----------
-    sampled : Sampled
+    steps : Steps
         What is run.
     port : callable
         Makes the machine's port from its parameters and its memory.
@@ -165,14 +165,14 @@ class WholeSampling:
 
     def __init__(
         self,
-        sampled: Sampled,
+        steps: Steps,
         port: Callable[[Parameters, np.ndarray], Port],
         *,
         first: int = 0,
         memory: np.ndarray | None = None,
     ):
-        self._sampled, self._first = sampled, first
-        self._program = program = sampled.program if memory is None else sampled.after(first, memory)
+        self._steps, self._first = steps, first
+        self._program = program = steps.program if memory is None else steps.after(first, memory)
         self.driver = Driver(port(program.parameters, np.zeros(len(program.image), np.uint8)))
         self.end: Snapshot | None = None
         self._spans: dict[str, list[tuple[int, int]]] = {engine: [] for engine in ENGINES}
@@ -213,14 +213,14 @@ class WholeSampling:
 
     def _memories(self) -> Iterator[np.ndarray]:
         p = self._program.parameters
-        clocks = sum(timeline(turn, p).clocks for turn in self._sampled.turns[self._first :])
+        clocks = sum(timeline(turn, p).clocks for turn in self._steps.turns[self._first :])
         return itertools.chain(self.driver.interrupts(4 * clocks + 100_000), self._last())
 
     def _last(self) -> Iterator[np.ndarray]:
         yield self.driver.port.memory
 
     def _compare(self, step: int, got: np.ndarray, expected: np.ndarray) -> None:
-        found = difference(self._sampled.compiler, self._program.regions, got, expected)
+        found = difference(self._steps.compiler, self._program.regions, got, expected)
         if found is not None:
             raise Failure(f"after step {step}: {found}")
 
@@ -231,7 +231,7 @@ class WholeSampling:
         before: Mapping[str, int],
         seconds: float,
     ) -> StepRow:
-        turn = self._sampled.turns[step]
+        turn = self._steps.turns[step]
         counted = {name: count - before[name] for name, count in counters.items()}
         return StepRow(
             step=step,

@@ -42,7 +42,7 @@ def test_several_pictures_are_rows(tmp_path):
     "arguments, sentence",
     [
         (("--label", "10"), "Labels must be comma-separated digits from 0 to 9, not '10'"),
-        (("--steps", "0"), "Steps must be an integer from 1 to 1000, not 0"),
+        (("--steps", "0"), "Steps must be in 1..1000, not 0"),
         (("--network", "unot"), "Network must be one of the known names, not 'unot'; did you mean unet"),
         (("--png", "none/x.png"), "Folder of the output must exist, not 'none'"),
         (("--png", "x.jpg"), "Output must end in .png, not 'x.jpg'"),

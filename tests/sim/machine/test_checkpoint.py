@@ -66,10 +66,10 @@ def test_what_is_refused(tmp_path):
     path = tmp_path / "sample.npz"
     for content in (b"", b"PK\x03\x04 broken", b"noise"):
         path.write_bytes(content)
-        with pytest.raises(ValueError, match="^Checkpoint must be one that `sim sample` wrote, not "):
+        with pytest.raises(ValueError, match="^Checkpoint must be one that `sim` wrote, not "):
             Checkpoint.load(path)
     np.savez(path, memory=np.zeros(3))
-    with pytest.raises(ValueError, match="^Checkpoint must be one that `sim sample` wrote, not "):
+    with pytest.raises(ValueError, match="^Checkpoint must be one that `sim` wrote, not "):
         Checkpoint.load(path)
     with pytest.raises(FileNotFoundError):
         Checkpoint.load(tmp_path / "missing.npz")

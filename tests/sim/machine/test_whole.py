@@ -8,7 +8,9 @@ import pytest
 
 from golden.diffusion.differential.method import Method
 from golden.diffusion.differential.profile import calibrate
+from golden.diffusion.differential.streams import calibrate_stream
 from golden.diffusion.sampling import Cache, Sampling
+from golden.diffusion.sampling.streaming import Stream, Streaming
 from golden.machine.command import ENGINES, Combine, Interrupt, Multiply, Operation, Stop, disassemble
 from golden.machine.work import executed
 from golden.parameters import preset
@@ -16,6 +18,7 @@ from hw.accelerator import Accelerator
 from rtl_gen import options
 from rtl_gen.program.commands import on_machine
 from rtl_gen.program.sampling import compile_sampling
+from rtl_gen.program.streaming import compile_stream
 from sim.machine.run import Failure
 from sim.machine.verilated import MachineModel, Memory, VerilatedPort
 from sim.machine.whole import WholeSampling, clocks_by_tag, interpreted
@@ -126,3 +129,15 @@ def test_a_sampling_goes_on_where_another_has_stopped_and_differs_where_it_is_da
         Failure, match=rf"^after step 0: region 2 \(states\), state of {name}, line 0, column 0, channel 0: "
     ):
         next(damaged.run())
+
+
+@pytest.mark.cocotb
+def test_a_video_is_drawn_by_the_verilog(fresh_seed):
+    """Slots that start, go on and rest; with attention."""
+    network, how = random_unet(fresh_seed % 5), Streaming((600, 400))
+    video = np.random.default_rng(fresh_seed).uniform(-1, 1, (3, 1, 8, 8)).astype(np.float32)
+    profile = calibrate_stream(network, video[::-1], 5, how)
+    both = whole(compile_stream(Stream(network, 3, how), video, METHOD, profile))
+    assert [row.step for row, _ in both.run()] == [0, 1, 2]
+    assert both.odd() == {}
+    np.testing.assert_array_equal(both.driver.port.memory, both.end.memory)
