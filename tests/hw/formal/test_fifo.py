@@ -1,9 +1,9 @@
 """The queue loses nothing, repeats nothing, keeps order, and does not sit on what it holds: for runs of any length."""
 
 import pytest
-from amaranth.hdl import Assert, Module, Signal
-from amaranth.lib import wiring
-from amaranth.lib.wiring import In
+from amaranth.hdl import Assert, Module, Mux, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
 
 from hw.stream import Fifo
 from rtl_gen.proof import prove
@@ -11,16 +11,51 @@ from rtl_gen.proof import prove
 pytestmark = pytest.mark.formal
 
 
-class Contract(wiring.Component):
-    """Follows one payload of the proof's choice through the queue and counts the others."""
+FAULTS = ("lost", "repeated", "replaced", "changed", "stuck")
 
-    def __init__(self, depth):
-        self.depth = depth
-        super().__init__({"valid": In(1), "payload": In(1), "ready": In(1), "follow": In(1)})
+
+class Faulty(wiring.Component):
+    """A queue that loses a payload, repeats one, gives one the value of another, changes one that waits, or takes none.
+
+    It does so when it holds two payloads.
+    """
+
+    def __init__(self, depth, fault):
+        self.depth, self.fault = depth, fault
+        super().__init__({"i": In(stream.Signature(1)), "o": Out(stream.Signature(1))})
 
     def elaborate(self, platform):
         m = Module()
         m.submodules.fifo = fifo = Fifo(1, self.depth)
+        wiring.connect(m, wiring.flipped(self.i), fifo.i)
+        wiring.connect(m, fifo.o, wiring.flipped(self.o))
+        inside = Signal(range(self.depth + 3))
+        put, get = self.i.valid & self.i.ready, self.o.valid & self.o.ready
+        m.d.sync += inside.eq(inside + put - get)
+        two = inside == 2
+        if self.fault == "lost":
+            m.d.comb += fifo.i.valid.eq(self.i.valid & ~two)
+        if self.fault == "repeated":
+            m.d.comb += fifo.o.ready.eq(self.o.ready & ~two)
+        if self.fault == "replaced":
+            m.d.comb += [fifo.i.payload.eq(Mux(two, self.o.payload, self.i.payload))]
+        if self.fault == "changed":
+            m.d.comb += self.o.payload.eq(fifo.o.payload ^ (two & self.i.valid))
+        if self.fault == "stuck":
+            m.d.comb += [self.i.ready.eq(fifo.i.ready & ~two), fifo.i.valid.eq(self.i.valid & ~two)]
+        return m
+
+
+class Contract(wiring.Component):
+    """Follows one payload of the proof's choice through the queue and counts the others."""
+
+    def __init__(self, fifo, depth):
+        self.fifo, self.depth = fifo, depth
+        super().__init__({"valid": In(1), "payload": In(1), "ready": In(1), "follow": In(1)})
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.fifo = fifo = self.fifo
         m.d.comb += [
             fifo.i.valid.eq(self.valid),
             fifo.i.payload.eq(self.payload),
@@ -55,5 +90,10 @@ class Contract(wiring.Component):
 
 @pytest.mark.parametrize("depth", [2, 4])
 def test_contract(depth):
-    proof = prove(Contract(depth), f"fifo_{depth}", timeout=300)
+    proof = prove(Contract(Fifo(1, depth), depth), f"fifo_{depth}", timeout=300)
     assert proof, proof.output
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_breaks_the_contract(fault, tmp_path):
+    assert not prove(Contract(Faulty(4, fault), 4), f"fifo_{fault}", timeout=300, folder=tmp_path)
