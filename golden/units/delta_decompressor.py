@@ -35,12 +35,15 @@ class Decoded:
         return {"error": self.error}
 
 
-class Refused(Exception):
-    """A group is malformed or goes past the end of its block."""
+class Beyond(Exception):
+    """A group goes past the end of its block."""
 
 
 class Block:
-    """The payload of one block, read bit by bit."""
+    """The payload of one block, read bit by bit; `refused` from the first malformed group on.
+
+    The fields of a malformed group are read like those of any other, so that it ends where they do.
+    """
 
     def __init__(self, bits: np.ndarray, length: int, parameters: Parameters, layout: Layout, passes: int):
         self.bits = bits
@@ -50,13 +53,14 @@ class Block:
         self.layout = layout
         self.predictors = [EXPONENT_BIAS] * passes
         self.counted = 0
+        self.refused = False
         self.before: int | None = None  # code of the group before, if a replay group may follow it with 1110
 
     def take(self, count: int) -> np.ndarray:
         """The next bits."""
         end = self.position + count
         if end > self.length:
-            raise Refused
+            raise Beyond
         bits = self.bits[self.position : end]
         self.position = end
         return bits
@@ -83,34 +87,33 @@ class Block:
             code = predictor - 1
         elif not self.bit():
             replay = True
-            if self.before is None:
-                raise Refused
-            code = self.before
+            code = -1 if self.before is None else self.before
         else:
             code = self.number(EXPONENT_WIDTH)
             if code == ZERO_GROUP:
                 replay = True
-                code = self.number(EXPONENT_WIDTH)
-                if code > largest:
-                    raise Refused
-            if largest < code < ZERO_GROUP:
-                raise Refused
-        if replay and not self.parameters.replays:
-            raise Refused
-        if not 0 <= code <= largest and code not in (ZERO_GROUP, POISONED_GROUP):
-            raise Refused
+                code = self.number(EXPONENT_WIDTH) if self.parameters.replays else -1
+        # A replay group has an exponent; another group has one, or says that there is nothing more of it.
+        bare = () if replay else (ZERO_GROUP, POISONED_GROUP)
+        self.refused |= (replay and not self.parameters.replays) or not (0 <= code <= largest or code in bare)
         return code, replay
 
     def group(self) -> tuple[int, bool, np.ndarray, list[tuple[int, int]]]:
-        """The next group: exponent code, replay, digits, outliers as (lane, value)."""
+        """The next group: exponent code, replay, digits, outliers as (lane, value).
+
+        Raises
+        ------
+        Beyond
+            If it needs bits that the block does not have.
+        """
         parameters, layout, n = self.parameters, self.layout, self.parameters.lanes
         code, replay = self.exponent()
         digits = np.zeros(n, np.int64)
         outliers: list[tuple[int, int]] = []
-        if code < ZERO_GROUP:
+        if (replay and parameters.replays) or (not replay and code < ZERO_GROUP):
             count = self.number(layout.count)
             if count > parameters.outliers:
-                raise Refused
+                self.refused, count = True, 0
             if not replay:
                 # Each plane asks the lanes that are still as large as it: ones so far.
                 asking = np.arange(n)
@@ -124,10 +127,9 @@ class Block:
                 digits[negative] = -digits[negative]
             for _ in range(count):
                 lane, value = self.number(layout.lane), self.number(16)
-                if lane >= n or (outliers and lane <= outliers[-1][0]):
-                    raise Refused
+                self.refused |= lane >= n or (bool(outliers) and lane <= outliers[-1][0])
                 outliers.append((lane, value))
-            if not replay:
+            if not replay and not self.refused:
                 self.predictors[self.counted % len(self.predictors)] = code
         self.counted += not replay
         self.before = code if code < ZERO_GROUP else None
@@ -138,9 +140,10 @@ def delta_decompressor(words: Sequence[int], parameters: Parameters, *, passes: 
     """Unpack one stream, whatever is in it.
 
     Numerics: a malformed block sets `error`; its groups from the first bad one on arrive as poisoned groups, up to the
-    number its header announced. Decoding resumes after the block if marker and length were sound, else at the next
-    word whose low byte is the marker. A stream ends with a group marked last: the final one of the block that holds
-    its last word, or an extra poisoned group where that word is in no block with a sound header.
+    number its header announced. Decoding resumes with the next word whose low byte is the marker: after the block if
+    marker and length were sound, or where its groups end if that is before. A stream ends with a group marked last: the
+    final one of the block that holds its last word, or an extra poisoned group where that word is in no block with a
+    sound header.
 
     Parameters
     ----------
@@ -191,16 +194,18 @@ def delta_decompressor(words: Sequence[int], parameters: Parameters, *, passes: 
         intact = not checked or (whole and np.array_equal(check_bits(bits[:-tail]), bits[-tail:]))
         block = Block(bits, min(length, len(bits)) if intact else 0, parameters, layout, passes)
         try:
-            while good < announced:
+            for _ in range(announced):
                 code, replay, lanes, outliers = block.group()
-                exponents.append(code)
-                replays.append(replay)
-                digits.append(lanes)
-                slots.append(outliers)
-                good += 1
-        except Refused:
-            error = True
-        if good == announced and block.position != length:
+                if not block.refused:
+                    exponents.append(code)
+                    replays.append(replay)
+                    digits.append(lanes)
+                    slots.append(outliers)
+                    good += 1
+            if block.position != length and not checked:
+                end = position + -(-(begin + block.position) // width)
+            error |= block.refused or block.position != length
+        except Beyond:
             error = True
         if not whole or bits[length : len(bits) - tail].any():
             error = True

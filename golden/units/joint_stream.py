@@ -14,7 +14,7 @@ from golden import formats
 from golden.parameters import EXPONENT_BIAS, POISONED_GROUP, ZERO_GROUP, Parameters
 from golden.units.cyclic_check import CHECK_BITS, check_bits
 from golden.units.delta_compressor import BLOCK_GROUPS, HEADER_BITS, Layout, fields, pack_block
-from golden.units.delta_decompressor import Block, Refused
+from golden.units.delta_decompressor import Beyond, Block
 from golden.units.delta_group import DeltaGroups
 
 __all__ = ["JOINT_MARKER", "JointGroups", "JointStream"]
@@ -227,11 +227,13 @@ class JointStream:
             for _ in range(count):
                 try:
                     code, _, digits, _ = block.group()
+                    if block.refused:
+                        raise _wrong(number, "groups of the format")
                     r = int(self.finer(code))
                     if r < 0:
                         raise _wrong(number, f"exponent codes from {self.floor} on")
                     low = block.take(r * n).reshape(n, r)
-                except Refused:
+                except Beyond:
                     raise _wrong(number, "as many whole groups as announced") from None
                 # the finer bits are two's complement: the highest counts negative
                 weights = (1 << np.arange(r)) * np.where(np.arange(r) == r - 1, -1, 1)

@@ -1,6 +1,6 @@
 """The decompression unit: a packed stream of words back to delta groups."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Const, Module, Mux, ResetInserter, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -11,6 +11,7 @@ from hw.link.blocks import HEADER_WIDTH
 from hw.link.checks import CheckReader, sound_header, without_checks
 from hw.link.delta_code import PREFIX_WIDTH, START, Code
 from hw.link.delta_scan import Scan
+from hw.link.recall import Recall
 from hw.stream import SkidBuffer, Stage, count_stages
 from hw.units.delta_compressor import PASSES_WIDTH, delta_marker
 from hw.units.unit import Unit
@@ -19,6 +20,9 @@ __all__ = ["DeltaDecompressor"]
 
 _ROWS = 3
 """Rows of words that wait: two that hold a group, and one that is being filled."""
+
+_BUFFERED = 12
+"""Words that wait in registers and buffers between the recall and the rows at most, but for those looked ahead at."""
 
 _SCAN_LIMIT = 2048
 """Largest `link_width` times `lanes` to scan, since a scan's LUTs grow with this: 9,300 at 1,024, 26,400 at 4,096."""
@@ -33,20 +37,23 @@ class DeltaDecompressor(Unit):
     older. One loop looks up its end, which is the next offset; it is the only part that must finish within a clock.
     What is in the group is decoded behind the loop. If it is refused there, the loop goes on, wherever that leads, and
     all groups up to the end of the block come out poisoned. The loop never leaves the block, whose last word is marked.
+    If the last group ends before that, the length is not to be trusted: the words that came after the group are
+    *recalled* and sorted again.
 
     With ``k > 3``, or `link_width` times `lanes` above 2048, a scan would cost too much: the loop measures the group
     itself, and its clock is slow.
 
     ::
 
-        i -> sort -> scan -> rows -> locate -> prefix -> planes -> signs, outliers -> o
-                               ^       |
-                               +- end -+
+        i -> recall -> sort -> scan -> rows -> locate -> prefix -> planes -> signs, outliers -> o
+               ^                         ^       |
+               +---- groups end early ---+- end -+
 
-    With `link_checks`, `CheckReader` comes first: it holds a block until it is known to be intact.
+    With `link_checks`, `CheckReader` takes the place of the recall: it holds a block until it is known to be intact,
+    length and all.
 
-    Latency: 15 clocks from the only word of a stream to its group, with `pipeline_depth` at least 4, a scan
-    and a link word no shorter than what it looks ahead; 10 without a scan. With `link_checks` 4 more, from its block's
+    Latency: 17 clocks from the only word of a stream to its group, with `pipeline_depth` at least 4, a scan
+    and a link word no shorter than what it looks ahead; 12 without a scan. With `link_checks` 2 more, from its block's
     last word.
     Throughput: one group per clock, or `link_width` / group bits, whichever is lower; and for each block one clock more
     at its end, if its final group reaches into another row.
@@ -84,6 +91,14 @@ class DeltaDecompressor(Unit):
         self._n_ahead = -(-self._scanner.ahead // width) if self._scanner else 0
         word = {"data": width, "final": 1, "last": 1, "end": range(width + 1)}
         row = {"data": self._row_width, "final": 1, "last": 1, "end": range(self._row_width + 1)}
+        if not parameters.link_checks:
+            # Words on their way to the loop, and those of the row that it has left. Each has a number; a row has those
+            # of its first word and of the word after it.
+            words = self._n_ahead + _BUFFERED + (_ROWS + 1) * (self._row_width // width)
+            self._n_recalled = 1 << (words - 1).bit_length()
+            self._number_width = self._n_recalled.bit_length()
+            word |= {"number": self._number_width}
+            row |= {"first": self._number_width, "following": self._number_width}
         self._word, self._ends = data.StructLayout(word), None
         if self._scanner:
             planes = self._scanner.end_width
@@ -109,9 +124,9 @@ class DeltaDecompressor(Unit):
             bits = Signal(self._scanner.width + self._scanner.ahead)
             scan = count_stages(lambda m: self._find_ends(m, words, ends, bits))
             scanned = self._n_ahead + scan + SkidBuffer.latency
-        checked = CheckReader.latency if self.parameters.link_checks else 0
+        held = CheckReader.latency if self.parameters.link_checks else Recall.latency
         decoded = count_stages(lambda m: self._decode(m, groups, []))
-        return checked + 1 + scanned + _ROWS + 1 + SkidBuffer.latency + decoded
+        return held + 1 + scanned + _ROWS + 1 + SkidBuffer.latency + decoded
 
     def _streams(self) -> tuple[stream.Interface, stream.Interface | None, stream.Interface]:
         """Words, words with ends (None without a scan), and groups whose place is found."""
@@ -133,11 +148,22 @@ class DeltaDecompressor(Unit):
         m = Module()
         errors: list[Value] = []
         p, marker = self.parameters, delta_marker(self.parameters, self.passes)
-        i = without_checks(m, p, wiring.flipped(self.i), marker, self._code.longest)
-        words = self._sort(m, i, marker, errors)
+        # Whatever is on its way to the loop is forgotten when words are recalled.
+        front, again = Module(), Signal(name="again")
+        m.submodules.front = ResetInserter(again)(front)
+        recall = None
+        if p.link_checks:
+            i = without_checks(m, p, wiring.flipped(self.i), marker, self._code.longest)
+        else:
+            m.submodules.recall = recall = Recall(payloads.link_word(p), self._n_recalled)
+            wiring.connect(m, wiring.flipped(self.i), recall.i)
+            m.d.comb += recall.again.eq(again)
+            i = recall.o
+        words = self._sort(front, i, marker, errors)
         if self._scanner:
-            words = self._buffered(m, "scan_buffer", self._scan(m, words))
-        self._decode(m, self._buffered(m, "located_buffer", self._locate(m, words)), errors)
+            words = self._buffered(front, "scan_buffer", self._scan(front, words))
+        located = self._locate(m, front, words, again, recall)
+        self._decode(m, self._buffered(m, "located_buffer", located), errors)
         self._stick(m, error=Cat(*errors).any())
         return m
 
@@ -158,6 +184,7 @@ class DeltaDecompressor(Unit):
         words = stream.Signature(self._word).create(path=("words",))
 
         # The header's tests are made on the way into the first register.
+        given = i.p if self.parameters.link_checks else i.p.word
         sound, valid = Signal(name="sound"), Signal(name="word_valid")
         word, last = Signal(width, name="word"), Signal(name="word_last")
         taken = Signal(name="word_taken")
@@ -165,10 +192,14 @@ class DeltaDecompressor(Unit):
         with m.If(i.ready):
             m.d.sync += [
                 valid.eq(i.valid),
-                word.eq(i.p.data),
-                last.eq(i.p.last),
-                sound.eq(sound_header(i.p.data[:HEADER_WIDTH], marker, self._code.longest)),
+                word.eq(given.data),
+                last.eq(given.last),
+                sound.eq(sound_header(given.data[:HEADER_WIDTH], marker, self._code.longest)),
             ]
+            if not self.parameters.link_checks:
+                number = Signal(self._number_width, name="word_number")
+                m.d.sync += number.eq(i.p.number)
+                m.d.comb += words.p.number.eq(number)
 
         # Bits of the block that this word and those after it hold; 0 outside blocks.
         remaining, here, beyond = (Signal(17, name=name) for name in ("remaining", "bits_here", "bits_beyond"))
@@ -179,13 +210,14 @@ class DeltaDecompressor(Unit):
             here.eq(Mux(inside, remaining, word[14:30] + HEADER_WIDTH)),
             fits.eq(here <= width),
             beyond.eq(Mux(fits | last, 0, here - width)),
-            words.valid.eq(valid & (known | last)),
+            words.valid.eq(valid),
             words.p.final.eq(fits | last | ~known),
             words.p.last.eq(last),
-            # A stream that ends outside a block still owes a group marked last: a block of one group without a bit.
+            # A word in no block is a block of one group without a bit, which only the end of a stream needs: it owes a
+            # group marked last.
             words.p.data.eq(Mux(known, word, 0)),
             words.p.end.eq(Mux(known, Mux(fits, here, width), HEADER_WIDTH)),
-            taken.eq(words.ready | ~(known | last)),
+            taken.eq(words.ready),
         ]
         padding = Signal(width, name="padding")
         m.d.comb += padding.eq(Const(-1, width) << words.p.end)
@@ -263,6 +295,10 @@ class DeltaDecompressor(Unit):
                     row.last.eq(p.last),
                     row.end.eq(at * width + p.end),
                 ]
+                if not self.parameters.link_checks:
+                    m.d.sync += row.following.eq(p.number + 1)
+                    with m.If(at == 0):
+                        m.d.sync += row.first.eq(p.number)
                 if self._scanner:
                     for digit in range(self._scanner.end_width):
                         m.d.sync += part(row.ends[digit]).eq(p.ends[digit])
@@ -280,13 +316,13 @@ class DeltaDecompressor(Unit):
             m.d.comb += end.eq(offset + self._code.measure(inner, bits).length)
         return end
 
-    def _locate(self, m: Module, words: object) -> object:
+    def _locate(self, m: Module, front: Module, words: object, again: Signal, recall: Recall | None) -> object:
         """The loop: find where each group ends, which is where the next one starts."""
         code, width = self._code, self._row_width
         _, _, groups = self._streams()
         g = groups.p
         pop = Signal(name="row_pop")
-        rows, valids = self._rows(m, words, pop)
+        rows, valids = self._rows(front, words, pop)
         offset = Signal(range(width), init=HEADER_WIDTH, name="offset")
         starts, broken, seeking = Signal(init=1, name="starts"), Signal(name="broken"), Signal(name="seeking")
         left, saved = Signal(6, name="groups_left"), Signal(6, name="groups_left_saved")
@@ -300,10 +336,14 @@ class DeltaDecompressor(Unit):
         block_end = Signal(range(2 * width + 1), name="block_end")
         known, empty = Signal(name="end_known"), Signal(name="empty")
         over, ends, final = Signal(name="over"), Signal(name="block_ends"), Signal(name="final_group")
+        # With checks the length is sound, and what is left of the block is passed over.
+        early = Signal(name="early")
+        if recall is not None:
+            m.d.comb += early.eq(final & ~ends & ~broken)
         m.d.comb += [
             block_end.eq(Mux(rows[0].final, rows[0].end, rows[1].end + width)),
             known.eq(rows[0].final | rows[1].final),
-            # Made up by `_sort` for a stream that ends outside a block.
+            # Made up by `_sort` of a word in no block.
             empty.eq(starts & rows[0].final & (rows[0].end <= HEADER_WIDTH)),
             over.eq((known & (end > block_end)) | empty),
             ends.eq((known & (end >= block_end)) | empty),
@@ -317,8 +357,8 @@ class DeltaDecompressor(Unit):
             m.d.comb += pop.eq(final | (end[-1] & ~rows[0].final & ~broken))
             m.d.sync += [
                 # A stream always ends with a group marked last, so a block's final group waits for its final word.
-                groups.valid.eq(~final | rows[0].final),
-                seeking.eq(final & ~rows[0].final),
+                groups.valid.eq((~final | (rows[0].final & ~early)) & ~(empty & ~rows[0].last)),
+                seeking.eq(final & (~rows[0].final | early)),
                 g.bits.eq(bits),
                 g.starts.eq(starts),
                 g.bad.eq(over | broken),
@@ -330,11 +370,35 @@ class DeltaDecompressor(Unit):
                 broken.eq((broken | ends) & ~final),
                 offset.eq(Mux(final, HEADER_WIDTH, end[:-1])),
             ]
-        with m.If(seeking):
+        returns, ends_stream = Signal(name="returns"), Signal(name="ends_stream")
+        if recall is not None:
+            with m.If(step):
+                m.d.sync += returns.eq(early)
+            m.d.comb += ends_stream.eq(self._recall(m, rows, step, end, recall))
+        with m.If(seeking & returns):
+            m.d.comb += again.eq(1)
+            m.d.sync += [seeking.eq(0), groups.valid.eq(1), g.last.eq(ends_stream)]
+        with m.Elif(seeking):
             m.d.comb += pop.eq(valids[0])
             with m.If(valids[0] & rows[0].final):
                 m.d.sync += [seeking.eq(0), groups.valid.eq(1), g.last.eq(rows[0].last)]
         return groups
+
+    def _recall(self, m: Module, rows: list[data.View], step: Value, end: Value, recall: Recall) -> Value:
+        """In the clock after a step: the word behind its group, to go on with; whether the one before ends a stream."""
+        width = self.parameters.link_width
+        fields = ("first", "following", "last", "final")
+        row = Signal(data.StructLayout({name: self._row[name].shape for name in fields}), name="row_of_group")
+        ended = Signal(len(end), name="group_ended")
+        with m.If(step):
+            m.d.sync += [*(getattr(row, name).eq(getattr(rows[0], name)) for name in fields), ended.eq(end)]
+        m.d.comb += [
+            recall.kept.eq(row.first),
+            recall.back.eq(row.first + ((ended + (width - 1)) >> (width - 1).bit_length())),
+        ]
+        # The group's last word is one of the oldest row, or of the one behind it, which is the oldest by now.
+        in_row, in_next = (one.last & (one.following == recall.back) for one in (row, rows[0]))
+        return in_row | (~row.final & in_next)
 
     def _decode(self, m: Module, located: stream.Interface, errors: list[Value]) -> int:
         """Find exponent, digits and outliers; poison what was refused."""

@@ -108,19 +108,19 @@ def encode(p, groups, passes):
     return words
 
 
-class Refused(Exception):
-    """Bits that are no group."""
+class Beyond(Exception):
+    """Bits that there are not."""
 
 
 class Bits:
-    """A cursor over a string of bits that refuses to run past the end."""
+    """A cursor over a string of bits that does not run past the end."""
 
     def __init__(self, bits):
         self.bits, self.position = bits, 0
 
     def take(self, count):
         if self.position + count > len(self.bits):
-            raise Refused("beyond the end")
+            raise Beyond
         self.position += count
         return self.bits[self.position - count : self.position]
 
@@ -129,9 +129,9 @@ class Bits:
 
 
 def decode_group(p, bits, predictor, before):
-    """A group, or `Refused`."""
+    """A group, or None if it is refused; all its fields are read in any case."""
     k, n, m = p.digit_width, p.lanes, p.outliers
-    group = empty_group(p, predictor)
+    group, sound = empty_group(p, predictor), True
     if bits.take(1) == "1":
         second = bits.take(2)
         if second == "00":
@@ -141,20 +141,22 @@ def decode_group(p, bits, predictor, before):
         elif second == "10":
             group["exponent"] = predictor - 1
         elif bits.take(1) == "0":
+            if not p.replays:
+                return None
             group["exponent"], group["replay"] = before, 1
         else:
             group["exponent"] = bits.take_number(6)
             if group["exponent"] == POISONED:
                 return empty_group(p, POISONED)
             if group["exponent"] == 62:
+                if not p.replays:
+                    return None
                 group["exponent"], group["replay"] = bits.take_number(6), 1
-    if group.get("replay") and not p.replays:
-        raise Refused("a replay group")
     if group["exponent"] is None or not 0 <= group["exponent"] <= 42 - k:
-        raise Refused("exponent")
+        sound = False
     count = bits.take_number(math.ceil(math.log2(m + 1)))
     if count > m:
-        raise Refused("count")
+        count, sound = 0, False
     if not group.get("replay"):
         r = max(k - 3, 0)
         heights = [int(bit) for bit in bits.take(n)]
@@ -167,11 +169,10 @@ def decode_group(p, bits, predictor, before):
     lanes = [-1]
     for index in range(count):
         lane, value = bits.take_number(math.ceil(math.log2(n))), bits.take_number(16)
-        if lane >= n or lane <= lanes[-1]:
-            raise Refused("lane")
+        sound &= lanes[-1] < lane < n
         lanes.append(lane)
         group["outliers"][index] = {"valid": 1, "lane": lane, "value": value}
-    return group
+    return group if sound else None
 
 
 def decode(p, words, passes=1):
@@ -203,20 +204,26 @@ def decode(p, words, passes=1):
             error |= refused or len(held) < size or "1" in bits[32 + length :]
             payload = Bits(bits[32 : 32 + length])
             predictors, before, place = {}, None, 0
+            short = refused
             for _ in range(announced):
-                group = empty_group(p, POISONED)
+                group = None
                 try:
-                    if not refused:
+                    if not short:
                         group = decode_group(p, payload, predictors.get(place, 24), before)
-                except Refused:
-                    refused = error = True
+                except Beyond:
+                    short = True
+                refused |= group is None
+                group = empty_group(p, POISONED) if refused else group
                 if not group.get("replay"):
                     if group["exponent"] < ZERO:
                         predictors[place] = group["exponent"]
                     place = (place + 1) % passes
                 before = group["exponent"] if group["exponent"] < ZERO else None
                 groups.append([group, 0])
-            error |= not refused and payload.position != len(payload.bits)
+            error |= refused or payload.position != length
+            if not short and payload.position < length and not p.link_checks:
+                # The length is wrong, or the groups: what follows them may be another block.
+                position += -(-(32 + payload.position) // width) - size
             delivered = True
         if delivered:
             groups[-1][1] = 1
