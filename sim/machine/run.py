@@ -239,9 +239,10 @@ class SideBySide:
             expected /= layer.scale  # a factor goes to whoever reads the product
         if expected.ndim == 4 and not layer.bilinear:  # channels first
             expected = np.moveaxis(expected, 1, -1)
-        elif expected.ndim == 4 and not layer.transposed:  # heads first, which lie side by side
-            expected = expected.transpose(0, 2, 1, 3)
         found = self._real(tensor)
+        if layer.bilinear and not layer.transposed:  # heads lie side by side, each in whole vectors
+            expected = expected.reshape(len(expected), -1, *expected.shape[-2:]).swapaxes(1, 2)
+            found = found.reshape(*expected.shape[:3], -1)[..., : expected.shape[3]]
         error = np.sqrt(np.mean((found - expected.reshape(found.shape)) ** 2))
         return float(20 * np.log10(np.ptp(expected) / error)) if error else float("inf")
 

@@ -7,6 +7,7 @@ import pytest
 
 from golden.diffusion.differential.method import Method
 from golden.diffusion.differential.profile import calibrate
+from golden.diffusion.networks import DiTConfig, dit
 from golden.diffusion.sampling import Sampling
 from golden.machine.command import Multiply
 from golden.machine.registers import register
@@ -15,7 +16,7 @@ from rtl_gen.program.sections import cut_sampling
 from sim.machine import InterpreterPort
 from sim.machine.comparison import difference
 from sim.machine.run import Failure, SideBySide, needed_groups, total
-from tests.golden.diffusion.sampling.networks import random_unet
+from tests.golden.diffusion.sampling.networks import random_unet, random_weights
 
 pytestmark = pytest.mark.golden
 
@@ -25,12 +26,12 @@ def sections():
     return cut(1)
 
 
-def cut(images):
+def cut(images, network=None):
     found = Method.named("closed-int4")
     room = {"group_buffer": 4096, "weight_buffer": 1024, "joint_width": found.output_width, "tile_positions": 32}
     parameters = dataclasses.replace(found.machine, lanes=4, memory_lanes=4, rows=2, **room)
     chosen = dataclasses.replace(found, machine=parameters)
-    sampling = Sampling(random_unet(5), [1] * images, steps=3)
+    sampling = Sampling(network or random_unet(5), [1] * images, steps=3)
     return cut_sampling(sampling, chosen, calibrate(sampling), 2, lambda layer: layer.name)
 
 
@@ -151,6 +152,14 @@ def test_several_images():
     got[32 * (made.program.regions[STATES][0] + tensor.sample(1).data.offset)] = 1
     found = difference(made.compiler, made.program.regions, got, expected)
     assert (found.name, found.element) == (name, "image 1, line 0, column 0, channel 0")
+
+
+def test_heads_that_are_padded_apart():
+    """Six channels of a head in vectors of four: the figure is of the six."""
+    config = DiTConfig(side=8, patch=2, width=12, blocks=1, heads=2, encoding=8)
+    rows = list(SideBySide(cut(1, random_weights(dit, config, 5)), InterpreterPort, every).run())
+    (mixed,) = [row.psnr for row in rows if row.name.endswith("mix") and row.step == 1]
+    assert mixed > 30
 
 
 def test_counters_that_differ_are_told(sections):
