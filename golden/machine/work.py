@@ -171,7 +171,7 @@ def _combine(c: Combine, p: Parameters) -> Work:
 
 def _coefficients(c: Coefficients, p: Parameters) -> Work:
     read = c.sets * (c.size * image.SUM_BYTES + image.FLOOR_BYTES)
-    return Work(read=read, written=c.sets * image.COEFFICIENT_BYTES, clocks=c.sets * (c.size + LATENCY))
+    return Work(read=read, written=c.sets * image.COEFFICIENT_BYTES, clocks=c.sets * (12 * c.size + 110) + 40)
 
 
 def _emit(c: Emit, p: Parameters) -> Work:

@@ -152,7 +152,7 @@ class SetSums(Part):
 
     Records of the coarser tensor come first; then the sums are doubled as often as units differ, and the others added.
 
-    Latency: 24 clocks a record, 24 for each place of the units, and 28. One set at a time: it stays until it is taken.
+    Latency: 12 clocks a record, 24 for each place of the units, and 28. One set at a time: it stays until it is taken.
 
     Members
     -------
@@ -199,12 +199,13 @@ class SetSums(Part):
         m.submodules.a_rows = a_rows = Ram(_LIMB, 32, distributed=True)
         m.submodules.b_rows = b_rows = Ram(_LIMB, 32, distributed=True)
         place = Signal(5)
-        place_read = named(m, "place_read", place)
+        place_read = Signal(5)
         reads = Signal()
         writes = Signal()
         written = Signal(_LIMB)
         limb = a_rows.read_data
         m.d.comb += [
+            place_read.eq(place),
             a_rows.read_enable.eq(reads | self.enable),
             a_rows.read_address.eq(Mux(o.valid, self.a, place_read)),
             b_rows.read_enable.eq(self.enable),
@@ -216,7 +217,8 @@ class SetSums(Part):
         for rows in (a_rows, b_rows):
             m.d.comb += [rows.write_enable.eq(writes), rows.write_address.eq(place), rows.write_data.eq(written)]
 
-        # A limb is read in one clock, and worked on in the next one in which there is what it takes.
+        # A limb is read in one clock, and worked on in the next one in which there is what it takes; meanwhile the one
+        # after it is read.
         read = Signal()
         left = Signal(16)
         coarse = Signal(16)
@@ -234,9 +236,10 @@ class SetSums(Part):
 
         def rotate(works: Value, ended: Any) -> None:
             """Read each limb of both sums, and add to it when `works` holds; at the end go on with `ended`."""
-            m.d.comb += [reads.eq(~read), writes.eq(read & works)]
-            with m.If(read & ~works):
-                m.d.sync += read.eq(1)
+            m.d.comb += [reads.eq(~read | writes), writes.eq(read & works)]
+            m.d.sync += read.eq(1)
+            with m.If(read):
+                m.d.comb += place_read.eq(Mux(ends, 0, place + 1))
             with m.If(writes):
                 m.d.sync += [place.eq(place + 1), carry.eq(total[_LIMB] & (place != _WIDE - 1))]
                 with m.If(ends):
@@ -281,6 +284,7 @@ class SetSums(Part):
                 def added() -> None:
                     m.d.sync += [left.eq(left - 1), coarse.eq(coarse - 1)]
                     with m.If(left == 1):
+                        m.d.sync += read.eq(0)
                         m.next = "check"
                     with m.Elif((coarse == 1) & (turns != 0)):
                         m.next = "double"
@@ -490,7 +494,7 @@ class CoefficientsEngine(Engine):
     Sums and N lie in a small RAM, limb by limb. One multiplier makes D column by column, and then the root by a table
     and a Newton step, while the quotient is made a bit a clock.
 
-    Throughput: a set in 24 clocks a record and some 110 clocks; one of two tensors takes 24 clocks more for each place
+    Throughput: a set in 12 clocks a record and some 110 clocks; one of two tensors takes 24 clocks more for each place
     that their units differ by.
 
     Members
