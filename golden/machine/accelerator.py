@@ -750,7 +750,7 @@ class Accelerator:
         if c.summed != "no":
             which, used = channel if c.summed == "channel" else position, channel >= 0
             records, zeros = np.unique(which[used]), np.zeros(used.sum(), np.int64)
-            self._add_sums(c.sums, records, which[used], zeros, after[used], fresh=True)
+            self._add_sums(c.sums, records, which[used], zeros, after[used], c.fresh)
 
     def _factors(self, operand: Operand, kind: str, channel: np.ndarray, position: np.ndarray) -> Factors:
         """A table of factors: h, then a for each channel, position or element."""

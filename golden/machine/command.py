@@ -116,6 +116,10 @@ class Operand(Checked, label="Operand's {}"):
         """The 32-bit word."""
         return self.region << 29 | self.offset
 
+    def moved(self, units: int) -> Self:
+        """What lies so many units of memory behind."""
+        return dataclasses.replace(self, offset=self.offset + units)
+
     @classmethod
     def decode(cls, word: int) -> Self:
         """The operand of a word; every word is one."""
@@ -496,6 +500,7 @@ class Combine(Operation):
     channels: Annotated[int, Bits(16)] = described(0, "channels of the tensor")
     middle: Annotated[int, Bits(8, signed=True)] = described(0, "s of Y2")
     result: Annotated[int, Bits(8, signed=True)] = described(0, "s of x2")
+    fresh: bool = described(False, "the records of sums start at 0")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -101,8 +101,8 @@ class Tensor:
         """One of the samples, as a tensor of its own."""
         sums = None
         if self.sums is not None:
-            sums = _moved(self.sums, number * self.sums_step * image.SUM_BYTES // UNIT_BYTES)
-        data = _moved(self.data, number * self.stride)
+            sums = self.sums.moved(number * self.sums_step * image.SUM_BYTES // UNIT_BYTES)
+        data = self.data.moved(number * self.stride)
         return dataclasses.replace(self, data=data, sums=sums, samples=1)
 
 
@@ -166,9 +166,9 @@ class Emission:
         """One of the samples, as an emission of its own."""
         return dataclasses.replace(
             self,
-            held=_moved(self.held, number * self.stride),
-            spool=_moved(self.spool, number * self.step * self.slot),
-            lengths=_moved(self.lengths, number * self.step * image.ENTRY_BYTES // UNIT_BYTES),
+            held=self.held.moved(number * self.stride),
+            spool=self.spool.moved(number * self.step * self.slot),
+            lengths=self.lengths.moved(number * self.step * image.ENTRY_BYTES // UNIT_BYTES),
             samples=1,
         )
 
@@ -340,10 +340,6 @@ def positions_of(vectors: int, channels: int, lanes: int) -> int:
 def _starts(first: Operand, step: int, samples: int) -> list[tuple[int, int]]:
     """Where each of several samples begins: region and unit of memory."""
     return [(first.region, first.offset + number * step) for number in range(samples)]
-
-
-def _moved(operand: Operand, units: int) -> Operand:
-    return Operand(operand.region, operand.offset + units)
 
 
 def _groups(channels: int, segment: int, lanes: int) -> int:

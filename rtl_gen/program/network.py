@@ -563,25 +563,46 @@ class Compiler:
     def _combine(
         self, layer: Layer, state: Tensor, sources: list[Tensor], sample: int, form: Any, options: dict[str, Any]
     ) -> None:
+        """Add a state, in runs of lines: whoever reads it can begin with the first of them."""
+        p = self._parameters
         state, sources = state.sample(sample), [source.sample(sample) for source in sources]
-        self._schedule.add(
-            Combine(
-                tag=self._tags[layer.name],
-                state=state.data,
-                **{f"source{number}": source.data for number, source in enumerate(sources, 1)},
-                sums=state.sums or Operand(0, 0),
-                vectors=state.vectors(self._parameters.lanes),
-                terms=len(sources),
-                form=form,
-                summed=state.summed,
-                channels=state.channels,
-                middle=sources[-1].unit,
-                result=sources[-1].unit,
-                **options,
-            ),
-            reads=[place for source in sources for place in source.places()],
-            writes=[*state.places(), *state.sums_places(self._parameters.lanes)],
-        )
+        for lines in self._runs_of_lines(state):
+            first = lines.start * state.width
+            vectors = state.vectors(p.lanes) * len(lines) // state.lines
+            begin = first * -(-state.channels // p.lanes) * image.vector_bytes(p) // UNIT_BYTES
+            sums = state.sums or Operand(0, 0)
+            if state.summed == "position":
+                sums = sums.moved(first * image.SUM_BYTES // UNIT_BYTES)
+            self._schedule.add(
+                Combine(
+                    tag=self._tags[layer.name],
+                    state=state.data.moved(begin),
+                    **{f"source{number}": source.data.moved(begin) for number, source in enumerate(sources, 1)},
+                    sums=sums,
+                    vectors=vectors,
+                    terms=len(sources),
+                    form=form,
+                    summed=state.summed,
+                    fresh=state.summed == "position" or lines.start == 0,
+                    channels=state.channels,
+                    middle=sources[-1].unit,
+                    result=sources[-1].unit,
+                    **options,
+                ),
+                reads=[place for source in sources for place in source.places(lines)],
+                writes=[*state.places(lines), *state.sums_places(p.lanes)],
+            )
+
+    def _runs_of_lines(self, state: Tensor) -> list[range]:
+        """Lines of a state as tiles make them, as far as its vectors and its sums then begin on units of memory."""
+        p = self._parameters
+        if state.channels < p.lanes:
+            return [range(state.lines)]
+        line_bytes = state.width * -(-state.channels // p.lanes) * image.vector_bytes(p)
+        sizes = [line_bytes, state.width * image.SUM_BYTES] if state.summed == "position" else [line_bytes]
+        ends = reach(Kernel(), Target.whole(state, p.lanes), p, 1, state.lines)
+        ends = [end for end in ends if end == state.lines or not any(end * size % UNIT_BYTES for size in sizes)]
+        return list(itertools.starmap(range, itertools.pairwise([0, *ends])))
 
     def table(self, content: np.ndarray, *, varying: bool) -> Operand:
         """Bytes of a table in memory: of this step, or one for all steps."""

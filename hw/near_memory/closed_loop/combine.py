@@ -136,7 +136,7 @@ class Combine(Engine):
             terms.product.eq(what.product),
             *(getattr(self.settings, name).eq(getattr(f, name)) for name in ("function", "middle", "result")),
             sums.by_position.eq(f.summed == _BY_POSITION),
-            sums.fresh.eq(1),
+            sums.fresh.eq(f.fresh),
             sums.channels.eq(f.channels),
             sums.region.eq(f.sums.region),
             sums.offset.eq(f.sums.offset),

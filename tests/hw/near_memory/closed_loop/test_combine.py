@@ -95,6 +95,7 @@ def random_combine(rng, p, *, narrow, form="sum"):
         clamped=bool(rng.integers(2)),
         copied=bool(rng.integers(2)),
         summed=str(rng.choice(["no", "channel", "position"])),
+        fresh=bool(rng.integers(2)),
         channels=channels,
         permuted=p.near_lanes % 2 == 0 and channels % 2 == 0 and bool(rng.integers(2)),
         middle=middle,
