@@ -23,6 +23,9 @@ from hw.near_memory.closed_loop.near_memory import NearMemory
 
 __all__ = ["Accelerator"]
 
+_QUEUE_WORDS = 64
+"""Words of a port's queue: so many that memory of 40 clocks brings weights as fast as they are taken."""
+
 _FETCH_PORT = "fetch"
 
 
@@ -82,7 +85,7 @@ class Accelerator(wiring.Component):
         for cluster in self._clusters:
             events |= cluster.events
         flows = sorted({_flow(name) for names in ports.values() for name in names if name != _FETCH_PORT})
-        hub = Hub(self._parameters.memory_width, ports[MemoryRead], ports[MemoryWrite])
+        hub = Hub(self._parameters.memory_width, ports[MemoryRead], ports[MemoryWrite], depth=_QUEUE_WORDS)
         counting = [cluster for cluster in self._clusters if "counts" in cluster.signature.members]
         work = counting[0].counts.payload.shape() if counting else None
         m.submodules.control = control = ControlUnit(self._parameters, events, flows, work)

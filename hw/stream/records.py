@@ -167,7 +167,7 @@ class RecordReader(_Records):
         If `width` or `chunk` is no power of two, anything is too small, or a record has more than 255 bytes.
     """
 
-    ahead = 4
+    ahead = 8
     """Spans that are asked for before the first of them has been read."""
 
     def _members(self) -> dict[str, Any]:
