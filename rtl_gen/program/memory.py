@@ -80,16 +80,18 @@ class Tensor:
         lines = range(self.lines) if lines is None else lines
         return [("state", first, line) for first in _starts(self.data, self.stride, self.samples) for line in lines]
 
-    def sums_places(self, lanes: int, vectors: Iterable[int] | None = None) -> list[Hashable]:
-        """What stands for its sums: those by channel that belong to some vectors of a position, or to all."""
+    def sums_places(
+        self, lanes: int, vectors: Iterable[int] | None = None, lines: Iterable[int] | None = None
+    ) -> list[Hashable]:
+        """What stands for its sums: those by channel of some vectors of a position, those by position of some lines."""
         if self.sums is None:
             return []
-        if self.summed == "position":
-            vectors = [0]
-        elif vectors is None:
-            vectors = range(-(-self.channels // lanes))
+        if self.summed == "channel":
+            numbers = range(-(-self.channels // lanes)) if vectors is None else vectors
+        else:
+            numbers = range(self.lines) if lines is None else lines
         starts = _starts(self.sums, self.sums_step * image.SUM_BYTES // UNIT_BYTES, self.samples)
-        return [("sums", first, vector) for first in starts for vector in vectors]
+        return [("sums", first, number) for first in starts for number in numbers]
 
     def vectors(self, lanes: int) -> int:
         """Vectors of n elements of a sample."""

@@ -32,6 +32,8 @@ class Norm:
         Channels of the sets before the tensor's channel 0.
     second : bool
         Whether the tensor is the second one of its sets.
+    runs : tuple of (range, Hashable)
+        Sets whose coefficients are computed together, and what stands for them where accesses are ordered.
     """
 
     coefficients: Operand
@@ -39,6 +41,15 @@ class Norm:
     set_channels: int
     first: int = 0
     second: bool = False
+    runs: tuple[tuple[range, Hashable], ...] = ()
+
+    def places(self, source: Tensor, lines: range) -> list[Hashable]:
+        """What stands for the coefficients of some lines of a tensor."""
+        if self.set_channels:
+            low, high = self.first // self.set_channels, -(-(self.first + source.channels) // self.set_channels)
+        else:
+            low, high = lines.start * source.width, lines.stop * source.width
+        return [place for sets, place in self.runs if low < sets.stop and sets.start < high]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,7 +117,7 @@ def emit(
     reads: list[Hashable] = source.places(lines)
     writes: list[Hashable] = []
     if norm is not None:
-        reads.append(("coefficients", norm.coefficients))
+        reads += norm.places(source, lines)
         options |= {
             "normed": True,
             "coefficients": norm.coefficients,

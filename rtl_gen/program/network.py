@@ -10,7 +10,7 @@ one (norm, function). Source: ``docs/numerics.md``, 12.17 to 12.21, and the tabl
 import dataclasses
 import functools
 import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -195,6 +195,7 @@ class Compiler:
         self._schedule = Schedule(self._parameters)
         self._sent: set[Any] = set()
         self._norms: dict[Any, near.Norm] = {}  # of the step
+        self._at_once: set[str] = set()  # states whose channels are there all together
         self._tags = {layer.name: number for number, layer in enumerate(network.layers)}
         self._kept, self._steady = kept, steady
         self._saved: Any = None  # the value of the kept layer
@@ -565,6 +566,7 @@ class Compiler:
     ) -> None:
         """Add a state, in runs of lines: whoever reads it can begin with the first of them."""
         p = self._parameters
+        self._at_once.add(state.name)
         state, sources = state.sample(sample), [source.sample(sample) for source in sources]
         for lines in self._runs_of_lines(state):
             first = lines.start * state.width
@@ -589,9 +591,14 @@ class Compiler:
                     result=sources[-1].unit,
                     **options,
                 ),
-                reads=[place for source in sources for place in source.places(lines)],
-                writes=[*state.places(lines), *state.sums_places(p.lanes)],
+                reads=[place for source in sources for place in source.places(self._lines_of(source, state, lines))],
+                writes=[*state.places(lines), *state.sums_places(p.lanes, lines=lines)],
             )
+
+    @staticmethod
+    def _lines_of(tensor: Tensor, like: Tensor, lines: range) -> range:
+        """Lines of a tensor that hold the positions of some lines of another one."""
+        return range(lines.start * like.width // tensor.width, -(-lines.stop * like.width // tensor.width))
 
     def _runs_of_lines(self, state: Tensor) -> list[range]:
         """Lines of a state as tiles make them, as far as its vectors and its sums then begin on units of memory."""
@@ -741,35 +748,14 @@ class Compiler:
             count, set_channels = parts[0].channels, 0
             if value.heads:
                 raise self._refused(layer, "it normalises heads")
+        finer = parts[1].unit - parts[0].unit if len(parts) > 1 else 0
+        if len(parts) > 2 or not -8 <= finer <= 8:
+            raise self._refused(layer, "it reads more than two tensors, or units more than eight places apart")
         key = ("roots", layer.name, sample)
         if key not in self._tables:
             self._tables[key] = self.memory.place(STATES, sets * image.COEFFICIENT_BYTES, layer.name, "coefficients")
         roots = self._tables[key]
-        if key not in self._sent:
-            self._sent.add(key)
-            shift = parts[1].unit - parts[0].unit if len(parts) > 1 else 0
-            if len(parts) > 2 or not -8 <= shift <= 8:
-                raise self._refused(layer, "it reads more than two tensors, or units more than eight places apart")
-            self._schedule.add(
-                Coefficients(
-                    tag=self._tags[layer.name],
-                    sums1=parts[0].sums,
-                    sums2=parts[1].sums if len(parts) > 1 else Operand(0, 0),
-                    floors=self.table(
-                        image.pack_floors(self._floors_of(layer, parts, sets, size, count)), varying=False
-                    ),
-                    result=roots,
-                    sets=sets,
-                    size=size,
-                    records1=parts[0].channels if layer.groups else sets,
-                    shift=shift,
-                    centred=layer.centred,
-                    unit=-unit,
-                    count=count,
-                ),
-                reads=[place for part in parts for place in part.sums_places(self._parameters.lanes)],
-                writes=[("coefficients", roots)],
-            )
+        runs = tuple((run, (*key, run.start)) for run in self._runs_of_sets(layer, parts, sets, size))
         first = sum(part.channels for part in parts[:number])
         mine = slice(first, first + parts[number].channels)
         tables = Affine.of(value.gain, value.shift, value.middle, source=unit, width=self._parameters.state_width)
@@ -779,7 +765,69 @@ class Compiler:
         )
         own = Affine(gain, shift, tables.places)
         scales = self.table(near.scales(own), varying=value.varying)
-        return near.Norm(roots, scales, set_channels, first if layer.groups else 0, number == 1)
+        found = near.Norm(roots, scales, set_channels, first if layer.groups else 0, number == 1, runs)
+        floors = self._floors_of(layer, parts, sets, size, count)
+        wanted = found.places(parts[number], range(parts[number].lines))
+        for run, place in runs:
+            if place in self._sent or place not in wanted:
+                continue
+            self._sent.add(place)
+            begin, end = run.start * size, run.stop * size
+            records = parts[0].channels if layer.groups else sets
+            held = [max(min(end, records) - begin, 0), max(end - max(begin, records), 0)]
+            sums = [
+                (
+                    part.sums.moved(max(begin - behind, 0) * image.SUM_BYTES // UNIT_BYTES),
+                    part,
+                    max(begin - behind, 0),
+                    many,
+                )
+                for part, behind, many in zip(parts, (0, records), held, strict=False)
+                if many
+            ]
+            self._schedule.add(
+                Coefficients(
+                    tag=self._tags[layer.name],
+                    sums1=sums[0][0],
+                    sums2=sums[1][0] if len(sums) > 1 else Operand(0, 0),
+                    floors=self.table(image.pack_floors(floors[run.start : run.stop]), varying=False),
+                    result=roots.moved(run.start * image.COEFFICIENT_BYTES // UNIT_BYTES),
+                    sets=len(run),
+                    size=size,
+                    records1=sums[0][3],
+                    shift=finer if len(sums) > 1 else 0,
+                    centred=layer.centred,
+                    unit=-unit,
+                    count=count,
+                ),
+                reads=[place for _, part, at, many in sums for place in self._sums_of(part, at, many)],
+                writes=[place],
+            )
+        return found
+
+    def _sums_of(self, tensor: Tensor, first: int, count: int) -> list[Hashable]:
+        """What stands for some records of the sums of a tensor, where accesses are ordered."""
+        lanes, last = self._parameters.lanes, first + count - 1
+        vectors, lines = (range(first // each, last // each + 1) for each in (lanes, tensor.width))
+        return tensor.sums_places(lanes, vectors, lines)
+
+    def _runs_of_sets(self, layer: Norm, parts: Sequence[Tensor], sets: int, size: int) -> list[range]:
+        """Sets whose coefficients are computed together: before others, where their sums are there before.
+
+        Each begins on a unit of memory: coefficients, K and sums.
+        """
+        least = UNIT_BYTES // image.COEFFICIENT_BYTES
+        if not layer.groups:
+            ends = [run.stop * parts[0].width for run in self._runs_of_lines(parts[0])]
+        elif any(part.channels % 2 for part in parts):
+            ends = []
+        else:
+            # vectors of channels of a product are there one after the other
+            each = max(least, self._parameters.lanes // size, -(-sets // 4))
+            ends = list(range(each, sets, each)) if parts[-1].name not in self._at_once else []
+            ends = sorted({*ends, *(part.channels // size for part in parts[:-1])})
+        ends = [end for end in ends if end % least == 0 and end < sets]
+        return list(itertools.starmap(range, itertools.pairwise([0, *ends, sets])))
 
     @staticmethod
     def _floors_of(layer: Norm, parts: Sequence[Tensor], sets: int, size: int, count: int) -> list[int]:

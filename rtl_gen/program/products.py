@@ -375,7 +375,9 @@ def _bands(target: Target, p: Parameters, samples: int, tall: int) -> Iterator[_
         if samples > 1:
             band = _Band(line, min(tall, left), samples, True, lines)
         else:
-            strip = min(tall, -(-left // p.rows // whole) * whole)
+            # the first one is lower, so that the array begins sooner
+            most = tall if line or whole > 1 else -(-tall // 2)
+            strip = min(most, -(-left // p.rows // whole) * whole)
             rows = p.rows
             if left < p.rows * strip and left % strip % whole:
                 # a row that ended sooner would cut the vectors of the others
@@ -748,7 +750,7 @@ class _Run:
             strips = [0] if band.samples else [row * band.strip for row in range(tile.rows)]
             lines = [strip + tile.line + line for strip in strips for line in range(tile.lines)]
         vectors = [vector] if lines else None
-        return [place for one in samples for place in (*one.places(lines), *one.sums_places(lanes, vectors))]
+        return [place for one in samples for place in (*one.places(lines), *one.sums_places(lanes, vectors, lines))]
 
 
 def bias_vectors(values: np.ndarray, lanes: int) -> np.ndarray:
