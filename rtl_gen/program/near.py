@@ -62,11 +62,18 @@ class Softmax:
         Records of the rows.
     root, exponent : int
         ``R = root 2^exponent``.
+    runs : tuple of (range, Hashable)
+        Lines whose rows are found together, and what stands for them where accesses are ordered.
     """
 
     rows: Operand
     root: int
     exponent: int
+    runs: tuple[tuple[range, Hashable], ...]
+
+    def places(self, lines: range) -> list[Hashable]:
+        """What stands for the rows of some lines of the scores."""
+        return [place for run, place in self.runs if lines.start < run.stop and run.start < lines.stop]
 
 
 def emit(
@@ -127,7 +134,7 @@ def emit(
             "second": norm.second,
         }
     if softmax is not None:
-        reads.append(("coefficients", softmax.rows))
+        reads += softmax.places(lines)
         options |= {"coefficients": softmax.rows, "root": softmax.root, "exponent": softmax.exponent}
         function = "softmax"
     if emission is not None:

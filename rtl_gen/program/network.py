@@ -194,7 +194,7 @@ class Compiler:
         self._starts: tuple[bool | None, ...] = (True,) * samples
         self._schedule = Schedule(self._parameters)
         self._sent: set[Any] = set()
-        self._norms: dict[Any, near.Norm] = {}  # of the step
+        self._scales: dict[Any, Operand] = {}  # of the norms of the step
         self._at_once: set[str] = set()  # states whose channels are there all together
         self._tags = {layer.name: number for number, layer in enumerate(network.layers)}
         self._kept, self._steady = kept, steady
@@ -263,7 +263,7 @@ class Compiler:
         self._starts = tuple(one if one is None else one or refreshed for one in starts or [False] * self.samples)
         self._schedule = schedule or Schedule(self._parameters)
         self._sent.clear()
-        self._norms.clear()
+        self._scales.clear()
         values: dict[str, Any] = {self._input: _Value((self.input,))}
         for name, value in given.items():  # as the network itself takes them
             value = np.asarray(value)
@@ -600,15 +600,23 @@ class Compiler:
         """Lines of a tensor that hold the positions of some lines of another one."""
         return range(lines.start * like.width // tensor.width, -(-lines.stop * like.width // tensor.width))
 
-    def _runs_of_lines(self, state: Tensor) -> list[range]:
-        """Lines of a state as tiles make them, as far as its vectors and its sums then begin on units of memory."""
+    def _runs_of_lines(self, state: Tensor, positions: int = 1) -> list[range]:
+        """Lines of a state as tiles make them, as far as its vectors and its sums then begin on units of memory.
+
+        Each begins at a multiple of so many `positions`.
+        """
         p = self._parameters
         if state.channels < p.lanes:
             return [range(state.lines)]
         line_bytes = state.width * -(-state.channels // p.lanes) * image.vector_bytes(p)
         sizes = [line_bytes, state.width * image.SUM_BYTES] if state.summed == "position" else [line_bytes]
         ends = reach(Kernel(), Target.whole(state, p.lanes), p, 1, state.lines)
-        ends = [end for end in ends if end == state.lines or not any(end * size % UNIT_BYTES for size in sizes)]
+        ends = [
+            end
+            for end in ends
+            if end == state.lines
+            or not (end * state.width % positions or any(end * size % UNIT_BYTES for size in sizes))
+        ]
         return list(itertools.starmap(range, itertools.pairwise([0, *ends])))
 
     def table(self, content: np.ndarray, *, varying: bool) -> Operand:
@@ -718,8 +726,8 @@ class Compiler:
                 self._passes(name, start) if emission else 1,
                 unit=value.result,
                 function=value.function,
-                norm=self._norm_of(name, value, number, sample) if value.source is not None else None,
-                softmax=self._rows_of(value, sample) if value.scores is not None else None,
+                norm=self._coefficients(value, number, sample, lines) if value.source is not None else None,
+                softmax=self._rows_of(value, sample, lines) if value.scores is not None else None,
                 middle=value.middle,
                 start=start,
                 target=target.sample(sample) if target else None,
@@ -727,15 +735,8 @@ class Compiler:
                 tag=self._tags.get(name, 0),
             )
 
-    def _norm_of(self, name: str, value: _Value, number: int, sample: int) -> near.Norm:
-        """The norm of a part, once in a step."""
-        key = (name, number, sample)
-        if key not in self._norms:
-            self._norms[key] = self._coefficients(value, number, sample)
-        return self._norms[key]
-
-    def _coefficients(self, value: _Value, number: int, sample: int) -> near.Norm:
-        """The norm of a part: its sets' coefficients, computed once in a step, and its tables."""
+    def _coefficients(self, value: _Value, number: int, sample: int, lines: range | None) -> near.Norm:
+        """The norm of a part: its tables, and the coefficients that some of its lines need, once in a step."""
         layer = value.source
         parts = [part.sample(sample) for part in value.parts]
         unit = self._loop.u_unit(layer)
@@ -764,10 +765,12 @@ class Compiler:
             for table in (tables.gain, tables.shift)
         )
         own = Affine(gain, shift, tables.places)
-        scales = self.table(near.scales(own), varying=value.varying)
-        found = near.Norm(roots, scales, set_channels, first if layer.groups else 0, number == 1, runs)
+        mark = (layer.name, number, sample, near.scales(own).tobytes())
+        if mark not in self._scales:
+            self._scales[mark] = self.table(near.scales(own), varying=value.varying)
+        found = near.Norm(roots, self._scales[mark], set_channels, first if layer.groups else 0, number == 1, runs)
         floors = self._floors_of(layer, parts, sets, size, count)
-        wanted = found.places(parts[number], range(parts[number].lines))
+        wanted = found.places(parts[number], range(parts[number].lines) if lines is None else lines)
         for run, place in runs:
             if place in self._sent or place not in wanted:
                 continue
@@ -818,7 +821,7 @@ class Compiler:
         """
         least = UNIT_BYTES // image.COEFFICIENT_BYTES
         if not layer.groups:
-            ends = [run.stop * parts[0].width for run in self._runs_of_lines(parts[0])]
+            ends = [run.stop * parts[0].width for run in self._runs_of_lines(parts[0], least)]
         elif any(part.channels % 2 for part in parts):
             ends = []
         else:
@@ -837,7 +840,8 @@ class Compiler:
         units = np.repeat([part.unit for part in parts], [part.channels for part in parts]).reshape(sets, size)
         return [variance_floor(layer.epsilon, count, int(unit)) for unit in units.min(axis=1)]
 
-    def _rows_of(self, value: _Value, sample: int) -> near.Softmax:
+    def _rows_of(self, value: _Value, sample: int, lines: range | None) -> near.Softmax:
+        """The softmax of scores, with the rows that some of their lines need."""
         scores = value.scores
         tensor = value.parts[0].sample(sample)
         root, exponent = softmax.log2_factor(scores.scale, tensor.unit)
@@ -847,22 +851,30 @@ class Compiler:
                 STATES, tensor.positions * image.COEFFICIENT_BYTES, scores.name, "rows"
             )
         rows = self._tables[key]
-        if key not in self._sent:
-            self._sent.add(key)
+        least = UNIT_BYTES // image.COEFFICIENT_BYTES
+        runs = tuple((run, (*key, run.start)) for run in self._runs_of_lines(tensor, least))
+        found = near.Softmax(rows, root, exponent, runs)
+        wanted = found.places(range(tensor.lines) if lines is None else lines)
+        for run, place in runs:
+            if place in self._sent or place not in wanted:
+                continue
+            self._sent.add(place)
+            first = run.start * tensor.width
+            begin = first * -(-tensor.channels // self._parameters.lanes) * image.vector_bytes(self._parameters)
             self._schedule.add(
                 Rows(
                     tag=self._tags[scores.name],
-                    state=tensor.data,
-                    result=rows,
-                    rows=tensor.positions,
+                    state=tensor.data.moved(begin // UNIT_BYTES),
+                    result=rows.moved(first // least),
+                    rows=len(run) * tensor.width,
                     channels=tensor.channels,
                     root=root,
                     exponent=exponent,
                 ),
-                reads=tensor.places(),
-                writes=[("coefficients", rows)],
+                reads=tensor.places(run),
+                writes=[place],
             )
-        return near.Softmax(rows, root, exponent)
+        return found
 
     # Products -------------------------------------------------------------------------------------------------------
 
@@ -1038,7 +1050,8 @@ class Compiler:
         # what is held of the right before it is sent, then of the left after it was
         going_on = [sample for sample in self._running if not self._starts[sample]]
         before = self._aligned(layer, held[1], heads, columns, right, scale, "right", going_on)
-        (one,) = self._send(layer, 0, left, "channels")
+        ends = [run.stop for run in self._runs_of_lines(left.parts[0])]
+        (one,) = self._send(layer, 0, left, "channels", ends)
         for sample, weights in before.items():
             sent = self._passes(layer.inputs[0], False)
             for head in range(heads):

@@ -744,13 +744,24 @@ class _Run:
         """What a tile's vectors change, where accesses are ordered."""
         target, lanes = self.product.target, self.parameters.lanes
         samples = [target.state.sample(self.sample + number) for number in range(self.samples)]
-        if target.exchanged or target.step != -(-target.state.channels // lanes) or target.lines != target.state.lines:
-            lines = None
+        if target.exchanged:
+            runs = [range(vector * lanes, min((vector + 1) * lanes, target.channels))]
         else:
             strips = [0] if band.samples else [row * band.strip for row in range(tile.rows)]
-            lines = [strip + tile.line + line for strip in strips for line in range(tile.lines)]
-        vectors = [vector] if lines else None
+            begins = [(strip + tile.line) * target.width for strip in strips]
+            runs = [range(begin, begin + tile.lines * target.width) for begin in begins]
+        lines = sorted({line for run in runs for line in self._lines(run)})
+        vectors = [target.first + vector] if target.first < target.step and not target.exchanged else None
         return [place for one in samples for place in (*one.places(lines), *one.sums_places(lanes, vectors, lines))]
+
+    def _lines(self, positions: range) -> range:
+        """Lines of the state that positions of the product lie in; where they are exchanged, its channels."""
+        target, lanes = self.product.target, self.parameters.lanes
+        if target.narrow(lanes):
+            return range(positions.start // target.width, -(-positions.stop // target.width))
+        of = target.state.width * -(-target.state.channels // lanes)
+        first, last = (target.first + place * target.step for place in (positions.start, positions.stop - 1))
+        return range(first // of, last // of + 1)
 
 
 def bias_vectors(values: np.ndarray, lanes: int) -> np.ndarray:
