@@ -9,12 +9,13 @@ from amaranth.lib.wiring import In, Out
 from golden.machine import command
 from golden.parameters import Parameters
 from hw import payloads
-from hw.arith.bits import multiply_constant, named, one_of, saturated
+from hw.arith.bits import choose, multiply_constant, named, saturated
 from hw.arith.serial import Divider
 from hw.bus.ports import ADDRESS_WIDTH, UNIT_BYTES
 from hw.control.engine import Engine, Fields, cause
 from hw.near_memory.closed_loop import functions
-from hw.near_memory.closed_loop.factors import CHANNEL, ELEMENT, ENTRY_WIDTH, ONE, POSITION, Factors
+from hw.near_memory.closed_loop.factors import CHANNEL, ELEMENT, ENTRY_WIDTH, ONE, POSITION, Factors, lowest
+from hw.near_memory.closed_loop.pairs import Pairs
 from hw.near_memory.closed_loop.sums import Sums, summed_vector
 from hw.near_memory.closed_loop.terms import TERMS, Terms
 from hw.near_memory.closed_loop.vector_walk import VectorWalk
@@ -47,8 +48,7 @@ class Combine(Engine):
         tables_read ---------> Factors ---------+            +--> Sums
 
     f is outside: it is shared with `XPath`, and passed by where it is the identity. Vectors come in the order of
-    memory; where sums of channels are kept of positions of several vectors, by channels. At most one term has a table,
-    and pairs of channels are exchanged only within a part: otherwise the cause is ``field``.
+    memory; where sums of channels are kept of positions of several vectors, by channels.
 
     Throughput: one part per clock, see `Factors` for what is slower. Numerics: 12.8, 12.14, 12.15.
 
@@ -128,8 +128,7 @@ class Combine(Engine):
             *(summed.i.p[name].eq(given.o.p[name]) for name in ("position", "channel", "used")),
             factors.terms.eq(f.terms),
             factors.product.eq(what.product),
-            factors.table.eq(what.table),
-            factors.kind.eq(what.kind),
+            *(kind.eq(value) for kind, value in zip(factors.kinds, what.kinds, strict=True)),
             factors.clamped.eq(f.clamped),
             factors.channels.eq(f.channels),
             *(getattr(terms, name).eq(getattr(factors, name)) for name in ("shifts", "places", "low", "high")),
@@ -153,9 +152,9 @@ class Combine(Engine):
         with m.FSM():
             with m.State("idle"), m.If(self.operation.valid & f.chosen & (self.error == 0)):
                 m.d.comb += [quotient.i.valid.eq(1), quotient.i.payload.eq(f.channels + (p.lanes - 1))]
-                with m.If(self._fault(f, what)):
+                with m.If(self._fault(f)):
                     m.d.sync += self.error.eq(cause("field"))
-                with m.Elif((what.kind == CHANNEL) & (f.channels > p.norm_buffer)):
+                with m.Elif(what.by_channel & (f.channels > p.norm_buffer)):
                     m.d.sync += self.error.eq(cause("buffer"))
                 with m.Else():
                     m.next = "divide"
@@ -176,13 +175,11 @@ class Combine(Engine):
             m.d.sync += self.error.eq(cause("field"))
         return m
 
-    def _fault(self, f: Fields, what: "_What") -> Value:
-        """Whether a field breaks a rule, or asks for what is not here."""
-        p = self.parameters
+    def _fault(self, f: Fields) -> Value:
+        """Whether a field breaks a rule."""
         counts = (f.terms == 0) | ((f.form != 0) & (f.terms != 2)) | (f.vectors == 0) | (f.channels == 0)
-        tables = sum(what.table[index] for index in range(TERMS)) > 1
-        pairs = f.permuted & (f.channels[0] if p.near_lanes % 2 == 0 else 1)
-        return counts | tables | ((f.terms > 1) & (pairs | (f.function >= _SOFTMAX)))
+        pairs = f.permuted & (f.channels[0] if self.parameters.lanes % 2 == 0 else 1)
+        return counts | ((f.terms > 1) & (pairs | (f.function >= _SOFTMAX)))
 
     def _feed(
         self, m: Module, f: Fields, what: "_What", readers: list[RecordReader], factors: Factors, terms: Terms
@@ -190,19 +187,23 @@ class Combine(Engine):
         """Join the parts of all terms with their factors."""
         p = self.parameters
         width, u = p.state_width, p.near_lanes
+        m.submodules.pairs = pairs = Pairs(p)
+        m.d.comb += [
+            pairs.exchanged.eq(f.permuted),
+            pairs.i.payload.as_value().eq(readers[1].o.payload),
+            pairs.i.valid.eq(readers[1].o.valid),
+            readers[1].o.ready.eq(pairs.i.ready),
+        ]
         states = [[reader.o.payload[lane * width : (lane + 1) * width] for lane in range(u)] for reader in readers]
-        if u % 2 == 0:
-            states[1] = [Mux(f.permuted, states[1][lane ^ 1], states[1][lane]) for lane in range(u)]
+        second, states[1] = pairs.o, list(pairs.o.payload)
         smooth = named(m, "smooth", f.function != 0)
         joins = [Const(1, 1), named(m, "has_second", f.terms > 1), named(m, "has_third", f.terms > 2)]
         m.d.comb += [
             self.z.p["values"].eq(Cat(*states[1])),
-            self.z.valid.eq(readers[1].o.valid & smooth),
+            self.z.valid.eq(second.valid & smooth),
         ]
-        states[1] = [
-            Mux(smooth, value.as_unsigned(), state) for value, state in zip(self.x.p["values"], states[1], strict=True)
-        ]
-        valid = [readers[0].o.valid, Mux(smooth, self.x.valid, readers[1].o.valid), readers[2].o.valid]
+        states[1] = [Mux(smooth, value, state) for value, state in zip(self.x.p["values"], states[1], strict=True)]
+        valid = [readers[0].o.valid, Mux(smooth, self.x.valid, second.valid), readers[2].o.valid]
         moves = named(m, "feeds", terms.i.valid & terms.i.ready)
         m.d.comb += [
             terms.i.valid.eq(
@@ -212,18 +213,15 @@ class Combine(Engine):
             ),
             factors.o.ready.eq(moves),
             readers[0].o.ready.eq(moves),
-            readers[1].o.ready.eq(Mux(smooth, self.z.ready, moves & joins[1])),
+            second.ready.eq(Mux(smooth, self.z.ready, moves & joins[1])),
             readers[2].o.ready.eq(moves & joins[2]),
             self.x.ready.eq(moves & smooth),
             *(terms.i.p[name].eq(factors.o.p[name]) for name in ("used", "last", "end")),
         ]
+        m.d.comb += terms.i.p.factors.eq(factors.o.p.factors)
         for term in range(TERMS):
             for lane in range(u):
-                table = what.table[term] & (what.kind != ONE)
-                m.d.comb += [
-                    terms.i.p.terms[term][lane].eq(Mux(joins[term], states[term][lane], 0)),
-                    terms.i.p.factors[term][lane].eq(Mux(table, factors.o.p.table[lane], factors.constants[term])),
-                ]
+                m.d.comb += terms.i.p.terms[term][lane].eq(Mux(joins[term], states[term][lane], 0))
 
     def _finish(self, m: Module, f: Fields, terms: Terms, writers: list[RecordWriter], sums: Sums) -> Value:
         """Give results to memory and to the sums; returns whether all of an operation have been given."""
@@ -286,16 +284,25 @@ class Combine(Engine):
             with m.If(i.ready):
                 m.d.sync += waits[index].eq(0)
 
-        # Tables.
-        number = Signal(range(TERMS))
-        begin = Signal(ADDRESS_WIDTH)
-        elements = Signal(len(f.vectors) + p.lanes.bit_length())
+        # Tables: the one at hand and, of a vector, those that were asked for.
+        number, entry = Signal(range(TERMS)), Signal(len(f.vectors) + p.lanes.bit_length())
+        asked = Signal(TERMS)
         heads = [f.factor1, f.factor2, f.factor3]
-        head = data.View(heads[0].shape(), one_of([(number == i, at.as_value()) for i, at in enumerate(heads)]))
-        table = data.View(heads[0].shape(), one_of([(what.table[i], at.as_value()) for i, at in enumerate(heads)]))
-        by_vector = named(m, "by_vector", (what.kind == ELEMENT) | ((what.kind == POSITION) & (f.channels >= p.lanes)))
+        wide = named(m, "wide", f.channels >= p.lanes)
+        by_position = Cat((kind == POSITION) & (vector.turns | ~wide) for kind in what.kinds)
+        by_element = Cat(kind == ELEMENT for kind in what.kinds)
+        todo = named(m, "todo", (by_element | by_position) & ~asked)
+        walks = named(
+            m, "walks", by_channels | Cat((kind == ELEMENT) | (kind == POSITION) for kind in what.kinds).any()
+        )
+        table = Signal(range(TERMS))
+        m.d.comb += table.eq(lowest(m, "table_todo", todo))
+        head = data.View(heads[0].shape(), choose(m, "head", table, [at.as_value() for at in heads]))
+        kind = named(m, "table_kind", choose(m, "kind", table, what.kinds))
+        # Where elements run on: lanes before the next position begins.
+        lanes = Signal(16)
 
-        def ask(at: data.View, offset: Value | int, records: Value | int) -> None:
+        def ask(offset: Value | int, records: Value | int, at: data.View = head) -> None:
             m.d.comb += [
                 entries.i.valid.eq(1),
                 entries.i.p.region.eq(at.region),
@@ -313,51 +320,56 @@ class Combine(Engine):
                         m.d.sync += waits.eq(wanted)
                     m.next = "heads"
             with m.State("heads"):
-                constant = ~what.product & ~what.table.bit_select(number, 1)
-                ask(head, 0, 1 + constant)
+                m.d.comb += table.eq(number)
+                ask(0, 1 + (~what.product & (kind == ONE)))
                 with m.If(entries.i.ready):
                     m.d.sync += number.eq(number + 1)
                     with m.If(what.product | (number == f.terms - 1)):
                         m.next = "limits"
             with m.State("limits"):
-                ask(f.limits, 0, 2)
+                ask(0, 2, at=f.limits)
                 m.d.comb += entries.i.valid.eq(f.clamped)
+                m.d.sync += [number.eq(0), asked.eq(0)]
                 with m.If(~f.clamped | entries.i.ready):
-                    m.next = "table"
-            with m.State("table"):
-                ask(table, _ENTRY_BYTES, f.channels)
-                m.d.comb += entries.i.valid.eq(what.kind == CHANNEL)
-                m.d.sync += [begin.eq(_ENTRY_BYTES), elements.eq(multiply_constant(f.vectors, p.lanes))]
-                with m.If((what.kind != CHANNEL) | entries.i.ready):
-                    m.next = "vector"
-                    with m.If((what.kind == POSITION) & ~by_vector):
-                        m.next = "position"
-                    with m.Elif(~by_vector & ~by_channels):
+                    m.next = "tables"
+            with m.State("tables"):
+                m.d.comb += table.eq(number)
+                ask(_ENTRY_BYTES, f.channels)
+                m.d.comb += entries.i.valid.eq(kind == CHANNEL)
+                with m.If((kind != CHANNEL) | entries.i.ready):
+                    m.d.sync += number.eq(number + 1)
+                    with m.If(number == TERMS - 1):
                         m.next = "idle"
-            with m.State("position"):
-                # Elements run on over positions: one entry for each that begins.
-                ask(table, begin, 1)
-                with m.If(entries.i.ready):
-                    m.d.sync += [begin.eq(begin + _ENTRY_BYTES), elements.eq(elements - f.channels)]
-                    with m.If(elements <= f.channels):
-                        m.next = "idle"
+                        with m.If(walks):
+                            m.next = "vector"
             with m.State("vector"), m.If(walk.o.valid & (~by_channels | (waits == 0))):
-                # Where the vector lies, and its entries.
-                element_bytes = multiply_constant(vector.index, p.lanes * _ENTRY_BYTES)
-                m.d.sync += [
-                    begin.eq(Mux(what.kind == ELEMENT, element_bytes, vector.position * _ENTRY_BYTES) + _ENTRY_BYTES),
-                ]
                 with m.If(by_channels):
                     m.d.sync += first.eq(multiply_constant(vector.index, size))
                 m.next = "states"
-                with m.If(by_vector & ((what.kind == ELEMENT) | vector.turns)):
-                    m.next = "entries"
+                with m.If(todo.any()):
+                    m.next = "begin"
+            with m.State("begin"):
+                # Entries of the vector's elements; or of its position, or of those that begin in it.
+                within = ~wide & (vector.channel != 0)
+                elements = multiply_constant(vector.index, p.lanes)
+                m.d.sync += [
+                    entry.eq(Mux(kind == ELEMENT, elements, vector.position + within)),
+                    lanes.eq(Mux(within, f.channels - vector.channel, 0)),
+                ]
+                m.next = "entries"
             with m.State("entries"):
-                ask(table, begin, Mux(what.kind == ELEMENT, p.lanes, 1))
+                ask((entry + 1) * _ENTRY_BYTES, Mux(kind == ELEMENT, p.lanes, 1))
                 with m.If(entries.i.ready):
-                    m.next = "states"
+                    following = lanes + f.channels
+                    m.d.sync += [entry.eq(entry + 1), lanes.eq(following)]
+                    with m.If((kind == ELEMENT) | (following >= p.lanes)):
+                        m.d.sync += asked.eq(asked | (1 << table))
+                        m.next = "begin"
+                        with m.If((todo & (todo - 1)) == 0):
+                            m.next = "states"
             with m.State("states"):
                 m.d.comb += walk.o.ready.eq(1)
+                m.d.sync += asked.eq(0)
                 with m.If(by_channels):
                     m.d.sync += [waits.eq(wanted), count.eq(1)]
                 m.next = "vector"
@@ -373,15 +385,16 @@ class _What:
     -------
     product : Value
         Whether it is a product.
-    table : Value
-        Bit by bit, which terms have a table of factors.
-    kind : Value
-        What those factors are for.
+    kinds : list of Value
+        What the factors of each term are for; ONE where there is no such term.
+    by_channel : Value
+        Whether a term has a table by channel.
     """
 
     def __init__(self, m: Module, f: Fields):
-        kinds = (f.kind1, f.kind2, f.kind3)
         self.product = named(m, "product", f.form != 0)
-        exists = [~self.product & (f.terms > index) for index in range(TERMS)]
-        self.table = named(m, "table", Cat(here & (kind != ONE) for here, kind in zip(exists, kinds, strict=True)))
-        self.kind = named(m, "kind", one_of(list(zip(exists, kinds, strict=True))))
+        self.kinds = [
+            named(m, f"kind{index + 1}", Mux(~self.product & (f.terms > index), kind, ONE))
+            for index, kind in enumerate((f.kind1, f.kind2, f.kind3))
+        ]
+        self.by_channel = Cat(kind == CHANNEL for kind in self.kinds).any()

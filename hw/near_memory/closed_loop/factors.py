@@ -2,19 +2,19 @@
 
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import In, Out
 
 from golden.parameters import Parameters
-from hw.arith.bits import below_power, choose, filled, in_range, multiply_constant, named
+from hw.arith.bits import below_power, filled, in_range, multiply_constant, named
 from hw.memory import Ram
 from hw.near_memory.closed_loop.terms import FACTOR_WIDTH, PLACES_WIDTH, SPREAD, TERMS
 from hw.near_memory.closed_loop.vector_walk import walked_vector
 from hw.near_memory.part import Part
 from hw.stream import Stage
 
-__all__ = ["CHANNEL", "ELEMENT", "ENTRY_WIDTH", "ONE", "POSITION", "Factors", "factor_part"]
+__all__ = ["CHANNEL", "ELEMENT", "ENTRY_WIDTH", "ONE", "POSITION", "Factors", "factor_part", "lowest"]
 
 ENTRY_WIDTH = 32
 
@@ -25,23 +25,33 @@ _PLACES_MAX = 44
 
 
 def factor_part(parameters: Parameters) -> data.StructLayout:
-    """Factors of a part, of the term that has a table; lanes that are no padding.
-
-    `last` ends a vector, `end` the last one of all.
-    """
+    """Factors of a part, of each term; lanes that are no padding. `last` ends a vector, `end` the last one of all."""
     u = parameters.near_lanes
-    return data.StructLayout({"table": data.ArrayLayout(signed(FACTOR_WIDTH), u), "used": u, "last": 1, "end": 1})
+    factors = data.ArrayLayout(data.ArrayLayout(signed(FACTOR_WIDTH), u), TERMS)
+    return data.StructLayout({"factors": factors, "used": u, "last": 1, "end": 1})
+
+
+def lowest(m: Module, name: str, terms: Value) -> Value:
+    """Number of the first of some terms; the last one's if there is none."""
+    return named(m, name, Mux(terms[0], 0, Mux(terms[1], 1, 2)))
 
 
 class Factors(Part):
     """Takes the tables of a combine, entry by entry, and gives the factors of each part.
 
     Entries come so: of each term h, and its factor if it has but one; two limits, if there are any; the factors of all
-    channels, if the one term with a table has such. Then, for the vectors in their order, what a table holds of each
-    position that begins, or of each element.
+    channels, term by term. Then, for the vectors in their order, term by term: what a table holds of the position that
+    begins, if one does, or of each element.
 
-    Throughput: a part a clock; two clocks an element where elements have factors of their own, or where positions or
-    channels have and are fewer than lanes.
+    ::
+
+        entries -+-> one factor of each term ------------------+-> factors of a part
+                 +-> RAM: channels, or elements of a vector ---+
+
+    Where channels are fewer than lanes, the factors of a vector's elements are put together in the RAM.
+
+    Throughput: a part in as many clocks as there are tables by channel or by element. A table by element takes a clock
+    more for each element; so do others where channels are fewer than lanes, by channel two.
 
     Members
     -------
@@ -51,10 +61,8 @@ class Factors(Part):
         How many, 1 to 3.
     product : In(1)
         Whether it is a product: only h of the first term is there.
-    table : In(3)
-        Which terms have a table; one at most.
-    kind : In(2)
-        What its factors are for.
+    kinds : In(array)
+        What the factors of each term are for; ONE where there is none.
     clamped : In(1)
         Whether there are limits.
     channels : In(16)
@@ -65,8 +73,6 @@ class Factors(Part):
         Vectors.
     o : Out(stream of `factor_part`)
         Factors of every part.
-    constants : Out(array)
-        The one factor of each term.
     shifts, places, low, high : Out
         As `Terms` takes them.
     fault : Out(1)
@@ -79,14 +85,12 @@ class Factors(Part):
             "start": In(1),
             "terms": In(2),
             "product": In(1),
-            "table": In(TERMS),
-            "kind": In(2),
+            "kinds": In(data.ArrayLayout(2, TERMS)),
             "clamped": In(1),
             "channels": In(16),
             "entries": In(stream.Signature(ENTRY_WIDTH)),
             "vectors": In(stream.Signature(walked_vector(parameters))),
             "o": Out(stream.Signature(factor_part(parameters))),
-            "constants": Out(data.ArrayLayout(signed(FACTOR_WIDTH), TERMS)),
             "shifts": Out(data.ArrayLayout(SPREAD.bit_length(), TERMS)),
             "places": Out(signed(PLACES_WIDTH)),
             "low": Out(state),
@@ -94,37 +98,57 @@ class Factors(Part):
             "fault": Out(1),
         }
 
+    @property
+    def _parts(self) -> int:
+        """Parts of a vector."""
+        return self._parameters.lanes // self._parameters.near_lanes
+
     def elaborate(self, platform: object) -> Module:  # noqa: D102
         m = Module()
-        u = self._parameters.near_lanes
+        p, u = self._parameters, self._parameters.near_lanes
         entry = named(m, "entry", self.entries.payload.as_signed())
-        cursor = _Cursor(m, u, -(-self._parameters.norm_buffer // u), self.channels)
+        one = Signal(data.ArrayLayout(signed(FACTOR_WIDTH), TERMS))
+        # Of each term: a row for u channels or, where channels are fewer than lanes, one for each; then a vector.
+        depth = max(-(-p.norm_buffer // u), p.lanes + self._parts)
+        slot = 1 << (depth - 1).bit_length()
         rams = []
         for lane in range(u):
-            m.submodules[f"lane{lane}"] = ram = Ram(signed(FACTOR_WIDTH), cursor.rows)
+            m.submodules[f"lane{lane}"] = ram = Ram(signed(FACTOR_WIDTH), (TERMS - 1) * slot + depth)
             rams.append(ram)
-        goes = self._heads(m, entry, cursor, rams)
-        self._give(m, entry, cursor, rams, goes)
+        wide = named(m, "wide", self.channels >= p.lanes)
+        goes = self._heads(m, entry, one, rams, wide, slot)
+        self._give(m, entry, one, rams, wide, slot, goes)
         return m
+
+    @staticmethod
+    def _at(row: Value, term: Value, slot: int) -> Value:
+        """Address of a row of a term's slot."""
+        width = slot.bit_length() - 1
+        return Cat(row[:width], Const(0, max(width - len(row), 0)), term)
 
     def _check(self, m: Module, holds: Value) -> None:
         """Raise `fault` unless a rule holds."""
         with m.If(~holds):
             m.d.sync += self.fault.eq(1)
 
-    def _heads(self, m: Module, entry: Value, cursor: "_Cursor", rams: list[Ram]) -> Value:
+    def _heads(self, m: Module, entry: Value, one: data.View, rams: list[Ram], wide: Value, slot: int) -> Value:
         """Take what comes before the first vector; returns whether all of it is there and sound."""
-        top = (1 << self._parameters.state_width - 1) - 1
+        u, top = self._parameters.near_lanes, (1 << self._parameters.state_width - 1) - 1
         entries, goes, fills = self.entries, Signal(name="goes"), Signal(name="fills")
         number = Signal(range(TERMS), name="number")
+        kind = named(m, "head_kind", self.kinds[number])
         places = Signal(data.ArrayLayout(signed(PLACES_WIDTH), TERMS), name="term_places")
         low, high = self.low, self.high
+        # Channels of a table by channel, and where the next one goes.
+        left, row, lane = Signal(16, name="channels_left"), Signal(range(slot)), Signal(range(u), name="table_lane")
+        ends_row = named(m, "ends_row", ~wide | (lane == u - 1))
         for index, ram in enumerate(rams):
-            m.d.comb += [
-                ram.write_enable.eq(fills & (cursor.lane == index)),
-                ram.write_address.eq(cursor.row),
-                ram.write_data.eq(entry),
-            ]
+            with m.If(fills & (~wide | (lane == index))):
+                m.d.comb += [
+                    ram.write_enable.eq(1),
+                    ram.write_address.eq(self._at(row, number, slot)),
+                    ram.write_data.eq(entry),
+                ]
 
         def end_term() -> None:
             m.d.sync += number.eq(number + 1)
@@ -133,7 +157,7 @@ class Factors(Part):
             with m.Elif(self.clamped):
                 m.next = "low"
             with m.Else():
-                m.next = "table"
+                m.next = "tables"
 
         with m.FSM():
             with m.State("idle"):
@@ -152,14 +176,14 @@ class Factors(Part):
                         self._check(m, below_power(entry, PLACES_WIDTH - 1))
                     with m.Else():
                         self._check(m, in_range(entry, 0, _PLACES_MAX))
-                    with m.If(~self.product & ~self.table.bit_select(number, 1)):
+                    with m.If(~self.product & (kind == ONE)):
                         m.next = "factor"
                     with m.Else():
                         end_term()
             with m.State("factor"):
                 m.d.comb += entries.ready.eq(1)
                 with m.If(entries.valid):
-                    m.d.sync += self.constants[number].eq(entry)
+                    m.d.sync += one[number].eq(entry)
                     self._check(m, below_power(entry, FACTOR_WIDTH - 1))
                     end_term()
             with m.State("low"):
@@ -173,15 +197,28 @@ class Factors(Part):
                 m.d.sync += high.eq(entry)
                 with m.If(entries.valid):
                     self._check(m, below_power(entry, self._parameters.state_width - 1))
-                    m.next = "table"
+                    m.next = "tables"
+            with m.State("tables"):
+                m.d.sync += number.eq(0)
+                m.next = "table"
             with m.State("table"):
-                m.d.comb += entries.ready.eq(self.kind == CHANNEL)
-                m.d.comb += fills.eq(entries.valid & entries.ready)
+                m.d.sync += [left.eq(self.channels), row.eq(0), lane.eq(0)]
+                with m.If(kind == CHANNEL):
+                    m.next = "channels"
+                with m.Else():
+                    m.d.sync += number.eq(number + 1)
+                    with m.If(number == TERMS - 1):
+                        m.next = "most"
+            with m.State("channels"):
+                m.d.comb += [entries.ready.eq(1), fills.eq(entries.valid)]
                 with m.If(fills):
                     self._check(m, below_power(entry, FACTOR_WIDTH - 1))
-                    cursor.move(m)
-                with m.If((self.kind != CHANNEL) | (fills & cursor.last)):
-                    m.next = "most"
+                    m.d.sync += [left.eq(left - 1), row.eq(row + ends_row), lane.eq(Mux(ends_row, 0, lane + 1))]
+                    with m.If(left == 1):
+                        m.d.sync += number.eq(number + 1)
+                        m.next = "table"
+                        with m.If(number == TERMS - 1):
+                            m.next = "most"
             with m.State("most"):
                 most = places[0]
                 for other in list(places)[1:]:
@@ -191,9 +228,9 @@ class Factors(Part):
                     m.d.sync += self.fault.eq(1)
                 m.next = "shifts"
             with m.State("shifts"):
-                for one, shift in zip(places, self.shifts, strict=True):
-                    m.d.sync += shift.eq(self.places - one)
-                    with m.If(self.places - one > SPREAD):
+                for one_place, shift in zip(places, self.shifts, strict=True):
+                    m.d.sync += shift.eq(self.places - one_place)
+                    with m.If(self.places - one_place > SPREAD):
                         m.d.sync += self.fault.eq(1)
                 m.next = "settle"
             with m.State("settle"):
@@ -201,106 +238,139 @@ class Factors(Part):
                 m.next = "idle"
         return goes
 
-    def _give(self, m: Module, entry: Value, cursor: "_Cursor", rams: list[Ram], goes: Value) -> None:
-        """Give the factors of each part, with what the table holds."""
-        u, parts, factor = (
-            self._parameters.near_lanes,
-            self._parameters.lanes // self._parameters.near_lanes,
-            signed(FACTOR_WIDTH),
+    def _give(
+        self, m: Module, entry: Value, one: data.View, rams: list[Ram], wide: Value, slot: int, goes: Value
+    ) -> None:
+        """Give the factors of each part."""
+        kinds = self.kinds
+        # Terms whose factors are read from the RAM; those that wait for entries, or for being put together.
+        held = named(m, "in_ram", Cat((kind != ONE) & ~((kind == POSITION) & wide) for kind in kinds))
+        needs = Cat(
+            (kind == ELEMENT) | ((kind == POSITION) & self.vectors.p.turns) | ((kind != ONE) & ~wide) for kind in kinds
         )
-        vector, entries, kind = self.vectors.p, self.entries, self.kind
-        wide = named(m, "wide", self.channels >= self._parameters.lanes)
-        one_by_one = named(m, "one_by_one", (kind == ELEMENT) | (~wide & (kind != ONE)))
-        fed = stream.Signature(0).create(path=("fed",))
-        part = Signal(range(parts))
-        # The factor of this position, and whether it has come; those of this part's elements, and how many have.
-        held = Signal(factor)
-        served = Signal()
-        built = Signal(data.ArrayLayout(factor, u))
-        place = Signal(range(u))
-        complete = Signal()
-        # Whether the RAM has been read for the element at hand.
-        read = Signal()
-
+        filled_terms = Signal(TERMS)
+        todo = named(m, "todo", needs & ~filled_terms)
         here = named(m, "here", goes & self.vectors.valid)
-        lacks = named(m, "lacks", (kind == POSITION) & ~served & Mux(wide, vector.turns, cursor.channel == 0))
-        builds = named(m, "builds", here & one_by_one & ~complete)
-        takes = named(m, "takes", builds & ~lacks & read & ((kind != ELEMENT) | entries.valid))
-        asks = named(m, "asks", here & lacks & (builds | ~one_by_one))
-        last = named(m, "last", part == parts - 1)
-        moves = named(m, "moves", fed.valid & fed.ready)
-        m.d.comb += [
-            fed.valid.eq(here & Mux(one_by_one, complete, ~lacks)),
-            self.vectors.ready.eq(moves & last),
-        ]
-        with m.If(asks | (takes & (kind == ELEMENT))):
+        # Factors that were read, or are of a position, stay until they have been given.
+        read = Signal(name="was_read")
+        self._fill(m, entry, one, rams, wide, slot, here & todo.any() & ~read, todo, filled_terms)
+        self._emit(m, one, rams, wide, slot, here & ~todo.any(), held, filled_terms, read)
+
+    def _fill(
+        self,
+        m: Module,
+        entry: Value,
+        one: data.View,
+        rams: list[Ram],
+        wide: Value,
+        slot: int,
+        fills: Value,
+        todo: Value,
+        filled_terms: Signal,
+    ) -> None:
+        """Take what a vector needs: an entry for its position, or the factors of all its elements."""
+        p, u, entries = self._parameters, self._parameters.near_lanes, self.entries
+        term = lowest(m, "fill_term", todo)
+        kind = named(m, "fill_kind", self.kinds[term])
+        element, lane = Signal(range(p.lanes)), Signal(range(u), name="fill_lane")
+        row = Signal(range(self._parts), name="fill_row")
+        # Of the element: its channel, if these are fewer than lanes.
+        following = Signal(range(p.lanes))
+        channel = named(m, "fill_channel", Mux(element == 0, self.vectors.p.channel, following)[: len(following)])
+        # Whether this position's entry was taken, and whether the RAM was read for the element.
+        served, read = Signal(), Signal()
+
+        single = named(m, "single", wide & (kind == POSITION))
+        lacks = named(m, "lacks", fills & (kind == POSITION) & ~served & (wide | (channel == 0)))
+        there = Mux(kind == CHANNEL, read, (kind == POSITION) | entries.valid)
+        puts = named(m, "puts", fills & ~single & ~lacks & there)
+        ends = named(m, "fill_ends", (puts & (element == p.lanes - 1)) | (lacks & single & entries.valid))
+        with m.If(lacks | (puts & (kind == ELEMENT))):
             m.d.comb += entries.ready.eq(1)
             with m.If(entries.valid):
                 self._check(m, below_power(entry, FACTOR_WIDTH - 1))
-        with m.If(asks & entries.valid):
-            m.d.sync += [held.eq(entry), served.eq(1)]
-        m.d.sync += read.eq(builds & ~lacks & ~takes)
-        with m.If(takes):
-            word = choose(m, "word", cursor.lane, [ram.read_data for ram in rams])
+        with m.If(lacks & entries.valid):
+            m.d.sync += [one[term].eq(entry), served.eq(1)]
+        m.d.sync += read.eq(fills & ~puts)
+        with m.If(puts):
+            wraps = lane == u - 1
             m.d.sync += [
-                built[place].eq(Mux(kind == ELEMENT, entry, Mux(kind == POSITION, held, word))),
-                place.eq(Mux(place == u - 1, 0, place + 1)),
-                complete.eq(place == u - 1),
                 served.eq(0),
+                element.eq(Mux(ends, 0, element + 1)),
+                lane.eq(Mux(wraps, 0, lane + 1)),
+                row.eq(Mux(ends, 0, row + wraps)),
+                following.eq(Mux(channel == self.channels - 1, 0, channel + 1)),
             ]
-            cursor.move(m)
-        with m.If(moves):
-            m.d.sync += [part.eq(Mux(last, 0, part + 1)), complete.eq(0)]
-            with m.If(last & ~one_by_one):
-                m.d.sync += served.eq(0)
-        with m.If(self.start):
-            m.d.sync += [part.eq(0), place.eq(0), complete.eq(0), served.eq(0)]
-            cursor.begin(m)
-
-        s = Stage.begin(m, fed)
-        row = named(m, "row", multiply_constant(vector.number, parts) + part)
-        lanes = []
+        with m.If(ends):
+            m.d.sync += [filled_terms.eq(filled_terms | (1 << term)), served.eq(0)]
         for index, ram in enumerate(rams):
-            m.d.comb += [
-                ram.read_enable.eq(s.moves | builds),
-                ram.read_address.eq(Mux(one_by_one, cursor.row, row)),
-            ]
-            lane = s.part(f"lane{index}")
-            lane.other = Mux(one_by_one, built[index], held)
-            lane.make("word", ram.read_data, held_by=ram.read_data)
-            lanes.append(lane.cut())
+            with m.If(fills):
+                m.d.comb += [ram.read_enable.eq(1), ram.read_address.eq(self._at(channel, term, slot))]
+            with m.If(puts & (lane == index)):
+                value = Mux(kind == ELEMENT, entry, Mux(kind == POSITION, one[term], rams[0].read_data))
+                m.d.comb += [
+                    ram.write_enable.eq(1),
+                    ram.write_address.eq(self._at(p.lanes + row, term, slot)),
+                    ram.write_data.eq(value),
+                ]
+
+    def _emit(
+        self,
+        m: Module,
+        one: data.View,
+        rams: list[Ram],
+        wide: Value,
+        slot: int,
+        goes: Value,
+        held: Value,
+        filled_terms: Signal,
+        was_read: Signal,
+    ) -> None:
+        """Read the factors of a part, term by term, and give them."""
+        u, vector = self._parameters.near_lanes, self.vectors.p
+        reads = stream.Signature(0).create(path=("reads",))
+        part, taken = Signal(range(self._parts)), Signal(TERMS, name="terms_read")
+        left = named(m, "terms_left", held & ~taken)
+        term = lowest(m, "read_term", left)
+        last_term = named(m, "last_term", (left & (left - 1)) == 0)
+        last = named(m, "last", part == self._parts - 1)
+        m.d.comb += reads.valid.eq(goes)
+        s = Stage.begin(m, reads)
+        m.d.comb += self.vectors.ready.eq(s.moves & last_term & last)
+        with m.If(s.moves):
+            m.d.sync += taken.eq(Mux(last_term, 0, taken | (1 << term)))
+            with m.If(last_term):
+                m.d.sync += part.eq(Mux(last, 0, part + 1))
+                with m.If(last):
+                    m.d.sync += filled_terms.eq(0)
+        row = Mux(
+            wide & (self.kinds[term] == CHANNEL),
+            multiply_constant(vector.number, self._parts) + part,
+            self._parameters.lanes + part,
+        )
+        address = named(m, "read_address", self._at(row, term, slot))
+        for ram in rams:
+            with m.If(s.moves):
+                m.d.comb += [ram.read_enable.eq(1), ram.read_address.eq(address)]
         first_lane = named(m, "first_lane", multiply_constant(part, u))
         s.used = Cat(vector.used > first_lane + index for index in range(u))
-        s.last, s.end, s.from_ram = last, last & vector.end, ~one_by_one & (kind == CHANNEL)
+        s.last, s.end, s.term, s.complete = last, last & vector.end, term, last_term
+        words = Cat(*(ram.read_data for ram in rams))
+        s.make("words", words, held_by=words)
 
         s = s.cut()
-        table = [Mux(s.from_ram, lane.word, lane.other).as_signed() for lane in lanes]
-        given = filled(m, "given", self.o.payload.shape(), table=table, used=s.used, last=s.last, end=s.end)
-        s.finish(self.o, given, depth=s.cuts)
-
-
-class _Cursor:
-    """Channel after channel, and where its factor lies: a row of the RAMs, and which of them."""
-
-    def __init__(self, m: Module, lanes: int, rows: int, channels: Value):
-        self._lanes, self.rows = lanes, rows
-        self.channel = Signal.like(channels, name="channel")
-        self.row = Signal(range(rows), name="channel_row")
-        self.lane = Signal(range(lanes), name="channel_lane")
-        self.last = named(m, "channel_last", self.channel == channels - 1)
-
-    def begin(self, m: Module) -> None:
-        """To channel 0."""
-        m.d.sync += [self.channel.eq(0), self.row.eq(0), self.lane.eq(0)]
-
-    def move(self, m: Module) -> None:
-        """To the next channel; from the last one to the first."""
-        with m.If(self.last):
-            self.begin(m)
-        with m.Else():
-            full = self.lane == self._lanes - 1
-            m.d.sync += [
-                self.channel.eq(self.channel + 1),
-                self.row.eq(self.row + full),
-                self.lane.eq(Mux(full, 0, self.lane + 1)),
-            ]
+        m.d.comb += was_read.eq(s.valid)
+        # What is read first waits for what is read last.
+        factors, later = [], Const(0, 1)
+        for number in reversed(range(TERMS)):
+            read = s.words
+            if number < TERMS - 1:
+                waits = Signal(len(words), name=f"waits{number}")
+                with m.If(s.moves & (s.term == number)):
+                    m.d.sync += waits.eq(s.words)
+                read = Mux(later, waits, s.words)
+            factors.insert(0, Mux(held[number], read, one[number].replicate(u)))
+            later = later | held[number]
+        s.valid = s.valid & s.complete
+        fields = {"factors": Cat(*factors), "used": s.used, "last": s.last, "end": s.end}
+        s.finish(self.o, filled(m, "given", self.o.payload.shape(), **fields), depth=s.cuts)
