@@ -35,6 +35,7 @@ __all__ = [
     "stream_group",
     "sum_part",
     "sum_with_poison",
+    "vector_bytes",
     "weight",
     "weight_record",
     "weight_write",
@@ -213,6 +214,11 @@ def sign_mask_output(parameters: Parameters) -> data.Layout:
 def state_element(parameters: Parameters) -> ShapeLike:
     """One element of state: signed fixed point, or an FP16 pattern."""
     return signed(parameters.state_width) if parameters.state_format == "fixed" else 16
+
+
+def vector_bytes(parameters: Parameters) -> int:
+    """Bytes of a vector of states in memory: n elements, padded to whole bytes."""
+    return -(-parameters.lanes * parameters.state_width // 8)
 
 
 def element_part(parameters: Parameters) -> data.StructLayout:

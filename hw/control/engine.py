@@ -10,6 +10,7 @@ from golden.machine.command import OPERATIONS, Operand, Operation, layout
 from golden.machine.registers import CAUSES
 from golden.parameters import Parameters
 from hw.bus.ports import REGION_WIDTH, MemoryRead, MemoryWrite
+from hw.stream.records import ReadRecords, WriteRecords
 
 __all__ = ["CAUSE_WIDTH", "OFFSET_WIDTH", "Engine", "Fields", "cause", "operand", "operation", "words"]
 
@@ -140,3 +141,13 @@ class Engine(wiring.Component):
     def write(parameters: Parameters) -> Any:
         """Member for a port that writes memory."""
         return Out(MemoryWrite(parameters.memory_width))
+
+    @staticmethod
+    def read_vectors(parameters: Parameters) -> Any:
+        """Member for a port that reads vectors of states, u elements at a time, by a reader that is shared."""
+        return Out(ReadRecords(parameters.near_lanes * parameters.state_width))
+
+    @staticmethod
+    def write_vectors(parameters: Parameters) -> Any:
+        """Member for a port that writes vectors of states, u elements at a time, by a writer that is shared."""
+        return Out(WriteRecords(parameters.near_lanes * parameters.state_width))

@@ -20,7 +20,7 @@ from hw.bus.ports import ADDRESS_WIDTH, BYTES_WIDTH, REGION_WIDTH, UNIT_BYTES, M
 from hw.stream.fifo import Fifo
 from hw.stream.skid_buffer import SkidBuffer
 
-__all__ = ["RECORDS_WIDTH", "RecordReader", "RecordWriter", "record_span"]
+__all__ = ["RECORDS_WIDTH", "ReadRecords", "RecordReader", "RecordWriter", "WriteRecords", "record_span"]
 
 RECORDS_WIDTH = 24
 """Bits of a number of records."""
@@ -29,6 +29,49 @@ RECORDS_WIDTH = 24
 def record_span() -> data.StructLayout:
     """Records that follow each other in a region, at least 1; `address` is in bytes from the region's base."""
     return data.StructLayout({"region": REGION_WIDTH, "address": ADDRESS_WIDTH, "records": RECORDS_WIDTH})
+
+
+class ReadRecords(wiring.Signature):
+    """Port of a part that reads records by a `RecordReader` which others read by, too.
+
+    Parameters
+    ----------
+    bits : int
+        Bits of an item.
+
+    Members
+    -------
+    i : Out(stream of `record_span`)
+        Records to read.
+    o : In(stream of `bits` bits)
+        Their items.
+    """
+
+    def __init__(self, bits: int):
+        super().__init__({"i": Out(stream.Signature(record_span())), "o": In(stream.Signature(bits))})
+
+
+class WriteRecords(wiring.Signature):
+    """Port of a part that writes records by a `RecordWriter` which others write by, too.
+
+    Parameters
+    ----------
+    bits : int
+        Bits of an item.
+
+    Members
+    -------
+    i : Out(stream of `record_span`)
+        Records to write.
+    items : Out(stream of `bits` bits)
+        Their items.
+    idle : In(1)
+        All of `i` has arrived in memory.
+    """
+
+    def __init__(self, bits: int):
+        span, items = stream.Signature(record_span()), stream.Signature(bits)
+        super().__init__({"i": Out(span), "items": Out(items), "idle": In(1)})
 
 
 class _Records(wiring.Component):

@@ -8,12 +8,13 @@ from amaranth.lib.wiring import In, Out
 
 from golden.machine.command import Align
 from golden.parameters import SCALE_WIDTH, Parameters
+from hw import payloads
 from hw.arith.bits import multiply_constant, named
 from hw.bus.ports import ADDRESS_WIDTH, UNIT_BYTES
 from hw.control.engine import Engine, Fields, cause
 from hw.near_memory.part import Part
 from hw.stream import Fifo, SkidBuffer
-from hw.stream.records import RecordReader, RecordWriter
+from hw.stream.records import RecordWriter
 
 __all__ = ["Aligner"]
 
@@ -129,7 +130,7 @@ class Aligner(Engine):
 
     ::
 
-        walk -> RecordReader -+-> queue ----------------+-> shift, round -> record -> RecordWriter
+        walk -> held_read ----+-> queue ----------------+-> shift, round -> record -> RecordWriter
                               |                         |
                               +-> largest -> exponent --+
 
@@ -137,14 +138,16 @@ class Aligner(Engine):
 
     Members
     -------
-    held_read, weights_written : Out
-        Memory: Xhat, records.
+    held_read : port of vectors
+        Xhat.
+    weights_written : Out
+        Memory: records.
     """
 
     name = "emit"
 
     def _members(self, parameters: Parameters) -> dict[str, Any]:
-        return {"held_read": self.read(parameters), "weights_written": self.write(parameters)}
+        return {"held_read": self.read_vectors(parameters), "weights_written": self.write(parameters)}
 
     @property
     def _thresholds(self) -> list[int]:
@@ -159,12 +162,10 @@ class Aligner(Engine):
     def elaborate(self, platform: object) -> Module:  # noqa: D102
         m = Module()
         p, c = self.parameters, Fields(self.operation.p, Align)
-        u, w, parts = p.near_lanes, p.state_width, p.lanes // p.near_lanes
         record = SCALE_WIDTH + p.lanes * p.weight_width
         m.submodules.walk = walk = _Walk(p)
-        m.submodules.reader = reader = RecordReader(p.memory_width, u * w, parts)
+        reader = self.held_read
         m.submodules.writer = writer = RecordWriter(p.memory_width, record, chunk=min(64, p.memory_width))
-        wiring.connect(m, reader.port, wiring.flipped(self.held_read))
         wiring.connect(m, writer.port, wiring.flipped(self.weights_written))
         legal = named(m, "legal", (c.outputs != 0) & (c.groups != 0))
         offered = named(m, "offered", self.operation.valid & c.chosen & legal)
@@ -177,7 +178,7 @@ class Aligner(Engine):
             m.d.sync += written.eq(c.result.offset * UNIT_BYTES)
         with m.Elif(goes & walk.begins):
             m.d.sync += written.eq(written + multiply_constant(walk.records, size))
-        held = (c.held.offset * UNIT_BYTES) + multiply_constant(walk.vector, reader.record_bytes)
+        held = (c.held.offset * UNIT_BYTES) + multiply_constant(walk.vector, payloads.vector_bytes(p))
         past = named(m, "past", held[ADDRESS_WIDTH:].any())
         m.d.comb += [
             walk.offered.eq(offered & ~self.operation.ready),
@@ -202,7 +203,7 @@ class Aligner(Engine):
         m.d.comb += self.operation.ready.eq(offered & begun & ~walk.valid & writer.idle & ~self.error.any())
         return m
 
-    def _measure(self, m: Module, reader: RecordReader) -> tuple[Fifo, SkidBuffer]:
+    def _measure(self, m: Module, reader: Any) -> tuple[Fifo, SkidBuffer]:
         """Elements in a queue, and of each vector its exponent and whether it is poisoned."""
         p = self.parameters
         u, w, parts = p.near_lanes, p.state_width, p.lanes // p.near_lanes

@@ -21,7 +21,7 @@ from hw.near_memory.closed_loop.terms import TERMS, Terms
 from hw.near_memory.closed_loop.vector_walk import VectorWalk
 from hw.stream import Fifo
 from hw.stream.fork import fork
-from hw.stream.records import RecordReader, RecordWriter
+from hw.stream.records import RecordReader
 
 __all__ = ["Combine"]
 
@@ -56,10 +56,10 @@ class Combine(Engine):
     -------
     operation, error, overflow, poisoned
         Those of an engine; f tells its own overflow.
-    states_read, second_states_read, third_states_read, tables_read, sums_read : MemoryRead
-        Y1, Y2, Y3; factors and limits; sums.
-    states_written, copy_states_written, sums_written : MemoryWrite
-        Result, its copy, its sums.
+    states_read, second_states_read, third_states_read, states_written, copy_states_written : ports of vectors
+        Y1, Y2, Y3; the result and its copy.
+    tables_read, sums_read, sums_written : memory ports
+        Factors and limits; sums.
     settings : Out(`functions.settings`)
         For f.
     z, x : stream of `payloads.element_part`
@@ -72,11 +72,14 @@ class Combine(Engine):
 
     def _members(self, parameters: Parameters) -> dict[str, Any]:
         part = stream.Signature(payloads.element_part(parameters))
-        reads = ("states_read", "second_states_read", "third_states_read", "tables_read", "sums_read")
-        writes = ("states_written", "copy_states_written", "sums_written")
+        reads = ("states_read", "second_states_read", "third_states_read")
+        writes = ("states_written", "copy_states_written")
         return {
-            **{name: self.read(parameters) for name in reads},
-            **{name: self.write(parameters) for name in writes},
+            **{name: self.read_vectors(parameters) for name in reads},
+            **{name: self.write_vectors(parameters) for name in writes},
+            "tables_read": self.read(parameters),
+            "sums_read": self.read(parameters),
+            "sums_written": self.write(parameters),
             "settings": Out(functions.settings()),
             "z": Out(part),
             "x": In(part),
@@ -86,17 +89,8 @@ class Combine(Engine):
     def elaborate(self, platform: object) -> Module:  # noqa: D102
         m = Module()
         p, f = self.parameters, Fields(self.operation.p, command.Combine)
-        u, parts = p.near_lanes, p.lanes // p.near_lanes
-        item = (p.memory_width, u * p.state_width, parts)
-        readers, writers = [], []
-        for port in (self.states_read, self.second_states_read, self.third_states_read):
-            m.submodules[f"reader{len(readers) + 1}"] = reader = RecordReader(*item)
-            wiring.connect(m, reader.port, wiring.flipped(port))
-            readers.append(reader)
-        for port in (self.states_written, self.copy_states_written):
-            m.submodules[f"writer{len(writers) + 1}"] = writer = RecordWriter(*item)
-            wiring.connect(m, writer.port, wiring.flipped(port))
-            writers.append(writer)
+        readers = [self.states_read, self.second_states_read, self.third_states_read]
+        writers = [self.states_written, self.copy_states_written]
         m.submodules.entries = entries = RecordReader(p.memory_width, ENTRY_WIDTH)
         m.submodules.asked = asked = VectorWalk(p)
         m.submodules.given = given = VectorWalk(p)
@@ -181,9 +175,7 @@ class Combine(Engine):
         pairs = f.permuted & (f.channels[0] if self.parameters.lanes % 2 == 0 else 1)
         return counts | ((f.terms > 1) & (pairs | (f.function >= _SOFTMAX)))
 
-    def _feed(
-        self, m: Module, f: Fields, what: "_What", readers: list[RecordReader], factors: Factors, terms: Terms
-    ) -> None:
+    def _feed(self, m: Module, f: Fields, what: "_What", readers: list[Any], factors: Factors, terms: Terms) -> None:
         """Join the parts of all terms with their factors."""
         p = self.parameters
         width, u = p.state_width, p.near_lanes
@@ -223,7 +215,7 @@ class Combine(Engine):
             for lane in range(u):
                 m.d.comb += terms.i.p.terms[term][lane].eq(Mux(joins[term], states[term][lane], 0))
 
-    def _finish(self, m: Module, f: Fields, terms: Terms, writers: list[RecordWriter], sums: Sums) -> Value:
+    def _finish(self, m: Module, f: Fields, terms: Terms, writers: list[Any], sums: Sums) -> Value:
         """Give results to memory and to the sums; returns whether all of an operation have been given."""
         o = terms.o
         elements = o.p["values"].as_value()
@@ -251,14 +243,13 @@ class Combine(Engine):
         what: "_What",
         start: Value,
         walk: VectorWalk,
-        readers: list[RecordReader],
-        writers: list[RecordWriter],
+        readers: list[Any],
+        writers: list[Any],
         entries: RecordReader,
         by_channels: Value,
     ) -> Value:
         """Ask for tables and vectors, in the order that they are used in; returns whether all has been asked for."""
         p, vector = self.parameters, walk.o.p
-        size = -(-p.lanes * p.state_width // 8)
         # Vectors: whether they are to be asked for, where, and how many.
         first = Signal(ADDRESS_WIDTH)
         count = Signal(len(f.vectors))
@@ -344,7 +335,7 @@ class Combine(Engine):
                             m.next = "vector"
             with m.State("vector"), m.If(walk.o.valid & (~by_channels | (waits == 0))):
                 with m.If(by_channels):
-                    m.d.sync += first.eq(multiply_constant(vector.index, size))
+                    m.d.sync += first.eq(multiply_constant(vector.index, payloads.vector_bytes(p)))
                 m.next = "states"
                 with m.If(todo.any()):
                     m.next = "begin"

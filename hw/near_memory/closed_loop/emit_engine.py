@@ -10,7 +10,6 @@ from golden.machine import command
 from golden.parameters import Parameters
 from hw import payloads
 from hw.arith.bits import named, one_of, or_tree
-from hw.bus.shared import share
 from hw.control.engine import Engine
 from hw.near_memory.closed_loop.aligner import Aligner
 from hw.near_memory.closed_loop.coefficients import CoefficientsEngine
@@ -18,7 +17,9 @@ from hw.near_memory.closed_loop.combine import Combine
 from hw.near_memory.closed_loop.functions import Functions
 from hw.near_memory.closed_loop.row_reader import RowReader
 from hw.near_memory.closed_loop.sender import Sender
+from hw.near_memory.closed_loop.vectors import join_memory, ports_to_memory
 from hw.near_memory.closed_loop.x_path import XPath
+from hw.stream.shared import share
 
 __all__ = ["EmitEngine"]
 
@@ -44,7 +45,8 @@ class EmitEngine(Engine):
                          |
                       combine         coefficients         aligner         rows
 
-    One operation runs at a time, so there is one f, and one port to memory for each flow.
+    One operation runs at a time, so there is one f, and for each flow one port to memory, and one reader or writer of
+    vectors at it.
 
     Members
     -------
@@ -61,7 +63,7 @@ class EmitEngine(Engine):
     def _members(self, parameters: Parameters) -> dict[str, Any]:
         self._parts = {name: part(parameters) for name, (_, part) in _PARTS.items()}
         return {
-            **{name: part.signature.members[name] for part in self._parts.values() for name in _ports(part)},
+            **{name: port for part in self._parts.values() for name, port in ports_to_memory(part).items()},
             "up": Out(stream.Signature(payloads.stream_group(parameters))),
             **{name: Out(1) for name in _EVENTS},
         }
@@ -75,9 +77,10 @@ class EmitEngine(Engine):
         chosen = {name: named(m, f"runs_{name}", operation == kind.opcode) for name, (kind, _) in _PARTS.items()}
         self._distribute(m, chosen)
         self._apply(m, functions, [(chosen[name], part) for name, part in self._users("settings").items()])
-        for name in {name: None for part in self._parts.values() for name in _ports(part)}:
+        for name in {name: None for part in self._parts.values() for name in ports_to_memory(part)}:
             users = [(chosen[user], getattr(part, name)) for user, part in self._users(name).items()]
-            share(m, getattr(self, name), users)
+            target = join_memory(m, name, getattr(self, name), users[0][1].signature, self.parameters)
+            share(m, target, users)
 
         x_path, sender = self._parts["x_path"], self._parts["sender"]
         wiring.connect(m, x_path.o, sender.x)
@@ -130,8 +133,3 @@ class EmitEngine(Engine):
         causes = [part.error for part in self._parts.values()]
         clear = [Cat(causes[:number]) == 0 for number in range(len(causes))]
         m.d.comb += self.error.eq(one_of(list(zip(clear, causes, strict=True))))
-
-
-def _ports(part: Engine) -> list[str]:
-    """Names of a part's ports to memory."""
-    return [name for name in part.signature.members if name.endswith(("_read", "_written"))]

@@ -7,6 +7,7 @@ from amaranth.lib import data, stream, wiring
 
 from golden.machine.command import Rows
 from golden.parameters import Parameters
+from hw import payloads
 from hw.arith.bits import filled, multiply_constant, named
 from hw.arith.rounding import round_shift, shift_amount
 from hw.arith.serial import Divider
@@ -16,7 +17,7 @@ from hw.control.engine import Engine, Fields, cause
 from hw.memory import DoubleBuffer
 from hw.near_memory.closed_loop import powers
 from hw.stream import SkidBuffer, Stage
-from hw.stream.records import RecordReader, RecordWriter
+from hw.stream.records import RecordWriter
 
 __all__ = ["RowReader"]
 
@@ -38,7 +39,7 @@ class RowReader(Engine):
 
     ::
 
-        RecordReader -+-> buffer (two rows) -+-> (m - Y) R -> 2^-b -> sum -> divide -> RecordWriter
+        states_read --+-> buffer (two rows) -+-> (m - Y) R -> 2^-b -> sum -> divide -> RecordWriter
                       |                      |
                       +-> largest -----------+
 
@@ -53,7 +54,7 @@ class RowReader(Engine):
     name = "emit"
 
     def _members(self, parameters: Parameters) -> dict[str, Any]:
-        return {"states_read": self.read(parameters), "tables_written": self.write(parameters)}
+        return {"states_read": self.read_vectors(parameters), "tables_written": self.write(parameters)}
 
     @property
     def _row(self) -> data.StructLayout:
@@ -70,11 +71,10 @@ class RowReader(Engine):
         m = Module()
         p, c = self.parameters, Fields(self.operation.p, Rows)
         u, w = p.near_lanes, p.state_width
-        m.submodules.reader = reader = RecordReader(p.memory_width, u * w, p.lanes // u)
+        reader = self.states_read
         m.submodules.writer = writer = RecordWriter(p.memory_width, 64)
         m.submodules.buffer = buffer = DoubleBuffer(u * w, -(-p.row_buffer // u))
         m.submodules.rows = rows = SkidBuffer(self._row)
-        wiring.connect(m, reader.port, wiring.flipped(self.states_read))
         wiring.connect(m, writer.port, wiring.flipped(self.tables_written))
         offered = named(m, "offered", self.operation.valid & c.chosen & ~self.error.any())
         legal = (c.rows != 0) & (c.channels >= p.lanes)
@@ -96,7 +96,7 @@ class RowReader(Engine):
         m.d.comb += self.operation.ready.eq(runs & done)
         return m
 
-    def _ask(self, m: Module, c: Fields, runs: Value, reader: RecordReader, writer: RecordWriter) -> Value:
+    def _ask(self, m: Module, c: Fields, runs: Value, reader: Any, writer: RecordWriter) -> Value:
         """Ask for row by row; returns vectors of a row, known before the first of them comes."""
         p = self.parameters
         m.submodules.divider = divider = Divider(16, p.lanes)
@@ -125,7 +125,10 @@ class RowReader(Engine):
             m.d.sync += [divided.eq(2), vectors.eq(divider.o.p.quotient)]
         with m.Elif(divided == 2):
             with m.If(asks):
-                m.d.sync += [left.eq(left - 1), address.eq(address + multiply_constant(vectors, reader.record_bytes))]
+                m.d.sync += [
+                    left.eq(left - 1),
+                    address.eq(address + multiply_constant(vectors, payloads.vector_bytes(p))),
+                ]
             with m.If(writer.i.ready):
                 m.d.sync += writes.eq(1)
         return vectors
@@ -134,7 +137,7 @@ class RowReader(Engine):
         self,
         m: Module,
         c: Fields,
-        reader: RecordReader,
+        reader: Any,
         buffer: DoubleBuffer,
         rows: SkidBuffer,
         vectors: Value,

@@ -15,7 +15,6 @@ from hw.control.engine import Engine, Fields
 from hw.near_memory.closed_loop.delta_path import DeltaPath
 from hw.near_memory.closed_loop.extent import place, sent_lines
 from hw.near_memory.closed_loop.spool import SpoolWriter
-from hw.stream.records import RecordReader, RecordWriter
 
 __all__ = ["Sender"]
 
@@ -25,10 +24,10 @@ class Sender(Engine):
 
     ::
 
-        held_read -> RecordReader -+
-                                   v
-        x ----------------------> DeltaPath -+-> SpoolWriter -> spools_written, tables_written, up
-                                             +-> RecordWriter -> held_written
+        held_read --+
+                    v
+        x ---> DeltaPath -+-> SpoolWriter -> spools_written, tables_written, up
+                          +-> held_written
 
     An `Emit` that is not ``sent`` is taken at once.
 
@@ -43,7 +42,7 @@ class Sender(Engine):
     sent : In(`extent.sent_lines`)
         Lines of the emission, from `held` until the operation is taken.
     held_read, held_written : Out
-        Memory: Xhat. None is read at a start.
+        Ports of vectors: Xhat. None is read at a start.
     spools_written, tables_written, up
         As those of `SpoolWriter`.
     emitted, link_groups, link_zero_groups : Out(1)
@@ -59,8 +58,8 @@ class Sender(Engine):
             "x": In(stream.Signature(payloads.element_part(p))),
             "held": In(stream.Signature(place())),
             "sent": In(sent_lines()),
-            "held_read": self.read(p),
-            "held_written": self.write(p),
+            "held_read": self.read_vectors(p),
+            "held_written": self.write_vectors(p),
             "spools_written": self.write(p),
             **tables,
             "up": Out(stream.Signature(payloads.stream_group(p))),
@@ -72,14 +71,10 @@ class Sender(Engine):
     def elaborate(self, platform: object) -> Module:  # noqa: D102
         m = Module()
         p, c = self.parameters, Fields(self.operation.p, Emit)
-        bits, parts = p.near_lanes * p.state_width, p.lanes // p.near_lanes
         m.submodules.path = path = DeltaPath(p)
-        m.submodules.reader = reader = RecordReader(p.memory_width, bits, parts)
-        m.submodules.writer = writer = RecordWriter(p.memory_width, bits, parts)
+        reader, writer = self.held_read, self.held_written
         m.submodules.spool = spool = SpoolWriter(p)
         wiring.connect(m, path.o, spool.groups)
-        wiring.connect(m, reader.port, wiring.flipped(self.held_read))
-        wiring.connect(m, writer.port, wiring.flipped(self.held_written))
         wiring.connect(m, spool.up, wiring.flipped(self.up))
         for name in ("spools_written", "tables_written"):
             if name in self.signature.members:

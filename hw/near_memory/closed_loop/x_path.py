@@ -20,7 +20,7 @@ from hw.near_memory.closed_loop.positions import Gather, Spread
 from hw.near_memory.closed_loop.probabilities import Probabilities
 from hw.near_memory.closed_loop.transposer import Transposer
 from hw.stream.fork import fork
-from hw.stream.records import RECORDS_WIDTH, RecordReader, RecordWriter
+from hw.stream.records import RECORDS_WIDTH
 
 __all__ = ["XPath"]
 
@@ -52,8 +52,10 @@ class XPath(Engine):
     -------
     operation, error, overflow, poisoned
         Those of an engine; f tells its own overflow.
-    states_read, tables_read, states_written : memory ports
-        Y; scales and coefficients; x as a state.
+    states_read, states_written : ports of vectors
+        Y; x as a state.
+    tables_read : memory port
+        Scales and coefficients.
     settings : Out(`functions.settings`)
         For f.
     z : Out(stream of `payloads.element_part`)
@@ -73,9 +75,9 @@ class XPath(Engine):
     def _members(self, parameters: Parameters) -> dict[str, Any]:
         part = stream.Signature(payloads.element_part(parameters))
         return {
-            "states_read": self.read(parameters),
+            "states_read": self.read_vectors(parameters),
             "tables_read": self.read(parameters),
-            "states_written": self.write(parameters),
+            "states_written": self.write_vectors(parameters),
             "settings": Out(functions.settings()),
             "z": Out(part),
             "x": In(part),
@@ -87,9 +89,8 @@ class XPath(Engine):
     def elaborate(self, platform: object) -> Module:  # noqa: D102
         m = Module()
         p, f = self.parameters, Fields(self.operation.p, Emit)
-        item = (p.memory_width, p.near_lanes * p.state_width, p.lanes // p.near_lanes)
         m.submodules.extent = extent = Extent(p)
-        m.submodules.reader = reader = RecordReader(*item)
+        reader, writer = self.states_read, self.states_written
         m.submodules.spread = spread = Spread(p)
         m.submodules.tables = tables = NormTables(p)
         m.submodules.normalise = normalise = Normalise(p)
@@ -97,15 +98,12 @@ class XPath(Engine):
         m.submodules.gather = gather = Gather(p)
         softmax = named(m, "softmax", f.function == _SOFTMAX)
         along = named(m, "along", f.sent & f.along)
-        m.submodules.writer = writer = RecordWriter(*item)
-        wiring.connect(m, reader.port, wiring.flipped(self.states_read))
         wiring.connect(m, tables.tables_read, wiring.flipped(self.tables_read))
-        wiring.connect(m, writer.port, wiring.flipped(self.states_written))
-        wiring.connect(m, reader.o, spread.i)
+        wiring.connect(m, wiring.flipped(reader.o), spread.i)
         wiring.connect(m, tables.scales, normalise.scales)
         wiring.connect(m, tables.sets, normalise.sets)
         wiring.connect(m, tables.rows, probabilities.rows)
-        wiring.connect(m, gather.o, writer.items)
+        wiring.connect(m, gather.o, wiring.flipped(writer.items))
         # Of a round: the channels of a position that are left, and how many of them it takes.
         rest = Signal(len(f.channels))
         in_rounds = named(m, "in_rounds", along & (extent.of > 1))
@@ -219,8 +217,8 @@ class XPath(Engine):
         m: Module,
         f: Fields,
         extent: Extent,
-        reader: RecordReader,
-        writer: RecordWriter,
+        reader: Any,
+        writer: Any,
         begins: Value,
         first: Value,
         in_rounds: Value,
@@ -244,7 +242,7 @@ class XPath(Engine):
         taken = named(m, "span_taken", (reads | writes) & (~reads | reader.i.ready) & (~writes | writer.i.ready))
         begin = named(m, "round_address", Mux(first, extent.state.address, column))
         with m.If(begins):
-            m.d.sync += [at.eq(begin), column.eq(begin + reader.record_bytes)]
+            m.d.sync += [at.eq(begin), column.eq(begin + payloads.vector_bytes(self.parameters))]
             m.d.sync += left.eq(Mux(in_rounds, extent.positions, 1))
         with m.Elif(taken):
             m.d.sync += [at.eq(at + extent.stride), left.eq(left - 1)]

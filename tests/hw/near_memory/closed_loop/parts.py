@@ -1,44 +1,65 @@
-"""An engine that leaves f to others, with f; and tensors of random numbers in memory."""
+"""Parts of the emit engine with what they leave to others, f and readers; and tensors of random numbers in memory."""
 
 import numpy as np
-from amaranth.hdl import Module
+from amaranth.hdl import Const, Module
 from amaranth.lib import wiring
+from amaranth.lib.wiring import Out
 
 from golden.machine import image
 from hw.control.engine import Engine
 from hw.near_memory.closed_loop.functions import Functions
+from hw.near_memory.closed_loop.vectors import join_memory, ports_to_memory
+from hw.stream.shared import share
 from rtl_gen.verilog import emission, lint
 
 BORDER = ("settings", "z", "x")
 
 
-class WithFunctions(Engine):
-    """`engine` and `Functions`, as the emit engine joins them."""
+class OnMemory(Engine):
+    """A part with ports of vectors, and the readers and writers that they are for; `left` stays inside."""
 
     name = "emit"
 
-    def __init__(self, engine):
-        self.engine = engine
-        super().__init__(engine.parameters)
+    def __init__(self, part, left=()):
+        self.part, self._left = part, left
+        super().__init__(part.parameters)
 
     def _members(self, parameters):
-        common = ("operation", "error", "overflow", "poisoned", *BORDER)
-        return {name: member for name, member in self.engine.signature.members.items() if name not in common}
+        common = ("operation", "error", "overflow", "poisoned", *self._left)
+        members = dict(self.part.signature.members) | ports_to_memory(self.part)
+        return {name: member for name, member in members.items() if name not in common}
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.engine = engine = self.engine
-        m.submodules.functions = functions = Functions(self.parameters)
-        wiring.connect(m, engine.z, functions.i)
-        wiring.connect(m, functions.o, engine.x)
+        m.submodules.part = part = self.part
         for name, member in self.signature.members.items():
-            inner, outer = getattr(engine, name), getattr(self, name)
-            if member.is_signature:
+            inner, outer = getattr(part, name), getattr(self, name)
+            if name in ports_to_memory(part):
+                target = join_memory(m, name, outer, inner.signature, self.parameters)
+                share(m, target, [(Const(1, 1), inner)])
+            elif member.is_signature:
                 wiring.connect(m, inner, wiring.flipped(outer))
             elif name != "overflow":
-                m.d.comb += outer.eq(inner)
-        m.d.comb += [functions.settings.eq(engine.settings), self.overflow.eq(engine.overflow | functions.overflow)]
+                m.d.comb += outer.eq(inner) if member.flow == Out else inner.eq(outer)
+        self._inside(m, part)
         return m
+
+    def _inside(self, m, part):
+        """What the part leaves to others."""
+        m.d.comb += self.overflow.eq(part.overflow)
+
+
+class WithFunctions(OnMemory):
+    """A part and `Functions`, as the emit engine joins them."""
+
+    def __init__(self, part):
+        super().__init__(part, BORDER)
+
+    def _inside(self, m, part):
+        m.submodules.functions = functions = Functions(self.parameters)
+        wiring.connect(m, part.z, functions.i)
+        wiring.connect(m, functions.o, part.x)
+        m.d.comb += [functions.settings.eq(part.settings), self.overflow.eq(part.overflow | functions.overflow)]
 
 
 def states(rng, shape, p):

@@ -11,6 +11,7 @@ from golden.machine.command import UNIT_BYTES, Align, Operand
 from golden.parameters import preset
 from hw.near_memory.closed_loop.aligner import Aligner
 from sim import engine
+from tests.hw.near_memory.closed_loop.parts import OnMemory
 
 pytestmark = pytest.mark.cocotb
 
@@ -28,7 +29,7 @@ SHAPES = {
 
 @pytest.fixture(params=SHAPES, scope="module")
 def dut(request):
-    return Aligner(preset("tiny").with_settings(SHAPES[request.param]))
+    return OnMemory(Aligner(preset("tiny").with_settings(SHAPES[request.param])))
 
 
 def alignment(r, p):
@@ -106,5 +107,5 @@ def test_clocks_of_a_vector():
     p = preset("tiny").with_settings(["lanes=16", "near_lanes=2", "columns=4"])
     memory = np.zeros(UNITS * UNIT_BYTES, np.uint8)
     one = Align(held=Operand(2, 0), result=Operand(1, 0), step=2, outputs=16, groups=2)
-    outcome = engine.run(Aligner(p), memory, REGIONS, [one], mode="none", latency=4)
+    outcome = engine.run(OnMemory(Aligner(p)), memory, REGIONS, [one], mode="none", latency=4)
     assert outcome.clocks[0] < 32 * 13

@@ -13,6 +13,7 @@ from golden.parameters import preset
 from hw.near_memory.closed_loop import powers
 from hw.near_memory.closed_loop.row_reader import RowReader
 from sim import engine
+from tests.hw.near_memory.closed_loop.parts import OnMemory
 
 pytestmark = pytest.mark.cocotb
 
@@ -29,7 +30,7 @@ SHAPES = {
 
 @pytest.fixture(params=SHAPES, scope="module")
 def dut(request):
-    return RowReader(preset("tiny").with_settings(SHAPES[request.param]))
+    return OnMemory(RowReader(preset("tiny").with_settings(SHAPES[request.param])))
 
 
 def command(r, p):
@@ -87,7 +88,7 @@ def test_rows(dut, mode, fresh_seed):
     ],
 )
 def test_what_is_no_row(change, cause):
-    dut = RowReader(preset("tiny"))
+    dut = OnMemory(RowReader(preset("tiny")))
     memory = np.zeros(UNITS * UNIT_BYTES, np.uint8)
     fields = {"state": Operand(2, 0), "result": Operand(1, 0), "rows": 2, "channels": 40, "root": 70000} | change
     expected = Accelerator(dut.parameters, memory.size)
@@ -102,7 +103,7 @@ def test_an_element_a_clock():
     p = preset("tiny").with_settings(["lanes=16", "near_lanes=2"])
     memory = np.zeros(UNITS * UNIT_BYTES, np.uint8)
     one = Rows(state=Operand(2, 0), result=Operand(1, 0), rows=8, channels=64, root=70000, exponent=-20)
-    outcome = engine.run(RowReader(p), memory, REGIONS, [one], mode="none", latency=4)
+    outcome = engine.run(OnMemory(RowReader(p)), memory, REGIONS, [one], mode="none", latency=4)
     assert outcome.clocks[0] < 8 * (64 + 20) + 150
 
 

@@ -12,6 +12,7 @@ from golden.parameters import preset
 from hw.near_memory.closed_loop.extent import sent_lines
 from hw.near_memory.closed_loop.sender import Sender
 from sim import engine
+from tests.hw.near_memory.closed_loop.parts import OnMemory
 from tests.hw.streams import pack
 
 pytestmark = pytest.mark.cocotb
@@ -29,7 +30,7 @@ SHAPES = {
 
 @pytest.fixture(params=SHAPES, scope="module")
 def dut(request):
-    return Sender(preset("tiny").with_settings(SHAPES[request.param]))
+    return OnMemory(Sender(preset("tiny").with_settings(SHAPES[request.param])))
 
 
 def emission(r, p):
@@ -142,7 +143,7 @@ def test_a_row_of_a_pass_a_clock(passes):
     )
     memory = filled(p, 2)
     options = given(p, interpreter(p, memory), c)
-    outcome = engine.run(Sender(p), memory, REGIONS, [c], **options, mode="none", latency=40)
+    outcome = engine.run(OnMemory(Sender(p)), memory, REGIONS, [c], **options, mode="none", latency=40)
     rows = passes * 64 * p.lanes // p.near_lanes
     print(outcome.clocks[0] - rows, "clocks beside", rows)
     assert outcome.error is None

@@ -9,7 +9,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.sim import Simulator
 
 from hw.bus.ports import MemoryRead, MemoryWrite
-from hw.bus.shared import share
+from hw.stream.shared import share
 
 pytestmark = pytest.mark.unit
 
