@@ -1,8 +1,9 @@
 """``rtl_gen program``: networks as programs, what they cost, and what they say."""
 
 import dataclasses
+import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,14 @@ from golden.cli.subject import subject
 from golden.common import console
 from golden.diffusion.differential.method import Method
 from golden.diffusion.differential.profile import calibrate
-from golden.machine.command import ENGINES, Operation, disassemble
+from golden.diffusion.networks.published import PUBLISHED
+from golden.diffusion.networks.published import network as published
+from golden.machine.command import ENGINES, Command, Operation, disassemble
 from golden.machine.work import executed, timeline, work
 from golden.parameters import Parameters
 from rtl_gen import options
 from rtl_gen.program.file import Program, listing
+from rtl_gen.program.outline import outlined
 from rtl_gen.program.sampling import Sampled, compile_sampling
 from rtl_gen.program.sums import SAMPLE_TAG
 
@@ -72,6 +76,16 @@ def compiled(
     return compile_sampling(sampling, chosen, profile, track=lambda plan: console.progress(plan, "Compiling"))
 
 
+@dataclasses.dataclass(frozen=True)
+class _Asked:
+    """What a command of the group is asked for."""
+
+    make: Callable[[], Sampled]
+    network: str
+    method: str
+    machine: options.Machine
+
+
 @click.group("program", invoke_without_command=True)
 @drawing.network
 @click.option("--method", default="closed-int4", show_default=True, help="Closed loop: a name, or a file .json.")
@@ -113,7 +127,7 @@ def command(
             images=images, conditioning=conditioning, sampler=sampler,
         )  # fmt: skip
 
-    context.obj = make
+    context.obj = _Asked(make, network, method, machine)
     if context.invoked_subcommand is not None:
         return
     begin = time.perf_counter()
@@ -139,20 +153,43 @@ def _summary(program: Program) -> dict[str, Any]:
 @command.command("explain")
 @options.as_json
 @click.pass_obj
-def explain(make: Callable[[], Sampled], as_json: bool) -> None:
+def explain(asked: _Asked, as_json: bool) -> None:
     """What each layer costs, before anything runs: groups, clocks of each engine, bytes, use of the array.
 
-    Clocks are a model of the machine without the skipping of zero groups, over the whole sampling.
+    Clocks are a model of the machine without the skipping of zero groups, over the whole sampling. Of a published
+    network (see `golden traffic`) only shapes are known: shown are its first step, and one in the midst, of one image.
     """
-    program = make().program
-    rows = layer_rows(program)
+    if asked.network in PUBLISHED:
+        chosen = on_machine(Method.named(asked.method), asked.machine)
+        steps, sizes = outlined(
+            published(asked.network), chosen, track=lambda names: console.progress(names, "Compiling")
+        )
+        rows = [
+            {"step": one.name, "commands": len(one.commands)} | _totals(one.commands, chosen.machine) for one in steps
+        ]
+        memory = [{"memory": name, "MB": round(size / 1e6, 1)} for name, size in sizes.items()]
+        if as_json:
+            click.echo(json.dumps({"steps": rows, "memory": memory}, indent=2))
+            return
+        console.show(rows, title=f"{asked.network}, {asked.method}, a step on {asked.machine.name}")
+        console.show(memory, title="Memory")
+        return
+    rows = layer_rows(asked.make().program)
     console.show(rows, title="Layers over the whole sampling", as_json=as_json)
+
+
+def _totals(commands: list[Command], p: Parameters) -> dict[str, Any]:
+    """Of all layers together, without a name."""
+    *_, last = _rows(commands, {}, p)
+    return {name: value for name, value in last.items() if name != "layer"}
 
 
 def layer_rows(program: Program) -> list[dict[str, Any]]:
     """A row for each layer, and one for all: counts and clocks over the whole program."""
-    p = program.parameters
-    commands = list(executed(disassemble(program.words())))
+    return _rows(list(executed(disassemble(program.words()))), program.tags, program.parameters)
+
+
+def _rows(commands: list[Command], tags: Mapping[int, str], p: Parameters) -> list[dict[str, Any]]:
     found: dict[int, dict[str, int]] = {}
     for one in commands:
         if not isinstance(one, Operation):
@@ -167,7 +204,7 @@ def layer_rows(program: Program) -> list[dict[str, Any]]:
     line = timeline(commands, p)
     rows = []
     for tag, row in found.items():
-        rows.append(_row(program.tags.get(tag, f"{tag:#06x}"), row, line.by_tag.get(tag, 0), p))
+        rows.append(_row(tags.get(tag, f"{tag:#06x}"), row, line.by_tag.get(tag, 0), p))
     total = {name: sum(row[name] for row in found.values()) for name in next(iter(found.values()))}
     rows.append(_row("all", total, line.clocks, p))
     return rows
@@ -189,7 +226,7 @@ def _row(name: str, row: dict[str, int], clocks: int, p: Parameters) -> dict[str
 @command.command("disassemble")
 @click.option("--from", "folder", type=click.Path(path_type=Path), help="Folder of a program, in place of compiling.")
 @click.pass_obj
-def disassemble_command(make: Callable[[], Sampled], folder: Path | None) -> None:
+def disassemble_command(asked: _Asked, folder: Path | None) -> None:
     """Print the commands, a line each."""
-    program = make().program if folder is None else Program.open(folder)
+    program = asked.make().program if folder is None else Program.open(folder)
     click.echo(listing(disassemble(program.words()), program.tags | {SAMPLE_TAG: "sampler"}), nl=False)

@@ -56,6 +56,7 @@ from rtl_gen.program.products import (
     compile_weights,
     multiply,
     reach,
+    room_for_weights,
 )
 from rtl_gen.program.schedule import Schedule
 
@@ -147,6 +148,8 @@ class Compiler:
         Layer whose value some steps take from the last step that ran the whole network (DeepCache).
     steady : bool
         Whether what is given besides the first input is the same in every step.
+    filled : bool
+        Whether records of weights have content; without it a network is compiled for its shapes.
 
     Members
     -------
@@ -173,6 +176,7 @@ class Compiler:
         samples: int = 1,
         kept: str | None = None,
         steady: bool = False,
+        filled: bool = True,
     ):
         self._network, self._method, self._profile = network, method, profile
         self._loop = ClosedLoop(network, method, profile)
@@ -197,7 +201,7 @@ class Compiler:
         self._scales: dict[Any, Operand] = {}  # of the norms of the step
         self._at_once: set[str] = set()  # states whose channels are there all together
         self._tags = {layer.name: number for number, layer in enumerate(network.layers)}
-        self._kept, self._steady = kept, steady
+        self._kept, self._steady, self._filled = kept, steady, filled
         self._saved: Any = None  # the value of the kept layer
         self._always = {layer.name for layer in network.evaluated({kept} if kept else ())}
         self.input = self._input_tensor()
@@ -888,14 +892,7 @@ class Compiler:
         if layer.name not in self._weights:
             if value.padded:
                 weight = self._between_heads(weight, value.padded)
-            self._weights[layer.name] = compile_weights(
-                self.memory,
-                self._patterns(weight),
-                pieces,
-                states[0].unit,
-                self._method.most_passes,
-                parts=len(states),
-            )
+            self._weights[layer.name] = self._compiled(weight, pieces, states[0].unit, parts=len(states))
         for number, (target, weights) in enumerate(zip(targets, self._weights[layer.name], strict=True)):
             product = Product(layer.name, tuple(pieces), kernel, weights, target, self._loop.floors[layer.name])
             bias, adds, origin = self._bias(layer, target.state, number, shift)
@@ -940,10 +937,14 @@ class Compiler:
         kernel = Kernel(lines, columns, layer.stride, layer.dilation, top, left)
         return kernel, weight.reshape(*weight.shape[:2], -1)
 
-    def _patterns(self, weight: np.ndarray) -> np.ndarray:
-        """Weights as patterns of the machine's format, rounded once (numerics, 12.21)."""
-        format = formats.FORMATS[self._parameters.weight_format]
-        return format.from_floats(weight)
+    def _compiled(
+        self, weight: np.ndarray, pieces: list[Piece], unit: int, *, lsb: int | None = None, parts: int = 1
+    ) -> tuple[Weights, ...]:
+        """Records of real weights (outputs, inputs, taps), rounded once to the machine's format (numerics, 12.21)."""
+        if not self._filled:
+            return room_for_weights(self.memory, len(weight), weight.shape[2], pieces, parts)
+        patterns = formats.FORMATS[self._parameters.weight_format].from_floats(weight)
+        return compile_weights(self.memory, patterns, pieces, unit, self._method.most_passes, lsb=lsb, parts=parts)
 
     def _bias(
         self, layer: Layer, state: Tensor, part: int, shift: np.ndarray | None
@@ -1075,11 +1076,8 @@ class Compiler:
             key = ("constant", layer.name, sample, head)
             if key not in self._tables:
                 matrix = right.reshape(self.samples, heads, *right.shape[-2:])[sample, head]
-                weight = matrix if layer.transposed else matrix.T
-                patterns = self._patterns(np.ascontiguousarray(weight)[:, :, None])
-                (self._tables[key],) = compile_weights(
-                    self.memory, patterns, [Piece(one)], state.unit, self._method.most_passes, lsb=self._declared
-                )
+                weight = np.ascontiguousarray(matrix if layer.transposed else matrix.T)[:, :, None]
+                (self._tables[key],) = self._compiled(weight, [Piece(one)], state.unit, lsb=self._declared)
             start = bool(self._starts[sample])
             sent = self._passes(layer.inputs[0], start)
             weights = self._tables[key]

@@ -32,6 +32,7 @@ __all__ = [
     "compile_weights",
     "multiply",
     "reach",
+    "room_for_weights",
 ]
 
 
@@ -227,6 +228,16 @@ def compile_weights(
         ]
         found.append(Weights(memory.place(WEIGHTS, np.concatenate(packed)), groups, lsb))
     return tuple(found)
+
+
+def room_for_weights(
+    memory: Memory, outputs: int, taps: int, pieces: Sequence[Piece], parts: int = 1
+) -> tuple[Weights, ...]:
+    """Place for what `compile_weights` makes of weights of this shape, without content."""
+    p = memory.parameters
+    groups = sum(-(-piece.emission.channels // p.lanes) for piece in pieces)
+    size = outputs // parts * taps * groups * image.weight_bytes(p)
+    return tuple(Weights(memory.place(WEIGHTS, size), groups, 0) for _ in range(parts))
 
 
 def _window(integers: np.ndarray, exponents: np.ndarray, p: Parameters, passes: int) -> int:
@@ -538,11 +549,9 @@ class _Run:
                 f"group_buffer must hold {(least - 1) * kernel.stride + self._extra} lines of {self.per_line} groups "
                 f"for {product.name!r}, not {p.group_buffer}"
             )
-        if p.columns * self.records > p.weight_buffer:
-            raise ValueError(
-                f"weight_buffer must hold {p.columns * self.records} records for {product.name!r}, "
-                f"not {p.weight_buffer}"
-            )
+        block = min(p.columns, p.lanes) * self.records
+        if block > p.weight_buffer:
+            raise ValueError(f"weight_buffer must hold {block} records for {product.name!r}, not {p.weight_buffer}")
         if (whole > 1 or target.narrow(p.lanes) or target.exchanged) and (width < target.width or tall < least):
             why = "exchanged" if target.exchanged else "fewer channels than lanes"
             raise ValueError(
