@@ -45,10 +45,19 @@ _RECORD_CLOCKS = 4
 """Clocks of a record of weights on its way into the buffer."""
 
 _LOAD_CLOCKS = 40
-"""Clocks until a load of groups asks for its first line."""
+"""Clocks until a load asks for its first line, or record."""
 
-_COMBINE_CLOCKS, _EMIT_CLOCKS = 72, 60
+_WORD_CLOCKS = 3
+"""Clocks in which a port that reads groups takes a word."""
+
+_COMBINE_CLOCKS, _EMIT_CLOCKS = 130, 200
 """Clocks of an operation besides its elements and its tables."""
+
+_RECORD_SUM_CLOCKS, _ROOT_CLOCKS = 12, 110
+"""Clocks in which a record of sums is added up, and a set besides its records."""
+
+_ROW_CLOCKS = 24
+"""Clocks of a row of scores besides its elements."""
 
 _WINDOW_CLOCKS = 34
 """Clocks besides its records until sums that have been gathered near memory are on their way."""
@@ -107,7 +116,7 @@ def work(operation: Operation, p: Parameters) -> Work:
 
 
 def _load_weights(c: LoadWeights, p: Parameters) -> Work:
-    return Work(read=c.records * image.weight_bytes(p), clocks=_RECORD_CLOCKS * c.records)
+    return Work(read=c.records * image.weight_bytes(p), clocks=_LOAD_CLOCKS + _RECORD_CLOCKS * c.records)
 
 
 def _decoding(p: Parameters) -> int:
@@ -128,8 +137,9 @@ def _load_groups(c: LoadGroups, p: Parameters) -> Work:
     groups = len(lines) * c.width * c.groups * (c.sent + 1)
     line = c.left + c.width * c.repeat + c.right
     written = (c.rows + 1) * c.lines * line * c.groups * (c.passes + 1)
-    clocks = _LOAD_CLOCKS + max(written, groups * (1 if c.link else _decoding(p)))
-    return Work(read=0 if c.link else groups * image.group_bytes(p), clocks=clocks)
+    read = 0 if c.link else groups * image.group_bytes(p)
+    coming = groups if c.link else max(groups * _decoding(p), -(-read * 8 // p.memory_width) * _WORD_CLOCKS)
+    return Work(read=read, clocks=_LOAD_CLOCKS + max(written, coming))
 
 
 def _multiply(c: Multiply, p: Parameters) -> Work:
@@ -180,7 +190,11 @@ def _factors(c: Combine, p: Parameters, kinds: Sequence[str]) -> int:
 
 def _coefficients(c: Coefficients, p: Parameters) -> Work:
     read = c.sets * (c.size * image.SUM_BYTES + image.FLOOR_BYTES)
-    return Work(read=read, written=c.sets * image.COEFFICIENT_BYTES, clocks=c.sets * (12 * c.size + 110) + 40)
+    return Work(
+        read=read,
+        written=c.sets * image.COEFFICIENT_BYTES,
+        clocks=c.sets * (_RECORD_SUM_CLOCKS * c.size + _ROOT_CLOCKS),
+    )
 
 
 def _emit(c: Emit, p: Parameters) -> Work:
@@ -209,7 +223,7 @@ def _emit(c: Emit, p: Parameters) -> Work:
 def _align(c: Align, p: Parameters) -> Work:
     vectors = c.outputs * c.groups
     size = vectors * image.weight_bytes(p)
-    return Work(vectors=vectors, read=vectors * image.vector_bytes(p), written=size, clocks=_elements(vectors, p))
+    return Work(vectors=vectors, read=vectors * image.vector_bytes(p), written=size, clocks=2 * _elements(vectors, p))
 
 
 def _rows(c: Rows, p: Parameters) -> Work:
@@ -217,7 +231,7 @@ def _rows(c: Rows, p: Parameters) -> Work:
     # the largest first, then the sum: two readings
     read = 2 * vectors * image.vector_bytes(p)
     written = c.rows * image.COEFFICIENT_BYTES
-    return Work(vectors=vectors, read=read, written=written, clocks=2 * _elements(vectors, p))
+    return Work(vectors=vectors, read=read, written=written, clocks=2 * _elements(vectors, p) + _ROW_CLOCKS * c.rows)
 
 
 def _elements(vectors: int, p: Parameters) -> int:

@@ -75,7 +75,12 @@ class WeightLoader(wiring.Component):
         bits = -(-size // 8) * 8
         chunk = min(p.memory_width, 1 << (-(-bits // self.clocks) - 1).bit_length())
         m.submodules.reader = reader = RecordReader(p.memory_width, bits, chunk=chunk)
-        wiring.connect(m, reader.port, wiring.flipped(self.weights_read))
+        # A word waits here while the one before it is cut up: the hub gives no word before the last one is taken.
+        words, word = self.weights_read.data, reader.port.data
+        wiring.connect(m, reader.port.request, wiring.flipped(self.weights_read.request))
+        m.d.comb += words.ready.eq(~word.valid | word.ready)
+        with m.If(words.ready):
+            m.d.sync += [word.valid.eq(words.valid), word.payload.eq(words.payload)]
         asks, left = Signal(), Signal(16)
         # Bytes of the records that are skipped: a bit of their size a clock, the highest first.
         skipped, bit = Signal(32), Signal(range(reader.record_bytes.bit_length() + 1))
