@@ -378,17 +378,15 @@ def _room(target: Target, p: Parameters) -> tuple[int, int]:
     return width, max(room // width, 1)
 
 
-def _bands(target: Target, p: Parameters, samples: int, tall: int) -> Iterator[_Band]:
-    """Bands of at most so many lines a row, for so many samples at a time."""
+def _bands(target: Target, p: Parameters, samples: int, tall: int, first: int) -> Iterator[_Band]:
+    """Bands of at most so many lines a row, the first one of at most `first`, for so many samples at a time."""
     whole, lines, line = _whole(target, p.lanes), target.lines, 0
     while line < lines:
         left = lines - line
         if samples > 1:
-            band = _Band(line, min(tall, left), samples, True, lines)
+            band = _Band(line, min(tall if line else first, left), samples, True, lines)
         else:
-            # the first one is lower, so that the array begins sooner
-            most = tall if line or whole > 1 else -(-tall // 2)
-            strip = min(most, -(-left // p.rows // whole) * whole)
+            strip = min(tall if line else first, -(-left // p.rows // whole) * whole)
             rows = p.rows
             if left < p.rows * strip and left % strip % whole:
                 # a row that ended sooner would cut the vectors of the others
@@ -414,12 +412,18 @@ def _tiles(target: Target, p: Parameters, band: _Band) -> Iterator[_Tile]:
         line += count
 
 
+def _lower(target: Target, p: Parameters, tall: int) -> int:
+    """Lines of a row in the first band, where weights need not be read again for it: the array begins sooner."""
+    return tall if _whole(target, p.lanes) > 1 else -(-tall // 2)
+
+
 def reach(kernel: Kernel, target: Target, parameters: Parameters, repeat: int, lines: int) -> list[int]:
     """Lines of an emission after which the next band can be multiplied, up to all of its `lines`."""
     samples = target.state.samples
     _, tall = _room(target, parameters)
     ends = []
-    for band in _bands(target, parameters, samples if samples >= parameters.rows > 1 else 1, tall):
+    together = samples if samples >= parameters.rows > 1 else 1
+    for band in _bands(target, parameters, together, tall, _lower(target, parameters, tall)):
         last = (band.end - 1) * kernel.stride - kernel.top + (kernel.lines - 1) * kernel.dilation
         end = min(last // repeat + 1, lines)
         if end > (ends[-1] if ends else 0):
@@ -524,13 +528,16 @@ class _Run:
     def add(self) -> None:
         """Add the commands."""
         p, target = self.parameters, self.product.target
-        bands = list(_bands(target, p, self.samples, self._tall()))
-        size = max(self._groups(band) for band in bands)
+        tall = self._tall()
+        parts, size = self._parts(min(p.lanes, target.channels))
+        kept = len(parts) <= 2 * self.buffers.weights.room(size)
+        bands = list(_bands(target, p, self.samples, tall, _lower(target, p, tall) if kept else tall))
+        room = max(self._groups(band) for band in bands)
         banks = self.buffers.banks
-        together = len(bands) if len(bands) <= 2 * banks.room(size) else banks.room(size)
+        together = len(bands) if len(bands) <= 2 * banks.room(room) else banks.room(room)
         for first in range(0, len(bands), together):
             chunk = bands[first : first + together]
-            held = banks.take(size, len(chunk))
+            held = banks.take(room, len(chunk))
             for band, place in zip(chunk, held, strict=True):
                 self._load_groups(band, *place)
             for block in range(0, target.channels, p.lanes):
@@ -620,9 +627,7 @@ class _Run:
         """One vector's channels of every tile of a chunk."""
         p, target, ring = self.parameters, self.product.target, self.buffers.weights
         channels = min(p.lanes, target.channels - first)
-        each = channels if channels * self.records <= ring.size else p.columns
-        parts = [(offset, min(each, channels - offset)) for offset in range(0, channels, each)]
-        size = parts[0][1] * self.records
+        parts, size = self._parts(channels)
         kept = len(parts) <= 2 * ring.room(size)
         places: list[tuple[int, int]] = []
         if kept:
@@ -639,6 +644,13 @@ class _Run:
                         self._load_weights(first, *part, *place)
                     self._multiply(band, tile, bank, place, channels, *part)
                 self._accumulate(band, tile, first // p.lanes)
+
+    def _parts(self, channels: int) -> tuple[list[tuple[int, int]], int]:
+        """Channels that are multiplied at once, as the first and how many, and the records of the first of them."""
+        whole = channels * self.records <= self.parameters.weight_buffer
+        each = channels if whole else self.parameters.columns
+        parts = [(offset, min(each, channels - offset)) for offset in range(0, channels, each)]
+        return parts, parts[0][1] * self.records
 
     def _load_weights(self, first: int, offset: int, count: int, half: int, at: int) -> None:
         source, records = self.product.weights.source, count * self.records
