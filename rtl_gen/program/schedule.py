@@ -207,7 +207,6 @@ def _connect(nodes: Sequence[_Node]) -> None:
     written: dict[Hashable, _Node] = {}
     read: collections.defaultdict[Hashable, list[_Node]] = collections.defaultdict(list)
     down: collections.deque[_Node] = collections.deque()
-    taken: list[_Node] = []
     for node in nodes:
         operation, before = node.operation, set()
         writes = list(node.writes)
@@ -221,13 +220,10 @@ def _connect(nodes: Sequence[_Node]) -> None:
             written[place] = node
         for place in node.reads:
             read[place].append(node)
-        if isinstance(operation, Multiply):
-            before.update(taken[-2:-1])  # sums are kept twice: those of the tile before the last one have left
         if isinstance(operation, Multiply) and operation.leave:
             down.append(node)
         if isinstance(operation, Accumulate):
             before.add(down.popleft())
-            taken.append(node)
         before.discard(node)
         node.before, node.missing = tuple(before), len(before)
         for other in before:
