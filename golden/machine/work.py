@@ -30,7 +30,7 @@ from golden.machine.command import (
 )
 from golden.parameters import Parameters
 
-__all__ = ["LATENCY", "Timeline", "Work", "executed", "timeline", "work"]
+__all__ = ["HUB_CLOCKS", "LATENCY", "Timeline", "Work", "executed", "timeline", "work"]
 
 LATENCY = 40
 """Clocks until memory gives the first beat."""
@@ -50,8 +50,11 @@ _LOAD_CLOCKS = 40
 _WORD_CLOCKS = 3
 """Clocks in which a port that reads groups takes a word."""
 
-_COMBINE_CLOCKS, _EMIT_CLOCKS = 130, 200
+_COMBINE_CLOCKS, _EMIT_CLOCKS = 72, 60
 """Clocks of an operation besides its elements and its tables."""
+
+HUB_CLOCKS = 65
+"""Clocks that the hub adds where all of an operation waits for an access: a Combine does once, an Emit twice."""
 
 _RECORD_SUM_CLOCKS, _ROOT_CLOCKS = 12, 110
 """Clocks in which a record of sums is added up, and a set besides its records."""
@@ -167,7 +170,7 @@ def _accumulate(c: Accumulate, p: Parameters) -> Work:
 
 def _combine(c: Combine, p: Parameters) -> Work:
     size = c.vectors * image.vector_bytes(p)
-    clocks = _elements(c.vectors, p) + _COMBINE_CLOCKS
+    clocks = _elements(c.vectors, p) + _COMBINE_CLOCKS + HUB_CLOCKS
     of = -(-c.channels // p.lanes)
     if c.form == "sum":
         kinds = (c.kind1, c.kind2, c.kind3)[: c.terms]
@@ -213,7 +216,7 @@ def _emit(c: Emit, p: Parameters) -> Work:
         # an element a clock, then a part of padding
         padding = (p.lanes - c.channels) // p.near_lanes
         clocks = max(clocks, c.lines * c.width * (c.channels + padding))
-    clocks += _EMIT_CLOCKS
+    clocks += _EMIT_CLOCKS + 2 * HUB_CLOCKS
     if c.normed:
         sets = (c.first + c.channels - 1) // c.set_channels - c.first // c.set_channels + 1 if c.set_channels else 1
         clocks += 2 * c.channels + _SET_CLOCKS * sets
