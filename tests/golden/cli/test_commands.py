@@ -146,7 +146,7 @@ def test_outputs_are_tried_before_any_work(tmp_path, monkeypatch, arguments):
             "Network must be one of the known names, not 'unett'; did you mean unet or unet-silu?",
         ),
         ("sample --network classifier", "Network must take a sample and a timestep to be sampled, not image"),
-        ("sample --steps 0", "Steps must be an integer from 1 to 1000, not 0"),
+        ("sample --steps 0", "Steps must be in 1..1000, not 0"),
         ("sample --labels 3,12", "Labels must be comma-separated digits from 0 to 9, not '12'"),
         ("sample --labels 3,,4", "Labels must be comma-separated digits from 0 to 9, not ''"),
         ("sample --out grid.jpg", "Output must end in .png, not 'grid.jpg'"),
@@ -159,7 +159,7 @@ def test_outputs_are_tried_before_any_work(tmp_path, monkeypatch, arguments):
         ),
         (
             "capture --layer stem.conv --steps 0:2000 --total 2000 --out c.npz",
-            "Steps must be an integer from 1 to 1000, not 2000",
+            "Steps must be in 1..1000, not 2000",
         ),
         ("capture --layer stem.conv --steps 0:3", "Missing option '--out'."),
         ("capture --layer nothing --steps 0:3 --out c.npz", "Layer must be one of the known names, not 'nothing'; "),

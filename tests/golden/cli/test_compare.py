@@ -143,7 +143,7 @@ def test_what_is_no_report_of_areas_is_refused(tmp_path, text):
         ("--network unet,unet", "Networks must be different, not 'unet' twice"),
         ("--cache 2 --pareto", "--cache must be left out with --pareto and --areas, which know no cache steps"),
         ("--network classifier", "Network must take a sample and a timestep to be sampled, not image"),
-        ("--steps 0", "Steps must be an integer from 1 to 1000, not 0"),
+        ("--steps 0", "Steps must be in 1..1000, not 0"),
         ("--plot drift.jpg", "Output must end in .png, not 'drift.jpg'"),
         ("--pareto a.png --plot a.png", "Pictures must be two files, not 'a.png' twice"),
         ("--areas nothing.json", "Areas must be a file, not 'nothing.json', which does not exist"),

@@ -255,7 +255,7 @@ def test_layers_add_up_to_the_total_and_rates_are_measured():
         ("--network unet,unet", "Networks must be different, not 'unet' twice"),
         (
             "--steps 0 --input-bits 3 --output-bits 8 --zero-groups 0",
-            "Steps must be an integer from 1 to 1000, not 0",
+            "Steps must be in 1..1000, not 0",
         ),
         ("--batch 0", "Invalid value for '--batch': 0 is not in the range 1<=x<=1024."),
         ("--plot t.txt", "Output must end in .png, not 't.txt'"),
