@@ -265,7 +265,10 @@ class Memory:
             step = self._sample_step(plain, step)
         size = image.vector_bytes(self.parameters)
         data = self.place(region, samples * step * size, name, "state")
-        records = {"no": 0, "channel": channels, "position": lines * width}[summed]
+        positions, lanes = lines * width, self.parameters.lanes
+        if channels < lanes:  # a combine counts what fills the last vector as elements of one more position
+            positions = -(-plain.vectors(lanes) * lanes // channels)
+        records = {"no": 0, "channel": channels, "position": positions}[summed]
         if samples > 1:
             apart = positions_of(step, channels, self.parameters.lanes)
             records = {"no": 0, "channel": channels + channels % 2, "position": apart}[summed]

@@ -833,7 +833,7 @@ class Compiler:
             each = max(least, self._parameters.lanes // size, -(-sets // 4))
             ends = list(range(each, sets, each)) if parts[-1].name not in self._at_once else []
             ends = sorted({*ends, *(part.channels // size for part in parts[:-1])})
-        ends = [end for end in ends if end % least == 0 and end < sets]
+        ends = [end for end in ends if end % least == 0 and 0 < end < sets]
         return list(itertools.starmap(range, itertools.pairwise([0, *ends, sets])))
 
     @staticmethod
