@@ -79,3 +79,73 @@ def test_keys_and_values_must_stay():
                 compiler.step(step, 2, named | {"text": named["text"] * 2})
         else:
             compiler.step(step, 2, named)
+
+
+def drawn(seed):
+    """A network of a random shape, and a machine of random parameters."""
+    rng = np.random.default_rng(seed)
+
+    def one_of(*values):
+        return values[rng.integers(len(values))]
+
+    lanes = one_of(4, 6, 8)
+    machine = {
+        "lanes": lanes,
+        "memory_lanes": one_of(*(width for width in range(1, lanes + 1) if lanes % width == 0)),
+        "rows": int(rng.integers(1, 5)),
+        "columns": int(rng.integers(1, 6)),
+        "outliers": int(rng.integers(0, 3)),
+        "digit_width": int(rng.integers(3, 6)),
+        "state_width": int(rng.integers(16, 21)),
+        "accumulator_width": one_of(32, 40),
+        "tile_positions": one_of(32, 64),
+        "link_form": one_of("direct", "compressed"),
+        "link_width": 32,
+    }
+    if rng.random() < 0.4:
+        heads = one_of(1, 2, 4)
+        return dit2d, dataclasses.replace(
+            DIT,
+            side=one_of(6, 8),
+            width=4 * heads * int(rng.integers(1, 4)),
+            heads=heads,
+            channels_in=int(rng.integers(1, 5)),
+            channels_out=int(rng.integers(1, 9)),
+            activation=one_of("gelu", "gelu-approximate", "geglu"),
+            affine=one_of(False, True),
+            bias=one_of(False, True),
+        ), machine  # fmt: skip
+    groups = one_of(2, 3)
+    widths = tuple(groups * 2 * int(rng.integers(1, 4)) for _ in range(2))
+    kind = one_of("none", "self", "text")
+    text = {"text_width": int(rng.integers(3, 9)), "tokens": int(rng.integers(lanes, 12))} if kind == "text" else {}
+    return unet2d, dataclasses.replace(
+        UNET,
+        side=one_of(6, 8),
+        widths=widths,
+        groups=groups,
+        middle_groups=groups,
+        heads=tuple(one_of(*(heads for heads in (1, 2, 3) if width % heads == 0)) for width in widths),
+        channels_in=int(rng.integers(1, 4)),
+        channels_out=int(rng.integers(1, 4)),
+        corner=one_of(False, True),
+        linear_projection=one_of(False, True),
+        down=("none", kind),
+        up=(kind, "none"),
+        middle=kind,
+        **text,
+    ), machine  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", [*range(2), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 20))])
+def test_random_networks_on_random_machines(seed):
+    """Attention, norms, odd sizes and odd heads."""
+    build, config, machine = drawn(seed)
+    network = made(build, config, seed)
+    images = moving(network, 3, items=1, seed=seed)
+    both = Both(network, method("closed-int4", **machine), calibrated(network, images))
+    for step, image in enumerate(images):
+        _, *given = arguments(network, image, step)
+        named = dict(zip(list(network.inputs)[1:], given, strict=True))
+        wrong, compared = both.step(step, 3, image, named, checked=step == 0)
+        assert not wrong and compared > 10, (config, machine, step, wrong, compared)
