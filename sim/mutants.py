@@ -45,6 +45,7 @@ opt -full
 techmap
 opt -fast
 setundef -zero
+setundef -init -zero
 formalff -clk2ff
 simplemap
 dffunmap
@@ -185,7 +186,10 @@ def mutate(text: str, unit: str, count: int, seed: int = 0) -> tuple[str, list[M
 
 
 def _is_equivalent(text: str, unit: str, mutant: Mutant) -> bool:
-    """Whether abc proves that a mutant does what the unit does, from the initial state on."""
+    """Whether abc proves that a mutant does what the unit does, from the initial state on.
+
+    Registers without an initial value begin with 0. So does one whose output is a mutant's, which loses its own.
+    """
     if "-port CLK " in mutant.command:
         return False  # the proof knows one clock, of which gates see nothing
     with tempfile.TemporaryDirectory(prefix="driftless-mutant-") as folder:

@@ -55,8 +55,21 @@ def bench(request: Request) -> Bench:
     cases.append(
         case("anything", parameters, extreme, poisoned, stimuli.poisoned(random, scale, 0.2), anywhere),
     )
-    cases += _single_lanes(parameters, random)
+    cases += [_powers(parameters, random), *_single_lanes(parameters, random)]
     return Bench("channel_scale", component(ChannelScale, parameters), cases)
+
+
+def _powers(parameters: Parameters, random: np.random.Generator) -> Case:
+    """Powers of two of both signs times powers of two: products with a single bit, at every place."""
+    width, n = parameters.accumulator_width, parameters.lanes
+    sums = np.array([sign * (1 << bit) for bit in range(width - 1) for sign in (1, -1)] + [-(1 << width - 1)])
+    sums = np.resize(sums, (-(-len(sums) // n), n))
+    exponent = random.integers(1, 31, sums.shape)
+    scale = (exponent << 10 | random.integers(0, 2, sums.shape) << 15).astype(np.uint16)
+    bit = np.array([[int(abs(value)).bit_length() for value in row] for row in sums])
+    limit = 1 << SCALE_WIDTH - 1
+    lsb = np.clip(random.integers(-24, 15, sums.shape) - bit - exponent + 16, -limit, limit - 1)
+    return case("single bits", parameters, sums, np.zeros(sums.shape, bool), scale, lsb)
 
 
 def _single_lanes(parameters: Parameters, random: np.random.Generator) -> list[Case]:

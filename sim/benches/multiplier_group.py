@@ -103,10 +103,28 @@ def bench(request: Request) -> Bench:
         case("sums that fit", parameters, sound, weights[: len(sound)], scale=np.maximum(near - 8, -220), **few),
         case("sums that clamp", parameters, sound, weights[: len(sound)], scale=np.minimum(near + 4, 220), **few),
         case("any scale, poison", parameters, groups, weights, scale=anywhere, first=first, last=last),
+        _single_bits(request),
         _trained(request),
         *_short(request),
     ]
     return Bench("multiplier_group", component(MultiplierGroup, parameters), cases)
+
+
+def _single_bits(request: Request) -> Case:
+    """Sums of one digit times a power of two, at every place, moved by every scale: whole sums of a single group."""
+    parameters, random = request.parameters, request.generator(4)
+    count, n = request.count(2_000, 20_000), parameters.lanes
+    rows, lane = np.arange(count), random.integers(0, n, count)
+    digits = np.zeros((count, n), np.int8)
+    digits[rows, lane] = random.choice([-1, 1], count)
+    groups = DeltaGroups.zeros(count, parameters)
+    groups = groups.replace(exponent=random.integers(0, 43 - parameters.digit_width, count), digits=digits)
+    if parameters.weight_form == "aligned":
+        weights = random.choice([-1, 1], (count, n)) << random.integers(0, parameters.fraction_bits + 1, (count, n))
+    else:
+        weights = stimuli.weights(random, (count, n), parameters)
+        weights &= np.uint16(-1 << parameters.weight_mantissa_width - 1 & 0xFFFF)
+    return case("single bits", parameters, groups, weights, scale=random.integers(-220, 221, count))
 
 
 def _short(request: Request) -> list[Case]:
