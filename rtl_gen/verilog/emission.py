@@ -17,7 +17,7 @@ from rtl_gen.verilog.ports import PART, Port, members, name_ports, plain_text, s
 from rtl_gen.verilog.rtlil import Module, Netlist, read, wires_in
 from rtl_gen.verilog.tidy import tidy
 from rtl_gen.verilog.tiles import convert, place_tiles
-from rtl_gen.verilog.writer import Writer
+from rtl_gen.verilog.writer import Writer, check_writable
 
 __all__ = ["Emitted", "emit"]
 
@@ -112,6 +112,7 @@ def emit(
     wanted = name_ports(members(component), ports)
     text, tiles = convert(component, name, platform)
     netlist = read(text)
+    check_writable(netlist)
     place_tiles(netlist, tiles)
     given = split(netlist.top, wanted)
     tidy(netlist)

@@ -14,6 +14,7 @@ from typing import TypeVar
 from rtl_gen.verilog.rtlil import (
     Assign,
     Bits,
+    Case,
     Cell,
     Constant,
     Module,
@@ -442,8 +443,15 @@ def _settled(kind: str, operands: list[Constant | Slice], select: Constant | Sli
 
 
 def _drop_idle_cases(switch: Switch) -> None:
-    """Drop cases in which nothing happens, unless they keep later ones from happening."""
-    cases = switch.cases
+    """Drop cases that never happen, and those in which nothing does, unless they keep later ones from happening."""
+    seen: list[str] = []
+    cases: list[Case] = []
+    for case in switch.cases:
+        patterns = tuple(each for each in case.patterns if not any(_includes(other, each) for other in seen))
+        if patterns or not case.patterns:
+            cases.append(Case(patterns, case.body))
+        seen += patterns
+    switch.cases = cases
     while cases and not cases[-1].body:
         cases.pop()
     if all(case.patterns for case in cases):
@@ -454,6 +462,11 @@ def _drop_idle_cases(switch: Switch) -> None:
             if case.body
             or any(_overlap(own, other) for own in case.patterns for owner, other in patterns if owner is not case)
         ]
+
+
+def _includes(one: str, other: str) -> bool:
+    """Whether a pattern matches whatever another one does, or a value."""
+    return all(own in ("-", bit) for own, bit in zip(one, other, strict=True))
 
 
 def _overlap(one: str, other: str) -> bool:
@@ -473,13 +486,9 @@ def _possible(switch: Switch) -> list[Statement] | None:
             return case.body
         if text is None:
             return None
-        if always or any(_matches(text, pattern) for pattern in case.patterns):
+        if always or any(_includes(pattern, text) for pattern in case.patterns):
             return case.body
     return [] if text is not None or not switch.cases else None
-
-
-def _matches(text: str, pattern: str) -> bool:
-    return all(wanted in ("-", bit) for bit, wanted in zip(text, pattern, strict=True))
 
 
 def _last_values(wire: Wire, body: list[Assign]) -> list[tuple[Slice, Bits]]:

@@ -15,6 +15,7 @@ from rtl_gen.verilog.rtlil import (
     Constant,
     Memory,
     Module,
+    Netlist,
     Process,
     Slice,
     Statement,
@@ -28,7 +29,7 @@ from rtl_gen.verilog.rtlil import (
 )
 from rtl_gen.verilog.tidy import order_by
 
-__all__ = ["Writer"]
+__all__ = ["Writer", "check_writable"]
 
 # An operator goes into its one reader up to this many characters, and anywhere up to the second.
 _INLINED, _REPEATED = 80, 12
@@ -51,6 +52,22 @@ class _Item:
     declaration: str = ""
 
 
+def check_writable(netlist: Netlist) -> None:
+    """Refuse what this project does not write, before it is taken for dead logic.
+
+    Raises
+    ------
+    ValueError
+        If the design holds assertions, prints or tristate buffers.
+    """
+    for module in netlist.modules.values():
+        for cell in module.cells:
+            if cell.kind.startswith(_UNWRITABLE):
+                raise ValueError(
+                    f"component must be free of assertions, prints and tristate pins, not hold {cell.kind}"
+                )
+
+
 class Writer:
     """Writes one module.
 
@@ -62,19 +79,9 @@ class Writer:
         Names of the modules below it, by module.
     ports : dict, optional
         Names that its ports must have.
-
-    Raises
-    ------
-    ValueError
-        If the module holds what this project does not write: assertions, prints, tristate buffers.
     """
 
     def __init__(self, module: Module, children: dict[str, Names], ports: dict[str, str] | None = None):
-        for cell in module.cells:
-            if cell.kind.startswith(_UNWRITABLE):
-                raise ValueError(
-                    f"component must be free of assertions, prints and tristate pins, not hold {cell.kind}"
-                )
         self._module = module
         self._widths = {name: wire.width for name, wire in module.wires.items()}
         self._memory_reads = [cell for cell in module.cells if cell.kind == "$memrd_v2"]
