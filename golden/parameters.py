@@ -86,6 +86,11 @@ class Parameters(Stored, noun="a configuration", schema=1):
     row_buffer: Annotated[int, Range(16, 32768)] = described(
         1024, "scores of a row of a softmax near memory, and positions of groups along them"
     )
+    functions: tuple[Literal["attention", "tables"], ...] = described(
+        ("attention", "tables"),
+        "what near memory has besides norms: attention (softmax, groups along positions and in segments, aligned "
+        "states, exchanged vectors), tables (SiLU, GELU)",
+    )
     norm_buffer: Annotated[int, Range(16, 32768)] = described(1024, "channels of a norm's tables near memory")
     memory_width: Annotated[int, Range(32, 256), _POWER_OF_TWO] = described(
         128, "bits of the memory bus; a power of two"
@@ -129,6 +134,8 @@ class Parameters(Stored, noun="a configuration", schema=1):
             raise ValueError(f"flip_repair must be false with mask_width {self.mask_width}, not true")
         if self.joint_width < self.digit_width:
             raise ValueError(f"joint_width must be at least digit_width = {self.digit_width}, not {self.joint_width}")
+        if len(set(self.functions)) < len(self.functions):
+            raise ValueError(f"functions must name each function once, not {', '.join(self.functions)}")
         if self.lanes % self.memory_lanes:
             raise ValueError(f"memory_lanes must divide lanes = {self.lanes}, not {self.memory_lanes}")
 

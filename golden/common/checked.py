@@ -331,6 +331,8 @@ class Stored(Checked):
 def _plain(value: Any) -> Any:
     if isinstance(value, Stored):
         return value.to_dict()
+    if isinstance(value, tuple):
+        return [_plain(one) for one in value]
     return {str(key): one for key, one in value.items()} if isinstance(value, Mapping) else value
 
 

@@ -331,6 +331,12 @@ class Accelerator:
         if not holds:
             raise MachineError("field", sentence)
 
+    def _has(self, function: str, what: str) -> None:
+        """Refuse what the machine was built without."""
+        functions = self.parameters.functions
+        held = ", ".join(functions) or "none"
+        self._field(function in functions, f"functions must hold {function} for {what}, not {held}")
+
     # Load -----------------------------------------------------------------------------------------------------------
 
     def _load_weights(self, c: LoadWeights) -> None:
@@ -647,6 +653,7 @@ class Accelerator:
         poisoned = np.repeat(groups.exponent[:, None] == POISONED_GROUP, p.lanes, axis=1)
         come = rows * count
         if c.exchanged:
+            self._has("attention", "exchanged vectors")
             self._field(c.inner <= p.lanes, f"inner of exchanged vectors must be at most {p.lanes}, not {c.inner}")
             self._field(0 < c.tail <= p.lanes, f"tail must be in 1..{p.lanes}, not {c.tail}")
             come = rows * ((c.outer - 1) * p.lanes + c.tail)
@@ -705,6 +712,8 @@ class Accelerator:
         self._field(c.form == "sum" or c.terms == 2, "a product must have two terms")
         self._field(c.vectors > 0 and c.channels > 0, "vectors and channels must be at least 1")
         self._field(c.terms == 1 or c.function != "softmax", "a softmax must be that of an emission")
+        if c.terms > 1 and c.function not in ("identity", "relu"):
+            self._has("tables", c.function)
         index = np.arange(c.vectors)
         channel, position = self._channels_of(index, c.channels)
         padding = channel < 0
@@ -809,6 +818,10 @@ class Accelerator:
         n, passes = p.lanes, c.passes + 1
         self._field(c.lines > 0 and c.width > 0 and c.channels > 0, "lines, width and channels must be at least 1")
         self._field(c.sent or c.written, "an emission must be sent or written")
+        if c.function not in ("identity", "relu", "softmax"):
+            self._has("tables", c.function)
+        if c.function == "softmax" or (c.sent and (c.along == "positions" or c.segment)):
+            self._has("attention", "a softmax, groups along positions and segments")
         x, lost = self._activated(c)
         if c.written:
             self._write_x(c, np.where(lost, poison_code(p), x))
@@ -909,6 +922,7 @@ class Accelerator:
 
     def _align(self, c: Align) -> None:
         p = self.parameters
+        self._has("attention", "aligned states")
         self._field(c.outputs > 0 and c.groups > 0, "outputs and groups must be at least 1")
         index = c.first + np.arange(c.outputs)[:, None] * c.step + np.arange(c.groups)
         found = align(self._read_vectors(c.held, index.ravel(), "held"), p)
@@ -927,6 +941,7 @@ class Accelerator:
 
     def _rows(self, c: Rows) -> None:
         p = self.parameters
+        self._has("attention", "rows of a softmax")
         self._field(c.rows > 0 and c.channels >= p.lanes, f"rows must be at least 1, channels at least {p.lanes}")
         if c.channels > p.row_buffer:
             raise MachineError("buffer", f"channels of a row must be at most {p.row_buffer}, not {c.channels}")

@@ -393,6 +393,13 @@ class Compiler:
             )
         return handlers[layer.role](layer, values)
 
+    def _require(self, layer: Layer, function: str) -> None:
+        """Refuse a layer that the machine was built without."""
+        functions = self._parameters.functions
+        if function not in functions:
+            held = ", ".join(functions) or "none"
+            raise self._refused(layer, f"functions of the machine must hold {function}, not {held}")
+
     def _refused(self, layer: Layer, why: str) -> ValueError:
         return ValueError(f"Layer {layer.name!r} ({layer.kind}) cannot be expressed: {why}")
 
@@ -465,6 +472,8 @@ class Compiler:
         (value,) = values
         unit = self._loop.units[layer.name]
         name = "relu" if isinstance(layer, ReLU) else layer.function
+        if name != "relu":
+            self._require(layer, "tables")
         if value.source is not None and value.result is None:
             middle = unit if name == "relu" else self._loop.units[layer.inputs[0]]
         else:
@@ -1005,6 +1014,7 @@ class Compiler:
 
     def _matmul(self, layer: MatMul, left: Any, right: Any) -> _Value:
         """Two products: what changed of the left times what is held of the right, then the other way round."""
+        self._require(layer, "attention")
         if not isinstance(left, _Value):
             raise self._refused(layer, "its left operand is conditioning")
         shape = self._shapes[layer.inputs[0]]

@@ -51,7 +51,7 @@ def refused(error, message, **arguments):
 
 def test_every_parameter_is_covered_and_says_what_it_is():
     fields = dataclasses.fields(Parameters)
-    assert {field.name for field in fields} == {*RANGES, *CHOICES, "flip_repair", "link_checks"}
+    assert {field.name for field in fields} == {*RANGES, *CHOICES, "flip_repair", "link_checks", "functions"}
     assert all(field.metadata["help"] for field in fields)
 
 
@@ -69,6 +69,15 @@ def test_choices(name):
     choices = CHOICES[name]
     for value in ("none", choices[0].upper(), None, 1):
         refused(ValueError, f"{name} must be {' or '.join(choices)}, not {value!r}", **{name: value})
+
+
+def test_functions():
+    assert Parameters(functions=[]).functions == ()
+    assert preset("edge").with_settings(['functions=["tables"]']).functions == ("tables",)
+    refused(ValueError, "functions[1] must be attention or tables, not 'norms'", functions=("tables", "norms"))
+    twice = "functions must name each function once, not tables, tables"
+    refused(ValueError, twice, functions=("tables", "tables"))
+    refused(TypeError, "functions must be a list, not 'tables'", functions="tables")
 
 
 def test_flags():

@@ -308,12 +308,15 @@ class AccumulateEngine(Engine):
     ) -> None:
         """Check the fields of an operation, send its vectors off, take it when all is written."""
         p, c = self.parameters, Fields(self.operation.p, Accumulate)
+        exchange: Value = Const(0, 1)
+        if "attention" in p.functions:
+            exchange = (c.inner <= p.lanes) & c.tail.any() & (c.tail <= p.lanes)
         allowed = [
             c.rows < p.rows,
             c.outer.any() & c.inner.any(),
             c.floor <= 42 - p.digit_width,
             c.channels.any(),
-            ~c.exchanged | ((c.inner <= p.lanes) & c.tail.any() & (c.tail <= p.lanes)),
+            ~c.exchanged | exchange,
             ~c.biased | c.bias_period.any(),
         ]
         over = Signal()
@@ -344,8 +347,7 @@ class AccumulateEngine(Engine):
     def _arrive(self, m: Module, begins: Value) -> tuple[stream.Interface, Value]:
         """Deltas as they meet their vectors, and whether an exchanged tile ends elsewhere than it should."""
         p, c, i = self.parameters, Fields(self.operation.p, Accumulate), self.down.p
-        n, last, exchanged = p.lanes, i.last, c.exchanged
-        m.submodules.transposer = transposer = Transposer(p, digit(p))
+        last = i.last
         # The last step of the joint form: the floor, or so many bits under the exponent.
         least = named(m, "least_step", i.exponent - (p.joint_width - p.digit_width))
         step = named(m, "step", Mux(least < c.floor, c.floor, least)[:EXPONENT_WIDTH])
@@ -354,7 +356,14 @@ class AccumulateEngine(Engine):
             filled(m, f"come{lane}", digit(p), value=Mux(counts, value, 0), step=step, poisoned=poisoned)
             for lane, value in enumerate(i.values)
         ]
+        o = stream.Signature(block_part(p, digit(p))).create(path=("deltas",))
+        direct = filled(m, "come", o.payload.shape(), values=values, last=last, end=i.end)
+        if "attention" not in p.functions:
+            m.d.comb += [o.valid.eq(self.down.valid), o.p.eq(direct), self.down.ready.eq(o.ready)]
+            return o, Const(0, 1)
 
+        n, exchanged = p.lanes, c.exchanged
+        m.submodules.transposer = transposer = Transposer(p, digit(p))
         # Vectors are counted: the link does not tell where a row ends. Those of the next tile wait.
         expects, vector, ended = Signal(name="tile_expected"), Signal(range(n), name="come_vector"), Signal()
         blocks, rows = Signal(c.outer.shape(), name="blocks_left"), Signal(c.rows.shape(), name="rows_left")
@@ -371,8 +380,6 @@ class AccumulateEngine(Engine):
         with m.If(begins):
             m.d.sync += [expects.eq(c.exchanged), vector.eq(0), blocks.eq(c.outer - 1), rows.eq(c.rows)]
 
-        o = stream.Signature(block_part(p, digit(p))).create(path=("deltas",))
-        direct = filled(m, "come", o.payload.shape(), values=values, last=last, end=i.end)
         m.d.comb += [
             transposer.i.valid.eq(self.down.valid & expects),
             transposer.i.payload.eq(direct),

@@ -1,6 +1,6 @@
 """A state of one to three others: residual, gate, gated unit, guidance, a sampler's step."""
 
-from typing import Any, get_args
+from typing import Any
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
@@ -26,7 +26,6 @@ from hw.stream.records import RecordReader
 __all__ = ["Combine"]
 
 _ENTRY_BYTES = ENTRY_WIDTH // 8
-_SOFTMAX = get_args(command.Function).index("softmax")
 _BY_CHANNEL, _BY_POSITION = 1, 2
 """What sums are of, by number."""
 
@@ -170,10 +169,10 @@ class Combine(Engine):
         return m
 
     def _fault(self, f: Fields) -> Value:
-        """Whether a field breaks a rule."""
+        """Whether a field breaks a rule, or asks for what the machine has not."""
         counts = (f.terms == 0) | ((f.form != 0) & (f.terms != 2)) | (f.vectors == 0) | (f.channels == 0)
         pairs = f.permuted & (f.channels[0] if self.parameters.lanes % 2 == 0 else 1)
-        return counts | ((f.terms > 1) & (pairs | (f.function >= _SOFTMAX)))
+        return counts | ((f.terms > 1) & (pairs | ~functions.known(self.parameters, f.function)))
 
     def _feed(self, m: Module, f: Fields, what: "_What", readers: list[Any], factors: Factors, terms: Terms) -> None:
         """Join the parts of all terms with their factors."""

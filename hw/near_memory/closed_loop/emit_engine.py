@@ -10,7 +10,7 @@ from golden.machine import command
 from golden.parameters import Parameters
 from hw import payloads
 from hw.arith.bits import named, one_of, or_tree
-from hw.control.engine import Engine
+from hw.control.engine import CAUSE_WIDTH, Engine, cause
 from hw.near_memory.closed_loop.aligner import Aligner
 from hw.near_memory.closed_loop.coefficients import CoefficientsEngine
 from hw.near_memory.closed_loop.combine import Combine
@@ -28,10 +28,11 @@ _PARTS = {
     "sender": (command.Emit, Sender),
     "combine": (command.Combine, Combine),
     "coefficients": (command.Coefficients, CoefficientsEngine),
-    "aligner": (command.Align, Aligner),
-    "rows": (command.Rows, RowReader),
 }
 """Parts, and the operation that each carries out: an `Emit` is the work of two."""
+
+_ATTENTION = {"aligner": (command.Align, Aligner), "rows": (command.Rows, RowReader)}
+"""Those of attention; in a machine without it their operations end with the cause ``field``."""
 
 _EVENTS = ("emitted", "link_groups", "link_zero_groups", "combined")
 
@@ -61,7 +62,9 @@ class EmitEngine(Engine):
     name = "emit"
 
     def _members(self, parameters: Parameters) -> dict[str, Any]:
-        self._parts = {name: part(parameters) for name, (_, part) in _PARTS.items()}
+        attends = "attention" in parameters.functions
+        self._kinds = {name: kind for name, (kind, _) in (_PARTS | _ATTENTION).items() if attends or name in _PARTS}
+        self._parts = {name: (_PARTS | _ATTENTION)[name][1](parameters) for name in self._kinds}
         return {
             **{name: port for part in self._parts.values() for name, port in ports_to_memory(part).items()},
             "up": Out(stream.Signature(payloads.stream_group(parameters))),
@@ -74,7 +77,7 @@ class EmitEngine(Engine):
         for name, part in self._parts.items():
             m.submodules[name] = part
         operation = self.operation.p.opcode
-        chosen = {name: named(m, f"runs_{name}", operation == kind.opcode) for name, (kind, _) in _PARTS.items()}
+        chosen = {name: named(m, f"runs_{name}", operation == kind.opcode) for name, kind in self._kinds.items()}
         self._distribute(m, chosen)
         self._apply(m, functions, [(chosen[name], part) for name, part in self._users("settings").items()])
         for name in {name: None for part in self._parts.values() for name in ports_to_memory(part)}:
@@ -131,5 +134,10 @@ class EmitEngine(Engine):
         m.d.comb += self.operation.ready.eq(Cat(chosen.values()).any() & ~or_tree(waits))
         # Of two parts that go wrong in the same clock, the first one counts.
         causes = [part.error for part in self._parts.values()]
+        if set(self._kinds) != {*_PARTS, *_ATTENTION}:
+            absent = Signal(CAUSE_WIDTH)
+            with m.If(self.operation.valid & ~Cat(chosen.values()).any()):
+                m.d.sync += absent.eq(cause("field"))
+            causes.append(absent)
         clear = [Cat(causes[:number]) == 0 for number in range(len(causes))]
         m.d.comb += self.error.eq(one_of(list(zip(clear, causes, strict=True))))

@@ -18,7 +18,7 @@ from hw.near_memory.closed_loop import tables
 from hw.near_memory.part import Part
 from hw.stream import Stage
 
-__all__ = ["Functions", "settings"]
+__all__ = ["Functions", "known", "settings"]
 
 _NUMBERS = {name: number for number, name in enumerate(get_args(Function))}
 
@@ -34,6 +34,11 @@ def settings() -> data.StructLayout:
     return data.StructLayout({"function": 3, "middle": signed(8), "result": signed(8)})
 
 
+def known(parameters: Parameters, function: Value) -> Value:
+    """Whether a machine has this f."""
+    return function < _NUMBERS["softmax" if "tables" in parameters.functions else "silu"]
+
+
 class Functions(Part):
     """``x = RNE(f(z))``, clamped to ``+-(2^(w-2) - 1)``; a poisoned element stays so.
 
@@ -44,9 +49,11 @@ class Functions(Part):
                                         +-------------------- z / 2 -------------------> + --> RNE --> x
                                                                    z or max(z, 0) -------^
 
+    Without tables among the machine's functions, only z or max(z, 0) is rounded.
+
     With a unit so small that the argument rounds to 0 whatever z is, ``f(z) = z / 2``. From 16 on it is z or 0.
 
-    Latency: 14 clocks. Throughput: one part per clock. Numerics: 12.8.
+    Latency: 14 clocks, without tables 6. Throughput: one part per clock. Numerics: 12.8.
 
     Members
     -------
@@ -58,7 +65,10 @@ class Functions(Part):
         An x was clamped.
     """
 
-    latency = 14
+    @property
+    def latency(self) -> int:
+        """Clocks from a part to its result."""
+        return 14 if self._smooth else 6
 
     def _members(self, parameters: Parameters) -> dict[str, Any]:
         part = payloads.element_part(parameters)
@@ -80,13 +90,15 @@ class Functions(Part):
             part = s.part(f"lane{lane}")
             part.poisoned = element == poison
             part.z = Mux(part.poisoned, 0, element)[:w].as_signed()
-            lanes.append(self._place(part.cut(), chosen))
-        s, lanes = s.join(lanes)
-
-        words = self._look_up(m, chosen, [lane.argument[_PLACE:-1] for lane in lanes], s.moves)
-        for lane, word in zip(lanes, words, strict=True):
-            lane.make("word", word, held_by=word)
-        s, lanes = s.join([self._finish(lane.cut(), chosen) for lane in lanes])
+            lanes.append(part.cut())
+        if self._smooth:
+            s, lanes = s.join([self._place(lane, chosen) for lane in lanes])
+            words = self._look_up(m, chosen, [lane.argument[_PLACE:-1] for lane in lanes], s.moves)
+            for lane, word in zip(lanes, words, strict=True):
+                lane.make("word", word, held_by=word)
+            s, lanes = s.join([self._finish(lane.cut(), chosen) for lane in lanes])
+        else:
+            s, lanes = s.join([self._round(lane, chosen) for lane in lanes])
         values = [Mux(lane.poisoned, poison, lane.rounded) for lane in lanes]
         m.d.comb += self.overflow.eq(s.moves & or_tree(lane.clamped for lane in lanes))
         s.finish(self.o, filled(m, "x", self.o.p.shape(), values=values, last=s.last), depth=s.cuts)
@@ -114,9 +126,14 @@ class Functions(Part):
         return _Choice(**choice)
 
     @property
+    def _smooth(self) -> bool:
+        """Whether there are tables."""
+        return "tables" in self._parameters.functions
+
+    @property
     def _sum_width(self) -> int:
-        """Bits of ``z / 2 + h``: below 16, in units of ``2^-(w + 14)``."""
-        return self._parameters.state_width + 19
+        """Bits of ``z / 2 + h``: below 16, in units of ``2^-(w + 14)``; or of z alone."""
+        return self._parameters.state_width + (19 if self._smooth else 0)
 
     def _place(self, s: Stage, chosen: "_Choice") -> Stage:
         """|z| in units of ``2^-(w + 13)``: `half`; its `argument`, 18 bits and one that tells that it is past them."""
@@ -154,6 +171,13 @@ class Functions(Part):
             address.eq(Cat(segment, chosen.table)) for address, segment in zip(rom.addresses, segments, strict=True)
         ]
         return list(rom.words)
+
+    def _round(self, s: Stage, chosen: "_Choice") -> Stage:
+        """``RNE(f(z))`` without tables: `rounded` and `clamped`."""
+        s.value = Mux(s.z[-1] & chosen.rectified, 0, s.z)[: self._sum_width].as_signed()
+
+        s = s.cut()
+        return round_shift(s, s.value, chosen.outer, self._parameters.state_width - 1)
 
     def _finish(self, s: Stage, chosen: "_Choice") -> Stage:
         """``RNE(f(z))``: `rounded` and `clamped`."""

@@ -2,14 +2,14 @@
 
 from typing import Any, get_args
 
-from amaranth.hdl import Module, Mux, Signal, Value, signed
+from amaranth.hdl import Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from golden.machine.command import Emit, Function
 from golden.parameters import Parameters
 from hw import payloads
-from hw.arith.bits import named, or_tree, saturated
+from hw.arith.bits import named, one_of, or_tree, saturated
 from hw.bus.ports import ADDRESS_WIDTH, UNIT_BYTES
 from hw.control.engine import Engine, Fields, cause
 from hw.near_memory.closed_loop import functions
@@ -94,15 +94,14 @@ class XPath(Engine):
         m.submodules.spread = spread = Spread(p)
         m.submodules.tables = tables = NormTables(p)
         m.submodules.normalise = normalise = Normalise(p)
-        m.submodules.probabilities = probabilities = Probabilities(p)
         m.submodules.gather = gather = Gather(p)
-        softmax = named(m, "softmax", f.function == _SOFTMAX)
-        along = named(m, "along", f.sent & f.along)
+        attends = "attention" in p.functions
+        softmax = named(m, "softmax", f.function == _SOFTMAX) if attends else Const(0, 1)
+        along = named(m, "along", f.sent & f.along) if attends else Const(0, 1)
         wiring.connect(m, tables.tables_read, wiring.flipped(self.tables_read))
         wiring.connect(m, wiring.flipped(reader.o), spread.i)
         wiring.connect(m, tables.scales, normalise.scales)
         wiring.connect(m, tables.sets, normalise.sets)
-        wiring.connect(m, tables.rows, probabilities.rows)
         wiring.connect(m, gather.o, wiring.flipped(writer.items))
         # Of a round: the channels of a position that are left, and how many of them it takes.
         rest = Signal(len(f.channels))
@@ -113,7 +112,6 @@ class XPath(Engine):
             self.settings.function.eq(Mux(softmax, _IDENTITY, f.function)),
             self.settings.middle.eq(Mux(softmax, f.result, f.middle)),
             self.settings.result.eq(f.result),
-            *(getattr(probabilities, name).eq(getattr(f, name)) for name in ("root", "exponent", "result")),
             tables.softmax.eq(softmax),
             *(
                 getattr(extent, name).eq(getattr(f, name))
@@ -140,7 +138,12 @@ class XPath(Engine):
                 walk.positions.eq(extent.positions),
             ]
         # Nothing goes on before the tables are known to be sound.
-        ways = ((normalise, ~softmax), (probabilities, softmax))
+        ways: list[tuple[Any, Value]] = [(normalise, ~softmax)]
+        if attends:
+            m.submodules.probabilities = probabilities = Probabilities(p)
+            wiring.connect(m, tables.rows, probabilities.rows)
+            m.d.comb += [getattr(probabilities, name).eq(getattr(f, name)) for name in ("root", "exponent", "result")]
+            ways.append((probabilities, softmax))
         for way, taken in ways:
             m.d.comb += [
                 way.i.payload.eq(spread.o.payload),
@@ -148,9 +151,9 @@ class XPath(Engine):
                 way.o.ready.eq(self.z.ready & taken),
             ]
         m.d.comb += [
-            spread.o.ready.eq(Mux(softmax, probabilities.i.ready, normalise.i.ready) & ~tables.fault),
-            self.z.valid.eq(Mux(softmax, probabilities.o.valid, normalise.o.valid)),
-            self.z.p.eq(Mux(softmax, probabilities.o.p.as_value(), normalise.o.p.as_value())),
+            spread.o.ready.eq(or_tree(way.i.ready & taken for way, taken in ways) & ~tables.fault),
+            self.z.valid.eq(or_tree(way.o.valid & taken for way, taken in ways)),
+            self.z.p.eq(one_of([(taken, way.o.p.as_value()) for way, taken in ways])),
         ]
         poison = 1 << p.state_width - 1
         sends = stream.Signature(self.x.payload.shape()).create(path=("sends",))
@@ -201,16 +204,19 @@ class XPath(Engine):
                 m.d.sync += first.eq(1)
                 m.next = "idle"
         uneven = named(m, "uneven", ~fsm.ongoing("idle") & extent.done & extent.uneven & f.sent)
-        with m.If((tables.fault | probabilities.fault | uneven) & (self.error == 0)):
+        faults = [tables.fault, uneven, *(way.fault for way, _ in ways[1:])]
+        with m.If(or_tree(faults) & (self.error == 0)):
             m.d.sync += self.error.eq(cause("field"))
         return m
 
-    @staticmethod
-    def _fault(f: Fields) -> Value:
-        """Whether a field breaks a rule."""
+    def _fault(self, f: Fields) -> Value:
+        """Whether a field breaks a rule, or asks for what the machine has not."""
         empty = (f.lines == 0) | (f.width == 0) | (f.channels == 0) | ~(f.sent | f.written)
-        unknown = (f.function > _SOFTMAX) | (f.normed & (f.function == _SOFTMAX))
-        return empty | unknown | (f.sent & f.along & (f.line != 0))
+        softmax = f.function == _SOFTMAX
+        unknown = ~(softmax | functions.known(self.parameters, f.function)) | (f.normed & softmax)
+        if "attention" in self.parameters.functions:
+            return empty | unknown | (f.sent & f.along & (f.line != 0))
+        return empty | unknown | softmax | (f.sent & (f.along | (f.segment != 0)))
 
     def _ask(
         self,
@@ -261,10 +267,7 @@ class XPath(Engine):
         first: Value,
     ) -> Value:
         """Send x in the order of its groups, filled up; returns whether all of an operation has been given."""
-        p, o = self.parameters, self.o
-        m.submodules.transposer = transposer = Transposer(p, signed(p.state_width), p.row_buffer)
-        m.submodules.segments = segments = Spread(p)
-        rows = stream.Signature(x.payload.shape()).create(path=("rows",))
+        o = self.o
         # Nothing is sent before Xhat is told.
         told = Signal()
         sent = Signal(RECORDS_WIDTH, name="vectors_sent")
@@ -272,6 +275,33 @@ class XPath(Engine):
             self.sent.eq(extent.sent),
             self.held.valid.eq(~first & extent.done & ~extent.uneven & f.sent & ~told),
             self.held.p.eq(extent.held),
+        ]
+        if "attention" in self.parameters.functions:
+            self._rearrange(m, extent, x, along, channels, told)
+        else:
+            m.d.comb += [
+                o.valid.eq(told & x.valid),
+                o.p["values"].eq(x.p["values"]),
+                o.p.last.eq(x.p.last),
+                x.ready.eq(told & o.ready),
+            ]
+        with m.If(self.held.valid & self.held.ready):
+            m.d.sync += told.eq(1)
+        with m.If(o.valid & o.ready & o.p.last):
+            m.d.sync += sent.eq(sent + 1)
+        with m.If(self.operation.ready):
+            m.d.sync += [told.eq(0), sent.eq(0)]
+        return ~f.sent | (told & (sent == extent.held.records))
+
+    def _rearrange(
+        self, m: Module, extent: Extent, x: stream.Interface, along: Value, channels: Value, told: Value
+    ) -> None:
+        """Put groups along positions, and segments apart, where an operation asks for it."""
+        p, o = self.parameters, self.o
+        m.submodules.transposer = transposer = Transposer(p, signed(p.state_width), p.row_buffer)
+        m.submodules.segments = segments = Spread(p)
+        rows = stream.Signature(x.payload.shape()).create(path=("rows",))
+        m.d.comb += [
             transposer.block.eq(extent.positions),
             transposer.kept.eq(channels),
             transposer.i.p["values"].eq(x.p["values"]),
@@ -293,10 +323,3 @@ class XPath(Engine):
             o.p["values"].eq(Mux(extent.apart, segments.o.p["values"].as_value(), rows.p["values"].as_value())),
             o.p.last.eq(Mux(extent.apart, segments.o.p.last, rows.p.last)),
         ]
-        with m.If(self.held.valid & self.held.ready):
-            m.d.sync += told.eq(1)
-        with m.If(o.valid & o.ready & o.p.last):
-            m.d.sync += sent.eq(sent + 1)
-        with m.If(self.operation.ready):
-            m.d.sync += [told.eq(0), sent.eq(0)]
-        return ~f.sent | (told & (sent == extent.held.records))

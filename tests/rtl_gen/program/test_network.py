@@ -228,6 +228,11 @@ def test_what_cannot_be_expressed_is_refused_by_its_name():
         compile_sampling(sampling, method("closed-int4", tile_positions=16, group_buffer=8192), profile)
     with pytest.raises(ValueError, match="cannot be expressed: it normalises more than norm_buffer = 16 channels$"):
         compile_sampling(sampling, method("closed-int4", norm_buffer=16), profile)
+    sentence = (
+        r"attention.scores' \(matmul\) cannot be expressed: functions of the machine must hold attention, not tables$"
+    )
+    with pytest.raises(ValueError, match=sentence):
+        compile_sampling(sampling, method("closed-int4", functions=["tables"]), profile)
     learned = dataclasses.replace(sampling, process=Sampler(eta=1.0, variance="learned"))
     with pytest.raises(ValueError, match="Variance of a sampler must not be learned in a program"):
         compile_sampling(learned, method("closed-int4"), profile)

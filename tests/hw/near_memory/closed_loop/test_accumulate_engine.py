@@ -19,7 +19,9 @@ pytestmark = pytest.mark.cocotb
 TINY = preset("tiny")
 MACHINES = {
     "tiny": dataclasses.replace(TINY, rows=3, memory_width=64),
-    "whole vectors": dataclasses.replace(TINY, near_lanes=4, memory_width=32, digit_width=2, joint_width=2),
+    "whole vectors": dataclasses.replace(
+        TINY, near_lanes=4, memory_width=32, digit_width=2, joint_width=2, functions=()
+    ),
     "edge": preset("edge"),
     "three of six": dataclasses.replace(TINY, lanes=6, near_lanes=3, state_width=24, digit_width=8, memory_width=256),
 }
@@ -210,8 +212,9 @@ def test_operations_one_after_another(machine):
     seed = int(np.random.default_rng().integers(1 << 32))
     print("seed", seed)
     draw = np.random.default_rng(seed)
+    kinds = [operation, exchanged] if "attention" in p.functions else [operation]
     for mode in ("none", "both", "reset", "both"):
-        operations = [draw.choice([operation, exchanged])(draw, p) for _ in range(8)]
+        operations = [draw.choice(kinds)(draw, p) for _ in range(8)]
         tiles = [tile(draw, c, p, vectors_that_come(c, p)) for c in operations]
         compare(machine, operations, tiles, memory_before(draw, p), mode=mode, seed=seed % 1000)
 
@@ -231,6 +234,13 @@ def test_rules_of_fields(machine):
         memory = memory_before(draw, p)
         causes.add(compare(machine, [c], tiles, memory, mode="both", seed=seed % 1000 + turn).error)
     assert {None, "field", "region"} <= causes
+
+
+def test_nothing_is_exchanged_without_attention():
+    p, draw = MACHINES["whole vectors"], np.random.default_rng(5)
+    c = exchanged(draw, p)
+    tiles = [tile(draw, c, p, vectors_that_come(c, p))]
+    assert compare("whole vectors", [c], tiles, memory_before(draw, p)).error == "field"
 
 
 def test_vectors_must_be_those_of_the_tile():

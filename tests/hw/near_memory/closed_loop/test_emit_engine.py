@@ -30,11 +30,13 @@ MACHINES = {
     "compressed": ["link_form=compressed", "lanes=6", "near_lanes=3", "state_width=20", "memory_width=64"],
     "no outliers": ["link_form=direct", "outliers=0", "digit_width=2", "memory_width=32", "lanes=8"],
 }
+BARE = ["link_form=direct", "functions=[]"]
 
 
 @functools.cache
 def component(machine):
-    return EmitEngine(preset("tiny").with_settings(["norm_buffer=64", "row_buffer=64", *MACHINES[machine]]))
+    settings = BARE if machine == "bare" else MACHINES[machine]
+    return EmitEngine(preset("tiny").with_settings(["norm_buffer=64", "row_buffer=64", *settings]))
 
 
 def with_slots(p, emit, otherwise):
@@ -155,6 +157,51 @@ def test_errors(change):
     assert not found.clocks
 
 
-@pytest.mark.parametrize("machine", ["direct", "compressed"])
+def test_without_functions():
+    """What is there runs, what is not ends with the interpreter's cause, before anything is written."""
+    seed = random.randrange(1 << 32)
+    print("seed", seed)
+    r, rng, dut = random.Random(seed), np.random.default_rng(seed), component("bare")
+    for _ in range(8):
+        memory, wanted = operations(r, rng, dut.parameters)
+        kept, golden, error = [], interpreter(dut.parameters, memory), None
+        for operation in wanted:
+            kept.append(operation)
+            try:
+                carry_out(golden, operation)
+            except MachineError as found:
+                error = found.cause
+                break
+        found = engine.run(dut, memory, REGIONS, kept, seed=r.getrandbits(30))
+        assert (found.error, len(found.clocks)) == (error, len(kept) - (error is not None))
+        assert np.array_equal(found.memory, golden.memory)
+
+
+ABSENT = [
+    Align(held=Operand(4, HELD), result=Operand(7, WEIGHTS), outputs=1, groups=1),
+    Rows(state=Operand(1), result=Operand(3, RESULT), rows=1, channels=8, root=70000),
+    *({"function": function} for function in ("silu", "gelu", "erf_gelu", "softmax")),
+    {"along": "positions"},
+    {"segment": 1},
+    Combine(state=Operand(1, COMBINED), terms=2, form="product", function="silu", vectors=1, channels=4),
+]
+
+
+@pytest.mark.parametrize("operation", ABSENT, ids=range(len(ABSENT)))
+def test_what_is_absent_is_refused(operation):
+    dut = component("bare")
+    memory, emit = random_emit(np.random.default_rng(5), dut.parameters, normed=False, narrow=False)
+    memory = np.concatenate([memory, np.zeros((UNITS - STATES) * 32, np.uint8)])
+    if isinstance(operation, dict):
+        emit = dataclasses.replace(emit, function="relu", segment=0, along="channels", sent=True)
+        operation = dataclasses.replace(emit, slot=100, line=0, spool=Operand(5, SPOOL), **operation)
+    with pytest.raises(MachineError, match="functions must hold (attention|tables) for .*, not none$") as error:
+        carry_out(interpreter(dut.parameters, memory), operation)
+    found = engine.run(dut, memory, REGIONS, [operation, operation])
+    assert found.error == error.value.cause == "field"
+    assert not found.clocks and np.array_equal(found.memory, memory)
+
+
+@pytest.mark.parametrize("machine", ["direct", "compressed", "bare"])
 def test_lint(machine):
     assert complaints(component(machine)) == []

@@ -64,7 +64,7 @@ def test_every_argument(name, middle):
     found = check(machine(18, 1), name, middle, middle, np.arange(-(2**17), 2**17), mode="none")
     clocks = found.cycles["o"]
     assert clocks[-1] - clocks[0] == 2**18 - 1  # one part a clock
-    assert clocks[0] - found.cycles["i"][0] == Functions.latency
+    assert clocks[0] - found.cycles["i"][0] == component(machine(18, 1)).latency
 
 
 @pytest.mark.cocotb
@@ -82,3 +82,16 @@ def test_any_units(name, width, lanes):
         for result in np.clip(middle + np.array([0, rng.integers(-6, 7), rng.integers(-200, 200)]), -128, 127):
             mode = rng.choice(["none", "idle", "back-pressure", "both", "reset"])
             check(machine(width, lanes), name, int(middle), int(result), z, mode=mode, seed=int(rng.integers(1 << 30)))
+
+
+@pytest.mark.cocotb
+@pytest.mark.parametrize("name", ["identity", "relu"])
+def test_without_tables(name):
+    seed = random.randrange(1 << 32)
+    print("seed", seed)
+    rng = np.random.default_rng(seed)
+    p = machine(18, 2).with_settings(["functions=[]"])
+    for middle, result in [(0, 0), (-14, -14), (3, -20), *rng.integers(-128, 128, (4, 2))]:
+        z = rng.integers(-(2**17), 2**17, 400) >> rng.integers(0, 18, 400)
+        found = check(p, name, int(middle), int(result), z, mode="none")
+        assert found.cycles["o"][0] - found.cycles["i"][0] == component(p).latency
