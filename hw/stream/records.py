@@ -109,6 +109,11 @@ class _Records(wiring.Component):
         return -(-self._bits * self._per_record // 8)
 
     @property
+    def _most_bytes(self) -> int:
+        """Bytes of a span at most."""
+        return ((1 << RECORDS_WIDTH) - 1) * self.record_bytes
+
+    @property
     def _padding(self) -> int:
         """Bits that fill the last byte of a record."""
         return -self._bits * self._per_record % 8
@@ -220,8 +225,9 @@ class RecordReader(_Records):
         m = Module()
         select_width, position_width = (len(part) for part in self._place(Const(0, ADDRESS_WIDTH)))
         # Every word of a span is taken whole: chunks are counted, not bytes.
+        most = -(-self._most_bytes // (self._chunk // 8)) + 1
         span = data.StructLayout(
-            {"select": select_width, "start": position_width, "end": position_width, "chunks": BYTES_WIDTH}
+            {"select": select_width, "start": position_width, "end": position_width, "chunks": most.bit_length()}
         )
         m.submodules.spans = spans = Fifo(span, self.ahead)
         self._ask(m, spans.i)
@@ -271,7 +277,7 @@ class RecordReader(_Records):
     def _ask(self, m: Module, spans: stream.Interface) -> None:
         """Ask for the words of each span, and keep how it lies in them."""
         asked = Signal(record_span())
-        size = Signal(BYTES_WIDTH)
+        size = Signal(range(self._most_bytes + 1))
         waits = Signal()
         request = self.port.request
         chunk_bytes, word_bytes = self._chunk // 8, self._width // 8
@@ -447,7 +453,7 @@ class RecordWriter(_Records):
 
     def _ask(self, m: Module, span: data.View, free: Value) -> tuple[Value, Value]:
         """Ask for the next span, and hold it in `span`; returns whether it begins, once that is `free`, and waits."""
-        size = Signal(BYTES_WIDTH)
+        size = Signal(range(self._most_bytes + 1))
         waits = Signal()
         # Both may come first: the port takes the request, the span begins.
         requested = Signal()
