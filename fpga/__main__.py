@@ -5,6 +5,7 @@ from golden.common import start
 if __name__ == "__main__":
     start.begin()  # before the imports, which take their time
 
+import dataclasses
 import functools
 import json
 import os
@@ -19,7 +20,8 @@ from fpga import flow as flows
 from fpga.area import area
 from fpga.bitstream import build_demo
 from fpga.content import DEFAULT_GROUPS, recorded_content
-from fpga.parts import BOARDS, Board, board
+from fpga.mapped import Cells
+from fpga.parts import BOARDS, Board, Part, board
 from golden.common import console, names
 from hw.arith.leaves import LeafTarget
 from hw.tops import COMPONENTS
@@ -58,6 +60,7 @@ def _default_preset(others: dict[str, Any]) -> str:
 @click.option("--demo", is_flag=True, help="Build the self-checking demo and its bitstream instead.")
 @options.machine(default=_default_preset, shown="; ".join(f"{name}: {entry.preset}" for name, entry in BOARDS.items()))
 @_seeds
+@click.option("--quick", is_flag=True, help="Count a unit's cells only: no place and route, no clock.")
 @click.option("--target-mhz", type=click.FloatRange(0, min_open=True), help="Clock target.  [default: the board's]")
 @click.option("--corrupt", type=int, metavar="INDEX", help="Falsify a stored sum of the demo, which must report it.")
 @click.option(
@@ -71,21 +74,29 @@ def build_command(
     demo: bool,
     machine: options.Machine,
     seeds: range,
+    quick: bool,
     target_mhz: float | None,
     corrupt: int | None,
     out: Path,
     jobs: int,
     as_json: bool,
 ) -> None:
-    """Place and route a unit or the demo on a board; code 1 if it misses its clock target."""
+    """Place and route a unit or the demo on a board; code 1 if it does not fit or misses its clock target."""
     target = board(board_name)
     if demo == (unit_name is not None):
         raise ValueError("A build must have either --unit NAME or --demo")
     if corrupt is not None and not demo:
         raise ValueError("--corrupt must come with --demo, whose sums it falsifies")
+    if quick and demo:
+        raise ValueError("--quick must come with --unit, whose cells it counts")
     flow = flows.Flow(out, jobs)
     what = "demo" if unit_name is None else unit_name
     folder = out / target.name / f"{what}-{machine.name}"
+    report: dict[str, Any] = {
+        "board": target.name,
+        "machine": machine.name,
+        "parameters": machine.parameters.to_dict(),
+    }
     bitstream = None
     if unit_name is None:
         content = recorded_content(machine.parameters, DEFAULT_GROUPS)
@@ -95,21 +106,19 @@ def build_command(
     else:
         make = names.lookup("Unit", unit_name, COMPONENTS)
         part = target.part if unit_name in UNITS else target.part.for_machines
-        component = functools.partial(make, machine.parameters)
-        leaves = LeafTarget(part.leaf_target)
-        (measurement,) = flow.measure([(unit_name, component, leaves)], part, seeds=seeds)
+        design = (unit_name, functools.partial(make, machine.parameters), LeafTarget(part.leaf_target))
+        if quick:
+            _count(flow, target, design, part, machine.name, report, folder, as_json)
+            return
+        (measurement,) = flow.measure([design], part, seeds=seeds)
     goal = target.clock_mhz if target_mhz is None else target_mhz
-    report = {
-        "board": target.name,
-        "machine": machine.name,
-        "parameters": machine.parameters.to_dict(),
+    report |= {
         "target_mhz": goal,
         "reached": measurement.fmax_mhz >= goal,
         "bitstream": str(bitstream) if bitstream else None,
         **measurement.to_dict(),
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    _write_report(report, folder)
     if as_json:
         click.echo(json.dumps(report, indent=2))
     else:
@@ -117,27 +126,64 @@ def build_command(
     measurement.require(goal)
 
 
+def _write_report(report: Mapping[str, Any], folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+
+
+def _count(
+    flow: flows.Flow,
+    board: Board,
+    design: flows.Design,
+    part: Part,
+    machine: str,
+    report: dict[str, Any],
+    folder: Path,
+    as_json: bool,
+) -> None:
+    """Count the cells of a unit, and refuse it after that if the part has not as many."""
+    (netlist,) = flow.map([design], part)
+    name, cells, luts = design[0], netlist.cells, netlist.luts_by_part(3)
+    report |= {"name": name, "part": part.name, "cells": dataclasses.asdict(cells), "luts_by_part": dict(luts)}
+    _write_report(report, folder)
+    if as_json:
+        click.echo(json.dumps(report, indent=2))
+    else:
+        _show_cells(board, [(name, cells)], f"{name}, machine {machine}, on {board.name}, counted")
+        _show_parts(luts, cells)
+        click.echo(f"Report: {folder / 'report.json'}")
+    flow.require_room(cells, name, part)
+
+
+def _show_cells(board: Board, parts: list[tuple[str, Cells]], title: str) -> None:
+    capacity = board.part.capacity
+    shown = (("LUT", "luts"), ("LUT as memory", "lut_memory"), ("FF", "ff"), ("DSP", "dsp"), ("BRAM", "bram"))
+    rows = [{"cells of": name, **{title: getattr(cells, key) for title, key in shown}} for name, cells in parts]
+    rows.append({"cells of": f"{board.part.name} has", **{title: capacity.get(key) for title, key in shown}})
+    console.show(rows, title=title)
+
+
+def _show_parts(luts_by_part: Mapping[str, int], cells: Cells) -> None:
+    console.show(
+        [
+            {"part": name or "what joins them", "LUTs": luts, "share": f"{luts / cells.luts:.1%}"}
+            for name, luts in _by_part(luts_by_part)
+        ],
+        title="Look-up tables by part (without those that are memory)",
+    )
+
+
 def _show_build(
     board: Board, machine: str, measurement: flows.Measurement, goal: float, folder: Path, bitstream: Path | None
 ) -> None:
-    capacity = board.part.capacity
-    shown = (("LUT", "luts"), ("LUT as memory", "lut_memory"), ("FF", "ff"), ("DSP", "dsp"), ("BRAM", "bram"))
     parts = [(measurement.name, measurement.cells)]
     if measurement.mode != "pins" or measurement.harness.ff:
         what = "shift registers" if measurement.mode == "serial harness" else "registers at the ports"
         parts.append((f"around it: {what}", measurement.harness))
-    rows = [{"cells of": name, **{title: getattr(cells, key) for title, key in shown}} for name, cells in parts]
-    rows.append({"cells of": f"{board.part.name} has", **{title: capacity.get(key) for title, key in shown}})
-    console.show(rows, title=f"{measurement.name}, machine {machine}, on {board.name}, measured: {measurement.mode}")
+    title = f"{measurement.name}, machine {machine}, on {board.name}, measured: {measurement.mode}"
+    _show_cells(board, parts, title)
     if measurement.luts_by_part:
-        whole = measurement.cells.luts
-        console.show(
-            [
-                {"part": name or "what joins them", "LUTs": luts, "share": f"{luts / whole:.1%}"}
-                for name, luts in _by_part(measurement.luts_by_part)
-            ],
-            title="Look-up tables by part (without those that are memory)",
-        )
+        _show_parts(measurement.luts_by_part, measurement.cells)
     rates = sorted(placement.fmax_mhz for placement in measurement.placements)
     console.show(
         [

@@ -430,7 +430,7 @@ class Flow:
         seeds = list(seeds)
         if not seeds:
             raise ValueError("seeds must hold at least one seed, not none")
-        netlists = self._map(designs, part)
+        netlists = self.map(designs, part)
         prepared = []
         for (name, _, _), netlist in zip(designs, netlists, strict=True):
             cells = netlist.cells
@@ -473,9 +473,16 @@ class Flow:
         ToolError
             If a tool fails.
         """
-        return [netlist.cells for netlist in self._map(designs, part)]
+        return [netlist.cells for netlist in self.map(designs, part)]
 
-    def _map(self, designs: Sequence[Design], part: Part) -> list[Netlist]:
+    def map(self, designs: Sequence[Design], part: Part) -> list[Netlist]:
+        """Map designs to a part; see `measure`.
+
+        Raises
+        ------
+        ToolError
+            If a tool fails.
+        """
         tools.yosys_share()  # refuses before long work where yosys is missing
         names = [name for name, _, _ in designs]
         tops = [re.sub(r"\W+", "_", name).strip("_") for name in names]

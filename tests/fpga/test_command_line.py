@@ -50,6 +50,24 @@ def test_a_missed_clock_target_is_code_1(capsys, folder):
     assert err.count("\n") == 1
 
 
+def test_cells_are_counted_without_placing(capsys, folder):
+    code, out, err = _run(capsys, *_UNIT, "--out", folder, "--quick")
+    assert (code, err) == (0, "")
+    assert "outlier_selector, machine tiny, on icebreaker, counted" in out
+    assert "Look-up tables by part" in out and "MHz" not in out
+
+
+def test_what_does_not_fit_is_counted_first(capsys, folder):
+    # 60 lanes and 4 outliers of values take more than an UP5K has.
+    unit = ("build", "--board", "icebreaker", "--unit", "outlier_selector", "--preset", "paper", "--quick")
+    code, out, err = _run(capsys, *unit, "--out", folder, "--json")
+    assert code == 1
+    cells = json.loads(out)["cells"]
+    assert err.startswith(
+        f"Error: outlier_selector does not fit iCE40UP5K-SG48: it needs {cells['logic']} LUTS of 5280"
+    )
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -60,6 +78,7 @@ def test_a_missed_clock_target_is_code_1(capsys, folder):
         (("build", "--board", "icebreaker"), "A build must have either --unit NAME or --demo"),
         (("build", "--board", "icebreaker", "--demo", "--unit", "x"), "either --unit NAME or --demo"),
         (("build", "--board", "icebreaker", "--unit", "x", "--corrupt", "1"), "--corrupt must come with --demo"),
+        (("build", "--board", "icebreaker", "--demo", "--quick"), "--quick must come with --unit"),
         (("build", "--board", "icebreaker", "--demo", "--corrupt", "1024"), "must be in 0..1023, not 1024"),
         (("build", "--unit", "x"), "Missing option '--board'"),
         (("biuld",), "did you mean build?"),
