@@ -1,5 +1,6 @@
 """``sim sample`` as a user types it."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -8,8 +9,17 @@ from click.testing import CliRunner
 from PIL import Image
 
 import sim.__main__
+import sim.sample
+from sim.machine.checkpoint import Checkpoint
+from sim.machine.verilated import MachineModel
+from tests.golden.diffusion.sampling.networks import SMALL, random_unet
 
 pytestmark = pytest.mark.golden
+
+
+def plain():
+    """A U-Net without attention."""
+    return random_unet(1, dataclasses.replace(SMALL, attention=(False, False)))
 
 
 def run(*arguments):
@@ -25,8 +35,8 @@ def test_a_picture_is_drawn_by_the_interpreter(tmp_path):
     assert image["PSNR dB"] > 45 and image["classified"] == image["dense classified"] == 3
     assert found["executor"] == "golden" and "layers" not in found and found["run"][0]["groups"] > 0
     sheet = np.asarray(Image.open(picture))
-    assert sheet.shape == (2 + 48 + 2, 2 + 48 + 2 + 48 + 2)  # the machine's beside the network's
-    left, right = sheet[2:50, 2:50].astype(int), sheet[2:50, 52:100].astype(int)
+    assert sheet.shape == (2 + 128 + 2, 2 + 128 + 2 + 128 + 2)  # the machine's beside the network's
+    left, right = sheet[2:130, 2:130].astype(int), sheet[2:130, 132:260].astype(int)
     assert np.abs(left - right).max() < 8 and left.std() > 30
 
 
@@ -34,8 +44,48 @@ def test_several_pictures_are_rows(tmp_path):
     picture = tmp_path / "two.png"
     drawn = run("--label", "3,8", "--steps", "2", "--preset", "edge", "--png", str(picture))
     assert drawn.exit_code == 0, drawn.output
-    assert np.asarray(Image.open(picture)).shape[1] == 4 * 50 + 2
+    assert np.asarray(Image.open(picture)).shape[1] == 4 * 130 + 2
     assert "Memories are equal" not in drawn.output  # nothing was compared
+
+
+@pytest.mark.cocotb
+def test_the_verilog_draws_stops_and_goes_on(tmp_path, monkeypatch):
+    """As by Ctrl-C behind step 0 of 3; then the rest, in another process or in this one."""
+    monkeypatch.setattr(sim.sample, "MachineModel", lambda unit, **how: MachineModel(unit, optimise="-O1", **how))
+    folder = tmp_path / "build"
+    folder.mkdir()
+    monkeypatch.setattr(sim.sample.drawing, "FOLDER", folder)
+    given = ("--network", "tests.sim.test_sample:plain", "--preset", "tiny", "--method", "closed-int3")
+    given += ("--steps", "3", "--executor", "verilog")
+    kept = Checkpoint.save
+
+    def interrupted(checkpoint, path):
+        kept(checkpoint, path)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Checkpoint, "save", interrupted)
+        stopped = run(*given, "--label", "3")
+    assert stopped.exit_code == 130, stopped.output
+    (file,) = folder.iterdir()
+    told, *_, aborted = stopped.stderr.splitlines()
+    assert (told, aborted) == (f"Steps that have ended are in {file}: --resume goes on behind them.", "Aborted.")
+    refused = run(*given, "--label", "8", "--resume")
+    assert (
+        refused.exit_code == 2 and "Checkpoint must be of this program (tests.sim.test_sample:plain, " in refused.stderr
+    )
+    rest = run(*given, "--label", "3", "--resume", "--clock", "50", "--json")
+    assert rest.exit_code == 0, rest.output
+    assert not list(folder.iterdir())
+    found = json.loads(rest.stdout)
+    assert [row["step"] for row in found["by step"]] == [0, 1, 2]
+    total = found["run"][0]
+    assert total["clocks"] == sum(row["clocks"] for row in found["by step"]) > 100_000
+    assert 0.5 < total["clocks"] / total["predicted"] < 2 and 0 < total["use"] < 1
+    assert sum(row["share of clocks"] for row in found["layers"]) == pytest.approx(1, abs=1e-3)
+    assert found["images a second"][0]["images a second"] == pytest.approx(50e6 / total["clocks"], rel=0.01)
+    whole = run(*given[:-2], "--label", "3", "--json")
+    assert json.loads(whole.stdout)["images"] == found["images"]
 
 
 @pytest.mark.parametrize(
