@@ -114,6 +114,7 @@ EXPORT void* machine_open() try {
 }
 
 EXPORT void machine_close(Machine* machine) {
+  Verilated::threadContextp(&machine->context);  // a scope leaves the current context, which may be another machine's
   machine->waves.close();
   delete machine;
 }

@@ -1,6 +1,5 @@
 """``sim sample`` as a user types it."""
 
-import dataclasses
 import json
 
 import numpy as np
@@ -12,14 +11,10 @@ import sim.__main__
 import sim.sample
 from sim.machine.checkpoint import Checkpoint
 from sim.machine.verilated import MachineModel
-from tests.golden.diffusion.sampling.networks import SMALL, random_unet
 
 pytestmark = pytest.mark.golden
 
-
-def plain():
-    """A U-Net without attention."""
-    return random_unet(1, dataclasses.replace(SMALL, attention=(False, False)))
+NETWORK = "tests.golden.diffusion.sampling.networks:random_unet"  # with attention
 
 
 def run(*arguments):
@@ -50,13 +45,13 @@ def test_several_pictures_are_rows(tmp_path):
 
 @pytest.mark.cocotb
 def test_the_verilog_draws_stops_and_goes_on(tmp_path, monkeypatch):
-    """As by Ctrl-C behind step 0 of 3; then the rest, in another process or in this one."""
+    """As by Ctrl-C behind step 0 of 2; then the rest, in another process or in this one."""
     monkeypatch.setattr(sim.sample, "MachineModel", lambda unit, **how: MachineModel(unit, optimise="-O1", **how))
     folder = tmp_path / "build"
     folder.mkdir()
     monkeypatch.setattr(sim.sample.drawing, "FOLDER", folder)
-    given = ("--network", "tests.sim.test_sample:plain", "--preset", "tiny", "--method", "closed-int3")
-    given += ("--steps", "3", "--executor", "verilog")
+    given = ("--network", NETWORK, "--preset", "tiny", "--method", "closed-int3")
+    given += ("--steps", "2", "--executor", "verilog")
     kept = Checkpoint.save
 
     def interrupted(checkpoint, path):
@@ -71,21 +66,19 @@ def test_the_verilog_draws_stops_and_goes_on(tmp_path, monkeypatch):
     told, *_, aborted = stopped.stderr.splitlines()
     assert (told, aborted) == (f"Steps that have ended are in {file}: --resume goes on behind them.", "Aborted.")
     refused = run(*given, "--label", "8", "--resume")
-    assert (
-        refused.exit_code == 2 and "Checkpoint must be of this program (tests.sim.test_sample:plain, " in refused.stderr
-    )
+    assert refused.exit_code == 2 and "Checkpoint must be of this program ({NETWORK}, " in refused.stderr
     rest = run(*given, "--label", "3", "--resume", "--clock", "50", "--json")
     assert rest.exit_code == 0, rest.output
     assert not list(folder.iterdir())
     found = json.loads(rest.stdout)
-    assert [row["step"] for row in found["by step"]] == [0, 1, 2]
+    assert [row["step"] for row in found["by step"]] == [0, 1]
     total = found["run"][0]
     assert total["clocks"] == sum(row["clocks"] for row in found["by step"]) > 100_000
     assert 0.5 < total["clocks"] / total["predicted"] < 2 and 0 < total["use"] < 1
     assert sum(row["share of clocks"] for row in found["layers"]) == pytest.approx(1, abs=1e-3)
     assert found["images a second"][0]["images a second"] == pytest.approx(50e6 / total["clocks"], rel=0.01)
-    whole = run(*given[:-2], "--label", "3", "--json")
-    assert json.loads(whole.stdout)["images"] == found["images"]
+    golden = run(*given[:-1], "golden", "--label", "3", "--json")
+    assert json.loads(golden.stdout)["images"] == found["images"]
 
 
 @pytest.mark.parametrize(
