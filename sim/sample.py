@@ -18,6 +18,8 @@ from sim.machine.run import Failure
 
 __all__ = ["command"]
 
+_SIDE = 128  # pixels of an image that is written, at least about
+
 
 @click.command("sample")
 @drawing.network
@@ -36,7 +38,7 @@ __all__ = ["command"]
     type=click.FloatRange(0, min_open=True),
     callback=drawing.finite,
     metavar="MHZ",
-    help="Of a placed machine, for images a second.",
+    help="Of a placed machine, for images a second; by golden on paper.",
 )
 @click.option("--png", type=click.Path(path_type=Path), help="Write the images, each beside the dense network's.")
 @options.as_json
@@ -63,12 +65,10 @@ def command(
     """Draw images by a program: noise, conditioning and commands in memory, nothing in between.
 
     The Verilog runs the whole program. After each step all of its memory is compared with the interpreter's, at the end
-    every counter; the first difference ends the command with code 1. Several images, and both halves of guidance, are
-    rows of the array.
+    every counter; the first difference ends the command with code 1. 50 steps of the U-Net take four minutes, once the
+    Verilog has been compiled. Several images, and both halves of guidance, are rows of the array.
     """
     drawing.writable(png)
-    if executor == "golden" and clock is not None:
-        raise ValueError("--clock must be with the executor verilog, not with golden, which has no clocks")
     runs = drawings.Run.of(executor, "sample", (network, method, machine.name), resume)
     begin = time.perf_counter()
     sampled = compiled(
@@ -86,12 +86,14 @@ def command(
     drawn, dense = sampled.images(found.machine()), dataclasses.replace(sampled.sampling, cache=None).images()
     if png is not None:
         shown, columns, _ = visible(np.stack([drawn, dense], 1).reshape(-1, *drawn.shape[1:]))
-        write_png(png, grid(shown, columns))
+        write_png(png, grid(shown, columns, scale=max(3, _SIDE // drawn.shape[-1])))
     p, network_, rows = sampled.program.parameters, sampled.sampling.network, found.rows
     tables = found.tables(network_, drawn, dense)
     tables["run"][0] |= {"compile s": round(seconds, 1)}
     if clock is not None:
-        tables["images a second"] = figures.rates(network_, rows, len(drawn), clock, p)
+        tables["images a second"] = figures.rates(
+            network_, found.end.counters, found.clocks, steps, len(drawn), clock, p
+        )
     if as_json and rows:
         tables["by step"] = figures.by_step(rows, sampled.turns, p)
     title = f"{network}, {method}, {steps} steps on {machine.name} by the {executor} executor"

@@ -40,7 +40,7 @@ RUN = (
     "rtl_gen lint --preset tiny --unit float_multiplier",
     "rtl_gen program --steps 2 --method closed-int3 --out program",
     "rtl_gen program --steps 2 explain",
-    "sim sample --steps 2 --label 3",
+    "sim sample --steps 2 --label 3 --executor golden",
 )
 
 TAKE_MINUTES = {

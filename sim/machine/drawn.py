@@ -13,6 +13,7 @@ from golden.cli import options as drawing
 from golden.common import console
 from golden.diffusion.networks.graph import Network
 from golden.machine.accelerator import Accelerator as Interpreter
+from golden.machine.work import timeline
 from hw.accelerator import Accelerator
 from rtl_gen.program.steps import Steps
 from sim.machine import figures
@@ -28,9 +29,9 @@ EXECUTORS = ("golden", "verilog")
 executor = click.option(
     "--executor",
     type=click.Choice(EXECUTORS),
-    default="golden",
+    default="verilog",
     show_default=True,
-    help="What runs the program: the interpreter, or the emitted Verilog beside it.",
+    help="What runs the program: the interpreter alone, or the emitted Verilog beside it.",
 )
 resume = click.option(
     "--resume", is_flag=True, help="Go on behind the last step of a run of the Verilog that was stopped."
@@ -60,6 +61,12 @@ class Drawn:
         machine = self.steps.program.load()
         machine.memory[:] = self.end.memory
         return machine
+
+    @property
+    def clocks(self) -> int:
+        """Of all steps: measured, or on paper where the interpreter ran."""
+        p = self.steps.program.parameters
+        return sum(row.clocks for row in self.rows) or sum(timeline(turn, p).clocks for turn in self.steps.turns)
 
     def tables(self, network: Network, drawn: np.ndarray, dense: np.ndarray) -> dict[str, list[dict[str, Any]]]:
         """Tables by title: of the images and those of the dense network, clocks, layers, bytes."""

@@ -86,8 +86,10 @@ def totals(rows: Sequence[StepRow], turns: Sequence[Sequence[Command]], p: Param
 
 
 def by_step(rows: Sequence[StepRow], turns: Sequence[Sequence[Command]], p: Parameters) -> list[dict[str, Any]]:
-    """A row for each step: what `totals` says of it."""
-    return [{"step": row.step} | totals([row], [turn], p) for row, turn in zip(rows, turns, strict=True)]
+    """A row for each step: the most of what `totals` says."""
+    kept = ("clocks", "predicted", "zero", "use", "not zero", "seconds")
+    found = [totals([row], [turn], p) for row, turn in zip(rows, turns, strict=True)]
+    return [{"step": row.step} | {name: one[name] for name in kept} for row, one in zip(rows, found, strict=True)]
 
 
 def flows(counters: Mapping[str, int]) -> list[dict[str, Any]]:
@@ -131,14 +133,34 @@ def int8_clocks(network: Network, p: Parameters) -> int:
     return int(max(cost.cycles, reads, writes))
 
 
-def rates(network: Network, rows: Sequence[StepRow], count: int, clock: float, p: Parameters) -> list[dict[str, Any]]:
-    """Images a second at a clock in MHz: the measured machine's, with memory as it was simulated, and its bounds."""
-    steps, clocks = len(rows), sum(row.clocks for row in rows)
-    array = sum(row.counters["array_groups"] for row in rows) / (p.rows * p.columns)
+def rates(
+    network: Network,
+    counters: Mapping[str, int],
+    clocks: int,
+    steps: int,
+    count: int,
+    clock: float,
+    p: Parameters,
+) -> list[dict[str, Any]]:
+    """Images a second: of the machine with its memory, bound by its array alone, and of dense INT8 by the cost model.
+
+    Parameters
+    ----------
+    network : Network
+        That is sampled.
+    counters : mapping of str to int
+        Of the whole sampling.
+    clocks, steps, count : int
+        Of the sampling, which draws so many images.
+    clock : float
+        MHz.
+    p : Parameters
+        Of the machine.
+    """
     found = {
-        "this machine, as simulated": clocks / count,
-        "this machine, if only the array took time": array / count,
-        "dense INT8 of the same area and memory, by the cost model": steps * int8_clocks(network, p),
+        "this machine": clocks / count,
+        "its array alone": counters["array_groups"] / (p.rows * p.columns) / count,
+        "dense INT8 of the same area and memory": steps * int8_clocks(network, p),
     }
     return [
         {"machine": name, "clocks an image": int(each), "images a second": round(clock * 1e6 / each, 3)}

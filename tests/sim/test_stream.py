@@ -18,7 +18,7 @@ def run(*arguments):
 
 def test_a_video_is_drawn_by_the_interpreter(tmp_path):
     picture = tmp_path / "video.png"
-    drawn = run("--frames", "3", "--timesteps", "300,100", "--png", str(picture), "--json")
+    drawn = run("--executor", "golden", "--frames", "3", "--timesteps", "300,100", "--png", str(picture), "--json")
     assert drawn.exit_code == 0, drawn.output
     found = json.loads(drawn.output)
     assert [image["image"] for image in found["images"]] == [0, 1]
@@ -39,9 +39,12 @@ def test_a_video_is_drawn_by_the_interpreter(tmp_path):
         (("--shift", "1"), "Shift must be DOWN,RIGHT in pixels, not '1'"),
         (("--png", "none/x.png"), "Folder of the output must exist, not 'none'"),
         (("--method", "paper"), "Method of a program must be a closed loop, not of flow sign_mask"),
-        (("--resume",), "--resume must be with the executor verilog, not with golden, which has no clocks"),
         (
-            ("--executor", "verilog", "--resume"),
+            ("--executor", "golden", "--resume"),
+            "--resume must be with the executor verilog, not with golden, which has no clocks",
+        ),
+        (
+            ("--resume",),
             "File must be accessible, not 'build/stream-unet-closed-int4-edge.npz': no such file or directory",
         ),
     ],

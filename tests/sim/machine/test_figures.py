@@ -75,8 +75,8 @@ def test_bytes_of_each_flow():
 
 def test_images_a_second():
     p = preset("edge")
-    rows = [row(step, {1: 1_000}, array_groups=400 * p.rows * p.columns) for step in range(4)]
-    mine, bound, dense = figures.rates(NETWORK, rows, 2, 50.0, p)
+    counters = {"array_groups": 1600 * p.rows * p.columns}
+    mine, bound, dense = figures.rates(NETWORK, counters, 4000, steps=4, count=2, clock=50.0, p=p)
     assert (mine["clocks an image"], mine["images a second"]) == (2_000, 25_000.0)
     assert (bound["clocks an image"], bound["images a second"]) == (800, 62_500.0)
     assert dense["clocks an image"] == 4 * figures.int8_clocks(NETWORK, p)
