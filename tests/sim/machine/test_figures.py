@@ -7,7 +7,7 @@ import pytest
 
 from golden.diffusion.networks import Network
 from golden.parameters import preset
-from rtl_gen.program.sampling import SAMPLE_TAG
+from rtl_gen.program.sums import SAMPLE_TAG
 from sim.machine import figures
 from sim.machine.whole import StepRow
 from tests.golden.diffusion.sampling.networks import SMALL, random_unet
