@@ -9,6 +9,7 @@ import fpga.__main__
 import golden.__main__
 import sim.__main__
 from docs.figures import record
+from golden.diffusion.differential.sweep import variants
 
 pytestmark = pytest.mark.golden
 
@@ -33,10 +34,13 @@ def test_another_figure_in_a_page_is_seen():
         record.page("README.md", text.replace("<!-- figures: summary -->", ""))
 
 
-@pytest.mark.parametrize("name", record.COMMANDS)
+RECORDED = record.COMMANDS | {name: of for name, of in record.SWEEPS.items() if record.sweep_rows(name)}
+
+
+@pytest.mark.parametrize("name", RECORDED)
 def test_recordings_are_of_commands_that_there_are(name):
     found = record.Recording.load(name)
-    assert found.command == record.COMMANDS[name][0] and re.fullmatch(r"[0-9a-f]{7,}\+?", found.commit)
+    assert found.command == RECORDED[name][0] and re.fullmatch(r"[0-9a-f]{7,}\+?", found.commit)
     _, _, program, command, *arguments = shlex.split(found.command)
     group = {"golden": golden.__main__.main, "sim": sim.__main__.main, "fpga": fpga.__main__.main}[program]
     assert group.commands[command].make_context(command, arguments).params["as_json"]
@@ -59,3 +63,9 @@ def test_what_differs_from_run_to_run_is_left_out():
 def test_unknown_figures_are_one_sentence(capsys):
     assert record.main(["fidelity"]) == 2
     assert capsys.readouterr().err.startswith("Error: Figures must be all, pages or of sample-200, ")
+
+
+def test_every_sweep_has_every_variant():
+    rows = [record.sweep_rows(name) for name in RECORDED if name in record.SWEEPS]
+    assert rows and all(found.keys() == variants().keys() for found in rows)
+    assert {path.stem for path in record.FOLDER.glob("*.json")} == RECORDED.keys()

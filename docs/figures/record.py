@@ -47,10 +47,22 @@ COMMANDS: dict[str, tuple[str, int]] = {
     "fidelity-20": (_COMPARE.format(20), 2),
     "layer": ("python -m sim layer --steps 1:6 --json", 3),
     "fidelity-50": (_COMPARE.format(50), 4),
-    "sweep": ("python -m golden sweep --network unet --steps 50 --count 16 --json", 5),
     "fidelity-100": (_COMPARE.format(100), 8),
 }
 """Command of each recording, and minutes that it takes on two cores."""
+
+AGAIN = " --seed 20261128"
+"""The second seed of every variant."""
+
+SWEEPS: dict[str, tuple[str, int]] = {
+    f"sweep-{network}-{steps}{'-again' if seed else ''}": (
+        f"python -m golden sweep --network {network} --steps {steps} --count 16{seed} --json",
+        minutes,
+    )
+    for seed, steps, minutes in (("", 50, 6), ("", 20, 3), (AGAIN, 50, 6))
+    for network in NETWORKS
+}
+"""Every variant, on each network; tables have the columns of those that are recorded."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,7 +143,7 @@ def summary() -> list[str]:
 
 def ranking() -> list[str]:
     """PSNR of variants over what they cost."""
-    found = Recording.load("sweep")
+    found = Recording.load("sweep-unet-50")
     rows = {row["variant"]: row for row in merits(found.output)}
     body = [
         [f"`{name}`", *(f"{rows[name][key]:{form}}" for key, form in zip(_RANKS, _FORMS, strict=True))]
@@ -144,18 +156,36 @@ _RANKS = ("psnr_mean", "link_bits", "area_cycles", "db_per_byte", "db_per_area")
 _FORMS = (".1f", ".1f", ".1f", ".1f", ".2f")
 
 
+def sweep_rows(name: str) -> dict[str, dict[str, Any]]:
+    """Rows of a sweep by variant, none if it is not recorded."""
+    try:
+        return {row["variant"]: row for row in Recording.load(name).output}
+    except OSError:
+        return {}
+
+
 def _swept(*names: str) -> list[str]:
-    """Rows of variants, one change each; a pattern that ends in a star stands for all that begin like it."""
-    found = Recording.load("sweep")
-    rows = {row["variant"]: row for row in found.output}
-    chosen = [row for row in rows for name in names if row == name or name[-1] == "*" and row.startswith(name[:-1])]
+    """Rows of variants, one change each; a pattern that ends in a star stands for all that begin like it.
+
+    A column for each network and number of steps: dB, mean (least); behind a stroke the mean of the second seed.
+    """
+    first = sweep_rows("sweep-unet-50")
+    recorded = {name: rows for name in SWEEPS if (rows := sweep_rows(name))}
+    columns = [name for name in recorded if not name.endswith("-again")]
+    chosen = [row for row in first for name in names if row == name or name[-1] == "*" and row.startswith(name[:-1])]
     body = []
     for name in chosen:
-        row, lut = rows[name], rows[name]["area_cycles"]
-        link, cost = f"{row['link_bits'] / 32:.3f}", "" if lut is None else f"{lut:.0f}"
-        body.append([name, f"{row['psnr_mean']:.1f} ({row['psnr_min']:.1f})", link, f"{row['array']:.2f}", cost])
-    head = ["variant", "dB, mean (least)", "link", "array", "LUT clocks"]
-    return [*_table(head, body), "", f"{found.source}."]
+        cells = []
+        for column in columns:
+            row, again = recorded[column][name], recorded.get(f"{column}-again")
+            other = f" / {again[name]['psnr_mean']:.1f}" if again else ""
+            cells.append(f"{row['psnr_mean']:.1f}{other} ({row['psnr_min']:.1f})")
+        row, lut = first[name], first[name]["area_cycles"]
+        cost = "" if lut is None else f"{lut:.0f}"
+        body.append([name, *cells, f"{row['link_bits'] / 32:.3f}", f"{row['array']:.2f}", cost])
+    heads = [", ".join(column.removeprefix("sweep-").rsplit("-", 1)) for column in columns]
+    head = ["variant", *heads, "link", "array", "LUT clocks"]
+    return [*_table(head, body), "", *(f"{Recording.load(name).source}.  " for name in recorded)]
 
 
 def _changes(*what: str) -> list[str]:
@@ -290,7 +320,7 @@ def commit() -> str:
 
 def record(name: str) -> None:
     """Run a command and keep what it prints; its progress goes to standard error."""
-    command, _ = COMMANDS[name]
+    command, _ = (COMMANDS | SWEEPS)[name]
     _, *arguments = shlex.split(command)
     run = subprocess.run([sys.executable, *arguments], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
     kept = {"command": command, "commit": commit(), "output": steady(json.loads(run.stdout))}
@@ -306,21 +336,22 @@ def write_pages() -> None:
 
 def main(asked: list[str]) -> int:
     """Record what is asked for."""
-    unknown = [name for name in asked if name not in (*COMMANDS, "all", "pages")]
+    known = COMMANDS | SWEEPS
+    unknown = [name for name in asked if name not in (*known, "all", "pages")]
     if unknown:
-        print(f"Error: Figures must be all, pages or of {', '.join(COMMANDS)}, not {unknown[0]!r}", file=sys.stderr)
+        print(f"Error: Figures must be all, pages or of {', '.join(known)}, not {unknown[0]!r}", file=sys.stderr)
         return 2
     if not asked:
-        for name, (command, minutes) in COMMANDS.items():
+        for name, (command, minutes) in known.items():
             try:
                 known = f"commit {Recording.load(name).commit}"
             except OSError:
                 known = "not recorded"
             print(f"{name}: {command}; {known}; about {minutes} min")
         return 0
-    names = [name for name in COMMANDS if name in asked or "all" in asked]
+    names = [name for name in known if name in asked or "all" in asked]
     for number, name in enumerate(names, 1):
-        command, minutes = COMMANDS[name]
+        command, minutes = known[name]
         print(f"[{number}/{len(names)}] {name}, about {minutes} min: {command}", file=sys.stderr, flush=True)
         start = time.monotonic()
         record(name)
