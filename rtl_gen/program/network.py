@@ -1147,20 +1147,28 @@ class Compiler:
                 )
             records = self._tables[key]
             first = head * each if split else head * outputs * groups
-            self._schedule.add(
-                Align(
-                    tag=self._tags[layer.name],
-                    held=emission.sample(sample).held,
-                    result=records,
-                    first=first,
-                    step=groups,
-                    outputs=outputs,
-                    groups=each,
-                    scale=scale,
-                ),
-                reads=emission.sample(sample).places("held"),
-                writes=[("records", records)],
-            )
+            of_sample = emission.sample(sample)
+            block_bytes = p.lanes * each * image.weight_bytes(p)
+            # a product begins with the records of its first vector of channels
+            size = p.lanes if block_bytes % UNIT_BYTES == 0 else outputs
+            for begin in range(0, outputs, size):
+                end = min(begin + size, outputs)
+                vectors = first + begin * groups, first + (end - 1) * groups + each - 1
+                low, high = (vector // (groups * emission.width) for vector in vectors)
+                self._schedule.add(
+                    Align(
+                        tag=self._tags[layer.name],
+                        held=of_sample.held,
+                        result=records.moved(begin * each * image.weight_bytes(p) // UNIT_BYTES),
+                        first=vectors[0],
+                        step=groups,
+                        outputs=end - begin,
+                        groups=each,
+                        scale=scale,
+                    ),
+                    reads=of_sample.places("held", range(low, high + 1)),
+                    writes=[("records", records, block) for block in range(begin // p.lanes, -(-end // p.lanes))],
+                )
             found.setdefault(sample, []).append(Weights(records, each, self._declared))
         return found
 

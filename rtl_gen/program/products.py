@@ -657,7 +657,7 @@ class _Run:
         skip = (first + offset) * self.records
         self.schedule.add(
             LoadWeights(tag=self.tag, source=source, skip=skip, half=bool(half), at=at, records=records),
-            reads=[("records", source)],
+            reads=[("records", source, first // self.parameters.lanes)],
             writes=self.buffers.weights.places(half, at, records),
         )
 
