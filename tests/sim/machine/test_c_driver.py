@@ -12,7 +12,9 @@ import sim.machine
 from golden.machine.registers import CAUSES, register
 from rtl_gen.registers import header
 from sim.machine import InterpreterPort
+from sim.machine.verilated import Memory, VerilatedPort
 from tests.sim.machine.test_driver import machine, sum_of_two
+from tests.sim.machine.test_networks import METHOD, model, sections
 
 pytestmark = pytest.mark.cocotb
 
@@ -26,12 +28,11 @@ void driftless_write(uint32_t offset, uint32_t value) { writes(offset, value); }
 """
 
 
-@pytest.fixture(scope="module")
-def library(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("driver")
+def compiled(folder, parameters):
+    """The driver, for one build of the machine."""
     for file in Path(sim.machine.__file__).with_name("c").iterdir():
         shutil.copy(file, folder)
-    (folder / "registers.h").write_text(header("tiny", machine()))
+    (folder / "registers.h").write_text(header("tiny", parameters))
     (folder / "shim.c").write_text(SHIM)
     strict = ["-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror"]
     files = ["driftless.c", "shim.c"]
@@ -39,6 +40,11 @@ def library(tmp_path_factory):
     found = ctypes.CDLL(str(folder / "driver.so"))
     found.driftless_counter.restype = ctypes.c_uint64
     return found
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory):
+    return compiled(tmp_path_factory.mktemp("driver"), machine())
 
 
 READS, WRITES = (
@@ -70,6 +76,22 @@ def test_a_program_runs(library):
     assert library.driftless_counter(register("combined_low").offset) == tensor.vectors(4)
     begin = 32 * (program.regions[tensor.data.region][0] + tensor.data.offset)
     assert (port.memory[begin:] != program.image[begin:]).any() and expected.any()
+
+
+def test_a_layer_runs_on_the_verilog(tmp_path):
+    library, made = compiled(tmp_path, METHOD.machine), sections(3)
+    section, ports = made.sections[0], [InterpreterPort(METHOD.machine, made.program.image.copy())]
+    ports.append(VerilatedPort(model(), METHOD.machine, made.program.image.copy(), Memory(latency=9)))
+    counts = []
+    for port in ports:
+        ends = connect(library, port)
+        assert library.driftless_probe() == 0
+        place(library, made.program)
+        library.driftless_start(section.operand.encode(), section.size)
+        assert library.driftless_wait(100_000) == 0 and ends
+        counts.append(library.driftless_counter(register("array_groups_low").offset))
+    assert counts[0] == counts[1] > 0
+    np.testing.assert_array_equal(ports[0].memory, ports[1].memory)
 
 
 def test_an_error_is_told(library):
