@@ -25,7 +25,7 @@ from golden.machine.command import (
     Wait,
 )
 
-__all__ = ["QUEUE", "Conflict", "HazardError", "Stuck", "Unloaded", "check"]
+__all__ = ["QUEUE", "Conflict", "HazardError", "Stuck", "Twice", "Unloaded", "check"]
 
 QUEUE = 8
 """Operations that wait in front of an engine at most, the one under way included; fetching stops before the next."""
@@ -50,6 +50,10 @@ class Conflict(HazardError):
         described = [f"{kind} at {position} (tag {tag:#06x})" for position, kind, tag in (first, second)]
         super().__init__(f"Tokens must order {described[0]} before {described[1]}: both touch {place}")
         self.first, self.second, self.place = first[0], second[0], place
+
+
+class Twice(HazardError):
+    """An operation that writes a place twice: which comes last is the machine's affair."""
 
 
 class Unloaded(HazardError):
@@ -116,6 +120,7 @@ class _Watch:
         self.clock[command.engine] = clock
         own = (position, type(command).__name__, command.tag)
         self.names[number, int(clock[number])] = own
+        self._check_writes(own)
         for name, places, write in self.touched:
             self._check(name, places, write, clock, number, own)
         for name, places, write in self.touched:
@@ -136,6 +141,16 @@ class _Watch:
             own = self.clock[engine][ENGINES.index(engine)]
             self.clock[engine] = np.maximum(self.clock[engine], clock)
             self.clock[engine][ENGINES.index(engine)] = own
+
+    def _check_writes(self, own: tuple[int, str, int]) -> None:
+        """No operation writes a place of memory twice."""
+        written = [places for name, places, write in self.touched if write and name == "memory"]
+        if len(written) > 1:
+            places, counts = np.unique(np.concatenate(written), return_counts=True)
+            if (counts > 1).any():
+                position, kind, tag = own
+                place = f"memory at {int(places[np.argmax(counts > 1)])}"
+                raise Twice(f"{kind} at {position} (tag {tag:#06x}) must write {place} once, not twice")
 
     def _check(
         self, name: str, places: np.ndarray, write: bool, clock: np.ndarray, number: int, own: tuple[int, str, int]
@@ -176,6 +191,8 @@ def check(accelerator: Accelerator, program: Operand, commands: int) -> None:
         As `Accelerator.run`.
     Conflict
         At the first access that nothing orders after an earlier one.
+    Twice
+        At the first operation that writes a place of memory twice.
     Unloaded
         At the first product that reads what the program did not load.
     Stuck

@@ -7,7 +7,7 @@ import pytest
 
 from golden.machine import hazards, image
 from golden.machine.accelerator import Accelerator
-from golden.machine.command import UNIT_BYTES, LoadGroups, LoadWeights, Multiply, Operand, Stop, assemble
+from golden.machine.command import UNIT_BYTES, Combine, LoadGroups, LoadWeights, Multiply, Operand, Stop, assemble
 from golden.parameters import preset
 from golden.units.delta_group import DeltaGroups
 
@@ -63,6 +63,17 @@ def test_a_product_of_what_was_not(fields, place):
 def test_a_row_without_groups():
     with pytest.raises(hazards.Unloaded, match=f"not bank at {PARAMETERS.group_buffer + 5}$"):
         check([WEIGHTS, dataclasses.replace(GROUPS, rows=0), PRODUCT])
+
+
+def test_a_result_over_its_own_sums():
+    """A unit further on the records lie free."""
+    result = Combine(state=Operand(2), source1=Operand(2), factor1=Operand(1), vectors=1, channels=4, terms=1)
+    result = dataclasses.replace(result, summed="channel", sums=Operand(2, 1))
+    check([result])
+    with pytest.raises(
+        hazards.Twice, match=r"^Combine at \d+ \(tag 0x0000\) must write memory at 2048 once, not twice$"
+    ):
+        check([dataclasses.replace(result, sums=Operand(2))])
 
 
 def test_a_load_that_nothing_orders():
