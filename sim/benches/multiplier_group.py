@@ -124,7 +124,8 @@ def _single_bits(request: Request) -> Case:
     else:
         weights = stimuli.weights(random, (count, n), parameters)
         weights &= np.uint16(-1 << parameters.weight_mantissa_width - 1 & 0xFFFF)
-    return case("single bits", parameters, groups, weights, scale=random.integers(-220, 221, count))
+    scale = random.integers(-220, 221, count)
+    return case("single bits", parameters, groups, weights, scale=scale, first=True, last=True)
 
 
 def _short(request: Request) -> list[Case]:
