@@ -562,7 +562,8 @@ class _Run:
         if (whole > 1 or target.narrow(p.lanes) or target.exchanged) and (width < target.width or tall < least):
             why = "exchanged" if target.exchanged else "fewer channels than lanes"
             raise ValueError(
-                f"tile_positions must hold {whole} lines of {product.name!r} ({why}), not {p.tile_positions}"
+                f"tile_positions must hold {least} lines of {target.width} positions of {product.name!r} ({why}), "
+                f"not {p.tile_positions}"
             )
         tall = min(tall, room)
         return tall - tall % whole or lines

@@ -5,11 +5,15 @@ import dataclasses
 import numpy as np
 import pytest
 
+from golden.diffusion.differential.profile import calibrate
+from golden.diffusion.differential.run import executor
 from golden.diffusion.networks import stored
 from golden.diffusion.networks.builder import unallocated
 from golden.diffusion.networks.dit2d import DiT2DConfig, dit2d
 from golden.diffusion.networks.unet2d import UNet2DConfig, unet2d
+from golden.diffusion.sampling import Sampling
 from rtl_gen.program.network import Compiler
+from rtl_gen.program.sampling import compile_sampling
 from tests.golden.diffusion.differential.networks import arguments, calibrated, moving
 from tests.rtl_gen.program.test_network import Both, method
 
@@ -79,6 +83,20 @@ def test_keys_and_values_must_stay():
                 compiler.step(step, 2, named | {"text": named["text"] * 2})
         else:
             compiler.step(step, 2, named)
+
+
+def test_a_sampling_guided_by_texts():
+    """Both halves of guidance have keys and values of their own."""
+    config = dataclasses.replace(UNET, middle="text", text_width=6, tokens=5)
+    network, rng = made(unet2d, config), np.random.default_rng(1)
+    given = {"text": rng.standard_normal((1, 5, 6), np.float32), "null.text": np.zeros((5, 6), np.float32)}
+    sampling = Sampling(network, given, 2, guidance=3.0)
+    profile, chosen = calibrate(sampling), method("closed-int4", **TINY)
+    sampled = compile_sampling(sampling, chosen, profile)
+    machine = sampled.program.load()
+    machine.run(sampled.program.operand, sampled.program.commands)
+    expected = sampling.images(executor(network, chosen, profile, exact=True))
+    np.testing.assert_array_equal(sampled.images(machine), expected)
 
 
 def drawn(seed):
