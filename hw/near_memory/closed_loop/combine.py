@@ -9,9 +9,9 @@ from amaranth.lib.wiring import In, Out
 from golden.machine import command
 from golden.parameters import Parameters
 from hw import payloads
-from hw.arith.bits import choose, multiply_constant, named, saturated
+from hw.arith.bits import choose, multiply_constant, named
 from hw.arith.serial import Divider
-from hw.bus.ports import ADDRESS_WIDTH, UNIT_BYTES
+from hw.bus.ports import UNIT_BYTES
 from hw.control.engine import Engine, Fields, cause
 from hw.near_memory.closed_loop import functions
 from hw.near_memory.closed_loop.factors import CHANNEL, ELEMENT, ENTRY_WIDTH, ONE, POSITION, Factors, lowest
@@ -34,6 +34,10 @@ _UNDER_WAY = 16
 
 _AHEAD = 16
 """Vectors that are asked for before their result is written, where each is asked for by itself."""
+
+
+_BEGIN_WIDTH = 32
+"""Bits of where a vector begins, in bytes: 2^24 vectors of at most 255 bytes."""
 
 
 class Combine(Engine):
@@ -249,24 +253,18 @@ class Combine(Engine):
     ) -> Value:
         """Ask for tables and vectors, in the order that they are used in; returns whether all has been asked for."""
         p, vector = self.parameters, walk.o.p
-        # Vectors: whether they are to be asked for, where, and how many.
-        first = Signal(ADDRESS_WIDTH)
-        count = Signal(len(f.vectors))
+        # Vectors: whether they are to be asked for, where, and how many; all of them, or one by one.
+        first = Signal(_BEGIN_WIDTH)
+        count = named(m, "span_vectors", Mux(by_channels, 1, f.vectors))
         # What is read is asked for long before its result is written: writers' spans wait in a queue.
-        span = data.StructLayout({"first": len(first), "count": len(count)})
-        m.submodules.results = results = Fifo(span, _AHEAD)
+        m.submodules.results = results = Fifo(len(first), _AHEAD)
         targets = [(writers[0].i, f.state, Const(1, 1)), (writers[1].i, f.copy, f.copied)]
         fork(m, "written", results.o, [(i, wanted) for i, _, wanted in targets])
         sources = [(readers[0].i, f.source1), (readers[1].i, f.source2), (readers[2].i, f.source3)]
-        spans = [(i, at, first, count) for i, at in sources]
-        spans += [(i, at, results.o.p.first, results.o.p.count) for i, at, _ in targets]
-        for i, at, begin, records in spans:
-            m.d.comb += [
-                i.p.region.eq(at.region),
-                i.p.address.eq(saturated(at.offset * UNIT_BYTES + begin, ADDRESS_WIDTH)),
-                i.p.records.eq(records),
-            ]
-        m.d.comb += [results.i.p.first.eq(first), results.i.p.count.eq(count)]
+        spans = [(i, at, first) for i, at in sources] + [(i, at, results.o.payload) for i, at, _ in targets]
+        for i, at, begin in spans:
+            m.d.comb += [i.p.region.eq(at.region), i.p.address.eq(_address(at, begin)), i.p.records.eq(count)]
+        m.d.comb += results.i.payload.eq(first)
         wanted = Cat(Const(1, 1), f.terms > 1, f.terms > 2, Const(1, 1))
         waits = Signal(len(wanted))
         for index, i in enumerate([*(i for i, _ in sources), results.i]):
@@ -296,7 +294,7 @@ class Combine(Engine):
             m.d.comb += [
                 entries.i.valid.eq(1),
                 entries.i.p.region.eq(at.region),
-                entries.i.p.address.eq(saturated(at.offset * UNIT_BYTES + offset, ADDRESS_WIDTH)),
+                entries.i.p.address.eq(_address(at, offset)),
                 entries.i.p.records.eq(records),
             ]
 
@@ -305,7 +303,7 @@ class Combine(Engine):
             with m.State("idle"):
                 m.d.comb += resting.eq(~start & (waits == 0) & ~results.o.valid)
                 with m.If(start):
-                    m.d.sync += [number.eq(0), first.eq(0), count.eq(f.vectors)]
+                    m.d.sync += [number.eq(0), first.eq(0)]
                     with m.If(~by_channels):
                         m.d.sync += waits.eq(wanted)
                     m.next = "heads"
@@ -361,11 +359,16 @@ class Combine(Engine):
                 m.d.comb += walk.o.ready.eq(1)
                 m.d.sync += asked.eq(0)
                 with m.If(by_channels):
-                    m.d.sync += [waits.eq(wanted), count.eq(1)]
+                    m.d.sync += waits.eq(wanted)
                 m.next = "vector"
                 with m.If(vector.end):
                     m.next = "idle"
         return resting
+
+
+def _address(at: data.View, begin: Value | int) -> Value:
+    """Address of what begins so many bytes behind an operand: less than 2^34, so that the sum is never too wide."""
+    return (at.offset << (UNIT_BYTES - 1).bit_length()) + begin
 
 
 class _What:
