@@ -28,7 +28,7 @@ from golden.diffusion.cost.ranking import merits
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = Path(__file__).resolve().parent
 
-VOLATILE = ("drift", "seconds", "time_ratio", "file", "plot", "critical_path", "harness", "used")
+VOLATILE = ("drift", "seconds", "compile s", "time_ratio", "file", "plot", "critical_path", "harness", "used")
 """Keys that differ from run to run, or that no page shows."""
 
 NETWORKS = ("unet", "unet-silu", "dit")
@@ -42,12 +42,31 @@ RANKED = (
 )
 """Variants whose merits stand beside each other."""
 
+_PLACED = ("edge25", "ulx3s")
+
 COMMANDS: dict[str, tuple[str, int]] = {
     "sample-200": ("python -m golden sample --count 200 --json", 1),
     "fidelity-20": (_COMPARE.format(20), 2),
     "layer": ("python -m sim layer --steps 1:6 --json", 3),
     "fidelity-50": (_COMPARE.format(50), 4),
     "fidelity-100": (_COMPARE.format(100), 8),
+    "verilog-dit": ("python -m sim sample --network dit --label 7 --steps 20 --preset edge --json", 5),
+    "verilog-unet-silu": (
+        "python -m sim sample --network unet-silu --label 5 --steps 20 --guidance 3 --preset edge --json",
+        6,
+    ),
+    "verilog-unet": (
+        "python -m sim sample --network unet --label 3 --steps 50 --preset edge --png docs/images/verilog.png --json",
+        7,
+    ),
+    **{
+        f"rate-{name}": (
+            f"python -m sim sample --network unet --label 3 --steps 50 --preset {name} --executor golden --clock 50 "
+            "--json",
+            4,
+        )
+        for name in _PLACED
+    },
 }
 """Command of each recording, and minutes that it takes on two cores."""
 
@@ -233,6 +252,35 @@ def layer() -> list[str]:
     return [*_table(head, rows), "", f"{found.source}."]
 
 
+def drawn() -> list[str]:
+    """Samplings by the Verilog of the whole machine."""
+    head = ["network", "steps", "clocks", "on paper", "use of the array", "attention: MACs, clocks", "PSNR", "digit"]
+    head += ["MB moved", "clocks a second"]
+    rows, sources = [], []
+    for name in ("unet", "unet-silu", "dit"):
+        found = Recording.load(f"verilog-{name}")
+        (run,), (image,) = found.output["run"], found.output["images"]
+        attention = next(row for row in found.output["layers"] if row["layers"] == "attention")
+        shares = f"{100 * attention['share of MACs']:.1f} %, {100 * attention['share of clocks']:.1f} %"
+        moved = sum(row["read MB"] + row["written MB"] for row in found.output["flows"])
+        cells = [f"`{name}`", str(found.output["steps"]), f"{run['clocks']:,}", f"{run['predicted']:,}"]
+        cells += [f"{run['use']:.3f}", shares, f"{image['PSNR dB']} dB", str(image["classified"]), f"{moved:.0f}"]
+        rows.append([*cells, f"{run['clocks a second']:,}"])
+        sources.append(f"{found.source}.  ")
+    return [*_table(head, rows), "", *sources]
+
+
+def rates() -> list[str]:
+    """Images a second on paper, beside dense INT8."""
+    rows, sources = [], []
+    for name in _PLACED:
+        found = Recording.load(f"rate-{name}")
+        for row in found.output["images a second"]:
+            rows.append([f"`{name}`: {row['machine']}", f"{row['clocks an image']:,}", f"{row['images a second']:.2f}"])
+        sources.append(f"{found.source}.  ")
+    return [*_table(["machine", "clocks an image", "images a second at 50 MHz"], rows), "", *sources]
+
+
 TABLES: dict[str, Callable[[], list[str]]] = {
     "summary": summary,
     "psnr": psnr,
@@ -244,12 +292,14 @@ TABLES: dict[str, Callable[[], list[str]]] = {
     "states": states,
     "open-loop": open_loop,
     "layer": layer,
+    "drawn": drawn,
+    "rates": rates,
 }
 """Tables by the name that a page gives between its comments."""
 
 PAGES = {
     "README.md": ("summary",),
-    "docs/simulation.md": ("layer",),
+    "docs/simulation.md": ("layer", "drawn", "rates"),
     "docs/fidelity.md": ("psnr", "structure", "frechet"),
     "docs/golden.md": ("ranking",),
     "docs/decisions/004-closed-loop-digits.md": ("digits",),
@@ -264,6 +314,24 @@ SENTENCES: tuple[tuple[str, str, str, Callable[[Any], str]], ...] = (
         r"finds the asked class in ([\d.]+) % of 200 such samples",
         "sample-200",
         lambda output: f"{100 * output[0]['found']:.1f}",
+    ),
+    (
+        "README.md",
+        r"numpy \(([\d.]+) dB",
+        "verilog-unet",
+        lambda output: f"{output['images'][0]['PSNR dB']}",
+    ),
+    (
+        "README.md",
+        r"use of the array \| ([\d.]+) of",
+        "verilog-unet",
+        lambda output: f"{output['run'][0]['use']:.2f}",
+    ),
+    (
+        "README.md",
+        r"use of the array \| [\d.]+ of ([\d.]+) M clocks",
+        "verilog-unet",
+        lambda output: f"{output['run'][0]['clocks'] / 1e6:.1f}",
     ),
 )
 """Figures in sentences: page, what stands around it, recording, and the figure as it is written."""
