@@ -85,6 +85,18 @@ def test_the_verilog_draws_stops_and_goes_on(tmp_path, monkeypatch):
     assert json.loads(golden.stdout)["images"] == found["images"]
 
 
+@pytest.mark.slow
+@pytest.mark.cocotb
+@pytest.mark.parametrize(
+    "given",
+    ["unet --label 3 --cache 2", "dit --label 7,1", "unet-silu --label 5 --guidance 3"],
+)
+def test_shipped_networks_are_drawn_by_the_verilog(given):
+    ended = run("--network", *given.split(), "--steps", "3")
+    assert ended.exit_code == 0, ended.output
+    assert "Memories are equal after each of 3 steps, and so are all counters at the end." in ended.output
+
+
 @pytest.mark.parametrize(
     "arguments, sentence",
     [
