@@ -1,13 +1,14 @@
 """Where an emission's vectors lie in memory: of Y, and of Xhat, group by group; and how many there are of each."""
 
+from collections.abc import Callable
 from typing import Any
 
-from amaranth.hdl import Module, Mux, Signal, Value, unsigned
+from amaranth.hdl import Const, Module, Mux, Signal, Value, unsigned
 from amaranth.lib import data
 from amaranth.lib.wiring import In, Out
 
 from golden.parameters import Parameters
-from hw.arith.bits import saturated
+from hw.arith.bits import named, saturated
 from hw.arith.serial import Divider, Multiplier
 from hw.bus.ports import ADDRESS_WIDTH
 from hw.near_memory.part import Part
@@ -43,7 +44,7 @@ class Extent(Part):
     Segments of a row are filled up to whole groups apart.
 
     One product after the other, a bit a clock: some 30 clocks until Y is placed, as many more until all is done. A row
-    is cut into segments by as many clocks as it has.
+    is cut into segments by as many clocks as it has. A machine without attention has whole rows of channels only.
 
     Members
     -------
@@ -106,16 +107,19 @@ class Extent(Part):
     def elaborate(self, platform: object) -> Module:  # noqa: D102
         m = Module()
         n, size = self._parameters.lanes, -(-self._parameters.lanes * self._parameters.state_width // 8)
+        attends = "attention" in self._parameters.functions
         m.submodules.product = product = Multiplier(unsigned(_POSITION_WIDTH), _COUNT_WIDTH)
         m.submodules.quotient = quotient = Divider(_PRODUCT_WIDTH, n)
         first = Signal(_PRODUCT_WIDTH)
         count = Signal(_PRODUCT_WIDTH)
         asked = Signal()
-        # Parts that were taken off, and what is left of the whole.
-        parts, rest = Signal(_COUNT_WIDTH), Signal(_COUNT_WIDTH)
+        # Y is placed first, then Xhat by the same products.
+        of_held = Signal()
         # Vectors of a segment; then those of a row.
         groups = Signal(_COUNT_WIDTH)
-        each = Mux(self.wide, self.of, self.channels)
+        each = Mux(of_held, groups, Mux(self.wide, self.of, self.channels))
+        along = self.along if attends else Const(0, 1)
+        rows = Mux(of_held & along, self.channels, self.positions)
         m.d.comb += self.wide.eq(self.channels >= n)
 
         def step(name: str, following: str, unit: Any, given: list[Any], found: list[Any]) -> None:
@@ -134,65 +138,72 @@ class Extent(Part):
         def divide(name: str, following: str, number: Value, *found: Any) -> None:
             step(name, following, quotient, [quotient.i.payload.eq(number)], list(found))
 
-        def count_off(name: str, following: str, part: Value, *found: Any) -> None:
-            """A state that takes `part` off `rest` until nothing is left of it, if it comes out even."""
-            with m.State(name):
-                m.d.sync += [rest.eq(rest - part), parts.eq(parts + 1)]
-                with m.If((rest <= part) | (part == 0)):
-                    m.d.sync += [self.uneven.eq(self.uneven | (rest != part)), *found]
-                    m.next = following
-
-        found, address = quotient.o.p, saturated(product.o.payload, ADDRESS_WIDTH)
-        records = saturated(product.o.payload, RECORDS_WIDTH)
+        found, records = quotient.o.p, saturated(count, RECORDS_WIDTH)
+        whole = named(m, "whole", found.rest == 0)
+        up = named(m, "up", found.quotient + ~whole)
         with m.FSM():
             with m.State("idle"), m.If(self.start):
-                m.d.sync += [self.placed.eq(0), self.done.eq(0)]
+                m.d.sync += [self.placed.eq(0), self.done.eq(0), of_held.eq(0)]
                 m.next = "vectors"
-            divide("vectors", "begin", self.channels + (n - 1), self.of.eq(found.quotient))
+            divide("vectors", "begin", self.channels, self.of.eq(up))
             multiply("begin", "positions", self.width, self.line, self.begin.eq(product.o.payload))
             multiply("positions", "first", self.width, self.lines, self.positions.eq(product.o.payload))
             multiply("first", "count", self.begin, each, first.eq(product.o.payload))
-            multiply("count", "split", self.positions, each, count.eq(product.o.payload))
+            multiply("count", "split", rows, each, count.eq(product.o.payload))
             with m.State("split"):
-                m.d.sync += self.skip.eq(0)
                 m.next = "address"
-                with m.If(~self.wide):
-                    m.next = "skipped"
-            divide("skipped", "whole", first, first.eq(found.quotient), self.skip.eq(found.rest))
-            divide("whole", "address", count + self.skip + (n - 1), count.eq(found.quotient))
-            multiply("address", "stride", saturated(first, _POSITION_WIDTH), size, self.state.address.eq(address))
-            multiply("stride", "row", self.of, size, self.stride.eq(product.o.payload))
-            with m.State("row"):
-                row = Mux(self.along, saturated(self.positions, _COUNT_WIDTH), self.channels)
-                m.d.sync += [
-                    self.state.records.eq(saturated(count, RECORDS_WIDTH)),
-                    self.placed.eq(1),
-                    self.row.eq(row),
-                    self.length.eq(Mux(self.segment == 0, row, self.segment)),
-                    rest.eq(row),
-                    parts.eq(0),
-                    self.uneven.eq(0),
-                ]
-                m.next = "segments"
-            count_off("segments", "groups", self.length)
-            whole = found.rest == n - 1
-            divide(
-                "groups", "of row", self.length + (n - 1),
-                groups.eq(found.quotient), self.apart.eq((parts != 1) & ~whole), rest.eq(self.channels),
-            )  # fmt: skip
-            multiply("of row", "lines", groups, parts, groups.eq(product.o.payload), parts.eq(0))
-            with m.State("lines"):
-                m.d.sync += self.sent.lines.eq(self.lines)
-                m.next = "line"
-                with m.If(self.along):
-                    m.next = "across"
-            count_off("across", "line", self.across, self.sent.lines.eq(parts + 1))
-            of_line, rows = Mux(self.along, self.across, self.width), Mux(self.along, self.channels, self.positions)
-            multiply("line", "first held", of_line, groups, self.sent.vectors.eq(records))
-            multiply("first held", "held", self.begin, groups, first.eq(product.o.payload))
-            multiply("held", "records", saturated(first, _POSITION_WIDTH), size, self.held.address.eq(address))
-            multiply("records", "end", rows, groups, self.held.records.eq(records))
-            with m.State("end"):
-                m.d.sync += self.done.eq(1)
-                m.next = "idle"
+                with m.If(~of_held):
+                    m.d.sync += self.skip.eq(0)
+                    with m.If(~self.wide):
+                        m.next = "skipped"
+            divide("skipped", "last", first, first.eq(found.quotient), self.skip.eq(found.rest))
+            divide("last", "address", count + self.skip, count.eq(up))
+            multiply("address", "keep", saturated(first, _POSITION_WIDTH), size, first.eq(product.o.payload))
+            with m.State("keep"):
+                address = saturated(first, ADDRESS_WIDTH)
+                with m.If(of_held):
+                    m.d.sync += [self.held.address.eq(address), self.held.records.eq(records), self.done.eq(1)]
+                    m.next = "idle"
+                with m.Else():
+                    m.d.sync += [self.state.address.eq(address), self.state.records.eq(records)]
+                    m.d.sync += [groups.eq(self.of), self.sent.lines.eq(self.lines), of_held.eq(1)]
+                    if attends:
+                        m.next = "stride"
+                    else:
+                        m.d.sync += self.placed.eq(1)
+                        m.next = "line"
+            if attends:
+                multiply("stride", "row", self.of, size, self.stride.eq(product.o.payload), self.placed.eq(1))
+                self._cut(m, divide, groups, up, whole)
+            of_line = Mux(along, self.across, self.width)
+            vectors = saturated(product.o.payload, RECORDS_WIDTH)
+            multiply("line", "first", of_line, groups, self.sent.vectors.eq(vectors))
         return m
+
+    def _cut(self, m: Module, divide: Callable[..., None], groups: Signal, up: Value, whole: Value) -> None:
+        """States that find the segments of a row, vectors of a row and, along positions, lines of the spool."""
+        # What was counted off, and what is left of the whole.
+        parts, rest = Signal(_COUNT_WIDTH), Signal(_COUNT_WIDTH)
+
+        def count_off(name: str, following: str, part: Value, each: Any, *found: Any) -> None:
+            """A state that takes `part` off `rest` until nothing is left, and adds `each` up, if it comes out even."""
+            with m.State(name):
+                m.d.sync += [rest.eq(rest - part), parts.eq(parts + each)]
+                with m.If((rest <= part) | (part == 0)):
+                    m.d.sync += [self.uneven.eq(self.uneven | (rest != part)), rest.eq(self.channels), parts.eq(0)]
+                    m.d.sync += list(found)
+                    m.next = following
+
+        with m.State("row"):
+            row = Mux(self.along, saturated(self.positions, _COUNT_WIDTH), self.channels)
+            m.d.sync += [self.row.eq(row), self.length.eq(Mux(self.segment == 0, row, self.segment))]
+            m.d.sync += [rest.eq(row), parts.eq(0), self.uneven.eq(0)]
+            m.next = "groups"
+        divide("groups", "segments", self.length, groups.eq(up), self.apart.eq(~whole))
+        single = self.apart.eq(self.apart & parts.any())
+        count_off("segments", "lines", self.length, groups, groups.eq(parts + groups), single)
+        with m.State("lines"):
+            m.next = "line"
+            with m.If(self.along):
+                m.next = "across"
+        count_off("across", "line", self.across, 1, self.sent.lines.eq(parts + 1))
