@@ -7,7 +7,7 @@ from amaranth.hdl import Module, ResetInserter
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from golden.machine.command import ENGINES
+from golden.machine.command import ENGINES, Combine
 from golden.parameters import Parameters
 from hw.bus.axi import AXI4, AXI4Lite
 from hw.bus.hub import Hub
@@ -27,6 +27,9 @@ _QUEUE_WORDS = 64
 """Words of a port's queue: so many that memory of 40 clocks brings weights as fast as they are taken."""
 
 _FETCH_PORT = "fetch"
+
+_COMBINED = {"emit_held_read": "memory_states_read", "emit_held_written": "memory_states_written"}
+"""Counters of the bytes of a `Combine` at ports that are of another flow otherwise."""
 
 
 class Accelerator(wiring.Component):
@@ -155,6 +158,9 @@ class Accelerator(wiring.Component):
                     m.d.comb += control.bus.engine.eq(engine)
                 with m.If(hub.asked.port == port):
                     m.d.comb += [control.asked.eq(hub.asked.valid), control.flow.eq(flows.index(_flow(name)))]
+                    if name in _COMBINED:
+                        with m.If(control.emit.p.opcode == Combine.opcode):
+                            m.d.comb += control.flow.eq(flows.index(_COMBINED[name]))
                 m.d.comb += busy[engine][places[engine]].eq(hub.busy[port])
                 places[engine] += 1
 

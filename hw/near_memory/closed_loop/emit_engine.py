@@ -34,6 +34,9 @@ _PARTS = {
 _ATTENTION = {"aligner": (command.Align, Aligner), "rows": (command.Rows, RowReader)}
 """Those of attention; in a machine without it their operations end with the cause ``field``."""
 
+_STANDS_AT = {"second_states_read": "held_read", "copy_states_written": "held_written"}
+"""Ports of a part that stand at one of another name, since their parts never run together."""
+
 _EVENTS = ("emitted", "link_groups", "link_zero_groups", "combined")
 
 
@@ -47,12 +50,12 @@ class EmitEngine(Engine):
                       combine         coefficients         aligner         rows
 
     One operation runs at a time, so there is one f, and for each flow one port to memory, and one reader or writer of
-    vectors at it.
+    vectors at it. A `Combine` reads its second state and writes its copy where an emission has its Xhat.
 
     Members
     -------
     states_read, ... : Out
-        Memory: ports by the flow that they count under.
+        Memory: ports by the flow that they count under, but for those at which a `Combine` has states.
     up : Out(stream of `payloads.stream_group`)
         The link.
     emitted, link_groups, link_zero_groups, combined : Out(1)
@@ -66,7 +69,11 @@ class EmitEngine(Engine):
         self._kinds = {name: kind for name, (kind, _) in (_PARTS | _ATTENTION).items() if attends or name in _PARTS}
         self._parts = {name: (_PARTS | _ATTENTION)[name][1](parameters) for name in self._kinds}
         return {
-            **{name: port for part in self._parts.values() for name, port in ports_to_memory(part).items()},
+            **{
+                _STANDS_AT.get(name, name): port
+                for part in self._parts.values()
+                for name, port in ports_to_memory(part).items()
+            },
             "up": Out(stream.Signature(payloads.stream_group(parameters))),
             **{name: Out(1) for name in _EVENTS},
         }
@@ -80,8 +87,11 @@ class EmitEngine(Engine):
         chosen = {name: named(m, f"runs_{name}", operation == kind.opcode) for name, kind in self._kinds.items()}
         self._distribute(m, chosen)
         self._apply(m, functions, [(chosen[name], part) for name, part in self._users("settings").items()])
-        for name in {name: None for part in self._parts.values() for name in ports_to_memory(part)}:
-            users = [(chosen[user], getattr(part, name)) for user, part in self._users(name).items()]
+        ends: dict[str, list[tuple[Value, Any]]] = {}
+        for user, part in self._parts.items():
+            for name in ports_to_memory(part):
+                ends.setdefault(_STANDS_AT.get(name, name), []).append((chosen[user], getattr(part, name)))
+        for name, users in ends.items():
             target = join_memory(m, name, getattr(self, name), users[0][1].signature, self.parameters)
             share(m, target, users)
 
