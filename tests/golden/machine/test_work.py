@@ -26,14 +26,26 @@ from rtl_gen.program.sampling import compile_sampling
 pytestmark = pytest.mark.golden
 
 
-def test_counts_are_those_of_the_interpreter():
-    """Every operation of a sampling: groups, vectors, bytes read and written."""
+@pytest.fixture(scope="module")
+def program():
+    """Two steps of the U-Net."""
     method = Method.named("closed-int4")
     machine = dataclasses.replace(Parameters(), digit_width=4, state_width=18, joint_width=method.output_width)
     machine = dataclasses.replace(machine, link_form="direct")
     sampling = Sampling(zoo.load("unet"), [3], steps=2)
-    program = compile_sampling(sampling, dataclasses.replace(method, machine=machine), calibrate(sampling)).program
-    runner = program.load()
+    return compile_sampling(sampling, dataclasses.replace(method, machine=machine), calibrate(sampling)).program
+
+
+def test_the_array_is_kept_at_work(program):
+    """Emissions, loads and accumulations run beside it: of a machine that waits for each it would be half of that."""
+    p, commands = program.parameters, list(executed(disassemble(program.words())))
+    groups = sum(work(one, p).groups for one in commands if isinstance(one, Operation))
+    assert groups > 0.82 * p.rows * p.columns * timeline(commands, p).clocks
+
+
+def test_counts_are_those_of_the_interpreter(program):
+    """Every operation of a sampling: groups, vectors, bytes read and written."""
+    machine, runner = program.parameters, program.load()
     seen = [dict(runner.counters)]
 
     def watch(position, command):
