@@ -62,6 +62,9 @@ _RECORD_SUM_CLOCKS, _ROOT_CLOCKS = 12, 110
 _ROW_CLOCKS = 24
 """Clocks of a row of scores besides its elements."""
 
+_JOINT_CLOCKS = 6
+"""Clocks of a joint vector in its coder, and in the decoder, besides its elements and parts: planes of digits."""
+
 _WINDOW_CLOCKS = 34
 """Clocks besides its records until sums that have been gathered near memory are on their way."""
 
@@ -165,7 +168,15 @@ def _accumulate(c: Accumulate, p: Parameters) -> Work:
     biases = rows * (1 if c.bias_period == 1 else count)
     biases -= (rows - 1) * ((count - 1) % max(c.bias_period, 1) == c.bias_step)
     bias = biases * p.lanes * image.ENTRY_BYTES * c.biased
-    return Work(vectors=vectors, read=size * (c.start != "zero") + bias, written=size, clocks=_elements(vectors, p))
+    clocks = vectors * max(p.lanes // p.near_lanes, _joint_clocks(p))
+    return Work(vectors=vectors, read=size * (c.start != "zero") + bias, written=size, clocks=clocks)
+
+
+def _joint_clocks(p: Parameters) -> int:
+    """Clocks of a joint vector that is coded, and decoded once its block is whole; 0 where nothing is coded."""
+    if p.link_form == "direct":
+        return 0
+    return 2 * (p.lanes + p.lanes // p.near_lanes + _JOINT_CLOCKS)
 
 
 def _combine(c: Combine, p: Parameters) -> Work:
