@@ -788,38 +788,35 @@ class Compiler:
             if place in self._sent or place not in wanted:
                 continue
             self._sent.add(place)
-            begin, end = run.start * size, run.stop * size
-            records = parts[0].channels if layer.groups else sets
-            held = [max(min(end, records) - begin, 0), max(end - max(begin, records), 0)]
-            sums = [
-                (
-                    part.sums.moved(max(begin - behind, 0) * image.SUM_BYTES // UNIT_BYTES),
-                    part,
-                    max(begin - behind, 0),
-                    many,
-                )
-                for part, behind, many in zip(parts, (0, records), held, strict=False)
-                if many
-            ]
+            sums = self._records(parts, parts[0].channels if layer.groups else sets, run, size)
+            tensors = [part.sums.moved(begin * image.SUM_BYTES // UNIT_BYTES) for part, begin, _ in sums]
             self._schedule.add(
                 Coefficients(
                     tag=self._tags[layer.name],
-                    sums1=sums[0][0],
-                    sums2=sums[1][0] if len(sums) > 1 else Operand(0, 0),
+                    sums1=tensors[0],
+                    sums2=tensors[1] if len(sums) > 1 else Operand(0, 0),
                     floors=self.table(image.pack_floors(floors[run.start : run.stop]), varying=False),
                     result=roots.moved(run.start * image.COEFFICIENT_BYTES // UNIT_BYTES),
                     sets=len(run),
                     size=size,
-                    records1=sums[0][3],
+                    records1=sums[0][2],
                     shift=finer if len(sums) > 1 else 0,
                     centred=layer.centred,
                     unit=-unit,
                     count=count,
                 ),
-                reads=[place for _, part, at, many in sums for place in self._sums_of(part, at, many)],
+                reads=[place for part, begin, many in sums for place in self._sums_of(part, begin, many)],
                 writes=[place],
             )
         return found
+
+    @staticmethod
+    def _records(parts: Sequence[Tensor], of_first: int, sets: range, size: int) -> list[tuple[Tensor, int, int]]:
+        """Records of sums of some sets: of which tensor, the first and how many; the first tensor has `of_first`."""
+        begin, end = sets.start * size, sets.stop * size
+        counts = max(min(end, of_first) - begin, 0), max(end - max(begin, of_first), 0)
+        found = [(begin, counts[0]), (max(begin - of_first, 0), counts[1])]
+        return [(part, first, count) for part, (first, count) in zip(parts, found, strict=False) if count]
 
     def _sums_of(self, tensor: Tensor, first: int, count: int) -> list[Hashable]:
         """What stands for some records of the sums of a tensor, where accesses are ordered."""
