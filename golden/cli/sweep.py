@@ -58,7 +58,10 @@ def command(
     plot: Path | None,
     as_json: bool,
 ) -> None:
-    """Run variants of the methods: dB, bits on the link and work of the array for one change at a time."""
+    """Run variants of the methods: dB, bits on the link and work of the array for one change at a time.
+
+    All variants of a network take about 45 minutes of one core.
+    """
     chosen = _matching(variant)
     if listed:
         click.echo("\n".join(chosen))

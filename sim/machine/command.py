@@ -70,7 +70,8 @@ def command(
 ) -> None:
     """Run a block of a network, or all layers, on the machine, and compare all of memory.
 
-    Ends with code 1 at the first difference. Without --overlapped, memories are compared after every layer.
+    Ends with code 1 at the first difference. Without --overlapped, memories are compared after every layer. Compiling
+    the model takes about a minute, once for each machine.
     """
     chosen = half_open("Steps", steps)
     if chosen.stop > _STEPS:
