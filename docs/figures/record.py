@@ -42,7 +42,7 @@ RANKED = (
 )
 """Variants whose merits stand beside each other."""
 
-_PLACED = ("edge25", "ulx3s")
+_SMALL_AND_LARGE = ("edge25", "ulx3s")
 
 COMMANDS: dict[str, tuple[str, int]] = {
     "sample-200": ("python -m golden sample --count 200 --json", 1),
@@ -61,11 +61,11 @@ COMMANDS: dict[str, tuple[str, int]] = {
     ),
     **{
         f"rate-{name}": (
-            f"python -m sim sample --network unet --label 3 --steps 50 --preset {name} --executor golden --clock 50 "
-            "--json",
-            4,
+            f"python -m sim sample --network unet --label 3 --steps 50 --preset {name} --set link_form=direct "
+            "--clock 50 --json",
+            10,
         )
-        for name in _PLACED
+        for name in _SMALL_AND_LARGE
     },
 }
 """Command of each recording, and minutes that it takes on two cores."""
@@ -254,26 +254,28 @@ def layer() -> list[str]:
 
 def drawn() -> list[str]:
     """Samplings by the Verilog of the whole machine."""
-    head = ["network", "steps", "clocks", "on paper", "use of the array", "attention: MACs, clocks", "PSNR", "digit"]
-    head += ["MB moved", "clocks a second"]
+    head = ["network", "machine", "steps", "clocks", "on paper", "use of the array", "attention: MACs, clocks"]
+    head += ["PSNR", "digit", "MB moved", "clocks a second"]
     rows, sources = [], []
-    for name in ("unet", "unet-silu", "dit"):
-        found = Recording.load(f"verilog-{name}")
+    for name in ("verilog-unet", "verilog-unet-silu", "verilog-dit", *map("rate-{}".format, _SMALL_AND_LARGE)):
+        found = Recording.load(name)
         (run,), (image,) = found.output["run"], found.output["images"]
         attention = next(row for row in found.output["layers"] if row["layers"] == "attention")
         shares = f"{100 * attention['share of MACs']:.1f} %, {100 * attention['share of clocks']:.1f} %"
         moved = sum(row["read MB"] + row["written MB"] for row in found.output["flows"])
-        cells = [f"`{name}`", str(found.output["steps"]), f"{run['clocks']:,}", f"{run['predicted']:,}"]
+        cells = [f"`{found.output['network']}`", f"`{found.output['machine']}`", str(found.output["steps"])]
+        cells += [f"{run['clocks']:,}", f"{run['predicted']:,}"]
         cells += [f"{run['use']:.3f}", shares, f"{image['PSNR dB']} dB", str(image["classified"]), f"{moved:.0f}"]
         rows.append([*cells, f"{run['clocks a second']:,}"])
-        sources.append(f"{found.source}.  ")
+        if name.startswith("verilog"):
+            sources.append(f"{found.source}.  ")
     return [*_table(head, rows), "", *sources]
 
 
 def rates() -> list[str]:
-    """Images a second on paper, beside dense INT8."""
+    """Images a second on a small and on a large machine, beside dense INT8."""
     rows, sources = [], []
-    for name in _PLACED:
+    for name in _SMALL_AND_LARGE:
         found = Recording.load(f"rate-{name}")
         for row in found.output["images a second"]:
             rows.append([f"`{name}`: {row['machine']}", f"{row['clocks an image']:,}", f"{row['images a second']:.2f}"])
