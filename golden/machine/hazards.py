@@ -106,7 +106,8 @@ class _Watch:
         clock = self.clock[command.engine].copy()
         for engine in command.pop:
             clock = np.maximum(clock, self.pushed[engine, command.engine].popleft())
-        # what takes from the link touches nothing before the first of it came, so not before its giver started
+        # what takes from the link writes nothing before the first of it came, so not before its giver started
+        early = clock
         if isinstance(command, Accumulate):
             clock = np.maximum(clock, self.down.popleft())
         if isinstance(command, LoadGroups) and command.link:
@@ -122,7 +123,7 @@ class _Watch:
         self.names[number, int(clock[number])] = own
         self._check_writes(own)
         for name, places, write in self.touched:
-            self._check(name, places, write, clock, number, own)
+            self._check(name, places, write, clock if write else early, number, own)
         for name, places, write in self.touched:
             access = self.accesses[name]
             (access.written if write else access.read)[number, places] = clock[number]
