@@ -6,7 +6,8 @@ import random
 import numpy as np
 import pytest
 
-from golden.machine.accelerator import MachineError
+from golden.machine import hazards
+from golden.machine.accelerator import Accelerator, MachineError
 from golden.machine.command import UNIT_BYTES, Operation, Stop, assemble
 from sim.machine import Driver, InterpreterPort
 from sim.machine.verilated import Memory, VerilatedPort
@@ -131,3 +132,76 @@ def test_a_program_without_one_of_its_tokens_goes_wrong(layers, fresh_seed):
         except MachineError:
             wrong += 1
     assert wrong
+
+
+def with_a_wrong_field(draw, layers, number):
+    """A layer's memory with one number of one command changed."""
+    memory, commands = layers.before[number].copy(), list(layers.sections[number].commands)
+    while True:
+        place = draw.randrange(len(commands))
+        command = commands[place]
+        name = draw.choice(
+            [field.name for field in dataclasses.fields(command) if type(getattr(command, field.name)) is int]
+        )
+        value = getattr(command, name)
+        other = draw.choice([0, 1, value + 1, max(value - 1, 0), 2 * value, value + draw.randrange(16)])
+        try:
+            changed = dataclasses.replace(command, **{name: other})
+            words = assemble([*commands[:place], changed, *commands[place + 1 :], Stop()]).view(np.uint8).ravel()
+        except ValueError:  # more than its bits
+            continue
+        if words.size <= layers.sections[number].size * UNIT_BYTES:
+            memory[layers.words_at(number) :][: words.size] = words
+            return memory, f"{name} of {command} becomes {other}"
+
+
+def with_wrong_bits(draw, layers, number):
+    """A layer's memory with bits of its program, or of what it reads, flipped."""
+    memory, regions = layers.before[number].copy(), layers.program.regions
+    begin, size = layers.words_at(number), layers.sections[number].size * UNIT_BYTES
+    if draw.random() < 0.5:
+        region = draw.choice([number for number in range(1, 7) if regions[number][1]])
+        begin, size = (UNIT_BYTES * value for value in regions[region])
+    places = [(begin + draw.randrange(size), draw.randrange(8)) for _ in range(draw.choice([1, 5, 50]))]
+    for place, bit in places:
+        memory[place] ^= 1 << bit
+    return memory, f"bits {places} flip"
+
+
+def interpreted(layers, number, memory):
+    """Memory and error after a program; None in place of the memory where the hardware may leave another one."""
+    reference = Accelerator(MACHINE, 0)
+    reference.memory = memory.copy()
+    for region, (base, limit) in zip(reference.regions, layers.program.regions, strict=True):
+        region.base, region.limit = base, limit
+    try:
+        hazards.check(reference, layers.sections[number].operand, layers.sections[number].size)
+    except MachineError as error:
+        return None, error.cause
+    except hazards.HazardError:
+        return None, None
+    return reference.memory, None
+
+
+@pytest.mark.parametrize("count", [40, pytest.param(3000, marks=pytest.mark.slow)])
+def test_programs_that_are_wrong_end_as_the_interpreter_says(layers, count):
+    """Nothing hangs past the watchdog, and the memory behind the bus sees to it that no region is left."""
+    driver, seen = machine(layers, latency=7, mode="both", seed=count), set()
+    for turn in range(count):
+        draw = random.Random(f"{count} {turn}")
+        number = draw.randrange(len(layers.sections))
+        memory, told = draw.choice([with_a_wrong_field, with_wrong_bits])(draw, layers, number)
+        expected, cause = interpreted(layers, number, memory)
+        try:
+            run(driver, layers, number, memory)
+            found = None
+        except MachineError as error:
+            found = error.cause
+        told = f"turn {turn}, {layers.sections[number].name}: {told}"
+        if expected is not None:
+            assert found is None, told
+            np.testing.assert_array_equal(driver.port.memory, expected, told)
+        elif cause is not None:
+            assert found == {"token": "watchdog", "starved": "watchdog"}.get(cause, cause), told
+        seen.add(cause)
+    assert {None, "command", "field"} <= seen
