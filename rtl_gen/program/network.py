@@ -319,6 +319,24 @@ class Compiler:
         found[self._mover(places).ravel()] = values.ravel()
         return found.reshape(shape)
 
+    def check_prediction(self) -> None:
+        """Refuse a network that a sampler's sums cannot follow: its output must lie in memory like its input.
+
+        Raises
+        ------
+        ValueError
+            If it has other channels, or patches in another order.
+        """
+        shape, last = next(iter(self._network.inputs.values())), self._network.layers[-1]
+        after, alike = self._shapes[last.name][1:], True
+        if after == shape and isinstance(last, Move):
+            before = self._shapes[last.inputs[0]]
+            places = self.laid_out(last(np.arange(np.prod(before)).reshape(before))[0])
+            alike = bool((places.ravel() == np.arange(places.size)).all())
+        if after != shape or not alike:
+            what = f"have the shape {shape}, not {after}" if after != shape else "have its patches in the input's order"
+            raise ValueError(f"Output of network {self._network.name!r} must {what}, to be sampled by a program")
+
     # Tensors --------------------------------------------------------------------------------------------------------
 
     @functools.cached_property

@@ -30,9 +30,15 @@ class Sums:
     -------
     clean, fresh : int
         Exponents of the units of a clean image, which is clipped to -1..1, and of noise of up to 8 deviations.
+
+    Raises
+    ------
+    ValueError
+        If what the network predicts does not lie in memory like its input.
     """
 
     def __init__(self, compiler: Compiler):
+        compiler.check_prediction()
         self._compiler = compiler
         width = compiler.memory.parameters.state_width
         self.clean, self.fresh = 2 - width, 5 - width

@@ -1,6 +1,7 @@
 """Networks of diffusers' classes, with random weights, as programs: every state equals the exact executor's."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
@@ -97,6 +98,20 @@ def test_a_sampling_guided_by_texts():
     machine.run(sampled.program.operand, sampled.program.commands)
     expected = sampling.images(executor(network, chosen, profile, exact=True))
     np.testing.assert_array_equal(sampled.images(machine), expected)
+
+
+@pytest.mark.parametrize(
+    "channels, sentence",
+    [
+        (2, "Output of network 'dit2d' must have its patches in the input's order, to be sampled by a program"),
+        (4, "Output of network 'dit2d' must have the shape (2, 8, 8), not (4, 8, 8), to be sampled by a program"),
+    ],
+)
+def test_a_prediction_that_lies_in_another_way_is_refused(channels, sentence):
+    network = made(dit2d, dataclasses.replace(DIT, channels_in=2, channels_out=channels))
+    sampling = Sampling(network, [3], 2)
+    with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
+        compile_sampling(sampling, method("closed-int4", **TINY), calibrate(sampling))
 
 
 def drawn(seed):
