@@ -26,7 +26,7 @@ REGIONS[3] = Region(UNITS // 2, UNITS // 2)
 SHAPES = {
     "direct": ["link_form=direct"],
     "compressed": ["link_form=compressed"],
-    "narrow bus": ["link_form=compressed", "memory_width=32", "link_width=64", "outliers=0"],
+    "narrow bus": ["link_form=compressed", "memory_width=32", "link_width=64", "outliers=0", "link_checks=true"],
     "wide": ["link_form=direct", "lanes=16", "memory_width=256", "digit_width=4", "outliers=2"],
 }
 
