@@ -81,7 +81,10 @@ def build_command(
     jobs: int,
     as_json: bool,
 ) -> None:
-    """Place and route a unit or the demo on a board; code 1 if it does not fit or misses its clock target."""
+    """Place and route a unit or the demo on a board; code 1 if it does not fit or misses its clock target.
+
+    Minutes for a unit, far longer for the parts of a machine; --quick counts their cells without placing.
+    """
     target = board(board_name)
     if demo == (unit_name is not None):
         raise ValueError("A build must have either --unit NAME or --demo")

@@ -182,6 +182,7 @@ def layer(
 
     Deltas of the trained network are quantised, multiplied, scaled, masked, compressed, decompressed and added to the
     state near memory; every value is compared with the golden model. State before the first step is the network's own.
+    Five steps take about three minutes, compiling the simulators included.
     """
     chosen = half_open("Steps", steps)
     if plot is not None and (plot.suffix != ".png" or not plot.parent.is_dir()):

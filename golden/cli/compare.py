@@ -124,7 +124,10 @@ def command(
     areas: Path | None,
     as_json: bool,
 ) -> None:
-    """Compare methods with dense sampling of the same seed: PSNR, SSIM, classifier, drift and time."""
+    """Compare methods with dense sampling of the same seed: PSNR, SSIM, classifier, drift and time.
+
+    The default takes seconds; 50 steps of 16 images of the three networks take about four minutes.
+    """
     methods = options.methods(method, exact=exact)
     subjects = [subject(name, conditioning, sampler) for name in options.each(network, "Networks")]
     if cache is not None and (pareto is not None or areas is not None):
