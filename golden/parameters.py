@@ -286,7 +286,6 @@ PRESETS: dict[str, Parameters] = {
         norm_buffer=2048,
         memory_width=256,
         tile_positions=32,
-        link_form="compressed",
     ),
     "paper": Parameters(
         digit_width=3,
