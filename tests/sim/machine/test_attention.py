@@ -35,13 +35,14 @@ ROOM = ["group_buffer=4096", "weight_buffer=512", "tile_positions=48"]
 
 WIDE = UNetConfig(side=6, widths=(8, 20), attention=(True, True), groups=4, encoding=8, embedding=16)
 TOKENS = DiTConfig(side=10, patch=2, width=20, blocks=1, encoding=8)
-NARROW_HEADS = dataclasses.replace(DIT, heads=4, activation="gelu-approximate")
+GATED = dataclasses.replace(DIT, channels_in=1, channels_out=1)  # a sampler's sums take no other channels
+NARROW_HEADS = dataclasses.replace(GATED, heads=4, activation="gelu-approximate")
 
 NETWORKS = {
     "36 and 9 positions": (lambda seed: random_unet(seed, WIDE), [1]),
     "25 tokens": (lambda seed: random_weights(dit, TOKENS, seed), [1]),
     "heads padded apart": (lambda seed: made(dit2d, NARROW_HEADS, seed), [1]),
-    "gated units": (lambda seed: made(dit2d, DIT, seed), [1]),
+    "gated units": (lambda seed: made(dit2d, GATED, seed), [1]),
     "a text of nine tokens": (
         lambda seed: made(unet2d, dataclasses.replace(UNET, **TEXT | {"tokens": 9}), seed),
         {"text": np.random.default_rng(3).standard_normal((1, 9, 6)).astype(np.float32)},
