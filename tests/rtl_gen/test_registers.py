@@ -82,6 +82,9 @@ def test_machines_differ_by_their_fingerprint():
 def _plain(parameters):
     parts = []
     for name, value in sorted(parameters.to_dict().items()):
-        shown = f'"{value}"' if isinstance(value, str) else str(value).lower()
+        if isinstance(value, list):
+            shown = "[" + ",".join(f'"{word}"' for word in value) + "]"
+        else:
+            shown = f'"{value}"' if isinstance(value, str) else str(value).lower()
         parts.append(f'"{name}":{shown}')
     return "{" + ",".join(parts) + "}"
