@@ -149,7 +149,9 @@ def test_damage(parameters, decoder, fresh_seed):
     for number in range(60):
         passes = r.choice([1, 1, 2, 8])
         groups = delta_streams.random_groups(p, r.choice([1, 5, 66]), seed=r.randrange(1 << 30))
-        words = damaged(p, r, delta_streams.encode(p, groups, passes), passes)
+        words = delta_streams.encode(p, groups, passes)
+        if number:  # the first one is as it was sent
+            words = damaged(p, r, words, passes)
         expected, error = delta_streams.decode(
             p, [(word, place == len(words) - 1) for place, word in enumerate(words)], passes
         )
