@@ -16,6 +16,7 @@ import os
 import re
 import statistics
 import tempfile
+import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -417,8 +418,7 @@ class Flow:
         seeds : iterable of int
             Seeds of the placer.
         mode : Mode, optional
-            How to measure; default: on pins if there are enough of them, else out of context (ECP5) or in a serial
-            harness (iCE40).
+            How to measure; default: on pins if there are enough of them, else as the part says.
 
         Raises
         ------
@@ -513,9 +513,7 @@ class Flow:
     def _mode(self, netlist: Netlist, part: Part) -> Mode:
         # clock and reset need a pin each
         pins = netlist.data_bits("input") + netlist.data_bits("output") + 2
-        if pins <= part.pins:
-            return "pins"
-        return "out of context" if part.family == "ecp5" else "serial harness"
+        return "pins" if pins <= part.pins else typing.cast(Mode, part.beyond_pins)
 
     def _parallel(self, function: Callable[[_T], _U], items: Sequence[_T], what: str, names: Sequence[str]) -> list[_U]:
         with concurrent.futures.ThreadPoolExecutor(self.jobs) as pool:

@@ -30,6 +30,8 @@ class Part:
         What it holds, by the names of `fpga.netlist.Cells`.
     leaf_target : str
         Leaves of `hw.arith` that fit it.
+    beyond_pins : str
+        How a design with more ports than there are pins is measured, see `fpga.flow.Mode`.
     """
 
     name: str
@@ -39,14 +41,18 @@ class Part:
     pins: int
     capacity: Mapping[str, int]
     leaf_target: str = "generic"
+    beyond_pins: str = "serial harness"
 
     @property
     def for_machines(self) -> "Part":
-        """The same part for a whole machine: without wide multiplexers, which cost more look-up tables than they save.
+        """The same part for a whole machine.
 
-        Measured on control and near memory: 3 to 26 % fewer LUT4 (``synth_ecp5 -nowidelut``), no slower.
+        Without wide multiplexers, which cost more look-up tables than they save: on control and near memory 3 to 26 %
+        fewer LUT4 (``synth_ecp5 -nowidelut``), no slower. On pins, since clock, resets and enables of tens of thousands
+        of flip-flops need global wires.
         """
-        return dataclasses.replace(self, synthesis=self.synthesis + " -nowidelut" * (self.family == "ecp5"))
+        synthesis = self.synthesis + " -nowidelut" * (self.family == "ecp5")
+        return dataclasses.replace(self, synthesis=synthesis, beyond_pins="serial harness")
 
 
 ECP5_85F = Part(
@@ -58,6 +64,7 @@ ECP5_85F = Part(
     pins=197,
     capacity={"luts": 83640, "ff": 83640, "dsp": 156, "bram": 208},
     leaf_target="ecp5",
+    beyond_pins="out of context",
 )
 
 ECP5_25F = dataclasses.replace(

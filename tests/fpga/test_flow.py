@@ -72,6 +72,14 @@ def test_ecp5_out_of_context(folder, monkeypatch):
         flow.measure([("accumulate", Accumulate(200), None)], ECP5_85F, seeds=(3,))
 
 
+def test_a_machine_with_more_ports_than_pins_is_placed_on_pins(folder):
+    (result,) = Flow(folder, jobs=2).measure([("accumulate", Accumulate(200), None)], ECP5_85F.for_machines, seeds=(1,))
+    assert result.mode == "serial harness"
+    # Clock, reset, bit in, which to take, bit out.
+    assert result.placements[0].used["TRELLIS_IO"] == 5
+    assert result.placements[0].used["DCCA"] == 1
+
+
 def test_a_piece_is_elaborated_once(tmp_path, monkeypatch):
     multiply = ("multiply", functools.partial(FloatMultiply, FLOAT16), LeafTarget("generic"))
     (cells,) = Flow(tmp_path, 1).count([multiply], ECP5_85F)
