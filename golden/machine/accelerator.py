@@ -4,7 +4,7 @@ It carries out commands in the order of the program, one after the other. What i
 executor must leave, for a program that `golden.machine.hazards` accepts.
 
 Words: a *bank* holds the groups of one row of the array; the *link* carries groups up to the core and joint vectors
-down. Source: ``docs/machine.md`` and ``docs/numerics.md``, sections 7 and 12.
+down. Source: ``docs/machine.md``, ``docs/numerics.md`` (section 7) and ``docs/closed-loop.md``.
 """
 
 import collections

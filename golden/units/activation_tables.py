@@ -8,7 +8,7 @@
 
 From 16 on the functions are z above and 0 below, for values of any size. Since h is flat at 0, small values keep their
 relative precision: they are halved exactly. A table is 1024 words of 18 + 10 bits.
-Source: ``docs/numerics.md``, 12.8.
+Source: ``docs/closed-loop.md``, 12.8.
 """
 
 import dataclasses

@@ -1,6 +1,6 @@
 """SiLU, both forms of GELU, and exp from FP16 to FP16: tables with linear interpolation.
 
-Source: ``docs/numerics.md``, sections 12.3 and 12.17.
+Source: ``docs/open-loop.md``, 13.3 and 13.4.
 
 Words: a *binade* is what one sign and one exponent field cover; its 1024 values are cut into ``2^j`` equal *segments*.
 On a segment the result is a straight line between the function's values at its ends, both rounded to 16 significant

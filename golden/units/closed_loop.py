@@ -2,7 +2,7 @@
 
 Words: ``Y`` is the raw output of the layer before, ``x = f(norm(Y))`` the true input of the layer after, ``Xhat`` the
 sum of everything its consumers have been sent. Values are integers; each tensor has a unit ``2^s``, of any size.
-Source: ``docs/numerics.md``, section 12.
+Source: ``docs/closed-loop.md``, section 12.
 """
 
 import dataclasses

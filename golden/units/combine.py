@@ -1,4 +1,4 @@
-"""A state of two or three others: a sum of weights, or a product; one rounding. Source: ``docs/numerics.md``, 12.14."""
+"""A state of two or three others: sum of weights, or product; one rounding. Source: ``docs/closed-loop.md``, 12.14."""
 
 import dataclasses
 from collections.abc import Sequence

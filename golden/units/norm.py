@@ -8,7 +8,7 @@
 
 One form serves group norm, layer norm, RMS norm and their adaptive kinds: what differs are the sets, whether the mean
 counts, and the tables G and B. Every factor is below ``2^17`` in magnitude: signed multipliers of 18 bits do.
-Source: ``docs/numerics.md``, 12.5 to 12.7.
+Source: ``docs/closed-loop.md``, 12.5 to 12.7.
 """
 
 import dataclasses

@@ -1,4 +1,4 @@
-"""Norms in binary32, of the flows whose values near memory are not fixed point. Source: ``docs/numerics.md``, 13.1."""
+"""Norms in binary32, of the flows whose values near memory are not fixed point. Source: ``docs/open-loop.md``, 13.1."""
 
 import dataclasses
 import math

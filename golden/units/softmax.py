@@ -6,7 +6,7 @@
     t = T(fraction of b) 2^-n,   T = 2^-fraction in 2^-16, from 256 words of 17 + 8 bits
     p = RNE(T V 2^-(7 + n + L) / unit of p),   V = RNE(2^(15+L) / sum),  L the least with sum <= 2^L
 
-R holds the factor of the scores and log2 e. Source: ``docs/numerics.md``, 12.9.
+R holds the factor of the scores and log2 e. Source: ``docs/closed-loop.md``, 12.9.
 """
 
 import dataclasses

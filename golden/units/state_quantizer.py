@@ -1,4 +1,4 @@
-"""Quantiser of differences of states: integers to delta groups. Source: ``docs/numerics.md``, 12.10."""
+"""Quantiser of differences of states: integers to delta groups. Source: ``docs/closed-loop.md``, 12.10."""
 
 from typing import Any
 

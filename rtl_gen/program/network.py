@@ -4,7 +4,7 @@
 step, and adds commands. What depends on the conditioning alone is computed by the layers themselves and becomes tables.
 
 Words: a *part* is one tensor of a concatenation; a value is *made* when it is no state but what an emission makes of
-one (norm, function). Source: ``docs/numerics.md``, 12.17 to 12.21, and the table of layers in ``docs/machine.md``.
+one (norm, function). Source: ``docs/closed-loop.md``, 12.17 to 12.21, and the table of layers in ``docs/machine.md``.
 """
 
 import dataclasses

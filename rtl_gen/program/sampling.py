@@ -1,7 +1,7 @@
 """Whole samplings as programs: noise and conditioning in memory, then the image, and no host in between.
 
 A step is one run of the network (two with guidance), then one combine for the clipped image and one for the next
-sample. Source: ``docs/numerics.md``, 12.22.
+sample. Source: ``docs/closed-loop.md``, 12.22.
 """
 
 import dataclasses

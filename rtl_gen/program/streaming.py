@@ -3,7 +3,7 @@
 Slots of the stream batch are samples of the network, and so rows of the array. A call is one sum for the newest frame,
 one run of the network, and two sums for each slot: its clean image, and what enters the slot behind it. A slot starts
 anew in the call in which the first frame reaches it and rests before. Calls of a full stream differ in where their
-frame and image lie, so they are a loop. Source: ``docs/numerics.md``, 12.23.
+frame and image lie, so they are a loop. Source: ``docs/closed-loop.md``, 12.23.
 """
 
 import dataclasses

@@ -13,7 +13,7 @@ near-memory engine gets too.
 What has no delta form (attention in raw form, softmax, modulation) is evaluated from raw values, and its delta is the
 difference of two evaluations. Norms use the published rule: deviations calibrated for every step, averaged over the two
 steps a delta lies between; the mean cancels. A step that sends raw values evaluates everything exactly.
-Source: ``docs/numerics.md``, sections 12.12 to 12.16.
+Source: ``docs/open-loop.md``, section 14.
 """
 
 import dataclasses

@@ -1,6 +1,6 @@
 """``2^-f`` of a softmax, in stages of a pipeline.
 
-Source: ``docs/numerics.md``, 12.9. Words of the table are exact: whole numbers decide which integer is nearest.
+Source: ``docs/closed-loop.md``, 12.9. Words of the table are exact: whole numbers decide which integer is nearest.
 """
 
 import functools

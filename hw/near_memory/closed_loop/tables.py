@@ -1,6 +1,6 @@
 """Words of the functions' tables, from exact integers: ``h(a) = f(a) - a / 2`` at multiples of 1/64.
 
-Source: ``docs/numerics.md``, 12.8. A real number is an integer in units of ``2^-320`` here; words have 15 places, so
+Source: ``docs/closed-loop.md``, 12.8. A real number is an integer in units of ``2^-320`` here; words have 15 places, so
 what the series leave out is far from any tie (tested against golden's, which come from decimal arithmetic).
 """
 

@@ -243,7 +243,7 @@ def test_poison_spreads_through_the_norm_and_ends_with_a_start():
 
 
 def test_the_worked_example_of_the_document():
-    page = (Path(__file__).resolve().parents[3] / "docs/numerics.md").read_text()
+    page = (Path(__file__).resolve().parents[3] / "docs/closed-loop.md").read_text()
     section = page.split("\n## 12. ")[1].split("\n### ")[0]
     rows = dict(re.findall(r"^\| (.*?) \| (.*?) \| \d+ \|$", section, re.MULTILINE))
     said = {name.replace("`", ""): [int(v) for v in re.findall(r"-?\d+", text)] for name, text in rows.items()}
