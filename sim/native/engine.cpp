@@ -5,12 +5,6 @@
 #include "memory_ports.h"
 #include "table.h"
 
-#define EXPORT extern "C" __attribute__((visibility("default")))
-
-void vl_fatal(const char* file, int line, const char*, const char* message) VL_MT_UNSAFE {
-  throw std::runtime_error(std::string(message) + " (" + file + ":" + std::to_string(line) + ")");
-}
-
 namespace {
 
 enum Outcome { kFinished, kViolation, kHung, kBroken };
@@ -22,10 +16,7 @@ struct Stream {
   std::vector<uint64_t> cycles;
 };
 
-struct Bench {
-  VerilatedContext context;
-  Unit unit{&context};
-  Table table{unit};
+struct Bench : Clocked<VerilatedContext, Unit, Table> {
   std::vector<Stream> streams;
   std::vector<Source> sources;
   std::vector<Sink> sinks;
@@ -34,9 +25,7 @@ struct Bench {
   std::vector<Region> regions;
   std::vector<Bytes> seen;
   std::string message;
-  uint64_t now = 0;
   bool beyond = false;
-  Waves<Unit> waves;
 
   Bench() {
     uint32_t salt = 1;
@@ -48,19 +37,6 @@ struct Bench {
     for (const auto& ports : table.memories) memories.emplace_back(ports, salt++);
     regions.resize(size_t(1) << kRegionWidth);
     for (const auto& port : table.status) seen.emplace_back(port.size());
-  }
-
-  void settle() {
-    table.clk.set(false);
-    unit.eval();
-    waves.step();
-  }
-
-  void edge() {
-    table.clk.set(true);
-    unit.eval();
-    waves.step();
-    now++;
   }
 
   // Resets the model for `clocks` clocks and forgets what the bench has seen.

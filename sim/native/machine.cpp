@@ -4,12 +4,6 @@
 #include "table.h"
 #include "visible.h"
 
-#define EXPORT extern "C" __attribute__((visibility("default")))
-
-void vl_fatal(const char* file, int line, const char*, const char* message) VL_MT_UNSAFE {
-  throw std::runtime_error(std::string(message) + " (" + file + ":" + std::to_string(line) + ")");
-}
-
 namespace {
 
 constexpr unsigned kPatience = 1000;  // clocks that an access to a register may take
@@ -33,31 +27,13 @@ struct Watched {
   }
 };
 
-struct Machine {
-  Context context;
-  Unit unit{&context};
-  Table table{unit};
+struct Machine : Clocked<Context, Unit, Table> {
   AxiMemory memory{table.memory};
   LiteMaster registers{table.registers};
   MemorySettings settings;
   std::string message;
-  uint64_t now = 0;
-  Waves<Unit> waves;
   std::vector<Visible> signals = visible(unit);
   std::vector<Watched> watched;
-
-  void settle() {
-    table.clk.set(false);
-    unit.eval();
-    waves.step();
-  }
-
-  void edge() {
-    table.clk.set(true);
-    unit.eval();
-    waves.step();
-    now++;
-  }
 
   void clock() {
     settle();

@@ -16,6 +16,13 @@
 #include "verilated_vcd_c.h"
 #endif
 
+#define EXPORT extern "C" __attribute__((visibility("default")))
+
+// Each library is one source, so this is defined once.
+void vl_fatal(const char* file, int line, const char*, const char* message) VL_MT_UNSAFE {
+  throw std::runtime_error(std::string(message) + " (" + file + ":" + std::to_string(line) + ")");
+}
+
 using Bytes = std::vector<uint8_t>;
 
 // A rule of an interface was broken.
@@ -231,4 +238,26 @@ class Waves {
   bool open_ = false;
   uint64_t time_ = 0;
 #endif
+};
+
+// A model with its ports and waveforms, half a clock at a time.
+template <typename Context, typename Unit, typename Table>
+struct Clocked {
+  Context context;
+  Unit unit{&context};
+  Table table{unit};
+  Waves<Unit> waves;
+  uint64_t now = 0;
+
+  void settle() {
+    table.clk.set(false);
+    unit.eval();
+    waves.step();
+  }
+  void edge() {
+    table.clk.set(true);
+    unit.eval();
+    waves.step();
+    now++;
+  }
 };
