@@ -85,7 +85,7 @@ class ExactArithmetic(Arithmetic):
         # in the open loop a group of a product may hold digits of several exponents, and repairs
         digits = machine.outliers == 0 and method.flow != "sign_mask"
         self._digits = float(2 ** (machine.digit_width - 1)) if digits else None
-        self._passes = machine.flip_repair + method.most_passes
+        self._passes = method.most_passes + machine.flip_repair * method.first_passes
         self._products: dict[str, tuple[Compiled, float]] = {}  # and the reach of what each reads
         self._lsb: dict[str, np.ndarray] = {}  # L of each output channel, by layer
 

@@ -237,6 +237,9 @@ class Measure:
         By (step, layer); what leaves a product.
     flips : dict
         By (step, activation), in the open loop: elements whose mask changed, and all of them.
+    raws : dict
+        By (step, layer), in the open loop: passes of digits that the core makes of raw values, which crossed the link
+        as FP16 numbers: left operands of raw attention, and repairs of an activation.
     """
 
     def __init__(self, parameters: Parameters):
@@ -244,6 +247,7 @@ class Measure:
         self.inputs: dict[tuple[int, str], Row] = defaultdict(Row)
         self.outputs: dict[tuple[int, str], Row] = defaultdict(Row)
         self.flips: dict[tuple[int, str], tuple[int, int]] = {}
+        self.raws: dict[tuple[int, str], Row] = defaultdict(Row)
 
     def sent(self, step: int, name: str, sent: Passes, grouping: Grouping) -> None:
         """An operand went to its readers."""
@@ -258,6 +262,10 @@ class Measure:
         """
         row = count(sent, grouping, self._parameters, outliers)
         self.outputs[step, name] += dataclasses.replace(row, elements=0) if again else row
+
+    def raw(self, step: int, layer: str, sent: Passes, grouping: Grouping) -> None:
+        """The core made digits of raw values that a layer reads, in the open loop."""
+        self.raws[step, layer] += count(sent, grouping, self._parameters, self._parameters.outliers)
 
     def total(self, rows: dict[tuple[int, str], Row], steps: Any = None) -> Row:
         """Sum over tensors, and over the given steps (default: all)."""

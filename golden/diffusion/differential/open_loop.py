@@ -222,38 +222,62 @@ class OpenLoop(Rival):
     def _sent(self, delta: np.ndarray, source: str, axis: int) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
         """A delta as groups, dequantised, and what each group holds; it goes to all readers of its source at once."""
         c, machine = self._method, self._method.machine
-        axis = axis if axis < 0 else axis - delta.ndim
         passes = c.passes_of(self._network, source, self._index, self._steps)
-
-        def quantised(values: np.ndarray, count: int, exponent: int | None) -> list[np.ndarray]:
-            grouping = self._grouping(source, axis, values.shape)
-            if exponent is not None:  # groups of a static exponent run on over positions: only the last one is padded
-                values, back = run_on(values, axis)
-                grouping = Grouping(-1, (values.shape[-1],), machine.lanes)
-            sent = self._arithmetic.quantise(
-                values, grouping, passes=count, floor=self._exponent(source), exponent=exponent
-            )
-            if self._measure is not None:
-                self._measure.output(self._index, source, sent, grouping, machine.outliers)
-            found = [sent.values, *(sent.terms or (sent.values,))]
-            if exponent is None:
-                return found
-            return [back(one) for one in found]
-
         layer_policy = machine.exponent_policy == "layer"
         fresh = max(c.first_passes, passes), None
         usual = passes, self._profile.layer_exponent(source, machine.digit_width) if layer_policy else None
         if isinstance(self._fresh, bool):
-            values, *terms = quantised(delta, *(fresh if self._fresh else usual))
+            values, *terms = self._digits(delta, source, axis, *(fresh if self._fresh else usual))
             return values, tuple(terms)
         result: list[np.ndarray] = []
         for items, how in ((self._fresh, fresh), (~self._fresh, usual)):
             if items.any():
-                for number, part in enumerate(quantised(delta[items], *how)):
+                for number, part in enumerate(self._digits(delta[items], source, axis, *how)):
                     if number == len(result):
                         result.append(np.zeros(delta.shape, part.dtype))
                     result[number][items] = part
         return result[0], tuple(result[1:])
+
+    def _digits(
+        self, values: np.ndarray, source: str, axis: int, passes: int, exponent: int | None, *, raw: str = ""
+    ) -> list[np.ndarray]:
+        """Sum of the groups of FP16 numbers, and what each group holds.
+
+        Parameters
+        ----------
+        values : float32
+            Numbers of the value `source`.
+        source : str
+            Gives the floor.
+        axis : int
+            Of the groups.
+        passes : int
+            1 or more.
+        exponent : int or None
+            The static one; None: the group policy.
+        raw : str
+            Layer that asks for raw values: they are noted as its own, and crossed the link as FP16 numbers.
+        """
+        axis, machine = axis if axis < 0 else axis - values.ndim, self._method.machine
+        grouping, back = self._grouping(source, axis, values.shape), None
+        if exponent is not None:  # groups of a static exponent run on over positions: only the last one is padded
+            values, back = run_on(values, axis)
+            grouping = Grouping(-1, (values.shape[-1],), machine.lanes)
+        sent = self._arithmetic.quantise(
+            values, grouping, passes=passes, floor=self._exponent(source), exponent=exponent
+        )
+        if self._measure is not None:
+            if raw:
+                self._measure.raw(self._index, raw, sent, grouping)
+            else:
+                self._measure.output(self._index, source, sent, grouping, machine.outliers)
+        found = [sent.values, *(sent.terms or (sent.values,))]
+        return found if back is None else [back(one) for one in found]
+
+    def _raw_digits(self, layer: Layer, values: np.ndarray, axis: int) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
+        """Raw FP16 numbers that a layer reads, as digits (numerics 14.3): their sum, and what each group holds."""
+        values, *terms = self._digits(values, layer.inputs[0], axis, self._method.first_passes, None, raw=layer.name)
+        return values, tuple(terms)
 
     def _product(self, layer: Layer, flow: Flow) -> Flow:
         a, s = self._arithmetic, self._exponent(layer.name)
@@ -315,7 +339,8 @@ class OpenLoop(Rival):
             self._measure.flips[self._index, layer.name] = int(np.count_nonzero(flips)), flips.size
         if self._method.machine.flip_repair:
             if layer.name in self._repairs:
-                terms = (*terms, self._before(self._repairs[layer.name]))
+                repairs = self._before(self._repairs[layer.name])
+                terms += self._raw_digits(layer, repairs, self._channels(layer.inputs[0]))[1]
             self._repairs[layer.name] = np.where(flips, self._arithmetic.change(np.abs(state)), np.float32(0))
         return terms
 
@@ -337,8 +362,10 @@ class OpenLoop(Rival):
     def _matmul(self, layer: Layer, flows: Sequence[Flow]) -> Flow:
         a = self._arithmetic
         if self._method.attention == "raw" or any(source not in self._main for source in layer.inputs):
-            left, right = (flow.raw for flow in flows)
-            return self._sum(layer, flows, None, lambda: a.scaled(a.matmul(layer, a.change(left), right), layer))
+            left, terms = self._raw_digits(layer, a.change(flows[0].raw), layer.contracted[0])
+            return self._sum(
+                layer, flows, None, lambda: a.scaled(a.matmul(layer, left, flows[1].raw, terms=terms), layer)
+            )
         moving, before, after = [], [], []
         for number, (flow, axis) in enumerate(zip(flows, layer.contracted, strict=True)):
             source = layer.inputs[number]

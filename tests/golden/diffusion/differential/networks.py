@@ -144,12 +144,12 @@ class Spy:
         Under (step, value) the `Passes`; of the items that do not start anew if there are both.
     parts : dict
         Under (step, value) all `Passes`.
-    outputs : dict
+    outputs, raws : dict
         Under (step, layer) the `Passes`.
     """
 
     def __init__(self):
-        self.inputs, self.outputs, self.flips = {}, {}, {}
+        self.inputs, self.outputs, self.flips, self.raws = {}, {}, {}, {}
         self.groupings, self.parts = {}, {}
 
     def sent(self, step, name, sent, grouping):
@@ -160,6 +160,9 @@ class Spy:
     def output(self, step, name, sent, grouping, outliers=0, *, again=False):
         self.outputs.setdefault((step, name), []).append(sent)
         self.groupings[name] = grouping
+
+    def raw(self, step, layer, sent, grouping):
+        self.raws.setdefault((step, layer), []).append(sent)
 
 
 __all__ = [

@@ -27,7 +27,7 @@ from tests.golden.diffusion.differential.networks import (
     passes_sent,
     random_unet,
 )
-from tests.golden.diffusion.differential.walks import State, Stream, multiplied, nearest, numbers
+from tests.golden.diffusion.differential.walks import State, Stream, multiplied, nearest, numbers, units
 
 pytestmark = pytest.mark.golden
 
@@ -85,10 +85,10 @@ def walk(network, images, method, profile):
         passes = method.first_passes if fresh else method.passes
         return Stream.quantised(patterns, machine, passes, floor(name), exponent)
 
-    def product(layer, stream, source, state, fresh):
+    def product(layer, streams, source, state, fresh):
         largest = min(2.0 ** (s[source] + machine.state_width + machine.flip_repair), 65504.0)
-        passes = max(method.first_passes, method.raw_passes) + machine.flip_repair
-        change, exact = multiplied(layer, stream, machine, largest=largest, passes=passes, floor=floor(source))
+        passes = max(method.first_passes, method.raw_passes) + machine.flip_repair * method.first_passes
+        change, exact = multiplied(layer, streams, machine, largest=largest, passes=passes, floor=floor(source))
         bias = np.broadcast_to(layer.bias[:, None, None], change.shape) if fresh else None
         state.add(Stream.values(change, n), fresh, bias)
         return (nearest(state.image) if fresh else change), exact
@@ -101,7 +101,7 @@ def walk(network, images, method, profile):
     for step, image in enumerate(images):
         fresh = step == 0 or bool(method.refresh and step % method.refresh == 0)
         dx = evaluated(x, image, fresh)
-        dy, exact1 = product(first, sent(dx, "image", fresh), "image", y1, fresh)
+        dy, exact1 = product(first, [sent(dx, "image", fresh)], "image", y1, fresh)
         if fresh or form == "current":
             dz = evaluated(z, near.near(norm, [y1.image]), fresh)
         else:
@@ -113,20 +113,21 @@ def walk(network, images, method, profile):
         before, after, flipped = y.add(groups, fresh, thresholds=thresholds)
         mask = after if fresh else before
         if signs:
-            masked = groups.masked(mask, machine)
+            masked = [groups.masked(mask, machine)]
             if machine.flip_repair and not fresh:
-                masked = masked.with_repairs(groups.layout.rows(repairs))
+                masked.append(Stream.quantised(repairs, machine, method.first_passes, floor("norm"), None))
             repairs = groups.layout.image(flipped)
         else:
             slopes = segments(act.kind, machine.mask_width).slopes
             scaled = segment_mask(nearest(groups.total()), groups.layout.image(mask), slopes)
-            masked = Stream.values(scaled.values, n)
-        held.add(masked, fresh)
+            masked = [Stream.values(scaled.values, n)]
+        for number, part in enumerate(masked):
+            held.add(part, fresh and number == 0)
         if act.kind != "relu" and fresh:
             held.set(numbers(activation(act.kind, nearest(y.image)).values))
-            masked = sent(nearest(held.image), "act", True)
+            masked = [sent(nearest(held.image), "act", True)]
         elif not signs:
-            masked = sent(nearest(masked.total()), "act", False)
+            masked = [sent(nearest(masked[0].total()), "act", False)]
         _, exact2 = product(second, masked, "act", y2, fresh)
         found.append((y2.image, y1.image, z.image, y.image, held.image, exact1 and exact2))
     return found
@@ -213,8 +214,9 @@ def test_repair_makes_relu_exact_one_step_later():
     network = chain()
     images = moving(network, speed=0.4)
     spy = Spy()
-    executor = OpenLoop(network, open_loop(parameters={"flip_repair": True}), calibrated(network, images), measure=spy)
-    flipped, checked = 0, 0
+    method = open_loop(8, parameters={"flip_repair": True})  # three passes of 8 bits: repairs miss nothing that counts
+    executor = OpenLoop(network, method, calibrated(network, images), measure=spy)
+    flipped, checked, late = 0, 0, None
     for index, image in enumerate(images):
         before = executor._raw.get("act")
         executor.begin_step(index, STEPS)
@@ -224,6 +226,9 @@ def test_repair_makes_relu_exact_one_step_later():
             flips = (before >= 0) != (state >= 0)
             np.testing.assert_allclose(held[~flips], np.maximum(state, 0)[~flips], atol=2e-3)
             assert spy.flips[index, "act"] == (flips.sum(), flips.size)
+            # those of this step are sent in the next one
+            assert index == 1 or (np.count_nonzero(spy.raws[index, "act"][0].values), flips.size) == late
+            late = spy.flips[index, "act"]
             flipped += flips.sum()
             checked += (~flips).sum()
     assert flipped > 20 and checked > 1000
@@ -441,6 +446,39 @@ def test_attention(attention, constant):
     for index, image in enumerate(images):
         dense = network(*arguments(network, image, index))
         assert np.abs(found[index] - dense).max() <= 0.02 * np.abs(dense).max()
+
+
+@pytest.mark.parametrize("n, m", [(4, 1), (6, 0)])
+@pytest.mark.parametrize("constant", [False, True])
+def test_raw_attention_multiplies_passes_of_digits(n, m, constant):
+    """The left operand of both products by the units, in every step; an accumulator that holds every sum."""
+    network = attention_network(constant=constant)
+    images = moving(network)
+    method = open_loop(3, n, m, norm="current", attention="raw", parameters={"accumulator_width": 53})
+    profile, spy = calibrated(network, images), Spy()
+    executor = OpenLoop(network, method, profile, ExactArithmetic(method, profile), spy)
+    for index, image in enumerate(images):
+        executor.begin_step(index, STEPS)
+        _, values = network(
+            *arguments(network, image, index), executor=executor, keep=["query", "key", "value", "scores", "softmax"]
+        )
+        raw = {name: executor.result(value) for name, value in values.items()}
+        for product, left, right in (("scores", "query", "key"), ("mix", "softmax", "value")):
+            floor = profile.state_exponent(left, method.machine.state_width)
+            left, wide = nearest(raw[left]), raw[left].shape[-1]
+            groups, digits = units(numbers(left), 2, (wide,), method.machine, 3, floor=floor + 24)
+            (sent,) = spy.raws[index, product]
+            np.testing.assert_array_equal(sent.values, digits)
+            assert len(groups.groups) == 3 * len(numbers(left).reshape(-1, wide)) * -(-wide // n)
+            weights = numbers(nearest(raw[right])).astype(np.float64)
+            layer = network.by_name[product]
+            sums = digits @ (weights.swapaxes(1, 2) if layer.transposed else weights)
+            factor = float(numbers(nearest(np.float64(layer.scale))))
+            unit = 2.0 ** profile.state_exponent(product, method.machine.state_width)
+            expected = np.rint(numbers(nearest(sums * factor)) / unit) * unit
+            np.testing.assert_array_equal(executor._raw[product], expected)
+    # half of what a digit of the third pass stands for, next to the 3 of the first
+    assert np.abs(sent.values - numbers(left)).max() <= 2.0**-5 * numbers(left).max()
 
 
 @pytest.mark.parametrize(

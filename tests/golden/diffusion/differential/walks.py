@@ -144,14 +144,6 @@ class Stream:
         """Behind a sign mask, 0 or 1 for each element."""
         return Stream(sign_mask(self.groups, mask[self.vector], parameters), self.vector, self.layout)
 
-    def with_repairs(self, rows):
-        """The same with one more group behind each vector: FP16 patterns (V, n)."""
-        n, more = self.layout.n, as_outliers(rows)
-        groups = DeltaGroups.concatenate([slots(self.groups, n), more])
-        vector = np.concatenate([self.vector, np.arange(len(more))])
-        order = np.argsort(vector, kind="stable")
-        return Stream(groups[order], vector[order], self.layout)
-
     def total(self):
         """What all groups of a vector hold together, float64 image."""
         rows = np.zeros((self.vector[-1] + 1, self.layout.n), np.int64)
@@ -177,14 +169,6 @@ class Stream:
             empty = ~digits.any(axis=1) & ~groups.outlier_valid.any(axis=1)
             found.append(groups.replace(digits=digits.astype(np.int8), exponent=np.where(empty, ZERO_GROUP, code)))
         return found
-
-
-def slots(groups, count):
-    """The same groups with more outlier slots."""
-    padding = [(0, 0), (0, count - groups.outlier_valid.shape[1])]
-    return groups.replace(
-        **{name: np.pad(getattr(groups, name), padding) for name in ("outlier_valid", "outlier_lane", "outlier_value")}
-    )
 
 
 class State:
@@ -238,8 +222,8 @@ class State:
         return before, after, repairs
 
 
-def multiplied(layer, stream, parameters, *, largest, passes, floor):
-    """A convolution of one tap by `multiplier_group` and `channel_scale`: FP16 patterns."""
+def multiplied(layer, streams, parameters, *, largest, passes, floor):
+    """A convolution of one tap by `multiplier_group` and `channel_scale`, the groups of all streams: FP16 patterns."""
     n = parameters.lanes
     weight = layer.weight[:, :, 0, 0]
     outs, ins = weight.shape
@@ -247,7 +231,7 @@ def multiplied(layer, stream, parameters, *, largest, passes, floor):
     rows = nearest(np.pad(weight, ((0, 0), (0, count * n - ins)))).reshape(outs, count, n)
     proof = dataclasses.replace(parameters, exponent_policy="group")
     compiled = compile_weights(rows, proof, largest=largest, passes=passes, floor=floor)
-    terms = stream.by_channels()
+    terms = [term for stream in streams for term in stream.by_channels()]
     # position by position, group by group, term by term
     order = np.arange(len(terms) * len(terms[0])).reshape(len(terms), -1).T.ravel()
     groups = DeltaGroups.concatenate(terms)[order]
@@ -260,5 +244,5 @@ def multiplied(layer, stream, parameters, *, largest, passes, floor):
         for o in range(outs)
     ]
     scaled = channel_scale(np.stack(sums), False, np.array([0x3C00], np.uint16), compiled.lsb[:, None], parameters)
-    batch, _, *place = stream.layout.shape
+    batch, _, *place = streams[0].layout.shape
     return np.moveaxis(scaled.values.reshape(outs, batch, *place), 0, 1), compiled.exact.all()
