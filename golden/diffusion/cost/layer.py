@@ -215,8 +215,10 @@ class Load:
         Values that are quantised for this layer in the open loop, and their elements.
     masked : int
         Elements that a mask stands for, in the open loop.
-    floats : bool
-        Whether its operands are FP16 in the open loop, because it is no product with weights or deltas.
+    raw : bool
+        Whether the core makes digits of its raw operand in the open loop: it is no product with weights or deltas.
+    masked_operand : bool
+        Whether its operand comes from an activation, in the open loop: repairs of that one are groups of it too.
     raw_in, raw_out : int
         Elements that cross in FP16 in the open loop: operands of raw attention; results that go where no delta goes.
     """
@@ -232,7 +234,8 @@ class Load:
     outputs: int = 0
     groups: Mapping[str, int] = dataclasses.field(default_factory=dict)
     masked: int = 0
-    floats: bool = False
+    raw: bool = False
+    masked_operand: bool = False
     raw_in: int = 0
     raw_out: int = 0
 

@@ -141,9 +141,9 @@ def predict(load: Load, flow: str, rates: Rates, parameters: Parameters) -> Cost
     and read once, and nothing is kept. With `flip_repair` every flip takes 64 bits more on the way in.
 
     Clocks of the array are those of one pass (`LayerShape.array_clocks`) times the passes of the operand that is
-    digits. Raw FP16 operands of the open loop's attention go through the m float multipliers of a group, in n / m
-    clocks; without any they are ``ceil(11 / (k - 1))`` passes of digits. Dense arrays have as many multipliers as
-    cost as much, see `multipliers`.
+    digits. Of raw operands of the open loop's attention the core makes `Rates.raw_passes` passes, no group skipped;
+    groups of repairs that are not zero come on top, each alone. Dense arrays have as many multipliers as cost as much,
+    see `multipliers`.
 
     Parameters
     ----------
@@ -220,11 +220,12 @@ def _array(load: Load, flow: str, rates: Rates, parameters: Parameters) -> tuple
     shapes = load.dense if flow == "raw" else load.shapes
     for shape, source in zip(shapes, load.digits or ("",) * len(shapes), strict=False):
         passes, skipped, replays = rates.by_passes.get(source, rates.passes), rates.zero_groups, rates.replay_groups
-        if flow == "sign_mask" and load.floats:
-            passes = p.lanes / p.outliers if p.outliers else math.ceil(11 / (p.digit_width - 1))
-            skipped = replays = 0.0
+        if flow == "sign_mask" and load.raw:
+            passes, skipped, replays = rates.raw_passes, 0.0, 0.0
+        repairs = min(rates.repairs * p.rows, rates.raw_passes) if p.flip_repair and load.masked_operand else 0.0
         cycles += passes * shape.array_clocks(p, zero_groups=skipped, replay_groups=replays)
-        work += passes * shape.macs * (1 - skipped**p.rows)
+        cycles += repairs * shape.array_clocks(p)
+        work += (passes * (1 - skipped**p.rows) + repairs) * shape.macs
     return cycles, work
 
 

@@ -35,6 +35,10 @@ class Rates:
         Replay groups for each group, where `passes` does not count them.
     flips : float
         Share of masked elements whose sign changes in a step; costs something only where flips are repaired.
+    raw_passes : float
+        Passes of digits that the core makes of raw values in the open loop, see `golden.diffusion.cost.layer.Load.raw`.
+    repairs : float
+        Groups of repairs that are not zero, in all their passes, over the groups of one pass of what they repair.
     source : str
         Where this is from.
 
@@ -53,6 +57,8 @@ class Rates:
     by_passes: Mapping[str, float] = dataclasses.field(default_factory=dict)
     replay_groups: float = 0.0
     flips: float = 0.0
+    raw_passes: float = 3.0
+    repairs: float = 0.0
     source: str = ""
 
     def __post_init__(self) -> None:
@@ -60,7 +66,7 @@ class Rates:
         for name in ("zero_groups", "flips"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be in 0..1, not {getattr(self, name)}")
-        for name in ("input_bits", "output_bits", "passes", "replay_groups"):
+        for name in ("input_bits", "output_bits", "passes", "replay_groups", "raw_passes", "repairs"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be a finite number from 0 on, not {getattr(self, name)}")
 
@@ -110,6 +116,11 @@ class Rates:
         flips = [pair for (step, _), pair in measure.flips.items() if steps is None or step in steps]
         masked = sum(elements for _, elements in flips)
         digits = inputs or outputs
+        repairs, raws = Row(), Row()
+        for (step, name), row in measure.raws.items():
+            if steps is None or step in steps:
+                raws += row
+                repairs += row if (step, name) in measure.flips else Row()
         whole = sum((row for rows in digits.values() for row in rows), Row())
         return cls(
             input_bits=bits(row for rows in inputs.values() for row in rows),
@@ -123,6 +134,8 @@ class Rates:
                 for name, rows in digits.items()
             },
             flips=sum(flipped for flipped, _ in flips) / masked if masked else 0.0,
+            **({"raw_passes": raws.clocks / raws.elements} if raws.elements else {}),
+            repairs=(repairs.groups - repairs.zero_groups) / repairs.vectors if repairs.vectors else 0.0,
             source=source,
         )
 

@@ -56,7 +56,7 @@ def loads(network: Network, batch: int = 1, attention: str = "delta", *, modulat
         groups: dict[str, int] = {}
         values: dict[str, Any] = {}
         if layer.bilinear and (attention == "raw" or not both):
-            values["floats"] = True
+            values["raw"] = True
             fresh = {source for source, _ in operands} - raw
             raw |= fresh
             values["raw_in"] = sum(_size(shapes[source]) for source in fresh)
@@ -67,6 +67,7 @@ def loads(network: Network, batch: int = 1, attention: str = "delta", *, modulat
                 if not flag and (source, axis) not in grouped:
                     grouped.add((source, axis))
                     groups[source] = _size(shapes[source])
+        values["masked_operand"] = bool(layer.contracted) and not layer.bilinear and any(flags)
         if layer.role is Role.ACTIVATION:
             values["masked"] = _size(shapes[layer.name])
             quantised[layer.name] = True

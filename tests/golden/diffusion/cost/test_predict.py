@@ -36,7 +36,7 @@ def explained(shape=LAYER, parameters=EDGE):
 
 
 def of_layer(flow, rates, parameters=EDGE, **how):
-    return predict(Load.alone(LAYER, **how), flow, rates, parameters)
+    return predict(dataclasses.replace(Load.alone(LAYER), **how), flow, rates, parameters)
 
 
 def test_sign_mask_by_hand():
@@ -111,13 +111,34 @@ def test_zeros_and_replays():
 def test_repairs():
     machine, rates = Parameters(flip_repair=True, state_width=24), Rates(flips=0.25)
     assert of_layer("sign_mask", rates, machine).link_in == of_layer("sign_mask", rates).link_in + 1024 * 8
+    # a tenth of the groups have repairs; rows in lockstep wait for those of either
+    rates = Rates(flips=0.25, repairs=0.1)
+    plain, repaired = (of_layer("sign_mask", rates, machine, masked_operand=masked) for masked in (False, True))
+    assert plain.cycles == 18432 and repaired.cycles == pytest.approx(1.2 * 18432)
+    assert (
+        of_layer("sign_mask", dataclasses.replace(rates, repairs=9.0), machine, masked_operand=True).cycles == 4 * 18432
+    )
+
+
+def test_raw_attention_is_passes_of_digits():
+    rates = Rates(passes=1.5, zero_groups=0.5, raw_passes=4)
+    assert of_layer("sign_mask", rates, raw=True).cycles == 4 * 18432
+    assert of_layer("closed_loop", rates, raw=True).cycles == 1.5 * 18432 * 3 / 4
 
 
 def test_flips_are_measured():
     network = zoo.load("unet")
     notes = run(Sampling(network, [3], 3), Method.named("paper"), measured=True).measure
     flipped, masked = (sum(pair[i] for pair in notes.flips.values()) for i in (0, 1))
-    assert Rates.measured(notes, joint=True).flips == flipped / masked > 0
+    rates = Rates.measured(notes, joint=True)
+    assert rates.flips == flipped / masked > 0
+    assert rates.raw_passes == 3 and rates.repairs == 0  # of attention; nothing is repaired
+    paper = Method.named("paper")
+    repairing = dataclasses.replace(paper, machine=dataclasses.replace(paper.machine, flip_repair=True))
+    notes = run(Sampling(network, [3], 3), repairing, measured=True).measure
+    found = [row for (_, name), row in notes.raws.items() if network.by_name[name].kind == "relu"]
+    groups = sum(row.groups - row.zero_groups for row in found), sum(row.vectors for row in found)
+    assert 0 < Rates.measured(notes, joint=True).repairs == groups[0] / groups[1] < 3
 
 
 @pytest.mark.parametrize(
