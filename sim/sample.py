@@ -88,7 +88,8 @@ def command(
         shown, columns, _ = visible(np.stack([drawn, dense], 1).reshape(-1, *drawn.shape[1:]))
         write_png(png, grid(shown, columns, scale=max(3, _SIDE // drawn.shape[-1])))
     p, network_, rows = sampled.program.parameters, sampled.sampling.network, found.rows
-    tables = found.tables(network_, drawn, dense)
+    runs = sampled.compiler.samples * steps if sampled.sampling.cache is None else 0
+    tables = found.tables(network_, drawn, dense, runs)
     tables["run"][0] |= {"compile s": round(seconds, 1)}
     if clock is not None:
         tables["images a second"] = figures.rates(

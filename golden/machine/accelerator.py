@@ -42,7 +42,7 @@ from golden.parameters import POISONED_GROUP, ZERO_GROUP, Parameters
 from golden.units import norm, softmax
 from golden.units.closed_loop import accumulate, activation_max, align, emit, functions
 from golden.units.combine import PLACES_MAX, SPREAD, Factors, combine, multiply
-from golden.units.delta_compressor import delta_compressor
+from golden.units.delta_compressor import cost, delta_compressor
 from golden.units.delta_decompressor import delta_decompressor
 from golden.units.delta_group import DeltaGroups
 from golden.units.joint_stream import JointGroups, JointStream
@@ -120,7 +120,8 @@ class Accelerator:
     regions : list of Region
         The eight.
     counters : Counter
-        See `docs/machine.md`, counters.
+        See `docs/machine.md`, counters; and what the hardware does not count: ``link_group_bits`` and
+        ``link_output_bits``, what crosses the link as streams of deltas, each line and each tile once.
     status : dict of str to bool
         Sticky ``overflow`` and ``poisoned``.
     access : callable, optional
@@ -522,6 +523,7 @@ class Accelerator:
         self._raise(overflow=overflow, poisoned=bool(lost.any()))
         self._down.append(groups)
         self.counters["link_outputs"] += len(groups)
+        self.counters["link_output_bits"] += stream.bits(groups)
 
     def _terms(self, bank: DeltaGroups, where: np.ndarray, weights: np.ndarray, scale: np.ndarray) -> np.ndarray:
         """What each group adds to each sum, rounded once: (positions, channels, groups)."""
@@ -961,6 +963,7 @@ class Accelerator:
 
     def _send(self, c: Emit, line: int, groups: DeltaGroups, passes: int) -> None:
         p = self.parameters
+        self.counters["link_group_bits"] += cost(groups, p, passes=passes).bits
         if c.link:
             self._up.append(groups)
             return

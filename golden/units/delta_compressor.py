@@ -88,10 +88,6 @@ class _Fields:
     signs: tuple[np.ndarray, np.ndarray]
     outliers: tuple[np.ndarray, np.ndarray]
 
-    def present(self) -> dict[str, np.ndarray]:
-        """Bits each group has, by field."""
-        return {field.name: getattr(self, field.name)[1].sum(axis=1) for field in dataclasses.fields(self)}
-
     def joined(self) -> tuple[np.ndarray, np.ndarray]:
         """All fields side by side, in the order of the format."""
         parts = [getattr(self, field.name) for field in dataclasses.fields(self)]
@@ -173,6 +169,33 @@ def fields(groups: DeltaGroups, parameters: Parameters, passes: int) -> _Fields:
         signs=(groups.digits < 0, inner & (magnitude > 0)),
         outliers=(outliers, np.repeat(groups.outlier_valid, layout.lane + 16, axis=1)),
     )
+
+
+def group_lengths(groups: DeltaGroups, parameters: Parameters, passes: int) -> dict[str, np.ndarray]:
+    """Bits that each group takes, by field of the format: int64 (G,) each. What `fields` makes is not made for it."""
+    layout = Layout.of(parameters)
+    body = groups.exponent < ZERO_GROUP
+    inner = (body & ~groups.replay)[:, None]
+    magnitude = np.abs(groups.digits) * inner
+    high = magnitude >> layout.rest
+    asked = sum(np.count_nonzero(high > level, axis=1) for level in range(layout.planes - 1))
+    lanes = inner[:, 0] * groups.lanes
+    return {
+        "exponent": _exponent_field(groups, passes)[1].sum(axis=1),
+        "count": body * layout.count,
+        "planes": lanes + asked,
+        "rest": lanes * layout.rest,
+        "signs": np.count_nonzero(magnitude, axis=1),
+        "outliers": groups.outlier_valid.sum(axis=1) * (layout.lane + 16),
+    }
+
+
+def framed(lengths: np.ndarray, parameters: Parameters) -> tuple[int, int]:
+    """Bits of the headers of a stream whose groups are so long, checks included, and of its padding."""
+    starts = np.arange(0, len(lengths), BLOCK_GROUPS)
+    header = HEADER_BITS + 2 * CHECK_BITS * parameters.link_checks
+    blocks = header + np.add.reduceat(lengths, starts)
+    return header * len(starts), int((-blocks % parameters.link_width).sum())
 
 
 def check_passes(passes: Any) -> None:
@@ -320,13 +343,11 @@ def cost(
         elements = int((~groups.replay).sum()) // int(passes) * groups.lanes
     if len(groups) == 0:
         return Cost(0, 0, 0, 0, 0, 0, 0, 0, elements)
-    present = fields(groups, parameters, passes).present()
-    starts = np.arange(0, len(groups), BLOCK_GROUPS)
-    header = HEADER_BITS + 2 * CHECK_BITS * parameters.link_checks
-    lengths = header + np.add.reduceat(sum(present.values()), starts)
+    present = group_lengths(groups, parameters, passes)
+    header, padding = framed(sum(present.values()), parameters)
     return Cost(
-        header=header * len(starts),
-        padding=int((-lengths % parameters.link_width).sum()),
+        header=header,
+        padding=padding,
         elements=elements,
         **{name: int(bits.sum()) for name, bits in present.items()},
     )

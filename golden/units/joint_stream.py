@@ -13,7 +13,15 @@ import numpy as np
 from golden import formats
 from golden.parameters import EXPONENT_BIAS, POISONED_GROUP, ZERO_GROUP, Parameters
 from golden.units.cyclic_check import CHECK_BITS, check_bits
-from golden.units.delta_compressor import BLOCK_GROUPS, HEADER_BITS, Layout, fields, pack_block
+from golden.units.delta_compressor import (
+    BLOCK_GROUPS,
+    HEADER_BITS,
+    Layout,
+    fields,
+    framed,
+    group_lengths,
+    pack_block,
+)
 from golden.units.delta_decompressor import Beyond, Block
 from golden.units.delta_group import DeltaGroups
 
@@ -190,6 +198,14 @@ class JointStream:
             block = bits[part][used[part]]
             words += pack_block(self.marker, len(bits[part]), block, width, checked=self.parameters.link_checks)
         return words
+
+    def bits(self, groups: JointGroups) -> int:
+        """Bits that `encode` spends on groups, headers and padding included."""
+        if len(groups) == 0:
+            return 0
+        plain = sum(group_lengths(self.first(groups), self._plain, 1).values())
+        each = plain + self.finer(groups.exponent) * self.parameters.lanes
+        return int(each.sum()) + sum(framed(each, self.parameters))
 
     def decode(self, words: Sequence[int]) -> JointGroups:
         """Unpack a stream.

@@ -68,8 +68,13 @@ class Drawn:
         p = self.steps.program.parameters
         return sum(row.clocks for row in self.rows) or sum(timeline(turn, p).clocks for turn in self.steps.turns)
 
-    def tables(self, network: Network, drawn: np.ndarray, dense: np.ndarray) -> dict[str, list[dict[str, Any]]]:
-        """Tables by title: of the images and those of the dense network, clocks, layers, bytes."""
+    def tables(
+        self, network: Network, drawn: np.ndarray, dense: np.ndarray, runs: int = 0
+    ) -> dict[str, list[dict[str, Any]]]:
+        """Tables by title: of the images and those of the dense network, clocks, layers, bytes.
+
+        With so many `runs` of the network, each of all of it, also what the interpreter has counted of the link.
+        """
         rows, turns, p = self.rows, self.steps.turns, self.steps.program.parameters
         run = figures.totals(rows, turns, p) if rows else figures.counts(self.end.counters)
         found = {
@@ -78,6 +83,8 @@ class Drawn:
         }
         if rows:
             found["layers"] = figures.shares(network, rows)
+        elif runs:
+            found["link"] = figures.link(network, self.end.counters, runs)
         return found | {"flows": figures.flows(self.end.counters)}
 
 

@@ -19,7 +19,7 @@ from rtl_gen.program.sums import SAMPLE_TAG
 from sim.machine.run import needed_groups
 from sim.machine.whole import StepRow
 
-__all__ = ["by_step", "counted", "counts", "flows", "images", "int8_clocks", "rates", "shares", "totals"]
+__all__ = ["by_step", "counted", "counts", "flows", "images", "int8_clocks", "link", "rates", "shares", "totals"]
 
 
 def images(network: Network, drawn: np.ndarray, dense: np.ndarray) -> list[dict[str, Any]]:
@@ -101,6 +101,24 @@ def flows(counters: Mapping[str, int]) -> list[dict[str, Any]]:
             what, _, way = rest.rpartition("_")
             found.setdefault(f"{what}{' on the chip' * (place == 'chip')}", {})[f"{way} MB"] = round(size / 1e6, 3)
     return [{"flow": what, "read MB": 0.0, "written MB": 0.0} | sizes for what, sizes in found.items()]
+
+
+def link(network: Network, counters: Mapping[str, int], runs: int) -> list[dict[str, Any]]:
+    """Bits that streams of deltas take on the link, for each operand and for each output of a product, and over Diffy's
+    32 (`golden.diffusion.cost.traffic`).
+
+    Each emitted group and each output is counted once, whatever is read again. `runs` are those of the whole network.
+    """
+    table = loads(network)
+    ins, outs = (runs * sum(getattr(load, name) for load in table) for name in ("inputs", "outputs"))
+    up, down = counters["link_group_bits"], counters["link_output_bits"]
+    return [
+        {
+            "bits of an operand": round(up / ins, 2),
+            "bits of an output": round(down / outs, 2),
+            "link": round((up + down) / (16 * (ins + outs)), 4),
+        }
+    ]
 
 
 def shares(network: Network, rows: Sequence[StepRow]) -> list[dict[str, Any]]:

@@ -20,8 +20,10 @@ from golden.machine.command import (
     disassemble,
 )
 from golden.machine.work import LATENCY, executed, timeline, work
-from golden.parameters import Parameters
+from golden.parameters import Parameters, preset
+from golden.units.joint_stream import JointStream
 from rtl_gen.program.sampling import compile_sampling
+from tests.golden.diffusion.sampling.networks import random_unet
 
 pytestmark = pytest.mark.golden
 
@@ -70,6 +72,26 @@ def test_counts_are_those_of_the_interpreter(program):
 
     runner.run(program.operand, program.commands, watch=watch)
     assert len(seen) == 1 + sum(isinstance(one, Operation) for one in executed(disassemble(program.words())))
+
+
+def test_bits_on_the_link_are_those_of_the_coded_streams(monkeypatch):
+    """Lines as they lie in compressed spools, and tiles as the coder of joint vectors sends them."""
+    method = Method.named("closed-int4")
+    machine = dataclasses.replace(preset("tiny"), digit_width=4, joint_width=method.output_width, tile_positions=32)
+    sampling = Sampling(random_unet(), [3], steps=2)
+    found = compile_sampling(sampling, dataclasses.replace(method, machine=machine), calibrate(sampling)).program
+    runner, sent = found.load(), []
+    quantise = JointStream.quantise
+
+    def seen(stream, *arguments):
+        made = quantise(stream, *arguments)
+        sent.append(machine.link_width * len(stream.encode(made[0])))
+        return made
+
+    monkeypatch.setattr(JointStream, "quantise", seen)
+    counted = runner.run(found.operand, found.commands)
+    assert counted["link_group_bits"] == 8 * counted["memory_spools_written"] > 0
+    assert counted["link_output_bits"] == sum(sent) > 0
 
 
 def test_loops_are_carried_out_turn_by_turn():

@@ -155,7 +155,10 @@ def test_any_groups(data):
     code[rng.random(count) < 0.3] = rng.choice([62, 63])
     top = ((2**k - 1) << joint.finer(code)) - 1 >> 1
     integers = np.where((code < 62)[:, None], rng.integers(-top[:, None], top[:, None] + 1, (count, 5)), 0)
-    decoded = joint.decode(joint.encode(JointGroups(code.astype(np.uint8), integers)))
+    groups = JointGroups(code.astype(np.uint8), integers)
+    words = joint.encode(groups)
+    assert joint.bits(groups) == link * len(words)
+    decoded = joint.decode(words)
     np.testing.assert_array_equal(decoded.exponent, code)
     np.testing.assert_array_equal(decoded.integers, integers)
 
@@ -179,7 +182,7 @@ def test_the_worked_example_of_the_document():
 def test_an_empty_stream():
     joint = JointStream(machine(3), 13, 10)
     empty, _ = joint.quantise(np.zeros((0, 8), np.int64))
-    assert joint.encode(empty) == [] and len(joint.decode([])) == 0
+    assert joint.encode(empty) == [] and len(joint.decode([])) == 0 and joint.bits(empty) == 0
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,20 @@ def test_bytes_of_each_flow():
     ]
 
 
+def test_bits_on_the_link():
+    """Twice the network: 3 bits for each operand and 5 for each output."""
+    shapes = NETWORK.shapes()
+    products = [layer for layer in NETWORK.layers if layer.contracted and len(shapes[layer.name]) > 2]
+    read = {source for layer in products for source in layer.inputs[: len(layer.contracted)]}
+    ins, outs = (2 * sum(int(np.prod(shapes[one])) for one in names) for names in (read, [x.name for x in products]))
+    (found,) = figures.link(NETWORK, {"link_group_bits": 3 * ins, "link_output_bits": 5 * outs}, 2)
+    assert found == {
+        "bits of an operand": 3.0,
+        "bits of an output": 5.0,
+        "link": pytest.approx((3 * ins + 5 * outs) / (16 * (ins + outs)), abs=1e-4),
+    }
+
+
 def test_images_a_second():
     p = preset("edge")
     counters = {"array_groups": 1600 * p.rows * p.columns}
