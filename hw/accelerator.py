@@ -69,7 +69,7 @@ class Accelerator(wiring.Component):
             raise TypeError(f"parameters must be Parameters, not {parameters!r}")
         parameters.check_closed_loop()
         self._parameters = parameters
-        self._clusters = (Core(parameters), NearMemory(parameters)) if clusters is None else tuple(clusters)
+        self._clusters = None if clusters is None else tuple(clusters)
         super().__init__(
             {
                 "memory": Out(AXI4(32, parameters.memory_width)),
@@ -80,6 +80,8 @@ class Accelerator(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:  # noqa: D102
         m = Module()
+        if self._clusters is None:  # made only now: an accelerator may be made for its signature alone
+            self._clusters = Core(self._parameters), NearMemory(self._parameters)
         ports = {kind: [_FETCH_PORT] if kind is MemoryRead else [] for kind in (MemoryRead, MemoryWrite)}
         for kind, names in ports.items():
             for cluster in self._clusters:

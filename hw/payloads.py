@@ -6,6 +6,7 @@ from amaranth.lib import data
 from golden.parameters import EXPONENT_WIDTH, SCALE_WIDTH, Parameters
 
 __all__ = [
+    "Payload",
     "address_width",
     "aligned_product",
     "bank_write",
@@ -51,43 +52,84 @@ address_width = 32
 """Bits of a state address: a vector's number, or a memory word's."""
 
 
-def outlier(parameters: Parameters) -> data.StructLayout:
+class Payload(data.StructLayout):
+    """A structure whose fields say what they mean: to readers, in emitted Verilog, in manifests and on the docs' pages.
+
+    Parameters
+    ----------
+    fields : dict
+        Shape and meaning of each field, by name.
+
+    Attributes
+    ----------
+    meanings : dict of str to str
+        What each field means, by name.
+    """
+
+    def __init__(self, fields: dict[str, tuple[ShapeLike, str]]):
+        super().__init__({name: shape for name, (shape, _) in fields.items()})
+        self.meanings = {name: meaning for name, (_, meaning) in fields.items()}
+
+
+def outlier(parameters: Parameters) -> Payload:
     """One outlier slot."""
-    return data.StructLayout({"valid": 1, "lane": parameters.lane_width, "value": 16})
+    return Payload(
+        {
+            "valid": (1, "the slot is used; if not, all of it is 0"),
+            "lane": (parameters.lane_width, "lane that the outlier belongs to"),
+            "value": (16, "FP16 value"),
+        }
+    )
 
 
-def delta_group(parameters: Parameters) -> data.StructLayout:
+def delta_group(parameters: Parameters) -> Payload:
     """A delta group; `replay` only where the policy knows it, `outliers` only if m > 0."""
-    fields: dict[str, ShapeLike] = {"exponent": EXPONENT_WIDTH}
+    fields: dict[str, tuple[ShapeLike, str]] = {
+        "exponent": (EXPONENT_WIDTH, "code of the group's exponent e, e + 24; 62: zero group, 63: poisoned")
+    }
     if parameters.replays:
-        fields["replay"] = 1
-    fields["digits"] = data.ArrayLayout(signed(parameters.digit_width), parameters.lanes)
+        fields["replay"] = 1, "a further group of its vector, with outliers alone"
+    digits = data.ArrayLayout(signed(parameters.digit_width), parameters.lanes)
+    fields["digits"] = digits, "a digit q for each lane, which stands for q * 2^e"
     if parameters.outliers:
-        fields["outliers"] = data.ArrayLayout(outlier(parameters), parameters.outliers)
-    return data.StructLayout(fields)
+        slots = data.ArrayLayout(outlier(parameters), parameters.outliers)
+        fields["outliers"] = slots, "slots of outliers, filled from slot 0 in order of lane"
+    return Payload(fields)
 
 
-def group_record(parameters: Parameters) -> data.StructLayout:
+def group_record(parameters: Parameters) -> Payload:
     """A delta group as it lies in memory (groups, version 1): outliers field by field; none if m = 0."""
     n, m = parameters.lanes, parameters.outliers
-    digits = data.ArrayLayout(signed(parameters.digit_width), n)
-    slots = {"valid": m, "lanes": data.ArrayLayout(parameters.lane_width, m), "values": data.ArrayLayout(16, m)}
-    return data.StructLayout({"exponent": EXPONENT_WIDTH, "digits": digits} | (slots if m else {}))
+    fields: dict[str, tuple[ShapeLike, str]] = {
+        "exponent": (EXPONENT_WIDTH, "code of the group's exponent"),
+        "digits": (data.ArrayLayout(signed(parameters.digit_width), n), "a digit for each lane"),
+    }
+    if m:
+        fields["valid"] = m, "a bit for each slot that is used"
+        fields["lanes"] = data.ArrayLayout(parameters.lane_width, m), "lane of each slot's outlier"
+        fields["values"] = data.ArrayLayout(16, m), "FP16 value of each slot's outlier"
+    return Payload(fields)
 
 
-def selector_input(parameters: Parameters) -> data.StructLayout:
+def selector_input(parameters: Parameters) -> Payload:
     """Flags and values into `outlier_selector`."""
     n = parameters.lanes
-    return data.StructLayout({"flags": n, "values": data.ArrayLayout(16, n)})
+    return Payload(
+        {
+            "flags": (n, "a bit for each lane whose value does not fit a digit"),
+            "values": (data.ArrayLayout(16, n), "FP16 value of each lane"),
+        }
+    )
 
 
-def selector_output(parameters: Parameters) -> data.StructLayout:
+def selector_output(parameters: Parameters) -> Payload:
     """Slots and left-over flags out of `outlier_selector`; `outliers` only if m > 0."""
-    fields: dict[str, ShapeLike] = {}
+    fields: dict[str, tuple[ShapeLike, str]] = {}
     if parameters.outliers:
-        fields["outliers"] = data.ArrayLayout(outlier(parameters), parameters.outliers)
-    fields["rest"] = parameters.lanes
-    return data.StructLayout(fields)
+        slots = data.ArrayLayout(outlier(parameters), parameters.outliers)
+        fields["outliers"] = slots, "the first m flagged lanes, lane 0 first"
+    fields["rest"] = parameters.lanes, "the flags without those m"
+    return Payload(fields)
 
 
 def weight(parameters: Parameters) -> ShapeLike:
@@ -95,113 +137,149 @@ def weight(parameters: Parameters) -> ShapeLike:
     return signed(parameters.weight_width) if parameters.weight_form == "aligned" else 16
 
 
-def quantizer_input(parameters: Parameters) -> data.StructLayout:
+def quantizer_input(parameters: Parameters) -> Payload:
     """Vector into `delta_quantizer`."""
-    return data.StructLayout(
+    return Payload(
         {
-            "by_group": 1,
-            "first_pass": 1,
-            "exponent": EXPONENT_WIDTH,
-            "floor": EXPONENT_WIDTH,
-            "values": data.ArrayLayout(16, parameters.lanes),
+            "by_group": (1, "choose the least exponent that leaves at most m outliers; 0: take `exponent`"),
+            "first_pass": (1, "values are changes themselves; 0: what an earlier pass left"),
+            "exponent": (EXPONENT_WIDTH, "code of the exponent, where none is chosen"),
+            "floor": (EXPONENT_WIDTH, "code of the least exponent allowed"),
+            "values": (data.ArrayLayout(16, parameters.lanes), "FP16 value of each lane"),
         }
     )
 
 
-def quantizer_output(parameters: Parameters) -> data.StructLayout:
+def quantizer_output(parameters: Parameters) -> Payload:
     """Group out of `delta_quantizer`, with what the next pass needs."""
-    return data.StructLayout(
+    return Payload(
         {
-            "group": delta_group(parameters),
-            "last": 1,
-            "next_exponent": EXPONENT_WIDTH,
-            "overflow": parameters.lanes,
-            "residual": data.ArrayLayout(16, parameters.lanes),
+            "group": (delta_group(parameters), "the group"),
+            "last": (1, "last group of its vector"),
+            "next_exponent": (EXPONENT_WIDTH, "`exponent` of the next pass"),
+            "overflow": (parameters.lanes, "a bit for each lane that did not fit a digit"),
+            "residual": (data.ArrayLayout(16, parameters.lanes), "`values` of the next pass, FP16"),
         }
     )
 
 
-def exact_product(magnitude_width: int, exponent_width: int) -> data.StructLayout:
+def exact_product(magnitude_width: int, exponent_width: int) -> Payload:
     """Exact product of floats: sign, exponent and integer magnitude."""
-    return data.StructLayout({"negative": 1, "exponent": exponent_width, "magnitude": magnitude_width})
+    return Payload(
+        {
+            "negative": (1, "sign of the product"),
+            "exponent": (exponent_width, "exponent field, a subnormal's as 1, or the sum of two"),
+            "magnitude": (magnitude_width, "product of the significands, an integer"),
+        }
+    )
 
 
-def aligned_product(parameters: Parameters) -> data.StructLayout:
+def aligned_product(parameters: Parameters) -> Payload:
     """Exact product of an FP16 value and an aligned weight."""
-    return data.StructLayout({"exponent": 5, "significand": signed(11 + parameters.weight_width)})
+    return Payload(
+        {
+            "exponent": (5, "exponent field of the value, a subnormal's as 1"),
+            "significand": (signed(11 + parameters.weight_width), "product of significand and weight, an integer"),
+        }
+    )
 
 
-def sum_with_poison(parameters: Parameters) -> data.StructLayout:
+def sum_with_poison(parameters: Parameters) -> Payload:
     """An accumulator's value as it leaves a multiplier group."""
-    return data.StructLayout({"sum": signed(parameters.accumulator_width), "poisoned": 1})
+    return Payload(
+        {
+            "sum": (signed(parameters.accumulator_width), "units of 2^L; 0 if poisoned"),
+            "poisoned": (1, "a group that is part of it was poisoned"),
+        }
+    )
 
 
-def weight_record(parameters: Parameters) -> data.StructLayout:
+def weight_record(parameters: Parameters) -> Payload:
     """The aligned weights of a group of an output channel."""
     weights = data.ArrayLayout(weight(parameters), parameters.lanes)
-    return data.StructLayout({"scale": signed(SCALE_WIDTH), "weights": weights})
+    return Payload(
+        {
+            "scale": (signed(SCALE_WIDTH), "power of two that the sum is multiplied by; -256 poisons it"),
+            "weights": (weights, "a weight for each lane"),
+        }
+    )
 
 
-def weight_write(parameters: Parameters) -> data.StructLayout:
+def weight_write(parameters: Parameters) -> Payload:
     """A record and its place in the weight buffer."""
-    record = weight_record(parameters)
-    return data.StructLayout({"half": 1, "address": range(parameters.weight_buffer), "record": record})
+    return Payload(
+        {
+            "half": (1, "half of the buffer"),
+            "address": (range(parameters.weight_buffer), "place in it"),
+            "record": (weight_record(parameters), "what is written"),
+        }
+    )
 
 
-def bank_write(parameters: Parameters) -> data.StructLayout:
+def bank_write(parameters: Parameters) -> Payload:
     """A delta group and its place in the banks of the array's rows."""
-    address = range(parameters.group_buffer)
-    return data.StructLayout(
-        {"row": range(parameters.rows), "half": 1, "address": address, "group": delta_group(parameters)}
+    return Payload(
+        {
+            "row": (range(parameters.rows), "row of the array"),
+            "half": (1, "half of its bank"),
+            "address": (range(parameters.group_buffer), "place in it"),
+            "group": (delta_group(parameters), "what is written"),
+        }
     )
 
 
-def sum_part(parameters: Parameters) -> data.StructLayout:
-    """`near_lanes` of the sums that leave together; `floor` and `unit` are those of the tile (numerics 12.11).
-
-    `last` ends a vector, `end` the last vector of the tile.
-    """
+def sum_part(parameters: Parameters) -> Payload:
+    """`near_lanes` of the sums that leave together; `floor` and `unit` are those of the tile (numerics 12.11)."""
     u = parameters.near_lanes
-    values = data.ArrayLayout(signed(parameters.accumulator_width), u)
-    return data.StructLayout(
-        {"values": values, "poisoned": u, "last": 1, "end": 1, "floor": EXPONENT_WIDTH, "unit": signed(UNIT_WIDTH)}
+    return Payload(
+        {
+            "values": (data.ArrayLayout(signed(parameters.accumulator_width), u), "sums in units of 2^L"),
+            "poisoned": (u, "a bit for each sum that a poisoned group is part of"),
+            "last": (1, "ends a vector"),
+            "end": (1, "ends the last vector of the tile"),
+            "floor": (EXPONENT_WIDTH, "code of the tile's least exponent"),
+            "unit": (signed(UNIT_WIDTH), "L of the tile, in units of the state"),
+        }
     )
 
 
-def channel_scale_input(parameters: Parameters) -> data.StructLayout:
+def channel_scale_input(parameters: Parameters) -> Payload:
     """Vector into `channel_scale`."""
     n = parameters.lanes
-    return data.StructLayout(
+    return Payload(
         {
-            "sums": data.ArrayLayout(sum_with_poison(parameters), n),
-            "scale": data.ArrayLayout(16, n),
-            "lsb": data.ArrayLayout(signed(SCALE_WIDTH), n),
+            "sums": (data.ArrayLayout(sum_with_poison(parameters), n), "an accumulator's value for each lane"),
+            "scale": (data.ArrayLayout(16, n), "FP16 factor of each lane"),
+            "lsb": (data.ArrayLayout(signed(SCALE_WIDTH), n), "L of each lane: the sum counts units of 2^L"),
         }
     )
 
 
-def multiplier_group_input(parameters: Parameters) -> data.StructLayout:
+def multiplier_group_input(parameters: Parameters) -> Payload:
     """Group and weights into `multiplier_group`."""
-    return data.StructLayout(
+    weights = data.ArrayLayout(weight(parameters), parameters.lanes)
+    return Payload(
         {
-            "first": 1,
-            "last": 1,
-            "scale": signed(SCALE_WIDTH),
-            "group": delta_group(parameters),
-            "weights": data.ArrayLayout(weight(parameters), parameters.lanes),
+            "first": (1, "begins a sum"),
+            "last": (1, "ends a sum, which leaves"),
+            "scale": (signed(SCALE_WIDTH), "power of two that the group's sum is multiplied by"),
+            "group": (delta_group(parameters), "the group"),
+            "weights": (weights, "a weight for each lane"),
         }
     )
 
 
-def sign_mask_input(parameters: Parameters) -> data.StructLayout:
+def sign_mask_input(parameters: Parameters) -> Payload:
     """Group or vector into `sign_mask`, with the mask bits, or segment codes, of its lanes."""
     n = parameters.lanes
+    mask = n, "a bit for each lane whose old output was not negative"
     if parameters.mask_operand == "digits":
-        return data.StructLayout({"group": delta_group(parameters), "mask": n})
-    values = data.ArrayLayout(16, n)
+        return Payload({"group": (delta_group(parameters), "the group"), "mask": mask})
+    values = data.ArrayLayout(16, n), "FP16 value of each lane"
     if parameters.mask_width == 1:
-        return data.StructLayout({"values": values, "mask": n})
-    return data.StructLayout({"values": values, "codes": data.ArrayLayout(parameters.mask_width, n)})
+        return Payload({"values": values, "mask": mask})
+    codes = data.ArrayLayout(parameters.mask_width, n), "segment that each lane's old output lay in"
+    return Payload({"values": values, "codes": codes})
 
 
 def sign_mask_output(parameters: Parameters) -> data.Layout:
@@ -221,26 +299,35 @@ def vector_bytes(parameters: Parameters) -> int:
     return -(-parameters.lanes * parameters.state_width // 8)
 
 
-def element_part(parameters: Parameters) -> data.StructLayout:
-    """`near_lanes` elements of a vector, lane 0 of it first; `last` marks the vector's final part."""
+def element_part(parameters: Parameters) -> Payload:
+    """`near_lanes` elements of a vector, lane 0 of it first."""
     values = data.ArrayLayout(state_element(parameters), parameters.near_lanes)
-    return data.StructLayout({"values": values, "last": 1})
+    return Payload({"values": (values, "elements of the state"), "last": (1, "ends a vector")})
 
 
-def joint_part(parameters: Parameters) -> data.StructLayout:
-    """`near_lanes` outputs in the joint form; each part of a vector has the vector's exponent code.
-
-    `last` ends a vector, `end` the last vector of a tile; `floor` is that of the tile.
-    """
+def joint_part(parameters: Parameters) -> Payload:
+    """`near_lanes` outputs in the joint form; each part of a vector has the vector's exponent code."""
     values = data.ArrayLayout(signed(parameters.joint_width), parameters.near_lanes)
-    return data.StructLayout(
-        {"exponent": EXPONENT_WIDTH, "values": values, "last": 1, "end": 1, "floor": EXPONENT_WIDTH}
+    return Payload(
+        {
+            "exponent": (EXPONENT_WIDTH, "code of the vector's exponent; 62: all zero, 63: poisoned"),
+            "values": (values, "integers under that exponent"),
+            "last": (1, "ends a vector"),
+            "end": (1, "ends the last vector of a tile"),
+            "floor": (EXPONENT_WIDTH, "code of the tile's least exponent"),
+        }
     )
 
 
-def joint_word(parameters: Parameters) -> data.StructLayout:
-    """A word of a joint stream; `last` ends the stream of a tile, whose `floor` both sides must know."""
-    return data.StructLayout({"data": parameters.link_width, "last": 1, "floor": EXPONENT_WIDTH})
+def joint_word(parameters: Parameters) -> Payload:
+    """A word of a joint stream, whose `floor` both sides must know."""
+    return Payload(
+        {
+            "data": (parameters.link_width, "bits of the stream, the earlier ones lower"),
+            "last": (1, "ends the stream of a tile"),
+            "floor": (EXPONENT_WIDTH, "code of the tile's least exponent"),
+        }
+    )
 
 
 def memory_word(parameters: Parameters) -> data.ArrayLayout:
@@ -248,45 +335,66 @@ def memory_word(parameters: Parameters) -> data.ArrayLayout:
     return data.ArrayLayout(state_element(parameters), parameters.memory_lanes)
 
 
-def near_memory_input(parameters: Parameters) -> data.StructLayout:
-    """Group into `near_memory_engine`; `address` counts vectors, `bias` is in the state's format."""
-    return data.StructLayout(
+def near_memory_input(parameters: Parameters) -> Payload:
+    """Group into `near_memory_engine`."""
+    bias = data.ArrayLayout(state_element(parameters), parameters.lanes)
+    return Payload(
         {
-            "last": 1,
-            "refresh": 1,
-            "address": address_width,
-            "group": delta_group(parameters),
-            "bias": data.ArrayLayout(state_element(parameters), parameters.lanes),
+            "last": (1, "last group of its vector"),
+            "refresh": (1, "the old state counts as 0"),
+            "address": (address_width, "number of the vector"),
+            "group": (delta_group(parameters), "the group"),
+            "bias": (bias, "added once, in the state's format"),
         }
     )
 
 
-def near_memory_request(parameters: Parameters) -> data.StructLayout:
-    """Number of a memory word to read: the vector's number times `words_per_vector`, plus the word's place in it."""
-    return data.StructLayout({"address": address_width})
+def near_memory_request(parameters: Parameters) -> Payload:
+    """A memory word to read."""
+    return Payload(
+        {
+            "address": (
+                address_width,
+                "number of the word: its vector's times the words of a vector, plus its place there",
+            )
+        }
+    )
 
 
-def near_memory_write(parameters: Parameters) -> data.StructLayout:
+def near_memory_write(parameters: Parameters) -> Payload:
     """A memory word to write."""
-    return data.StructLayout({"address": address_width, "data": memory_word(parameters)})
+    return Payload(
+        {"address": (address_width, "number of the word"), "data": (memory_word(parameters), "elements of the state")}
+    )
 
 
-def near_memory_mask(parameters: Parameters) -> data.StructLayout:
+def near_memory_mask(parameters: Parameters) -> Payload:
     """The new sign or segment mask of a vector."""
     mask = data.ArrayLayout(parameters.mask_width, parameters.lanes)
-    return data.StructLayout({"address": address_width, "mask": mask})
+    return Payload({"address": (address_width, "number of the vector"), "mask": (mask, "sign or segment of each lane")})
 
 
-def near_memory_repair(parameters: Parameters) -> data.StructLayout:
+def near_memory_repair(parameters: Parameters) -> Payload:
     """Exact correction of an element whose mask changed."""
-    return data.StructLayout({"address": address_width, "lane": parameters.lane_width, "value": 16})
+    return Payload(
+        {
+            "address": (address_width, "number of the vector"),
+            "lane": (parameters.lane_width, "lane of the element"),
+            "value": (16, "FP16 value to add to what its consumer holds"),
+        }
+    )
 
 
-def stream_group(parameters: Parameters) -> data.StructLayout:
-    """A delta group of a compressed stream; `last` marks the stream's final one."""
-    return data.StructLayout({"group": delta_group(parameters), "last": 1})
+def stream_group(parameters: Parameters) -> Payload:
+    """A delta group of a compressed stream."""
+    return Payload({"group": (delta_group(parameters), "the group"), "last": (1, "ends the stream")})
 
 
-def link_word(parameters: Parameters) -> data.StructLayout:
-    """A word of a compressed stream; `last` marks the stream's final one."""
-    return data.StructLayout({"data": parameters.link_width, "last": 1})
+def link_word(parameters: Parameters) -> Payload:
+    """A word of a compressed stream."""
+    return Payload(
+        {
+            "data": (parameters.link_width, "bits of the stream, the earlier ones lower"),
+            "last": (1, "ends the stream"),
+        }
+    )

@@ -27,7 +27,7 @@ from golden.parameters import DEFAULT_PRESET, PRESETS, Parameters
 from hw.arith.leaves import LEAF_TARGETS
 from hw.tops import COMPONENTS
 from hw.units import UNITS
-from rtl_gen import builder, options, tools
+from rtl_gen import builder, options, port_tables, tools
 from rtl_gen.program import commands as program
 from rtl_gen.verilog import lint
 from rtl_gen.verilog.ports import FORMS
@@ -138,6 +138,22 @@ def list_command(as_json: bool) -> None:
         title="Presets (--preset)",
     )
     console.show(units, title="Units (--unit)")
+
+
+@main.command("ports")
+@options.machine
+@options.units
+@click.option(
+    "--ports",
+    type=click.Choice(FORMS),
+    default="fields",
+    show_default=True,
+    help="How payloads become ports, as built.",
+)
+def ports_command(machine: options.Machine, units: tuple[str, ...], ports: str) -> None:
+    """Print tables of each unit's ports and fields, with what they mean, as Markdown."""
+    chosen = options.choose_units(units, machine.parameters)
+    click.echo(port_tables.markdown(machine.name, machine.parameters, chosen, ports), nl=False)
 
 
 def _shape(command: Callable[..., Any]) -> Callable[..., Any]:

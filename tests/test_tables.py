@@ -139,7 +139,7 @@ TAKE_MINUTES = {
 }
 """Rows of commands that simulate or place for minutes, as they print them."""
 
-WITHOUT = {"golden sample", "golden capture", "golden train", "rtl_gen shell"}
+WITHOUT = {"golden sample", "golden capture", "golden train", "rtl_gen shell", "rtl_gen ports"}
 """Commands that print lines, no table."""
 
 

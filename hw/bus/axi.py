@@ -8,13 +8,49 @@ from amaranth.hdl import unsigned
 from amaranth.lib import enum, wiring
 from amaranth.lib.wiring import In, Out
 
-__all__ = ["BOUNDARY", "MAX_BEATS", "AXI4", "AXI4Lite", "AXI4Read", "AXI4Write", "Burst", "Response", "check_range"]
+__all__ = [
+    "BOUNDARY",
+    "MAX_BEATS",
+    "MEANINGS",
+    "AXI4",
+    "AXI4Lite",
+    "AXI4Read",
+    "AXI4Write",
+    "Burst",
+    "Response",
+    "check_range",
+]
 
 MAX_BEATS = 16
 """Beats of a burst at most, of the 256 that AXI4 allows: no master holds the bus for long."""
 
 BOUNDARY = 4096
 """Bytes whose boundaries no burst crosses."""
+
+
+_CHANNELS = {"aw": "write", "w": "written word", "b": "answer to a write", "ar": "read", "r": "word read"}
+
+_SIGNALS = {
+    "valid": "offered",
+    "ready": "taken, if offered",
+    "id": "identifier",
+    "addr": "address of its first byte",
+    "len": "beats, less one",
+    "size": "bytes of a beat, as a power of two",
+    "burst": "1, as addresses go up",
+    "prot": "protection; not looked at",
+    "data": "its bits",
+    "strb": "a bit for each byte that is written",
+    "last": "last beat of the burst",
+    "resp": "0 if all went well",
+}
+
+MEANINGS = {
+    f"{channel}{signal}": f"{what}: {meaning}"
+    for channel, what in _CHANNELS.items()
+    for signal, meaning in _SIGNALS.items()
+}
+"""What each signal of a channel means, by its published name."""
 
 
 class Burst(enum.Enum, shape=2):
@@ -63,6 +99,8 @@ class _Wide(wiring.Signature):
     ValueError
         If one is out of range.
     """
+
+    meanings = MEANINGS
 
     def __init__(self, address_width: int, data_width: int, id_width: int = 1):
         check_range("address_width", address_width, 12, 64)
@@ -136,6 +174,8 @@ class AXI4Lite(wiring.Signature):
     ValueError
         If it is out of range.
     """
+
+    meanings = MEANINGS
 
     def __init__(self, address_width: int):
         check_range("address_width", address_width, 3, 64)

@@ -1,7 +1,7 @@
 """FP16 value times weight, exactly."""
 
 from amaranth.hdl import Cat, Module, Mux, Value
-from amaranth.lib import data, stream
+from amaranth.lib import stream
 from amaranth.lib.wiring import In, Out
 
 from golden.parameters import Parameters
@@ -46,7 +46,9 @@ class FloatMultiplier(PipelinedUnit):
     summary = "FP16 value x weight, exact"
 
     def _members(self, parameters: Parameters) -> dict:
-        shape_i = data.StructLayout({"value": 16, "weight": payloads.weight(parameters)})
+        shape_i = payloads.Payload(
+            {"value": (16, "FP16 value"), "weight": (payloads.weight(parameters), "what it is multiplied by")}
+        )
         if parameters.weight_form == "aligned":
             shape_o = payloads.aligned_product(parameters)
         else:

@@ -1,7 +1,7 @@
 """Digit times weight, exactly."""
 
 from amaranth.hdl import Cat, Module, Mux, Value, signed
-from amaranth.lib import data, stream
+from amaranth.lib import stream
 from amaranth.lib.wiring import In, Out
 
 from golden.parameters import Parameters
@@ -52,7 +52,9 @@ class IntFloatMultiplier(PipelinedUnit):
 
     def _members(self, parameters: Parameters) -> dict:
         k = parameters.digit_width
-        shape_i = data.StructLayout({"digit": signed(k), "weight": payloads.weight(parameters)})
+        shape_i = payloads.Payload(
+            {"digit": (signed(k), "digit q"), "weight": (payloads.weight(parameters), "what it is multiplied by")}
+        )
         if parameters.weight_form == "aligned":
             shape_o = signed(k + parameters.weight_width)
         else:

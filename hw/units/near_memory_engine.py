@@ -69,8 +69,10 @@ class NearMemoryEngine(Unit):
         Ascending; only with `mask_width` above 1; constant while vectors are in flight.
     clear : In(1)
         Lowers the sticky outputs.
-    overflow, poisoned : Out(1)
-        Sticky.
+    overflow : Out(1)
+        Sticky: a state was clamped.
+    poisoned : Out(1)
+        Sticky: a poisoned group, or a value that is no finite number, came.
     """
 
     name = "near_memory_engine"

@@ -7,19 +7,19 @@ import importlib.metadata
 import inspect
 import re
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from amaranth.lib import wiring
 
 from rtl_gen.verilog.naming import Names, is_legal, plain_name, unique
-from rtl_gen.verilog.ports import PART, Port, members, name_ports, plain_text, split
+from rtl_gen.verilog.ports import PART, Field, Port, members, name_ports, plain_text, split
 from rtl_gen.verilog.rtlil import Module, Netlist, read, wires_in
 from rtl_gen.verilog.tidy import tidy
 from rtl_gen.verilog.tiles import convert, place_tiles
 from rtl_gen.verilog.writer import Writer, check_writable
 
-__all__ = ["Emitted", "emit"]
+__all__ = ["Emitted", "emit", "meanings"]
 
 _COLUMNS = 117
 
@@ -213,13 +213,13 @@ def _header(component: wiring.Component, name: str, ports: tuple[Port, ...]) -> 
 
 
 def _port_lines(component: wiring.Component, ports: tuple[Port, ...]) -> list[str]:
-    meanings = _meanings(component)
+    said = meanings(component)
     lines: list[str] = []
     before = None
     for port in ports:
         member = port.member.partition(".")[0]
         if member != before and member:
-            text = meanings.get(member, "")
+            text = said.get(member, "")
             lines += textwrap.wrap(
                 f"{member}: {text}" if text else member, _COLUMNS - 2, initial_indent="  ", subsequent_indent="    "
             )
@@ -231,11 +231,23 @@ def _port_lines(component: wiring.Component, ports: tuple[Port, ...]) -> list[st
         bits = f"{port.width} bits" if port.width > 1 else "1 bit"
         element = f", {port.count} x {port.width // port.count}" if port.count else ""
         sign = ", signed" if port.signed else ""
-        lines.append(f"    {port.name}: {port.direction}, {bits}{element}{sign}")
+        meaning = f"; {plain_text(port.meaning)}" if port.meaning else ""
+        line = f"{port.name}: {port.direction}, {bits}{element}{sign}{meaning}"
+        lines += textwrap.wrap(line, _COLUMNS - 2, initial_indent="    ", subsequent_indent="      ")
+        lines += [f"      {text}" for text in _field_lines(port.fields)]
     return lines
 
 
-def _meanings(component: wiring.Component) -> dict[str, str]:
+def _field_lines(fields: Sequence[Field]) -> Iterator[str]:
+    """Parts of a port, or of each of its elements."""
+    for field in fields:
+        top = field.offset + field.total - 1
+        bits = f"{top}:{field.offset}" if field.total > 1 else str(field.offset)
+        yield f"{field.name} [{bits}]" + (f": {plain_text(field.meaning)}" if field.meaning else "")
+        yield from (f"  {text}" for text in _field_lines(field.fields))
+
+
+def meanings(component: wiring.Component) -> dict[str, str]:
     """What the docstring of a component says of its members."""
     text = inspect.getdoc(type(component)) or ""
     _, _, section = text.partition("\nMembers\n-------\n")

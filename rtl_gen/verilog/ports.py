@@ -35,6 +35,8 @@ FORMS = ("fields", "flat", "axis")
 """How payloads become ports: one for each field, one for all, or ``tdata`` and ``tlast`` of AXI4-Stream."""
 
 
+_HANDSHAKE = {"valid": "a payload is offered", "ready": "it is taken, if one is offered"}
+
 PART = "$port"
 """Ends the names of wires that are part of a member and did not exist in Amaranth's netlist."""
 
@@ -57,6 +59,8 @@ class Field:
         Elements of an array, each `width` bits after the one before; None if it is no array.
     fields : tuple of Field
         Parts of a structure (of one element).
+    meaning : str
+        What it is, where the payload says so.
     """
 
     name: str
@@ -65,6 +69,7 @@ class Field:
     signed: bool = False
     count: int | None = None
     fields: tuple["Field", ...] = ()
+    meaning: str = ""
 
     @property
     def total(self) -> int:
@@ -72,7 +77,7 @@ class Field:
         return self.width * (1 if self.count is None else self.count)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it as a mapping for the manifest; `count` and `fields` only where they apply."""
+        """Return it as a mapping for the manifest; `count`, `fields` and `meaning` only where they apply."""
         result: dict[str, Any] = {
             "name": self.name,
             "offset": self.offset,
@@ -83,6 +88,8 @@ class Field:
             result["count"] = self.count
         if self.fields:
             result["fields"] = [field.to_dict() for field in self.fields]
+        if self.meaning:
+            result["meaning"] = self.meaning
         return result
 
 
@@ -109,6 +116,8 @@ class Port:
         Elements of an array; None if it is none.
     fields : tuple of Field
         Parts of it, or of each of its elements.
+    meaning : str
+        What it is, where its payload or signature says so.
     """
 
     name: str
@@ -119,9 +128,10 @@ class Port:
     parts: tuple[tuple[int, int], ...] = ()
     count: int | None = None
     fields: tuple[Field, ...] = ()
+    meaning: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it as a mapping for the manifest; `count` and `fields` only where they apply."""
+        """Return it as a mapping for the manifest; `count`, `fields` and `meaning` only where they apply."""
         result: dict[str, Any] = {
             "name": self.name,
             "direction": self.direction,
@@ -135,6 +145,8 @@ class Port:
             result["count"] = self.count
         if self.fields:
             result["fields"] = [field.to_dict() for field in self.fields]
+        if self.meaning:
+            result["meaning"] = self.meaning
         return result
 
 
@@ -158,6 +170,8 @@ class Member:
         Parts of its payload, or of an element of it.
     role : str
         ``payload``, ``valid`` or ``ready`` of a stream, or empty.
+    meaning : str
+        What it is, where its signature says so.
     """
 
     path: tuple[str, ...]
@@ -167,6 +181,7 @@ class Member:
     count: int | None
     fields: tuple[Field, ...]
     role: str
+    meaning: str = ""
 
     @property
     def name(self) -> str:
@@ -176,28 +191,40 @@ class Member:
 
 def members(component: wiring.Component) -> list[Member]:
     """Port members of a component, in the order of its signature."""
-    streams = {
-        path
-        for path, member, _ in _walk(component.signature, ())
-        if member.is_signature and isinstance(member.signature, stream.Signature)
-    }
+    signatures = dict(_signatures(component.signature, ()))
     result = []
     for path, member, _value in component.signature.flatten(component):
         path = tuple(map(str, path))
         field = _field("", 0, member.shape)
-        role = path[-1] if path[:-1] in streams else ""
+        signature = signatures[path[:-1]]
+        is_stream = isinstance(signature, stream.Signature)
+        meanings = _HANDSHAKE if is_stream else getattr(signature, "meanings", {})
         direction = "input" if member.flow == In else "output"
         width = Shape.cast(member.shape).width
-        result.append(Member(path, direction, width, field.signed, field.count, field.fields, role))
+        result.append(
+            Member(
+                path,
+                direction,
+                width,
+                field.signed,
+                field.count,
+                field.fields,
+                path[-1] if is_stream else "",
+                meanings.get(path[-1], ""),
+            )
+        )
     return result
 
 
-def _walk(signature: wiring.Signature, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], wiring.Member, None]]:
+def _signatures(
+    signature: wiring.Signature, path: tuple[str, ...]
+) -> Iterator[tuple[tuple[str, ...], wiring.Signature]]:
+    yield path, signature
     for name, member in signature.members.items():
-        inner = (*path, name)
-        yield inner, member, None
-        if member.is_signature and not isinstance(member.signature, stream.Signature):
-            yield from _walk(member.signature, inner)
+        if member.is_signature:
+            # A flipped signature hides what its class has of its own.
+            inner = member.signature
+            yield from _signatures(inner.flip() if isinstance(inner, wiring.FlippedSignature) else inner, (*path, name))
 
 
 def _layout(shape: Any) -> data.Layout | None:
@@ -214,7 +241,11 @@ def _field(name: str, offset: int, shape: Any) -> Field:
         fields = (dataclasses.replace(element, name="elements"),) if element.count is not None else element.fields
         return Field(name, offset, Shape.cast(layout.elem_shape).width, element.signed, layout.length, fields)
     if layout is not None:
-        fields = tuple(_field(str(key), field.offset, field.shape) for key, field in layout)
+        meanings = getattr(layout, "meanings", {})
+        fields = tuple(
+            dataclasses.replace(_field(str(key), field.offset, field.shape), meaning=meanings.get(key, ""))
+            for key, field in layout
+        )
         return Field(name, offset, Shape.cast(shape).width, False, None, fields)
     return Field(name, offset, Shape.cast(shape).width, Shape.cast(shape).signed)
 
@@ -259,13 +290,24 @@ def name_ports(found: Iterable[Member], form: str) -> list[Port]:
                         ((offset, field.total),),
                         field.count,
                         field.fields,
+                        field.meaning,
                     )
                 )
         else:
             parts = ((0, member.width),)
             name = names[member.name]
             result.append(
-                Port(name, member.direction, member.width, member.signed, path, parts, member.count, member.fields)
+                Port(
+                    name,
+                    member.direction,
+                    member.width,
+                    member.signed,
+                    path,
+                    parts,
+                    member.count,
+                    member.fields,
+                    member.meaning,
+                )
             )
     return result
 

@@ -70,7 +70,7 @@ def test_header_says_what_it_is(emitted):
         "// Throughput: one group per clock",
         "//   digit_width = 3",
         "//   flip_repair = false",
-        "//     i_digits: input, 12 bits, 4 x 3, signed",
+        "//     i_digits: input, 12 bits, 4 x 3, signed; a digit q for each lane, which stands for q * 2^e",
     ):
         assert line in head.splitlines()
     assert all(len(line) <= 120 for line in head.splitlines())
