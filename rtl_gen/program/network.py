@@ -43,6 +43,7 @@ from golden.units import softmax
 from golden.units.combine import Factors
 from golden.units.norm import Affine, variance_floor
 from rtl_gen.program import near
+from rtl_gen.program.layout import attended, exchanges, joins, layouts, merges, splits
 from rtl_gen.program.memory import INPUTS, STATES, STEPS, TABLES, Emission, Memory, Tensor
 from rtl_gen.program.products import (
     Bias,
@@ -91,6 +92,8 @@ class _Value:
         Channels of each head, where heads that attention mixed are padded to whole vectors apart; 0: they are not.
     apart : bool
         Whether the parts are those that readers take one of.
+    turned : bool
+        Whether frames and places are exchanged, but not in memory.
     """
 
     parts: tuple[Tensor, ...]
@@ -106,6 +109,7 @@ class _Value:
     varying: bool = False
     padded: int = 0
     apart: bool = False
+    turned: bool = False
 
     @property
     def made(self) -> bool:
@@ -184,7 +188,7 @@ class Compiler:
         self.memory = memory or Memory(machine)
         self.samples = samples
         self._parameters = self.memory.parameters
-        self._shapes = network.shapes()
+        self._shapes, self._layouts = network.shapes(), layouts(network)
         self._input = next(iter(network.inputs))
         self.states: dict[str, Tensor] = {}
         self._emissions: dict[tuple[str, int, str, int, bool], Emission] = {}
@@ -303,20 +307,43 @@ class Compiler:
         """Integers (positions, channels) of a tensor of one sample in a machine's memory."""
         return machine.read_tensor(tensor.data, tensor.positions, tensor.channels)
 
+    def value(self, name: str, read: Callable[[Tensor], np.ndarray], sample: int = 0) -> np.ndarray:
+        """Integers of a value that has a state, of one sample, in the shape that it has in the network.
+
+        Parameters
+        ----------
+        name : str
+            Of its layer.
+        read : callable
+            Reads a tensor of one sample: (positions, channels).
+        sample : int
+            Which.
+        """
+        state, layer, layout = self.states[name], self._network.by_name[name], self._layouts[name]
+        shape = self._shapes[name][1:]
+        each = state.samples // self.samples
+        found = np.stack([read(state.sample(sample * each + number)) for number in range(each)])
+        if layout.heads and not (isinstance(layer, MatMul) and layer.transposed):
+            *_, rows, channels = shape  # heads side by side, in whole vectors where products made them
+            found = found.reshape(layout.sequences((1, *shape)), rows, layout.heads, -1)[..., :channels]
+            return found.swapaxes(1, 2).reshape(shape)
+        if isinstance(layer, MatMul) or each > 1:
+            return found[..., : shape[-1]].reshape(shape)
+        return layout.of_positions(found, shape)
+
     def laid_out(self, value: np.ndarray) -> np.ndarray:
-        """The network's input, one item (channels, height, width), as `write` takes it."""
-        first = self._mover
-        array = first(value[None])[0] if first is not None else value.reshape(len(value), -1).T
-        return array.reshape(-1, array.shape[-1])
+        """The network's input, one item (channels, ...), as `write` takes it."""
+        name = self._input
+        if self._mover is not None:
+            value, name = self._mover(value[None])[0], self._mover.name
+        return self._layouts[name].by_position(value)
 
     def put_back(self, values: np.ndarray) -> np.ndarray:
         """Values (positions, channels) of the input's state as the network's input, one item."""
         shape = next(iter(self._network.inputs.values()))
-        if self._mover is None:
-            return values.T.reshape(shape)
-        places = np.arange(np.prod(shape)).reshape(1, *shape)
-        found = np.empty(np.prod(shape), values.dtype)
-        found[self._mover(places).ravel()] = values.ravel()
+        places = self.laid_out(np.arange(np.prod(shape)).reshape(shape))
+        found = np.empty(places.size, values.dtype)
+        found[places.ravel()] = values.ravel()
         return found.reshape(shape)
 
     def check_prediction(self) -> None:
@@ -349,18 +376,25 @@ class Compiler:
 
     def _input_tensor(self) -> Tensor:
         unit = self._loop.units[self._input]
-        shape = self._shapes[self._mover.name if self._mover else self._input]
-        lines, width, channels = self._grid(shape)
+        lines, width, channels = self._grid(self._mover.name if self._mover else self._input)
         return self.memory.tensor(self._input, lines, width, channels, unit, region=INPUTS, samples=self.samples)
 
-    def _grid(self, shape: Sequence[int]) -> tuple[int, int, int]:
-        """Lines, width and channels of a value's shape."""
-        if len(shape) == 4:
-            return shape[2], shape[3], shape[1]
-        tokens = int(np.prod(shape[1:-1]))
+    def _grid(self, name: str) -> tuple[int, int, int]:
+        """Lines, width and channels of a value's state, as it lies in memory."""
+        shape, layout = self._shapes[name], self._layouts[name]
+        places = [length for axis, length in enumerate(shape, -len(shape)) if axis != layout.axis][1:]
+        if len(places) < 2:
+            return *self._cut(int(np.prod(places))), shape[layout.axis]
+        lines, *rest = (places[1], places[0], *places[2:]) if layout.exchanged else places
+        return lines, int(np.prod(rest)), shape[layout.axis]
+
+    def _cut(self, positions: int) -> tuple[int, int]:
+        """Positions as lines: as wide as a tile, as long as rows of the array have a line each."""
         p = self._parameters
-        fits = [width for width in range(1, p.tile_positions + 1) if tokens % width == 0 and tokens // width >= p.rows]
-        return tokens // max(fits, default=1), max(fits, default=1), shape[-1]
+        fits = [
+            width for width in range(1, p.tile_positions + 1) if positions % width == 0 and positions // width >= p.rows
+        ]
+        return positions // max(fits, default=1), max(fits, default=1)
 
     def _summed(self, name: str) -> str:
         """What sums a norm needs of a value: through moves and concatenations."""
@@ -368,7 +402,7 @@ class Compiler:
         for layer in self._network.consumers(name):
             if isinstance(layer, Norm):
                 kinds.add("channel" if layer.groups else "position")
-            elif isinstance(layer, Concat) or (isinstance(layer, Move) and len(self._shapes[layer.name]) <= 4):
+            elif isinstance(layer, Concat) or merges(layer) or exchanges(layer):
                 kinds.add(self._summed(layer.name))
         kinds.discard("no")
         if len(kinds) > 1:
@@ -381,12 +415,24 @@ class Compiler:
         """The state of a value; the defaults are its own unit and channels."""
         if name not in self.states:
             unit = self._loop.units[name] if unit is None else unit
-            shape = self._shapes.get(name, ())
-            channels = channels or shape[1 if len(shape) == 4 else -1]
-            grid = (like.lines, like.width, channels) if like else self._grid(shape)
-            summed = self._summed(name)
-            self.states[name] = self.memory.tensor(name, *grid, unit, summed=summed, samples=self.samples)
+            channels = channels or self._shapes[name][self._layouts[name].axis]
+            grid = (like.lines, like.width, channels) if like else self._grid(name)
+            summed, samples = self._summed(name), like.samples if like else self.samples
+            self.states[name] = self.memory.tensor(name, *grid, unit, summed=summed, samples=samples)
         return self.states[name]
+
+    def _numbers(self, tensor: Tensor) -> list[int]:
+        """Samples of a state that run in this step: those of a sequence are apart."""
+        each = tensor.samples // self.samples
+        return [sample * each + number for sample in self._running for number in range(each)]
+
+    def _begins(self, tensor: Tensor, number: int) -> bool:
+        """Whether a sample of a state starts anew in this step."""
+        return bool(self._starts[self._sample_of(tensor, number)])
+
+    def _sample_of(self, tensor: Tensor, number: int) -> int:
+        """The network's sample that a sample of a state belongs to."""
+        return number // (tensor.samples // self.samples)
 
     # Layers ---------------------------------------------------------------------------------------------------------
 
@@ -430,18 +476,19 @@ class Compiler:
         (value,) = values
         if layer is self._mover and layer.inputs == (self._input,):
             return value
-        before, after = self._shapes[layer.inputs[0]], self._shapes[layer.name]
         pattern = "".join(layer.pattern.split())
-        if pattern in ("bchw->b(hw)c", "b(hw)c->bchw"):
+        if merges(layer) and not value.turned:
             return value
+        if exchanges(layer):
+            return dataclasses.replace(value, turned=not value.turned)
         if pattern == "bchw->bc(hp)(wq)" and layer.sizes == {"p": 2, "q": 2} and value.repeat == 1:
             return dataclasses.replace(value, repeat=2)
-        if pattern == "...t(hc)->...htc" and len(before) == 3 and not value.made:
-            return dataclasses.replace(value, heads=after[1])
-        if pattern == "...htc->...t(hc)" and len(after) == 3 and value.heads:
+        if splits(layer) and not value.made:
+            return dataclasses.replace(value, heads=self._layouts[layer.name].heads)
+        if joins(layer) and value.heads:
             return dataclasses.replace(value, heads=0)
         if value.apart:
-            return _Value((value.parts[layer.index],))
+            return _Value((value.parts[layer.index],), turned=value.turned)
         if layer is self._network.layers[-1]:
             return value  # whoever reads the image moves it
         raise self._refused(layer, f"the move {layer.pattern!r} has no command")
@@ -530,7 +577,7 @@ class Compiler:
         if ("written", name) not in self._sent:
             self._sent.add(("written", name))
             self._make(name, value, 0, None, target)
-        return _Value((target,), value.repeat, value.heads)
+        return _Value((target,), value.repeat, value.heads, turned=value.turned)
 
     # Sums -----------------------------------------------------------------------------------------------------------
 
@@ -552,6 +599,7 @@ class Compiler:
     def _combined(self, layer: Layer, values: list[Any]) -> _Value:
         unit = self._loop.units[layer.name]
         operands: list[tuple[Tensor, np.ndarray]] = []
+        read: list[_Value] = []
         for name, value in zip(layer.inputs, values, strict=False):
             gate = np.ones(())
             if isinstance(value, _Gated):
@@ -561,11 +609,14 @@ class Compiler:
             value = self._settled(name, value)
             if len(value.parts) > 1 or value.repeat != 1:
                 raise self._refused(layer, "an operand is a concatenation, or upsampled")
+            read.append(value)
             operands.append((value.parts[0], gate))
         if isinstance(layer, AddConstant):
             operands.append((self._constant(layer, operands[0][0], unit), np.ones(())))
         elif not isinstance(layer, Add | Gate):
             raise self._refused(layer, "it has no command")
+        if len({value.turned for value in read}) > 1:
+            raise self._refused(layer, "its operands lie in different orders")
         state = self._tensor(layer.name, operands[0][0])
         sources = [tensor for tensor, _ in operands]
         found = Factors.of([gate for _, gate in operands], [tensor.unit for tensor in sources], unit)
@@ -575,22 +626,24 @@ class Compiler:
         if tables and state.channels > self._parameters.norm_buffer:
             room = self._parameters.norm_buffer
             raise self._refused(layer, f"it has factors for more than norm_buffer = {room} channels")
-        for sample in self._running:
+        for number in self._numbers(state):
             options: dict[str, Any] = {}
-            for number, factor in enumerate(found, 1):
-                mine = dataclasses.replace(factor, values=_of_sample(factor.values, sample))
-                options[f"factor{number}"] = self.table(near.factors(mine), varying=bool(np.ndim(mine.values)))
-                options[f"kind{number}"] = "channel" if np.ndim(mine.values) else "one"
-            self._combine(layer, state, sources, sample, "sum", options)
-        return _Value((state,))
+            for term, factor in enumerate(found, 1):
+                mine = dataclasses.replace(factor, values=_of_sample(factor.values, self._sample_of(state, number)))
+                options[f"factor{term}"] = self.table(near.factors(mine), varying=bool(np.ndim(mine.values)))
+                options[f"kind{term}"] = "channel" if np.ndim(mine.values) else "one"
+            self._combine(layer, state, sources, number, "sum", options)
+        return _Value((state,), turned=read[0].turned)
 
     def _multiplied(self, layer: Layer, left: _Value, right: _Value) -> _Value:
+        if left.turned != right.turned:
+            raise self._refused(layer, "its operands lie in different orders")
         state = self._tensor(layer.name, left.parts[0])
         places = state.unit - left.parts[0].unit - right.parts[0].unit
         factor = self.table(near.factors(Factors(np.zeros(0, np.int64), places)), varying=False)
-        for sample in self._running:
-            self._combine(layer, state, [left.parts[0], right.parts[0]], sample, "product", {"factor1": factor})
-        return _Value((state,))
+        for number in self._numbers(state):
+            self._combine(layer, state, [left.parts[0], right.parts[0]], number, "product", {"factor1": factor})
+        return _Value((state,), turned=left.turned)
 
     def _combine(
         self, layer: Layer, state: Tensor, sources: list[Tensor], sample: int, form: Any, options: dict[str, Any]
@@ -663,7 +716,7 @@ class Compiler:
         """A position table as a state."""
         key = ("constant", layer.name)
         if key not in self._tables:
-            integers = self.integers(self._by_position(layer.table, like), unit)
+            integers = self.integers(self._by_position(layer, layer.table), unit)
             data = self.memory.place(TABLES, self.vectors(integers))
             # one for all samples
             self._tables[key] = dataclasses.replace(
@@ -671,13 +724,9 @@ class Compiler:
             )
         return self._tables[key]
 
-    @staticmethod
-    def _by_position(table: np.ndarray, like: Tensor) -> np.ndarray:
-        """A table (tokens, channels) or (channels, height, width) by position: (positions, channels)."""
-        table = np.asarray(table)
-        if table.ndim >= 3 and table.shape[-3] == like.channels and table.shape[-2:] == (like.lines, like.width):
-            table = np.moveaxis(table, -3, -1)
-        return np.broadcast_to(table, (*table.shape[:-1], like.channels)).reshape(-1, like.channels)
+    def _by_position(self, layer: Layer, table: np.ndarray) -> np.ndarray:
+        """What a layer adds to its value, as it lies in memory: (positions, channels)."""
+        return self._layouts[layer.name].by_position(np.broadcast_to(table, self._shapes[layer.name][1:]))
 
     def integers(self, real: np.ndarray, unit: int) -> np.ndarray:
         """Real numbers as integers of a state of unit ``2^unit``."""
@@ -734,7 +783,7 @@ class Compiler:
                 self._method.most_passes,
                 along=along,
                 segment=segment,
-                samples=self.samples,
+                samples=part.samples,
             )
         return self._emissions[key]
 
@@ -748,8 +797,8 @@ class Compiler:
         lines: range | None = None,
     ) -> None:
         """Emit a part of a value, or some of its lines."""
-        for sample in self._running:
-            start = bool(self._starts[sample])
+        for sample in self._numbers(value.parts[number]):
+            start = self._begins(value.parts[number], sample)
             near.emit(
                 self._schedule,
                 value.parts[number].sample(sample),
@@ -792,7 +841,9 @@ class Compiler:
         mine = slice(first, first + parts[number].channels)
         tables = Affine.of(value.gain, value.shift, value.middle, source=unit, width=self._parameters.state_width)
         gain, shift = (
-            np.broadcast_to(_of_sample(table, sample), sum(part.channels for part in parts))[mine]
+            np.broadcast_to(
+                _of_sample(table, self._sample_of(value.parts[0], sample)), sum(part.channels for part in parts)
+            )[mine]
             for table in (tables.gain, tables.shift)
         )
         own = Affine(gain, shift, tables.places)
@@ -910,7 +961,7 @@ class Compiler:
         """A product with weights; `name` is that of its state, `shift` what the layer after it adds."""
         kernel, weight = self._kernel(layer)
         states = self._product_states(layer, value, name)
-        targets = [Target.whole(state, self._parameters.lanes) for state in states]
+        targets = [self._target(layer, value, state, name) for state in states]
         ends = reach(kernel, targets[0], self._parameters, value.repeat, value.parts[0].lines)
         pieces = self._send(layer, 0, value, "channels", ends)
         if layer.name not in self._weights:
@@ -924,7 +975,25 @@ class Compiler:
                 sent = [self._passes(layer.inputs[0], start)] * len(pieces)
                 mine = bias if adds[samples].any() else None
                 self._run(product, sent, mine, origin if start else None, start, samples, layer)
-        return _Value(tuple(states), apart=len(states) > 1)
+        turned = self._layouts[name].exchanged and not attended(self._network, name)
+        return _Value(tuple(states), apart=len(states) > 1, turned=turned)
+
+    def _target(self, layer: Layer, value: _Value, state: Tensor, name: str) -> Target:
+        """Where a product's outputs go: sequences of attention apart, everything else in the order of the frames."""
+        whole = Target.whole(state, self._parameters.lanes)
+        sequences, turned = state.samples // self.samples, self._layouts[name].exchanged
+        moved = turned and value.turned == attended(self._network, name)
+        if sequences == 1 and not moved:
+            return whole
+        if moved and state.summed == "position":
+            raise self._refused(layer, "a norm by position reads frames that it exchanges")
+        if state.channels < self._parameters.lanes:
+            lanes = self._parameters.lanes
+            raise self._refused(layer, f"frames that attention reads must have at least lanes = {lanes} channels")
+        read = value.parts[0]
+        apart = state.step if sequences > 1 else whole.step * read.lines
+        steps = {"step": apart, "line_step": whole.step} if moved else {"line_step": apart}
+        return dataclasses.replace(whole, lines=read.lines, width=read.width, sequences=sequences, **steps)
 
     def _product_states(self, layer: Layer, value: _Value, name: str) -> list[Tensor]:
         """What a product adds to: a state, or one for each part that its readers take."""
@@ -934,14 +1003,26 @@ class Compiler:
             raise self._refused(layer, "it reads upsampled tokens")
         parts = self._loop.parts(layer)
         if parts == 1:
-            return [self._tensor(name, value.parts[0])]
+            return [self._product_state(name, name, value)]
         channels, lanes = self._shapes[layer.name][-1] // parts, self._parameters.lanes
         if channels < lanes:
             raise self._refused(layer, f"a part of its outputs must have at least lanes = {lanes} channels")
         readers = {reader.index: reader.name for reader in self._network.consumers(layer.name)}
         names = [readers.get(part, f"{name}.{part}") for part in range(parts)]
         unit = self._loop.units[layer.name]
-        return [self._tensor(one, value.parts[0], unit=unit, channels=channels) for one in names]
+        return [self._product_state(one, layer.name, value, unit=unit, channels=channels) for one in names]
+
+    def _product_state(self, name: str, of: str, value: _Value, **options: Any) -> Tensor:
+        """The state of a product's outputs, or of a part of them; sequences of attention are samples of it."""
+        like: Tensor | None = value.parts[0]
+        shape, layout = self._shapes[of], self._layouts[of]
+        if attended(self._network, of) and layout.sequences(shape) > 1:
+            lines, width = self._cut(shape[-2])
+            like = dataclasses.replace(like, lines=lines, width=width, samples=self.samples * layout.sequences(shape))
+        elif layout.exchanged:
+            lines, width, _ = self._grid(of)
+            like = dataclasses.replace(like, lines=lines, width=width)
+        return self._tensor(name, like, **options)
 
     def _between_heads(self, weight: np.ndarray, channels: int) -> np.ndarray:
         """Weights (outputs, inputs, taps) of heads of so many channels, each padded to whole groups."""
@@ -980,7 +1061,8 @@ class Compiler:
         if shift is not None and np.ndim(shift) > 2:
             key = ("origin", state.name)
             if key not in self._tables:
-                real = self._by_position(np.asarray(own + shift)[0], state)
+                own = own.reshape(-1, *[1] * (-1 - self._layouts[layer.name].axis))
+                real = self._by_position(self._network.by_name[state.name], np.asarray(own + shift)[0])
                 content = self.vectors(self.integers(real, state.unit))
                 data = self.memory.place(TABLES, self.samples * state.stride * UNIT_BYTES or len(content.ravel()))
                 for sample in range(self.samples):  # a row of the array finds its own where its state has its own
@@ -1032,27 +1114,30 @@ class Compiler:
         self._require(layer, "attention")
         if not isinstance(left, _Value):
             raise self._refused(layer, "its left operand is conditioning")
-        shape = self._shapes[layer.inputs[0]]
-        heads = shape[1] if len(shape) == 4 else 1
+        if left.turned or (isinstance(right, _Value) and right.turned):
+            raise self._refused(layer, "no linear layer stands between it and what exchanges frames")
         rows, columns = self._shapes[layer.name][-2:]
-        n = self._parameters.lanes
+        split = self._layouts[layer.inputs[0]].heads
+        heads, n = split or 1, self._parameters.lanes
         if layer.transposed:
             left = self._settled(layer.inputs[0], left)
-            state = self._scores(layer, heads, rows, columns)
+            state = self._scores(layer, left.parts[0], heads, rows, columns)
             if columns < n:
                 raise self._refused(layer, f"its rows must have at least lanes = {n} elements, not {columns}")
         else:
-            state = self._mix(layer, left.parts[0], heads)
+            state = self._mix(layer, heads)
         if len(left.parts) > 1:
             raise self._refused(layer, "an operand is a concatenation")
         if isinstance(right, _Value):
             self._both(layer, left, right, state, heads)
+        elif left.parts[0].samples > self.samples:
+            raise self._refused(layer, "its right operand is conditioning, and its left one has sequences")
         else:
             self._constant_right(layer, left, right, state, heads)
         if layer.transposed:
             return _Value((state,))
         padded = columns if state.channels != heads * columns else 0
-        return _Value((state,), heads=heads if len(shape) == 4 else 0, padded=padded)
+        return _Value((state,), heads=split, padded=padded)
 
     def _both(self, layer: MatMul, left: _Value, right: _Value, state: Tensor, heads: int) -> None:
         """Both operands change."""
@@ -1074,7 +1159,9 @@ class Compiler:
         ]
         scale = 24 + held[0].unit + held[1].unit - state.unit - self._declared
         # what is held of the right before it is sent, then of the left after it was
-        going_on = [sample for sample in self._running if not self._starts[sample]]
+        of = left.parts[0]
+        numbers = self._numbers(of)
+        going_on = [number for number in numbers if not self._begins(of, number)]
         before = self._aligned(layer, held[1], heads, columns, right, scale, "right", going_on)
         ends = [run.stop for run in self._runs_of_lines(left.parts[0])]
         (one,) = self._send(layer, 0, left, "channels", ends)
@@ -1083,9 +1170,9 @@ class Compiler:
             for head in range(heads):
                 self._head(layer, state, one.emission, weights[head], sample, head, heads, sent, False, False)
         (two,) = self._send(layer, 1, right, along)
-        after = self._aligned(layer, held[0], heads, rows, left, scale, "left", self._running)
+        after = self._aligned(layer, held[0], heads, rows, left, scale, "left", numbers)
         for sample, weights in after.items():
-            start = bool(self._starts[sample])
+            start = self._begins(of, sample)
             sent = self._passes(layer.inputs[1], start)
             for head in range(heads):
                 self._head(layer, state, two.emission, weights[head], sample, head, heads, sent, True, start)
@@ -1113,26 +1200,27 @@ class Compiler:
         """L of a product of two activations (numerics, 12.12)."""
         return self._parameters.state_width + 1 - self._parameters.accumulator_width
 
-    def _scores(self, layer: MatMul, heads: int, rows: int, columns: int) -> Tensor:
-        """State of scores: the rows of all heads, one after the other."""
+    def _scores(self, layer: MatMul, left: Tensor, heads: int, rows: int, columns: int) -> Tensor:
+        """State of scores: the rows of all heads of a sequence, one after the other."""
         if layer.name not in self.states:
-            lines, width, _ = self._grid((1, rows, columns))
+            lines, width = self._cut(rows)
             unit = self._loop.units[layer.name]
             self.states[layer.name] = self.memory.tensor(
-                layer.name, heads * lines, width, columns, unit, samples=self.samples
+                layer.name, heads * lines, width, columns, unit, samples=left.samples
             )
         return self.states[layer.name]
 
-    def _mix(self, layer: MatMul, scores: Tensor, heads: int) -> Tensor:
+    def _mix(self, layer: MatMul, heads: int) -> Tensor:
         """State of what the rows of a softmax make of values: heads side by side, each in whole vectors."""
         if layer.name not in self.states:
-            channels, lanes = self._shapes[layer.name][-1], self._parameters.lanes
+            *_, rows, channels = shape = self._shapes[layer.name]
+            lanes, sequences = self._parameters.lanes, self._layouts[layer.name].sequences(shape)
             if heads > 1 or channels < lanes:
                 channels = heads * -(-channels // lanes) * lanes
-            grid = scores.lines // heads, scores.width, channels
+            grid = (sequences, rows) if sequences > 1 else self._cut(rows)
             unit = self._loop.units[layer.name]
             self.states[layer.name] = self.memory.tensor(
-                layer.name, *grid, unit, summed=self._summed(layer.name), samples=self.samples
+                layer.name, *grid, channels, unit, summed=self._summed(layer.name), samples=self.samples
             )
         return self.states[layer.name]
 
@@ -1201,20 +1289,32 @@ class Compiler:
         start: bool,
     ) -> None:
         """One head of one of the two products, of one sample: its weights are no other's."""
-        p, state, emission = self._parameters, state.sample(sample), emission.sample(sample)
-        n = p.lanes
+        n = self._parameters.lanes
+        sample, sequence = divmod(sample, emission.samples // self.samples)
+        rows = self._shapes[layer.name][-2]
+        of = -(-state.channels // n)
+        if layer.transposed:  # scores: the rows of a head stand together
+            state = state.sample(sample * (state.samples // self.samples) + sequence)
+            begin, outputs = head * rows * of, state.channels
+        else:  # the mix: heads are parts of the channels
+            state = state.sample(sample)
+            begin, outputs = sequence * rows * of + head * of // heads, self._shapes[layer.name][-1]
+        emission = emission.sample(sample * (emission.samples // self.samples) + sequence)
         groups = emission.groups(n)
         split = groups // weights.groups if weights.groups else 1
         lines = emission.lines if split > 1 or heads == 1 else emission.lines // heads
         first_line = 0 if split > 1 else head * lines
         first_group = head * weights.groups if split > 1 else 0
-        of = -(-state.channels // n)
-        rows = self._shapes[layer.name][-2]
-        if layer.transposed:  # scores: the rows of a head stand together
-            begin, step, outputs = head * rows * of, of, state.channels
-        else:  # the mix: heads are parts of the channels
-            begin, step, outputs = head * of // heads, of, self._shapes[layer.name][-1]
-        target = Target(state, lines, emission.width, rows if exchanged else outputs, begin, step, exchanged=exchanged)
+        target = Target(
+            state,
+            lines,
+            emission.width,
+            rows if exchanged else outputs,
+            begin,
+            of,
+            emission.width * of,
+            exchanged=exchanged,
+        )
         product = Product(
             layer.name,
             (Piece(emission),),

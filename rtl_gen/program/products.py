@@ -105,10 +105,12 @@ class Target:
         Positions and channels of the product's outputs.
     first : int
         Vector of the state that the first vector of position 0 goes to.
-    step : int
-        Vectors of the state from position to position.
+    step, line_step : int
+        Vectors of the state from position to position of a line, and from line to line.
     exchanged : bool
         Whether the outputs' positions are the channels of the state, and their channels its positions.
+    sequences : int
+        Samples of the state that outputs of one sample are spread over.
     """
 
     state: Tensor
@@ -117,12 +119,20 @@ class Target:
     channels: int
     first: int
     step: int
+    line_step: int
     exchanged: bool = False
+    sequences: int = 1
 
     @classmethod
     def whole(cls, state: Tensor, lanes: int) -> "Target":
         """All of a state."""
-        return cls(state, state.lines, state.width, state.channels, 0, -(-state.channels // lanes))
+        step = -(-state.channels // lanes)
+        return cls(state, state.lines, state.width, state.channels, 0, step, state.width * step)
+
+    @property
+    def samples(self) -> int:
+        """Samples of the product."""
+        return self.state.samples // self.sequences
 
     def narrow(self, lanes: int) -> bool:
         """Whether vectors run on over positions."""
@@ -419,10 +429,9 @@ def _lower(target: Target, p: Parameters, tall: int) -> int:
 
 def reach(kernel: Kernel, target: Target, parameters: Parameters, repeat: int, lines: int) -> list[int]:
     """Lines of an emission after which the next band can be multiplied, up to all of its `lines`."""
-    samples = target.state.samples
     _, tall = _room(target, parameters)
     ends = []
-    together = samples if samples >= parameters.rows > 1 else 1
+    together = target.samples if target.samples >= parameters.rows > 1 else 1
     for band in _bands(target, parameters, together, tall, _lower(target, parameters, tall)):
         last = (band.end - 1) * kernel.stride - kernel.top + (kernel.lines - 1) * kernel.dilation
         end = min(last // repeat + 1, lines)
@@ -490,7 +499,7 @@ def multiply(
     ValueError
         If a line of groups does not fit a bank, or a block of records the weight buffer.
     """
-    samples = range(product.target.state.samples) if samples is None else samples
+    samples = range(product.target.samples) if samples is None else samples
     first, together = samples.start, parameters.rows if parameters.rows > 1 else 1
     while first < samples.stop:
         count = together if samples.stop - first >= together else 1
@@ -709,7 +718,7 @@ class _Run:
 
     def _accumulate(self, band: _Band, tile: _Tile, vector: int) -> None:
         p, target = self.parameters, self.product.target
-        n, state, strip = p.lanes, target.state.sample(self.sample), band.strip
+        n, state, strip = p.lanes, target.state.sample(self.sample * target.sequences), band.strip
         period, bias_first = 1, vector
         if target.exchanged:
             first = target.first + vector * n * target.step + tile.line * target.width // n
@@ -724,13 +733,14 @@ class _Run:
             steps = {"row_step": strip * state.width * state.channels // n, "outer": 1, "outer_step": 0}
             steps |= {"inner": -(-tile.lines * state.width * state.channels // n), "inner_step": 1}
         else:
-            first = target.first + (tile.line * target.width + tile.column) * target.step + vector
-            steps = {"row_step": strip * target.width * target.step, "outer": tile.lines}
-            steps |= {"outer_step": target.width * target.step, "inner": tile.columns, "inner_step": target.step}
-        positions = state.positions
+            first = target.first + tile.line * target.line_step + tile.column * target.step + vector
+            steps = {"row_step": strip * target.line_step, "outer": tile.lines}
+            steps |= {"outer_step": target.line_step, "inner": tile.columns, "inner_step": target.step}
+        positions = state.positions + (target.sequences - 1) * positions_of(state.step, state.channels, n)
         if band.samples:
-            steps |= {"row_step": state.step, "sums_step": state.sums_step if state.summed == "channel" else 0}
-            positions += (band.rows - 1) * positions_of(state.step, state.channels, n)
+            row_step = target.sequences * state.step
+            steps |= {"row_step": row_step, "sums_step": state.sums_step if state.summed == "channel" else 0}
+            positions += (band.rows - 1) * positions_of(row_step, state.channels, n)
         if self.bias:
             bias_first += self.sample * self.bias.step
             steps["bias_step"] = self.bias.step if band.samples else 0
@@ -765,25 +775,30 @@ class _Run:
     def _results(self, band: _Band, tile: _Tile, vector: int) -> list[Hashable]:
         """What a tile's vectors change, where accesses are ordered."""
         target, lanes = self.product.target, self.parameters.lanes
-        samples = [target.state.sample(self.sample + number) for number in range(self.samples)]
-        if target.exchanged:
-            runs = [range(vector * lanes, min((vector + 1) * lanes, target.channels))]
+        vectors = [target.first + vector] if target.first < target.step and not target.exchanged else None
+        found: list[Hashable] = []
+        for part, lines in self._lines(band, tile, vector).items():
+            for sample in range(self.samples):
+                one = target.state.sample((self.sample + sample) * target.sequences + part)
+                found += [*one.places(lines), *one.sums_places(lanes, vectors, lines)]
+        return found
+
+    def _lines(self, band: _Band, tile: _Tile, vector: int) -> dict[int, list[int]]:
+        """Lines of each sequence of the state that a tile's outputs go to."""
+        target, lanes = self.product.target, self.parameters.lanes
+        state = target.state
+        if target.exchanged:  # positions of the state are channels of the product
+            first = target.first + target.step * np.arange(vector * lanes, min((vector + 1) * lanes, target.channels))
         else:
             strips = [0] if band.samples else [row * band.strip for row in range(tile.rows)]
-            begins = [(strip + tile.line) * target.width for strip in strips]
-            runs = [range(begin, begin + tile.lines * target.width) for begin in begins]
-        lines = sorted({line for run in runs for line in self._lines(run)})
-        vectors = [target.first + vector] if target.first < target.step and not target.exchanged else None
-        return [place for one in samples for place in (*one.places(lines), *one.sums_places(lanes, vectors, lines))]
-
-    def _lines(self, positions: range) -> range:
-        """Lines of the state that positions of the product lie in; where they are exchanged, its channels."""
-        target, lanes = self.product.target, self.parameters.lanes
-        if target.narrow(lanes):
-            return range(positions.start // target.width, -(-positions.stop // target.width))
-        of = target.state.width * -(-target.state.channels // lanes)
-        first, last = (target.first + place * target.step for place in (positions.start, positions.stop - 1))
-        return range(first // of, last // of + 1)
+            lines = np.concatenate([np.arange(tile.lines) + strip + tile.line for strip in strips])
+            if target.narrow(lanes):
+                return {0: np.unique(lines).tolist()}
+            columns = np.arange(tile.column, tile.column + tile.columns)
+            first = target.first + target.line_step * lines[:, None] + target.step * columns
+        part, place = np.divmod(first.ravel(), state.step if target.sequences > 1 else first.max() + 1)
+        line = place // (state.width * -(-state.channels // lanes))
+        return {number: np.unique(line[part == number]).tolist() for number in np.unique(part).tolist()}
 
 
 def bias_vectors(values: np.ndarray, lanes: int) -> np.ndarray:

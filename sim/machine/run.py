@@ -233,17 +233,14 @@ class SideBySide:
         layer = section.layers[-1] if section.layers else None
         if layer is None or layer.name not in values:
             return None
-        tensor = self._sections.compiler.states[layer.name]
+        compiler = self._sections.compiler
+        tensor = compiler.states[layer.name]
         expected = np.asarray(values[layer.name], np.float64)
         if layer.bilinear:
             expected /= layer.scale  # a factor goes to whoever reads the product
-        if expected.ndim == 4 and not layer.bilinear:  # channels first
-            expected = np.moveaxis(expected, 1, -1)
-        found = self._real(tensor)
-        if layer.bilinear and not layer.transposed:  # heads lie side by side, each in whole vectors
-            expected = expected.reshape(len(expected), -1, *expected.shape[-2:]).swapaxes(1, 2)
-            found = found.reshape(*expected.shape[:3], -1)[..., : expected.shape[3]]
-        error = np.sqrt(np.mean((found - expected.reshape(found.shape)) ** 2))
+        samples = [compiler.value(layer.name, self.reference.read, number) for number in range(len(expected))]
+        found = np.stack(samples) * 2.0**tensor.unit
+        error = np.sqrt(np.mean((found - expected) ** 2))
         return float(20 * np.log10(np.ptp(expected) / error)) if error else float("inf")
 
     def _row(self, section: Section, ran: bool, counters: dict[str, int], values: dict[str, np.ndarray]) -> Row:

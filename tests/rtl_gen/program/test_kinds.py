@@ -11,8 +11,10 @@ from golden.diffusion.differential.run import executor
 from golden.diffusion.networks import stored
 from golden.diffusion.networks.builder import unallocated
 from golden.diffusion.networks.dit2d import DiT2DConfig, dit2d
+from golden.diffusion.networks.latte import LatteConfig, latte
 from golden.diffusion.networks.unet2d import UNet2DConfig, unet2d
 from golden.diffusion.sampling import Sampling
+from golden.machine import hazards
 from rtl_gen.program.network import Compiler
 from rtl_gen.program.sampling import compile_sampling
 from tests.golden.diffusion.differential.networks import arguments, calibrated, moving
@@ -24,11 +26,19 @@ TINY = {"lanes": 4, "memory_lanes": 2, "rows": 2, "columns": 4, "outliers": 1}
 UNET = UNet2DConfig(side=8, widths=(8, 12), groups=4, middle_groups=4, time_width=16, heads=(1, 2), blocks=(1, 1))
 TEXT = {"down": ("none", "text"), "up": ("text", "none"), "middle": "text", "text_width": 6, "tokens": 5}
 DIT = DiT2DConfig(side=8, width=16, heads=2, depth=1, classes=10, activation="geglu")
+LATTE = LatteConfig(frames=5, side=8, width=16, heads=2, depth=1, text_width=6, tokens=5)
 
 NETWORKS = {
+    "LatteTransformer3DModel": (latte, LATTE, TINY, 28),
     "UNet2DModel": (unet2d, dataclasses.replace(UNET, corner=True), TINY, 61),
     "UNet2DConditionModel": (unet2d, dataclasses.replace(UNET, **TEXT), TINY, 117),
     "DiTTransformer2DModel": (dit2d, DIT, TINY, 15),
+    "LatteTransformer3DModel, heads of fewer channels than lanes": (
+        latte,
+        dataclasses.replace(LATTE, frames=8, heads=4, tokens=9, activation="geglu", affine=True),
+        TINY | {"lanes": 8, "memory_lanes": 2, "rows": 3, "link_form": "compressed", "link_width": 32},
+        34,
+    ),
     "DiTTransformer2DModel, heads of fewer channels than lanes": (
         dit2d,
         dataclasses.replace(DIT, heads=4, activation="gelu-approximate"),
@@ -58,7 +68,7 @@ def test_every_state_of_two_steps(title):
     for step, image in enumerate(images):
         _, *given = arguments(network, image, step)
         named = dict(zip(list(network.inputs)[1:], given, strict=True))
-        wrong, compared = both.step(step, 2, image, named, checked=network.name == "dit2d")
+        wrong, compared = both.step(step, 2, image, named, checked=network.name != "unet2d")
         assert not wrong and compared == states, (step, wrong, compared)
 
 
@@ -100,6 +110,18 @@ def test_a_sampling_guided_by_texts():
     np.testing.assert_array_equal(sampled.images(machine), expected)
 
 
+def test_two_videos_are_rows_of_one_program():
+    network = made(latte, dataclasses.replace(LATTE, side=4, channels_in=1, channels_out=1))
+    text = np.random.default_rng(2).standard_normal((2, 5, 6), np.float32)
+    sampling = Sampling(network, {"text": text}, 2)
+    profile, chosen = calibrate(sampling), method("closed-int4", **TINY)
+    sampled = compile_sampling(sampling, chosen, profile)
+    machine = sampled.program.load()
+    hazards.check(machine, sampled.program.operand, sampled.program.commands)
+    expected = sampling.images(executor(network, chosen, profile, exact=True))
+    np.testing.assert_array_equal(sampled.images(machine), expected)
+
+
 @pytest.mark.parametrize(
     "channels, sentence",
     [
@@ -135,6 +157,22 @@ def drawn(seed):
         "link_form": one_of("direct", "compressed"),
         "link_width": 32,
     }
+    if rng.random() < 0.2:
+        heads = one_of(1, 2, 4)
+        return latte, dataclasses.replace(
+            LATTE,
+            frames=int(rng.integers(lanes, 12)),
+            side=one_of(6, 8),
+            width=4 * heads * int(rng.integers(-(-lanes // (4 * heads)), 4)),
+            heads=heads,
+            channels_in=int(rng.integers(1, 5)),
+            channels_out=int(rng.integers(1, 9)),
+            activation=one_of("gelu", "gelu-approximate", "geglu"),
+            tokens=int(rng.integers(lanes, 12)),
+            cross=one_of(False, True),
+            affine=one_of(False, True),
+            bias=one_of(False, True),
+        ), machine  # fmt: skip
     if rng.random() < 0.4:
         heads = one_of(1, 2, 4)
         return dit2d, dataclasses.replace(
