@@ -204,8 +204,7 @@ class VerilatedPort:
         flags = sum((flag in MODES[how.mode]) << bit for bit, flag in enumerate(_FLAGS))
         numbers = map(ctypes.c_uint64, (how.latency, how.beats, how.clocks))
         library.machine_settings(machine, *numbers, ctypes.c_uint32(how.seed), flags)
-        triples = np.array([[fault.write, fault.beat, fault.response] for fault in faults], np.uint64)
-        library.machine_faults(machine, ctypes.c_void_p(triples.ctypes.data), len(triples))
+        self.refuse(faults)
         self._watched = self._watch()
         if waves is not None:
             library.machine_waves(machine, str(waves).encode())
@@ -253,6 +252,11 @@ class VerilatedPort:
     def reset(self, clocks: int) -> None:
         """Hold the machine's reset for so many clocks."""
         self._judge(self._library.machine_reset(self._machine, clocks))
+
+    def refuse(self, faults: Sequence[Fault]) -> None:
+        """Let memory refuse these beats, and no others."""
+        triples = np.array([[fault.write, fault.beat, fault.response] for fault in faults], np.uint64)
+        self._library.machine_faults(self._machine, ctypes.c_void_p(triples.ctypes.data), len(triples))
 
     def read(self, offset: int) -> int:
         """Read a register."""

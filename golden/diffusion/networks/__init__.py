@@ -4,7 +4,7 @@ from golden.diffusion.networks.builder import Builder
 from golden.diffusion.networks.classifier import ClassifierConfig, classifier
 from golden.diffusion.networks.dit import DiTConfig, dit
 from golden.diffusion.networks.graph import Executor, Network, Record, Recorder, StatefulExecutor, begin_step, dense
-from golden.diffusion.networks.sources import initial, stored
+from golden.diffusion.networks.sources import initial, scattered, stored
 from golden.diffusion.networks.unet import UNetConfig, unet
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "dense",
     "dit",
     "initial",
+    "scattered",
     "stored",
     "unet",
 ]

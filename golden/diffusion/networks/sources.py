@@ -2,13 +2,17 @@
 
 import math
 from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 import numpy as np
 
 from golden.diffusion.layers import Shape
+from golden.diffusion.networks.graph import Network
 
 Source = Callable[[str, Shape], np.ndarray]
 """Gives the parameter of a dotted name and shape."""
+
+_Config = TypeVar("_Config")
 
 _ZERO = ("conv2", "project", "modulation")
 
@@ -80,3 +84,20 @@ def stored(parameters: Mapping[str, np.ndarray]) -> Source:
         return value
 
     return source
+
+
+def scattered(build: Callable[[_Config, Source], Network], config: _Config, seed: int) -> Network:
+    """Build a network of random parameters, none of them zero: nothing in it is without effect.
+
+    Parameters
+    ----------
+    build : callable
+        Makes the network of its shape and a source.
+    config : of any kind that `build` takes
+        Its shape.
+    seed : int
+        Of the parameters.
+    """
+    rng = np.random.default_rng(seed)
+    start = build(config, initial(0)).parameters()
+    return build(config, stored({name: rng.standard_normal(value.shape) * 0.2 for name, value in start.items()}))

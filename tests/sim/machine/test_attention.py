@@ -7,7 +7,7 @@ import pytest
 
 from golden.diffusion.differential.method import Method
 from golden.diffusion.differential.profile import calibrate
-from golden.diffusion.networks import DiTConfig, UNetConfig, dit
+from golden.diffusion.networks import DiTConfig, UNetConfig, dit, scattered
 from golden.diffusion.networks.dit2d import dit2d
 from golden.diffusion.networks.unet2d import unet2d
 from golden.diffusion.sampling import Sampling
@@ -18,7 +18,7 @@ from rtl_gen.program.commands import on_machine
 from rtl_gen.program.sections import cut_sampling
 from sim.machine.run import SideBySide
 from sim.machine.verilated import MachineModel, Memory, VerilatedPort
-from tests.golden.diffusion.sampling.networks import random_unet, random_weights
+from tests.golden.diffusion.sampling.networks import random_unet
 from tests.rtl_gen.program.test_kinds import DIT, TEXT, UNET, made
 
 pytestmark = [pytest.mark.cocotb, pytest.mark.slow]
@@ -40,7 +40,7 @@ NARROW_HEADS = dataclasses.replace(GATED, heads=4, activation="gelu-approximate"
 
 NETWORKS = {
     "36 and 9 positions": (lambda seed: random_unet(seed, WIDE), [1]),
-    "25 tokens": (lambda seed: random_weights(dit, TOKENS, seed), [1]),
+    "25 tokens": (lambda seed: scattered(dit, TOKENS, seed), [1]),
     "heads padded apart": (lambda seed: made(dit2d, NARROW_HEADS, seed), [1]),
     "gated units": (lambda seed: made(dit2d, GATED, seed), [1]),
     "a text of nine tokens": (

@@ -7,7 +7,7 @@ import pytest
 
 from golden.diffusion.differential.method import Method
 from golden.diffusion.differential.profile import calibrate
-from golden.diffusion.networks import DiTConfig, dit
+from golden.diffusion.networks import DiTConfig, dit, scattered
 from golden.diffusion.sampling import Sampling
 from golden.machine.command import Multiply
 from golden.machine.registers import register
@@ -16,7 +16,7 @@ from rtl_gen.program.sections import cut_sampling
 from sim.machine import InterpreterPort
 from sim.machine.comparison import difference
 from sim.machine.run import Failure, SideBySide, needed_groups, total
-from tests.golden.diffusion.sampling.networks import random_unet, random_weights
+from tests.golden.diffusion.sampling.networks import random_unet
 
 pytestmark = pytest.mark.golden
 
@@ -157,7 +157,7 @@ def test_several_images():
 def test_heads_that_are_padded_apart():
     """Six channels of a head in vectors of four: the figure is of the six."""
     config = DiTConfig(side=8, patch=2, width=12, blocks=1, heads=2, encoding=8)
-    rows = list(SideBySide(cut(1, random_weights(dit, config, 5)), InterpreterPort, every).run())
+    rows = list(SideBySide(cut(1, scattered(dit, config, 5)), InterpreterPort, every).run())
     (mixed,) = [row.psnr for row in rows if row.name.endswith("mix") and row.step == 1]
     assert mixed > 30
 

@@ -1,17 +1,21 @@
 """What the whole machine on emitted Verilog does with programs that are broken off, moved, or wrong."""
 
+import copy
 import dataclasses
+import json
 import random
 
 import numpy as np
 import pytest
 
-from golden.machine import hazards
-from golden.machine.accelerator import Accelerator, MachineError
+import sim.trust
+from golden.machine.accelerator import MachineError
 from golden.machine.command import UNIT_BYTES, Operation, Stop, assemble
-from sim.machine import Driver, InterpreterPort
+from sim.__main__ import main
+from sim.machine import Driver
+from sim.machine.trust import MUTANTS, Programs, Trial, Trials, small_sections
 from sim.machine.verilated import Memory, VerilatedPort
-from tests.sim.machine.test_networks import METHOD, model, sections
+from tests.sim.machine.test_networks import METHOD, model
 
 pytestmark = pytest.mark.cocotb
 
@@ -19,33 +23,15 @@ MACHINE = METHOD.machine
 WATCHDOG = 20_000
 
 
-class Layers:
-    """Programs of single layers, with the memory before and after each as the interpreter leaves it."""
-
-    def __init__(self):
-        made = sections(3)
-        self.program, self.sections, self.before = made.program, made.sections, []
-        driver = Driver(InterpreterPort(MACHINE, made.program.image.copy()))
-        driver.load(made.program)
-        for section in self.sections:
-            self.before.append(driver.port.memory.copy())
-            driver.run(section.operand, section.size)
-            driver.wait(0)
-        self.before.append(driver.port.memory.copy())
-
-    def of(self, *kinds):
-        """Numbers of the layers that have an operation of each of these kinds."""
-        found = [{type(command).__name__ for command in section.commands} for section in self.sections]
-        return [number for number, names in enumerate(found) if names >= set(kinds)]
-
-    def words_at(self, number):
-        """First byte of a layer's program."""
-        return (self.program.regions[0][0] + self.sections[number].operand.offset) * UNIT_BYTES
-
-
 @pytest.fixture(scope="module")
 def layers():
-    return Layers()
+    return Programs(small_sections(METHOD, 3))
+
+
+def of(layers, *kinds):
+    """Numbers of the layers that have an operation of each of these kinds."""
+    found = [{type(command).__name__ for command in section.commands} for section in layers.sections]
+    return [number for number, names in enumerate(found) if names >= set(kinds)]
 
 
 def machine(layers, **how):
@@ -61,19 +47,6 @@ def run(driver, layers, number, memory=None):
     driver.port.memory[:] = layers.before[number] if memory is None else memory
     driver.run(layers.sections[number].operand, layers.sections[number].size)
     driver.wait(2_000_000)
-
-
-def test_after_a_reset_at_any_clock_every_program_is_right(layers, fresh_seed):
-    draw = random.Random(fresh_seed)
-    driver = machine(layers, latency=9, mode="both", seed=fresh_seed)
-    for _ in range(30):
-        broken, number = draw.randrange(len(layers.sections)), draw.randrange(len(layers.sections))
-        driver.port.memory[:] = layers.before[broken]
-        driver.run(layers.sections[broken].operand, layers.sections[broken].size)
-        driver.port.advance(draw.choice([draw.randrange(1, 600), draw.randrange(600, 12_000)]))
-        driver.reset()
-        run(driver, layers, number)
-        np.testing.assert_array_equal(driver.port.memory, layers.before[number + 1], layers.sections[number].name)
 
 
 def test_programs_in_any_order_need_no_reset(layers, fresh_seed):
@@ -110,7 +83,7 @@ def test_programs_run_wherever_regions_lie(layers, fresh_seed):
 
 def test_a_program_without_one_of_its_tokens_goes_wrong(layers, fresh_seed):
     """For at least one of them: else tokens would not be needed."""
-    number = layers.of("Emit", "LoadGroups", "Multiply", "Accumulate")[-1]
+    number = of(layers, "Emit", "LoadGroups", "Multiply", "Accumulate")[-1]
     section, at = layers.sections[number], layers.words_at(number)
     tokens = [
         (place, engine)
@@ -134,74 +107,69 @@ def test_a_program_without_one_of_its_tokens_goes_wrong(layers, fresh_seed):
     assert wrong
 
 
-def with_a_wrong_field(draw, layers, number):
-    """A layer's memory with one number of one command changed."""
-    memory, commands = layers.before[number].copy(), list(layers.sections[number].commands)
-    while True:
-        place = draw.randrange(len(commands))
-        command = commands[place]
-        name = draw.choice(
-            [field.name for field in dataclasses.fields(command) if type(getattr(command, field.name)) is int]
-        )
-        value = getattr(command, name)
-        other = draw.choice([0, 1, value + 1, max(value - 1, 0), 2 * value, value + draw.randrange(16)])
-        try:
-            changed = dataclasses.replace(command, **{name: other})
-            words = assemble([*commands[:place], changed, *commands[place + 1 :], Stop()]).view(np.uint8).ravel()
-        except ValueError:  # more than its bits
-            continue
-        if words.size <= layers.sections[number].size * UNIT_BYTES:
-            memory[layers.words_at(number) :][: words.size] = words
-            return memory, f"{name} of {command} becomes {other}"
+def trials(layers, seed):
+    return Trials(model(), layers, Memory(latency=7, mode="both", seed=seed), seed)
 
 
-def with_wrong_bits(draw, layers, number):
-    """A layer's memory with bits of its program, or of what it reads, flipped."""
-    memory, regions = layers.before[number].copy(), layers.program.regions
-    begin, size = layers.words_at(number), layers.sections[number].size * UNIT_BYTES
-    if draw.random() < 0.5:
-        region = draw.choice([number for number in range(1, 7) if regions[number][1]])
-        begin, size = (UNIT_BYTES * value for value in regions[region])
-    places = [(begin + draw.randrange(size), draw.randrange(8)) for _ in range(draw.choice([1, 5, 50]))]
-    for place, bit in places:
-        memory[place] ^= 1 << bit
-    return memory, f"bits {places} flip"
+def failures(found):
+    return [f"turn {trial.turn}, {trial.kind}, {trial.told}: {trial.failure}" for trial in found if trial.failure]
 
 
-def interpreted(layers, number, memory):
-    """Memory and error after a program; None in place of the memory where the hardware may leave another one."""
-    reference = Accelerator(MACHINE, 0)
-    reference.memory = memory.copy()
-    for region, (base, limit) in zip(reference.regions, layers.program.regions, strict=True):
-        region.base, region.limit = base, limit
-    try:
-        hazards.check(reference, layers.sections[number].operand, layers.sections[number].size)
-    except MachineError as error:
-        return None, error.cause
-    except hazards.HazardError:
-        return None, None
-    return reference.memory, None
+def test_after_a_reset_at_any_clock_every_program_is_right(layers, fresh_seed):
+    found = list(trials(layers, fresh_seed).resets(30))
+    assert len(found) == 30 and not failures(found)
+    assert all(any(f"by the {how}, then" in trial.told for trial in found) for how in ("pin", "register"))
 
 
-@pytest.mark.parametrize("count", [40, pytest.param(3000, marks=pytest.mark.slow)])
-def test_programs_that_are_wrong_end_as_the_interpreter_says(layers, count):
+def test_programs_that_are_wrong_end_as_the_interpreter_says(layers):
     """Nothing hangs past the watchdog, and the memory behind the bus sees to it that no region is left."""
-    driver, seen = machine(layers, latency=7, mode="both", seed=count), set()
-    for turn in range(count):
-        draw = random.Random(f"{count} {turn}")
-        number = draw.randrange(len(layers.sections))
-        memory, told = draw.choice([with_a_wrong_field, with_wrong_bits])(draw, layers, number)
-        expected, cause = interpreted(layers, number, memory)
-        try:
-            run(driver, layers, number, memory)
-            found = None
-        except MachineError as error:
-            found = error.cause
-        told = f"turn {turn}, {layers.sections[number].name}: {told}"
-        if expected is not None:
-            assert found is None, told
-            np.testing.assert_array_equal(driver.port.memory, expected, told)
-        elif cause is not None:
-            assert found == {"token": "watchdog", "starved": "watchdog"}.get(cause, cause), told
-        seen.add(cause)
-    assert {None, "command", "field"} <= seen
+    found = list(trials(layers, 40).mutants(80))
+    assert {trial.kind for trial in found} == set(MUTANTS) and not failures(found)
+    assert {"equal", "command", "field", "damaged", "region"} <= {trial.outcome for trial in found}
+
+
+def test_a_beat_that_memory_refuses_ends_a_program(layers, fresh_seed):
+    found = list(trials(layers, fresh_seed).faults(20))
+    assert {trial.outcome for trial in found} == {"bus"} and not failures(found)
+
+
+def test_trials_see_what_is_not_as_it_should_be(layers):
+    """With another memory expected behind every layer, none is right."""
+    others = copy.copy(layers)
+    others.before = [memory ^ 1 for memory in layers.before]
+    others.before[:-1] = layers.before[:-1]
+    one = Trials(model(), others, Memory(), 0)
+    assert one._right(len(layers.sections) - 1) == (
+        "equal",
+        f"{len(layers.before[0])} bytes of memory differ, the first at 0",
+    )
+    assert one._right(0) == ("equal", "")
+
+
+def command(capsys, *arguments):
+    with pytest.raises(SystemExit) as ended:
+        main(["trust", *arguments], prog_name="sim")
+    printed = capsys.readouterr()
+    return ended.value.code, printed.out, printed.err
+
+
+def test_the_command_counts_trials_and_ends_with_what_failed(monkeypatch, capsys):
+    monkeypatch.setattr(sim.trust, "Accelerator", lambda parameters: None)
+    monkeypatch.setattr(sim.trust, "MachineModel", lambda component: model())
+    few = ["--resets", "2", "--mutants", "12", "--faults", "2", "--seed", "3"]
+    code, output, error = command(capsys, *few, "--json")
+    found = json.loads(output)
+    assert code == 0 and error == "" and found["failures"] == []
+    assert sum(row["trials"] for row in found["trials"]) == sum(row["trials"] for row in found["outcomes"]) == 16
+    assert {"reset", "refused beat"} <= {row["kind"] for row in found["trials"]} <= {"reset", "refused beat", *MUTANTS}
+    told = Trial("number", 5, "step 0, stem.conv: lines becomes 1", "failed", "3 bytes of memory differ")
+    monkeypatch.setattr(Trials, "mutants", lambda self, count: iter([told]))
+    code, output, error = command(capsys, *few)
+    assert code == 1 and "ended as they should" not in output
+    assert error == "FAIL number, turn 5, step 0, stem.conv: lines becomes 1: 3 bytes of memory differ\n"
+
+
+def test_bad_input_is_one_sentence(capsys):
+    code, output, error = command(capsys, "--method", "paper")
+    assert (code, output) == (2, "")
+    assert error == "Error: Method of a program must be a closed loop, not of flow sign_mask\n"

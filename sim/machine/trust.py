@@ -1,0 +1,403 @@
+"""Whether the emitted Verilog of the whole machine can be trusted: programs broken off, wrong, or refused by memory.
+
+Words: a *trial* is a program that something is done to, and what must come of it. Whatever is done, the machine comes
+to an end within its watchdog, and the memory behind its bus sees to it that no region is left.
+"""
+
+import dataclasses
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from golden.diffusion.differential.method import Method
+from golden.diffusion.differential.profile import calibrate
+from golden.diffusion.networks import UNetConfig, scattered, unet
+from golden.diffusion.sampling import Sampling
+from golden.machine import hazards
+from golden.machine.accelerator import Accelerator, MachineError
+from golden.machine.command import UNIT_BYTES, Command, Operand, Stop, assemble
+from rtl_gen.program.memory import SPOOLS
+from rtl_gen.program.sections import Sections, cut_sampling
+from sim.machine.driver import Driver, Timeout
+from sim.machine.port import InterpreterPort
+from sim.machine.verilated import Fault, MachineModel, Memory, ProtocolError, VerilatedPort
+
+__all__ = ["MUTANTS", "Programs", "Trial", "Trials", "small_sections"]
+
+WATCHDOG = 4_000
+"""Clocks without progress that a trial may take: far more than memory ever does."""
+
+_LIMIT = 2_000_000  # clocks of a program
+
+_WAITING = {"token": "watchdog", "starved": "watchdog"}
+"""What the hardware says of a program that waits for ever."""
+
+
+def small_sections(method: Method, seed: int) -> Sections:
+    """Two steps of a small U-Net of random parameters, cut into layers: convolutions, norms, attention, resampling."""
+    config = UNetConfig(side=4, widths=(4, 8), attention=(False, True), groups=2, encoding=4, embedding=8)
+    sampling = Sampling(scattered(unet, config, seed), [1], steps=3)
+    return cut_sampling(sampling, method, calibrate(sampling), 2, lambda layer: layer.name)
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """What came of a trial.
+
+    Members
+    -------
+    kind : str
+        What was done to the program: one of `MUTANTS`, "reset" or "refused beat".
+    turn : int
+        Number of the trial, from which all that is drawn follows.
+    told : str
+        The layer, and what was done.
+    outcome : str
+        "equal", the cause of an error, or "open" where the machine may do what it likes.
+    failure : str
+        What should not have been; nothing, if all is well.
+    """
+
+    kind: str
+    turn: int
+    told: str
+    outcome: str
+    failure: str = ""
+
+
+class Programs:
+    """Programs of single layers, with the memory before and after each as the interpreter leaves it.
+
+    Parameters
+    ----------
+    made : Sections
+        Of a sampling, a section for each layer.
+
+    Members
+    -------
+    program : Program
+        The first one, with the memory of all.
+    sections : tuple of Section
+        The layers.
+    before : list of uint8 arrays
+        Memory in front of each, and behind the last one.
+    """
+
+    def __init__(self, made: Sections):
+        self.program, self.sections = made.program, made.sections
+        self.before: list[np.ndarray] = []
+        self._read: dict[int, np.ndarray] = {}
+        driver = Driver(InterpreterPort(self.program.parameters, self.program.image.copy()))
+        driver.load(self.program)
+        for section in self.sections:
+            self.before.append(driver.port.memory.copy())
+            driver.run(section.operand, section.size)
+            driver.wait(0)
+        self.before.append(driver.port.memory.copy())
+
+    def interpreter(self, memory: np.ndarray, limits: Sequence[int] | None = None) -> Accelerator:
+        """An interpreter with this memory, and these limits of the regions instead of the program's."""
+        reference = Accelerator(self.program.parameters, 0)
+        reference.memory = memory
+        for number, (region, (base, limit)) in enumerate(zip(reference.regions, self.program.regions, strict=True)):
+            region.base, region.limit = base, limit if limits is None else limits[number]
+        return reference
+
+    def words_at(self, number: int) -> int:
+        """First byte of a layer's program."""
+        return (self.program.regions[0][0] + self.sections[number].operand.offset) * UNIT_BYTES
+
+    def read(self, number: int) -> np.ndarray:
+        """Bytes of memory that a layer finds and reads, ascending, its program left out."""
+        if number not in self._read:
+            self._read[number] = self._bytes_read(number)
+        return self._read[number]
+
+    def _bytes_read(self, number: int) -> np.ndarray:
+        reference = self.interpreter(self.before[number].copy())
+        found, written = [], np.zeros(len(reference.memory), bool)
+
+        def watch(name: str, places: np.ndarray, write: bool) -> None:
+            if name == "memory" and write:
+                written[places] = True
+            elif name == "memory":
+                found.append(places[~written[places]])
+
+        reference.access = watch
+        section = self.sections[number]
+        reference.run(section.operand, section.size)
+        return np.unique(np.concatenate([np.zeros(0, np.int64), *map(np.ravel, found)]))
+
+    def read_of(self, number: int, region: int) -> np.ndarray:
+        """Those of them that lie in a region."""
+        base, limit = self.program.regions[region]
+        places = self.read(number)
+        return places[(places >= base * UNIT_BYTES) & (places < (base + limit) * UNIT_BYTES)]
+
+    def that_read(self, regions: Sequence[int]) -> list[int]:
+        """Layers that read something of any of these regions; all layers, if there are none."""
+        layers = range(len(self.sections))
+        return [one for one in layers if not regions or any(len(self.read_of(one, region)) for region in regions)]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Wrong:
+    """A layer's program with something wrong: what was done, the memory, and limits of the regions, if others."""
+
+    told: str
+    memory: np.ndarray
+    limits: Sequence[int] | None = None
+
+
+def _values(kind: type, command: Command) -> list[str]:
+    """Fields of a command that are of a kind."""
+    return [field.name for field in dataclasses.fields(command) if type(getattr(command, field.name)) is kind]
+
+
+def _with_a_change(
+    draw: random.Random, programs: Programs, number: int, kind: type, change: Callable[[Any], Any]
+) -> _Wrong:
+    """One field of this kind, of one command, becomes what `change` makes of it, if the field takes it."""
+    section, memory = programs.sections[number], programs.before[number].copy()
+    while True:
+        commands = list(section.commands)
+        place = draw.choice([place for place, command in enumerate(commands) if _values(kind, command)])
+        command = commands[place]
+        name = draw.choice(_values(kind, command))
+        try:
+            changed = change(getattr(command, name))
+            commands[place] = dataclasses.replace(command, **{name: changed})
+            words = assemble([*commands, Stop()]).view(np.uint8).ravel()
+        except ValueError:  # more than its bits
+            continue
+        if words.size <= section.size * UNIT_BYTES:
+            memory[programs.words_at(number) :][: words.size] = words
+            return _Wrong(f"{name} of {command} becomes {changed}", memory)
+
+
+def _number(draw: random.Random, programs: Programs, number: int) -> _Wrong:
+    """A number of a command is another one."""
+    return _with_a_change(
+        draw,
+        programs,
+        number,
+        int,
+        lambda value: draw.choice([0, 1, value + 1, max(value - 1, 0), 2 * value, value + draw.randrange(16)]),
+    )
+
+
+def _operand(draw: random.Random, programs: Programs, number: int) -> _Wrong:
+    """An operand of a command lies elsewhere."""
+    return _with_a_change(
+        draw,
+        programs,
+        number,
+        Operand,
+        lambda value: draw.choice(
+            [
+                value.moved(draw.choice([1, draw.randrange(1, 64), 1 << draw.randrange(20)])),
+                dataclasses.replace(value, region=draw.randrange(8)),
+            ]
+        ),
+    )
+
+
+def _flipped(draw: random.Random, memory: np.ndarray, among: np.ndarray) -> _Wrong:
+    """Bits of some bytes flip."""
+    places = [(int(among[draw.randrange(len(among))]), draw.randrange(8)) for _ in range(draw.choice([1, 1, 5, 50]))]
+    changed = memory.copy()
+    for place, bit in places:
+        changed[place] ^= 1 << bit
+    return _Wrong("bits " + ", ".join(f"{place}.{bit}" for place, bit in places) + " flip", changed)
+
+
+def _program(draw: random.Random, programs: Programs, number: int) -> _Wrong:
+    """Bits of the program flip."""
+    begin = programs.words_at(number)
+    places = np.arange(begin, begin + programs.sections[number].size * UNIT_BYTES)
+    return _flipped(draw, programs.before[number], places)
+
+
+def _image(draw: random.Random, programs: Programs, number: int) -> _Wrong:
+    """Bits of what the program reads flip."""
+    return _flipped(draw, programs.before[number], programs.read(number))
+
+
+def _stream(draw: random.Random, programs: Programs, number: int) -> _Wrong:
+    """Bits of groups in a spool flip."""
+    return _flipped(draw, programs.before[number], programs.read_of(number, SPOOLS))
+
+
+def _region(draw: random.Random, programs: Programs, number: int) -> _Wrong:
+    """A region ends earlier, often before or within what is read."""
+    limits = [limit for _, limit in programs.program.regions]
+    region = draw.choice([region for region, limit in enumerate(limits) if limit])
+    places = programs.read_of(number, region) // UNIT_BYTES - programs.program.regions[region][0]
+    ends = [*places.tolist(), limits[region] - 1] if draw.random() < 0.8 else range(limits[region])
+    limits[region] = draw.choice(ends)
+    return _Wrong(f"region {region} ends at {limits[region]}", programs.before[number].copy(), limits)
+
+
+_WRONG: Mapping[str, Callable[[random.Random, Programs, int], _Wrong]] = {
+    "number": _number,
+    "operand": _operand,
+    "program": _program,
+    "image": _image,
+    "stream": _stream,
+    "region": _region,
+}
+
+_READS = {"image": range(1, 7), "stream": (SPOOLS,)}
+"""Regions of which a layer must read something to be given such a mistake."""
+
+MUTANTS = tuple(_WRONG)
+"""What can be wrong: a number or an operand of a command; bits of the program, of what it reads, of groups in a spool;
+the end of a region."""
+
+
+class Trials:
+    """Trials of one machine, one after the other; only its own means bring it back from one to the next.
+
+    Parameters
+    ----------
+    model : MachineModel
+        The machine.
+    programs : Programs
+        What it runs.
+    how : Memory
+        How memory behaves.
+    seed : int
+        Of all that is drawn.
+    """
+
+    def __init__(self, model: MachineModel, programs: Programs, how: Memory, seed: int):
+        self._programs, self._seed = programs, seed
+        memory = np.zeros(len(programs.program.image), np.uint8)
+        self._port = VerilatedPort(model, programs.program.parameters, memory, how)
+        self._driver = Driver(self._port, watchdog=WATCHDOG)
+        self._driver.load(programs.program)
+
+    @property
+    def clocks(self) -> int:
+        """That have passed."""
+        return self._port.clocks
+
+    def resets(self, count: int) -> Iterator[Trial]:
+        """Break off a program at any clock, by the register or by the pin; the next one must run as ever."""
+        for turn, draw in self._turns("reset", count):
+            broken, number = (draw.randrange(len(self._programs.sections)) for _ in range(2))
+            clock = draw.choice([draw.randrange(1, 600), draw.randrange(600, 4_000)])
+            pin = draw.random() < 0.5
+            told = f"{self._name(broken)} is broken off at clock {clock} by the {'pin' if pin else 'register'}"
+            self._start(broken, self._programs.before[broken])
+            self._port.advance(clock)
+            if pin:
+                self._port.reset(draw.randrange(1, 4))
+                self._driver.set("watchdog", WATCHDOG)
+            else:
+                self._driver.reset()
+            yield self._judged("reset", turn, f"{told}, then {self._name(number)}", self._right(number))
+
+    def mutants(self, count: int) -> Iterator[Trial]:
+        """Run programs with something wrong: they must end as the interpreter says."""
+        for turn, draw in self._turns("mutant", count):
+            kind = draw.choice(MUTANTS)
+            number = draw.choice(self._programs.that_read(_READS.get(kind, ())))
+            wrong = _WRONG[kind](draw, self._programs, number)
+            expected, cause = self._interpreted(number, wrong)
+            self._limit(wrong.limits)
+            outcome, failure = self._run(number, wrong.memory)
+            self._limit(None)
+            if not failure and expected is not None:
+                failure = self._difference(outcome, expected)
+            elif not failure and cause is not None and outcome != (wanted := _WAITING.get(cause, cause)):
+                failure = f"must end with {wanted}, not {outcome}"
+            shown = "open" if expected is None and cause is None else outcome
+            yield self._judged(kind, turn, f"{self._name(number)}: {wrong.told}", (shown, failure))
+
+    def faults(self, count: int) -> Iterator[Trial]:
+        """Refuse a beat of a program, any of those that it reads or writes: an error; the next program runs as ever."""
+        beats: dict[int, dict[str, int]] = {}
+        for turn, draw in self._turns("fault", count):
+            number = draw.randrange(len(self._programs.sections))
+            if number not in beats:
+                self._port.reset(1)
+                self._driver.set("watchdog", WATCHDOG)
+                self._run(number, self._programs.before[number])
+                beats[number] = self._port.traffic
+            write = draw.random() < 0.5
+            what = "written" if write else "read"
+            fault = Fault(write, draw.randrange(beats[number][f"beats {what}"]), draw.choice([2, 3]))
+            self._port.reset(1)
+            self._driver.set("watchdog", WATCHDOG)
+            self._port.refuse([fault])
+            outcome, failure = self._run(number, self._programs.before[number])
+            response = self._driver.get("error", "response")
+            self._port.refuse([])
+            if not failure and (outcome, response) != ("bus", fault.response):
+                failure = f"must end with bus, response {fault.response}, not {outcome}, response {response}"
+            if not failure:
+                failure = self._right(number)[1]
+            told = f"{self._name(number)}: beat {fault.beat} {what} has response {fault.response}"
+            yield self._judged("refused beat", turn, told, (outcome, failure))
+
+    def _turns(self, kind: str, count: int) -> Iterator[tuple[int, random.Random]]:
+        """Numbers from 0, each with what draws for it."""
+        for turn in range(count):
+            yield turn, random.Random(f"{self._seed} {kind} {turn}")
+
+    def _name(self, number: int) -> str:
+        section = self._programs.sections[number]
+        return f"step {section.step}, {section.name}"
+
+    def _limit(self, limits: Sequence[int] | None) -> None:
+        for number, (_, limit) in enumerate(self._programs.program.regions):
+            self._driver.set(f"region{number}_limit", limit if limits is None else limits[number])
+
+    def _start(self, number: int, memory: np.ndarray) -> None:
+        self._port.memory[:] = memory
+        section = self._programs.sections[number]
+        self._driver.run(section.operand, section.size)
+
+    def _run(self, number: int, memory: np.ndarray) -> tuple[str, str]:
+        """Run a layer's program: "equal", for now, or the cause of its error; and what should not have been."""
+        try:
+            self._start(number, memory)
+            self._driver.wait(_LIMIT)
+        except MachineError as error:
+            return error.cause, ""
+        except (ProtocolError, Timeout) as error:
+            self._port.reset(2)
+            self._driver.set("watchdog", WATCHDOG)
+            return "failed", str(error)
+        return "equal", ""
+
+    def _right(self, number: int) -> tuple[str, str]:
+        """Run a layer as it is."""
+        outcome, failure = self._run(number, self._programs.before[number])
+        return outcome, failure or self._difference(outcome, self._programs.before[number + 1])
+
+    def _difference(self, outcome: str, expected: np.ndarray) -> str:
+        if outcome != "equal":
+            return f"must end well, not with {outcome}"
+        odd = np.flatnonzero(self._port.memory != expected)
+        return f"{len(odd)} bytes of memory differ, the first at {odd[0]}" if len(odd) else ""
+
+    def _interpreted(self, number: int, wrong: _Wrong) -> tuple[np.ndarray | None, str | None]:
+        """Memory and cause after a program; no memory where the hardware may leave another one."""
+        reference = self._programs.interpreter(wrong.memory.copy(), wrong.limits)
+        section = self._programs.sections[number]
+        try:
+            hazards.check(reference, section.operand, section.size)
+        except MachineError as error:
+            return None, error.cause
+        except hazards.HazardError:
+            return None, None
+        return reference.memory, None
+
+    @staticmethod
+    def _judged(kind: str, turn: int, told: str, found: tuple[str, str]) -> Trial:
+        outcome, failure = found
+        return Trial(kind, turn, told, "failed" if failure else outcome, failure)
