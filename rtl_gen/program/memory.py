@@ -55,6 +55,8 @@ class Tensor:
         From sample to sample, in vectors and in units of memory.
     sums_step : int
         From sample to sample, in records of sums.
+    grain : int
+        Positions that are ordered together; 0: a line. Of a view with other lines: a line of what it is a view of.
     """
 
     name: str
@@ -69,6 +71,7 @@ class Tensor:
     step: int = 0
     stride: int = 0
     sums_step: int = 0
+    grain: int = 0
 
     @property
     def positions(self) -> int:
@@ -77,8 +80,20 @@ class Tensor:
 
     def places(self, lines: Iterable[int] | None = None) -> list[Hashable]:
         """What stands for some of its lines, or for all, where accesses are ordered."""
-        lines = range(self.lines) if lines is None else lines
-        return [("state", first, line) for first in _starts(self.data, self.stride, self.samples) for line in lines]
+        numbers = self._ordered(range(self.lines) if lines is None else lines)
+        return [("state", first, one) for first in _starts(self.data, self.stride, self.samples) for one in numbers]
+
+    def _ordered(self, lines: Iterable[int]) -> list[int]:
+        """Numbers of what is ordered together and has positions of some lines."""
+        grain = self.grain or self.width
+        if grain == self.width:
+            return list(lines)
+        ends = ((line * self.width // grain, -(-(line + 1) * self.width // grain)) for line in lines)
+        return sorted({number for begin, end in ends for number in range(begin, end)})
+
+    def viewed(self, width: int) -> "Tensor":
+        """The same positions in lines of so many."""
+        return dataclasses.replace(self, lines=self.positions // width, width=width, grain=self.grain or self.width)
 
     def sums_places(
         self, lanes: int, vectors: Iterable[int] | None = None, lines: Iterable[int] | None = None
@@ -89,7 +104,7 @@ class Tensor:
         if self.summed == "channel":
             numbers = range(-(-self.channels // lanes)) if vectors is None else vectors
         else:
-            numbers = range(self.lines) if lines is None else lines
+            numbers = self._ordered(range(self.lines) if lines is None else lines)
         starts = _starts(self.sums, self.sums_step * image.SUM_BYTES // UNIT_BYTES, self.samples)
         return [("sums", first, number) for first in starts for number in numbers]
 

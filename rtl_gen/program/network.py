@@ -10,6 +10,7 @@ one (norm, function). Source: ``docs/closed-loop.md``, 12.17 to 12.21, and the t
 import dataclasses
 import functools
 import itertools
+import math
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -389,12 +390,22 @@ class Compiler:
         return lines, int(np.prod(rest)), shape[layout.axis]
 
     def _cut(self, positions: int) -> tuple[int, int]:
-        """Positions as lines: as wide as a tile, as long as rows of the array have a line each."""
+        """Positions as lines: as long as rows of the array have a line each, and as wide as a tile, if then products
+        that are exchanged keep as many rows busy as they can: their rows have whole blocks of n positions, and whole
+        lines.
+        """
         p = self._parameters
+
+        def busy(width: int) -> int:
+            block = math.lcm(p.lanes, width)
+            each = -(-positions // p.rows // block) * block
+            return -(-positions // each) if block <= p.tile_positions else 0
+
         fits = [
             width for width in range(1, p.tile_positions + 1) if positions % width == 0 and positions // width >= p.rows
         ]
-        return positions // max(fits, default=1), max(fits, default=1)
+        width = max(fits, key=lambda width: (busy(width), width), default=1)
+        return positions // width, width
 
     def _summed(self, name: str) -> str:
         """What sums a norm needs of a value: through moves and concatenations."""
@@ -478,7 +489,7 @@ class Compiler:
             return value
         pattern = "".join(layer.pattern.split())
         if merges(layer) and not value.turned:
-            return value
+            return self._in_lines(layer, value)
         if exchanges(layer):
             return dataclasses.replace(value, turned=not value.turned)
         if pattern == "bchw->bc(hp)(wq)" and layer.sizes == {"p": 2, "q": 2} and value.repeat == 1:
@@ -492,6 +503,18 @@ class Compiler:
         if layer is self._network.layers[-1]:
             return value  # whoever reads the image moves it
         raise self._refused(layer, f"the move {layer.pattern!r} has no command")
+
+    def _in_lines(self, layer: Layer, value: _Value) -> _Value:
+        """A value whose pixels are taken as tokens, or these as pixels again: in other lines where blocks need them."""
+        p, width = self._parameters, value.parts[0].width
+        before, after = (self._layouts[name].axis == -3 for name in (layer.inputs[0], layer.name))
+        if after:
+            width = self._shapes[layer.name][-1] // value.repeat
+        elif before and math.lcm(p.lanes, width) > p.tile_positions:
+            _, width = self._cut(value.parts[0].positions)
+        if width == value.parts[0].width:
+            return value
+        return dataclasses.replace(value, parts=tuple(part.viewed(width) for part in value.parts))
 
     def _norm(self, layer: Norm, values: list[Any]) -> _Value:
         value = self._settled(layer.inputs[0], values[0])
@@ -771,8 +794,11 @@ class Compiler:
             lines, width, channels = part.lines, part.width, part.channels
             segment = channels // value.heads if value.heads and along == "channels" else 0
             if along == "positions":
-                head = channels // (value.heads or 1)
-                across = max(one for one in range(1, self._parameters.tile_positions + 1) if head % one == 0)
+                head, p = channels // (value.heads or 1), self._parameters
+                fits = [one for one in range(1, p.tile_positions + 1) if head % one == 0]
+                # the product is exchanged: a tile has whole lines and whole blocks of n, or all of a head
+                blocks = [one for one in fits if one == head or math.lcm(p.lanes, one) <= p.tile_positions]
+                across = max(blocks or fits)
                 lines, width, channels = part.channels // across, across, part.positions
             self._emissions[key] = self.memory.emission(
                 f"{name}.{number}",
@@ -998,7 +1024,7 @@ class Compiler:
     def _product_states(self, layer: Layer, value: _Value, name: str) -> list[Tensor]:
         """What a product adds to: a state, or one for each part that its readers take."""
         if isinstance(layer, Convolution):
-            return [self._tensor(name)]
+            return [self._tensor(name, channels=None if self._filled else self._room_for_blocks(layer))]
         if value.repeat != 1:
             raise self._refused(layer, "it reads upsampled tokens")
         parts = self._loop.parts(layer)
@@ -1023,6 +1049,14 @@ class Compiler:
             lines, width, _ = self._grid(of)
             like = dataclasses.replace(like, lines=lines, width=width)
         return self._tensor(name, like, **options)
+
+    def _room_for_blocks(self, layer: Layer) -> int | None:
+        """Channels of a network that is compiled for its shapes, where the last layer has fewer than n, if its vectors
+        cannot run on over positions: too many whole lines for a tile would be whole vectors."""
+        p, (lines, width, channels) = self._parameters, self._grid(layer.name)
+        whole = p.lanes // math.gcd(p.lanes, width * channels)
+        fits = channels >= p.lanes or min(whole, lines) * width <= p.tile_positions
+        return None if fits or self._network.consumers(layer.name) else p.lanes
 
     def _between_heads(self, weight: np.ndarray, channels: int) -> np.ndarray:
         """Weights (outputs, inputs, taps) of heads of so many channels, each padded to whole groups."""

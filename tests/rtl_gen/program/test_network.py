@@ -18,7 +18,7 @@ from rtl_gen.program.file import Program, listing
 from rtl_gen.program.memory import PROGRAMS
 from rtl_gen.program.network import Compiler
 from rtl_gen.program.sampling import compile_sampling
-from tests.golden.diffusion.sampling.networks import random_unet
+from tests.golden.diffusion.sampling.networks import SMALL, random_unet
 
 pytestmark = pytest.mark.golden
 
@@ -121,6 +121,23 @@ def test_every_state_of_random_networks_on_random_machines(seed):
         wrong, compared = both.step(index, 4, image, given)
         assert not wrong and compared > 3, (seed, index, wrong, compared)
         image = image + rng.normal(0, 0.1, image.shape).astype(np.float32)
+
+
+@pytest.mark.parametrize("rows, lanes", [(1, 10), (3, 12)])
+def test_tokens_lie_in_lines_that_blocks_need(rows, lanes):
+    """4 x 4 pixels are tokens in lines of another width where blocks of n of them would take too many whole lines."""
+    network = random_unet(rows, dataclasses.replace(SMALL, channels=12, widths=(12, 24)))
+    machine = {"lanes": lanes, "memory_lanes": 2, "rows": rows, "columns": 4, "outliers": 1, "tile_positions": lanes}
+    both = Both(network, method("closed-int4", **machine), calibrate(Sampling(network, [1], steps=4)))
+    scores = next(layer for layer in network.layers if layer.bilinear)
+    rng = np.random.default_rng(lanes)
+    image = rng.normal(0, 1, (1, *next(iter(network.inputs.values())))).astype(np.float32)
+    for index in range(2):
+        given = {name: np.array([1 + 100 * (3 - index) * (name == "timestep")]) for name in list(network.inputs)[1:]}
+        wrong, compared = both.step(index, 4, image, given)
+        assert not wrong and compared > 3, (index, wrong, compared)
+        image = image + rng.normal(0, 0.1, image.shape).astype(np.float32)
+    assert both.compiler.states[scores.inputs[0]].width == (2 if lanes == 10 else 4)
 
 
 @pytest.mark.parametrize(
