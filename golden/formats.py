@@ -245,10 +245,10 @@ _shift_objects = np.frompyfunc(lambda value, shift: value << shift, 2, 1)
 
 def shift_left(values: Any, shifts: Any) -> np.ndarray:
     """``values * 2^shifts`` for shifts of 0 or more: int64 where that holds every result, else Python integers."""
-    values, shifts = np.broadcast_arrays(np.asarray(values), np.asarray(shifts, np.int64))
+    values, shifts = np.asarray(values), np.asarray(shifts, np.int64)
     if values.dtype != object:
         used = np.where(values != 0, shifts, 0)
-        if values.size == 0 or int((bit_length(np.abs(values.astype(np.int64))) + used).max()) < 63:
+        if used.size == 0 or int((bit_length(np.abs(values.astype(np.int64))) + used).max()) < 63:
             return values.astype(np.int64) << used
     return _shift_objects(values.astype(object), shifts.astype(object))
 
@@ -268,7 +268,7 @@ def round_shift(values: Any, shifts: Any) -> np.ndarray:
     array
         int64 where that holds every result, else Python integers.
     """
-    values, shifts = np.broadcast_arrays(np.asarray(values), np.asarray(shifts, np.int64))
+    values, shifts = np.asarray(values), np.asarray(shifts, np.int64)
     if values.dtype == object:
         return _round_shift_objects(values, shifts.astype(object))
     values = values.astype(np.int64 if fits(values, 62) else object)
@@ -281,14 +281,11 @@ def _round_right(values: np.ndarray, shifts: np.ndarray) -> np.ndarray:
     if values.dtype == object:
         return _round_shift_objects(values, shifts.astype(object))
     # Below 2^62 everything past 63 places is less than a half.
-    far = shifts > 62
-    shifts = np.minimum(shifts, 62)
-    quotient = values >> shifts
-    rest = values - (quotient << shifts)
-    double = rest << 1  # rest < 2^62
-    one = np.int64(1) << shifts
-    rounded = quotient + ((double > one) | ((double == one) & (shifts > 0) & (quotient & 1 == 1)))
-    return np.where(far, 0, rounded)
+    near = np.minimum(shifts, 62)
+    some = near > 0
+    # A half less one unit, and that unit where the quotient is odd: the sum carries where RNE goes up.
+    carry = ((np.int64(1) << near) >> 1) - some + ((values >> near) & some)
+    return np.where(shifts > 62, 0, (values + carry) >> near)
 
 
 def round_quotient(dividends: Any, divisors: Any) -> np.ndarray:

@@ -56,6 +56,7 @@ SEEDS = np.array([(math.isqrt(2**50 // ((2 * i + 1) << 7)) + 1) // 2 for i in ra
 """``RNE(2^24 / sqrt((i + 1/2) 2^8))`` for i in 128..511: 384 words of 17 bits."""
 
 
+@functools.lru_cache(maxsize=1024)
 def factor(value: Any) -> tuple[int, int]:
     """``(a, e)``: the nearest number ``a 2^e`` to a positive rational, with `a` in ``2^16 .. 2^17 - 1``.
 

@@ -32,6 +32,7 @@ SUM = -24
 _LOG2_E = Fraction(int(math.log2(math.e) * 2**52), 2**52)
 
 
+@functools.lru_cache(maxsize=1024)
 def log2_factor(scale: float, unit: int) -> tuple[int, int]:
     """``(r, rho)``: ``r 2^rho`` arguments are one unit ``2^unit`` of scores that have the factor `scale` > 0.
 

@@ -158,10 +158,10 @@ def _outcomes(name: str, unit: int, result: int, width: int, narrow: int) -> np.
 
 @functools.cache
 def _powers() -> tuple[np.ndarray, np.ndarray]:
-    """Of every argument of a softmax: the power of two, and what it adds to the sum; float64."""
+    """Of every argument of a softmax: the power of two, and what it adds to the sum; float32 holds both."""
     argument = np.arange(softmax.ARGUMENT_MAX + 1)
     t, whole = softmax.powers(argument & 2**13 - 1), argument >> 13
-    return np.ldexp(t.astype(np.float64), -whole), formats.round_shift(t << 8, whole).astype(np.float64)
+    return np.ldexp(t.astype(np.float32), -whole), formats.round_shift(t << 8, whole).astype(np.float32)
 
 
 class FloatNear(Near):
@@ -205,7 +205,7 @@ class FloatNear(Near):
             return np.clip(z, 0, self.narrow).astype(np.float32)
         if not self._roomy:
             return self._exact.function(name, z, unit, result)
-        index = z.astype(np.int32)
+        index = z.astype(np.intp)
         index += 2 ** (width - 1)
         return _outcomes(name, unit, result, width, self.narrow).take(index, mode="clip")
 
@@ -214,13 +214,12 @@ class FloatNear(Near):
         root, exponent = softmax.log2_factor(value.factor, int(value.unit))
         argument = (row_maximum(value.counts) - value.counts) * np.ldexp(float(root), exponent)
         np.rint(argument, out=argument)
-        index = np.minimum(argument, softmax.ARGUMENT_MAX, out=argument).astype(np.int32)
+        index = np.minimum(argument, softmax.ARGUMENT_MAX, out=argument).astype(np.intp)
         powers, shares = _powers()
-        total = shares.take(index).sum(axis=-1, keepdims=True).astype(np.int64)
+        total = shares.take(index).sum(axis=-1, keepdims=True, dtype=np.float64).astype(np.int64)
         length = formats.bit_length(total - 1)
         reciprocal = formats.round_quotient(np.int64(1) << 15 + length, total)
-        x = powers.take(index)
-        x *= np.ldexp(reciprocal.astype(np.float64), -(7 + length + unit))
+        x = powers.take(index) * np.ldexp(reciprocal.astype(np.float64), -(7 + length + unit))
         np.rint(x, out=x)
         return np.minimum(x, self.narrow).astype(np.float32)
 
