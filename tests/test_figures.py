@@ -67,5 +67,5 @@ def test_unknown_figures_are_one_sentence(capsys):
 
 def test_every_sweep_has_every_variant():
     rows = [record.sweep_rows(name) for name in RECORDED if name in record.SWEEPS]
-    assert rows and all(found.keys() == variants().keys() for found in rows)
+    assert rows and all(found.keys() >= variants().keys() for found in rows)  # and of some that are deleted
     assert {path.stem for path in record.FOLDER.glob("*.json")} == RECORDED.keys()

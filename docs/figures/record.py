@@ -216,7 +216,7 @@ def _changes(*what: str) -> list[str]:
 def digits() -> list[str]:
     """Digits, lanes, weights and passes of the closed loop, beside rivals."""
     changed = ("n = 16", "m = 1", "m = 2", "F = 12", "F = 14", "two passes in 4 early and 2 late steps")
-    changed += ("one pass early", "one pass at the end", "one pass for the mix of attention", "choice by cost")
+    changed += ("one pass early", "one pass at the end", "one pass for the mix of attention")
     return _swept(*_changes(*changed), "raw-int8", "raw-int8-tensor")
 
 

@@ -62,6 +62,7 @@ class Differential(StatefulExecutor):
         self._input = next(iter(network.inputs))
         self._index = -1
         self._steps: int | None = profile.steps
+        self._cuts: dict[tuple[str, int], tuple[int, ...]] = {}
         for member in PATTERNS:
             for pattern in getattr(method, member):
                 layers = [layer for layer in network.layers if layer.name in self._main]
@@ -85,14 +86,17 @@ class Differential(StatefulExecutor):
 
     def _grouping(self, source: str, axis: int, shape: tuple[int, ...]) -> Grouping:
         axis = axis if axis < 0 else axis - len(shape)
-        pieces = self._pieces(source) if axis == -3 else self._heads(source) if axis == -1 else ()
-        segments = pieces or (shape[axis],)
-        return Grouping(axis, segments, self._method.machine.lanes)
+        return Grouping(axis, self._cut(source, axis) or (shape[axis],), self._method.machine.lanes)
 
     def _segments(self, layer: Layer) -> tuple[int, ...]:
         """Channels of what a product reads a concatenation of; empty if it does not."""
-        (source,) = layer.inputs
-        return self._pieces(source) if isinstance(layer, Convolution) else self._heads(source)
+        return self._cut(layer.inputs[0], -3 if isinstance(layer, Convolution) else -1)
+
+    def _cut(self, source: str, axis: int) -> tuple[int, ...]:
+        """Lengths that are padded to groups apart; empty: the whole axis is one."""
+        if (source, axis) not in self._cuts:
+            self._cuts[source, axis] = self._pieces(source) if axis == -3 else self._heads(source) if axis == -1 else ()
+        return self._cuts[source, axis]
 
     def _pieces(self, source: str) -> tuple[int, ...]:
         """Channels of what a value is concatenated of; empty if it is no concatenation."""

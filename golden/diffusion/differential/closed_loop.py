@@ -17,9 +17,6 @@ from typing import Any
 
 import numpy as np
 
-from golden.diffusion.cost.layer import Load, operand_shape
-from golden.diffusion.cost.predict import predict
-from golden.diffusion.cost.rates import Rates
 from golden.diffusion.differential.allocation import output_bits_by_product
 from golden.diffusion.differential.base import Differential
 from golden.diffusion.differential.fixed import (
@@ -35,10 +32,10 @@ from golden.diffusion.differential.fixed.core import Sums
 from golden.diffusion.differential.fixed.link import output_vectors
 from golden.diffusion.differential.fixed.near import across
 from golden.diffusion.differential.fixed.value import Change, Gated, Normed
-from golden.diffusion.differential.measure import Measure, count
+from golden.diffusion.differential.measure import Measure
 from golden.diffusion.differential.method import Method
 from golden.diffusion.differential.profile import Profile
-from golden.diffusion.differential.quantise import Grouping, Passes, quantise
+from golden.diffusion.differential.quantise import Passes, quantise
 from golden.diffusion.layers import (
     Add,
     AddChannel,
@@ -158,8 +155,7 @@ class ClosedLoop(Differential):
         self._held: dict[tuple[str, int], np.ndarray] = {}  # Xhat, by reader and operand
         self._fixed: dict[str, np.ndarray] = {}  # operands that are conditioning, by product
         self._sent: dict[tuple[str, int], list[_Sent]] = {}  # in this step, by value and axis
-        self._raw: set[tuple[str, int]] = set()  # values that were found cheaper in raw form
-        self._costs: dict[tuple[str, int], list[tuple[float, float]]] = {}
+        self._most_passes = method.most_passes
         self._anew: np.ndarray | None = None
         self._guided = False  # whether the prediction of this step is a guided one
 
@@ -170,7 +166,7 @@ class ClosedLoop(Differential):
         self._anew, self._guided = None, False
         kept = (self._states, self._bias, self._held, self._fixed)
         if index == 0:
-            for states in (*kept, self._raw, self._costs):
+            for states in kept:
                 states.clear()
         if reference is not None and index > 0:
             self._anew = self._restore(kept, reference)
@@ -369,7 +365,7 @@ class ClosedLoop(Differential):
             source = self._network.by_name[layer.inputs[0]]
             bias = across(getattr(source, "bias", None), values[0].counts, source.channel_axis or -1)
             shift = layer.table if isinstance(layer, AddConstant) else values[1][:, :, None, None]
-            return self._accumulate(source, values[0], bias + shift, unit)
+            return Fixed(self._accumulate(source, values[0], bias + shift, unit), unit)
         operands, factors = [], []
         for value in values:
             gate = np.float64(1)
@@ -431,7 +427,7 @@ class ClosedLoop(Differential):
         source, axis = layer.inputs[number], layer.contracted[number]
         c = self._method
         known = self._held.get((layer.name, number))
-        start: bool | np.ndarray = c.refreshes(self._index) or known is None or (source, axis) in self._raw
+        start: bool | np.ndarray = c.refreshes(self._index) or known is None
         for sent in self._sent.get((source, axis), ()):
             if sent.start is True if start else sent.before is known:
                 self._held[layer.name, number] = sent.after
@@ -440,7 +436,7 @@ class ClosedLoop(Differential):
         x = self._near.emitted(value)
         passes: int | np.ndarray = c.passes_of(self._network, source, self._index, self._steps)
         if start and not c.refreshes(self._index):
-            passes = max(passes, c.first_passes if known is None else c.raw_passes)
+            passes = max(passes, c.first_passes)
         held = None if start else known
         if held is not None and self._anew is not None:
             start = self._anew
@@ -448,8 +444,7 @@ class ClosedLoop(Differential):
             held = np.where(which, np.float32(0), held)
             passes = np.where(which, max(passes, c.first_passes), passes)
         grouping = self._grouping(source, axis, x.shape)
-        choosing = c.choice == "cost" and start is False
-        difference = x if held is None else np.subtract(x, held, out=None if choosing else x)
+        difference = x if held is None else np.subtract(x, held, out=x)
         found = self._link.send(difference, grouping, passes)
         after = found.values.astype(np.float32) if held is None else held + found.values
         result = _Sent(found, known if start is not True else None, after, start, value.unit)
@@ -460,47 +455,7 @@ class ClosedLoop(Differential):
             for part in parts:
                 if len(part.values):
                     self._measure.sent(self._index, source, _lawful(part), grouping)
-        linear = not any(reader.bilinear for reader in self._network.consumers(source))
-        if c.choice == "cost" and linear and start is False and len(self._costs.get((source, axis), ())) < 2:
-            self._choose((source, axis), x, found, grouping)
         return result
-
-    def _choose(self, key: tuple[str, int], x: np.ndarray, sent: Passes, grouping: Grouping) -> None:
-        """After a value's first two deltas, see whether raw values of `raw_passes` passes would have been cheaper.
-
-        They are if `golden.diffusion.cost.predict` predicts fewer cycles for all readers, of the groups and bits that
-        there are or would be.
-        """
-        raw = self._link.send(x, grouping, self._method.raw_passes)
-        costs = self._costs.setdefault(key, [])
-        costs.append((self._cycles(key, len(x), sent, grouping, False), self._cycles(key, len(x), raw, grouping, True)))
-        if len(costs) == 2:
-            by_delta, by_raw = np.sum(costs, axis=0)
-            if by_raw < by_delta:
-                self._raw.add(key)
-
-    def _cycles(self, key: tuple[str, int], items: int, sent: Passes, grouping: Grouping, anew: bool) -> float:
-        """Clocks of all readers of a tensor."""
-        machine, (source, axis) = self._method.machine, key
-        row = count(_lawful(sent), grouping, machine, machine.outliers)
-        passes = row.digits // row.elements
-        rates = Rates(
-            input_bits=row.bits / row.elements,
-            output_bits=machine.output_passes * row.bits / row.digits,
-            passes=passes,
-            zero_groups=row.zero_groups / (row.vectors * passes),
-            replay_groups=row.groups / (row.vectors * passes) - 1,
-        )
-        total = 0
-        for layer in self._network.consumers(source):
-            shapes = [self._shapes[name] for name in layer.inputs]
-            for number, contracted in enumerate(layer.contracted):
-                if (layer.inputs[number], contracted) == (source, axis):
-                    shape = operand_shape(layer, number, shapes)
-                    shape = dataclasses.replace(shape, batch=shape.batch * items)
-                    load = Load.alone(shape, anew=anew)
-                    total += max(predict(load, self._method.flow, rates, machine).clocks(machine).values())
-        return float(total)
 
     # Products -------------------------------------------------------------------------------------------------------
 
@@ -510,15 +465,15 @@ class ClosedLoop(Differential):
             change = self._matmul(layer, values, unit)
         else:
             sent = self._send(layer, 0, values[0])
-            sums = self._core.product(
-                layer, sent.passes, self._segments(layer), sent.unit, unit, self._method.most_passes
-            )
+            sums = self._core.product(layer, sent.passes, self._segments(layer), sent.unit, unit, self._most_passes)
             change = Change(self._outputs(layer, sums), sent.start, unit)
         if layer.name in self.handed_on:
             return change
-        bias = across(getattr(layer, "bias", None), change.counts, layer.channel_axis or -1)
-        state = self._accumulate(layer, change, bias, unit)
-        return dataclasses.replace(state, factor=getattr(layer, "scale", 1.0))
+        if change.start is False and layer.name in self._states:
+            bias = None  # its readers have it
+        else:
+            bias = across(getattr(layer, "bias", None), change.counts, layer.channel_axis or -1)
+        return Fixed(self._accumulate(layer, change, bias, unit), unit, getattr(layer, "scale", 1.0))
 
     def _outputs(self, layer: Layer, sums: Sums, *, again: bool = False) -> np.ndarray:
         """Sums as they reach the state; `again` if the product added to it in this step already."""
@@ -526,7 +481,7 @@ class ClosedLoop(Differential):
         channels, parts = sums.values.shape[axis], self.parts(layer)
         pieces = (channels // parts,) * parts if layer.bilinear or parts > 1 else ()
         values, grouping, back = output_vectors(sums.values, axis, lanes, pieces)
-        found = self._link.joint(dataclasses.replace(sums, values=values), grouping, self.floors[layer.name])
+        found = self._link.joint(Sums(values, sums.lsb), grouping, self.floors[layer.name])
         if self._measure is not None:
             if found.exponent is None:
                 k = self._method.machine.digit_width
@@ -539,25 +494,28 @@ class ClosedLoop(Differential):
             self._measure.output(self._index, layer.name, _lawful(found), grouping, again=again)
         return back(found.values)
 
-    def _accumulate(self, layer: Layer, change: Change, bias: np.ndarray, unit: int) -> Fixed:
-        """The state of a product after a step; of its bias what is new."""
+    def _accumulate(self, layer: Layer, change: Change, bias: np.ndarray | None, unit: int) -> np.ndarray:
+        """The state of a product after a step; of its bias what is new: nothing, where that is None."""
+        held = self._states.get(layer.name)
+        if bias is None:
+            self._states[layer.name] = total = self._near.accumulate(held, change.counts, None)
+            return total
         bias = np.clip(np.rint(np.ldexp(bias.astype(np.float64), -unit)), -self._near.top, self._near.top)
         if bias.ndim == 0 or len(bias) != len(change.counts):
             bias = np.broadcast_to(
                 bias, (len(change.counts), *np.broadcast_shapes(bias.shape, (1,) * change.counts.ndim)[1:])
             )
-        held, added = self._states.get(layer.name), self._bias.get(layer.name)
         if change.start is True or held is None:
             held, new = None, bias
         else:
-            new = bias - added
+            new = bias - self._bias[layer.name]
             if change.start is not False:
                 which = np.reshape(change.start, (-1, *[1] * (held.ndim - 1)))
                 held, new = np.where(which, np.float32(0), held), np.where(which, bias, new)
         self._bias[layer.name] = bias
         total = self._near.accumulate(held, change.counts, new.astype(np.float32) if new.any() else None)
         self._states[layer.name] = total
-        return Fixed(total, unit)
+        return total
 
     def _matmul(self, layer: Layer, values: list[Any], unit: int) -> Change:
         """``dA B(t-1)``, then ``A(t) dB``, each rounded on its own; ``dA B`` if one operand is conditioning."""

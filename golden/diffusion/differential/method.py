@@ -18,7 +18,6 @@ SENDING: tuple[MethodFlow, ...] = ("raw", "diffy", "sign_mask", "closed_loop")
 """Flows that send something: where every member acts that `ACTS_IN` does not name."""
 
 ACTS_IN: dict[str, tuple[MethodFlow, ...]] = {
-    "raw_passes": ("closed_loop",),
     "output_width": ("closed_loop",),
     "output_bits": ("closed_loop",),
     "output_allocation": ("closed_loop",),
@@ -27,7 +26,6 @@ ACTS_IN: dict[str, tuple[MethodFlow, ...]] = {
     "refresh": ("diffy", "sign_mask", "closed_loop"),
     "norm": ("sign_mask",),
     "attention": ("sign_mask",),
-    "choice": ("closed_loop",),
     "weight_form": ("raw", "diffy", "sign_mask"),
     "exponent_policy": ("diffy", "sign_mask"),
     "overflow_policy": ("diffy", "sign_mask"),
@@ -77,7 +75,6 @@ class Method(Stored, noun="a method", schema=1):
     last_passes: Passes = described(2, "passes of the last steps")
     input_passes: RawPasses = described(3, "passes of the network's own input, where a product reads it as it is")
     mix_passes: Passes = described(1, "passes of what attention's mix reads: softmax and value")
-    raw_passes: RawPasses = described(3, "passes of an operand that is sent raw in every step, as `choice` may have it")
     early_steps: Steps = described(4, "how many steps after the first take `early_passes`")
     early_passes: Passes = described(
         1, "passes of the steps after the first: what goes wrong early, the sampler carries on"
@@ -102,9 +99,6 @@ class Method(Stored, noun="a method", schema=1):
     norm: Literal["current", "calibrated"] = described("current", "whose deviation norms of the open loop divide by")
     attention: Literal["delta", "raw"] = described(
         "delta", "products of two activations in the open loop: on deltas, or from raw values"
-    )
-    choice: Literal["delta", "cost"] = described(
-        "delta", "per tensor: always deltas, or raw values where the cost model finds two measured steps cheaper"
     )
 
     def check_together(self) -> None:
@@ -184,7 +178,7 @@ class Method(Stored, noun="a method", schema=1):
     def most_passes(self) -> int:
         """The most passes of any delta or raw value."""
         tables = (_most(count) for count in self.layer_passes.values())
-        return max(self.first_passes, self.raw_passes, *(getattr(self, name) for name in _PASSES), *tables)
+        return max(self.first_passes, *(getattr(self, name) for name in _PASSES), *tables)
 
     def refreshes(self, step: int) -> bool:
         """Whether a step sends raw values."""

@@ -53,7 +53,6 @@ def variants() -> dict[str, Method]:
         add(base, "two passes in 4 early and 2 late steps", early_steps=4, late_steps=2)
         add(base, "one pass for the mix of attention", mix_passes=1)
         add(base, "one pass at the end", last_passes=1)
-        add(base, "choice by cost", choice="cost")
     group = {"exponent_policy": "group", "overflow_policy": "saturate", "lanes": 32, "outliers": 0, "memory_lanes": 4}
     exact = _changed(Method.named("paper"), norm="current")
     result["paper"] = Method.named("paper")

@@ -160,10 +160,9 @@ def test_a_closed_loop_follows_the_dense_network(network, images, profile):
     assert errors[0] < 0.15 and errors[1] < errors[0] / 2
 
 
-@pytest.mark.parametrize("more", [{}, {"choice": "cost", "raw_passes": 1}], ids=str)
-def test_a_second_sampling_starts_anew(network, images, profile, more):
-    """Other images, another batch: nothing of the first sampling is left, whatever was switched on."""
-    method = loop(4, refresh=5, **more)
+def test_a_second_sampling_starts_anew(network, images, profile):
+    """Other images, another batch: nothing of the first sampling is left."""
+    method = loop(4, refresh=5)
     walk = Walk(network, method, profile)
     walk.run(images)
     again = walk.run(images[:, ::-1][:, :2] * 0.9)
@@ -310,49 +309,6 @@ def test_a_new_item_starts_anew_among_the_others(network, images, profile):
     # and one step later it is like any other
     again = other.step(4, np.stack([images[4, 0], mixed[1], images[4, 2]]))
     np.testing.assert_array_equal(again[[0, 2]], same.step(4, images[4])[[0, 2]])
-
-
-# Choice --------------------------------------------------------------------------------------------------------------
-
-
-WIDE = {"memory_lanes": 8, "link_width": 32}  # else the traffic of the state alone speaks for raw values
-
-
-def test_choice_changes_nothing_where_deltas_are_cheaper(network, images, profile):
-    plain = Walk(network, loop(4), profile).run(images)
-    walk = Walk(network, loop(4, choice="cost", raw_passes=8, parameters=WIDE), profile)
-    np.testing.assert_array_equal(walk.run(images), plain)
-    assert not walk.executor._raw
-
-
-ARRAY = {"rows": 128, "columns": 128}
-BOUND = {
-    "array": ({"rows": 1, "columns": 1, "link_width": 512, "memory_lanes": 8}, {}, False),
-    "array, many passes": ({"rows": 1, "columns": 1, "link_width": 512, "memory_lanes": 8}, {"passes": 4}, True),
-    "memory": ({**ARRAY, "link_width": 512, "memory_lanes": 1}, {}, True),
-    "link": ({**ARRAY, "link_width": 32, "memory_lanes": 8}, {}, False),
-    "link, many passes": ({**ARRAY, "link_width": 32, "memory_lanes": 8}, {"passes": 4}, True),
-}
-"""What a machine is bound by, how many passes deltas take against two of raw values, and whether these are cheaper."""
-
-
-@pytest.mark.parametrize("bound", BOUND)
-def test_cost_is_that_of_whatever_binds_the_machine(network, images, profile, bound):
-    """Raw values spare memory its state, and cost the array and the link two passes where deltas take one or four."""
-    parameters, options, cheaper = BOUND[bound]
-    walk = Walk(network, loop(4, choice="cost", raw_passes=2, parameters=parameters, **options), profile)
-    walk.run(images[:4])
-    # operands of products of activations are never chosen
-    sent = {name for _, name in walk.spy.inputs if not any(one.bilinear for one in network.consumers(name))}
-    share = len({name for name, _ in walk.executor._raw}) / len(sent)
-    assert share > 0.7 if cheaper else share < 0.2, (share, walk.executor._raw)
-
-
-def test_a_still_input_is_never_sent_raw(network, images, profile):
-    parameters = {**WIDE, "rows": 1, "columns": 1}  # a large array would wait for the state that only deltas need
-    still = Walk(network, loop(4, choice="cost", parameters=parameters), profile)
-    still.run(np.repeat(images[:1], STEPS, axis=0))
-    assert not still.executor._raw
 
 
 # Products of two activations -----------------------------------------------------------------------------------------

@@ -123,7 +123,6 @@ USUAL = {
     name: getattr(Method(), name) for name in ("output_bits", "output_allocation", "output_width", "layer_output_bits")
 }
 WAYS = {
-    "cost": ({"choice": "cost", "raw_passes": 1}, {}),
     "refresh": ({"refresh": 2}, {}),
     "16 bits": ({}, {"state_width": 16}),
     "20 bits": ({}, {"state_width": 20}),

@@ -87,7 +87,7 @@ def walk(network, images, method, profile):
 
     def product(layer, streams, source, state, fresh):
         largest = min(2.0 ** (s[source] + machine.state_width + machine.flip_repair), 65504.0)
-        passes = max(method.first_passes, method.raw_passes) + machine.flip_repair * method.first_passes
+        passes = method.first_passes + machine.flip_repair * method.first_passes
         change, exact = multiplied(layer, streams, machine, largest=largest, passes=passes, floor=floor(source))
         bias = np.broadcast_to(layer.bias[:, None, None], change.shape) if fresh else None
         state.add(Stream.values(change, n), fresh, bias)
