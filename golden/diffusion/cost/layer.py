@@ -2,20 +2,21 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Literal
 
+from golden.common.checked import Checked, Count, Whole
 from golden.diffusion.layers import Convolution, Layer, Linear, Shape
 from golden.parameters import SCALE_WIDTH, Parameters
 
-__all__ = ["HALF_BYTES", "LayerShape", "Load", "layer_shape", "operand_shape"]
+__all__ = ["HALF_BYTES", "LayerShape", "Load", "layer_shape"]
 
 HALF_BYTES = 2
 """Bytes of a raw activation or a stored weight."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class LayerShape:
+class LayerShape(Checked):
     """Shape of a linear layer.
 
     Parameters
@@ -40,27 +41,18 @@ class LayerShape:
     """
 
     kind: Literal["convolution", "linear"] = "convolution"
-    in_channels: int
-    out_channels: int
-    kernel: int = 1
-    stride: int = 1
-    height: int = 1
-    width: int = 1
-    batch: int = 1
-    out_height: int = 0
-    out_width: int = 0
+    in_channels: Count
+    out_channels: Count
+    kernel: Count = 1
+    stride: Count = 1
+    height: Count = 1
+    width: Count = 1
+    batch: Count = 1
+    out_height: Whole = 0
+    out_width: Whole = 0
 
-    def __post_init__(self) -> None:
-        """Check every rule."""
-        if self.kind not in ("convolution", "linear"):
-            raise ValueError(f"kind must be convolution or linear, not {self.kind!r}")
-        for field in dataclasses.fields(self)[1:]:
-            value = getattr(self, field.name)
-            if not isinstance(value, int) or isinstance(value, bool):
-                raise TypeError(f"{field.name} must be an integer, not {value!r}")
-            least = 0 if field.name in ("out_height", "out_width") else 1
-            if value < least:
-                raise ValueError(f"{field.name} must be at least {least}, not {value}")
+    def check_together(self) -> None:
+        """A linear layer has neither kernel nor stride."""
         for name in ("kernel", "stride"):
             if self.kind == "linear" and getattr(self, name) != 1:
                 raise ValueError(f"{name} of a linear layer must be 1, not {getattr(self, name)}")
@@ -99,20 +91,20 @@ class LayerShape:
         """Output tiles of the array: ``ceil(positions / rows) * ceil(out_channels / columns)``."""
         return -(-self.positions // parameters.rows) * -(-self.out_channels // parameters.columns)
 
-    def array_clocks(self, parameters: Parameters, *, zero_groups: float = 0.0, replay_groups: float = 0.0) -> int:
+    def array_clocks(self, parameters: Parameters, *, zero_groups: float = 0.0) -> int:
         """Clocks of the array for one pass of digits.
 
-        Its rows share the weights, so they go in lockstep: a clock is skipped where the groups of all rows are zero,
-        and repeated if any row replays: ``tiles * groups_per_output * (1 - z^rows + min(1, r * rows))``, rounded up.
+        Its rows share the weights, so they go in lockstep: a clock is skipped where the groups of all rows are zero:
+        ``tiles * groups_per_output * (1 - z^rows)``, rounded up.
 
         Parameters
         ----------
         parameters : Parameters
             The machine.
-        zero_groups, replay_groups : float
-            Shares ``z`` and ``r``, see `golden.diffusion.cost.rates.Rates`.
+        zero_groups : float
+            Share ``z``, see `golden.diffusion.cost.rates.Rates`.
         """
-        share = 1 - zero_groups**parameters.rows + min(1.0, replay_groups * parameters.rows)
+        share = 1 - zero_groups**parameters.rows
         return math.ceil(self.tiles(parameters) * self.groups_per_output(parameters) * share)
 
     def dense_clocks(self, parameters: Parameters, lanes: float) -> int:
@@ -162,33 +154,6 @@ def layer_shape(layer: Layer, shape: Shape) -> LayerShape | None:
     return None
 
 
-def operand_shape(layer: Layer, number: int, shapes: Sequence[Shape]) -> LayerShape:
-    """Shape of a product for the cost model, as one of its operands sees it.
-
-    Parameters
-    ----------
-    layer : Layer
-        A product.
-    number : int
-        Of the operand that arrives; of two activations, the other one stands for the weights.
-    shapes : sequence of shapes
-        Of its operands.
-    """
-    found = layer_shape(layer, shapes[0])
-    if found is not None:
-        return found
-    *lead, tokens, inner = shapes[0]
-    columns = shapes[1][-2 if layer.transposed else -1]
-    height, out_channels = (tokens, columns) if number == 0 else (columns, tokens)
-    return LayerShape(
-        kind="linear",
-        in_channels=inner,
-        out_channels=out_channels,
-        height=height,
-        batch=math.prod(lead),
-    )
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Load:
     """A layer and what of it crosses the link.
@@ -207,8 +172,6 @@ class Load:
         Whether one operand are weights.
     sources : mapping of str to int
         Operands that this layer is the first to read, and their elements.
-    anew : bool
-        Whether, in the closed loop, operands are sent raw in every step, so that the result adds to no state.
     outputs : int
         Elements of its result, if it is a product.
     groups : mapping of str to int
@@ -230,7 +193,6 @@ class Load:
     dense: tuple[LayerShape, ...] = ()
     weights: bool = True
     sources: Mapping[str, int] = dataclasses.field(default_factory=dict)
-    anew: bool = False
     outputs: int = 0
     groups: Mapping[str, int] = dataclasses.field(default_factory=dict)
     masked: int = 0
@@ -240,7 +202,7 @@ class Load:
     raw_out: int = 0
 
     @classmethod
-    def alone(cls, shape: LayerShape, *, anew: bool = False) -> "Load":
+    def alone(cls, shape: LayerShape) -> "Load":
         """A layer by itself: it reads its input, and its result is masked and quantised for whoever reads it."""
         return cls(
             name="",
@@ -248,7 +210,6 @@ class Load:
             shapes=(shape,),
             dense=(shape,),
             sources={"": shape.inputs},
-            anew=anew,
             outputs=shape.outputs,
             groups={"": shape.outputs},
             masked=shape.outputs,

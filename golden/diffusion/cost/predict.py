@@ -137,8 +137,7 @@ def predict(load: Load, flow: str, rates: Rates, parameters: Parameters) -> Cost
 
     In the closed loop the engine adds p deltas to Y, one of each product: two for a product of two activations (the
     first step sends one of them alone, which is not seen here). It reads Y once more where it is used, and reads and
-    writes what it holds of X. Where operands are sent raw in every step (`Load.anew`), sums start anew: Y is written
-    and read once, and nothing is kept. With `flip_repair` every flip takes 64 bits more on the way in.
+    writes what it holds of X. With `flip_repair` every flip takes 64 bits more on the way in.
 
     Clocks of the array are those of one pass (`LayerShape.array_clocks`) times the passes of the operand that is
     digits. Of raw operands of the open loop's attention the core makes `Rates.raw_passes` passes, no group skipped;
@@ -209,8 +208,6 @@ def _crossing(load: Load, flow: str, rates: Rates, parameters: Parameters) -> tu
     if flow == "raw":
         return inputs, 16 * o, 16 * i, 16 * o, 0
     outputs, p = o * rates.by_output.get(load.name, rates.output_bits), len(load.shapes)
-    if load.anew:
-        return inputs, outputs, w * o, w * o, 0
     return inputs, p * outputs, w * ((p + 1) * o + i), w * (p * o + i), w * (o + i)
 
 
@@ -219,11 +216,11 @@ def _array(load: Load, flow: str, rates: Rates, parameters: Parameters) -> tuple
     p, cycles, work = parameters, 0.0, 0.0
     shapes = load.dense if flow == "raw" else load.shapes
     for shape, source in zip(shapes, load.digits or ("",) * len(shapes), strict=False):
-        passes, skipped, replays = rates.by_passes.get(source, rates.passes), rates.zero_groups, rates.replay_groups
+        passes, skipped = rates.by_passes.get(source, rates.passes), rates.zero_groups
         if flow == "sign_mask" and load.raw:
-            passes, skipped, replays = rates.raw_passes, 0.0, 0.0
+            passes, skipped = rates.raw_passes, 0.0
         repairs = min(rates.repairs * p.rows, rates.raw_passes) if p.flip_repair and load.masked_operand else 0.0
-        cycles += passes * shape.array_clocks(p, zero_groups=skipped, replay_groups=replays)
+        cycles += passes * shape.array_clocks(p, zero_groups=skipped)
         cycles += repairs * shape.array_clocks(p)
         work += (passes * (1 - skipped**p.rows) + repairs) * shape.macs
     return cycles, work

@@ -1,13 +1,17 @@
 """What an element costs on the way: bits, passes and shares, measured or assumed."""
 
 import dataclasses
-import math
 from collections.abc import Container, Iterable, Mapping
+from typing import Annotated
 
+from golden.common.checked import Checked, Range, Share
 from golden.diffusion.differential.measure import Measure, Row
 from golden.parameters import EXPONENT_WIDTH, Parameters
 
 __all__ = ["Rates", "group_bits"]
+
+
+_Number = Annotated[float, Range(0)]
 
 
 def group_bits(parameters: Parameters) -> int:
@@ -18,7 +22,7 @@ def group_bits(parameters: Parameters) -> int:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Rates:
+class Rates(Checked):
     """What an element costs on the way, on average over the steps of a sampling.
 
     Members
@@ -31,8 +35,6 @@ class Rates:
         Share of groups that are zero.
     by_input, by_output, by_passes : mapping of str to float
         Bits and passes of single values, where they are known.
-    replay_groups : float
-        Replay groups for each group, where `passes` does not count them.
     flips : float
         Share of masked elements whose sign changes in a step; costs something only where flips are repaired.
     raw_passes : float
@@ -44,31 +46,21 @@ class Rates:
 
     Raises
     ------
-    ValueError
-        If a share or a number of bits is out of range.
+    TypeError, ValueError
+        If a share or a number of bits is none, or out of range.
     """
 
-    input_bits: float = 0.0
-    output_bits: float = 0.0
-    passes: float = 1.0
-    zero_groups: float = 0.0
+    input_bits: _Number = 0.0
+    output_bits: _Number = 0.0
+    passes: _Number = 1.0
+    zero_groups: Share = 0.0
     by_input: Mapping[str, float] = dataclasses.field(default_factory=dict)
     by_output: Mapping[str, float] = dataclasses.field(default_factory=dict)
     by_passes: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    replay_groups: float = 0.0
-    flips: float = 0.0
-    raw_passes: float = 3.0
-    repairs: float = 0.0
+    flips: Share = 0.0
+    raw_passes: _Number = 3.0
+    repairs: _Number = 0.0
     source: str = ""
-
-    def __post_init__(self) -> None:
-        """Check every rule."""
-        for name in ("zero_groups", "flips"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} must be in 0..1, not {getattr(self, name)}")
-        for name in ("input_bits", "output_bits", "passes", "replay_groups", "raw_passes", "repairs"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"{name} must be a finite number from 0 on, not {getattr(self, name)}")
 
     @classmethod
     def plain(cls, parameters: Parameters, flow: str) -> "Rates":

@@ -71,14 +71,6 @@ def test_other_flows_by_hand():
     assert closed.kept == 2 * 12288
 
 
-def test_raw_values_read_no_state():
-    """Y is written and read once. The array and the link do not care."""
-    rates = Rates(input_bits=4.0, output_bits=8.0, passes=2)
-    plain, anew = of_layer("closed_loop", rates), of_layer("closed_loop", rates, anew=True)
-    assert (anew.read, anew.written, anew.kept) == (12288, 12288, 0)
-    assert (anew.link, anew.cycles) == (plain.link, plain.cycles)
-
-
 def test_clocks_of_every_part():
     clocks = of_layer("closed_loop", Rates(input_bits=4.0, output_bits=8.0, passes=2)).clocks(EDGE)
     assert clocks == {"compute": 2 * 18432, "link": (78336 + 2048 + 4096) // 8, "memory": 3 * 12288 // 12}
@@ -101,10 +93,9 @@ def test_machine_figures():
         assert all(value >= 0 for value in cost.machine(parameters).values())
 
 
-def test_zeros_and_replays():
+def test_zeros():
     base = of_layer("closed_loop", Rates()).cycles
     assert of_layer("closed_loop", Rates(zero_groups=0.5)).cycles == base * 3 // 4  # both rows zero
-    assert of_layer("closed_loop", Rates(replay_groups=0.25)).cycles == base * 3 // 2
     assert of_layer("closed_loop", Rates(zero_groups=1.0)).cycles == 0
 
 
@@ -162,9 +153,8 @@ def test_bad_shapes(arguments, error, message):
     [
         ({"zero_groups": 1.5}, r"zero_groups must be in 0\.\.1, not 1\.5"),
         ({"flips": -0.5}, r"flips must be in 0\.\.1, not -0\.5"),
-        ({"replay_groups": -1}, "replay_groups must be a finite number from 0 on, not -1"),
-        ({"input_bits": float("nan")}, "input_bits must be a finite number from 0 on, not nan"),
-        ({"passes": -1}, "passes must be a finite number from 0 on, not -1"),
+        ({"input_bits": float("nan")}, "input_bits must be finite, not nan"),
+        ({"passes": -1}, "passes must be at least 0, not -1"),
     ],
 )
 def test_bad_rates(arguments, message):
