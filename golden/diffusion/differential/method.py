@@ -263,6 +263,10 @@ METHODS: dict[str, tuple[str, Method]] = {
         "published: open loop, sign mask, k = 3, layer exponent, saturation",
         Method(flow="sign_mask", machine=_PAPER, norm="calibrated", attention="raw", **_ONCE),
     ),
+    "diffy": (
+        "Diffy's dataflow on the published groups: raw values in and out, deltas taken in the core",
+        Method(flow="diffy", machine=_PAPER, **_ONCE),
+    ),
     "closed-int3": (
         "closed loop, k = 3, n = 32, no float multiplier",
         Method(machine=_loop(3, 4), first_passes=5, input_passes=3, output_bits=11.5, **_FINER),
