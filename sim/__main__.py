@@ -15,7 +15,7 @@ import click
 
 from golden.common import console, processes
 from rtl_gen import options
-from sim import bench, mutants, play, sample, stream, trust
+from sim import bench, compare, mutants, play, sample, stream, trust
 from sim import layer as layers
 from sim import run as running
 from sim.machine.command import command as machine_command
@@ -30,6 +30,7 @@ def main(traceback: bool) -> None:
 
 main.add_command(sample.command)
 main.add_command(stream.command)
+main.add_command(compare.command)
 main.add_command(machine_command)
 main.add_command(trust.command)
 
