@@ -291,6 +291,16 @@ class Memory:
         stride = step * size // UNIT_BYTES if samples > 1 else 0
         return dataclasses.replace(plain, data=data, sums=sums, step=step, stride=stride, sums_step=records)
 
+    def with_sums(self, state: Tensor, width: int, channels: int) -> Tensor:
+        """The elements of a state as more positions of fewer channels, with sums by position of its own."""
+        lanes = self.parameters.lanes
+        grain = state.grain * (width // state.width)
+        view = dataclasses.replace(state, width=width, channels=channels, grain=grain, summed="position")
+        records = positions_of(view.vectors(lanes), channels, lanes) + 1  # what fills the last vector counts as one
+        records += records % 2
+        sums = self.place(STATES, state.samples * records * image.SUM_BYTES, state.name, "sums")
+        return dataclasses.replace(view, sums=sums, sums_step=records)
+
     def _sample_step(self, plain: Tensor, vectors: int) -> int:
         """Vectors from sample to sample: each sample starts on a unit of memory, as do its records of positions."""
         lanes = self.parameters.lanes

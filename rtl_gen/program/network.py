@@ -35,6 +35,7 @@ from golden.diffusion.layers import (
     Norm,
     ReLU,
     Role,
+    Rotary,
 )
 from golden.diffusion.networks.graph import Network, conditioned
 from golden.machine import image
@@ -93,6 +94,8 @@ class _Value:
         Channels of each head, where heads that attention mixed are padded to whole vectors apart; 0: they are not.
     apart : bool
         Whether the parts are those that readers take one of.
+    by_head : bool
+        Whether each head of a position is a position of the parts.
     turned : bool
         Whether frames and places are exchanged, but not in memory.
     """
@@ -110,6 +113,7 @@ class _Value:
     varying: bool = False
     padded: int = 0
     apart: bool = False
+    by_head: bool = False
     turned: bool = False
 
     @property
@@ -520,8 +524,10 @@ class Compiler:
         value = self._settled(layer.inputs[0], values[0])
         if value.repeat != 1:
             raise self._refused(layer, "it reads an upsampled value")
-        if value.heads and len(value.parts) > 1 or (len(value.parts) > 1 and not layer.groups):
+        if len(value.parts) > 1 and not layer.groups:
             raise self._refused(layer, "it reads a concatenation by position")
+        if value.heads:
+            value = dataclasses.replace(value, parts=(self._by_head(layer, value),), by_head=True)
         room = self._parameters.norm_buffer
         if max(part.channels for part in value.parts) > room:
             raise self._refused(layer, f"it normalises more than norm_buffer = {room} channels")
@@ -529,6 +535,25 @@ class Compiler:
         gain = np.ones(channels, np.float32) if layer.weight is None else layer.weight
         shift = np.zeros(channels, np.float32) if layer.bias is None else layer.bias
         return self._finished(layer, dataclasses.replace(value, source=layer, gain=gain, shift=shift))
+
+    def _by_head(self, layer: Norm, value: _Value) -> Tensor:
+        """A state of which each head of a position is a position, with sums that a copy of it onto itself makes."""
+        (state,) = value.parts
+        if value.by_head:
+            raise self._refused(layer, "its heads were normalised or turned before")
+        key, lanes, channels = ("heads", state.name), self._parameters.lanes, state.channels // value.heads
+        if channels % lanes if channels >= lanes else state.channels >= lanes and state.channels % lanes:
+            raise self._refused(layer, f"its heads of {channels} channels are cut by vectors of lanes = {lanes}")
+        if key not in self._tables:
+            self._tables[key] = self.memory.with_sums(state, state.width * value.heads, channels)
+        if key not in self._sent:
+            self._sent.add(key)
+            view = self._tables[key]
+            (factor,) = Factors.of([1.0], [view.unit], view.unit)
+            table = self.table(near.factors(factor), varying=False)
+            for number in self._numbers(view):
+                self._combine(layer, view, [view], number, "sum", {"factor1": table})
+        return self._tables[key]
 
     def _finished(self, layer: Layer, value: _Value) -> _Value:
         """A norm or a modulation that nothing else takes over."""
@@ -554,7 +579,27 @@ class Compiler:
         if isinstance(layer, Multiply):
             left, right = (self._settled(*pair) for pair in zip(layer.inputs, values, strict=True))
             return self._multiplied(layer, left, right)
-        raise self._refused(layer, "it has no command yet")
+        return self._rotated(layer, self._settled(layer.inputs[0], values[0]))
+
+    def _rotated(self, layer: Rotary, value: _Value) -> _Value:
+        """Every element times a cosine, and its neighbour times a sine."""
+        lanes = self._parameters.lanes
+        if lanes % 2:
+            raise self._refused(layer, f"pairs of channels are cut by vectors of lanes = {lanes}")
+        if len(value.parts) > 1 or value.turned:
+            raise self._refused(layer, "it reads a concatenation, or frames in another order")
+        (part,) = value.parts
+        state = self._tensor(layer.name, part, channels=part.channels)
+        tables = layer.factors(*self._shapes[layer.name][-2:])
+        options: dict[str, Any] = {"permuted": True}
+        for term, factor in enumerate(Factors.of(tables, [part.unit] * 2, state.unit), 1):
+            heads = np.repeat(factor.values[:, None], value.heads or 1, axis=1)
+            elements = image.vectors_of(heads.reshape(-1, part.channels), lanes)
+            options[f"factor{term}"] = self.table(near.factors(Factors(elements, factor.places)), varying=False)
+            options[f"kind{term}"] = "element"
+        for number in self._numbers(state):
+            self._combine(layer, state, [part, part], number, "sum", options, whole=True)
+        return dataclasses.replace(value, parts=(state,))
 
     def _activation(self, layer: Layer, values: list[Any]) -> _Value:
         (value,) = values
@@ -596,11 +641,11 @@ class Compiler:
             raise ValueError(f"Layer {name!r} must be finished before it is read")
         if len(value.parts) > 1 or value.scores is not None:
             raise ValueError(f"Layer {name!r} must be one tensor to be written as a state")
-        target = self._tensor(name, value.parts[0])
+        target = self._tensor(name, value.parts[0], channels=value.parts[0].channels)
         if ("written", name) not in self._sent:
             self._sent.add(("written", name))
             self._make(name, value, 0, None, target)
-        return _Value((target,), value.repeat, value.heads, turned=value.turned)
+        return _Value((target,), value.repeat, value.heads, by_head=value.by_head, turned=value.turned)
 
     # Sums -----------------------------------------------------------------------------------------------------------
 
@@ -669,13 +714,21 @@ class Compiler:
         return _Value((state,), turned=left.turned)
 
     def _combine(
-        self, layer: Layer, state: Tensor, sources: list[Tensor], sample: int, form: Any, options: dict[str, Any]
+        self,
+        layer: Layer,
+        state: Tensor,
+        sources: list[Tensor],
+        sample: int,
+        form: Any,
+        options: dict[str, Any],
+        *,
+        whole: bool = False,
     ) -> None:
-        """Add a state, in runs of lines: whoever reads it can begin with the first of them."""
+        """Add a state, in runs of lines unless `whole`: whoever reads it can begin with the first of them."""
         p = self._parameters
         self._at_once.add(state.name)
         state, sources = state.sample(sample), [source.sample(sample) for source in sources]
-        for lines in self._runs_of_lines(state):
+        for lines in [range(state.lines)] if whole else self._runs_of_lines(state):
             first = lines.start * state.width
             vectors = state.vectors(p.lanes) * len(lines) // state.lines
             begin = first * -(-state.channels // p.lanes) * image.vector_bytes(p) // UNIT_BYTES
@@ -791,6 +844,8 @@ class Compiler:
         if key not in self._emissions:
             part = value.parts[number]
             unit = part.unit if value.result is None else value.result
+            if value.by_head:
+                part = dataclasses.replace(part, width=part.width // value.heads, channels=part.channels * value.heads)
             lines, width, channels = part.lines, part.width, part.channels
             segment = channels // value.heads if value.heads and along == "channels" else 0
             if along == "positions":
@@ -851,10 +906,8 @@ class Compiler:
             sets, size = layer.groups, channels // layer.groups
             count, set_channels = size * parts[0].positions, size
         else:
-            sets, size = parts[0].positions * (value.heads or 1), 1
+            sets, size = parts[0].positions, 1
             count, set_channels = parts[0].channels, 0
-            if value.heads:
-                raise self._refused(layer, "it normalises heads")
         finer = parts[1].unit - parts[0].unit if len(parts) > 1 else 0
         if len(parts) > 2 or not -8 <= finer <= 8:
             raise self._refused(layer, "it reads more than two tensors, or units more than eight places apart")
@@ -1013,10 +1066,9 @@ class Compiler:
             return whole
         if moved and state.summed == "position":
             raise self._refused(layer, "a norm by position reads frames that it exchanges")
-        if state.channels < self._parameters.lanes:
-            lanes = self._parameters.lanes
-            raise self._refused(layer, f"frames that attention reads must have at least lanes = {lanes} channels")
-        read = value.parts[0]
+        read, places = value.parts[0], self._shapes[layer.inputs[0]][1:3]
+        if (read.lines, read.width) != (places[::-1] if value.turned else places):
+            raise self._refused(layer, "its frames do not lie in a line each")
         apart = state.step if sequences > 1 else whole.step * read.lines
         steps = {"step": apart, "line_step": whole.step} if moved else {"line_step": apart}
         return dataclasses.replace(whole, lines=read.lines, width=read.width, sequences=sequences, **steps)
@@ -1043,7 +1095,9 @@ class Compiler:
         like: Tensor | None = value.parts[0]
         shape, layout = self._shapes[of], self._layouts[of]
         if attended(self._network, of) and layout.sequences(shape) > 1:
-            lines, width = self._cut(shape[-2])
+            lanes, (lines, width) = self._parameters.lanes, self._cut(shape[-2])
+            if shape[-1] < lanes:
+                raise ValueError(f"Frames of {of!r} must have at least lanes = {lanes} channels, not {shape[-1]}")
             like = dataclasses.replace(like, lines=lines, width=width, samples=self.samples * layout.sequences(shape))
         elif layout.exchanged:
             lines, width, _ = self._grid(of)
@@ -1180,6 +1234,8 @@ class Compiler:
         right = self._settled(layer.inputs[1], right)
         if len(right.parts) > 1:
             raise self._refused(layer, "an operand is a concatenation")
+        if right.by_head and not layer.transposed:
+            raise self._refused(layer, "heads that it contracts along positions were normalised")
         if not layer.transposed and self._shapes[layer.inputs[0]][-1] > p.row_buffer:
             raise self._refused(layer, f"it contracts more than row_buffer = {p.row_buffer} positions")
         if p.tile_positions < p.lanes:

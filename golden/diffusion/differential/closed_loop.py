@@ -50,6 +50,7 @@ from golden.diffusion.layers import (
     Role,
     Rotary,
 )
+from golden.diffusion.layers.scale import exchanged_pairs
 from golden.diffusion.networks.graph import Network, conditioned
 from golden.parameters import EXPONENT_BIAS
 from golden.units.norm import UNIT
@@ -408,17 +409,10 @@ class ClosedLoop(Differential):
         scale = np.float32(1) + scale
         return self._finished(layer, Normed(value.u, value.unit, value.gain * scale, value.shift * scale + shift))
 
-    def _rotary(self, layer: Layer, value: Fixed, unit: int) -> Fixed:
+    def _rotary(self, layer: Rotary, value: Fixed, unit: int) -> Fixed:
         """Every element times a cosine, and its neighbour times a sine: one combine."""
-        ones = np.zeros((2, *value.counts.shape[-2:]), np.float32)
-        ones[0, :, 0::2] = ones[1, :, 1::2] = 1
-        even, odd = layer(ones)
-        cosine, sine = np.empty_like(even), np.empty_like(even)
-        cosine[:, 0::2], cosine[:, 1::2] = even[:, 0::2], odd[:, 1::2]
-        sine[:, 0::2], sine[:, 1::2] = odd[:, 0::2], even[:, 1::2]
-        counts = value.counts
-        swapped = np.stack([counts[..., 1::2], counts[..., 0::2]], axis=-1).reshape(counts.shape)
-        return self._near.combine([value, Fixed(swapped, value.unit, value.factor)], [cosine, sine], unit)
+        neighbours = Fixed(exchanged_pairs(value.counts), value.unit, value.factor)
+        return self._near.combine([value, neighbours], layer.factors(*value.counts.shape[-2:]), unit)
 
     # What is sent ---------------------------------------------------------------------------------------------------
 

@@ -83,6 +83,11 @@ class Multiply(Pair):
         return a * b
 
 
+def exchanged_pairs(x: np.ndarray) -> np.ndarray:
+    """Neighbouring pairs of the last axis, each with its elements exchanged."""
+    return x.reshape(*x.shape[:-1], -1, 2)[..., ::-1].reshape(x.shape)
+
+
 @dataclass(frozen=True, eq=False)
 class Rotary(Layer):
     """Rotary position embedding: neighbouring pairs of channels are turned by an angle that grows with the token.
@@ -101,14 +106,21 @@ class Rotary(Layer):
     role: ClassVar[Role] = Role.SCALE
     linear: ClassVar[bool] = True
 
-    def __call__(self, x: np.ndarray) -> np.ndarray:
-        """Turn ``(..., tokens, width)``."""
-        tokens, width = x.shape[-2:]
+    def shape(self, *shapes: Shape) -> Shape:
+        """That of the value."""
+        (x,) = shapes
+        self._check(x[-1] % 2 == 0, "tokens of an even number of channels", x)
+        return x
+
+    def factors(self, tokens: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+        """What each element is multiplied with, and what its neighbour in the pair is: float32 (tokens, width)."""
         # float64 inside, as for the encoding of timesteps
         angle = np.arange(tokens)[:, None] * self.period ** (-2 * np.arange(width // 2) / width)
         cosine, sine = np.cos(angle).astype(np.float32), np.sin(angle).astype(np.float32)
-        even, odd = x[..., 0::2], x[..., 1::2]
-        y = np.empty_like(x)
-        y[..., 0::2] = even * cosine - odd * sine
-        y[..., 1::2] = odd * cosine + even * sine
-        return y
+        own, other = (np.stack(pair, axis=-1) for pair in ((cosine, cosine), (-sine, sine)))
+        return own.reshape(tokens, width), other.reshape(tokens, width)
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        """Turn ``(..., tokens, width)``."""
+        own, other = self.factors(*x.shape[-2:])
+        return x * own + exchanged_pairs(x) * other

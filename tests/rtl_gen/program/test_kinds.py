@@ -12,6 +12,7 @@ from golden.diffusion.networks import stored
 from golden.diffusion.networks.builder import unallocated
 from golden.diffusion.networks.dit2d import DiT2DConfig, dit2d
 from golden.diffusion.networks.latte import LatteConfig, latte
+from golden.diffusion.networks.stdit import STDiTConfig, stdit
 from golden.diffusion.networks.unet2d import UNet2DConfig, unet2d
 from golden.diffusion.sampling import Sampling
 from golden.machine import hazards
@@ -27,8 +28,23 @@ UNET = UNet2DConfig(side=8, widths=(8, 12), groups=4, middle_groups=4, time_widt
 TEXT = {"down": ("none", "text"), "up": ("text", "none"), "middle": "text", "text_width": 6, "tokens": 5}
 DIT = DiT2DConfig(side=8, width=16, heads=2, depth=1, classes=10, activation="geglu")
 LATTE = LatteConfig(frames=5, side=8, width=16, heads=2, depth=1, text_width=6, tokens=5)
+STDIT = STDiTConfig(frames=5, height=4, width=6, channels=16, heads=2, depth=1, text_width=6, tokens=5)
+ALTERNATING = dataclasses.replace(STDIT, form="alternating")
 
 NETWORKS = {
+    "STDiT": (stdit, STDIT, TINY, 25),
+    "STDiT, norms of heads and rotary positions": (
+        stdit,
+        ALTERNATING,
+        TINY | {"rows": 3},
+        38,
+    ),
+    "STDiT, norms of heads of fewer channels than lanes": (
+        stdit,
+        dataclasses.replace(ALTERNATING, frames=8, height=6, heads=4, tokens=9),
+        TINY | {"lanes": 8, "near_lanes": 4, "memory_lanes": 4},
+        38,
+    ),
     "LatteTransformer3DModel": (latte, LATTE, TINY, 28),
     "UNet2DModel": (unet2d, dataclasses.replace(UNET, corner=True), TINY, 61),
     "UNet2DConditionModel": (unet2d, dataclasses.replace(UNET, **TEXT), TINY, 117),
@@ -78,6 +94,33 @@ def test_rows_of_too_few_elements_are_refused():
     compiler = Compiler(network, method("closed-int4", **TINY), calibrated(network, images))
     _, *given = arguments(network, images[0], 0)
     sentence = r"attn2.scores' \(matmul\) cannot be expressed: its rows must have at least lanes = 4 elements, not 3$"
+    with pytest.raises(ValueError, match=sentence):
+        compiler.step(0, 2, dict(zip(list(network.inputs)[1:], given, strict=True)))
+
+
+@pytest.mark.parametrize(
+    "build, config, lanes, sentence",
+    [
+        (
+            stdit,
+            ALTERNATING,
+            6,
+            r"q_norm' \(norm\) cannot be expressed: its heads of 8 channels are cut by vectors of lanes = 6$",
+        ),
+        (
+            latte,
+            LATTE,
+            24,
+            "^Frames of 'transformer_blocks.0.attn1.to_q' must have at least lanes = 24 channels, not 16$",
+        ),
+    ],
+)
+def test_heads_and_frames_that_vectors_cut_are_refused(build, config, lanes, sentence):
+    network = made(build, config)
+    images = moving(network, 1, items=1)
+    chosen = method("closed-int4", **TINY | {"lanes": lanes, "tile_positions": 48})
+    compiler = Compiler(network, chosen, calibrated(network, images))
+    _, *given = arguments(network, images[0], 0)
     with pytest.raises(ValueError, match=sentence):
         compiler.step(0, 2, dict(zip(list(network.inputs)[1:], given, strict=True)))
 
@@ -172,6 +215,20 @@ def drawn(seed):
             cross=one_of(False, True),
             affine=one_of(False, True),
             bias=one_of(False, True),
+        ), machine  # fmt: skip
+    if rng.random() < 0.2:
+        heads = one_of(1, 2)
+        return stdit, dataclasses.replace(
+            STDIT,
+            form=one_of("joint", "alternating"),
+            frames=int(rng.integers(lanes, 12)),
+            height=6,
+            width=one_of(6, 8),
+            channels_in=int(rng.integers(1, 5)),
+            channels_out=int(rng.integers(1, 9)),
+            channels=2 * lanes * heads,
+            heads=heads,
+            tokens=int(rng.integers(lanes, 12)),
         ), machine  # fmt: skip
     if rng.random() < 0.4:
         heads = one_of(1, 2, 4)
