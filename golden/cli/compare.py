@@ -10,8 +10,8 @@ import click
 import numpy as np
 
 from golden.cli import options
+from golden.cli.drawn import Drawn, drawn
 from golden.cli.stats import measured
-from golden.cli.subject import subject
 from golden.common import console, drawing, files
 from golden.diffusion.cost import traffic
 from golden.diffusion.cost.areas import read as read_areas
@@ -91,13 +91,7 @@ def draw(found: Sequence[Mapping[str, Any]], path: Path) -> None:
 
 @click.command("compare")
 @options.method(METHODS)
-@options.networks
-@options.steps()
-@options.count(16, 1000)
-@options.labels
-@options.seed
-@options.sampling
-@options.caching
+@drawn(16, 1000, several=True, cache=True)
 @options.exact
 @options.picture("plot", "compare.png", "Draw how far the samples are from dense ones after each step.")
 @options.picture("pareto", "pareto.png", "Measure what methods cost, and draw PSNR against it.")
@@ -109,15 +103,7 @@ def draw(found: Sequence[Mapping[str, Any]], path: Path) -> None:
 @options.as_json
 def command(
     method: str,
-    network: str,
-    steps: int,
-    count: int,
-    labels: str | None,
-    seed: int,
-    conditioning: Path | None,
-    guidance: float | None,
-    sampler: str | None,
-    cache: options.Caching | None,
+    drawn: Drawn,
     exact: bool,
     plot: Path | None,
     pareto: Path | None,
@@ -129,10 +115,10 @@ def command(
     The default takes seconds; 50 steps of 16 images of the three networks take about four minutes.
     """
     methods = options.methods(method, exact=exact)
-    subjects = [subject(name, conditioning, sampler) for name in options.each(network, "Networks")]
-    if cache is not None and (pareto is not None or areas is not None):
+    subjects = drawn.subjects()
+    if drawn.cache is not None and (pareto is not None or areas is not None):
         raise ValueError("--cache must be left out with --pareto and --areas, which know no cache steps")
-    samplings = [one.sampling(count, steps, labels, guidance=guidance, seed=seed, cache=cache) for one in subjects]
+    samplings = [drawn.sampling(one) for one in subjects]
     options.writable(plot)
     options.writable(pareto)
     if plot is not None and plot == pareto:
@@ -144,7 +130,7 @@ def command(
         model = one.network
 
         def track(name: str, model: Network = model) -> Track:
-            return lambda run: console.progress(run, f"{model.name}, {name}", total=steps)
+            return lambda run: console.progress(run, f"{model.name}, {name}", total=drawn.steps)
 
         found += compare(sampling, methods, exact=exact, track=track)
         if pareto is not None or areas is not None:
@@ -152,9 +138,8 @@ def command(
             for row in (row for row in found if row["network"] == model.name):
                 row.update(price(single, methods[row["method"]], row["method"], report))
     samplers = " and ".join(dict.fromkeys(one.title for one in subjects))
-    title = (
-        f"{count} images, {steps} {samplers} steps, seed {seed}; PSNR in dB against dense, mean and least of the images"
-    )
+    title = f"{drawn.count} images, {drawn.steps} {samplers} steps, seed {drawn.seed}; PSNR in dB against dense, "
+    title += "mean and least of the images"
     shown = found if as_json else [{key: row[key] for key in row if key not in ("drift", "steps")} for row in found]
     console.show(shown, title=title, as_json=as_json)
     with contextlib.ExitStack() as pictures:  # both appear, or none

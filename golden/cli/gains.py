@@ -8,7 +8,7 @@ import click
 import numpy as np
 
 from golden.cli import options
-from golden.cli.subject import subject
+from golden.cli.drawn import Drawn, drawn
 from golden.common import console, files
 from golden.diffusion import zoo
 from golden.diffusion.differential import kept
@@ -21,28 +21,12 @@ __all__ = ["command"]
 
 
 @click.command("gains")
-@options.network
 @click.option("--method", default="closed-int4", show_default=True, help="Method whose output bits to deal out.")
-@options.steps(STEPS)
-@options.count(4, 100)
-@options.labels
-@options.sampling
+@drawn(4, 100, steps=STEPS, seed=False)
 @click.option("--out", type=click.Path(path_type=Path), help="Write the method with the bits of every layer (.json).")
 @click.option("--ship", is_flag=True, hidden=True, help="Write the gains of the networks of the zoo into the package.")
 @options.as_json
-def command(
-    network: str,
-    method: str,
-    steps: int,
-    count: int,
-    labels: str | None,
-    conditioning: Path | None,
-    guidance: float | None,
-    sampler: str | None,
-    out: Path | None,
-    ship: bool,
-    as_json: bool,
-) -> None:
+def command(method: str, drawn: Drawn, out: Path | None, ship: bool, as_json: bool) -> None:
     """Measure what errors of each product do to the image, and deal out the output bits of a method by it.
 
     One dense sampling for each product. The networks of the zoo have their gains on board; those of another one are
@@ -55,12 +39,13 @@ def command(
     if how.flow != "closed_loop" or not how.output_bits:
         raise ValueError(f"Method must be a closed loop with output_bits above 0, not {method!r}")
     options.writable(out, ".json")
-    one = subject(network, conditioning, sampler)
-    sampling = one.sampling(count, steps, labels, guidance=guidance)
-    model = one.network
-    gains = measure_gains(sampling, images=count, track=lambda names: console.progress(names, f"Gains of {model.name}"))
+    sampling = drawn.sampling(drawn.subject())
+    model = sampling.network
+    gains = measure_gains(
+        sampling, images=drawn.count, track=lambda names: console.progress(names, f"Gains of {model.name}")
+    )
     kept.save("gains", sampling, gains)
-    profile = calibrate(sampling, images=count)
+    profile = calibrate(sampling, images=drawn.count)
     bits = dealt(model, dataclasses.replace(profile, gains=gains), how.output_bits)
     shapes = model.shapes()
     rows = [
@@ -73,7 +58,9 @@ def command(
         }
         for name in gains
     ]
-    title = f"{model.name}, {steps} steps: variance of the image over that of errors in a product, and output bits"
+    title = (
+        f"{model.name}, {drawn.steps} steps: variance of the image over that of errors in a product, and output bits"
+    )
     console.show(rows, title=title, as_json=as_json)
     if out is not None:
         fixed = dataclasses.replace(how, output_allocation="even", layer_output_bits=bits)

@@ -10,7 +10,8 @@ import click
 import numpy as np
 
 from golden.cli import options
-from golden.cli.subject import outline, subject
+from golden.cli.drawn import Drawn, drawn
+from golden.cli.subject import outline
 from golden.common import console
 from golden.diffusion import zoo
 from golden.diffusion.networks import published
@@ -19,39 +20,21 @@ __all__ = ["capture", "layers"]
 
 
 @click.command()
-@options.network
 @click.option("--layer", required=True, help="Layer to record, see `layers`.")
 @click.option("--steps", required=True, metavar="A:B", help="Steps to record, half-open, in order of execution.")
 @click.option("--total", default=50, show_default=True, help="Steps of the whole sampling.")
-@options.count(1, 1000)
-@options.labels
-@options.seed
-@options.sampling
+@drawn(1, 1000, steps=None)
 @click.option("--half", is_flag=True, help="Round inputs to FP16, and compute and store the outputs accordingly.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="File to write, .npz.")
 @options.as_json
-def capture(
-    network: str,
-    layer: str,
-    steps: str,
-    total: int,
-    count: int,
-    labels: str | None,
-    seed: int,
-    conditioning: Path | None,
-    guidance: float | None,
-    sampler: str | None,
-    half: bool,
-    out: Path,
-    as_json: bool,
-) -> None:
+def capture(layer: str, steps: str, total: int, drawn: Drawn, half: bool, out: Path, as_json: bool) -> None:
     """Record what one layer reads and computes: inputs, deltas against the step before, outputs, parameters."""
-    one = subject(network, conditioning, sampler)
+    one = drawn.subject()
     match = re.fullmatch(r"(\d{1,6}):(\d{1,6})", steps)
     if not match:
         raise ValueError(f"Steps must be a half-open range A:B, not {steps!r}")
     first, last = map(int, match.groups())
-    sampling = one.sampling(count, total, labels, guidance=guidance, seed=seed)
+    sampling = drawn.sampling(one, total)
     options.writable(out, ".npz")
     recording = zoo.capture(
         sampling,
@@ -66,7 +49,7 @@ def capture(
     shape, zeros = "x".join(map(str, deltas.shape)), float(np.mean(deltas == 0))
     if as_json:
         row = {"file": str(out), "layer": layer, "network": one.network.name, "first": first, "last": last}
-        row |= {"steps": total, "images": count, "seed": seed, "deltas": list(deltas.shape), "zero": zeros}
+        row |= {"steps": total, "images": drawn.count, "seed": drawn.seed, "deltas": list(deltas.shape), "zero": zeros}
         console.show([row], as_json=True)
         return
     click.echo(f"{out}: {layer}, steps {first}:{last} of {total}, deltas {shape}, {zeros:.1%} of them zero")

@@ -8,7 +8,7 @@ import click
 import numpy as np
 
 from golden.cli import options
-from golden.cli.subject import subject
+from golden.cli.drawn import Drawn, drawn
 from golden.common import console, drawing, files
 from golden.diffusion import zoo
 from golden.diffusion.differential.run import prepared
@@ -23,38 +23,24 @@ DEFAULT = options.FOLDER / "samples.png"
 
 
 @click.command("sample")
-@options.network
 @options.method("dense")
-@options.steps()
-@options.count(100, 10_000)
-@options.labels
-@options.seed
-@options.sampling
-@options.caching
+@drawn(100, 10_000, cache=True)
 @options.exact
 @click.option("--out", type=click.Path(path_type=Path), help=f"PNG of the bare images.  [default: {DEFAULT}]")
 @options.picture("plot", "side.png", "Draw the images with the names of the methods beside them, labels above.")
 @options.as_json
 def command(
-    network: str,
     method: str,
-    steps: int,
-    count: int,
-    labels: str | None,
-    seed: int,
+    drawn: Drawn,
     exact: bool,
-    conditioning: Path | None,
-    guidance: float | None,
-    sampler: str | None,
     out: Path | None,
     plot: Path | None,
-    cache: options.Caching | None,
     as_json: bool,
 ) -> None:
     """Draw images and write them as a grid, ten in a row, the methods below each other; a video takes a row."""
     methods = options.methods(method, exact=exact)
-    one = subject(network, conditioning, sampler)
-    sampling = one.sampling(count, steps, labels, guidance=guidance, seed=seed, cache=cache)
+    one = drawn.subject()
+    sampling = drawn.sampling(one)
     if out is None and plot is None:
         out = DEFAULT
     if out is not None and out == plot:
@@ -62,7 +48,7 @@ def command(
     options.writable(out)
     options.writable(plot)
     options.note_gains([sampling], methods.values())
-    total = steps * -(-count // _BATCH)
+    total = drawn.steps * -(-drawn.count // _BATCH)
     found = {}
     for name, method in methods.items():
         title = "Sampling" if len(methods) == 1 else f"Sampling, {name}"
@@ -80,24 +66,24 @@ def command(
             write_png(both.enter_context(files.complete(out)), bare)
         if plot is not None:
             asked = [str(label) for label in sampling.given.values.get("label", ())]
-            _draw(sheets, f"{network}, {steps} {one.title} steps, seed {seed}", plot, asked, columns)
+            _draw(sheets, f"{drawn.network}, {drawn.steps} {one.title} steps, seed {drawn.seed}", plot, asked, columns)
     judge = zoo.load("classifier") if one.digits else None
     right = {
         name: None if judge is None else int((zoo.classify(images, judge) == sampling.given.values["label"]).sum())
         for name, images in found.items()
     }
     kept = sampling.cache
-    share = None if kept is None else kept.share(one.network, steps)
+    share = None if kept is None else kept.share(one.network, drawn.steps)
     if as_json:
         rows = [
             {
                 "method": name,
                 "network": one.network.name,
-                "steps": steps,
+                "steps": drawn.steps,
                 "sampler": one.title,
-                "seed": seed,
-                "images": count,
-                "found": None if right[name] is None else right[name] / count,
+                "seed": drawn.seed,
+                "images": drawn.count,
+                "found": None if right[name] is None else right[name] / drawn.count,
                 "cached": None if kept is None else list(kept.whole),
                 "multiplications": share,
                 "file": None if out is None else str(out),
@@ -110,7 +96,7 @@ def command(
         return
     where = " and ".join(str(path) for path in (out, plot) if path is not None)
     for name in found:
-        told = [f"{count} images in {steps} steps", *filter(None, (note, one.note))]
+        told = [f"{drawn.count} images in {drawn.steps} steps", *filter(None, (note, one.note))]
         if kept is not None:
             told.append(f"{len(kept.whole)} whole ones, {share:.3f} of the multiplications")
         if right[name] is not None:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from golden.cli import options
-from golden.cli.subject import subject
+from golden.cli.drawn import Drawn, drawn
 from golden.common import console, drawing
 from golden.diffusion.differential.measure import Measure, Row
 from golden.diffusion.differential.method import Method
@@ -111,14 +111,8 @@ def _figures(row: Row, flips: float | None) -> dict[str, Any]:
 
 
 @click.command("stats")
-@options.networks
 @options.method("closed-int3,paper")
-@options.steps()
-@options.count(2, 100)
-@options.labels
-@options.seed
-@options.sampling
-@options.caching
+@drawn(2, 100, several=True, cache=True)
 @click.option(
     "--by",
     type=click.Choice(["layer", "step", "layer-step", "total"]),
@@ -129,39 +123,31 @@ def _figures(row: Row, flips: float | None) -> dict[str, Any]:
 @options.picture("plot", "stats.png", "Draw shares and bits of each element, step by step.")
 @options.as_json
 def command(
-    network: str,
     method: str,
-    steps: int,
-    count: int,
-    labels: str | None,
-    seed: int,
-    conditioning: Path | None,
-    guidance: float | None,
-    sampler: str | None,
-    cache: options.Caching | None,
+    drawn: Drawn,
     by: str,
     plot: Path | None,
     as_json: bool,
 ) -> None:
     """Show the digits that methods send: zeros, outliers, crowded vectors, flips, entropy, bits of an element."""
     methods = options.methods(method)
-    subjects = [subject(name, conditioning, sampler) for name in options.each(network, "Networks")]
-    samplings = [one.sampling(count, steps, labels, guidance=guidance, seed=seed, cache=cache) for one in subjects]
+    samplings = [drawn.sampling(one) for one in drawn.subjects()]
     options.writable(plot)
     options.note_gains(samplings, methods.values())
-    found, drawn = [], {}
+    found, pictured = [], {}
     for sampling in samplings:
         model = sampling.network
         for name, method in methods.items():
             notes = measured(sampling, name, method)
             found += rows(model, name, notes, by)
-            drawn[name if len(subjects) == 1 else f"{model.name}, {name}"] = rows(model, name, notes, "step")
-    title = f"{network}, {count} images, {steps} steps: shares of digits of pass 0, vectors, elements, groups; bits"
-    hidden = () if as_json or len(subjects) > 1 else ("network",)
+            pictured[name if len(samplings) == 1 else f"{model.name}, {name}"] = rows(model, name, notes, "step")
+    title = f"{drawn.network}, {drawn.count} images, {drawn.steps} steps: "
+    title += "shares of digits of pass 0, vectors, elements, groups; bits"
+    hidden = () if as_json or len(samplings) > 1 else ("network",)
     shown = [{key: value for key, value in row.items() if key not in hidden} for row in found]
     console.show(shown, title=title, as_json=as_json)
     if plot is not None:
-        draw(drawn, plot)
+        draw(pictured, plot)
         click.echo(f"Picture: {plot}", err=as_json)
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import click
 
 from golden.cli import options
+from golden.cli.drawn import Drawn, drawn
 from golden.cli.stats import measured
-from golden.cli.subject import subject
 from golden.common import console, files
 from golden.diffusion.cost import traffic
 from golden.diffusion.cost.areas import read as read_areas
@@ -21,7 +21,6 @@ __all__ = ["command"]
 
 
 @click.command("tune")
-@options.network
 @click.option(
     "--target",
     type=click.FloatRange(10, 100),
@@ -30,11 +29,7 @@ __all__ = ["command"]
     help="PSNR against dense to reach, dB, mean of images.",
 )
 @click.option("--k", "digit_width", type=click.IntRange(3, 4), default=3, show_default=True, help="Bits of a digit.")
-@options.steps()
-@options.count(16, 1000)
-@options.labels
-@options.seed
-@options.sampling
+@drawn(16, 1000)
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
@@ -43,20 +38,7 @@ __all__ = ["command"]
     help="File of the method (.json), for --method of the other commands.",
 )
 @options.as_json
-def command(
-    network: str,
-    target: float,
-    digit_width: int,
-    steps: int,
-    count: int,
-    labels: str | None,
-    seed: int,
-    conditioning: Path | None,
-    guidance: float | None,
-    sampler: str | None,
-    out: Path,
-    as_json: bool,
-) -> None:
+def command(target: float, digit_width: int, drawn: Drawn, out: Path, as_json: bool) -> None:
     """Write the cheapest method that reaches a PSNR on a network.
 
     What passes and output bits are worth is measured first, once for a network, a number of steps and a k (about two
@@ -64,8 +46,7 @@ def command(
     was not tuned on. The table shows it beside the named method of the same k, on the images of --seed.
     """
     options.writable(out, ".json")
-    one = subject(network, conditioning, sampler)
-    sampling = one.sampling(count, steps, labels, guidance=guidance, seed=seed)
+    network, steps, sampling = drawn.network, drawn.steps, drawn.sampling(drawn.subject())
     found = tune(sampling, target, digit_width=digit_width, track=console.progress)
     if not found.reached:
         raise ValueError(
