@@ -15,8 +15,11 @@ from hw.stream.records import RecordReader, RecordWriter
 
 __all__ = ["Sums", "changed_part", "summed_vector"]
 
-_RECORD = data.StructLayout({"total": signed(64), "square": 63, "poisoned": 1})
-"""Sums, version 1."""
+_SUM_WIDTH = 64
+"""Bits of each sum of a record (sums, version 1): of elements; of squares, with a bit for poison above."""
+
+_SUMS = 2
+"""Sums of a record."""
 
 _BASE_WIDTH = POSITION_WIDTH + 1
 """Bits of the number of a record."""
@@ -54,8 +57,8 @@ class Sums(wiring.Component):
     every record has a row to itself, whose columns count together; and where a tensor has fewer channels than lanes,
     elements come one by one, as neighbours do not share a record.
 
-    Throughput: a part a clock, an element a clock where channels are fewer than lanes. A window that closes takes a
-    clock for each record, u clocks where columns count together.
+    Throughput: a part a clock, an element a clock where channels are fewer than lanes. A window that closes takes two
+    clocks for each record, 2 u clocks where columns count together.
 
     Parameters
     ----------
@@ -94,6 +97,8 @@ class Sums(wiring.Component):
                 "poisoned": 1,
             }
         )
+        # Either sum of a column.
+        self._value = signed(max(self._column.members["total"].width, self._column.members["square"].width))
         self._change = data.StructLayout(
             {"total": signed(p.state_width + 1), "square": signed(2 * p.state_width), "poisoned": 1}
         )
@@ -120,8 +125,8 @@ class Sums(wiring.Component):
         p = self._parameters
         narrow = Signal(reset_less=True)
         m.d.sync += narrow.eq(self.channels < p.lanes)
-        m.submodules.reader = reader = RecordReader(p.memory_width, _RECORD.size)
-        m.submodules.writer = writer = RecordWriter(p.memory_width, _RECORD.size)
+        m.submodules.reader = reader = RecordReader(p.memory_width, _SUM_WIDTH, _SUMS)
+        m.submodules.writer = writer = RecordWriter(p.memory_width, _SUM_WIDTH, _SUMS)
         wiring.connect(m, reader.port, wiring.flipped(self.sums_read))
         wiring.connect(m, writer.port, wiring.flipped(self.sums_written))
         changed = self._change_of(m, self._split(m, narrow))
@@ -263,26 +268,32 @@ class Sums(wiring.Component):
         with m.If(adds):
             m.d.sync += recent.eq(written)
 
-        # A window that closes: row by row, column by column.
-        columns = data.StructLayout({"column": self._column, "starts": 1, "ends": 1})
+        # A window that closes: record by record, first the total of its columns, then their squares.
+        columns = data.StructLayout({"value": self._value, "poisoned": 1, "squares": 1, "starts": 1, "ends": 1})
         o = stream.Signature(columns).create(path=("closing",))
         lane, line, left = (
             Signal(range(u), name="lane"),
             Signal(range(n), name="line"),
             Signal(range(n + 1), name="left"),
         )
-        whole, moves, here, skips = (Signal(name=name) for name in ("row_ends", "moves", "here", "skips"))
+        squares, whole, moves, here, skips = (
+            Signal(name=name) for name in ("squares", "row_ends", "moves", "here", "skips")
+        )
         separate = named(m, "separate", ~self.by_position & ~narrow)
-        column = rows.read_data.as_value().word_select(lane, self._column.size)
+        column = data.View(self._column, rows.read_data.as_value().word_select(lane, self._column.size))
+        last_lane = named(m, "last_lane", lane == u - 1)
+        record_ends = named(m, "record_ends", squares & (last_lane | separate))
         m.d.comb += [
             changed.ready.eq(takes),
             rows.read_address.eq(row),
             here.eq(touched.bit_select(line, 1)),
             skips.eq(self.by_position & ~here),
-            whole.eq(skips | (lane == u - 1)),
-            o.p.column.eq(Mux(here, column, 0)),
+            whole.eq(skips | (last_lane & squares)),
+            o.p.value.eq(Mux(here, Mux(squares, column.square, column.total), 0)),
+            o.p.poisoned.eq(here & column.poisoned),
+            o.p.squares.eq(squares),
             o.p.starts.eq(separate | (lane == 0)),
-            o.p.ends.eq(separate | (lane == u - 1)),
+            o.p.ends.eq(separate | last_lane),
             self.idle.eq(~busy & writer.idle),
         ]
         # Records are asked for while changes are still gathered, as far as the reader takes it.
@@ -337,7 +348,7 @@ class Sums(wiring.Component):
                     with m.If(self.by_position | writer.i.ready):
                         m.next = "close"
             with m.State("close"):
-                announces = named(m, "announces", self.by_position & here & (lane == 0))
+                announces = named(m, "announces", self.by_position & here & (lane == 0) & ~squares)
                 m.d.comb += [
                     o.valid.eq(~skips & (~announces | writer.i.ready)),
                     writer.i.valid.eq(announces & o.ready),
@@ -346,10 +357,15 @@ class Sums(wiring.Component):
                     rows.read_address.eq(line + 1),
                 ]
                 with m.If(moves):
-                    m.d.sync += lane.eq(Mux(whole, 0, lane + 1))
+                    with m.If(separate | last_lane):
+                        m.d.sync += squares.eq(~squares & ~skips)
+                    with m.If(~separate | squares):
+                        m.d.sync += lane.eq(Mux(last_lane, 0, lane + 1))
+                    with m.If(skips):
+                        m.d.sync += lane.eq(0)
                     with m.If(whole):
                         m.d.sync += line.eq(line + 1)
-                    with m.If(whole | separate):
+                    with m.If(skips | record_ends):
                         m.d.sync += left.eq(left - 1)
                         with m.If(left == 1):
                             m.d.sync += [lane.eq(0), opened.eq(0), touched.eq(0), asked.eq(0), ending.eq(0)]
@@ -359,22 +375,23 @@ class Sums(wiring.Component):
         return o
 
     def _total(self, m: Module, closing: stream.Interface, held: stream.Interface, items: stream.Interface) -> None:
-        """Add the columns of each record, and what it held."""
+        """Add the columns of each record, and what it held: of both sums, one after the other."""
         c = closing.p
-        total, before = Signal(_RECORD, name="total"), Signal(_RECORD, name="total_before")
+        total, before = Signal(_SUM_WIDTH, name="total"), Signal(_SUM_WIDTH, name="total_before")
         ready, asks, moves = (Signal(name=name) for name in ("total_ready", "held_asked", "total_moves"))
-        after = Signal(_RECORD, name="total_after")
+        after = Signal(_SUM_WIDTH, name="total_after")
         m.d.comb += [
             asks.eq(c.starts & ~self.fresh),
             ready.eq((~asks | held.valid) & (~c.ends | ~items.valid | items.ready)),
             closing.ready.eq(ready),
             moves.eq(closing.valid & ready),
             held.ready.eq(moves & asks),
-            before.eq(Mux(c.starts, Mux(self.fresh, 0, held.payload), total.as_value())),
-            after.total.eq(before.total + c.column.total),
-            after.square.eq(before.square + c.column.square),
-            after.poisoned.eq(before.poisoned | c.column.poisoned),
+            before.eq(Mux(c.starts, Mux(self.fresh, 0, held.payload), total)),
+            after.eq(before + c.value),
         ]
+        with m.If(c.squares):
+            # Whether an element is poisoned stands above the squares.
+            m.d.comb += after[-1].eq(before[-1] | c.poisoned)
         with m.If(items.ready):
             m.d.sync += items.valid.eq(0)
         with m.If(moves):
