@@ -181,25 +181,24 @@ def _joint_clocks(p: Parameters) -> int:
 
 def _combine(c: Combine, p: Parameters) -> Work:
     size = c.vectors * image.vector_bytes(p)
-    clocks = _elements(c.vectors, p) + _COMBINE_CLOCKS + HUB_CLOCKS
+    clocks = _elements(c.vectors, p) * (c.terms if c.form == "sum" else 1) + _COMBINE_CLOCKS + HUB_CLOCKS
     of = -(-c.channels // p.lanes)
     if c.form == "sum":
         kinds = (c.kind1, c.kind2, c.kind3)[: c.terms]
         clocks += _factors(c, p, kinds) + c.channels * kinds.count("channel")
     # sums leave whenever the n records are full that are kept near memory
     if c.summed == "position":
-        clocks += -(-c.vectors // of // p.lanes) * (p.lanes * p.near_lanes + _WINDOW_CLOCKS)
+        clocks += -(-c.vectors // of // p.lanes) * (2 * p.lanes * p.near_lanes + _WINDOW_CLOCKS)
     elif c.summed == "channel":
-        clocks += of * (p.lanes + _WINDOW_CLOCKS)
+        clocks += of * (2 * p.lanes + _WINDOW_CLOCKS)
     return Work(vectors=c.vectors, read=c.terms * size, written=size * (1 + c.copied), clocks=clocks)
 
 
 def _factors(c: Combine, p: Parameters, kinds: Sequence[str]) -> int:
-    """Clocks beside those of a part: tables are read one after the other, elements of a vector put together before."""
+    """Clocks beside those of parts and terms: factors of a vector's elements are put together before."""
     narrow = c.channels < p.lanes
-    read = kinds.count("channel") + kinds.count("element") + narrow * kinds.count("position")
     single = kinds.count("element") + narrow * (kinds.count("position") + 2 * kinds.count("channel"))
-    return c.vectors * (max(read - 1, 0) * (p.lanes // p.near_lanes) + p.lanes * single)
+    return c.vectors * p.lanes * single
 
 
 def _coefficients(c: Coefficients, p: Parameters) -> Work:

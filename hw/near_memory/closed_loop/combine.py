@@ -53,7 +53,7 @@ class Combine(Engine):
     f is outside: it is shared with `XPath`, and passed by where it is the identity. Vectors come in the order of
     memory; where sums of channels are kept of positions of several vectors, by channels.
 
-    Throughput: one part per clock, see `Factors` for what is slower. Numerics: 12.8, 12.14, 12.15.
+    Throughput: one term of a part per clock, see `Factors` for what is slower. Numerics: 12.8, 12.14, 12.15.
 
     Members
     -------
@@ -192,13 +192,16 @@ class Combine(Engine):
         states = [[reader.o.payload[lane * width : (lane + 1) * width] for lane in range(u)] for reader in readers]
         second, states[1] = pairs.o, list(pairs.o.payload)
         smooth = named(m, "smooth", f.function != 0)
-        joins = [Const(1, 1), named(m, "has_second", f.terms > 1), named(m, "has_third", f.terms > 2)]
         m.d.comb += [
             self.z.p["values"].eq(Cat(*states[1])),
             self.z.valid.eq(second.valid & smooth),
         ]
         states[1] = [Mux(smooth, value, state) for value, state in zip(self.x.p["values"], states[1], strict=True)]
         valid = [readers[0].o.valid, Mux(smooth, self.x.valid, second.valid), readers[2].o.valid]
+        # Terms one after the other; both sides of a product at once.
+        given = factors.o.p
+        joins = [named(m, f"joins{term + 1}", given.term == term) for term in range(TERMS)]
+        joins[1] = named(m, "joins_second", joins[1] | what.product)
         moves = named(m, "feeds", terms.i.valid & terms.i.ready)
         m.d.comb += [
             terms.i.valid.eq(
@@ -207,16 +210,16 @@ class Combine(Engine):
                 & Cat(there | ~here for there, here in zip(valid, joins, strict=True)).all()
             ),
             factors.o.ready.eq(moves),
-            readers[0].o.ready.eq(moves),
+            readers[0].o.ready.eq(moves & joins[0]),
             second.ready.eq(Mux(smooth, self.z.ready, moves & joins[1])),
             readers[2].o.ready.eq(moves & joins[2]),
-            self.x.ready.eq(moves & smooth),
-            *(terms.i.p[name].eq(factors.o.p[name]) for name in ("used", "last", "end")),
+            self.x.ready.eq(moves & smooth & joins[1]),
+            *(terms.i.p[name].eq(given[name]) for name in ("term", "complete", "used", "last", "end")),
         ]
-        m.d.comb += terms.i.p.factors.eq(factors.o.p.factors)
-        for term in range(TERMS):
-            for lane in range(u):
-                m.d.comb += terms.i.p.terms[term][lane].eq(Mux(joins[term], states[term][lane], 0))
+        for lane in range(u):
+            value = choose(m, f"value{lane}", given.term, [state[lane] for state in states])
+            factor = Mux(what.product, states[1][lane].as_signed(), given.factors[lane])
+            m.d.comb += [terms.i.p["values"][lane].eq(value), terms.i.p.factors[lane].eq(factor)]
 
     def _finish(self, m: Module, f: Fields, terms: Terms, writers: list[Any], sums: Sums) -> Value:
         """Give results to memory and to the sums; returns whether all of an operation have been given."""

@@ -25,10 +25,11 @@ _PLACES_MAX = 44
 
 
 def factor_part(parameters: Parameters) -> data.StructLayout:
-    """Factors of a part, of each term; lanes that are no padding. `last` ends a vector, `end` the last one of all."""
+    """Factors of a term's part; lanes that are no padding. `complete` marks the last term of a part, `last` the last
+    part of a vector, `end` that of the last one of all."""
     u = parameters.near_lanes
-    factors = data.ArrayLayout(data.ArrayLayout(signed(FACTOR_WIDTH), u), TERMS)
-    return data.StructLayout({"factors": factors, "used": u, "last": 1, "end": 1})
+    factors = data.ArrayLayout(signed(FACTOR_WIDTH), u)
+    return data.StructLayout({"factors": factors, "term": range(TERMS), "complete": 1, "used": u, "last": 1, "end": 1})
 
 
 def lowest(m: Module, name: str, terms: Value) -> Value:
@@ -37,7 +38,7 @@ def lowest(m: Module, name: str, terms: Value) -> Value:
 
 
 class Factors(Part):
-    """Takes the tables of a combine, entry by entry, and gives the factors of each part.
+    """Takes the tables of a combine, entry by entry, and gives the factors of each part, term by term.
 
     Entries come so: of each term h, and its factor if it has but one; two limits, if there are any; the factors of all
     channels, term by term. Then, for the vectors in their order, term by term: what a table holds of the position that
@@ -45,13 +46,13 @@ class Factors(Part):
 
     ::
 
-        entries -+-> one factor of each term ------------------+-> factors of a part
+        entries -+-> one factor of each term ------------------+-> factors of a part, term by term
                  +-> RAM: channels, or elements of a vector ---+
 
     Where channels are fewer than lanes, the factors of a vector's elements are put together in the RAM.
 
-    Throughput: a part in as many clocks as there are tables by channel or by element. A table by element takes a clock
-    more for each element; so do others where channels are fewer than lanes, by channel two.
+    Throughput: a part in as many clocks as there are terms, a product's in one. A table by element takes a clock more
+    for each element; so do others where channels are fewer than lanes, by channel two.
 
     Members
     -------
@@ -72,7 +73,7 @@ class Factors(Part):
     vectors : In(stream of `vector_walk.walked_vector`)
         Vectors.
     o : Out(stream of `factor_part`)
-        Factors of every part.
+        Factors of every term of every part; for a product, once for both.
     shifts, places, low, high : Out
         As `Terms` takes them.
     fault : Out(1)
@@ -326,20 +327,18 @@ class Factors(Part):
         filled_terms: Signal,
         was_read: Signal,
     ) -> None:
-        """Read the factors of a part, term by term, and give them."""
+        """Give the factors of a part, term by term: those of a table are read."""
         u, vector = self._parameters.near_lanes, self.vectors.p
         reads = stream.Signature(0).create(path=("reads",))
-        part, taken = Signal(range(self._parts)), Signal(TERMS, name="terms_read")
-        left = named(m, "terms_left", held & ~taken)
-        term = lowest(m, "read_term", left)
-        last_term = named(m, "last_term", (left & (left - 1)) == 0)
+        part, term = Signal(range(self._parts)), Signal(range(TERMS), name="read_term")
+        complete = named(m, "complete", self.product | (term == self.terms - 1))
         last = named(m, "last", part == self._parts - 1)
         m.d.comb += reads.valid.eq(goes)
         s = Stage.begin(m, reads)
-        m.d.comb += self.vectors.ready.eq(s.moves & last_term & last)
+        m.d.comb += self.vectors.ready.eq(s.moves & complete & last)
         with m.If(s.moves):
-            m.d.sync += taken.eq(Mux(last_term, 0, taken | (1 << term)))
-            with m.If(last_term):
+            m.d.sync += term.eq(Mux(complete, 0, term + 1))
+            with m.If(complete):
                 m.d.sync += part.eq(Mux(last, 0, part + 1))
                 with m.If(last):
                     m.d.sync += filled_terms.eq(0)
@@ -354,23 +353,16 @@ class Factors(Part):
                 m.d.comb += [ram.read_enable.eq(1), ram.read_address.eq(address)]
         first_lane = named(m, "first_lane", multiply_constant(part, u))
         s.used = Cat(vector.used > first_lane + index for index in range(u))
-        s.last, s.end, s.term, s.complete = last, last & vector.end, term, last_term
+        s.last, s.end, s.term, s.complete = last, last & vector.end, term, complete
+        s.in_ram = held.bit_select(term, 1)
         words = Cat(*(ram.read_data for ram in rams))
         s.make("words", words, held_by=words)
 
         s = s.cut()
         m.d.comb += was_read.eq(s.valid)
-        # What is read first waits for what is read last.
-        factors, later = [], Const(0, 1)
-        for number in reversed(range(TERMS)):
-            read = s.words
-            if number < TERMS - 1:
-                waits = Signal(len(words), name=f"waits{number}")
-                with m.If(s.moves & (s.term == number)):
-                    m.d.sync += waits.eq(s.words)
-                read = Mux(later, waits, s.words)
-            factors.insert(0, Mux(held[number], read, one[number].replicate(u)))
-            later = later | held[number]
-        s.valid = s.valid & s.complete
-        fields = {"factors": Cat(*factors), "used": s.used, "last": s.last, "end": s.end}
+        factors = Mux(s.in_ram, s.words, one[s.term].replicate(u))
+        fields = {
+            "factors": factors,
+            **{name: getattr(s, name) for name in ("term", "complete", "used", "last", "end")},
+        }
         s.finish(self.o, filled(m, "given", self.o.payload.shape(), **fields), depth=s.cuts)

@@ -1,4 +1,4 @@
-"""A sum of weighted terms, or a product of two, with one rounding: u elements a clock."""
+"""A sum of weighted terms, or a product of two, with one rounding: u elements of a term a clock."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 from golden.parameters import Parameters
 from hw import payloads
-from hw.arith.bits import filled, or_tree
+from hw.arith.bits import choose, filled, or_tree
 from hw.arith.rounding import amount_width, round_shift, shift_amount
 from hw.near_memory.part import Part
 from hw.stream import Stage
@@ -33,20 +33,21 @@ class Terms(Part):
 
     ::
 
-        Y1 --> * a1 --> << d1 --+
-        x2 --> * a2 --> << d2 --+--> RNE --> clamp --> limits --> Y
-        Y3 --> * a3 --> << d3 --+
+        Y --> * a --> << d --> + --> RNE --> clamp --> limits --> Y
+                               ^ |
+                               '-'
 
-    A poisoned term poisons; what is not used is 0. Throughput: one part per clock. Numerics: 12.14, 12.15.
+    A poisoned term poisons; what is not used is 0. Throughput: a term of a part per clock. Numerics: 12.14, 12.15.
 
     Members
     -------
     i : In(stream of `Terms.operands`)
-        Elements of each term (0 where there is none), their factors.
+        Elements of the terms of a part, one term after the other, and their factors; of a product its two sides at
+        once.
     o : Out(stream of `Terms.results`)
         Y.
     product : In(1)
-        Whether it is a product of the first two terms.
+        Whether factors are states, which may be poisoned.
     shifts : In(array of 5 bits)
         d: by how much the places of each term are fewer than the most.
     places : In(7, signed)
@@ -59,11 +60,19 @@ class Terms(Part):
 
     @staticmethod
     def operands(parameters: Parameters) -> data.StructLayout:
-        """A part of each term, factors, lanes that are used."""
-        u = parameters.near_lanes
-        terms = data.ArrayLayout(data.ArrayLayout(signed(parameters.state_width), u), TERMS)
-        factors = data.ArrayLayout(data.ArrayLayout(signed(FACTOR_WIDTH), u), TERMS)
-        return data.StructLayout({"terms": terms, "factors": factors, "used": u, "last": 1, "end": 1})
+        """A part of a term, its number and factors, lanes that are used; `complete` with the last term of a part."""
+        u, width = parameters.near_lanes, parameters.state_width
+        return data.StructLayout(
+            {
+                "values": data.ArrayLayout(signed(width), u),
+                "factors": data.ArrayLayout(signed(max(width, FACTOR_WIDTH)), u),
+                "term": range(TERMS),
+                "complete": 1,
+                "used": u,
+                "last": 1,
+                "end": 1,
+            }
+        )
 
     @staticmethod
     def results(parameters: Parameters) -> data.StructLayout:
@@ -97,37 +106,44 @@ class Terms(Part):
         m.d.sync += amount.eq(shift_amount(m, "places_amount", self.places, self._sum_width, width))
 
         s = Stage.begin(m, self.i)
-        s.last, s.end = i.last, i.end
+        s.last, s.end, s.complete, s.first = i.last, i.end, i.complete, i.term == 0
+        s.shift = choose(m, "shift", i.term, list(self.shifts))
         lanes = []
-        for lane in range(self._parameters.near_lanes):
+        for lane, (value, factor) in enumerate(zip(i["values"], i.factors, strict=True)):
             part = s.part(f"lane{lane}")
-            terms = [i.terms[term][lane] for term in range(TERMS)]
             part.used = i.used[lane]
-            part.lost = part.used & or_tree(term == poison for term in terms)
-            part.terms = [Mux(term == poison, 0, term)[:width].as_signed() for term in terms]
-            part.factors = [
-                Mux(self.product, part.terms[1] if term == 0 else 0, i.factors[term][lane]).as_signed()
-                for term in range(TERMS)
-            ]
+            lost = (value == poison, self.product & (factor == poison))
+            part.lost = part.used & or_tree(lost)
+            part.value, part.factor = (
+                Mux(spoiled, 0, one).as_signed() for spoiled, one in zip(lost, (value, factor), strict=True)
+            )
 
             part = part.cut()
-            part.products = [term * factor for term, factor in zip(part.terms, part.factors, strict=True)]
+            part.product = part.value * part.factor
 
             part = part.cut()
-            part.shifted = [value << self.shifts[term] for term, value in enumerate(part.products)]
+            part.shifted = part.product << part.outer.shift
 
+            # What there is of the sum; nothing before the first term.
             part = part.cut()
-            part.total = sum(part.shifted)[: self._sum_width].as_signed()
-
-            part = part.cut()
-            part = round_shift(part, part.total, amount, width).cut()
-            part.result = Mux(part.rounded > self.high, self.high, Mux(part.rounded < self.low, self.low, part.rounded))
+            first = part.outer.first
+            summed, spoilt = Signal(signed(self._sum_width), name=f"sum{lane}"), Signal(name=f"spoilt{lane}")
+            part.total = (Mux(first, 0, summed) + part.shifted)[: self._sum_width].as_signed()
+            part.spoilt = part.lost | (spoilt & ~first)
+            with m.If(part.moves):
+                m.d.sync += [summed.eq(part.total), spoilt.eq(part.spoilt)]
             lanes.append(part)
         s, lanes = s.join(lanes)
-        values = [Mux(lane.used, Mux(lane.lost, poison, lane.result), 0)[:width].as_signed() for lane in lanes]
+        s.valid = s.valid & s.complete
+        for lane, part in enumerate(lanes):
+            part = round_shift(part.cut(), part.cut().total, amount, width).cut()
+            part.result = Mux(part.rounded > self.high, self.high, Mux(part.rounded < self.low, self.low, part.rounded))
+            lanes[lane] = part
+        s, lanes = s.join(lanes)
+        values = [Mux(lane.used, Mux(lane.spoilt, poison, lane.result), 0)[:width].as_signed() for lane in lanes]
         m.d.comb += [
             self.overflow.eq(s.moves & or_tree(lane.clamped & lane.used for lane in lanes)),
-            self.poisoned.eq(s.moves & or_tree(lane.lost for lane in lanes)),
+            self.poisoned.eq(s.moves & or_tree(lane.spoilt for lane in lanes)),
         ]
         result = filled(m, "result", self.o.payload.shape(), values=values, last=s.last, end=s.end)
         s.finish(self.o, result, depth=s.cuts)
