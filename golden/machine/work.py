@@ -190,7 +190,7 @@ def _combine(c: Combine, p: Parameters) -> Work:
     if c.summed == "position":
         clocks += -(-c.vectors // of // p.lanes) * (2 * p.lanes * p.near_lanes + _WINDOW_CLOCKS)
     elif c.summed == "channel":
-        clocks += of * (2 * p.lanes + _WINDOW_CLOCKS)
+        clocks += of * (p.lanes + _WINDOW_CLOCKS)
     return Work(vectors=c.vectors, read=c.terms * size, written=size * (1 + c.copied), clocks=clocks)
 
 

@@ -54,7 +54,7 @@ class SpanCheck(wiring.Component):
     A span past the limit of its region, or past the last address of its memory, goes nowhere: it is a fault. Places in
     the RAM on the chip have the highest bit set, of an address that is one bit longer then.
 
-    Latency: 3 clocks. Throughput: a span a clock.
+    Latency: 4 clocks. Throughput: a span a clock, of a port in two.
 
     Parameters
     ----------
@@ -112,11 +112,13 @@ class SpanCheck(wiring.Component):
         m.submodules.next = chooser = RoundRobin(self._ports)
         # A port may have two spans on their way: the next is checked while the last bursts of one are cut.
         twice = Signal(self._ports)
-        m.d.comb += [
-            chooser.wants.eq(Cat(request.valid for request in self.requests) & ~twice),
-            chooser.moves.eq(self.enable),
-        ]
-        takes = named(m, "takes", Mux(self.enable, chooser.grant, 0))
+        # Who is chosen in one clock is taken in the next one.
+        chosen = Signal(self._ports)
+        chosen_port = Signal.like(chooser.number)
+        offered = Cat(request.valid for request in self.requests)
+        m.d.comb += [chooser.wants.eq(offered & ~twice & ~chosen), chooser.moves.eq(self.enable)]
+        m.d.sync += [chosen.eq(Mux(self.enable, chooser.grant, 0)), chosen_port.eq(chooser.number)]
+        takes = named(m, "takes", Mux(self.enable, chosen & offered, 0))
         for index, request in enumerate(self.requests):
             m.d.comb += request.ready.eq(takes[index])
         m.d.sync += [
@@ -130,8 +132,8 @@ class SpanCheck(wiring.Component):
         asked_valid = Signal()
         payloads = [request.payload.as_value() for request in self.requests]
         m.d.sync += [
-            asked.eq(one_of(list(zip(chooser.grant, payloads, strict=True)))),
-            asked_port.eq(chooser.number),
+            asked.eq(one_of(list(zip(chosen, payloads, strict=True)))),
+            asked_port.eq(chosen_port),
             asked_valid.eq(takes.any()),
         ]
         m.d.comb += [
