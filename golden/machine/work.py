@@ -1,8 +1,8 @@
 """What commands cost before anything runs: how much each does, and a time line of the engines.
 
 Counts are exact: they follow from the fields. Clocks are a model: an operation takes as long as its slowest part
-(lanes, records, memory), engines overlap as tokens allow, and the link holds what is on
-its way. Zero groups are not skipped.
+(lanes, records, memory), engines overlap as tokens allow, share the bus, and the link holds what is on
+its way. Zero groups take their clocks, as they do in the banks.
 Source: ``docs/machine.md``, cost.
 """
 
@@ -28,12 +28,17 @@ from golden.machine.command import (
     Rows,
     Wait,
 )
+from golden.machine.hazards import QUEUE
 from golden.parameters import Parameters
 
-__all__ = ["HUB_CLOCKS", "LATENCY", "Timeline", "Work", "executed", "timeline", "work"]
+__all__ = ["HUB_CLOCKS", "LATENCY", "Timeline", "Work", "executed", "needed_groups", "timeline", "work"]
 
 LATENCY = 40
 """Clocks until memory gives the first beat."""
+
+_CROWDING = 0.55
+"""Part of the others' load on the bus by which an operation takes longer: it waits behind their bursts. Fitted to
+measured steps, see ``tests/golden/machine/test_work.py``."""
 
 _SPACING = 3
 """Clocks after which a sum of a PE can be added to again."""
@@ -112,6 +117,25 @@ def executed(commands: Sequence[Command]) -> Iterator[Command]:
         else:
             yield command
         position += 1
+
+
+def needed_groups(commands: Sequence[Command]) -> int:
+    """Groups that products need: existing positions, taps, groups, output channels, and the passes that were sent."""
+    total, pieces = 0, {False: [], True: []}
+    for command in commands:
+        if isinstance(command, LoadGroups):
+            if command.first == 0:
+                pieces[command.half] = []
+            pieces[command.half].append(command)
+        if isinstance(command, Multiply):
+            loaded = pieces[command.half]
+            if command.groups == sum(piece.groups for piece in loaded):
+                groups = sum(piece.groups * (piece.sent + 1) for piece in loaded)
+            else:  # a head's part of the groups
+                groups = command.groups * (loaded[0].sent + 1)
+            taps = command.kernel_lines * command.kernel_columns
+            total += (command.rows + 1) * command.lines * command.columns * taps * groups * command.channels
+    return total
 
 
 def work(operation: Operation, p: Parameters) -> Work:
@@ -283,35 +307,109 @@ class Timeline:
     by_tag: dict[int, int]
 
 
+@dataclasses.dataclass
+class _Active:
+    """An operation under way: clocks that are left of it if nothing holds it up, and its beats a clock, each way."""
+
+    operation: Operation
+    left: float
+    loads: tuple[float, float]
+    begun: float
+
+    @classmethod
+    def of(cls, operation: Operation, p: Parameters, now: float) -> "_Active":
+        found = work(operation, p)
+        clocks = max(found.clocks, 1)
+        loads = tuple(8 * size / p.memory_width / clocks for size in (found.read, found.written))
+        return cls(operation, clocks, loads, now)
+
+    def slowed(self, loads: Sequence[float]) -> float:
+        """How many times as long it takes under the loads of all."""
+        pairs = [(own, whole) for own, whole in zip(self.loads, loads, strict=True) if own]
+        waits = _CROWDING * sum(whole - own for own, whole in pairs)
+        return max(1 + waits, *(whole for _, whole in pairs), 1)
+
+
+class _Engines:
+    """The engines at work: queues in front of them, tokens, vectors on the link."""
+
+    def __init__(self, p: Parameters) -> None:
+        self._p = p
+        self.queues: dict[str, collections.deque[Operation]] = {engine: collections.deque() for engine in ENGINES}
+        self.active: dict[str, _Active] = {}
+        self._tokens: collections.Counter[tuple[str, str]] = collections.Counter()
+        self._down = 0  # tiles on the link
+        self.now = 0.0
+        self.busy = dict.fromkeys(ENGINES, 0.0)
+
+    def idle(self, engine: str) -> bool:
+        return engine not in self.active and not self.queues[engine]
+
+    def room(self, engine: str) -> bool:
+        return len(self.queues[engine]) + (engine in self.active) < QUEUE
+
+    def begin(self) -> None:
+        """Begin what waits for nothing."""
+        for engine, queue in self.queues.items():
+            if engine in self.active or not queue:
+                continue
+            operation = queue[0]
+            takes = isinstance(operation, Accumulate)
+            if any(not self._tokens[other, engine] for other in operation.pop) or (takes and not self._down):
+                continue
+            self._tokens.subtract((other, engine) for other in operation.pop)
+            self._down -= takes
+            self.active[engine] = _Active.of(queue.popleft(), self._p, self.now)
+
+    def advance(self) -> list[Operation]:
+        """Go on to where an operation ends; those that do."""
+        loads = [sum(column) for column in zip(*(one.loads for one in self.active.values()), strict=True)]
+        slowed = {engine: one.slowed(loads) for engine, one in self.active.items()}
+        clocks = min(one.left * slowed[engine] for engine, one in self.active.items())
+        self.now += clocks
+        ended = []
+        for engine, one in list(self.active.items()):
+            one.left -= clocks / slowed[engine]
+            if one.left < 1e-6:
+                ended.append(one.operation)
+                del self.active[engine]
+                self.busy[engine] += self.now - one.begun
+                self._down += isinstance(one.operation, Multiply) and one.operation.leave
+                self._tokens.update((engine, other) for other in one.operation.push)
+        return ended
+
+
 def timeline(commands: Iterable[Command], p: Parameters) -> Timeline:
-    """Let the engines work off commands, as `executed` gives them."""
-    free = dict.fromkeys(ENGINES, 0)
-    busy = dict.fromkeys(ENGINES, 0)
-    tokens: dict[tuple[str, str], collections.deque[int]] = collections.defaultdict(collections.deque)
-    down: collections.deque[tuple[int, int]] = collections.deque()
+    """Let the engines work off commands, as `executed` gives them.
+
+    Operations under way share the bus, each way apart: each is slowed down by the loads of the others, and all of them
+    where it is full.
+
+    Raises
+    ------
+    ValueError
+        If the program does not end: an operation waits for a token that nobody pushes.
+    """
+    engines = _Engines(p)
     by_tag: collections.Counter[int] = collections.Counter()
-    fence = end = 0
-    for command in commands:
-        if isinstance(command, Wait):
-            fence = max(fence, *(free[engine] for engine in ENGINES if getattr(command, engine)))
-        if not isinstance(command, Operation):
-            continue
-        clocks = work(command, p).clocks
-        start = max(free[command.engine], fence)
-        for engine in command.pop:
-            start = max(start, tokens[engine, command.engine].popleft())
-        finish = start + clocks
-        if isinstance(command, Accumulate):
-            # vectors come as soon as the tile's sums leave, when the tile has been multiplied
-            ready = down.popleft()[1]
-            start = max(start, ready)
-            finish = start + clocks
-        if isinstance(command, Multiply) and command.leave:
-            down.append((start, finish))
-        busy[command.engine] += clocks
-        free[command.engine] = finish
-        by_tag[command.tag] += max(finish - end, 0)
-        end = max(end, finish)
-        for engine in command.push:
-            tokens[command.engine, engine].append(finish)
-    return Timeline(end, busy, dict(by_tag))
+    end = 0.0
+    left = collections.deque(command for command in commands if isinstance(command, Operation | Wait))
+    while left or not all(map(engines.idle, ENGINES)):
+        while left:
+            command = left[0]
+            if isinstance(command, Wait):
+                if not all(engines.idle(engine) for engine in ENGINES if getattr(command, engine)):
+                    break
+            elif engines.room(command.engine):
+                engines.queues[command.engine].append(command)
+            else:
+                break
+            left.popleft()
+        engines.begin()
+        if not engines.active and not all(map(engines.idle, ENGINES)):
+            raise ValueError("Operations must wait for tokens that are pushed, not for ever")
+        for operation in engines.advance() if engines.active else ():
+            by_tag[operation.tag] += engines.now - end
+            end = engines.now
+    busy = {engine: round(clocks) for engine, clocks in engines.busy.items()}
+    return Timeline(round(engines.now), busy, {tag: round(clocks) for tag, clocks in by_tag.items()})

@@ -14,9 +14,9 @@ from golden.diffusion.layers import Layer
 from golden.diffusion.networks.graph import Network
 from golden.diffusion.zoo import quality
 from golden.machine.command import ENGINES, Command
+from golden.machine.work import needed_groups
 from golden.parameters import Parameters
 from rtl_gen.program.sums import SAMPLE_TAG
-from sim.machine.run import needed_groups
 from sim.machine.whole import StepRow
 
 __all__ = ["by_step", "counted", "counts", "flows", "images", "int8_clocks", "link", "rates", "shares", "totals"]

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from golden.machine.accelerator import MachineError
-from golden.machine.command import ENGINES, Command, LoadGroups, Multiply
+from golden.machine.command import ENGINES, Command
 from golden.machine.registers import COUNTERS
-from golden.machine.work import timeline
+from golden.machine.work import needed_groups, timeline
 from golden.parameters import Parameters
 from rtl_gen.program.memory import Tensor
 from rtl_gen.program.sections import Section, Sections
@@ -22,7 +22,7 @@ from sim.machine.comparison import Difference, difference
 from sim.machine.driver import Driver, Timeout
 from sim.machine.port import InterpreterPort, Port
 
-__all__ = ["Failure", "Row", "SideBySide", "failing", "needed_groups", "odd_counters", "total"]
+__all__ = ["Failure", "Row", "SideBySide", "failing", "odd_counters", "total"]
 
 
 class Failure(Exception):
@@ -96,25 +96,6 @@ class Row:
     odd: dict[str, tuple[int, int]]
     spans: dict[str, list[tuple[int, int]]]
     counters: dict[str, int]
-
-
-def needed_groups(commands: Sequence[Command]) -> int:
-    """Groups that products need: existing positions, taps, groups, output channels, and the passes that were sent."""
-    total, pieces = 0, {False: [], True: []}
-    for command in commands:
-        if isinstance(command, LoadGroups):
-            if command.first == 0:
-                pieces[command.half] = []
-            pieces[command.half].append(command)
-        if isinstance(command, Multiply):
-            loaded = pieces[command.half]
-            if command.groups == sum(piece.groups for piece in loaded):
-                groups = sum(piece.groups * (piece.sent + 1) for piece in loaded)
-            else:  # a head's part of the groups
-                groups = command.groups * (loaded[0].sent + 1)
-            taps = command.kernel_lines * command.kernel_columns
-            total += (command.rows + 1) * command.lines * command.columns * taps * groups * command.channels
-    return total
 
 
 class SideBySide:

@@ -16,6 +16,7 @@ from golden.machine.command import (
     Loop,
     Multiply,
     Operation,
+    Rows,
     Stop,
     disassemble,
 )
@@ -114,6 +115,45 @@ def test_a_time_line_by_hand():
     line = timeline([load, tile, take], p)
     assert line.clocks == 72 + LATENCY + 293 + 128 + LATENCY
     assert line.busy == {"load": 112, "multiply": 293, "accumulate": 168, "emit": 0}
+
+
+def test_engines_share_the_bus():
+    """Two that read at a time: the one that is left alone goes on at its own pace; a third that only writes does not
+    mind them."""
+    p = Parameters(near_lanes=2, memory_width=32, lanes=16)
+    load = LoadWeights(records=100)
+    rows = Rows(rows=10, channels=64)
+    first, second = work(load, p), work(rows, p)
+    reads = [8 * one.read / p.memory_width / one.clocks for one in (first, second)]
+    assert sum(reads) > 1 + 0.55 * max(reads), "the bus must be what binds"
+    # alone, the shorter one would take clocks; both are held up by the whole load until it has ended
+    short, long = sorted((first.clocks, second.clocks))
+    together = short * sum(reads)
+    expected = together + long - together / sum(reads)
+    assert timeline([load, rows], p).clocks == pytest.approx(expected, abs=1)
+    assert timeline([load, rows], p).busy["load"] > first.clocks
+    wide = dataclasses.replace(p, memory_width=256)
+    assert timeline([load, rows], wide).clocks < 1.2 * max(work(one, wide).clocks for one in (load, rows))
+
+
+def test_eight_operations_wait_at_most():
+    """A ninth is not fetched, nor is what stands behind it: another engine's that waits for nothing."""
+    p = Parameters(near_lanes=2, memory_width=256, lanes=16)
+    loads = [LoadWeights(records=8)] * 20
+    late = timeline([*loads, Multiply(columns=16, lines=1, channels=4, collected=16, groups=1)], p)
+    early = timeline([*loads[:8], Multiply(columns=16, lines=1, channels=4, collected=16, groups=1), *loads[8:]], p)
+    each = work(loads[0], p).clocks
+    assert early.clocks == late.clocks == 20 * each
+    much = Multiply(columns=200, lines=8, channels=16, collected=16, groups=20, kernel_lines=3, kernel_columns=3)
+    alone = work(much, p).clocks
+    assert alone > 20 * each
+    assert timeline([*loads, much], p).clocks == 12 * each + alone
+    assert timeline([much, *loads], p).clocks == alone
+
+
+def test_a_program_that_never_ends_is_told():
+    with pytest.raises(ValueError, match="Operations must wait for tokens that are pushed, not for ever"):
+        timeline([LoadWeights(records=8, pop=("multiply",))], Parameters())
 
 
 def test_a_load_of_groups_by_hand():

@@ -11,11 +11,12 @@ from golden.diffusion.networks import DiTConfig, dit, scattered
 from golden.diffusion.sampling import Sampling
 from golden.machine.command import Multiply
 from golden.machine.registers import register
+from golden.machine.work import needed_groups
 from rtl_gen.program.memory import SPOOLS, STATES
 from rtl_gen.program.sections import cut_sampling
 from sim.machine import InterpreterPort
 from sim.machine.comparison import difference
-from sim.machine.run import Failure, SideBySide, needed_groups, total
+from sim.machine.run import Failure, SideBySide, total
 from tests.golden.diffusion.sampling.networks import random_unet
 
 pytestmark = pytest.mark.golden
