@@ -39,6 +39,7 @@ def main(traceback: bool) -> None:
 
 
 main.add_command(program.command)
+main.add_command(program.forecast_command)
 
 _target = click.option(
     "--target",

@@ -40,6 +40,7 @@ RUN = (
     "rtl_gen lint --preset tiny --unit float_multiplier",
     "rtl_gen program --steps 2 --method closed-int3 --out program",
     "rtl_gen program --steps 2 explain",
+    "rtl_gen forecast --network unet --preset ulx3s --images 1 --steps 12 --by step",
     "sim sample --steps 2 --label 3 --executor golden",
     "sim compare --steps 2 --label 3 --method closed-int3,paper",
     "sim stream --frames 3 --timesteps 600,300 --executor golden",

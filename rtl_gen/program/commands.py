@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +12,23 @@ import click
 from golden.cli import options as drawing
 from golden.cli.subject import subject
 from golden.common import console
+from golden.common import drawing as pictures
+from golden.common import names as known
+from golden.diffusion.cost.cambricon_d import CAMBRICON_D
 from golden.diffusion.differential.method import Method
 from golden.diffusion.differential.profile import calibrate
 from golden.diffusion.networks.published import PUBLISHED
 from golden.diffusion.networks.published import network as published
 from golden.machine.command import ENGINES, Command, Operation, disassemble
 from golden.machine.work import executed, timeline, work
-from golden.parameters import Parameters
+from golden.parameters import PRESETS, Parameters
 from rtl_gen import options
 from rtl_gen.program.file import Program, listing
-from rtl_gen.program.outline import outlined
+from rtl_gen.program.forecast import PAPER_SIZED, Forecast, forecast
 from rtl_gen.program.sampling import Sampled, compile_sampling
 from rtl_gen.program.sums import SAMPLE_TAG
 
-__all__ = ["command", "compiled", "labels", "on_machine", "several"]
+__all__ = ["command", "compiled", "forecast_command", "labels", "on_machine", "several"]
 
 labels = click.option("--label", help="Class of each image, comma separated, for a network that takes labels.")
 several = click.option("--images", type=click.IntRange(1), help="How many to draw.  [default: one for each label]")
@@ -73,7 +76,11 @@ def compiled(
     count = images or (len(label.split(",")) if label else 1)
     sampling = one.sampling(count, steps, label, guidance=guidance, seed=seed, cache=cache)
     profile = calibrate(sampling)
-    return compile_sampling(sampling, chosen, profile, track=lambda plan: console.progress(plan, "Compiling"))
+    return compile_sampling(sampling, chosen, profile, track=_compiling)
+
+
+def _compiling(plan: Any) -> Any:
+    return console.progress(plan, "Compiling")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,6 +91,7 @@ class _Asked:
     network: str
     method: str
     machine: options.Machine
+    steps: int
 
 
 @click.group("program", invoke_without_command=True)
@@ -127,7 +135,7 @@ def command(
             images=images, conditioning=conditioning, sampler=sampler,
         )  # fmt: skip
 
-    context.obj = _Asked(make, network, method, machine)
+    context.obj = _Asked(make, network, method, machine, steps)
     if context.invoked_subcommand is not None:
         return
     begin = time.perf_counter()
@@ -156,32 +164,21 @@ def _summary(program: Program) -> dict[str, Any]:
 def explain(asked: _Asked, as_json: bool) -> None:
     """What each layer costs, before anything runs: groups, clocks of each engine, bytes, use of the array.
 
-    Clocks are a model of the machine without the skipping of zero groups, over the whole sampling. Of a published
-    network (see `golden traffic`) only shapes are known: shown are its first step, and one in the midst, of one image.
+    Clocks are a model of the machine over the whole sampling. Of a published network (see `golden traffic`) only shapes
+    are known: shown is a step of each kind, of one image.
     """
     if asked.network in PUBLISHED:
         chosen = on_machine(Method.named(asked.method), asked.machine)
-        steps, sizes = outlined(
-            published(asked.network), chosen, track=lambda names: console.progress(names, "Compiling")
-        )
-        rows = [
-            {"step": one.name, "commands": len(one.commands)} | _totals(one.commands, chosen.machine) for one in steps
-        ]
-        memory = [{"memory": name, "MB": round(size / 1e6, 1)} for name, size in sizes.items()]
+        found = forecast(published(asked.network), chosen, steps=asked.steps, track=_compiling)
+        memory = [{"memory": name, "MB": round(size / 1e6, 1)} for name, size in found.memory.items()]
         if as_json:
-            click.echo(json.dumps({"steps": rows, "memory": memory}, indent=2))
+            click.echo(json.dumps({"steps": found.by_step(), "memory": memory}, indent=2))
             return
-        console.show(rows, title=f"{asked.network}, {asked.method}, a step on {asked.machine.name}")
+        console.show(found.by_step(), title=f"{asked.network}, {asked.method}, on {asked.machine.name}")
         console.show(memory, title="Memory")
         return
     rows = layer_rows(asked.make().program)
     console.show(rows, title="Layers over the whole sampling", as_json=as_json)
-
-
-def _totals(commands: list[Command], p: Parameters) -> dict[str, Any]:
-    """Of all layers together, without a name."""
-    *_, last = _rows(commands, {}, p)
-    return {name: value for name, value in last.items() if name != "layer"}
 
 
 def layer_rows(program: Program) -> list[dict[str, Any]]:
@@ -230,3 +227,111 @@ def disassemble_command(asked: _Asked, folder: Path | None) -> None:
     """Print the commands, a line each."""
     program = asked.make().program if folder is None else Program.open(folder)
     click.echo(listing(disassemble(program.words()), program.tags | {SAMPLE_TAG: "sampler"}), nl=False)
+
+
+MACHINES = {"paper-sized": PAPER_SIZED}
+"""Machines of `forecast` that are no presets."""
+
+
+@click.command("forecast")
+@click.option("--network", default="unet,unet-silu,dit", show_default=True, help="Names, comma separated.")
+@click.option("--method", default="closed-int4", show_default=True, help="Closed loop: a name, or a file .json.")
+@drawing.steps()
+@click.option(
+    "--preset",
+    "presets",
+    default="edge,ulx3s",
+    show_default=True,
+    help="Machines, comma separated; paper-sized is one.",
+)
+@click.option("--images", default="1,4", show_default=True, help="Numbers of images, comma separated.")
+@click.option(
+    "--by",
+    type=click.Choice(["total", "step", "layer"]),
+    default="total",
+    show_default=True,
+    help="What a row is for; a layer's is its part of the whole sampling.",
+)
+@click.option(
+    "--output-bits",
+    default=8.5,
+    show_default=True,
+    type=click.FloatRange(0, 64),
+    callback=drawing.finite,
+    help="Bits of an output on the link, for the traffic of published networks.",
+)
+@drawing.picture("plot", "forecast.png", "Draw speed-up and traffic of published networks.")
+@options.as_json
+def forecast_command(
+    network: str,
+    method: str,
+    steps: int,
+    presets: str,
+    images: str,
+    by: str,
+    output_bits: float,
+    plot: Path | None,
+    as_json: bool,
+) -> None:
+    """Clocks and use of the array of samplings, before anything is calibrated or built.
+
+    Use is what the layers need over what the array could do in all clocks; bound is the engine that is busy the
+    longest, and how much of the time. Of published networks a second table has speed-up and traffic over a dense
+    machine of the same cost, from the operations of the program.
+    """
+    drawing.writable(plot)
+    counts = drawing.numbers(images, "Images")
+    if 0 in counts:
+        raise ValueError("Images must be at least 1, not 0")
+    rows: list[dict[str, Any]] = []
+    beside: list[dict[str, Any]] = []
+    for name in drawing.each(network, "Networks"):
+        one = published(name) if name in PUBLISHED else subject(name, None, None).network
+        for machine in drawing.each(presets, "Presets"):
+            p = known.lookup("Preset", machine, PRESETS | MACHINES)
+            chosen = on_machine(Method.named(method), options.Machine(machine, p))
+            for count in counts:
+                found = forecast(one, chosen, steps=steps, samples=count, track=_compiling)
+                head = {"network": name, "machine": machine, "images": count}
+                rows += [head | row for row in _chosen(found, by)]
+                if name in PUBLISHED:
+                    beside += [{"machine": machine} | row for row in found.against_dense(output_bits)]
+    beside += [
+        {"machine": title, "network": name, "with": "published", "speedup": speed, "traffic": moved}
+        for name in dict.fromkeys(row["network"] for row in beside)
+        for title, (speed, moved) in CAMBRICON_D.get(name, {}).items()
+    ]
+    if as_json:
+        click.echo(json.dumps({"samplings": rows, "published": beside}, indent=2))
+    else:
+        console.show(rows, title=f"{method}, {steps} steps")
+        if beside:
+            console.show(beside, title="Speed-up over dense of the same cost, and its traffic off the chip")
+    if plot is not None:
+        _draw(beside, plot)
+        click.echo(f"Picture: {plot}", err=as_json)
+
+
+def _chosen(found: Forecast, by: str) -> list[dict[str, Any]]:
+    if by == "layer":
+        return found.by_layer()
+    return found.by_step() if by == "step" else found.by_step()[-1:]
+
+
+def _draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Bars: speed-up and traffic of each machine, network beside network."""
+    networks = list(dict.fromkeys(row["network"] for row in rows))
+    machines = list(dict.fromkeys((row["machine"], row["with"]) for row in rows))
+    with pictures.figure(path, 1, 2, figsize=(13, 5)) as (_, axes):
+        for panel, key in zip(axes[0], ("speedup", "traffic"), strict=True):
+            for place, (machine, memory) in enumerate(machines):
+                heights = {
+                    row["network"]: row[key] for row in rows if (row["machine"], row["with"]) == (machine, memory)
+                }
+                at = [number + (place + 0.5) * 0.8 / len(machines) - 0.4 for number in range(len(networks))]
+                values = [heights.get(name) or 0 for name in networks]
+                panel.bar(at, values, 0.8 / len(machines), label=f"{machine}, {memory}")
+            panel.axhline(1, color="k", linewidth=0.7)
+            panel.set_xticks(range(len(networks)), networks)
+            panel.set(title=f"{key} over dense of the same cost")
+        pictures.legend(axes[0][0])

@@ -431,9 +431,9 @@ class Compiler:
         if name not in self.states:
             unit = self._loop.units[name] if unit is None else unit
             channels = channels or self._shapes[name][self._layouts[name].axis]
-            grid = (like.lines, like.width, channels) if like else self._grid(name)
+            lines, width, _ = (like.lines, like.width, 0) if like else self._grid(name)
             summed, samples = self._summed(name), like.samples if like else self.samples
-            self.states[name] = self.memory.tensor(name, *grid, unit, summed=summed, samples=samples)
+            self.states[name] = self.memory.tensor(name, lines, width, channels, unit, summed=summed, samples=samples)
         return self.states[name]
 
     def _numbers(self, tensor: Tensor) -> list[int]:

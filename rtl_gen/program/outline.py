@@ -1,4 +1,4 @@
-"""Steps of a network of which only shapes are known: what the machine has to do, without weights and calibration.
+"""Steps of a network of which only shapes are looked at: what the machine has to do, without weights and calibration.
 
 Every value counts as below 1, weights have room and no content, conditioning is 0. So commands, bytes and clocks on
 paper are those of a real network of this shape.
@@ -26,17 +26,20 @@ TIMESTEP = 500
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class OutlinedStep:
-    """A step.
+    """A kind of step.
 
     Members
     -------
     name : str
-        ``"start"``, of raw values, or ``"delta"``.
+        Which steps of the sampling are of it: ``"steps 1-8, 47-49"``.
+    count : int
+        How many.
     commands : list of Command
-        In order.
+        Of one, in order.
     """
 
     name: str
+    count: int
     commands: list[Command]
 
 
@@ -44,9 +47,11 @@ def outlined(
     network: Network,
     method: Method,
     *,
+    steps: int = 50,
+    samples: int = 1,
     track: Callable[[Iterable[Any]], Iterable[Any]] = iter,
 ) -> tuple[list[OutlinedStep], dict[str, int]]:
-    """The first step of a sampling and one in its midst, of one image.
+    """Each kind of step of a sampling, without what the sampler adds. Steps that send the same passes are of one kind.
 
     Parameters
     ----------
@@ -54,13 +59,15 @@ def outlined(
         Its weights are not looked at.
     method : Method
         A closed loop, on the machine.
+    steps, samples : int
+        Of the sampling; images.
     track : callable
-        Wraps the iteration over the steps, to show progress.
+        Wraps the iteration over the kinds, to show progress.
 
     Returns
     -------
     list of OutlinedStep
-        The two.
+        In the order of their first steps.
     dict of str to int
         Bytes of memory of the regions, by what they hold.
 
@@ -69,17 +76,38 @@ def outlined(
     ValueError
         If a layer cannot be expressed.
     """
-    middle = method.early_steps + 1
-    steps = middle + method.late_steps + 1
-    compiler = Compiler(network, method, Profile(steps, {}, {}, {}), filled=False)
+    compiler = Compiler(network, method, Profile(steps, {}, {}, {}), samples=samples, filled=False)
     given = {
-        name: np.full(1, TIMESTEP) if name == "timestep" else np.zeros((1, *shape), np.float32 if shape else np.int64)
+        name: np.full(samples, TIMESTEP)
+        if name == "timestep"
+        else np.zeros((samples, *shape), np.float32 if shape else np.int64)
         for name, shape in list(network.inputs.items())[1:]
     }
     found = []
-    for name, index in track([("start", 0), ("delta", middle)]):
+    for indices in track(list(_kinds(network, method, steps))):
         schedule = Schedule(compiler.memory.parameters)
-        compiler.step(index, steps, given, schedule=schedule)
-        found.append(OutlinedStep(name, schedule.commands))
+        compiler.step(indices[0], steps, given, schedule=schedule)
+        found.append(OutlinedStep(_named(indices), len(indices), schedule.commands))
     regions = {"weights": WEIGHTS, "states": STATES, "tables": TABLES, "tables of steps": STEPS, "spools": SPOOLS}
     return found, {name: UNIT_BYTES * compiler.memory.used(region) for name, region in regions.items()}
+
+
+def _kinds(network: Network, method: Method, steps: int) -> Iterable[list[int]]:
+    """Steps that send the same passes."""
+    sources = {source for layer in network.layers if layer.contracted for source in layer.inputs}
+    kinds: dict[Any, list[int]] = {}
+    for index in range(steps):
+        passes = tuple(method.passes_of(network, source, index, steps) for source in sources)
+        kinds.setdefault((method.refreshes(index), passes), []).append(index)
+    return kinds.values()
+
+
+def _named(indices: list[int]) -> str:
+    """``step 0``, ``steps 1-8, 47-49``."""
+    runs: list[list[int]] = []
+    for index in indices:
+        if runs and runs[-1][-1] == index - 1:
+            runs[-1][1:] = [index]
+        else:
+            runs.append([index])
+    return f"step{'s' * (len(indices) > 1)} {', '.join('-'.join(map(str, run)) for run in runs)}"

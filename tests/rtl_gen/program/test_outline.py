@@ -26,24 +26,23 @@ CONFIG = dataclasses.replace(UNET, **TEXT)
 
 def test_commands_are_those_of_a_network_with_weights():
     """Of the same kinds, in about the time: what is added by time or label differs, and with it who waits for whom."""
-    chosen = method("closed-int4", **TINY)
-    steps, sizes = outlined(unet2d(CONFIG, unallocated), chosen)
+    chosen, count = method("closed-int4", **TINY), 14
+    steps, sizes = outlined(unet2d(CONFIG, unallocated), chosen, steps=count)
     network = made(unet2d, CONFIG)
     images = moving(network, 2, items=1)
     _, *given = arguments(network, images[0], 0)
     named = dict(zip(list(network.inputs)[1:], given, strict=True))
     compiler = Compiler(network, chosen, calibrated(network, images))
-    middle = chosen.early_steps + 1
-    for one, index in zip(steps, (0, middle), strict=True):
+    for one, index in zip(steps, (0, 1, 9), strict=True):
         schedule = Schedule(compiler.memory.parameters)
-        compiler.step(index, middle + chosen.late_steps + 1, named | {"timestep": [TIMESTEP]}, schedule=schedule)
+        compiler.step(index, count, named | {"timestep": [TIMESTEP]}, schedule=schedule)
         found, expected = (sorted(type(command).__name__ for command in x) for x in (one.commands, schedule.commands))
         assert found == expected and len(found) > 300
         clocks = [
             timeline(commands, compiler.memory.parameters).clocks for commands in (one.commands, schedule.commands)
         ]
         assert 0.97 < clocks[0] / clocks[1] < 1.03
-    assert [step.name for step in steps] == ["start", "delta"]
+    assert [(step.name, step.count) for step in steps] == [("step 0", 1), ("steps 1-8, 11-13", 11), ("steps 9-10", 2)]
     for name, region in (("weights", WEIGHTS), ("states", STATES), ("spools", SPOOLS)):
         assert sizes[name] == 32 * compiler.memory.used(region), name
 
@@ -58,6 +57,6 @@ def test_a_published_network_is_explained(monkeypatch):
     found = CliRunner().invoke(rtl_gen.__main__.main, [*arguments, "explain", "--json"])
     assert found.exit_code == 0, found.output
     told = json.loads(found.stdout)
-    assert [row["step"] for row in told["steps"]] == ["start", "delta"]
-    assert all(0 < row["array"] < 1 and row["bytes"] > 0 for row in told["steps"])
+    assert [row["steps"] for row in told["steps"]] == ["step 0", "steps 1-8, 47-49", "steps 9-46", "all"]
+    assert all(0 < row["use"] <= row["array"] < 1 and row["MB"] > 0 for row in told["steps"])
     assert {row["memory"] for row in told["memory"]} >= {"weights", "states", "spools"}
