@@ -75,6 +75,9 @@ RECIPES = {
 }
 """Recipe of every network that draws, by name."""
 
+TOLD = 20
+"""Iterations after which it is told how long all of them take."""
+
 DROPPED = 0.1
 """Share of labels that become the null label, in networks that have one."""
 
@@ -170,13 +173,16 @@ def train_denoiser(name: str, recipe: Recipe, seed: int) -> TorchNetwork:
     """Train a network of `RECIPES` to predict noise; returns the moving average of its weights, of the last run."""
     source = initial(seed) if recipe.start is None else grown(zoo.load(recipe.start))
     for run, iterations in enumerate(recipe.iterations):
-        average = train_run(name, recipe, source, seed + run, iterations)
+        average = train_run(name, recipe, source, seed + run, iterations, after=sum(recipe.iterations[run + 1 :]))
         source = stored(average.parameters_float16())
     return average
 
 
-def train_run(name: str, recipe: Recipe, source: Source, seed: int, iterations: int) -> TorchNetwork:
-    """Train for so many iterations; returns the moving average of the weights."""
+def train_run(name: str, recipe: Recipe, source: Source, seed: int, iterations: int, *, after: int = 0) -> TorchNetwork:
+    """Train for so many iterations; returns the moving average of the weights.
+
+    How long it takes is told after `TOLD` iterations, and every 200: `after` more follow in other runs.
+    """
     torch.manual_seed(seed)
     config = recipe.config
     images, labels = (torch.tensor(value) for value in digits(config.side))
@@ -190,8 +196,8 @@ def train_run(name: str, recipe: Recipe, source: Source, seed: int, iterations: 
     recent, began = 0.0, time.monotonic()
     for iteration in console.progress(range(iterations), f"Training {name}"):
         for group in optimizer.param_groups:
-            done = iteration / iterations
-            group["lr"] = recipe.rate * min((iteration + 1) / warm, 0.5 * (1 + math.cos(math.pi * done)) + 0.01)
+            passed = iteration / iterations
+            group["lr"] = recipe.rate * min((iteration + 1) / warm, 0.5 * (1 + math.cos(math.pi * passed)) + 0.01)
         chosen = torch.randint(len(images), (batch,))
         # one noise level in each of `batch` equal intervals: less variance than independent draws
         level = ((torch.arange(batch) + torch.rand(batch)) / batch * len(signal)).long().clamp(max=len(signal) - 1)
@@ -212,9 +218,12 @@ def train_run(name: str, recipe: Recipe, source: Source, seed: int, iterations: 
             for mean, value in zip(average.parameters(), model.parameters(), strict=True):
                 mean.lerp_(value, 1 - keep)
         recent = loss.item() if iteration == 0 else 0.99 * recent + 0.01 * loss.item()
-        if (iteration + 1) % 200 == 0:
+        done = iteration + 1
+        if done == TOLD or done % 200 == 0:
             spent = time.monotonic() - began
-            click.echo(f"{name}: iteration {iteration + 1}, loss {recent:.4f}, {spent:.0f} s", err=True)
+            left = spent / done * (iterations - done + after)
+            told = f"iteration {done} of {iterations + after}, loss {recent:.4f}, {spent:.0f} s"
+            click.echo(f"{name}: {told}, about {left:.0f} s left", err=True)
     return average
 
 

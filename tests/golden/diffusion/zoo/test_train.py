@@ -78,6 +78,18 @@ def test_labels_are_dropped_where_there_is_a_null_label(monkeypatch, name):
     assert given == ([] if name == "unet" else [10, 10])
 
 
+def test_how_long_training_takes_is_told_early(monkeypatch, capsys):
+    """By a clock of 3 s an iteration, of the iterations that are left in all runs."""
+    monkeypatch.setattr(train, "TOLD", 2)
+    ticks = iter([0.0, 6.0])
+    monkeypatch.setattr(train.time, "monotonic", lambda: next(ticks))
+    monkeypatch.setattr(train.console, "progress", lambda items, title: items)
+    recipe = dataclasses.replace(train.RECIPES["unet"], config=SMALL["unet"], batch=4)
+    train.train_run("unet", recipe, initial(0), 1, 5, after=4)
+    told = capsys.readouterr().err
+    assert "iteration 2 of 9, loss " in told and "6 s, about 21 s left" in told
+
+
 def test_the_twin_goes_on_from_the_shipped_weights():
     shipped = zoo.load("unet")
     recipe = train.RECIPES["unet-silu"]
