@@ -845,7 +845,7 @@ class Accelerator:
         of = len(vectors) // len(x)
         index = c.line * c.width * of + np.arange(len(vectors))
         held = np.zeros_like(vectors) if c.start else self._read_vectors(c.held, index, "held")
-        emitted = emit(vectors, held, p, passes, start=c.start)
+        emitted = emit(vectors, held, p, passes, start=c.start, exact=c.exact)
         self._raise(poisoned=emitted.status["poisoned"])
         self._write_vectors(c.held, index, emitted.xhat, "held")
         self.counters["emitted"] += len(vectors)

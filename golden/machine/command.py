@@ -563,6 +563,7 @@ class Emit(Operation):
     passes: Annotated[int, Bits(3)] = described(0, "passes, minus 1")
     middle: Annotated[int, Bits(8, signed=True)] = described(0, "s of z")
     result: Annotated[int, Bits(8, signed=True)] = described(0, "s of x")
+    exact: bool = described(False, "Xhat becomes x, not what was sent")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -213,7 +213,9 @@ class Emitted:
     status: dict[str, bool]
 
 
-def emit(x: Any, xhat: Any, parameters: Parameters, passes: int = 1, *, start: bool = False) -> Emitted:
+def emit(
+    x: Any, xhat: Any, parameters: Parameters, passes: int = 1, *, start: bool = False, exact: bool = False
+) -> Emitted:
     """Send what the consumers lack (numerics, 12.10).
 
     Parameters
@@ -226,13 +228,16 @@ def emit(x: Any, xhat: Any, parameters: Parameters, passes: int = 1, *, start: b
         Of the delta.
     start : bool
         The consumers start anew: Xhat counts as 0 and not poisoned.
+    exact : bool
+        Xhat becomes x itself, whatever was sent.
     """
     x = np.asarray(x, np.int64)
     held = np.zeros_like(x) if start else np.asarray(xhat, np.int64)
     bad = (poisoned_state(x, parameters) | poisoned_state(held, parameters)).any(axis=1)
     sent = quantise_state(np.where(bad[:, None], 0, x - held), parameters, passes, poisoned=bad)
-    total = np.where(bad[:, None], 0, held)
-    np.add.at(total, sent.vector, sent.groups.fixed())
+    total = np.where(bad[:, None], 0, x if exact else held)
+    if not exact:
+        np.add.at(total, sent.vector, sent.groups.fixed())
     xhat = np.where(bad[:, None], poison_code(parameters), total)
     return Emitted(sent.groups, sent.vector, sent.last, xhat, {"poisoned": bool(bad.any())})
 

@@ -250,6 +250,8 @@ class Digits(Part):
         Their exponents.
     passes : In(3)
         Passes, minus 1.
+    exact : In(1)
+        The new Xhat is x.
     o : Out(stream)
         Digits, row by row.
     """
@@ -259,6 +261,7 @@ class Digits(Part):
             "rows": In(stream.Signature(_difference_row(parameters))),
             "vectors": In(stream.Signature(_vector(parameters))),
             "passes": In(_PASSES_WIDTH),
+            "exact": In(1),
             "o": Out(stream.Signature(_sent_part(parameters))),
         }
 
@@ -395,7 +398,7 @@ class Digits(Part):
 
         s = s.cut()
         s.updated = [
-            Mux(s.poisoned, -(1 << (w - 1)), (x - left)[:w]).as_signed()
+            Mux(s.poisoned, -(1 << (w - 1)), (x - Mux(self.exact, 0, left))[:w]).as_signed()
             for x, left in zip(s.row.x, s.remaining, strict=True)
         ]
         fields = {}
@@ -506,8 +509,8 @@ class DeltaPath(Part):
     """Differences of x and Xhat to delta groups, and the new Xhat (numerics, 12.10).
 
     ``d = x - Xhat``, exact, is quantised under the exponents of its vector in as many passes as are asked for; Xhat
-    then holds what was sent. A poisoned element poisons its vector. All settings stay as they are from the first row of
-    an emission to its last group.
+    then holds what was sent, or x if `exact`. A poisoned element poisons its vector. All settings stay as they are from
+    the first row of an emission to its last group.
 
     Throughput: a vector of n elements in ``passes n / u`` clocks, if n / u is at least `Digits.period`.
 
@@ -528,6 +531,8 @@ class DeltaPath(Part):
         The new Xhat, in the order of `held`.
     start : In(1)
         Xhat and its poison count as 0.
+    exact : In(1)
+        The new Xhat is x.
     passes : In(3)
         Passes, minus 1.
     vectors : In
@@ -543,6 +548,7 @@ class DeltaPath(Part):
             "o": Out(stream.Signature(payloads.stream_group(p))),
             "updated": Out(stream.Signature(elements)),
             "start": In(1),
+            "exact": In(1),
             "passes": In(_PASSES_WIDTH),
             "vectors": In(RECORDS_WIDTH),
         }
@@ -562,6 +568,7 @@ class DeltaPath(Part):
         wiring.connect(m, groups.updated, wiring.flipped(self.updated))
         m.d.comb += [
             differences.start.eq(self.start),
+            digits.exact.eq(self.exact),
             digits.passes.eq(self.passes),
             groups.vectors.eq(self.vectors),
             # A row is ranked when it is stored.

@@ -90,7 +90,7 @@ class Sender(Engine):
             writer.items.payload.eq(path.updated.payload),
             writer.items.valid.eq(path.updated.valid),
             path.updated.ready.eq(writer.items.ready),
-            *(getattr(path, name).eq(getattr(c, name)) for name in ("start", "passes")),
+            *(getattr(path, name).eq(getattr(c, name)) for name in ("start", "exact", "passes")),
             path.vectors.eq(self.sent.vectors),
             spool.operation.eq(self.operation.p),
             self.error.eq(spool.error),

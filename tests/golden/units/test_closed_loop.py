@@ -110,6 +110,23 @@ def test_xhat_never_clamps_at_full_scale(k, m, width):
         assert np.abs(xhat).max() <= most and not emitted.status["poisoned"]
 
 
+def test_an_exact_emission_forgets_what_digits_missed():
+    """The same groups, but Xhat is x: digits of one pass miss the next time what they missed now."""
+    p, rng = machine(digit_width=3, outliers=1), np.random.default_rng(2)
+    x, xhat = rng.integers(-5000, 5001, (40, 8)), rng.integers(-5000, 5001, (40, 8))
+    x[3, 1], xhat[5, 2] = POISON, POISON
+    usual, exact = (emit(x, xhat, p, 2, exact=flag) for flag in (False, True))
+    for name in ("exponent", "digits", "outlier_value"):
+        np.testing.assert_array_equal(getattr(exact.groups, name), getattr(usual.groups, name))
+    lost = np.isin(np.arange(40), (3, 5))[:, None]
+    np.testing.assert_array_equal(exact.xhat, np.where(lost, POISON, x))
+    assert (usual.xhat != exact.xhat).any()
+    again = emit(x, exact.xhat, p, 2, exact=True)
+    assert again.groups.zero[np.repeat(~lost[:, 0], 2)].all()  # nothing has changed, so nothing is sent
+    started = emit(x, xhat, p, 2, start=True, exact=True)
+    np.testing.assert_array_equal(started.xhat[5], x[5])
+
+
 def test_state_adds_and_clamps():
     p = machine()
     state = np.array([5, -7, 2**17 - 2, 2 - 2**17, POISON, POISON, 3, 0])

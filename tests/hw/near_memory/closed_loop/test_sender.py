@@ -47,6 +47,7 @@ def emission(r, p):
         channels=r.choice([1, p.lanes - 1, p.lanes, p.lanes + 1, 3 * p.lanes]),
         start=r.random() < 0.3,
         passes=r.choice([0, 1, 2, 7]),
+        exact=r.random() < 0.3,
         link=r.random() < 0.3,
     )
 
