@@ -438,9 +438,14 @@ class ClosedLoop(Differential):
             held = np.where(which, np.float32(0), held)
             passes = np.where(which, max(passes, c.first_passes), passes)
         grouping = self._grouping(source, axis, x.shape)
-        difference = x if held is None else np.subtract(x, held, out=x)
+        exact = c.against == "before"
+        read = x.copy() if exact else x  # what is sent may be worked out in place
+        difference = read if held is None else np.subtract(x, held, out=read)
         found = self._link.send(difference, grouping, passes)
-        after = found.values.astype(np.float32) if held is None else held + found.values
+        if exact:
+            after = x
+        else:
+            after = found.values.astype(np.float32) if held is None else held + found.values
         result = _Sent(found, known if start is not True else None, after, start, value.unit)
         self._sent.setdefault((source, axis), []).append(result)
         self._held[layer.name, number] = after

@@ -26,6 +26,7 @@ ACTS_IN: dict[str, tuple[MethodFlow, ...]] = {
     "refresh": ("diffy", "sign_mask", "closed_loop"),
     "norm": ("sign_mask",),
     "attention": ("sign_mask",),
+    "against": ("closed_loop",),
     "weight_form": ("raw", "diffy", "sign_mask"),
     "exponent_policy": ("diffy", "sign_mask"),
     "overflow_policy": ("diffy", "sign_mask"),
@@ -99,6 +100,9 @@ class Method(Stored, noun="a method", schema=1):
     norm: Literal["current", "calibrated"] = described("current", "whose deviation norms of the open loop divide by")
     attention: Literal["delta", "raw"] = described(
         "delta", "products of two activations in the open loop: on deltas, or from raw values"
+    )
+    against: Literal["held", "before"] = described(
+        "held", "what deltas are taken against: what readers hold, or the value before, as in Diffy's dataflow"
     )
 
     def check_together(self) -> None:

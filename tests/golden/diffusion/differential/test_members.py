@@ -40,6 +40,7 @@ CHANGES = {
     "refresh": (2, {}, {}),
     "norm": ("calibrated", {}, {}),
     "attention": ("raw", {}, {}),
+    "against": ("before", {}, {}),
     "exponent_policy": ("layer", ONCE, {"outliers": 1, "output_passes": 1}),
     "overflow_policy": ("replay", ONCE, LAYER),
     "mask_operand": ("values", {}, {}),
