@@ -1,7 +1,7 @@
 """``sim compare``: methods side by side, each by what its machine does: clocks, array, link, memory, digits, images.
 
-What compiles to a program is run by the interpreter, or by the emitted Verilog. The published dataflow and Diffy's do
-not: golden executes them, and their clocks and bytes are those of the cost model, behind the same link and memory.
+What compiles to a program is run by the interpreter, or by the emitted Verilog. The published dataflow does not: golden
+executes it, and its clocks and bytes are those of the cost model, behind the same link and memory.
 """
 
 import dataclasses
@@ -35,25 +35,9 @@ from rtl_gen.program.sampling import Sampled, compile_sampling
 from sim.machine import drawn as drawings
 from sim.machine.run import Failure, needed_groups
 
-__all__ = ["METHODS", "command", "of_model", "of_program", "programmed"]
+__all__ = ["METHODS", "behind", "command", "of_model", "of_program"]
 
 METHODS = "closed-int3,closed-int4,paper,diffy,raw-int8"
-
-_RAW_BITS = 14
-"""Bits of the outputs of raw values in a program: those of the input's 8-bit digits lose next to nothing."""
-
-
-def programmed(method: Method) -> Method | None:
-    """The closed loop that a program runs a method as; None if it has no program.
-
-    A raw method is a closed loop that sends raw values in every step.
-    """
-    if method.flow == "closed_loop":
-        return method
-    if method.flow != "raw" or method.tensor_scale:
-        return None
-    passes = {name: getattr(method, name) for name in ("passes", "first_passes", "input_passes", "last_passes")}
-    return Method(machine=method.machine, refresh=1, output_width=16, output_bits=_RAW_BITS, **passes)
 
 
 def behind(method: Method, machine: Parameters) -> Method:
@@ -136,9 +120,21 @@ def of_model(network: Network, calls: int, steps: int, notes: Measure, method: M
     }
 
 
+def _raw_bytes(sampling: Sampling, p: Parameters) -> dict[str, float]:
+    """Link and memory where raw values cross, those of this step and of the one before, in and out, as Diffy's do."""
+    table = loads(sampling.network, _calls(sampling))
+    cost = total(predict(load, "diffy", Rates(), p) for load in table)
+    return {"link": cost.ratio, "memory MB": sampling.steps * (cost.weights + cost.read + cost.written) / 1e6}
+
+
 def _bus_clocks(cost: Cost, p: Parameters) -> tuple[float, float]:
     """Clocks of the link, and of a memory whose reads and writes, those of weights included, share a bus."""
     return 8 * cost.link / p.link_width, 8 * (cost.weights + cost.read + cost.written) / p.memory_width
+
+
+def _calls(sampling: Sampling) -> int:
+    """Items that a step runs: two for each image with guidance."""
+    return sampling.count * (1 if sampling.guidance is None else 2)
 
 
 def _digits(notes: Measure) -> dict[str, float]:
@@ -157,20 +153,21 @@ def _row(
 ) -> dict[str, Any]:
     """All figures of a method."""
     method = Method.named(name)
-    program = programmed(method)
-    if program is None:
+    if method.flow == "sign_mask" or method.tensor_scale:
         chosen = behind(method, asked.parameters)
         notes = run(sampling, chosen, measured=True)
         images, counted = notes.images, "model"
-        calls = sampling.count * (1 if sampling.guidance is None else 2)
-        figures = of_model(sampling.network, calls, sampling.steps, notes.measure, chosen)
+        figures = of_model(sampling.network, _calls(sampling), sampling.steps, notes.measure, chosen)
     else:
-        chosen = on_machine(program, asked)
+        chosen = on_machine(method, asked)
         sampled = compile_sampling(sampling, chosen, calibrate(sampling))
         found = runs.draw(sampled, f"{sampling.network.name}, {name}, {asked.name}, {sampling.steps} steps")
         images = sampled.images(found.machine())
         figures = of_program(sampled, found, measured(sampling, name, chosen), chosen)
         counted = "Verilog" if found.rows else "interpreter"
+        if method.flow == "diffy":
+            figures |= _raw_bytes(sampling, chosen.machine)
+            counted += ", bytes by rule"
     p = chosen.machine
     about = f"k{p.digit_width} n{p.lanes} m{p.outliers}"
     psnr = float(np.mean(quality.psnr(images, dense)))

@@ -23,7 +23,9 @@ _SIDE = 128  # pixels of an image that is written, at least about
 
 @click.command("sample")
 @drawing.network
-@click.option("--method", default="closed-int4", show_default=True, help="Closed loop: a name, or a file .json.")
+@click.option(
+    "--method", default="closed-int4", show_default=True, help="Closed loop, raw or diffy: a name, or a file .json."
+)
 @drawing.steps()
 @labels
 @several

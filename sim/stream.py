@@ -30,7 +30,9 @@ _DRAWN = {"image": (1, 16, 16), "timestep": (), "label": ()}
 
 @click.command("stream")
 @drawing.network
-@click.option("--method", default="closed-int4", show_default=True, help="Closed loop: a name, or a file .json.")
+@click.option(
+    "--method", default="closed-int4", show_default=True, help="Closed loop, raw or diffy: a name, or a file .json."
+)
 @click.option("--digit", default=3, show_default=True, type=click.IntRange(0, 9), help="Digit that is seen and drawn.")
 @click.option("--shift", default="0,0.125", show_default=True, help="Pixels down and right that it moves a frame.")
 @click.option("--frames", default=8, show_default=True, type=click.IntRange(2, 1000), help="Frames of the video.")

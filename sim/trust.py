@@ -26,7 +26,9 @@ _TOLD = 20  # failures that are printed
 @click.option("--mutants", default=1000, show_default=True, type=click.IntRange(0), help="Programs with a mistake.")
 @click.option("--faults", default=100, show_default=True, type=click.IntRange(0), help="Beats that memory refuses.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Of the network and all trials.")
-@click.option("--method", default="closed-int3", show_default=True, help="Closed loop: a name, or a file .json.")
+@click.option(
+    "--method", default="closed-int3", show_default=True, help="Closed loop, raw or diffy: a name, or a file .json."
+)
 @click.option(
     "--mode",
     default="both",

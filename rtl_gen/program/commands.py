@@ -28,22 +28,56 @@ from rtl_gen.program.forecast import PAPER_SIZED, Forecast, forecast
 from rtl_gen.program.sampling import Sampled, compile_sampling
 from rtl_gen.program.sums import SAMPLE_TAG
 
-__all__ = ["command", "compiled", "forecast_command", "labels", "on_machine", "several"]
+__all__ = ["command", "compiled", "forecast_command", "labels", "on_machine", "programmed", "several"]
 
 labels = click.option("--label", help="Class of each image, comma separated, for a network that takes labels.")
 several = click.option("--images", type=click.IntRange(1), help="How many to draw.  [default: one for each label]")
 
 
-def on_machine(method: Method, machine: options.Machine) -> Method:
-    """A method on a machine: flow, passes and floors are the method's, everything else the machine's.
+_CARRIED = (
+    *("passes", "first_passes", "early_passes", "last_passes", "input_passes", "mix_passes", "layer_passes"),
+    *("early_steps", "late_steps", "refresh"),
+)
+"""Members of a rival that the closed loop takes over which stands for it."""
+
+_RAW_OUTPUTS = {"output_width": 16, "output_bits": 14}
+"""Outputs of the rivals cross raw: as integers of 16 bits they lose next to nothing."""
+
+
+def programmed(method: Method) -> Method:
+    """The closed loop that stands for a method in a program; a closed loop stands for itself.
+
+    A raw method starts anew in every step. Diffy's takes deltas against the value before, so nothing corrects what its
+    digits miss. Both have the machine's fixed point near memory.
 
     Raises
     ------
     ValueError
-        If the method is not a closed loop, or the machine's digits were stated to be others than the method's.
+        If no closed loop can stand for the method.
     """
-    if method.flow != "closed_loop":
-        raise ValueError(f"Method of a program must be a closed loop, not of flow {method.flow}")
+    if method.flow == "closed_loop":
+        return method
+    if method.flow not in ("raw", "diffy"):
+        raise ValueError(f"Method of a program must be of flow closed_loop, raw or diffy, not {method.flow}")
+    if method.tensor_scale:
+        raise ValueError("tensor_scale must be false in a program, not true")
+    carried = {name: getattr(method, name) for name in _CARRIED}
+    if method.flow == "raw":
+        carried |= {"refresh": 1}
+    machine = Parameters(digit_width=method.machine.digit_width)
+    against = "before" if method.flow == "diffy" else "held"
+    return Method(machine=machine, against=against, **carried, **_RAW_OUTPUTS)
+
+
+def on_machine(method: Method, machine: options.Machine) -> Method:
+    """A method on a machine, as `programmed`: passes and floors are the method's, everything else the machine's.
+
+    Raises
+    ------
+    ValueError
+        If the method has no program, or the machine's digits were stated to be others than the method's.
+    """
+    method = programmed(method)
     digits = method.machine.digit_width
     if "digit_width" in machine.stated and machine.parameters.digit_width != digits:
         raise ValueError(f"digit_width must be the method's, {digits}, not {machine.parameters.digit_width}")
@@ -96,7 +130,9 @@ class _Asked:
 
 @click.group("program", invoke_without_command=True)
 @drawing.network
-@click.option("--method", default="closed-int4", show_default=True, help="Closed loop: a name, or a file .json.")
+@click.option(
+    "--method", default="closed-int4", show_default=True, help="Closed loop, raw or diffy: a name, or a file .json."
+)
 @drawing.steps()
 @labels
 @several

@@ -88,6 +88,7 @@ def emit(
     softmax: Softmax | None = None,
     middle: int | None = None,
     start: bool = False,
+    exact: bool = False,
     target: Tensor | None = None,
     lines: range | None = None,
     tag: int = 0,
@@ -112,8 +113,8 @@ def emit(
         Come before f, or in its place.
     middle : int, optional
         s of z; the default is that of Y.
-    start : bool
-        Whether readers start anew.
+    start, exact : bool
+        Whether readers start anew; whether Xhat becomes x.
     target : Tensor, optional
         Takes x.
     lines : range, optional
@@ -165,6 +166,7 @@ def emit(
             sent=emission is not None,
             function=function,
             start=start,
+            exact=exact and emission is not None,
             passes=passes - 1,
             middle=source.unit if middle is None else middle,
             result=unit,

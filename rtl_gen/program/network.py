@@ -891,6 +891,7 @@ class Compiler:
                 softmax=self._rows_of(value, sample, lines) if value.scores is not None else None,
                 middle=value.middle,
                 start=start,
+                exact=self._method.against == "before",
                 target=target.sample(sample) if target else None,
                 lines=lines,
                 tag=self._tags.get(name, 0),

@@ -37,7 +37,9 @@ _EXECUTORS = ("verilog", "golden")
 
 @click.command("machine")
 @drawing.network
-@click.option("--method", default="closed-int4", show_default=True, help="Closed loop: a name, or a file .json.")
+@click.option(
+    "--method", default="closed-int4", show_default=True, help="Closed loop, raw or diffy: a name, or a file .json."
+)
 @click.option("--block", metavar="NAME", help="Layers NAME.*.  [default: the first residual block]")
 @click.option("--all", "every", is_flag=True, help="Every layer.")
 @click.option(

@@ -7,6 +7,8 @@ import pytest
 from click.testing import CliRunner
 
 import rtl_gen.__main__
+from golden.diffusion.differential.method import Method
+from rtl_gen.program.commands import programmed
 
 pytestmark = pytest.mark.golden
 
@@ -33,10 +35,22 @@ def test_a_program_is_written_explained_and_read_back(tmp_path):
     assert 0.3 < rows["all"]["array"] <= 1
 
 
+def test_rivals_are_closed_loops_in_a_program():
+    """A raw method starts in every step; Diffy's takes deltas against the value before. Passes are their own."""
+    raw, diffy = (programmed(Method.named(name)) for name in ("raw-int8", "diffy"))
+    assert raw.flow == diffy.flow == "closed_loop" and (raw.against, diffy.against) == ("held", "before")
+    assert [raw.refreshes(step) for step in range(3)] == [True] * 3
+    assert [diffy.refreshes(step) for step in range(3)] == [True, False, False]
+    assert (raw.machine.digit_width, raw.first_passes, diffy.first_passes, diffy.input_passes) == (8, 1, 3, 1)
+    assert programmed(Method.named("closed-int3")) is Method.named("closed-int3")
+    with pytest.raises(ValueError, match="^tensor_scale must be false in a program, not true$"):
+        programmed(Method.named("raw-int8-tensor"))
+
+
 @pytest.mark.parametrize(
     "arguments, sentence",
     [
-        (("--method", "paper"), "Method of a program must be a closed loop, not of flow sign_mask"),
+        (("--method", "paper"), "Method of a program must be of flow closed_loop, raw or diffy, not sign_mask"),
         (("--set", "digit_width=3"), "digit_width must be the method's, 4, not 3"),
         (("--network", "unot"), "Network must be one of the known names, not 'unot'"),
         (("--preset", "paper"), "exponent_policy must be group with flow closed_loop, not layer"),

@@ -14,6 +14,7 @@ from golden.diffusion.differential.run import executor
 from golden.diffusion.sampling import Cache, RectifiedFlow, Sampler, Sampling
 from golden.machine import hazards
 from golden.machine.command import Loop, Stop, assemble, disassemble
+from rtl_gen.program.commands import programmed
 from rtl_gen.program.file import Program, listing
 from rtl_gen.program.memory import PROGRAMS
 from rtl_gen.program.network import Compiler
@@ -25,7 +26,7 @@ pytestmark = pytest.mark.golden
 
 def method(name, **machine):
     """A method on a machine with room enough."""
-    found = Method.named(name)
+    found = programmed(Method.named(name))
     room = {"group_buffer": 4096, "weight_buffer": 1024, "joint_width": found.output_width, "link_form": "direct"}
     room["tile_positions"] = max(16, machine.get("lanes", found.machine.lanes))
     return dataclasses.replace(found, machine=dataclasses.replace(found.machine, **room | machine))
@@ -148,6 +149,8 @@ def test_tokens_lie_in_lines_that_blocks_need(rows, lanes):
         ("unet", "closed-int3", {"steps": 7, "cache": Cache((0, 3, 6))}),
         ("dit", "closed-int4", {"steps": 3, "process": RectifiedFlow()}),
         ("unet", "closed-int4", {"steps": 4, "process": Sampler(eta=1.0)}),
+        ("unet", "diffy", {"steps": 3}),
+        ("dit", "raw-int8", {"steps": 2}),
     ],
 )
 def test_a_whole_sampling_is_one_program(name, chosen, options, tmp_path):
