@@ -28,12 +28,13 @@ from golden.diffusion.differential.run import run
 from golden.diffusion.networks.graph import Network
 from golden.diffusion.sampling import Sampling
 from golden.diffusion.zoo import quality
+from golden.machine.work import needed_groups
 from golden.parameters import Parameters
 from rtl_gen import options
 from rtl_gen.program.commands import labels, on_machine, several
 from rtl_gen.program.sampling import Sampled, compile_sampling
 from sim.machine import drawn as drawings
-from sim.machine.run import Failure, needed_groups
+from sim.machine.run import Failure
 
 __all__ = ["METHODS", "behind", "command", "of_model", "of_program"]
 
