@@ -42,29 +42,25 @@ exact = click.option("--exact", is_flag=True, help="The machine's bits by the un
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
+conditioning = click.option(
+    "--conditioning",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE.npz",
+    help="Arrays by the name of the network's input, such as text; null.text stands for none.",
+)
+sampler = click.option(
+    "--sampler",
+    type=click.Choice(["ddim", "ddpm"]),
+    help="Without fresh noise in every step, or with.  [default: as the folder's scheduler, or ddim]",
+)
+guidance = click.option(
+    "--guidance", type=float, callback=finite, help="Scale of classifier-free guidance; needs what stands for none."
+)
+
+
 def sampling(command: Callable[..., Any]) -> Callable[..., Any]:
     """Options ``--conditioning``, ``--guidance`` and ``--sampler``: how a network is sampled."""
-    for option in (
-        click.option(
-            "--sampler",
-            type=click.Choice(["ddim", "ddpm"]),
-            help="Without fresh noise in every step, or with.  [default: as the folder's scheduler, or ddim]",
-        ),
-        click.option(
-            "--guidance",
-            type=float,
-            callback=finite,
-            help="Scale of classifier-free guidance; needs what stands for none.",
-        ),
-        click.option(
-            "--conditioning",
-            type=click.Path(path_type=Path, dir_okay=False),
-            metavar="FILE.npz",
-            help="Arrays by the name of the network's input, such as text; null.text stands for none.",
-        ),
-    ):
-        command = option(command)
-    return command
+    return conditioning(guidance(sampler(command)))
 
 
 def count(default: int, most: int) -> Callable[..., Any]:

@@ -293,7 +293,10 @@ class Compiler:
                 values[layer.name] = self._layer(layer, read)
         if self._kept and whole:
             self._saved = self._settled(self._kept, values[self._kept])
-        (self.output,) = self._settled(self._network.layers[-1].name, values[self._network.layers[-1].name]).parts
+        found = self._settled(self._network.layers[-1].name, values[self._network.layers[-1].name])
+        self.output, *others = found.parts
+        if others and not found.apart:
+            raise ValueError(f"Output of network {self._network.name!r} must be one value, not a concatenation")
         return self._schedule.commands
 
     def _ordered(self, layers: Sequence[Layer]) -> list[Layer]:
@@ -324,8 +327,16 @@ class Compiler:
         sample : int
             Which.
         """
-        state, layer, layout = self.states[name], self._network.by_name[name], self._layouts[name]
-        shape = self._shapes[name][1:]
+        layout, shape = self._layouts[name], list(self._shapes[name][1:])
+        parts = [name] if name in self.states else [f"{name}.0", f"{name}.1"]  # a prediction and its variance
+        shape[layout.axis] //= len(parts)
+        found = [self._read(self.states[part], name, tuple(shape), read, sample) for part in parts]
+        return np.concatenate(found, layout.axis)
+
+    def _read(
+        self, state: Tensor, name: str, shape: tuple[int, ...], read: Callable[[Tensor], np.ndarray], sample: int
+    ) -> np.ndarray:
+        layer, layout = self._network.by_name[name], self._layouts[name]
         each = state.samples // self.samples
         found = np.stack([read(state.sample(sample * each + number)) for number in range(each)])
         if layout.heads and not (isinstance(layer, MatMul) and layer.transposed):
@@ -361,12 +372,14 @@ class Compiler:
         """
         shape, last = next(iter(self._network.inputs.values())), self._network.layers[-1]
         after, alike = self._shapes[last.name][1:], True
-        if after == shape and isinstance(last, Move):
+        fits = after in (shape, (2 * shape[0], *shape[1:]))  # without or with a variance behind it
+        if fits and isinstance(last, Move):
             before = self._shapes[last.inputs[0]]
-            places = self.laid_out(last(np.arange(np.prod(before)).reshape(before))[0])
-            alike = bool((places.ravel() == np.arange(places.size)).all())
-        if after != shape or not alike:
-            what = f"have the shape {shape}, not {after}" if after != shape else "have its patches in the input's order"
+            tokens = np.arange(np.prod(before)).reshape(before)
+            places = self.laid_out(last(tokens)[0, : shape[0]])
+            alike = np.array_equal(places, tokens.reshape(-1, before[-1])[:, : places.shape[-1]])
+        if not fits or not alike:
+            what = f"have the shape {shape}, not {after}" if not fits else "have its patches in the input's order"
             raise ValueError(f"Output of network {self._network.name!r} must {what}, to be sampled by a program")
 
     # Tensors --------------------------------------------------------------------------------------------------------
@@ -502,7 +515,7 @@ class Compiler:
             return dataclasses.replace(value, heads=self._layouts[layer.name].heads)
         if joins(layer) and value.heads:
             return dataclasses.replace(value, heads=0)
-        if value.apart:
+        if value.apart and layer.takes_one:
             return _Value((value.parts[layer.index],), turned=value.turned)
         if layer is self._network.layers[-1]:
             return value  # whoever reads the image moves it
@@ -1076,17 +1089,16 @@ class Compiler:
 
     def _product_states(self, layer: Layer, value: _Value, name: str) -> list[Tensor]:
         """What a product adds to: a state, or one for each part that its readers take."""
-        if isinstance(layer, Convolution):
-            return [self._tensor(name, channels=None if self._filled else self._room_for_blocks(layer))]
-        if value.repeat != 1:
-            raise self._refused(layer, "it reads upsampled tokens")
         parts = self._loop.parts(layer)
+        if isinstance(layer, Convolution):
+            if parts == 1:
+                return [self._tensor(name, channels=None if self._filled else self._room_for_blocks(layer))]
+        elif value.repeat != 1:
+            raise self._refused(layer, "it reads upsampled tokens")
         if parts == 1:
             return [self._product_state(name, name, value)]
-        channels, lanes = self._shapes[layer.name][-1] // parts, self._parameters.lanes
-        if channels < lanes:
-            raise self._refused(layer, f"a part of its outputs must have at least lanes = {lanes} channels")
-        readers = {reader.index: reader.name for reader in self._network.consumers(layer.name)}
+        channels = self._shapes[layer.name][self._layouts[layer.name].axis] // parts
+        readers = {reader.index: reader.name for reader in self._network.consumers(layer.name) if reader.takes_one}
         names = [readers.get(part, f"{name}.{part}") for part in range(parts)]
         unit = self._loop.units[layer.name]
         return [self._product_state(one, layer.name, value, unit=unit, channels=channels) for one in names]
@@ -1100,7 +1112,7 @@ class Compiler:
             if shape[-1] < lanes:
                 raise ValueError(f"Frames of {of!r} must have at least lanes = {lanes} channels, not {shape[-1]}")
             like = dataclasses.replace(like, lines=lines, width=width, samples=self.samples * layout.sequences(shape))
-        elif layout.exchanged:
+        elif layout.exchanged or layout.axis != -1:
             lines, width, _ = self._grid(of)
             like = dataclasses.replace(like, lines=lines, width=width)
         return self._tensor(name, like, **options)

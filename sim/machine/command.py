@@ -50,6 +50,8 @@ _EXECUTORS = ("verilog", "golden")
 @click.option("--images", default=1, show_default=True, type=click.IntRange(1), help="Several are rows of the array.")
 @click.option("--executor", type=click.Choice(_EXECUTORS), default="verilog", show_default=True, help="Of the machine.")
 @drawing.seed
+@drawing.conditioning
+@drawing.sampler
 @click.option("--trace", type=click.Path(path_type=Path, dir_okay=False), help="Trace for Perfetto, .json.")
 @click.option("--plot", type=click.Path(path_type=Path, dir_okay=False), help="Picture to save, .png.")
 @options.as_json
@@ -66,6 +68,8 @@ def command(
     images: int,
     executor: str,
     seed: int,
+    conditioning: Path | None,
+    sampler: str | None,
     trace: Path | None,
     plot: Path | None,
     as_json: bool,
@@ -84,7 +88,7 @@ def command(
         raise ValueError(f"--trace must be of the executor verilog, not of {executor}, which has no clocks")
     drawing.writable(plot)
     drawing.writable(trace, ".json")
-    one = subject(network, None, None)
+    one = subject(network, conditioning, sampler)
     meets = _layers(one.network, block, every)
     sampling = one.sampling(images, _STEPS, None, seed=seed)
     sections = cut_sampling(

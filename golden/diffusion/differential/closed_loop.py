@@ -41,6 +41,7 @@ from golden.diffusion.layers import (
     AddChannel,
     AddConstant,
     Concat,
+    Convolution,
     Gate,
     Layer,
     Linear,
@@ -56,9 +57,6 @@ from golden.parameters import EXPONENT_BIAS
 from golden.units.norm import UNIT
 
 __all__ = ["ClosedLoop"]
-
-_PART = "... (n c) -> ... c".split()
-"""Pattern of a move that takes one of n equal parts of the channels."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -260,12 +258,17 @@ class ClosedLoop(Differential):
         return self._network.consumers(layer.name)[0].name if layer.name in self.handed_on else layer.name
 
     def parts(self, layer: Layer) -> int:
-        """Equal parts of a linear layer's outputs that its readers take, each one of them; 1: they take it whole."""
+        """Equal parts of a product's outputs that its readers take, one by one; 1: they take it whole.
+
+        A last convolution with twice the channels of the sample has two: a prediction and its variance.
+        """
         readers = self._network.consumers(layer.name)
-        if not isinstance(layer, Linear) or not all(isinstance(reader, Move) for reader in readers):
+        if isinstance(layer, Convolution) and layer is self._network.layers[-1]:
+            return 2 if self._shapes[layer.name][1] == 2 * self._shapes[self._input][1] else 1
+        if not isinstance(layer, Linear) or not readers or not all(isinstance(reader, Move) for reader in readers):
             return 1
-        taken = {reader.sizes.get("n", 0) * (reader.pattern.split() == _PART) for reader in readers}
-        return max(taken.pop(), 1) if len(taken) == 1 else 1
+        taken = {reader.parts for reader in readers}
+        return taken.pop() if len(taken) == 1 else 1
 
     # Layers ---------------------------------------------------------------------------------------------------------
 
@@ -478,7 +481,18 @@ class ClosedLoop(Differential):
         """Sums as they reach the state; `again` if the product added to it in this step already."""
         axis, lanes = layer.channel_axis or -1, self._method.machine.lanes
         channels, parts = sums.values.shape[axis], self.parts(layer)
-        pieces = (channels // parts,) * parts if layer.bilinear or parts > 1 else ()
+        if parts > 1 and channels < parts * lanes:  # vectors of each part run on
+            found = [
+                self._output(layer, dataclasses.replace(sums, values=part), again=again or number > 0)
+                for number, part in enumerate(np.split(sums.values, parts, axis))
+            ]
+            return np.concatenate(found, axis)
+        return self._output(
+            layer, sums, (channels // parts,) * parts if layer.bilinear or parts > 1 else (), again=again
+        )
+
+    def _output(self, layer: Layer, sums: Sums, pieces: tuple[int, ...] = (), *, again: bool) -> np.ndarray:
+        axis, lanes = layer.channel_axis or -1, self._method.machine.lanes
         values, grouping, back = output_vectors(sums.values, axis, lanes, pieces)
         found = self._link.joint(Sums(values, sums.lsb), grouping, self.floors[layer.name])
         if self._measure is not None:

@@ -117,6 +117,18 @@ class Move(Layer):
         after = itertools.takewhile(lambda axis: axis != ("...",), reversed(_sides(self.pattern)[1]))
         return next((-number for number, axis in enumerate(after, 1) if "c" in axis), None)
 
+    @property
+    def parts(self) -> int:
+        """Equal parts that the last axis of the value is cut into first: length of its slowest axis, if called n."""
+        first, *_ = _sides(self.pattern)[0][-1]
+        return self.sizes[first] if first == "n" and first in self.sizes else 1
+
+    @property
+    def takes_one(self) -> bool:
+        """Whether the result lacks an axis of the value, of which it has one place."""
+        left, right = ({one for axis in side for one in axis} for side in _sides(self.pattern))
+        return not left <= right
+
     def steps(self, shape: Shape) -> Steps:
         """How a value of this shape is moved."""
         return _steps(self.name, self.pattern, tuple(self.sizes.items()), self.index, shape)

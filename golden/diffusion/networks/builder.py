@@ -165,14 +165,20 @@ class Builder:
         return self.move(name, x, "b c h w -> b c (h p) (w q)", p=factor, q=factor)
 
     def patches(self, name: str, x: str, size: int, frames: bool = False) -> str:
-        """Append squares of pixels as tokens, row by row; a token holds channel after channel, row by row."""
-        pattern = "b c f (h p) (w q) -> b f (h w) (c p q)" if frames else "b c (h p) (w q) -> b (h w) (c p q)"
+        """Append squares of pixels as tokens, row by row; a token holds row by row, channels last."""
+        pattern = "b c f (h p) (w q) -> b f (h w) (p q c)" if frames else "b c (h p) (w q) -> b (h w) (p q c)"
         return self.move(name, x, pattern, p=size, q=size)
 
-    def unpatch(self, name: str, x: str, size: int, rows: int, frames: bool = False) -> str:
-        """Append tokens as squares of pixels, so many rows of them; a token holds row by row, channels last."""
-        pattern = "b f (h w) (p q c) -> b c f (h p) (w q)" if frames else "b (h w) (p q c) -> b c (h p) (w q)"
-        return self.move(name, x, pattern, h=rows, p=size, q=size)
+    def unpatch(self, name: str, x: str, size: int, rows: int, frames: bool = False, parts: int = 1) -> str:
+        """Append tokens as squares of pixels, so many rows of them; a token holds row by row, channels last.
+
+        Of several equal `parts` of the channels (a prediction and its variance) a token holds one after the other.
+        """
+        before, after = ("b f", "b (n c) f") if frames else ("b", "b (n c)")
+        if parts == 1:
+            pattern = f"{before} (h w) (p q c) -> {after} (h p) (w q)".replace("(n c)", "c")
+            return self.move(name, x, pattern, h=rows, p=size, q=size)
+        return self.move(name, x, f"{before} (h w) (n p q c) -> {after} (h p) (w q)", n=parts, h=rows, p=size, q=size)
 
     def heads(self, name: str, x: str, heads: int) -> str:
         """Append neighbouring channels of tokens as attention heads."""

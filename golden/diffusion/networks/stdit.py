@@ -191,7 +191,8 @@ def stdit(config: STDiTConfig, source: Source, name: str = "stdit") -> Network:
     factors = b.parts("final_layer", last, ("shift", "scale"))
     h = b.modulated("final_layer.norm_final", "final_layer.modulate", h, channels, factors, 1e-6)
     h = b.linear("final_layer.linear", h, channels, config.patch**2 * config.channels_out)
-    b.unpatch("unpatch", h, config.patch, rows, frames=True)
+    parts = 2 if config.channels_out == 2 * config.channels_in else 1
+    b.unpatch("unpatch", h, config.patch, rows, True, parts)
 
     inputs: dict[str, kinds.Shape] = {
         "video": (config.channels_in, config.frames, config.height, config.width),

@@ -63,4 +63,5 @@ class TransformerConfig(Checked):
         """From tokens to the output: a modulated norm, the linear layer `last`, patches put together."""
         h = b.modulated("norm_out", "norm_out.modulate", x, self.width, factors, 1e-6)
         h = b.linear(last, h, self.width, self.patch**2 * self.channels_out)
-        return b.unpatch("unpatch", h, self.patch, self.side // self.patch, frames=frames)
+        parts = 2 if self.channels_out == 2 * self.channels_in else 1
+        return b.unpatch("unpatch", h, self.patch, self.side // self.patch, frames, parts)

@@ -409,8 +409,11 @@ class _Checkpoint:
         if name not in self.parameters:
             raise ValueError(f"Checkpoint must contain the parameter {name!r}; it is missing")
         found = np.asarray(self.parameters[name])
-        # the kernel of a patch embedding is a matrix here, a table of vectors lies flat
-        flat = name.endswith(("scale_shift_table", "pos_embed.proj.weight")) and found.size == np.prod(shape)
+        if name.endswith("pos_embed.proj.weight") and found.ndim == 4:
+            # the kernel of a patch embedding is a matrix of tokens here, which hold their channels last
+            found = found.transpose(0, 2, 3, 1).reshape(len(found), -1)
+        # a table of vectors lies flat
+        flat = name.endswith("scale_shift_table") and found.size == np.prod(shape)
         if found.shape != shape and not flat:
             raise ValueError(f"Parameter {name!r} must have the shape {shape}, not {found.shape}")
         value = found.astype(np.float32).reshape(shape)
@@ -431,6 +434,23 @@ def _renamed(parameters: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     for name, value in parameters.items():
         match = old.fullmatch(name)
         found[f"{match[1]}.{_RENAMED[match[2]]}.{match[3]}" if match else name] = value
+    return found
+
+
+def _halved(config: Mapping[str, Any], parameters: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+    """Parameters of a transformer's last layer, with all of the prediction before all of its variance.
+
+    Diffusers has both, channel by channel, in each pixel of a patch.
+    """
+    channels, outputs, patch = (config.get(name) for name in ("in_channels", "out_channels", "patch_size"))
+    if not isinstance(channels, int) or outputs != 2 * channels or not isinstance(patch, int):
+        return parameters
+    found = dict(parameters)
+    for name in ("proj_out", "proj_out_2"):
+        for part in (f"{name}.weight", f"{name}.bias"):
+            if part in found and len(found[part]) == outputs * patch**2:
+                rows = np.asarray(found[part]).reshape(patch**2, 2, channels, -1).swapaxes(0, 1)
+                found[part] = rows.reshape(np.shape(found[part]))
     return found
 
 
@@ -472,7 +492,7 @@ def build(
     TypeError, ValueError
         Naming the option, layer or parameter that is not supported, missing, misshapen or left over.
     """
-    parameters = _renamed(parameters)
+    parameters = _halved(config, _renamed(parameters))
     copies = _copies(parameters)
     checkpoint = _Checkpoint(parameters)
     network = _network(config, checkpoint, bool(copies), side, tokens)

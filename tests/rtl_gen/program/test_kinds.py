@@ -166,17 +166,32 @@ def test_two_videos_are_rows_of_one_program():
 
 
 @pytest.mark.parametrize(
-    "channels, sentence",
+    "build, config, given",
     [
-        (2, "Output of network 'dit2d' must have its patches in the input's order, to be sampled by a program"),
-        (4, "Output of network 'dit2d' must have the shape (2, 8, 8), not (4, 8, 8), to be sampled by a program"),
+        (dit2d, dataclasses.replace(DIT, channels_in=2, channels_out=4), [3]),
+        (dit2d, dataclasses.replace(DIT, channels_in=3, channels_out=3), [3]),
+        (unet2d, dataclasses.replace(UNET, channels_in=2, channels_out=4), 1),
     ],
 )
-def test_a_prediction_that_lies_in_another_way_is_refused(channels, sentence):
-    network = made(dit2d, dataclasses.replace(DIT, channels_in=2, channels_out=channels))
-    sampling = Sampling(network, [3], 2)
+def test_a_sampling_of_several_channels_with_and_without_a_variance(build, config, given):
+    """A variance that nobody asks for is computed beside the prediction, and left."""
+    network = made(build, config)
+    sampling = Sampling(network, given, 2)
+    profile, chosen = calibrate(sampling), method("closed-int4", **TINY)
+    sampled = compile_sampling(sampling, chosen, profile)
+    machine = sampled.program.load()
+    machine.run(sampled.program.operand, sampled.program.commands)
+    expected = sampling.images(executor(network, chosen, profile, exact=True))
+    np.testing.assert_array_equal(sampled.images(machine), expected)
+
+
+def test_a_prediction_of_other_channels_is_refused():
+    network = made(dit2d, dataclasses.replace(DIT, channels_in=2, channels_out=3))
+    images = moving(network, 2, items=1)
+    compiler = Compiler(network, method("closed-int4", **TINY), calibrated(network, images))
+    sentence = "Output of network 'dit2d' must have the shape (2, 8, 8), not (3, 8, 8), to be sampled by a program"
     with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
-        compile_sampling(sampling, method("closed-int4", **TINY), calibrate(sampling))
+        compiler.check_prediction()
 
 
 def drawn(seed):

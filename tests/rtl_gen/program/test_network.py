@@ -67,7 +67,7 @@ class Both:
         self.network(image, *given.values(), executor=keep)
         wrong, compared = [], 0
         for layer in self.network.layers:
-            if layer.name in compiler.states and hasattr(seen.get(layer.name), "counts"):
+            if {layer.name, f"{layer.name}.0"} & compiler.states.keys() and hasattr(seen.get(layer.name), "counts"):
                 compared += 1
                 found = compiler.value(layer.name, lambda tensor: compiler.read(machine, tensor))
                 if not np.array_equal(found, seen[layer.name].counts[0]):

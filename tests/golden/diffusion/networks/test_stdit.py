@@ -130,7 +130,9 @@ class Formulas:
             patch = video[:, t, size * i : size * i + size, size * j : size * j + size]
             place = self.sines(config.channels // 2, j * stretch[1] / config.space_scale)
             place += self.sines(config.channels // 2, i * stretch[0] / config.space_scale)
-            x[t, i * columns + j] = self.linear("x_embedder.proj", patch.ravel().astype(np.float64)) + place
+            x[t, i * columns + j] = (
+                self.linear("x_embedder.proj", np.moveaxis(patch, 0, -1).ravel().astype(np.float64)) + place
+            )
         order = [self.sines(config.channels, t / config.time_scale) for t in range(config.frames)]
         for index in range(config.depth):
             if config.form == "joint":
@@ -144,7 +146,7 @@ class Formulas:
         out = np.empty((config.channels_out, config.frames, config.height, config.width))
         for t, i, j in np.ndindex(config.frames, config.height, config.width):
             token = x[t, i // size * columns + j // size]
-            out[:, t, i, j] = token.reshape(size, size, -1)[i % size, j % size]
+            out[:, t, i, j] = token.reshape(2, size, size, -1)[:, i % size, j % size].ravel()
         return out
 
 

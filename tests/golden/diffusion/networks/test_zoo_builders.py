@@ -100,7 +100,8 @@ def test_transformer_against_the_published_one():
     frequencies = [10_000 ** (-i / 3) for i in range(3)]
     encoding = np.array([math.cos(t * f) for f in frequencies] + [math.sin(t * f) for f in frequencies])
     c = linear("time.linear2", silu(linear("time.linear1", encoding))) + p["label.embedding.weight"][label]
-    x = np.stack([image[:, i : i + 2, j : j + 2].ravel() for i in (0, 2, 4, 6) for j in (0, 2, 4, 6)])
+    image = np.moveaxis(image, 0, -1)
+    x = np.stack([image[i : i + 2, j : j + 2].ravel() for i in (0, 2, 4, 6) for j in (0, 2, 4, 6)])
     x = linear("stem.linear", x) + p["stem.position.table"]
     for block in ("block0", "block1"):
         shift1, scale1, gate1, shift2, scale2, gate2 = linear(f"{block}.modulation", silu(c)).reshape(6, 8)
