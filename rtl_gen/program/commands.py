@@ -1,5 +1,6 @@
 """``rtl_gen program``: networks as programs, what they cost, and what they say."""
 
+import collections
 import dataclasses
 import json
 import time
@@ -17,12 +18,14 @@ from golden.common import names as known
 from golden.diffusion.cost.cambricon_d import CAMBRICON_D
 from golden.diffusion.differential.method import Method
 from golden.diffusion.differential.profile import calibrate
+from golden.diffusion.differential.run import run as drawn
 from golden.diffusion.networks.published import PUBLISHED
 from golden.diffusion.networks.published import network as published
 from golden.machine.command import ENGINES, Command, Operation, disassemble
 from golden.machine.work import executed, timeline, work
 from golden.parameters import PRESETS, Parameters
 from rtl_gen import options
+from rtl_gen.program.activity import activity
 from rtl_gen.program.file import Program, listing
 from rtl_gen.program.forecast import PAPER_SIZED, Forecast, forecast
 from rtl_gen.program.sampling import Sampled, compile_sampling
@@ -296,6 +299,12 @@ MACHINES = {"paper-sized": PAPER_SIZED}
     callback=drawing.finite,
     help="Bits of an output on the link, for the traffic of published networks.",
 )
+@click.option(
+    "--activity",
+    "active",
+    is_flag=True,
+    help="Also zero groups and megabits on the link, from another image that golden draws; of networks with weights.",
+)
 @drawing.picture("plot", "forecast.png", "Draw speed-up and traffic of published networks.")
 @options.as_json
 def forecast_command(
@@ -306,6 +315,7 @@ def forecast_command(
     images: str,
     by: str,
     output_bits: float,
+    active: bool,
     plot: Path | None,
     as_json: bool,
 ) -> None:
@@ -319,9 +329,13 @@ def forecast_command(
     counts = drawing.numbers(images, "Images")
     if 0 in counts:
         raise ValueError("Images must be at least 1, not 0")
+    listed = drawing.each(network, "Networks")
+    for name in listed if active else ():
+        if name in PUBLISHED:
+            raise ValueError(f"Network must have weights for --activity, which {name!r} has not")
     rows: list[dict[str, Any]] = []
     beside: list[dict[str, Any]] = []
-    for name in drawing.each(network, "Networks"):
+    for name in listed:
         one = published(name) if name in PUBLISHED else subject(name, None, None).network
         for machine in drawing.each(presets, "Presets"):
             p = known.lookup("Preset", machine, PRESETS | MACHINES)
@@ -330,6 +344,8 @@ def forecast_command(
                 found = forecast(one, chosen, steps=steps, samples=count, track=_compiling)
                 head = {"network": name, "machine": machine, "images": count}
                 rows += [head | row for row in _chosen(found, by)]
+                if active:
+                    rows[-1] |= _of_values(found, name, chosen, steps, count)
                 if name in PUBLISHED:
                     beside += [{"machine": machine} | row for row in found.against_dense(output_bits)]
     beside += [
@@ -346,6 +362,23 @@ def forecast_command(
     if plot is not None:
         _draw(beside, plot)
         click.echo(f"Picture: {plot}", err=as_json)
+
+
+def _of_values(found: Forecast, name: str, method: Method, steps: int, count: int) -> dict[str, Any]:
+    """What depends on values, of a whole sampling."""
+    other = subject(name, None, None).sampling(count, steps, None, seed=_OTHER)
+    total: collections.Counter[str] = collections.Counter()
+    for one in activity(found, drawn(other, method, measured=True).measure):
+        total.update(one)
+    return {
+        "zero": round(total["array_zero_groups"] / total["array_groups"], 3),
+        "Mbit up": round(total["link_group_bits"] / 1e6, 2),
+        "Mbit down": round(total["link_output_bits"] / 1e6, 2),
+    }
+
+
+_OTHER = 20261128
+"""Seed of the image that a forecast is made from."""
 
 
 def _chosen(found: Forecast, by: str) -> list[dict[str, Any]]:

@@ -108,7 +108,11 @@ class Forecast:
         }
 
     def by_layer(self) -> list[dict[str, Any]]:
-        """A row for each layer with a product: clocks by which it moves the end on, over the whole sampling."""
+        """A row for each layer with a product, over the whole sampling, and one for all.
+
+        A layer's clocks are those by which it moves the end on. Layers overlap: the use of a single one, and engines'
+        shares of its clocks, can be above 1.
+        """
         clocks: collections.Counter[int] = collections.Counter()
         needed: collections.Counter[int] = collections.Counter()
         busy: collections.Counter[tuple[int, str]] = collections.Counter()
@@ -123,13 +127,23 @@ class Forecast:
         rows = []
         for tag, count in sorted(needed.items()):
             if count:
-                bound = max(ENGINES, key=lambda engine: busy[tag, engine])
-                use = count / (self.slots * max(clocks[tag], 1))
-                shares = {"array": round(busy[tag, "multiply"] / max(clocks[tag], 1), 3), "bound": bound}
-                rows.append(
-                    {"layer": self.network.layers[tag].name, "clocks": clocks[tag], "use": round(use, 3)} | shares
-                )
-        return rows
+                shares = {engine: busy[tag, engine] for engine in ENGINES}
+                rows.append(self._of_layer(self.network.layers[tag].name, clocks[tag], count, shares))
+        whole = {engine: 0 for engine in ENGINES}
+        for step, line in zip(self.steps, self.lines, strict=True):
+            whole = {engine: whole[engine] + step.count * line.busy[engine] for engine in ENGINES}
+        elapsed = sum(step.count * line.clocks for step, line in zip(self.steps, self.lines, strict=True))
+        return [*rows, self._of_layer("all", elapsed, needed.total(), whole)]
+
+    def _of_layer(self, name: str, clocks: int, needed: int, busy: Mapping[str, int]) -> dict[str, Any]:
+        clocks = max(clocks, 1)
+        return {
+            "layer": name,
+            "clocks": clocks,
+            "use": round(needed / (self.slots * clocks), 3),
+            "bound": max(ENGINES, key=lambda engine: busy[engine]),
+            **{engine: round(busy[engine] / clocks, 2) for engine in ENGINES},
+        }
 
     def against_dense(self, output_bits: float) -> list[dict[str, Any]]:
         """Speed-up over a dense machine whose FP16 multipliers cost as much, and traffic over its weights.

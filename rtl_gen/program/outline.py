@@ -32,15 +32,20 @@ class OutlinedStep:
     -------
     name : str
         Which steps of the sampling are of it: ``"steps 1-8, 47-49"``.
-    count : int
-        How many.
+    indices : tuple of int
+        Their numbers, from 0.
     commands : list of Command
         Of one, in order.
     """
 
     name: str
-    count: int
+    indices: tuple[int, ...]
     commands: list[Command]
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return len(self.indices)
 
 
 def outlined(
@@ -87,7 +92,7 @@ def outlined(
     for indices in track(list(_kinds(network, method, steps))):
         schedule = Schedule(compiler.memory.parameters)
         compiler.step(indices[0], steps, given, schedule=schedule)
-        found.append(OutlinedStep(_named(indices), len(indices), schedule.commands))
+        found.append(OutlinedStep(_named(indices), tuple(indices), schedule.commands))
     regions = {"weights": WEIGHTS, "states": STATES, "tables": TABLES, "tables of steps": STEPS, "spools": SPOOLS}
     return found, {name: UNIT_BYTES * compiler.memory.used(region) for name, region in regions.items()}
 

@@ -18,7 +18,7 @@ from golden.parameters import Parameters
 from golden.units.cyclic_check import CHECK_BITS
 from golden.units.delta_compressor import BLOCK_GROUPS, HEADER_BITS
 
-__all__ = ["Measure", "Row", "count"]
+__all__ = ["Measure", "Row", "count", "framing"]
 
 SCALE_BITS = 16
 """Bits of the scale of a tensor that has one for each item instead of group exponents."""
@@ -181,7 +181,7 @@ def count(sent: Passes, grouping: Grouping, parameters: Parameters, m: int) -> R
         places = place + number + (replays if number else 0)
         row.bits += _group_bits(e, magnitude, used, axis, places, k, m, n)
         row.entropy += _entropy(q, -top, top) * (elements / q.size)
-    row.bits += _frame(row.groups, parameters)
+    row.bits += framing(row.groups, parameters)
     # Joint: pass 0 of the integers that are sent, and behind it the finer bits of every lane of a group that is not 0.
     integers = grouping.split(sent.values) if exact is None else np.where(exact, 0, grouping.split(sent.values))
     integers = integers * np.ldexp(np.float32(1), -sent.last)
@@ -193,7 +193,7 @@ def count(sent: Passes, grouping: Grouping, parameters: Parameters, m: int) -> R
         used |= exact.any(axis=axis, keepdims=True)
     row.joint_padding = float((used * spare * (finer + 1 + max(k - 3, 0))).sum())
     row.joint += _group_bits(sent.exponent, magnitude, used, axis, np.arange(vectors), k, m, n) + plain
-    row.joint += _frame(vectors, parameters)
+    row.joint += framing(vectors, parameters)
     return row
 
 
@@ -219,7 +219,7 @@ def _crowded(magnitude: np.ndarray, e: np.ndarray, axis: int, parameters: Parame
     return int(np.count_nonzero(many > m if layer else many == m + 1))
 
 
-def _frame(groups: int, parameters: Parameters) -> float:
+def framing(groups: int, parameters: Parameters) -> float:
     """Headers and padding of the blocks: half a word is lost at the end of each, on average."""
     blocks = -(-groups // BLOCK_GROUPS)
     header = HEADER_BITS + 2 * CHECK_BITS * parameters.link_checks
@@ -231,6 +231,8 @@ class Measure:
 
     Members
     -------
+    parameters : Parameters
+        Of the machine.
     inputs : dict
         By (step, name of the value); what layers are sent.
     outputs : dict
@@ -243,7 +245,7 @@ class Measure:
     """
 
     def __init__(self, parameters: Parameters):
-        self._parameters = parameters
+        self.parameters = parameters
         self.inputs: dict[tuple[int, str], Row] = defaultdict(Row)
         self.outputs: dict[tuple[int, str], Row] = defaultdict(Row)
         self.flips: dict[tuple[int, str], tuple[int, int]] = {}
@@ -251,7 +253,7 @@ class Measure:
 
     def sent(self, step: int, name: str, sent: Passes, grouping: Grouping) -> None:
         """An operand went to its readers."""
-        self.inputs[step, name] += count(sent, grouping, self._parameters, self._parameters.outliers)
+        self.inputs[step, name] += count(sent, grouping, self.parameters, self.parameters.outliers)
 
     def output(
         self, step: int, name: str, sent: Passes, grouping: Grouping, outliers: int = 0, *, again: bool = False
@@ -260,12 +262,12 @@ class Measure:
 
         Of a product that adds to its state once more in the step (`again`), the elements are known already.
         """
-        row = count(sent, grouping, self._parameters, outliers)
+        row = count(sent, grouping, self.parameters, outliers)
         self.outputs[step, name] += dataclasses.replace(row, elements=0) if again else row
 
     def raw(self, step: int, layer: str, sent: Passes, grouping: Grouping) -> None:
         """The core made digits of raw values that a layer reads, in the open loop."""
-        self.raws[step, layer] += count(sent, grouping, self._parameters, self._parameters.outliers)
+        self.raws[step, layer] += count(sent, grouping, self.parameters, self.parameters.outliers)
 
     def total(self, rows: dict[tuple[int, str], Row], steps: Any = None) -> Row:
         """Sum over tensors, and over the given steps (default: all)."""

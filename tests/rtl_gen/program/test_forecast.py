@@ -53,7 +53,8 @@ def test_layers_and_steps_add_up():
     assert whole["clocks"] == sum(step.count * row["clocks"] for step, row in zip(found.steps, kinds, strict=True))
     needed = sum(step.count * needed_groups(step.commands) for step in found.steps)
     assert whole["use"] == pytest.approx(needed / (2 * whole["clocks"]), abs=1e-3)
-    layers = found.by_layer()
+    *layers, every = found.by_layer()
+    assert (every["clocks"], every["use"]) == (whole["clocks"], whole["use"])
     assert sum(row["use"] * 2 * row["clocks"] for row in layers) == pytest.approx(needed, rel=0.01)
     assert sum(row["clocks"] for row in layers) <= whole["clocks"]
 
@@ -84,11 +85,13 @@ def test_speed_and_traffic_over_dense_by_hand():
 
 
 def test_the_command(tmp_path):
-    arguments = ["forecast", "--network", "unet", "--preset", "ulx3s", "--images", "1,2", "--steps", "12", "--json"]
+    arguments = ["forecast", "--network", "unet", "--preset", "ulx3s", "--images", "1,2", "--steps", "3", "--json"]
+    arguments.append("--activity")
     found = CliRunner().invoke(rtl_gen.__main__.main, arguments)
     assert found.exit_code == 0, found.output
     one, two = json.loads(found.stdout)["samplings"]
     assert (one["images"], two["images"]) == (1, 2) and one["steps"] == "all"
+    assert 0.05 < one["zero"] < 0.3 and 1.9 < two["Mbit up"] / one["Mbit up"] < 2.1
     assert one["clocks"] < two["clocks"] < 2 * one["clocks"] and one["use"] < two["use"]
 
 
@@ -97,6 +100,7 @@ def test_the_command(tmp_path):
     [
         (["--preset", "edgy"], "Preset must be one of the known names, not 'edgy'"),
         (["--images", "0"], "Images must be at least 1, not 0"),
+        (["--network", "dit-xl-2", "--activity"], "Network must have weights for --activity, which 'dit-xl-2' has not"),
         (["--method", "paper"], "Method of a program must be a closed loop, not of flow sign_mask"),
     ],
 )
