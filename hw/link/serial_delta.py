@@ -4,8 +4,8 @@ A plane takes a clock for each *step*: `Parameters.code_lanes` lanes.
 """
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
-from amaranth.lib import stream, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib import wiring
+from amaranth.lib.wiring import Out
 
 from golden.parameters import EXPONENT_WIDTH, ZERO_GROUP, Parameters
 from hw import payloads
@@ -16,7 +16,7 @@ from hw.link.checks import with_checks, without_checks
 from hw.link.delta_code import START, Code
 from hw.link.serial import LENGTH_WIDTH, BlockDecoder, plane_states
 from hw.memory import Ram
-from hw.units.delta_compressor import PASSES_WIDTH, delta_marker
+from hw.units.delta_compressor import PASSES_WIDTH, delta_marker, link_ports
 
 __all__ = ["SerialDeltaCoder", "SerialDeltaDecoder"]
 
@@ -90,13 +90,7 @@ class SerialDeltaCoder(wiring.Component):
     def __init__(self, parameters: Parameters):
         _check(parameters)
         self._parameters = parameters
-        super().__init__(
-            {
-                "i": In(stream.Signature(payloads.stream_group(parameters))),
-                "passes": In(PASSES_WIDTH),
-                "o": Out(stream.Signature(payloads.link_word(parameters))),
-            }
-        )
+        super().__init__(link_ports(payloads.stream_group(parameters), payloads.link_word(parameters)))
 
     def elaborate(self, platform: object) -> Module:  # noqa: D102
         m = Module()
@@ -265,14 +259,8 @@ class SerialDeltaDecoder(wiring.Component):
     def __init__(self, parameters: Parameters):
         _check(parameters)
         self._parameters = parameters
-        super().__init__(
-            {
-                "i": In(stream.Signature(payloads.link_word(parameters))),
-                "passes": In(PASSES_WIDTH),
-                "o": Out(stream.Signature(payloads.stream_group(parameters))),
-                "error": Out(1),
-            }
-        )
+        ports = link_ports(payloads.link_word(parameters), payloads.stream_group(parameters))
+        super().__init__(ports | {"error": Out(1)})
 
     def elaborate(self, platform: object) -> Module:  # noqa: D102
         m = Module()

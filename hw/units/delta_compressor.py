@@ -13,7 +13,7 @@ from hw.link.delta_code import START, Code
 from hw.stream import Fifo, Stage, count_stages
 from hw.units.unit import Unit
 
-__all__ = ["PASSES_WIDTH", "DeltaCompressor", "delta_marker"]
+__all__ = ["PASSES_WIDTH", "DeltaCompressor", "delta_marker", "link_ports"]
 
 PASSES_WIDTH = 3
 """Bits of the passes, minus 1."""
@@ -30,6 +30,11 @@ _HEADER = {"groups": 6, "passes": PASSES_WIDTH, "length": 16, "last": 1}
 def delta_marker(parameters: Parameters, passes: Value) -> Value:
     """Low byte of every block's header in a delta stream of so many passes, minus 1."""
     return Cat(passes, Const(parameters.link_checks, 1), Const(_MARKER, 4))
+
+
+def link_ports(given: data.Layout, made: data.Layout) -> dict:
+    """Members of what codes or decodes a delta stream: streams `i` and `o`, and `passes`."""
+    return {"i": In(stream.Signature(given)), "passes": In(PASSES_WIDTH), "o": Out(stream.Signature(made))}
 
 
 class DeltaCompressor(Unit):
@@ -75,11 +80,7 @@ class DeltaCompressor(Unit):
         self._code = Code(parameters)
 
     def _members(self, parameters: Parameters) -> dict:
-        return {
-            "i": In(stream.Signature(payloads.stream_group(parameters))),
-            "passes": In(PASSES_WIDTH),
-            "o": Out(stream.Signature(payloads.link_word(parameters))),
-        }
+        return link_ports(payloads.stream_group(parameters), payloads.link_word(parameters))
 
     @property
     def latency(self) -> int:

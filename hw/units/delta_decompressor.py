@@ -13,7 +13,7 @@ from hw.link.delta_code import PREFIX_WIDTH, START, Code
 from hw.link.delta_scan import Scan
 from hw.link.recall import Recall
 from hw.stream import SkidBuffer, Stage, count_stages
-from hw.units.delta_compressor import PASSES_WIDTH, delta_marker
+from hw.units.delta_compressor import PASSES_WIDTH, delta_marker, link_ports
 from hw.units.unit import Unit
 
 __all__ = ["DeltaDecompressor"]
@@ -107,13 +107,8 @@ class DeltaDecompressor(Unit):
         self._row = data.StructLayout(row)
 
     def _members(self, parameters: Parameters) -> dict:
-        return {
-            "i": In(stream.Signature(payloads.link_word(parameters))),
-            "passes": In(PASSES_WIDTH),
-            "o": Out(stream.Signature(payloads.stream_group(parameters))),
-            "clear": In(1),
-            "error": Out(1),
-        }
+        ports = link_ports(payloads.link_word(parameters), payloads.stream_group(parameters))
+        return ports | {"clear": In(1), "error": Out(1)}
 
     @property
     def latency(self) -> int:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from golden.machine import image
-from golden.machine.accelerator import Accelerator, MachineError, Region
+from golden.machine.accelerator import MachineError, Region
 from golden.machine.command import UNIT_BYTES, LoadGroups, LoadWeights, Operand
 from golden.parameters import preset
 from golden.units.delta_compressor import delta_compressor
@@ -15,6 +15,7 @@ from hw.core.load_engine import LoadEngine
 from sim import engine
 from sim.vectors import group_values
 from tests.golden.machine.loads import placed, random_load, refused
+from tests.hw.interpreter import interpreter
 
 pytestmark = pytest.mark.cocotb
 
@@ -165,8 +166,7 @@ def test_weights(dut, fresh_seed):
 
 def outcome_of_golden(p, memory, operation):
     """Cause of the interpreter's error, or None."""
-    accelerator = Accelerator(p, memory.size)
-    accelerator.memory[:], accelerator.regions = memory, REGIONS
+    accelerator = interpreter(p, memory, REGIONS)
     try:
         (accelerator._load_weights if isinstance(operation, LoadWeights) else accelerator._load_groups)(operation)
     except MachineError as error:

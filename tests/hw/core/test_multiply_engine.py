@@ -34,17 +34,21 @@ SHAPES = {
 
 
 class Core(wiring.Component):
-    """The engine and its buffers: operations begin once `writes` groups and records have come."""
+    """An engine that multiplies, and its buffers: operations begin once `writes` groups and records have come.
 
-    def __init__(self, parameters):
-        self.parameters = parameters
+    `result` is the stream in which its results leave.
+    """
+
+    def __init__(self, unit, result):
+        self._unit, self._result = unit, result
+        self.parameters = parameters = unit.parameters
         super().__init__(
             {
                 "operation": In(stream.Signature(operation("multiply"))),
                 "groups": In(stream.Signature(payloads.bank_write(parameters))),
                 "records": In(stream.Signature(payloads.weight_write(parameters))),
                 "writes": In(32),
-                "sums": Out(stream.Signature(payloads.sum_part(parameters))),
+                result: unit.signature.members[result],
                 "counts": Out(stream.Signature(work_counts(parameters))),
                 "error": Out(CAUSE_WIDTH),
                 "overflow": Out(1),
@@ -56,12 +60,12 @@ class Core(wiring.Component):
         p, m = self.parameters, Module()
         m.submodules.banks = banks = Banks(p)
         m.submodules.weights = weights = WeightBuffer(p)
-        m.submodules.engine = unit = MultiplyEngine(p)
+        m.submodules.engine = unit = self._unit
         connect(m, unit.banks, banks.read)
         connect(m, unit.weights, weights.read)
         connect(m, flipped(self.groups), banks.write)
         connect(m, flipped(self.records), weights.write)
-        connect(m, unit.sums, flipped(self.sums))
+        connect(m, getattr(unit, self._result), flipped(getattr(self, self._result)))
         connect(m, unit.counts, flipped(self.counts))
         written = Signal(32)
         ready = written == self.writes
@@ -77,6 +81,10 @@ class Core(wiring.Component):
         return m
 
 
+def summing(p):
+    return Core(MultiplyEngine(p), "sums")
+
+
 def machine(shape):
     base = preset("edge" if shape == "edge" else "tiny")
     return base.with_settings([*SHAPES[shape], "state_width=18"])
@@ -84,7 +92,7 @@ def machine(shape):
 
 @pytest.fixture(params=SHAPES, scope="module")
 def core(request):
-    return Core(machine(request.param))
+    return summing(machine(request.param))
 
 
 def drawn(p, random):
@@ -279,7 +287,7 @@ def test_clocks(fields, clocks, more):
     given = {"channels": 8, "rows": 1, "line_pitch": 9, "column_pitch": 2, "kernel_lines": 3, "kernel_columns": 3}
     given |= {"groups": 1, "kernel_pitch": 9, "tap_pitch": 2, "collected": 8, "leave": True} | fields
     tile = Multiply(**given)
-    outcome = check(Core(p), [tile] * 4, golden, groups, records, mode="none")
+    outcome = check(summing(p), [tile] * 4, golden, groups, records, mode="none")
     assert outcome.clocks[1:] == [2 * 9 * clocks + more] * 3
     # what the law predicts: at most the wait after the last group more
     assert 0 <= work(tile, p).clocks - outcome.clocks[1] <= 3

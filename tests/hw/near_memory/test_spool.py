@@ -7,7 +7,7 @@ import pytest
 from amaranth.hdl import Module, Signal
 from amaranth.lib import wiring
 
-from golden.machine.accelerator import Accelerator, Region
+from golden.machine.accelerator import Region
 from golden.machine.command import UNIT_BYTES, Emit, Operand
 from golden.parameters import preset
 from golden.units.delta_group import DeltaGroups
@@ -16,6 +16,7 @@ from hw.near_memory.closed_loop.spool import SpoolWriter
 from sim import engine
 from sim.vectors import group_values
 from tests.hw.core.test_load_engine import drawn
+from tests.hw.interpreter import interpreter
 
 pytestmark = pytest.mark.cocotb
 
@@ -74,8 +75,7 @@ def dut(request):
 
 def sent(p, memory, emissions):
     """An interpreter that has sent the lines of all emissions."""
-    accelerator = Accelerator(p, memory.size)
-    accelerator.memory[:], accelerator.regions = memory, REGIONS
+    accelerator = interpreter(p, memory, REGIONS)
     for emission, lines in emissions:
         for number, groups in enumerate(lines):
             accelerator._send(emission, emission.line + number, groups, emission.passes + 1)

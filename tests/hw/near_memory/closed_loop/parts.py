@@ -1,16 +1,20 @@
 """Parts of the emit engine with what they leave to others, f and readers; and tensors of random numbers in memory."""
 
 import numpy as np
+import pytest
 from amaranth.hdl import Const, Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import Out
 
 from golden.machine import image
+from golden.machine.accelerator import MachineError
 from hw.control.engine import Engine
 from hw.near_memory.closed_loop.functions import Functions
 from hw.near_memory.closed_loop.vectors import join_memory, ports_to_memory
 from hw.stream.shared import share
 from rtl_gen.verilog import emission, lint
+from sim import engine
+from tests.hw.interpreter import interpreter
 
 BORDER = ("settings", "z", "x")
 
@@ -60,6 +64,25 @@ class WithFunctions(OnMemory):
         wiring.connect(m, part.z, functions.i)
         wiring.connect(m, functions.o, part.x)
         m.d.comb += [functions.settings.eq(part.settings), self.overflow.eq(part.overflow | functions.overflow)]
+
+
+def check(dut, memory, regions, operations, carry_out, flows, **options):
+    """The part does what the interpreter's method `carry_out` does: the same memory, the same bytes of each flow."""
+    expected = interpreter(dut.parameters, memory, regions)
+    for operation in operations:
+        carry_out(expected, operation)
+    outcome = engine.run(dut, memory, regions, operations, **options)
+    assert outcome.error is None and len(outcome.clocks) == len(operations), outcome.sentence
+    np.testing.assert_array_equal(outcome.memory, expected.memory)
+    for name in flows:
+        assert outcome.moved[name] == expected.counters[f"memory_{name}"], name
+
+
+def check_refusal(dut, memory, regions, operation, carry_out, cause):
+    """The part refuses what the interpreter refuses, for the same cause."""
+    with pytest.raises(MachineError) as found:
+        carry_out(interpreter(dut.parameters, memory, regions), operation)
+    assert engine.run(dut, memory, regions, [operation]).error == found.value.cause == cause
 
 
 def states(rng, shape, p):

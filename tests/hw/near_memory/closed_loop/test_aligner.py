@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from golden.machine import image
-from golden.machine.accelerator import Accelerator, MachineError, Region
+from golden.machine.accelerator import Accelerator, Region
 from golden.machine.command import UNIT_BYTES, Align, Operand
 from golden.parameters import preset
 from hw.near_memory.closed_loop.aligner import Aligner
 from sim import engine
-from tests.hw.near_memory.closed_loop.parts import OnMemory
+from tests.hw.near_memory.closed_loop.parts import OnMemory, check, check_refusal, write
 
 pytestmark = pytest.mark.cocotb
 
@@ -56,9 +56,7 @@ def filled(p, generator):
         vector[generator.integers(p.lanes)] = generator.choice([-1, 1]) * border
     values = np.clip(values, -top, top)
     values[generator.random(values.shape) < 0.01] = -top - 1
-    packed = image.pack_vectors(values, p).ravel()
-    begin = REGIONS[2].base * UNIT_BYTES
-    memory[begin : begin + packed.size] = packed
+    write(memory, REGIONS[2].base, image.pack_vectors(values, p))
     return memory
 
 
@@ -68,15 +66,9 @@ def test_alignments(dut, mode, fresh_seed):
     for _ in range(10):
         operations, seed = [alignment(r, p) for _ in range(2)], r.getrandbits(32)
         memory = filled(p, np.random.default_rng(seed))
-        expected = Accelerator(p, memory.size)
-        expected.memory[:], expected.regions = memory, REGIONS
-        for one in operations:
-            expected._align(one)
-        outcome = engine.run(dut, memory, REGIONS, operations, mode=mode, seed=seed)
-        assert outcome.error is None and len(outcome.clocks) == 2, outcome.sentence
-        np.testing.assert_array_equal(outcome.memory, expected.memory)
-        for name in ("held_read", "weights_written"):
-            assert outcome.moved[name] == expected.counters[f"memory_{name}"], name
+        check(
+            dut, memory, REGIONS, operations, Accelerator._align, ("held_read", "weights_written"), mode=mode, seed=seed
+        )
 
 
 @pytest.mark.parametrize(
@@ -91,15 +83,9 @@ def test_alignments(dut, mode, fresh_seed):
     ],
 )
 def test_what_cannot_be_aligned(dut, change, cause):
-    p = dut.parameters
     memory = np.zeros(UNITS * UNIT_BYTES, np.uint8)
     fields = {"held": Operand(2, 0), "result": Operand(1, 0), "step": 1, "outputs": 3, "groups": 1} | change
-    expected = Accelerator(p, memory.size)
-    expected.memory[:], expected.regions = memory, REGIONS
-    with pytest.raises(MachineError) as found:
-        expected._align(Align(**fields))
-    assert found.value.cause == cause
-    assert engine.run(dut, memory, REGIONS, [Align(**fields)]).error == cause
+    check_refusal(dut, memory, REGIONS, Align(**fields), Accelerator._align, cause)
 
 
 def test_clocks_of_a_vector():

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from golden.machine import image
-from golden.machine.accelerator import Accelerator, MachineError, Region
+from golden.machine.accelerator import MachineError, Region
 from golden.machine.command import UNIT_BYTES, Coefficients, Operand
 from golden.parameters import preset
 from hw.near_memory.closed_loop.coefficients import CoefficientsEngine, seeds
 from sim import engine
+from tests.hw.interpreter import interpreter
 
 pytestmark = pytest.mark.cocotb
 
@@ -88,12 +89,6 @@ def random_sets(r, p):
     return operation, records, floors
 
 
-def interpreter(p, memory):
-    accelerator = Accelerator(p, memory.size)
-    accelerator.memory[:], accelerator.regions = memory, REGIONS
-    return accelerator
-
-
 def filled(operation, records, floors, generator):
     """Memory with the records of both tensors and the constants."""
     memory = generator.integers(0, 256, UNITS * UNIT_BYTES, np.uint8)
@@ -138,7 +133,7 @@ def test_sets(dut, mode, fresh_seed):
     for _ in range(25):
         operation, records, floors = random_sets(r, p)
         memory = filled(operation, records, floors, generator)
-        expected = interpreter(p, memory)
+        expected = interpreter(p, memory, REGIONS)
         expected._coefficients(operation)
         outcome = engine.run(dut, memory, REGIONS, [operation, operation], mode=mode, seed=r.getrandbits(31))
         assert outcome.error is None and len(outcome.clocks) == 2
@@ -160,7 +155,7 @@ def test_fields_that_break_a_rule(dut, fields):
     operation = Coefficients(**(good | fields), result=Operand(3))
     memory = np.zeros(UNITS * UNIT_BYTES, np.uint8)
     with pytest.raises(MachineError) as refused:
-        interpreter(dut.parameters, memory)._coefficients(operation)
+        interpreter(dut.parameters, memory, REGIONS)._coefficients(operation)
     assert engine.run(dut, memory, REGIONS, [operation]).error == refused.value.cause == "field"
 
 
@@ -182,7 +177,7 @@ def test_sums_that_cannot_be(dut, records, damaged):
         sums1=Operand(2), floors=Operand(4), result=Operand(3), sets=1, size=len(records), count=7, records1=9
     )
     memory = filled(operation, [(*record, False) for record in records], [5], np.random.default_rng(1))
-    expected = interpreter(dut.parameters, memory)
+    expected = interpreter(dut.parameters, memory, REGIONS)
     if damaged:
         with pytest.raises(MachineError) as refused:
             expected._coefficients(operation)

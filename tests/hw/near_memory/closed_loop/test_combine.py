@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 
 from golden.machine import image
-from golden.machine.accelerator import Accelerator, MachineError, Region
+from golden.machine.accelerator import MachineError, Region
 from golden.machine.command import Combine as Command
 from golden.machine.command import Operand
 from golden.machine.work import HUB_CLOCKS, work
 from golden.parameters import preset
 from hw.near_memory.closed_loop.combine import Combine
 from sim import engine
+from tests.hw.interpreter import interpreter
 from tests.hw.near_memory.closed_loop.parts import WithFunctions, complaints, states, vectors, write
 
 pytestmark = pytest.mark.cocotb
@@ -39,16 +40,9 @@ WIDE = machine("lanes=6", "near_lanes=3", "state_width=20", "memory_width=64")
 ONE = machine("near_lanes=1", "state_width=24", "memory_width=32")
 
 
-def interpreter(p, memory):
-    golden = Accelerator(p, memory.size)
-    golden.memory[:] = memory
-    golden.regions = [Region(0, UNITS)] * 8
-    return golden
-
-
 def compare(p, memory, *combines, **options):
     found = engine.run(component(p), memory, REGIONS, combines, **options)
-    golden = interpreter(p, memory)
+    golden = interpreter(p, memory, REGIONS)
     for combine in combines:
         golden._combine(combine)
     assert found.error is None, found.sentence
@@ -160,7 +154,7 @@ def test_errors(case):
     memory, combine = sound(np.random.default_rng(11))
     combine = dataclasses.replace(combine, **change)
     with pytest.raises(MachineError) as error:
-        interpreter(TINY, memory)._combine(combine)
+        interpreter(TINY, memory, REGIONS)._combine(combine)
     assert error.value.cause == cause
     found = engine.run(component(TINY), memory, REGIONS, [combine])
     assert found.error == cause

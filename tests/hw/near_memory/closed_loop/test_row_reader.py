@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from golden.machine import image
-from golden.machine.accelerator import Accelerator, MachineError, Region
+from golden.machine.accelerator import Accelerator, Region
 from golden.machine.command import UNIT_BYTES, Operand, Rows
 from golden.parameters import preset
 from hw.near_memory.closed_loop import powers
 from hw.near_memory.closed_loop.row_reader import RowReader
 from sim import engine
-from tests.hw.near_memory.closed_loop.parts import OnMemory
+from tests.hw.near_memory.closed_loop.parts import OnMemory, check, check_refusal, write
 
 pytestmark = pytest.mark.cocotb
 
@@ -54,9 +54,7 @@ def filled(p, generator):
     values = generator.integers(-(2**size), 2**size + 1, (800, p.lanes))
     values = np.clip(values, -top, top)
     values[generator.random(values.shape) < 0.003] = -top - 1
-    packed = image.pack_vectors(values, p).ravel()
-    begin = REGIONS[2].base * UNIT_BYTES
-    memory[begin : begin + packed.size] = packed
+    write(memory, REGIONS[2].base, image.pack_vectors(values, p))
     return memory
 
 
@@ -66,15 +64,9 @@ def test_rows(dut, mode, fresh_seed):
     for _ in range(8):
         operations, seed = [command(r, p) for _ in range(2)], r.getrandbits(32)
         memory = filled(p, np.random.default_rng(seed))
-        expected = Accelerator(p, memory.size)
-        expected.memory[:], expected.regions = memory, REGIONS
-        for one in operations:
-            expected._rows(one)
-        outcome = engine.run(dut, memory, REGIONS, operations, mode=mode, seed=seed)
-        assert outcome.error is None and len(outcome.clocks) == 2, outcome.sentence
-        np.testing.assert_array_equal(outcome.memory, expected.memory)
-        for name in ("states_read", "tables_written"):
-            assert outcome.moved[name] == expected.counters[f"memory_{name}"], name
+        check(
+            dut, memory, REGIONS, operations, Accelerator._rows, ("states_read", "tables_written"), mode=mode, seed=seed
+        )
 
 
 @pytest.mark.parametrize(
@@ -91,12 +83,7 @@ def test_what_is_no_row(change, cause):
     dut = OnMemory(RowReader(preset("tiny")))
     memory = np.zeros(UNITS * UNIT_BYTES, np.uint8)
     fields = {"state": Operand(2, 0), "result": Operand(1, 0), "rows": 2, "channels": 40, "root": 70000} | change
-    expected = Accelerator(dut.parameters, memory.size)
-    expected.memory[:], expected.regions = memory, REGIONS
-    with pytest.raises(MachineError) as found:
-        expected._rows(Rows(**fields))
-    assert found.value.cause == cause
-    assert engine.run(dut, memory, REGIONS, [Rows(**fields)]).error == cause
+    check_refusal(dut, memory, REGIONS, Rows(**fields), Accelerator._rows, cause)
 
 
 def test_an_element_a_clock():

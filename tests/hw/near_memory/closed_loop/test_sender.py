@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 from golden.machine import image
-from golden.machine.accelerator import Accelerator, Region
+from golden.machine.accelerator import Region
 from golden.machine.command import UNIT_BYTES, Emit, Operand
 from golden.parameters import preset
 from hw.near_memory.closed_loop.extent import sent_lines
 from hw.near_memory.closed_loop.sender import Sender
 from sim import engine
+from tests.hw.interpreter import interpreter
 from tests.hw.near_memory.closed_loop.parts import OnMemory
 from tests.hw.streams import pack
 
@@ -65,13 +66,6 @@ def filled(p, seed):
     return memory
 
 
-def interpreter(p, memory):
-    """An interpreter with this memory."""
-    accelerator = Accelerator(p, memory.size)
-    accelerator.memory[:], accelerator.regions = memory, REGIONS
-    return accelerator
-
-
 def given(p, accelerator, c):
     """x, where Xhat lies, and how its lines are."""
     n, u = p.lanes, p.near_lanes
@@ -92,7 +86,7 @@ def test_emissions(dut, mode, fresh_seed):
     for _ in range(12):
         c, seed = emission(r, p), r.getrandbits(32)
         memory = filled(p, seed)
-        options, expected = given(p, interpreter(p, memory), c), interpreter(p, memory)
+        options, expected = given(p, interpreter(p, memory, REGIONS), c), interpreter(p, memory, REGIONS)
         expected._emit(c)
         outcome = engine.run(dut, memory, REGIONS, [c], **options, mode=mode, seed=seed)
         assert outcome.error is None and len(outcome.clocks) == 1
@@ -124,7 +118,7 @@ def test_a_slot_that_is_too_small(dut):
         state=Operand(2, 0), held=Operand(2, 1024), spool=Operand(5, 0), slot=0, lines=1, width=1, channels=p.lanes
     )
     memory = filled(p, 1)
-    outcome = engine.run(dut, memory, REGIONS, [c], **given(p, interpreter(p, memory), c))
+    outcome = engine.run(dut, memory, REGIONS, [c], **given(p, interpreter(p, memory, REGIONS), c))
     assert outcome.error == "field"
 
 
@@ -143,7 +137,7 @@ def test_a_row_of_a_pass_a_clock(passes):
         passes=passes - 1,
     )
     memory = filled(p, 2)
-    options = given(p, interpreter(p, memory), c)
+    options = given(p, interpreter(p, memory, REGIONS), c)
     outcome = engine.run(OnMemory(Sender(p)), memory, REGIONS, [c], **options, mode="none", latency=40)
     rows = passes * 64 * p.lanes // p.near_lanes
     print(outcome.clocks[0] - rows, "clocks beside", rows)

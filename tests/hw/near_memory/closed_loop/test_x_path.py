@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from golden.machine import image
-from golden.machine.accelerator import Accelerator, MachineError, Region
+from golden.machine.accelerator import MachineError, Region
 from golden.machine.command import Emit, Operand, Rows
 from golden.machine.work import HUB_CLOCKS, work
 from golden.parameters import preset
@@ -16,12 +16,14 @@ from golden.units.near_memory_engine import poison_code
 from golden.units.norm import Coefficients
 from hw.near_memory.closed_loop.x_path import XPath
 from sim import engine
+from tests.hw.interpreter import interpreter
 from tests.hw.near_memory.closed_loop.parts import WithFunctions, complaints, states, vectors, write
 
 pytestmark = pytest.mark.cocotb
 
 UNITS = 2048
 STATE, TARGET, SETS, SCALES = 0, 512, 1024, 1280
+REGIONS = [Region(0, UNITS)] * 4
 
 
 @functools.cache
@@ -36,13 +38,6 @@ def machine(*settings):
 TINY = machine()
 WIDE = machine("lanes=6", "near_lanes=3", "state_width=20", "memory_width=64")
 ONE = machine("near_lanes=1", "state_width=24", "memory_width=32")
-
-
-def interpreter(p, memory):
-    golden = Accelerator(p, memory.size)
-    golden.memory[:] = memory
-    golden.regions = [Region(0, UNITS)] * 8
-    return golden
 
 
 def carry_out(golden, emit):
@@ -72,8 +67,8 @@ def lines_of(emit, p):
 
 
 def compare(p, memory, emit, **options):
-    found = engine.run(component(p), memory, [Region(0, UNITS)] * 4, [emit], **options)
-    golden = interpreter(p, memory)
+    found = engine.run(component(p), memory, REGIONS, [emit], **options)
+    golden = interpreter(p, memory, REGIONS)
     parts = carry_out(golden, emit)
     assert found.error is None, found.sentence
     assert np.array_equal(found.streams["o"]["values"], parts)
@@ -185,7 +180,7 @@ def random_softmax(rng, p):
     positions = (line + lines) * width
     write(memory, STATE, vectors(states(rng, (positions, channels), p), p, rng))
     root, exponent = int(rng.integers(2**16, 2**17)), int(rng.choice([-16, -20, -26, -31, 2]))
-    golden = interpreter(p, memory)
+    golden = interpreter(p, memory, REGIONS)
     rows = Rows(
         state=Operand(0, STATE),
         result=Operand(2, SETS),
@@ -233,19 +228,19 @@ def test_what_is_no_softmax(change):
         write(memory, STATE, vectors(np.full((1, emit.channels), int(record[0]) + 1), TINY))
     record[:] = change.get("largest", record)
     with pytest.raises(MachineError) as error:
-        interpreter(TINY, memory)._emit(emit)
+        interpreter(TINY, memory, REGIONS)._emit(emit)
     assert error.value.cause == "field"
-    assert engine.run(component(TINY), memory, [Region(0, UNITS)] * 4, [emit]).error == "field"
+    assert engine.run(component(TINY), memory, REGIONS, [emit]).error == "field"
 
 
 def test_norms_and_softmaxes_one_after_the_other():
     rng = np.random.default_rng(13)
     memory, soft = random_softmax(rng, TINY)
     plain = dataclasses.replace(soft, function="silu", written=False)
-    golden = interpreter(TINY, memory)
+    golden = interpreter(TINY, memory, REGIONS)
     operations = [soft, plain, soft]
     parts = [carry_out(golden, emit) for emit in operations]
-    found = engine.run(component(TINY), memory, [Region(0, UNITS)] * 4, operations, seed=3)
+    found = engine.run(component(TINY), memory, REGIONS, operations, seed=3)
     assert np.array_equal(found.streams["o"]["values"], np.concatenate(parts))
     assert np.array_equal(found.memory, golden.memory)
 
@@ -275,11 +270,11 @@ def test_errors(case):
     for unit, entries in ((16, [31]), (17, [12, 2**17, 0]), (18, [12, 0, -(2 ** (TINY.state_width + 1))])):
         write(memory, SCALES + unit, image.pack_entries(entries))
     emit = dataclasses.replace(emit, **{"sent": False, "written": True, "line": 0} | change)
-    golden = interpreter(TINY, memory)
+    golden = interpreter(TINY, memory, REGIONS)
     with pytest.raises(MachineError) as error:
         golden._emit(emit)
     assert error.value.cause == cause
-    found = engine.run(component(TINY), memory, [Region(0, UNITS)] * 4, [emit])
+    found = engine.run(component(TINY), memory, REGIONS, [emit])
     assert found.error == cause
     assert np.array_equal(found.memory, memory)
 
@@ -306,9 +301,9 @@ def test_groups_that_cannot_be(case):
     memory, emit = random_emit(np.random.default_rng(8), TINY, normed=False, narrow=False)
     emit = dataclasses.replace(emit, **{"sent": True, "line": 0, "lines": 3, "width": 3, "channels": 12} | change)
     with pytest.raises(MachineError) as error:
-        interpreter(TINY, memory)._emit(emit)
+        interpreter(TINY, memory, REGIONS)._emit(emit)
     assert error.value.cause == cause
-    assert engine.run(component(TINY), memory, [Region(0, UNITS)] * 4, [emit]).error == cause
+    assert engine.run(component(TINY), memory, REGIONS, [emit]).error == cause
 
 
 @pytest.mark.parametrize(("normed", "channels"), [(False, 64), (True, 64), (False, 3)])
@@ -334,9 +329,9 @@ def test_operations_one_after_the_other():
     memory, first = random_emit(rng, p, normed=True, narrow=False)
     rest = [dataclasses.replace(first, normed=False, channels=3, line=0, written=True, sent=True)]
     rest += [dataclasses.replace(first, set_channels=0, channels=4, written=True), first]
-    golden = interpreter(p, memory)
+    golden = interpreter(p, memory, REGIONS)
     parts = [carry_out(golden, emit) for emit in (first, *rest)]
-    found = engine.run(component(p), memory, [Region(0, UNITS)] * 4, [first, *rest], seed=3)
+    found = engine.run(component(p), memory, REGIONS, [first, *rest], seed=3)
     assert np.array_equal(found.streams["o"]["values"], np.concatenate(parts))
     assert np.array_equal(found.memory, golden.memory)
 
