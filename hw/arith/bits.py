@@ -142,16 +142,24 @@ def ones(m: Module, name: str, bits: Value | list[Value]) -> Value:
     return values[0]
 
 
-def take(m: Module, name: str, bits: Value, amount: Value, width: int, *, first: int = 0) -> Value:
-    """`width` bits from place ``amount << first`` on.
+def take(
+    m: Module, name: str, bits: Value, amount: Value, width: int, *, first: int = 0, most: int | None = None
+) -> Value:
+    """`width` bits from place ``amount << first`` on, where `amount` is at most `most`.
 
     The largest steps come first, and each row keeps only what the steps after it can still reach.
     """
+    unit = 1 << first
+    left = (1 << len(amount)) - 1 if most is None else most
     for position in reversed(range(len(amount))):
-        distance = 1 << first + position
-        row = Signal(min(len(bits), width + distance - (1 << first)), name=f"{name}_by{distance}")
-        m.d.comb += row.eq(Mux(amount[position], bits[distance:], bits))
-        bits = row
+        step = 1 << position
+        if step > left:
+            continue
+        # Steps that are left if this one is taken, and if it is not.
+        after, without = min(step - 1, left - step), min(step - 1, left)
+        row = Signal(min(len(bits), width + max(after, without) * unit), name=f"{name}_by{step * unit}")
+        m.d.comb += row.eq(Mux(amount[position], bits[step * unit :][: width + after * unit], bits))
+        bits, left = row, max(after, without)
     return bits[:width]
 
 

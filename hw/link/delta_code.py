@@ -32,7 +32,7 @@ class Measured:
     length : Value
         Bits of the group, at most `Code.longest` whatever the bits are.
     bad : Value
-        The prefix or the count does not exist.
+        The count does not exist.
     body : Value
         The bits after the prefix.
     plain : Value
@@ -78,7 +78,7 @@ class Code:
         self.planes = 1 if p.digit_width == 2 else 3
         per_lane = self.planes + self.rest_width + 1
         self.longest = 10 + self.count_width + p.lanes * per_lane + p.outliers * self.slot_width
-        self.body_width = self.longest - 1
+        self.body_width = self.longest - 10
 
     def row_width(self, link_width: int) -> int:
         """Bits of a row of words, in which no group is longer than a row: a power of two, at least 64."""
@@ -187,21 +187,21 @@ class Code:
         if p.replays:
             poisoned = explicit & (code == POISONED_GROUP)
             long_replay = explicit & (code == ZERO_GROUP)
-            replay, bad = long_replay | short_replay, Const(0, 1)
+            replay = long_replay | short_replay
             prefixes |= {4: short_replay, 10: explicit & ~long_replay, 16: long_replay}
         else:
             poisoned = explicit & (code >= ZERO_GROUP)
-            replay, bad = short_replay, short_replay | (poisoned & (code == ZERO_GROUP))
+            replay = short_replay
             prefixes |= {10: explicit}
         body = Signal(self.body_width, name="body")
         m.d.comb += body.eq(one_of([(case, bits[length:]) for length, case in prefixes.items()]))
         listed, plain = Signal(name="measured_listed"), Signal(name="measured_plain")
         m.d.comb += [listed.eq(~zero & ~poisoned), plain.eq(listed & ~replay)]
-        count = Const(0, 0)
+        count, bad = Const(0, 0), Const(0, 1)
         if p.outliers:
             field = body[: self.count_width]
             too_many = field > p.outliers
-            bad = bad | (listed & too_many)
+            bad = listed & too_many
             count = Signal(range(p.outliers + 1), name="measured_count")
             m.d.comb += count.eq(Mux(listed & ~too_many, field, 0))
         plane0 = body[self.count_width :][:n] & plain.replicate(n)
@@ -221,7 +221,7 @@ class Code:
             m.d.comb += above1.eq(choose(m, "above1_choice", above0, counts))
         if r:
             rests = Signal(n * r, name="measured_rests")
-            m.d.comb += rests.eq(take(m, "rests", rest, above0 + above1, n * r))
+            m.d.comb += rests.eq(take(m, "rests", rest, above0 + above1, n * r, most=2 * n))
             nonzero = ones(m, "nonzero", [plane0[lane] | rests[lane * r : lane * r + r].any() for lane in range(n)])
             nonzero = Mux(plain, nonzero, 0)
         # What the prefix gives is early; the planes' counts come late.
@@ -248,8 +248,8 @@ class Code:
 
     def exponent(self, m: Module, prefix: Value, predictor: Value, before: Value) -> tuple[Value, Value, Value]:
         """Exponent code of a prefix, whether its group is a replay, and whether it is refused; inverse of `prefix`."""
-        exponent = Signal(EXPONENT_WIDTH, name="exponent")
-        replay, refused = Signal(name="replay"), Signal(name="refused")
+        exponent, refused = Signal(EXPONENT_WIDTH, name="exponent"), Signal(name="refused")
+        replay = Signal(name="replay") if self.parameters.replays else Const(0, 1)
         code, own = prefix[4:10], prefix[10:16]
         largest = 42 - self.parameters.digit_width
         with m.If(~prefix[0]):
@@ -260,12 +260,16 @@ class Code:
             m.d.comb += [exponent.eq(predictor + 1), refused.eq(predictor == largest)]
         with m.Elif(prefix[:3] == 0b011):
             m.d.comb += [exponent.eq(predictor - 1), refused.eq(predictor == 0)]
-        with m.Elif(~prefix[3]):
-            m.d.comb += [exponent.eq(before), replay.eq(1), refused.eq(before >= ZERO_GROUP)]
+        if self.parameters.replays:
+            with m.Elif(~prefix[3]):
+                m.d.comb += [exponent.eq(before), replay.eq(1), refused.eq(before >= ZERO_GROUP)]
+            with m.Elif(code == ZERO_GROUP):
+                m.d.comb += [exponent.eq(own), replay.eq(1), refused.eq(own > largest)]
+        else:
+            with m.Elif(~prefix[3]):
+                m.d.comb += refused.eq(1)
         with m.Elif(code == POISONED_GROUP):
             m.d.comb += exponent.eq(POISONED_GROUP)
-        with m.Elif(code == ZERO_GROUP):
-            m.d.comb += [exponent.eq(own), replay.eq(1), refused.eq(own > largest)]
         with m.Else():
             m.d.comb += [exponent.eq(code), refused.eq(code > largest)]
         return exponent, replay, refused
@@ -310,7 +314,7 @@ class Code:
             for magnitude, sign in zip(s.magnitudes, negative, strict=True)
         )
         slots, refused, previous = [], [], None
-        tail = take(s.m, "slots", s.after, s.nonzero, p.outliers * self.slot_width) if p.outliers else None
+        tail = take(s.m, "slots", s.after, s.nonzero, p.outliers * self.slot_width, most=n) if p.outliers else None
         for index in range(p.outliers):
             valid = s.count > index
             slot = tail.word_select(index, self.slot_width) & valid.replicate(self.slot_width)

@@ -121,10 +121,8 @@ class BlockDecoder:
     def exponent(self, expected: Value) -> tuple[Value, Value, Value]:
         """Exponent code at the window, whether it is refused, and its bits."""
         window, none = self._reader.window, Const(POISONED_GROUP, EXPONENT_WIDTH)
-        exponent, replay, unknown = self._code.exponent(
-            self._m, Cat(window[:10], Const(0, EXPONENT_WIDTH)), expected, none
-        )
-        return exponent, unknown | replay, Mux(~window[0], 1, Mux(window[1] & window[2], 10, 3))
+        exponent, _, unknown = self._code.exponent(self._m, Cat(window[:10], Const(0, EXPONENT_WIDTH)), expected, none)
+        return exponent, unknown, Mux(~window[0], 1, Mux(window[1] & window[2], 10, 3))
 
     def planes(self, following: str, instead: tuple[Value, str] | None = None) -> None:
         """States from ``plane0`` to the signs; then comes `following`, or the state of `instead` if its value holds."""

@@ -102,6 +102,14 @@ def test_take(width, first):
     assert found == [(value >> (at << first)) % (1 << width) for value, at in patterns]
 
 
+@pytest.mark.parametrize("most", range(8))
+def test_take_of_amounts_that_are_not_all(most):
+    m, bits, amount = Module(), Signal(9), Signal(3)
+    patterns = list(itertools.product(range(512), range(most + 1)))
+    found = evaluate([bits, amount], take(m, "bits", bits, amount, 3, most=most), patterns, m)
+    assert found == [(value >> at) % 8 for value, at in patterns]
+
+
 def test_one_of():
     cases, values = Signal(3), [Signal(4, name=f"value{index}") for index in range(3)]
     patterns = [(1 << which if which < 3 else 0, 3, 9, 12) for which in range(4)]
