@@ -47,6 +47,7 @@ _SMALL_AND_LARGE = ("edge25", "ulx3s")
 COMMANDS: dict[str, tuple[str, int]] = {
     "sample-200": ("python -m golden sample --count 200 --json", 1),
     "fidelity-20": (_COMPARE.format(20), 2),
+    "use": ("python -m rtl_gen forecast --network unet,dit --by layer --json", 2),
     "layer": ("python -m sim layer --steps 1:6 --json", 3),
     "fidelity-50": (_COMPARE.format(50), 4),
     "fidelity-100": (_COMPARE.format(100), 8),
@@ -283,6 +284,42 @@ def rates() -> list[str]:
     return [*_table(["machine", "clocks an image", "images a second at 50 MHz"], rows), "", *sources]
 
 
+def _used() -> dict[tuple[str, str, int], dict[str, dict[str, Any]]]:
+    """Rows of the forecast by network, machine and images, then by layer."""
+    found: dict[tuple[str, str, int], dict[str, dict[str, Any]]] = {}
+    for row in Recording.load("use").output["samplings"]:
+        found.setdefault((row["network"], row["machine"], row["images"]), {})[row["layer"]] = row
+    return found
+
+
+def use() -> list[str]:
+    """Predicted use of the array over samplings, and what falls under 0.7."""
+    head = ["network", "machine", "images", "clocks", "use", "layers under 0.7", "their clocks"]
+    rows = []
+    for (network, machine, images), layers in _used().items():
+        every = layers["all"]
+        low = [row for name, row in layers.items() if name != "all" and row["use"] < 0.7]
+        share = sum(row["clocks"] for row in low) / every["clocks"]
+        cells = [f"`{network}`", f"`{machine}`", str(images), f"{every['clocks']:,}", f"{every['use']:.3f}"]
+        rows.append([*cells, f"{len(low)} of {len(layers) - 1}", f"{100 * share:.0f} %"])
+    return [*_table(head, rows), "", f"{Recording.load('use').source}."]
+
+
+def use_of_layers() -> list[str]:
+    """The same by layer; where it is under 0.7, the engine that is busy the longest."""
+    found = _used()
+    machines = list(dict.fromkeys((machine, images) for _, machine, images in found))
+    head = ["layer", *(f"`{machine}`, {images}" for machine, images in machines)]
+    rows = []
+    for network in dict.fromkeys(network for network, *_ in found):
+        columns = [found[network, *machine] for machine in machines]
+        for name in columns[0]:
+            cells = [(column[name]["use"], column[name]["bound"]) for column in columns]
+            texts = [f"{use:.2f}" + f", {bound}" * (use < 0.7) for use, bound in cells]
+            rows.append([f"`{network}`: {name}", *texts])
+    return _table(head, rows)
+
+
 TABLES: dict[str, Callable[[], list[str]]] = {
     "summary": summary,
     "psnr": psnr,
@@ -296,6 +333,8 @@ TABLES: dict[str, Callable[[], list[str]]] = {
     "layer": layer,
     "drawn": drawn,
     "rates": rates,
+    "use": use,
+    "use-of-layers": use_of_layers,
 }
 """Tables by the name that a page gives between its comments."""
 
@@ -304,6 +343,7 @@ PAGES = {
     "docs/simulation.md": ("layer", "drawn", "rates"),
     "docs/fidelity.md": ("psnr", "structure", "frechet"),
     "docs/golden.md": ("ranking",),
+    "docs/use.md": ("use", "use-of-layers"),
     "docs/decisions/004-closed-loop-digits.md": ("digits",),
     "docs/decisions/005-output-deltas.md": ("outputs",),
     "docs/decisions/006-state-norm-prediction.md": ("states", "open-loop"),
