@@ -1,11 +1,15 @@
 """Each example runs by its one command and says that all is equal; a wrong result is told."""
 
+import json
 import random
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from golden.diffusion import Method
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -25,11 +29,42 @@ def test_verilog_top(tmp_path):
     assert " sums, each equal to golden's (verilator, seed " in done.stdout
 
 
+@pytest.mark.cocotb
+def test_litex_top(tmp_path):
+    done = run("litex_top", "--out", str(tmp_path / "top"))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("Verilator reads it with the accelerator in it\n")
+
+
+@pytest.mark.slow
+@pytest.mark.cocotb
+def test_litex_top_runs_a_program(tmp_path):
+    done = run("litex_top", "--simulate", "--out", str(tmp_path / "top"))
+    assert done.returncode == 0, done.stderr
+    assert "RAM is equal to the interpreter's memory" in done.stdout
+
+
 @pytest.mark.unit
 def test_amaranth_top(tmp_path):
     done = run("amaranth_top", "--out", str(tmp_path / "dot_product.v"))
     assert done.returncode == 0, done.stderr
     assert "10 sums, each equal to golden's" in done.stdout
+
+
+@pytest.mark.unit
+def test_ulx3s_demo():
+    done = run("ulx3s_demo")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("driftless PASS 0160/0160 multiplier_group edge\ndriftless FAIL 0159/0160 ")
+
+
+@pytest.mark.golden
+def test_pytorch_model(tmp_path):
+    done = run("pytorch_model", "--out", str(tmp_path / "mine.json"))
+    assert done.returncode == 0, done.stderr
+    named, tuned = re.findall(r"^(?:closed-int3|tuned): ([\d.]+) dB, .*, ([\d.]+) of the clocks", done.stdout, re.M)
+    assert float(tuned[0]) > 37 and float(tuned[1]) < float(named[1])
+    assert Method.from_dict(json.loads((tmp_path / "mine.json").read_text())).flow == "closed_loop"
 
 
 @pytest.mark.golden

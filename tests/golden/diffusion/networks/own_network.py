@@ -1,8 +1,8 @@
 """The page ``docs/own-network.md``: its blocks of code, and how its weights were made.
 
 ``python -m tests.golden.diffusion.networks.own_network`` (the extra ``train``) trains the page's torch model on the
-digits of scikit-learn, 8 x 8 pixels as they come, for three minutes of one core, and writes ``recorded/``: the weights
-in FP16, and torch's output for a batch.
+digits of scikit-learn, 8 x 8 pixels as they come, for three minutes of one core. It writes what the example
+``pytorch_model`` ships: the weights in FP16, and torch's output for a batch.
 """
 
 import copy
@@ -15,8 +15,8 @@ import numpy as np
 from golden.diffusion.sampling import Schedule
 
 PAGE = Path(__file__).resolve().parents[4] / "docs/own-network.md"
-WEIGHTS = Path(__file__).parent / "recorded/digits8.safetensors"
-EXPECTED = Path(__file__).parent / "recorded/digits8.npz"
+EXAMPLE = Path(__file__).resolve().parents[4] / "examples/pytorch_model"
+WEIGHTS, EXPECTED = EXAMPLE / "digits8.safetensors", EXAMPLE / "digits8.npz"
 ITERATIONS = 1800
 
 
@@ -86,6 +86,5 @@ def output() -> np.ndarray:
 if __name__ == "__main__":
     import safetensors.torch
 
-    WEIGHTS.parent.mkdir(exist_ok=True)
     safetensors.torch.save_file({name: value.half() for name, value in train().state_dict().items()}, WEIGHTS)
     np.savez_compressed(EXPECTED, output=output())

@@ -1,5 +1,6 @@
 """The page on networks of one's own, run as it stands."""
 
+import re
 import shlex
 import shutil
 import sys
@@ -9,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from golden.__main__ import main
-from tests.golden.diffusion.networks.own_network import EXPECTED, WEIGHTS, blocks, inputs, output
+from tests.golden.diffusion.networks.own_network import EXAMPLE, EXPECTED, WEIGHTS, blocks, inputs, output
 
 pytestmark = pytest.mark.golden
 
@@ -31,6 +32,14 @@ def test_the_network_is_torchs(page):
     with np.load(EXPECTED) as file:
         np.testing.assert_allclose(network()(*inputs()), file["output"], rtol=1e-4, atol=1e-5)
     assert blocks("python")[1].count("\n") <= 60
+
+
+def test_the_example_is_the_pages():
+    """But for the docstrings that the example's files have."""
+    for name, block in zip(("model", "digits8"), blocks("python"), strict=False):
+        text = (EXAMPLE / f"{name}.py").read_text(encoding="utf-8")
+        bare = [re.sub(r'^ *""".*?"""\n\n?', "", each, flags=re.M | re.S) for each in (text, block)]
+        assert bare[0] == bare[1]
 
 
 def test_the_record_is_torchs():
