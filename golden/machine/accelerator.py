@@ -76,11 +76,13 @@ class MachineError(ValueError):
         Number of the command in the program.
     tag : int
         Of the command.
+    command : Command or None
+        The command, where the interpreter knows it.
     """
 
-    def __init__(self, cause: str, sentence: str, position: int = -1, tag: int = 0):
+    def __init__(self, cause: str, sentence: str, position: int = -1, tag: int = 0, command: Command | None = None):
         super().__init__(f"Command {position} (tag {tag:#06x}): {sentence}")
-        self.cause, self.sentence, self.position, self.tag = cause, sentence, position, tag
+        self.cause, self.sentence, self.position, self.tag, self.command = cause, sentence, position, tag, command
 
 
 @dataclasses.dataclass
@@ -298,7 +300,7 @@ class Accelerator:
                 position = self._next(position, command, turns)
         except MachineError as error:
             tag = command.tag if command is not None else error.tag
-            raise MachineError(error.cause, error.sentence, position, tag) from None
+            raise MachineError(error.cause, error.sentence, position, tag, command) from None
         finally:
             self._moved = [0] * 8
 
@@ -428,9 +430,9 @@ class Accelerator:
         if groups is None:
             words = [int.from_bytes(raw[at : at + width], "little") for at in range(0, length, width)]
             decoded = delta_decompressor(words, p, passes=sent)
-            if decoded.error:
-                raise MachineError("damaged", "a slot must hold a sound stream")
             groups = decoded.groups
+            if decoded.error or (groups.outlier_valid & ~formats.is_finite(groups.outlier_value)).any():
+                raise MachineError("damaged", "a slot must hold a sound stream of finite outliers")
         if len(groups) != count:
             raise MachineError("damaged", f"a slot must hold {count} groups, not {len(groups)}")
         return groups

@@ -12,9 +12,10 @@ import dataclasses
 
 import numpy as np
 
-from golden.machine.accelerator import Accelerator
+from golden.machine.accelerator import Accelerator, MachineError
 from golden.machine.command import (
     ENGINES,
+    UNIT_BYTES,
     Accumulate,
     Command,
     Emit,
@@ -25,7 +26,7 @@ from golden.machine.command import (
     Wait,
 )
 
-__all__ = ["QUEUE", "Conflict", "HazardError", "Stuck", "Twice", "Unloaded", "check"]
+__all__ = ["QUEUE", "Conflict", "HazardError", "Meets", "Overwritten", "Stuck", "Twice", "Unloaded", "check"]
 
 QUEUE = 8
 """Operations that wait in front of an engine at most, the one under way included; fetching stops before the next."""
@@ -56,6 +57,14 @@ class Twice(HazardError):
     """An operation that writes a place twice: which comes last is the machine's affair."""
 
 
+class Meets(HazardError):
+    """An operation that writes into what it reads, and not in place: what it reads then is the machine's affair."""
+
+
+class Overwritten(HazardError):
+    """A program that writes its own commands, which are read ahead."""
+
+
 class Unloaded(HazardError):
     """A product of what the program did not load."""
 
@@ -83,8 +92,8 @@ class _Access:
 class _Watch:
     """Takes note of an execution in program order."""
 
-    def __init__(self, accelerator: Accelerator, places: dict[str, int]):
-        self.accelerator = accelerator
+    def __init__(self, accelerator: Accelerator, places: dict[str, int], commands: range):
+        self.accelerator, self.commands = accelerator, commands
         self.accesses = {name: _Access.of(size) for name, size in places.items()}
         self.done: list[tuple[int, Operation]] = []
         self.names: dict[tuple[int, int], tuple[int, str, int]] = {}
@@ -95,7 +104,12 @@ class _Watch:
         self.up: collections.deque[np.ndarray] = collections.deque()
 
     def access(self, name: str, places: np.ndarray, write: bool) -> None:
-        self.touched.append((name, np.unique(places), write))
+        found = np.unique(places)
+        if name == "memory" and write and found.size:
+            first, last = np.searchsorted(found, [self.commands.start, self.commands.stop])
+            if first < last:
+                raise Overwritten(f"A program must not write its own commands, as at {int(found[first])} of memory")
+        self.touched.append((name, found, write))
 
     def carried_out(self, position: int, command: Command) -> None:
         if isinstance(command, Wait):
@@ -144,14 +158,25 @@ class _Watch:
             self.clock[engine][ENGINES.index(engine)] = own
 
     def _check_writes(self, own: tuple[int, str, int]) -> None:
-        """No operation writes a place of memory twice."""
-        written = [places for name, places, write in self.touched if write and name == "memory"]
+        """No operation writes a place of memory twice, nor what it reads, unless all of it in place."""
+        read, written = (
+            [places for name, places, write in self.touched if write == which and name == "memory"]
+            for which in (False, True)
+        )
         if len(written) > 1:
             places, counts = np.unique(np.concatenate(written), return_counts=True)
             if (counts > 1).any():
                 position, kind, tag = own
                 place = f"memory at {int(places[np.argmax(counts > 1)])}"
                 raise Twice(f"{kind} at {position} (tag {tag:#06x}) must write {place} once, not twice")
+        for target in written:
+            for source in read:
+                if not np.array_equal(source, target):
+                    met = np.intersect1d(source, target, assume_unique=True)
+                    if met.size:
+                        position, kind, tag = own
+                        place = f"memory at {int(met[0])}"
+                        raise Meets(f"{kind} at {position} (tag {tag:#06x}) must not write {place}, which it reads")
 
     def _check(
         self, name: str, places: np.ndarray, write: bool, clock: np.ndarray, number: int, own: tuple[int, str, int]
@@ -189,13 +214,17 @@ def check(accelerator: Accelerator, program: Operand, commands: int) -> None:
     Raises
     ------
     MachineError
-        As `Accelerator.run`.
+        As `Accelerator.run`, if nothing that it comes from may be something else.
     Conflict
         At the first access that nothing orders after an earlier one.
     Twice
         At the first operation that writes a place of memory twice.
     Unloaded
         At the first product that reads what the program did not load.
+    Meets
+        At the first operation that writes some of what it reads.
+    Overwritten
+        At the first operation that writes a command of the program.
     Stuck
         If engines can wait for each other for ever.
     """
@@ -206,10 +235,16 @@ def check(accelerator: Accelerator, program: Operand, commands: int) -> None:
         "bank": 2 * p.rows * p.group_buffer,
         "weights": 2 * p.weight_buffer,
     }
-    watch = _Watch(accelerator, places)
+    first = (accelerator.regions[program.region].base + program.offset) * UNIT_BYTES
+    watch = _Watch(accelerator, places, range(first, first + commands * UNIT_BYTES))
     accelerator.access = watch.access
     try:
         accelerator.run(program, commands, watch=watch.carried_out)
+    except MachineError as error:
+        # What an operation has read by then may be something else on the machine.
+        if isinstance(error.command, Operation) and error.cause not in ("token", "starved"):
+            watch.carried_out(error.position, error.command)
+        raise
     finally:
         accelerator.access = None
     _check_progress(watch.done)

@@ -64,6 +64,7 @@ class AxiMemory {
     reads_.clear();
     writes_.clear();
     words_.clear();
+    matched_.clear();
     answers_.clear();
     offers_read_ = offers_answer_ = false;
     arready_ = awready_ = wready_ = false;

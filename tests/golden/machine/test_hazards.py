@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from golden.machine import hazards, image
-from golden.machine.accelerator import Accelerator
+from golden.machine.accelerator import Accelerator, MachineError
 from golden.machine.command import UNIT_BYTES, Combine, LoadGroups, LoadWeights, Multiply, Operand, Stop, assemble
 from golden.parameters import preset
 from golden.units.delta_group import DeltaGroups
@@ -18,13 +18,15 @@ SPOOL, PROGRAM, UNITS = 64, 128, 160
 """Units where regions begin: records lie before the spool."""
 
 
-def check(operations):
-    """Check a program on a memory of zero records and zero groups."""
+def check(operations, spool=None):
+    """Check a program on a memory of zero records and zero groups, or of bytes in the place of groups."""
     machine = Accelerator(PARAMETERS, UNITS * UNIT_BYTES)
     for region, (base, end) in enumerate([(PROGRAM, UNITS), (0, SPOOL), (SPOOL, PROGRAM)]):
         machine.regions[region].base, machine.regions[region].limit = base, end - base
     groups = image.pack_groups(DeltaGroups.zeros(8, PARAMETERS), PARAMETERS).ravel()
     machine.memory[SPOOL * UNIT_BYTES :][: groups.size] = groups
+    if spool is not None:
+        machine.memory[SPOOL * UNIT_BYTES : PROGRAM * UNIT_BYTES] = spool
     words = np.array(assemble([*operations, Stop()]), "<u4").view(np.uint8).ravel()
     machine.memory[PROGRAM * UNIT_BYTES :][: words.size] = words
     hazards.check(machine, Operand(0), UNITS)
@@ -74,6 +76,34 @@ def test_a_result_over_its_own_sums():
         hazards.Twice, match=r"^Combine at \d+ \(tag 0x0000\) must write memory at 2048 once, not twice$"
     ):
         check([dataclasses.replace(result, sums=Operand(2))])
+
+
+def test_a_result_over_a_part_of_what_is_read():
+    """In place, or elsewhere, it may be written."""
+    result = Combine(state=Operand(2), source1=Operand(2), factor1=Operand(1), vectors=4, channels=4, terms=1)
+    for state in (Operand(2), Operand(2, 8)):
+        check([dataclasses.replace(result, state=state)])
+    with pytest.raises(
+        hazards.Meets, match=r"^Combine at \d+ \(tag 0x0000\) must not write memory at \d+, which it reads$"
+    ):
+        check([dataclasses.replace(result, state=Operand(2, 1))])
+
+
+def test_a_program_that_writes_its_own_commands():
+    result = Combine(state=Operand(0), source1=Operand(2), factor1=Operand(1), vectors=1, channels=4, terms=1)
+    with pytest.raises(hazards.Overwritten, match=r"^A program must not write its own commands, as at \d+ of memory$"):
+        check([result])
+
+
+def test_an_error_that_comes_of_what_nothing_orders():
+    """Groups that the program writes besides: damaged or not, as it comes."""
+    with pytest.raises(MachineError, match="a record must be a group"):
+        check([GROUPS], spool=255)
+    meanwhile = Combine(state=Operand(2), source1=Operand(1), factor1=Operand(1), vectors=1, channels=4, terms=1)
+    with pytest.raises(hazards.Conflict, match="^Tokens must order Combine.* before LoadGroups at"):
+        check([meanwhile, GROUPS], spool=255)
+    with pytest.raises(MachineError, match="a record must be a group"):
+        check([dataclasses.replace(meanwhile, push=("load",)), dataclasses.replace(GROUPS, pop=("emit",))], spool=255)
 
 
 def test_a_load_that_nothing_orders():

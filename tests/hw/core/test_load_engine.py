@@ -206,6 +206,30 @@ def test_damage(dut, fresh_seed):
     assert seen == {None, "damaged"}
 
 
+@pytest.mark.parametrize("value", [0x7BFF, 0x7C00, 0xFC00, 0x7CBE])
+def test_an_outlier_that_is_no_number(dut, value):
+    """Is damage, in a record and in a stream alike; the largest number is none."""
+    p = dut.parameters
+    if not p.outliers:
+        return
+    groups = drawn(p, np.random.default_rng(value), 6)
+    digits = groups.digits.copy()
+    digits[4] = 0
+    valid, lane, values = (getattr(groups, f"outlier_{name}").copy() for name in ("valid", "lane", "value"))
+    exponent = groups.exponent.copy()
+    valid[4], lane[4], values[4], exponent[4] = False, 0, 0, 3
+    valid[4, 0], lane[4, 0], values[4, 0] = True, 1, value
+    groups = groups.replace(
+        exponent=exponent, digits=digits, outlier_valid=valid, outlier_lane=lane, outlier_value=values
+    )
+    load = LoadGroups(lines=1, height=1, width=3, groups=2, pitch=2, slot=24, source=Operand(0), lengths=Operand(3))
+    memory = np.zeros(UNITS * UNIT_BYTES, np.uint8)
+    store(memory, p, load, 0, groups)
+    expected = None if value == 0x7BFF else "damaged"
+    assert outcome_of_golden(p, memory, load) == expected
+    assert engine.run(dut, memory, REGIONS, [load], seed=value, patience=2000).error == expected
+
+
 @pytest.mark.parametrize("length", [5, 7])
 def test_a_line_of_the_link_that_is_too_short_or_too_long(dut, length):
     """Is an error of the field, as the interpreter has it."""
