@@ -15,7 +15,7 @@ import click
 
 from golden.common import console, processes
 from rtl_gen import options
-from sim import bench, compare, mutants, play, sample, stream, trust
+from sim import bench, compare, mutants, parts, play, sample, stream, trust
 from sim import layer as layers
 from sim import run as running
 from sim.machine.command import command as machine_command
@@ -130,11 +130,18 @@ def _row(label: str, results: list[Result]) -> dict[str, Any]:
 def inject(context: click.Context, unit: str, machine: options.Machine, count: int, seed: int, as_json: bool) -> None:
     """Draw mutants of the Verilog of UNIT (or all) and see which of them its bench catches.
 
-    Ends with code 1 if one survives that is not proven to be the unit itself. About two minutes a unit.
+    UNIT may also be a file of tests of the machine's parts, as tests/hw/link/test_serial_joint.py: its runs are the
+    bench of each part in it, of the shapes that the tests have. Ends with code 1 if a mutant survives that is not
+    proven to be the unit itself. About two minutes a unit.
     """
     reports = []
-    for name in console.progress(list(bench.BENCHES) if unit == "all" else [unit], "Mutants", named=str):
-        reports.append(mutants.run(name, machine.parameters, count=count, seed=seed))
+    if unit.endswith(".py"):
+        reports = parts.run(
+            Path(unit), count=count, seed=seed, track=lambda drawn: console.progress(drawn, "Mutants", count)
+        )
+    else:
+        for name in console.progress(list(bench.BENCHES) if unit == "all" else [unit], "Mutants", named=str):
+            reports.append(mutants.run(name, machine.parameters, count=count, seed=seed))
     rows = [
         {
             "unit": report.unit,

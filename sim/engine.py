@@ -20,15 +20,18 @@ all its words; no byte outside it is written; words that were asked for are take
 write has arrived, and never after an error.
 """
 
+import contextlib
 import ctypes
+import dataclasses
 import functools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from amaranth.hdl import unsigned
 from amaranth.lib import wiring
 
 from golden.common import names
@@ -41,9 +44,10 @@ from sim import native, player, vectors
 from sim.play import MODES
 from sim.simulator import SimulationError
 
-__all__ = ["Hung", "Model", "Outcome", "Violation", "build", "run"]
+__all__ = ["Hung", "Model", "Outcome", "Recorded", "Violation", "build", "recording", "run"]
 
 _FLAGS = ("idle", "stall", "late")
+_MUTANT = "mutant"  # no part has a port of that name
 _GRACE = 96  # clocks without any movement until all is over: more than the longest latency with its spread
 
 
@@ -93,10 +97,53 @@ class Outcome:
     length: int
 
 
-class Model:
-    """A part as a compiled simulation; `build` makes it."""
+@dataclass(frozen=True, eq=False)
+class Recorded:
+    """A run, as it can be repeated.
 
-    def __init__(self, component: wiring.Component, *, waves: bool = False):
+    Members
+    -------
+    component : Component
+        The part.
+    arguments : mapping of str to values
+        Those of `Model.run`.
+    outcome : Outcome
+        What it left.
+    """
+
+    component: wiring.Component
+    arguments: Mapping[str, Any]
+    outcome: Outcome
+
+
+_records: list[list[Recorded]] = []
+
+
+@contextlib.contextmanager
+def recording() -> Iterator[list[Recorded]]:
+    """Record every run that ends without a broken rule."""
+    found: list[Recorded] = []
+    _records.append(found)
+    try:
+        yield found
+    finally:
+        _records.remove(found)
+
+
+class Model:
+    """A part as a compiled simulation; `build` makes it.
+
+    Parameters
+    ----------
+    component : Component
+        The part.
+    waves : bool
+        Whether it can write waveforms.
+    mutated : str, optional
+        Verilog with mutants of the part (`sim.mutants.mutate`) in place of its own; the setting ``mutant`` chooses one.
+    """
+
+    def __init__(self, component: wiring.Component, *, waves: bool = False, mutated: str | None = None):
         self.component = component
         found = player.interface(component.signature)
         self._memories = _memory_members(component.signature)
@@ -109,7 +156,9 @@ class Model:
         self._inputs = {port.name for port in own["inputs"]}
         self._settings, self._status = own["settings"], own["status"]
         unit = emission.emit(component, name="unit", ports="flat")
-        sources = {"unit.v": unit.text, "table.h": self._table(unit)}
+        if mutated is not None:
+            self._settings.append(player.Port(_MUTANT, unsigned(32)))
+        sources = {"unit.v": mutated or unit.text, "table.h": self._table(unit)}
         library = native.build("unit", sources, "engine.cpp", optimise="-O1", waves=waves)
         self._library, self._waves = library, waves
         library.bench_open.restype = ctypes.c_void_p
@@ -129,6 +178,8 @@ class Model:
                 )
 
         def port(name: str) -> str:
+            if name == _MUTANT:
+                return f"Port{{&unit.{_MUTANT}, 32}}"
             found = by_member.get(name.replace("__", "."))
             return f"Port{{&unit.{native.identifier(found.name)}, {found.width}}}" if found else "Port{nullptr, 0}"
 
@@ -244,18 +295,27 @@ class Model:
             flags = sum((flag in MODES[mode]) << bit for bit, flag in enumerate(_FLAGS))
             start = functools.partial(library.bench_reset, bench, ctypes.c_uint32(seed), flags, latency)
             bounds = [ctypes.c_uint64(value) for value in (patience, _GRACE + latency)]
-            start(2, 0)
+            self._judge(bench, start(2, 0))
             if "noise" in MODES[mode]:
                 draw = np.random.default_rng([seed, 1])
                 begun, clocks = int(draw.integers(2, 200)), int(draw.integers(1, 4))
                 self._judge(bench, library.bench_play(bench, *bounds, ctypes.c_uint64(begun)), hung=False)
                 for space, held in zip(spaces, before, strict=True):
                     space[:] = held
-                start(clocks, 1)
+                self._judge(bench, start(clocks, 1))
             self._judge(bench, library.bench_play(bench, *bounds, ctypes.c_uint64(limit)), given=rows)
-            return self._outcome(bench, spaces)
+            outcome = self._outcome(bench, spaces)
         finally:
             library.bench_close(bench)
+        arguments = {
+            "memory": before[0], "regions": [dataclasses.replace(region) for region in regions],
+            "operations": operations, "streams": streams, "settings": settings,
+            "chip": None if chip is None else before[1], "mode": mode, "seed": seed, "latency": latency,
+            "patience": patience,
+        }  # fmt: skip
+        for found in _records:
+            found.append(Recorded(self.component, arguments, outcome))
+        return outcome
 
     def _rows(self, operations: Sequence[Operation], streams: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """Little-endian bytes of what each input stream is given."""

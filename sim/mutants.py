@@ -20,7 +20,7 @@ from sim.bench import Bench, Request, load
 from sim.play import MODES, Play, top
 from sim.result import Mismatch, judge
 
-__all__ = ["Finding", "Mutant", "Report", "mutate", "run"]
+__all__ = ["Finding", "Mutant", "Report", "is_equivalent", "mutate", "run"]
 
 _READ = """\
 read_verilog unit.v
@@ -90,14 +90,14 @@ class Finding:
     -------
     mutant : Mutant
         The mutant.
-    mismatch : Mismatch or None
-        By which it was caught.
+    mismatch : Mismatch or str or None
+        By which it was caught; of a part, in words.
     equivalent : bool
         Whether it is proven to be the unit.
     """
 
     mutant: Mutant
-    mismatch: Mismatch | None
+    mismatch: Mismatch | str | None
     equivalent: bool = False
 
 
@@ -186,7 +186,7 @@ def mutate(text: str, unit: str, count: int, seed: int = 0) -> tuple[str, list[M
     return mutated, [Mutant(number, command) for number, command in enumerate(commands, start=1)]
 
 
-def _is_equivalent(text: str, unit: str, mutant: Mutant) -> bool:
+def is_equivalent(text: str, unit: str, mutant: Mutant) -> bool:
     """Whether abc proves that a mutant does what the unit does, from the initial state on.
 
     Registers without an initial value begin with 0. So does one whose output is a mutant's, which loses its own.
@@ -282,7 +282,7 @@ def run(
     if full:
         # Full vectors take longer than the proof that they are in vain.
         for mutant in track(left()):
-            findings[mutant.number] = Finding(mutant, None, _is_equivalent(subject.unit.text, name, mutant))
+            findings[mutant.number] = Finding(mutant, None, is_equivalent(subject.unit.text, name, mutant))
         if left():
             play(load(name, Request(parameters, full=True, seed=seed)), list(MODES))
     return Report(name, [findings[mutant.number] for mutant in subject.mutants], time.monotonic() - began)

@@ -167,9 +167,13 @@ EXPORT void bench_stream(Bench* bench, unsigned number, const uint8_t* rows, uin
 
 EXPORT void bench_setting(Bench* bench, unsigned number, const uint8_t* row) { bench->table.settings[number].put(row); }
 
-EXPORT void bench_reset(Bench* bench, uint32_t seed, unsigned flags, unsigned latency, unsigned clocks, int noise) {
+EXPORT int bench_reset(Bench* bench, uint32_t seed, unsigned flags, unsigned latency, unsigned clocks, int noise) try {
   const Behaviour how{seed, bool(flags & 1), bool(flags & 2), bool(flags & 4)};
   bench->reset(how, latency, clocks, noise);
+  return kFinished;
+} catch (const std::exception& error) {
+  bench->message = error.what();
+  return kBroken;
 }
 
 EXPORT int bench_play(Bench* bench, uint64_t patience, uint64_t grace, uint64_t limit) try {
