@@ -101,8 +101,6 @@ class Code:
         bits, length = Signal(PREFIX_WIDTH, name="prefix"), Signal(range(PREFIX_WIDTH + 1), name="prefix_length")
         with m.If(exponent == ZERO_GROUP):
             m.d.comb += [bits.eq(0b001), length.eq(3)]
-        with m.Elif(exponent == POISONED_GROUP):
-            m.d.comb += [bits.eq(0b1111 | POISONED_GROUP << 4), length.eq(10)]
         if self.parameters.replays:
             with m.Elif(replay & (exponent == before)):
                 m.d.comb += [bits.eq(0b0111), length.eq(4)]

@@ -24,8 +24,6 @@ _HEADERS = 8
 _MARKER = 0b1110
 """Highest bits of a block's marker; below them, whether blocks have checks, and the passes, minus 1."""
 
-_HEADER = {"groups": 6, "passes": PASSES_WIDTH, "length": 16, "last": 1}
-
 
 def delta_marker(parameters: Parameters, passes: Value) -> Value:
     """Low byte of every block's header in a delta stream of so many passes, minus 1."""
@@ -78,6 +76,8 @@ class DeltaCompressor(Unit):
     def __init__(self, parameters: Parameters):
         super().__init__(parameters)
         self._code = Code(parameters)
+        lengths = range(BLOCK_GROUPS * self._code.longest + 1)
+        self._header = {"groups": 6, "passes": PASSES_WIDTH, "length": lengths, "last": 1}
 
     def _members(self, parameters: Parameters) -> dict:
         return link_ports(payloads.stream_group(parameters), payloads.link_word(parameters))
@@ -116,7 +116,7 @@ class DeltaCompressor(Unit):
         p, code = self.parameters, self._code
         coded = self._coded()
         self._encode(m, coded)
-        m.submodules.headers = headers = Fifo(data.StructLayout(_HEADER), _HEADERS)
+        m.submodules.headers = headers = Fifo(data.StructLayout(self._header), _HEADERS)
         # The memory must hold the longest block: its header is only known when all of it is in.
         row = code.row_width(p.link_width)
         block_rows = -(-self.block_words * p.link_width // row)
@@ -167,10 +167,10 @@ class DeltaCompressor(Unit):
         """Move the bits of each group to the place in a row where the group before it ended."""
         row = self._code.row_width(self.parameters.link_width)
         shape = {"bits": 2 * row, "fills": 1, "spills": 1, "closes": 1}
-        placed = stream.Signature(data.StructLayout(shape | _HEADER)).create(path=("placed",))
+        placed = stream.Signature(data.StructLayout(shape | self._header)).create(path=("placed",))
         offset, end = Signal(range(row), init=HEADER_WIDTH, name="offset"), Signal(range(2 * row), name="group_end")
-        length, following = Signal(16, name="block_length"), Signal(16, name="block_length_next")
         c, p = coded.p, placed.p
+        length, following = (Signal(len(p.length), name=name) for name in ("block_length", "block_length_next"))
         m.d.comb += [
             coded.ready.eq(~placed.valid | placed.ready),
             end.eq(offset + c.length),
@@ -240,8 +240,9 @@ class DeltaCompressor(Unit):
         header, row = headers.o.p, rows.o.payload
         n_words = len(row) // width
         first, at = Signal(init=1, name="first"), Signal(range(n_words), name="word_of_row")
-        left = Signal(17, name="bits_left")
-        now, final, step = Signal(17, name="bits_now"), Signal(name="final"), Signal(name="send_step")
+        most = range(HEADER_WIDTH + BLOCK_GROUPS * self._code.longest + 1)
+        left = Signal(most, name="bits_left")
+        now, final, step = Signal(most, name="bits_now"), Signal(name="final"), Signal(name="send_step")
         filled = Cat(delta_marker(self.parameters, header.passes), header.groups, header.length)
         m.d.comb += [
             now.eq(Mux(first, header.length + HEADER_WIDTH, left)),

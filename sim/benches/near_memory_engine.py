@@ -71,7 +71,9 @@ def case(
     )
     words = parameters.words_per_vector
     if places is None:
+        # Memory has no word for the highest bits of a vector's address, which are passed on all the same.
         places = random.choice(1 << 20, len(state), replace=False) + ((1 << 32) // words - (1 << 20))
+        places += (1 << 32) // words * random.integers(0, words, len(state))
     # Only a vector's first group says where, refresh and bias: the others carry junk.
     first = np.concatenate([[True], last[:-1]])
     inputs = {
@@ -90,7 +92,7 @@ def case(
             "value": repairs.value,
         }
     memory = Memory(
-        address=(places[:, None] * words + np.arange(words)).reshape(-1),
+        address=(places[:, None] * words + np.arange(words)).reshape(-1) % (1 << 32),
         before=state.reshape(len(state) * words, -1),
         after=found.state.reshape(len(state) * words, -1),
     )
@@ -194,16 +196,21 @@ def _events(request: Request) -> list[Case]:
     parameters, random = request.parameters, request.generator(4)
     n, half = parameters.lanes, parameters.state_format == "float16"
     large = 0x7BFF if half else 2 ** (parameters.state_width - 1) - 1
+    least = 0xFBFF if half else -large
     cases = []
     for lane, alone in enumerate(stimuli.one_lane(n)):
-        events = ["overflow"] + ["infinite outlier"] * bool(parameters.outliers) + ["poisoned group"] * (lane == 0)
+        events = (
+            ["overflow", "overflow from end to end"]
+            + ["infinite outlier"] * bool(parameters.outliers)
+            + ["poisoned group"] * (lane == 0)
+        )
         for event in events:
             state = np.zeros((3, n), np.int64)
             groups = DeltaGroups.zeros(3, parameters)
             if event == "poisoned group":
                 groups.exponent[1] = POISONED_GROUP
-            elif event == "overflow":
-                state[1, alone] = large
+            elif event.startswith("overflow"):
+                state[1, alone] = large if event == "overflow" else least
                 groups.exponent[1] = 42 - parameters.digit_width
                 groups.digits[1, alone] = parameters.digit_max
             else:
