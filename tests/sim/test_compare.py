@@ -30,9 +30,10 @@ def run(*arguments):
 
 
 def test_every_method_has_a_row(tmp_path):
-    picture = tmp_path / "machines.png"
+    picture, paper = tmp_path / "machines.png", tmp_path / "paper.json"
+    paper.write_text(json.dumps(METHODS["paper"][1].to_dict()))
     given = ("--network", NETWORK, "--preset", "tiny", "--steps", "2", "--label", "3,8", "--plot", str(picture))
-    ended = run("--method", "closed-int3,paper,diffy,raw-int8", *given, "--json")
+    ended = run("--method", f"closed-int3,{paper},diffy,raw-int8", *given, "--json")
     assert ended.exit_code == 0, ended.output
     rows = {row["method"]: row for row in json.loads(ended.stdout)}
     assert {name: row["counted by"] for name, row in rows.items()} == {
