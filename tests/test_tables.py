@@ -90,6 +90,18 @@ TAKE_MINUTES = {
             "seconds": 18.1,
         }
     ],
+    "sim trust": [
+        {
+            "kind": "refused beat",
+            "trials": 1000,
+            "equal": 0,
+            "error": 1000,
+            "open": 0,
+            "failed": 0,
+            "clocks": 5_755_633,
+            "seconds": 110.2,
+        }
+    ],
     "golden tune": [
         {
             "method": "tuned",
