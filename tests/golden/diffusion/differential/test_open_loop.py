@@ -234,6 +234,32 @@ def test_repair_makes_relu_exact_one_step_later():
     assert flipped > 20 and checked > 1000
 
 
+@pytest.mark.parametrize("policy", [{}, {"exponent_policy": "layer", "output_passes": 1}])
+@pytest.mark.parametrize("passes", [2, 3])
+def test_repairs_are_vectors_of_their_own(policy, passes):
+    """Flips of the step before by the units: along channels, by group whatever the policy, in passes of their own."""
+    network = chain()
+    images = moving(network, speed=0.4)
+    method = open_loop(3, 4, 0, parameters={"flip_repair": True, **policy}, first_passes=passes)
+    profile, spy = calibrated(network, images), Spy()
+    executor = OpenLoop(network, method, profile, measure=spy)
+    floor, finer = profile.state_exponent("norm", method.machine.state_width) + 24, 0
+    late = None
+    for index, image in enumerate(images):
+        before = executor._raw.get("act")
+        executor.begin_step(index, STEPS)
+        network(image, executor=executor)
+        state = executor._raw["act"]
+        if late is not None:
+            (sent,) = spy.raws[index, "act"]
+            result, digits = units(late, 1, (6,), method.machine, passes, floor=floor, by_group=True)
+            np.testing.assert_array_equal(sent.values, digits)
+            finer += np.count_nonzero(result.groups.digits.reshape(-1, passes, 4)[:, -1])
+        if index:
+            late = numbers(nearest(np.where((before >= 0) != (state >= 0), np.abs(state), 0)))
+    assert finer  # the last pass matters
+
+
 def test_a_second_sampling_starts_anew():
     network = random_unet()
     images = moving(network)
