@@ -44,7 +44,11 @@ RANKED = (
 
 _SMALL_AND_LARGE = ("edge25", "ulx3s")
 
+_STREAM = "python -m golden stream --video move,turn,blend"
+
 COMMANDS: dict[str, tuple[str, int]] = {
+    "stream": (f"{_STREAM} --method closed-int3,paper --reference frames,timesteps --json", 1),
+    "stream-cached": (f"{_STREAM} --method dense,closed-int3,closed-int4 --frames 16 --cache 1,2,3 --json", 1),
     "sample-200": ("python -m golden sample --count 200 --json", 1),
     "fidelity-20": (_COMPARE.format(20), 2),
     "use": ("python -m rtl_gen forecast --network unet,dit --by layer --json", 2),
@@ -273,6 +277,38 @@ def drawn() -> list[str]:
     return [*_table(head, rows), "", *sources]
 
 
+_VIDEOS = {"move": "1/8 pixel a frame", "turn": "2 degrees a frame", "blend": "becomes another digit"}
+
+
+def _of_streams(name: str, head: list[str], words: Callable[[dict[str, Any]], list[str]]) -> list[str]:
+    """Rows of ``golden stream``, with bits where some are sent; None is a PSNR without limit."""
+    found, rows = Recording.load(name), []
+    for row in found.output:
+        bits = ["" if row[key] is None else f"{row[key]:.2f}" for key in ("input_bits", "output_bits")]
+        least = "exact" if row["psnr_mean"] is None else f"{row['psnr_mean']:.1f} ({row['psnr_min']:.1f})"
+        rows.append([_VIDEOS[row["video"]], *words(row), *bits, *_more(row, "cached" in name, least)])
+    return [*_table(["video", *head], rows), "", f"{found.source}."]
+
+
+def _more(row: dict[str, Any], cached: bool, least: str) -> list[str]:
+    if not cached:
+        return [least]
+    megabits = "" if row["megabits"] is None else f"{row['megabits']:.2f}"
+    return [megabits, least, "exact" if row["psnr_same"] is None else f"{row['psnr_same']:.1f}"]
+
+
+def stream() -> list[str]:
+    """Streams along frames and along timesteps."""
+    head = ["method", "deltas along", "bits in", "bits out", "PSNR (least)"]
+    return _of_streams("stream", head, lambda row: [row["method"], row["reference"]])
+
+
+def stream_cached() -> list[str]:
+    """Streams that reuse deep values."""
+    head = ["N", "method", "bits in", "bits out", "Mbit an image", "PSNR, whole stream (least)", "same schedule"]
+    return _of_streams("stream-cached", head, lambda row: [str(row["cache"]), row["method"]])
+
+
 def rates() -> list[str]:
     """Images a second on a small and on a large machine, beside dense INT8."""
     rows, sources = [], []
@@ -332,6 +368,8 @@ TABLES: dict[str, Callable[[], list[str]]] = {
     "open-loop": open_loop,
     "layer": layer,
     "drawn": drawn,
+    "stream": stream,
+    "stream-cached": stream_cached,
     "rates": rates,
     "use": use,
     "use-of-layers": use_of_layers,
@@ -344,6 +382,7 @@ PAGES = {
     "docs/fidelity.md": ("psnr", "structure", "frechet"),
     "docs/golden.md": ("ranking",),
     "docs/use.md": ("use", "use-of-layers"),
+    "docs/sampling.md": ("stream", "stream-cached"),
     "docs/decisions/004-closed-loop-digits.md": ("digits",),
     "docs/decisions/005-output-deltas.md": ("outputs",),
     "docs/decisions/006-state-norm-prediction.md": ("states", "open-loop"),
