@@ -63,7 +63,7 @@ def test_what_differs_from_run_to_run_is_left_out():
 
 def test_unknown_figures_are_one_sentence(capsys):
     assert record.main(["fidelity"]) == 2
-    assert capsys.readouterr().err.startswith("Error: Figures must be all, pages or of sample-200, ")
+    assert capsys.readouterr().err.startswith("Error: Figures must be all, pages or of stream, ")
 
 
 def test_every_sweep_has_every_variant():
