@@ -23,31 +23,39 @@ module host;
   integer clocks = 0;
   always @(posedge clk) clocks <= clocks + 1;
 
+  // Answers, which may come in the clock that takes the request.
+  reg written = 0, arrived = 0;
+  reg [31:0] word = 0;
+  always @(posedge clk) begin
+    if (bvalid) written <= 1;
+    if (rvalid) begin arrived <= 1; word <= rdata; end
+  end
+
   task write(input [31:0] address, input [31:0] value);
     begin
-      awaddr <= address; wdata <= value; awvalid <= 1; wvalid <= 1;
+      awaddr <= address; wdata <= value; awvalid <= 1; wvalid <= 1; written <= 0;
+      #1;
       while (awvalid || wvalid) begin
         @(posedge clk);
         if (awready) awvalid <= 0;
         if (wready) wvalid <= 0;
         #1;
       end
-      while (!bvalid) begin @(posedge clk); #1; end
-      @(posedge clk); #1;
+      while (!written) begin @(posedge clk); #1; end
     end
   endtask
 
   task read(input [31:0] address, output [31:0] value);
     begin
-      araddr <= address; arvalid <= 1;
+      araddr <= address; arvalid <= 1; arrived <= 0;
+      #1;
       while (arvalid) begin
         @(posedge clk);
         if (arready) arvalid <= 0;
         #1;
       end
-      while (!rvalid) begin @(posedge clk); #1; end
-      value = rdata;
-      @(posedge clk); #1;
+      while (!arrived) begin @(posedge clk); #1; end
+      value = word;
     end
   endtask
 
