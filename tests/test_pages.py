@@ -1,5 +1,6 @@
 """The code of pages runs and prints what the page says below it; pages are readable as text; links lead somewhere."""
 
+import collections
 import contextlib
 import io
 import re
@@ -107,3 +108,20 @@ def test_broken_links_are_found():
     links = ["missing.md", "machine.md#nowhere", "http://plain.org", OURS + "nothing", "machine.md#registers"]
     text = " ".join(f"[a]({link})" for link in links)
     assert list(broken(DOCS / "drive.md", text)) == links[:4]
+
+
+NAMES = """AVX AVX2 BLAS BSD C99 CAPI CCU2C CIFAR CITATION CPU CVPR DRFT F16 F32 F64 FP32 FP8 FPGA GB HDL IEEE ISCA JSON
+LED LUT4 MB PMOD README RTLIL SHA SMT SSE TB ULX3S UTF VHDL""".split()
+"""Short words in capitals that are names, or that any reader of such pages knows."""
+
+
+def test_short_words_are_in_the_glossary():
+    """All of two and more letters that stand in two pages or more, and the terms that are used without a word."""
+    glossary = (DOCS / "glossary.md").read_text(encoding="utf-8")
+    used = collections.Counter()
+    for page in PAGES:
+        text = " ".join(line for _, line in prose(page.read_text(encoding="utf-8")))
+        used.update(set(re.findall(r"\b[A-Z][A-Z0-9]{1,7}\b", re.sub(r"`[^`]*`|\]\([^)]*\)", "", text))))
+    words = {word for word, pages in used.items() if pages > 1 and not re.fullmatch(r"Y\d|XL|LFE5U", word)}
+    terms = ["joint form", "exponent policy", "floor", "accumulator window", "calibration", "profile", "SFU", "spool"]
+    assert [word for word in [*sorted(words - set(NAMES)), *terms] if not re.search(rf"\b{word}\b", glossary)] == []

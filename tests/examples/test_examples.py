@@ -14,11 +14,11 @@ from golden.diffusion import Method
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def run(name, *arguments):
+def run(name, *arguments, seeded=True):
     script = ROOT / "examples" / name / "run.py"
-    seed = str(random.randrange(1 << 16))
-    print("seed", seed)
-    call = [sys.executable, str(script), "--seed", seed, *arguments]
+    seed = ["--seed", str(random.randrange(1 << 16))] if seeded else []
+    print(*seed)
+    call = [sys.executable, str(script), *seed, *arguments]
     return subprocess.run(call, cwd=ROOT, capture_output=True, text=True, timeout=1200)
 
 
@@ -31,17 +31,9 @@ def test_verilog_top(tmp_path):
 
 @pytest.mark.cocotb
 def test_litex_top(tmp_path):
-    done = run("litex_top", "--out", str(tmp_path / "top"))
+    done = run("litex_top", "--out", str(tmp_path / "top"), seeded=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith("Verilator reads it with the accelerator in it\n")
-
-
-@pytest.mark.slow
-@pytest.mark.cocotb
-def test_litex_top_runs_a_program(tmp_path):
-    done = run("litex_top", "--simulate", "--out", str(tmp_path / "top"))
-    assert done.returncode == 0, done.stderr
-    assert "RAM is equal to the interpreter's memory" in done.stdout
 
 
 @pytest.mark.unit
@@ -65,6 +57,13 @@ def test_pytorch_model(tmp_path):
     named, tuned = re.findall(r"^(?:closed-int3|tuned): ([\d.]+) dB, .*, ([\d.]+) of the clocks", done.stdout, re.M)
     assert float(tuned[0]) > 37 and float(tuned[1]) < float(named[1])
     assert Method.from_dict(json.loads((tmp_path / "mine.json").read_text())).flow == "closed_loop"
+
+
+@pytest.mark.golden
+def test_notebook(tmp_path):
+    done = run("notebook", "--out", str(tmp_path / "tour.ipynb"))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("tour.ipynb: 4 pictures\n")
 
 
 @pytest.mark.golden
