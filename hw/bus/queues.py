@@ -196,7 +196,8 @@ class ReadQueues(_Queues):
 class WriteQueues(_Queues):
     """Words that ports write, until there are enough of them for a burst.
 
-    Latency: 3 clocks from a burst to its first word. Throughput: a word a clock in, one a clock out.
+    Latency: 3 clocks from a burst to its first word. Throughput: a word a clock in, in 2 clocks from a port, and a word
+    a clock out.
 
     Parameters
     ----------
@@ -246,9 +247,12 @@ class WriteQueues(_Queues):
         wiring.connect(m, wiring.flipped(self.bursts), jobs.i)
         ram, cleared = self._ram(m, self._width * 9 // 8), self._clear(m)
         job, out = jobs.o.payload, self.burst_words
-        gathered = _Count(m, "gathered", self, cleared, [chooser.number, self.burst_port])
+        # A port is chosen in one clock, and its word taken in the next one: no port's ready waits for another's valid.
+        chosen = Signal(self._ports)
+        number = Signal.like(chooser.number, name="chosen_port")
+        gathered = _Count(m, "gathered", self, cleared, [number, self.burst_port])
         claimed = _Count(m, "claimed", self, cleared, [self.burst_port])
-        left = _Count(m, "left", self, cleared, [job.port, chooser.number])
+        left = _Count(m, "left", self, cleared, [job.port, number])
 
         next_claimed = named(m, "next_claimed", claimed.of[0] + self.length + 1)
         spare = named(m, "spare", (gathered.of[1] - next_claimed)[: len(claimed.of[0])])
@@ -256,25 +260,28 @@ class WriteQueues(_Queues):
         claimed.move(self.cuts, self.burst_port, next_claimed)
 
         full = Signal(self._ports)
+        offered = Cat(words.valid for words in self.words)
+        moves = named(m, "gathers", chosen & offered)
+        takes = named(m, "takes", moves.any())
         next_gathered = named(m, "next_gathered", (gathered.of[0] + 1)[: len(gathered.of[0])])
-        takes = chooser.wants.any()
-        gathered.move(takes, chooser.number, next_gathered)
+        gathered.move(takes, number, next_gathered)
+        m.d.sync += [chosen.eq(chooser.grant), number.eq(chooser.number)]
         m.d.comb += [
-            chooser.wants.eq(Cat(words.valid for words in self.words) & ~full & self.ready.replicate(self._ports)),
+            chooser.wants.eq(offered & ~full & ~chosen & self.ready.replicate(self._ports)),
             chooser.moves.eq(1),
             ram.write_enable.eq(takes),
-            ram.write_address.eq(self._row(gathered.of[0], chooser.number)),
+            ram.write_address.eq(self._row(gathered.of[0], number)),
             ram.write_data.eq(
-                one_of([(chooser.grant[port], words.payload.as_value()) for port, words in enumerate(self.words)])
+                one_of([(chosen[port], words.payload.as_value()) for port, words in enumerate(self.words)])
             ),
-            self.moved.eq(chooser.grant),
+            self.moved.eq(moves),
         ]
         for port, words in enumerate(self.words):
-            m.d.comb += words.ready.eq(chooser.grant[port])
+            m.d.comb += words.ready.eq(chosen[port])
 
         # The memory's register is the output.
-        number = Signal(LENGTH_WIDTH)
-        final = named(m, "final", number == job.length)
+        beat = Signal(LENGTH_WIDTH)
+        final = named(m, "final", beat == job.length)
         reads = named(m, "reads", jobs.o.valid & (~out.valid | out.ready))
         left.move(reads, job.port, left.of[0] + 1)
         m.d.comb += [
@@ -284,7 +291,7 @@ class WriteQueues(_Queues):
             Cat(out.payload.data, out.payload.strobe).eq(ram.read_data),
         ]
         with m.If(reads):
-            m.d.sync += [out.valid.eq(1), out.payload.last.eq(final), number.eq(Mux(final, 0, number + 1))]
+            m.d.sync += [out.valid.eq(1), out.payload.last.eq(final), beat.eq(Mux(final, 0, beat + 1))]
         with m.Elif(out.ready):
             m.d.sync += out.valid.eq(0)
 
@@ -292,5 +299,5 @@ class WriteQueues(_Queues):
         with m.If(reads):
             m.d.comb += leaves.eq(1 << job.port)
         fills = named(m, "fills", next_gathered == left.of[1] ^ self._depth)
-        m.d.sync += full.eq((full | (chooser.grant & fills.replicate(self._ports))) & ~leaves)
+        m.d.sync += full.eq((full | (moves & fills.replicate(self._ports))) & ~leaves)
         return m
