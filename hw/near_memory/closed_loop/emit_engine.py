@@ -19,6 +19,7 @@ from hw.near_memory.closed_loop.row_reader import RowReader
 from hw.near_memory.closed_loop.sender import Sender
 from hw.near_memory.closed_loop.vectors import join_memory, ports_to_memory
 from hw.near_memory.closed_loop.x_path import XPath
+from hw.stream import SkidBuffer
 from hw.stream.shared import share
 
 __all__ = ["EmitEngine"]
@@ -81,12 +82,18 @@ class EmitEngine(Engine):
     def elaborate(self, platform: object) -> Module:  # noqa: D102
         m = Module()
         m.submodules.functions = functions = Functions(self.parameters)
+        m.submodules.asked = asked = SkidBuffer(functions.i.payload.shape())
+        wiring.connect(m, asked.o, functions.i)
         for name, part in self._parts.items():
             m.submodules[name] = part
         operation = self.operation.p.opcode
-        chosen = {name: named(m, f"runs_{name}", operation == kind.opcode) for name, kind in self._kinds.items()}
-        self._distribute(m, chosen)
-        self._apply(m, functions, [(chosen[name], part) for name, part in self._users("settings").items()])
+        # From the second clock of an operation on: all that parts share hangs on this.
+        chosen = {name: Signal(name=f"runs_{name}") for name in self._kinds}
+        settled = Signal()
+        m.d.sync += settled.eq(self.operation.valid & ~self.operation.ready)
+        m.d.sync += [chosen[name].eq(operation == kind.opcode) for name, kind in self._kinds.items()]
+        self._distribute(m, chosen, settled)
+        self._apply(m, asked.i, functions, [(chosen[name], part) for name, part in self._users("settings").items()])
         ends: dict[str, list[tuple[Value, Any]]] = {}
         for user, part in self._parts.items():
             for name in ports_to_memory(part):
@@ -96,7 +103,10 @@ class EmitEngine(Engine):
             share(m, target, users)
 
         x_path, sender = self._parts["x_path"], self._parts["sender"]
-        wiring.connect(m, x_path.o, sender.x)
+        # No part's ready is to wait for another's within a clock: that of the spool would reach the reader of states.
+        m.submodules.sent = sent = SkidBuffer(x_path.o.payload.shape())
+        wiring.connect(m, x_path.o, sent.i)
+        wiring.connect(m, sent.o, sender.x)
         wiring.connect(m, x_path.held, sender.held)
         wiring.connect(m, sender.up, wiring.flipped(self.up))
         m.d.comb += sender.sent.eq(x_path.sent)
@@ -114,39 +124,39 @@ class EmitEngine(Engine):
         return {name: part for name, part in self._parts.items() if member in part.signature.members}
 
     @staticmethod
-    def _apply(m: Module, functions: Functions, users: list[tuple[Value, Any]]) -> None:
-        """Give f to the part that is chosen."""
-        settings, z = (Signal.like(port) for port in (functions.settings.as_value(), functions.i.payload.as_value()))
+    def _apply(m: Module, asked: stream.Interface, functions: Functions, users: list[tuple[Value, Any]]) -> None:
+        """Give f to the part that is chosen; `asked` leads there."""
+        settings, z = (Signal.like(port) for port in (functions.settings.as_value(), asked.payload.as_value()))
         for chosen, part in users:
             with m.If(chosen):
                 m.d.comb += [settings.eq(part.settings), z.eq(part.z.payload)]
             m.d.comb += [
-                part.z.ready.eq(functions.i.ready & chosen),
+                part.z.ready.eq(asked.ready & chosen),
                 part.x.valid.eq(functions.o.valid & chosen),
                 part.x.payload.eq(functions.o.payload),
             ]
         m.d.comb += [
             functions.settings.eq(settings),
-            functions.i.payload.eq(z),
-            functions.i.valid.eq(or_tree(part.z.valid & chosen for chosen, part in users)),
+            asked.payload.eq(z),
+            asked.valid.eq(or_tree(part.z.valid & chosen for chosen, part in users)),
             functions.o.ready.eq(or_tree(part.x.ready & chosen for chosen, part in users)),
         ]
 
-    def _distribute(self, m: Module, chosen: dict[str, Value]) -> None:
-        """Offer the operation to the parts that carry it out, and take it when all of them have."""
+    def _distribute(self, m: Module, chosen: dict[str, Signal], settled: Signal) -> None:
+        """Offer the operation to the parts that carry it out, and take it a clock after all of them have."""
         waits = []
         for name, part in self._parts.items():
             taken = Signal(name=f"{name}_taken")
-            offered = named(m, f"{name}_offered", self.operation.valid & chosen[name] & ~taken)
+            offered = named(m, f"{name}_offered", self.operation.valid & settled & chosen[name] & ~taken)
             m.d.comb += [part.operation.valid.eq(offered), part.operation.payload.eq(self.operation.payload)]
             m.d.sync += taken.eq(~self.operation.ready & (taken | (offered & part.operation.ready)))
-            waits.append(chosen[name] & ~taken & ~part.operation.ready)
-        m.d.comb += self.operation.ready.eq(Cat(chosen.values()).any() & ~or_tree(waits))
+            waits.append(chosen[name] & ~taken)
+        m.d.comb += self.operation.ready.eq(settled & Cat(chosen.values()).any() & ~or_tree(waits))
         # Of two parts that go wrong in the same clock, the first one counts.
         causes = [part.error for part in self._parts.values()]
         if set(self._kinds) != {*_PARTS, *_ATTENTION}:
             absent = Signal(CAUSE_WIDTH)
-            with m.If(self.operation.valid & ~Cat(chosen.values()).any()):
+            with m.If(self.operation.valid & settled & ~Cat(chosen.values()).any()):
                 m.d.sync += absent.eq(cause("field"))
             causes.append(absent)
         clear = [Cat(causes[:number]) == 0 for number in range(len(causes))]
