@@ -18,7 +18,7 @@ from hw.near_memory.closed_loop.sums import Sums, changed_part, summed_vector
 from hw.near_memory.closed_loop.transposer import Transposer, block_part
 from hw.near_memory.part import Part
 from hw.near_memory.rows import Rows
-from hw.stream import Fifo, Pipelined, Stage
+from hw.stream import Fifo, Pipelined, SkidBuffer, Stage
 from hw.stream.fork import fork
 from hw.stream.records import RecordReader, RecordWriter
 
@@ -483,12 +483,15 @@ class AccumulateEngine(Engine):
         """Send new elements to memory and to the sums; returns whether the last of an operation goes."""
         c = Fields(self.operation.p, Accumulate)
         adds = c.start == _STARTS.index("add")
+        # What the writer waits for is not to reach the readers within a clock.
+        m.submodules.changed = changed = SkidBuffer(writer.items.payload.shape())
+        wiring.connect(m, changed.o, writer.items)
         m.d.comb += [
-            writer.items.payload.eq(parts.p.new),
+            changed.i.payload.eq(parts.p.new),
             sums.i.payload.eq(parts.payload),
             sums.i.p.old.eq(Mux(adds, parts.p.old.as_value(), 0)),
         ]
-        fork(m, "part", parts, [(writer.items, Const(1, 1)), (sums.i, summed)])
+        fork(m, "part", parts, [(changed.i, Const(1, 1)), (sums.i, summed)])
         moves = named(m, "written_moves", parts.valid & parts.ready)
         m.d.comb += self.accumulated.eq(moves & parts.p.last)
         return moves & parts.p.end
