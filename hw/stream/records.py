@@ -309,7 +309,8 @@ class RecordReader(_Records):
         begins = Signal()
         active = Signal()
         words = self.port.data
-        last = named(m, "last_chunk", span.chunks == 1)
+        # Known a clock before: whoever gives words waits for it.
+        last = Signal(name="last_chunk")
         cut = named(m, "cut", chunks.valid & chunks.ready)
         ends_word = span.select == self._width // self._chunk - 1
         m.d.comb += [
@@ -326,9 +327,19 @@ class RecordReader(_Records):
                 chunks.payload.end.eq(span.end),
             ]
         with m.If(spans.ready):
-            m.d.sync += [active.eq(spans.valid), begins.eq(1), span.eq(spans.payload)]
+            m.d.sync += [
+                active.eq(spans.valid),
+                begins.eq(1),
+                span.eq(spans.payload),
+                last.eq(spans.payload.chunks == 1),
+            ]
         with m.Elif(cut):
-            m.d.sync += [begins.eq(0), span.select.eq(span.select + 1), span.chunks.eq(span.chunks - 1)]
+            m.d.sync += [
+                begins.eq(0),
+                span.select.eq(span.select + 1),
+                span.chunks.eq(span.chunks - 1),
+                last.eq(span.chunks == 2),
+            ]
 
 
 class RecordWriter(_Records):
