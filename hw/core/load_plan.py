@@ -120,8 +120,10 @@ class LoadPlan(wiring.Component):
         far = Signal()
         factor0, factor1, product = Signal(of_slot), Signal(_PITCH_WIDTH), Signal(of_slot + _PITCH_WIDTH)
         m.d.sync += product.eq(factor0 * factor1)
-        end = named(m, "end", c.first + size)
-        beyond = named(m, "beyond", product[:17] + c.at + end > c.pitch + p.group_buffer)
+        # What stands still meanwhile is added up before.
+        end, room = Signal(17), Signal(signed(19))
+        m.d.sync += [end.eq(c.first + size), room.eq(c.pitch + p.group_buffer - c.at - end)]
+        beyond = named(m, "beyond", product[:17] > room)
         across = named(m, "across", c.width << c.repeat)
         pitch_sum = named(m, "pitch_sum", line_pitch + product[:_PITCH_WIDTH])
         too_far = named(m, "too_far", pitch_sum[_PITCH_WIDTH] | product[_PITCH_WIDTH:].any())
@@ -167,6 +169,8 @@ class LoadPlan(wiring.Component):
             ~c.lines.any() | ~c.width.any() | ~c.groups.any(),
             end > c.pitch,
         ]
+        illegal = Signal()
+        m.d.sync += illegal.eq(Cat(*broken).any())
         samples = named(m, "samples", c.slot_step.any() & ~c.link)
         rows_last = named(m, "rows_last", Mux(samples, row, c.rows))
         # The row that is asked, the number that the line has there, its address.
@@ -196,7 +200,7 @@ class LoadPlan(wiring.Component):
             with m.State("products"):
                 multiply(shared - 1, "rules")
             with m.State("rules"):
-                with m.If(Cat(*broken).any()):
+                with m.If(illegal):
                     m.d.sync += self.error.eq(cause("field"))
                     m.next = "refused"
                 with m.Elif(far):
