@@ -486,8 +486,10 @@ class Groups(Part):
             step.eq(i.valid & i.ready),
             group.digits.eq(digits),
         ]
-        gone = Signal(RECORDS_WIDTH)
-        line_ends = named(m, "line_ends", gone + 1 == self.vectors)
+        gone, last_vector = Signal(RECORDS_WIDTH), Signal(RECORDS_WIDTH)
+        # A line's vectors are told long before its first group.
+        m.d.sync += last_vector.eq(self.vectors - 1)
+        line_ends = named(m, "line_ends", gone == last_vector)
         with m.If(step & i.p.last & i.p.final):
             m.d.sync += gone.eq(Mux(line_ends, 0, gone + 1))
         with m.If(o.ready):
