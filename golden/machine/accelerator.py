@@ -857,18 +857,20 @@ class Accelerator:
         for number in range(lines):
             self._send(c, c.line + number, emitted.groups[number * size : (number + 1) * size], passes)
 
-    def _places(self, begin: int, count: int, channels: int) -> tuple[np.ndarray, np.ndarray, int]:
+    def _places(
+        self, begin: int, count: int, channels: int, *, scores: bool = False
+    ) -> tuple[np.ndarray, np.ndarray, int]:
         """Vectors of positions; which of their elements those are; vectors of a position, 0 if they run on."""
         n = self.parameters.lanes
-        if channels >= n:
+        if channels >= n or scores:
             of = -(-channels // n)
             return begin * of + np.arange(count * of), np.arange(0), of
         low, high = begin * channels // n, -(-(begin + count) * channels // n)
         return np.arange(low, high), np.arange(begin * channels, (begin + count) * channels) - low * n, 0
 
-    def _elements(self, operand: Operand, begin: int, count: int, channels: int) -> np.ndarray:
+    def _elements(self, operand: Operand, begin: int, count: int, channels: int, *, scores: bool = False) -> np.ndarray:
         """Positions of a state: int64 (count, channels)."""
-        index, elements, of = self._places(begin, count, channels)
+        index, elements, of = self._places(begin, count, channels, scores=scores)
         y = self._read_vectors(operand, index, "states")
         return y.reshape(count, -1)[:, :channels] if of else y.ravel()[elements].reshape(count, channels)
 
@@ -876,7 +878,7 @@ class Accelerator:
         """x of every position and channel, and where it is poisoned."""
         p = self.parameters
         count = c.lines * c.width
-        y = self._elements(c.state, c.line * c.width, count, c.channels)
+        y = self._elements(c.state, c.line * c.width, count, c.channels, scores=c.function == "softmax")
         lost = poisoned_state(y, p)
         z = np.where(lost, 0, y)
         # Along positions their vectors come one by one: what is known of a position is read for each.
@@ -946,10 +948,10 @@ class Accelerator:
     def _rows(self, c: Rows) -> None:
         p = self.parameters
         self._has("attention", "rows of a softmax")
-        self._field(c.rows > 0 and c.channels >= p.lanes, f"rows must be at least 1, channels at least {p.lanes}")
+        self._field(c.rows > 0 and c.channels > 0, "rows and channels must be at least 1")
         if c.channels > p.row_buffer:
             raise MachineError("buffer", f"channels of a row must be at most {p.row_buffer}, not {c.channels}")
-        y = self._elements(c.state, 0, c.rows, c.channels)
+        y = self._elements(c.state, 0, c.rows, c.channels, scores=True)
         lost = poisoned_state(y, p).any(axis=1)
         found = softmax.rows(np.where(lost[:, None], 0, y), c.root, c.exponent)
         data = image.pack_rows(image.RowSums(found.largest, found.reciprocal, found.length, lost))
@@ -958,8 +960,11 @@ class Accelerator:
 
     def _write_x(self, c: Emit, x: np.ndarray) -> None:
         p = self.parameters
-        index, elements, of = self._places(c.line * c.width, c.lines * c.width, c.channels)
+        scores = c.function == "softmax"
+        index, elements, of = self._places(c.line * c.width, c.lines * c.width, c.channels, scores=scores)
         self._field(of > 0 or elements[0] == 0, "a tensor of fewer channels than n must be written in whole vectors")
+        if of:
+            x = np.pad(x, ((0, 0), (0, -x.shape[1] % p.lanes)))
         vectors = image.vectors_of(x, p.lanes)
         self._write_vectors(c.target, index, vectors, "states")
 

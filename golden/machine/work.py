@@ -239,14 +239,15 @@ def _emit(c: Emit, p: Parameters) -> Work:
     contracted = c.lines * c.width if c.along == "positions" else c.channels
     of = c.channels if c.along == "positions" else c.lines * c.width
     groups = of * (contracted // segment) * -(-segment // p.lanes)
-    state = -(-c.lines * c.width * c.channels // p.lanes) if c.channels < p.lanes else groups
+    narrow = c.channels < p.lanes and c.function != "softmax"
+    state = -(-c.lines * c.width * c.channels // p.lanes) if narrow else groups
     vector = image.vector_bytes(p)
     read, written = state * vector, state * vector * c.written
     if c.sent:
         read += groups * vector * (not c.start)
         written += groups * vector + groups * (c.passes + 1) * image.group_bytes(p) * (not c.link)
     clocks = _elements(groups, p) * (c.passes + 1 if c.sent else 1)
-    if c.channels < p.lanes:
+    if narrow:
         # an element a clock, then a part of padding
         padding = (p.lanes - c.channels) // p.near_lanes
         clocks = max(clocks, c.lines * c.width * (c.channels + padding))

@@ -637,7 +637,8 @@ class Compiler:
         room = self._parameters.row_buffer
         if self._shapes[layer.name][-1] > room:
             raise self._refused(layer, f"it has rows of more than row_buffer = {room} scores")
-        return dataclasses.replace(value, scores=scores, result=2 - self._parameters.state_width)
+        state = dataclasses.replace(value.parts[0], channels=self._shapes[layer.name][-1])
+        return dataclasses.replace(value, parts=(state,), scores=scores, result=2 - self._parameters.state_width)
 
     def _settled(self, name: str, value: Any) -> _Value:
         """A value as states: what an emission makes is written as one."""
@@ -1219,12 +1220,10 @@ class Compiler:
             raise self._refused(layer, "no linear layer stands between it and what exchanges frames")
         rows, columns = self._shapes[layer.name][-2:]
         split = self._layouts[layer.inputs[0]].heads
-        heads, n = split or 1, self._parameters.lanes
+        heads = split or 1
         if layer.transposed:
             left = self._settled(layer.inputs[0], left)
             state = self._scores(layer, left.parts[0], heads, rows, columns)
-            if columns < n:
-                raise self._refused(layer, f"its rows must have at least lanes = {n} elements, not {columns}")
         else:
             state = self._mix(layer, heads)
         if len(left.parts) > 1:
@@ -1304,12 +1303,12 @@ class Compiler:
         return self._parameters.state_width + 1 - self._parameters.accumulator_width
 
     def _scores(self, layer: MatMul, left: Tensor, heads: int, rows: int, columns: int) -> Tensor:
-        """State of scores: the rows of all heads of a sequence, one after the other."""
+        """State of scores: the rows of all heads of a sequence, one after the other, in whole vectors each."""
         if layer.name not in self.states:
             lines, width = self._cut(rows)
             unit = self._loop.units[layer.name]
             self.states[layer.name] = self.memory.tensor(
-                layer.name, heads * lines, width, columns, unit, samples=left.samples
+                layer.name, heads * lines, width, max(columns, self._parameters.lanes), unit, samples=left.samples
             )
         return self.states[layer.name]
 
@@ -1394,14 +1393,14 @@ class Compiler:
         """One head of one of the two products, of one sample: its weights are no other's."""
         n = self._parameters.lanes
         sample, sequence = divmod(sample, emission.samples // self.samples)
-        rows = self._shapes[layer.name][-2]
+        rows, outputs = self._shapes[layer.name][-2:]
         of = -(-state.channels // n)
         if layer.transposed:  # scores: the rows of a head stand together
             state = state.sample(sample * (state.samples // self.samples) + sequence)
-            begin, outputs = head * rows * of, state.channels
+            begin = head * rows * of
         else:  # the mix: heads are parts of the channels
             state = state.sample(sample)
-            begin, outputs = sequence * rows * of + head * of // heads, self._shapes[layer.name][-1]
+            begin = sequence * rows * of + head * of // heads
         emission = emission.sample(sample * (emission.samples // self.samples) + sequence)
         groups = emission.groups(n)
         split = groups // weights.groups if weights.groups else 1

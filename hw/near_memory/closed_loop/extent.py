@@ -39,9 +39,9 @@ def sent_lines() -> data.StructLayout:
 class Extent(Part):
     """Place of the lines `line` to ``line + lines - 1`` of a tensor (``docs/machine.md``, tensors), and of its groups.
 
-    A *wide* tensor has at least n channels: whole vectors for each position. In a narrow one elements run on over
-    positions. Groups are made of *rows*: the channels of a position or, along positions, the positions of a channel.
-    Segments of a row are filled up to whole groups apart.
+    A *wide* tensor has at least n channels, or is of scores: whole vectors for each position. In a narrow one elements
+    run on over positions. Groups are made of *rows*: the channels of a position or, along positions, the positions of
+    a channel. Segments of a row are filled up to whole groups apart.
 
     One product after the other, a bit a clock: some 30 clocks until Y is placed, as many more until all is done. A row
     is cut into segments by as many clocks as it has. A machine without attention has whole rows of channels only.
@@ -53,6 +53,8 @@ class Extent(Part):
     line, lines, width, channels, segment, across : In(16)
         First line, how many lines, positions of a line, channels; elements of a segment, 0 for the whole row; channels
         of a line of the spool along positions.
+    scores : In(1)
+        Whether the tensor is of scores.
     along : In(1)
         Whether groups are along positions.
     placed : Out(1)
@@ -86,6 +88,7 @@ class Extent(Part):
         return {
             "start": In(1),
             **{name: In(_COUNT_WIDTH) for name in fields},
+            "scores": In(1),
             "along": In(1),
             "placed": Out(1),
             "wide": Out(1),
@@ -120,7 +123,7 @@ class Extent(Part):
         each = Mux(of_held, groups, Mux(self.wide, self.of, self.channels))
         along = self.along if attends else Const(0, 1)
         rows = Mux(of_held & along, self.channels, self.positions)
-        m.d.comb += self.wide.eq(self.channels >= n)
+        m.d.comb += self.wide.eq((self.channels >= n) | self.scores)
 
         def step(name: str, following: str, unit: Any, given: list[Any], found: list[Any]) -> None:
             """A state that gives `unit` its operands and keeps what it finds."""

@@ -28,7 +28,7 @@ _RECIPROCAL = 15
 """V is ``2^(15+L) / S``."""
 
 _EARLY = 8
-"""Steps of a division after which the next row may be summed: that takes longer than what is left."""
+"""Steps of a division after which the next row may be summed: n elements of it take longer than what is left."""
 
 
 class RowReader(Engine):
@@ -77,7 +77,7 @@ class RowReader(Engine):
         m.submodules.rows = rows = SkidBuffer(self._row)
         wiring.connect(m, writer.port, wiring.flipped(self.tables_written))
         offered = named(m, "offered", self.operation.valid & c.chosen & ~self.error.any())
-        legal = (c.rows != 0) & (c.channels >= p.lanes)
+        legal = (c.rows != 0) & (c.channels != 0)
         fits = c.channels <= p.row_buffer
         with m.If(offered & ~(legal & fits)):
             m.d.sync += self.error.eq(Mux(legal, cause("buffer"), cause("field")))
@@ -87,7 +87,7 @@ class RowReader(Engine):
         summed = Signal()
         self._fill(m, c, reader, buffer, rows, vectors, summed)
         totals = stream.Signature(self._total).create(path=("totals",))
-        may_sum = self._divide(m, totals, writer)
+        may_sum = self._divide(m, c.channels >= p.lanes, totals, writer)
         self._sum(m, c, rows.o, buffer, totals, may_sum, summed)
 
         begun = Signal()
@@ -247,8 +247,8 @@ class RowReader(Engine):
         ]
         s.finish_flow()
 
-    def _divide(self, m: Module, totals: stream.Interface, writer: RecordWriter) -> Value:
-        """Records of rows from their sums; returns whether another row may be summed."""
+    def _divide(self, m: Module, long: Value, totals: stream.Interface, writer: RecordWriter) -> Value:
+        """Records of rows from their sums; returns whether another row may be summed, `long` if it has n elements."""
         row = Signal(self._total)
         length, quotient = Signal(6), Signal(_RECIPROCAL + 2)
         rest = Signal(len(row.sum) + 1)
@@ -285,4 +285,4 @@ class RowReader(Engine):
                 writer.items.payload.eq(Cat(largest, rounded, length, Const(0, 8), row.poisoned)),
             ]
         m.d.comb += writer.items.valid.eq(full)
-        return named(m, "may_sum", ~busy | ((step >= _EARLY) & ~full))
+        return named(m, "may_sum", ~busy | (long & (step >= _EARLY) & ~full))

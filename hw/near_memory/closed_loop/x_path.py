@@ -117,6 +117,7 @@ class XPath(Engine):
                 getattr(extent, name).eq(getattr(f, name))
                 for name in ("line", "lines", "width", "channels", "segment", "across")
             ),
+            extent.scores.eq(softmax),
             extent.along.eq(along),
             spread.skip.eq(extent.skip),
             tables.scales_at.eq(f.scales),

@@ -1,5 +1,6 @@
 """Networks on the emitted Verilog of the whole machine: memories and counters as the interpreter leaves them."""
 
+import dataclasses
 import functools
 
 import numpy as np
@@ -7,7 +8,9 @@ import pytest
 
 from golden.diffusion.differential.method import Method
 from golden.diffusion.differential.profile import calibrate
+from golden.diffusion.networks.stdit import stdit
 from golden.diffusion.sampling import Sampling
+from golden.diffusion.zoo import importer
 from golden.parameters import preset
 from hw.accelerator import Accelerator
 from rtl_gen import options
@@ -16,6 +19,8 @@ from rtl_gen.program.sections import cut_sampling
 from sim.machine.run import SideBySide
 from sim.machine.verilated import MachineModel, Memory, VerilatedPort
 from tests.golden.diffusion.sampling.networks import random_unet
+from tests.golden.diffusion.zoo.diffusers_cases import RECORDED
+from tests.rtl_gen.program.test_kinds import ALTERNATING, made
 
 pytestmark = pytest.mark.cocotb
 
@@ -60,3 +65,31 @@ def test_layers_that_run_into_each_other(fresh_seed):
     both = side_by_side(made, Memory(mode="idle", seed=fresh_seed), fenced=False)
     assert len(list(both.run())) == 4  # the network and the sampler, twice
     np.testing.assert_array_equal(both.driver.port.memory, both.reference.port.memory)
+
+
+def text(width, tokens):
+    return {"text": np.random.default_rng(3).standard_normal((1, tokens, width), np.float32)}
+
+
+KINDS = {
+    # norms of heads, rotary positions, fewer frames and tokens than lanes, a variance behind the prediction
+    "STDiT": lambda: (
+        made(stdit, dataclasses.replace(ALTERNATING, frames=3, tokens=3, width=4, channels_in=1, channels_out=2)),
+        text(6, 3) | {"fps": np.array([24.0])},
+    ),
+    "LatteTransformer3DModel": lambda: (importer.load(RECORDED / "latte", tokens=7), text(12, 7)),
+    "DiTTransformer2DModel": lambda: (importer.load(RECORDED / "dit"), [3]),
+    "UNet2DConditionModel": lambda: (importer.load(RECORDED / "text", tokens=7), text(12, 7)),
+}
+
+
+@pytest.mark.parametrize(
+    "title", [pytest.param(title, marks=[pytest.mark.slow] * (title != "STDiT")) for title in KINDS]
+)
+def test_one_step_of_every_layer(title, fresh_seed):
+    sampling = Sampling(*KINDS[title](), steps=3)
+    made = cut_sampling(sampling, METHOD, calibrate(sampling), 1, lambda layer: layer.name)
+    rows = list(side_by_side(made, Memory(latency=7, mode="both", seed=fresh_seed)).run())
+    assert {row.name: row.odd for row in rows if row.odd} == {}
+    products = {layer.name for layer in sampling.network.layers if layer.contracted}
+    assert sum(row.name in products for row in rows) > 10 and all(row.ran for row in rows)

@@ -10,24 +10,24 @@ from hw.near_memory.closed_loop.extent import Extent
 
 pytestmark = pytest.mark.unit
 
-FIELDS = ("line", "lines", "width", "channels", "segment", "across", "along")
+FIELDS = ("line", "lines", "width", "channels", "segment", "across", "along", "scores")
 
 
 def place(address, records):
     return {"address": min(address, 2**35 - 1), "records": min(records, 2**24 - 1)}
 
 
-def expected(p, line, lines, width, channels, segment, across, along):
+def expected(p, line, lines, width, channels, segment, across, along, scores):
     """What holds when Y is placed, and what does in the end."""
     n, size = p.lanes, -(-p.lanes * p.state_width // 8)
     of = -(-channels // n)
     begin, positions = line * width, lines * width
-    if channels >= n:
+    wide = int(channels >= n or scores)
+    if wide:
         state, skip = place(begin * of * size, positions * of), 0
     else:
         first, end = begin * channels, (begin + positions) * channels
         state, skip = place(first // n * size, -(-end // n) - first // n), first % n
-    wide = int(channels >= n)
     placed = {"wide": wide, "begin": begin, "positions": positions, "skip": skip, "state": state, "of": of}
     placed["stride"] = of * size
     row, rows = (min(positions, 65535), channels) if along else (channels, positions)
@@ -48,7 +48,16 @@ def random_case(r, n):
     channels, along = r.choice([r.randrange(1, 2 * n), 24, 6 * n]), r.randrange(2)
     row = lines * width if along else channels
     pick = lambda whole: r.choice([one for one in range(1, whole + 1) if whole % one == 0])  # noqa: E731
-    return line, lines, width, channels, r.choice([0, pick(row), r.randrange(1, row + 1)]), pick(channels), along
+    return (
+        line,
+        lines,
+        width,
+        channels,
+        r.choice([0, pick(row), r.randrange(1, row + 1)]),
+        pick(channels),
+        along,
+        r.randrange(2),
+    )
 
 
 @pytest.mark.parametrize(
@@ -60,19 +69,20 @@ def test_against_integers(settings, fresh_seed):
     p = preset("edge").with_settings(settings)
     dut = Extent(p)
     cases = [
-        (0, 8, 8, 64, 0, 0, 0),
-        (3, 5, 8, 3, 0, 0, 0),
-        (0, 1, 1, 1, 1, 1, 1),
-        (65535, 65535, 65535, 65535, 0, 0, 0),
-        (65535, 65535, 65535, p.lanes - 1, 0, 0, 0),
-        (0, 65535, 65535, 65535, 0, 65535, 1),
-        (0, 3, 3, 8, 3, 0, 1),
-        (0, 3, 3, 8, 3, 3, 1),
+        (0, 8, 8, 64, 0, 0, 0, 0),
+        (3, 5, 8, 3, 0, 0, 0, 0),
+        (3, 5, 8, 3, 0, 0, 0, 1),
+        (0, 1, 1, 1, 1, 1, 1, 0),
+        (65535, 65535, 65535, 65535, 0, 0, 0, 0),
+        (65535, 65535, 65535, p.lanes - 1, 0, 0, 0, 0),
+        (0, 65535, 65535, 65535, 0, 65535, 1, 0),
+        (0, 3, 3, 8, 3, 0, 1, 0),
+        (0, 3, 3, 8, 3, 3, 1, 0),
     ]
     cases += [random_case(r, p.lanes) for _ in range(40)]
     absent = set()
     if "attention" not in p.functions:
-        cases = [(*case[:4], 0, 0, 0) for case in cases]
+        cases = [(*case[:4], 0, 0, 0, 0) for case in cases]
         absent = {"stride", "uneven", "row", "length", "apart"}
     clocks = []
 
