@@ -76,7 +76,8 @@ class Scan:
         if code.planes == 3:
             above1 = self._first(above0, {size: _from(ones, code.count_width + n) for size, ones in sums.items()})
             planes = self._add("planes", above1, [Const(0, len(s.bits)), *above0], 3 * n)
-        s.late = self._add("late", s.slots, planes, code.longest)
+        most = code.parameters.outliers * code.slot_width + n * (3 if code.planes == 3 else 1)
+        s.late = self._add("late", s.slots, planes, most)
 
         s = s.cut()
         s.ends = self._choose(s.bits, s.late, s.slots)

@@ -125,10 +125,10 @@ class FixedSums(Part):
             running.kept, i.p.bias, i.p.terms, running.row, totals, o.p.deltas, strict=True
         ):
             value = total.value.as_unsigned()
-            # Anything beyond +-(2^w - 1) clamps whatever the state is, so w + 1 bits say enough.
+            # +-(2^w - 1) and what is beyond clamp whatever the state is, so w + 1 bits say enough.
             top = value[width:]
             fits = top.all() | ~top.any()
-            limit = Cat((~value[-1]).replicate(width), value[-1])
+            limit = Cat(Const(1, 1), (~value[-1]).replicate(width - 1), value[-1])
             m.d.comb += [
                 after.value.eq(Mux(i.p.first, bias, before.value) + term.value + term.carry),
                 after.poisoned.eq(term.poisoned | (before.poisoned & ~i.p.first)),

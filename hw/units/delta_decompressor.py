@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out
 from golden.parameters import EXPONENT_WIDTH, POISONED_GROUP, ZERO_GROUP, Parameters
 from hw import payloads
 from hw.arith.bits import take
-from hw.link.blocks import HEADER_WIDTH
+from hw.link.blocks import BLOCK_GROUPS, HEADER_WIDTH
 from hw.link.checks import CheckReader, sound_header, without_checks
 from hw.link.delta_code import PREFIX_WIDTH, START, Code
 from hw.link.delta_scan import Scan
@@ -197,7 +197,8 @@ class DeltaDecompressor(Unit):
                 m.d.comb += words.p.number.eq(number)
 
         # Bits of the block that this word and those after it hold; 0 outside blocks.
-        remaining, here, beyond = (Signal(17, name=name) for name in ("remaining", "bits_here", "bits_beyond"))
+        most = range(HEADER_WIDTH + BLOCK_GROUPS * self._code.longest + 1)
+        remaining, here, beyond = (Signal(most, name=name) for name in ("remaining", "bits_here", "bits_beyond"))
         inside, known, fits = Signal(name="inside"), Signal(name="known"), Signal(name="fits")
         m.d.comb += [
             inside.eq(remaining.any()),
