@@ -51,6 +51,7 @@ COMMANDS: dict[str, tuple[str, int]] = {
     "stream-cached": (f"{_STREAM} --method dense,closed-int3,closed-int4 --frames 16 --cache 1,2,3 --json", 1),
     "sample-200": ("python -m golden sample --count 200 --json", 1),
     "fidelity-20": (_COMPARE.format(20), 2),
+    "machines-20": ("python -m sim compare --network unet --steps 20 --label 3 --json", 4),
     "use": ("python -m rtl_gen forecast --network unet,dit --by layer --json", 2),
     "layer": ("python -m sim layer --steps 1:6 --json", 3),
     "fidelity-50": (_COMPARE.format(50), 4),
@@ -356,11 +357,27 @@ def use_of_layers() -> list[str]:
     return _table(head, rows)
 
 
+def machines() -> list[str]:
+    """What machines do for each method."""
+    found = Recording.load("machines-20")
+    head = ["method", "groups of", "counted by", "PSNR, dB", "M clocks", "M clocks x cost", "use", "not zero", "link"]
+    head += ["memory, MB", "groups", "zero, %", "outliers, %"]
+    rows = []
+    for row in found.output:
+        cells = [f"`{row['method']}`", row["groups of"], row["counted by"], f"{row['PSNR dB']:.1f}"]
+        cells += [f"{row['clocks'] / 1e6:.2f}", f"{row['clocks'] * row['cost'] / 1e6:,.0f}"]
+        cells += [f"{row[name]:.2f}" for name in ("use", "not zero", "link")]
+        cells += [f"{row['memory MB']:.0f}", f"{row['groups']:,}"]
+        rows.append([*cells, *(f"{100 * row[name]:.1f}" for name in ("zero", "outliers"))])
+    return [*_table(head, rows), "", f"{found.source}."]
+
+
 TABLES: dict[str, Callable[[], list[str]]] = {
     "summary": summary,
     "psnr": psnr,
     "structure": structure,
     "frechet": frechet,
+    "machines": machines,
     "ranking": ranking,
     "digits": digits,
     "outputs": outputs,
@@ -379,7 +396,7 @@ TABLES: dict[str, Callable[[], list[str]]] = {
 PAGES = {
     "README.md": ("summary",),
     "docs/simulation.md": ("layer", "drawn", "rates"),
-    "docs/fidelity.md": ("psnr", "structure", "frechet"),
+    "docs/fidelity.md": ("psnr", "structure", "frechet", "machines"),
     "docs/golden.md": ("ranking",),
     "docs/use.md": ("use", "use-of-layers"),
     "docs/sampling.md": ("stream", "stream-cached"),
