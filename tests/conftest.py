@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import signal
 
 import pytest
 
@@ -9,6 +10,8 @@ import pytest
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 # Tables as they are where there is no terminal, whoever starts the tests.
 os.environ["COLUMNS"] = "160"
+# A shell starts what runs in the background deaf to interrupts; commands that tests start hear them all the same.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
