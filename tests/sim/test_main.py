@@ -21,7 +21,7 @@ def type_in(capsys, *arguments: str) -> tuple[int, str, str]:
     "arguments, message",
     [
         (["run", "sign_musk"], "Error: Unit must be one of the known names, not 'sign_musk'; did you mean sign_mask"),
-        (["rum"], "Error: Command must be one of the known names, not 'rum'; did you mean run?"),
+        (["rum"], "Error: Command must be one of the known names, not 'rum'; did you mean run or trust?"),
         (
             ["run", "all", "--preset", "tinny"],
             "Error: Preset must be one of the known names, not 'tinny'; did you mean",
