@@ -16,6 +16,7 @@ from golden.diffusion.networks.stdit import STDiTConfig, stdit
 from golden.diffusion.networks.unet2d import UNet2DConfig, unet2d
 from golden.diffusion.sampling import Sampling
 from golden.machine import hazards
+from golden.machine.accelerator import Accelerator
 from rtl_gen.program.network import Compiler
 from rtl_gen.program.sampling import compile_sampling
 from tests.golden.diffusion.differential.networks import arguments, calibrated, moving
@@ -141,30 +142,30 @@ def test_keys_and_values_must_stay():
             compiler.step(step, 2, named)
 
 
+def check_images(sampling, run=Accelerator.run):
+    """A program of a sampling leaves the images of golden's exact executor; `run` takes machine, operand, commands."""
+    profile, chosen = calibrate(sampling), method("closed-int4", **TINY)
+    sampled = compile_sampling(sampling, chosen, profile)
+    machine = sampled.program.load()
+    run(machine, sampled.program.operand, sampled.program.commands)
+    expected = sampling.images(executor(sampling.network, chosen, profile, exact=True))
+    np.testing.assert_array_equal(sampled.images(machine), expected)
+
+
 def test_a_sampling_guided_by_texts():
     """Both halves of guidance have keys and values of their own."""
     config = dataclasses.replace(UNET, middle="text", text_width=6, tokens=5)
     network, rng = made(unet2d, config), np.random.default_rng(1)
     given = {"text": rng.standard_normal((1, 5, 6), np.float32), "null.text": np.zeros((5, 6), np.float32)}
     sampling = Sampling(network, given, 2, guidance=3.0)
-    profile, chosen = calibrate(sampling), method("closed-int4", **TINY)
-    sampled = compile_sampling(sampling, chosen, profile)
-    machine = sampled.program.load()
-    machine.run(sampled.program.operand, sampled.program.commands)
-    expected = sampling.images(executor(network, chosen, profile, exact=True))
-    np.testing.assert_array_equal(sampled.images(machine), expected)
+    check_images(sampling)
 
 
 def test_two_videos_are_rows_of_one_program():
     network = made(latte, dataclasses.replace(LATTE, side=4, channels_in=1, channels_out=1))
     text = np.random.default_rng(2).standard_normal((2, 5, 6), np.float32)
     sampling = Sampling(network, {"text": text}, 2)
-    profile, chosen = calibrate(sampling), method("closed-int4", **TINY)
-    sampled = compile_sampling(sampling, chosen, profile)
-    machine = sampled.program.load()
-    hazards.check(machine, sampled.program.operand, sampled.program.commands)
-    expected = sampling.images(executor(network, chosen, profile, exact=True))
-    np.testing.assert_array_equal(sampled.images(machine), expected)
+    check_images(sampling, hazards.check)
 
 
 @pytest.mark.parametrize(
@@ -179,12 +180,7 @@ def test_a_sampling_of_several_channels_with_and_without_a_variance(build, confi
     """A variance that nobody asks for is computed beside the prediction, and left."""
     network = made(build, config)
     sampling = Sampling(network, given, 2)
-    profile, chosen = calibrate(sampling), method("closed-int4", **TINY)
-    sampled = compile_sampling(sampling, chosen, profile)
-    machine = sampled.program.load()
-    machine.run(sampled.program.operand, sampled.program.commands)
-    expected = sampling.images(executor(network, chosen, profile, exact=True))
-    np.testing.assert_array_equal(sampled.images(machine), expected)
+    check_images(sampling)
 
 
 def test_a_prediction_of_other_channels_is_refused():
