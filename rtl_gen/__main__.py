@@ -41,6 +41,13 @@ def main(traceback: bool) -> None:
 main.add_command(program.command)
 main.add_command(program.forecast_command)
 
+_ports = click.option(
+    "--ports",
+    type=click.Choice(FORMS),
+    default="fields",
+    show_default=True,
+    help="How payloads become ports: one for each field, one for all, or AXI4-Stream's names.",
+)
 _target = click.option(
     "--target",
     type=click.Choice(LEAF_TARGETS),
@@ -55,13 +62,7 @@ _target = click.option(
 @options.units
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Folder to write.  [default: build/NAME]")
 @_target
-@click.option(
-    "--ports",
-    type=click.Choice(FORMS),
-    default="fields",
-    show_default=True,
-    help="How payloads become ports: one for each field, one for all, or AXI4-Stream's names.",
-)
+@_ports
 @options.jobs
 @options.as_json
 def build_command(
@@ -144,13 +145,7 @@ def list_command(as_json: bool) -> None:
 @main.command("ports")
 @options.machine
 @options.units
-@click.option(
-    "--ports",
-    type=click.Choice(FORMS),
-    default="fields",
-    show_default=True,
-    help="How payloads become ports, as built.",
-)
+@_ports
 def ports_command(machine: options.Machine, units: tuple[str, ...], ports: str) -> None:
     """Print tables of each unit's ports and fields, with what they mean, as Markdown."""
     chosen = options.choose_units(units, machine.parameters)
