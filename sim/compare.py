@@ -31,7 +31,7 @@ from golden.diffusion.zoo import quality
 from golden.machine.work import needed_groups
 from golden.parameters import Parameters
 from rtl_gen import options
-from rtl_gen.program.commands import labels, on_machine, several
+from rtl_gen.program.commands import how_many, labels, on_machine, several
 from rtl_gen.program.sampling import Sampled, compile_sampling
 from sim.machine import drawn as drawings
 from sim.machine.run import Failure
@@ -229,9 +229,7 @@ def command(
     if plot is not None and "diffy" not in flows.values():
         raise ValueError(f"Methods of a picture must hold one of flow diffy, not {method} alone")
     one = subject(network, conditioning, sampler)
-    sampling = one.sampling(
-        images or (len(label.split(",")) if label else 1), steps, label, guidance=guidance, seed=seed
-    )
+    sampling = one.sampling(how_many(images, label), steps, label, guidance=guidance, seed=seed)
     dense, rows = sampling.images(), []
     for name, chosen in methods.items():
         runs = drawings.Run.of(executor, "compare", (network, name), False)

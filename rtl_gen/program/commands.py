@@ -31,7 +31,7 @@ from rtl_gen.program.forecast import PAPER_SIZED, Forecast, forecast
 from rtl_gen.program.sampling import Sampled, compile_sampling
 from rtl_gen.program.sums import SAMPLE_TAG
 
-__all__ = ["command", "compiled", "forecast_command", "labels", "on_machine", "programmed", "several"]
+__all__ = ["command", "compiled", "forecast_command", "how_many", "labels", "on_machine", "programmed", "several"]
 
 labels = click.option("--label", help="Class of each image, comma separated, for a network that takes labels.")
 several = click.option("--images", type=click.IntRange(1), help="How many to draw.  [default: one for each label]")
@@ -93,6 +93,11 @@ def on_machine(method: Method, machine: options.Machine) -> Method:
     return dataclasses.replace(method, machine=parameters)
 
 
+def how_many(images: int | None, label: str | None) -> int:
+    """Images to draw: as many as a command line says, or as there are labels."""
+    return images or (len(label.split(",")) if label else 1)
+
+
 def compiled(
     machine: options.Machine,
     network: str,
@@ -110,8 +115,7 @@ def compiled(
     """Compile images, as a command line asks for them: as many as there are labels, unless it says how many."""
     one = subject(network, conditioning, sampler)
     chosen = on_machine(Method.named(method), machine)
-    count = images or (len(label.split(",")) if label else 1)
-    sampling = one.sampling(count, steps, label, guidance=guidance, seed=seed, cache=cache)
+    sampling = one.sampling(how_many(images, label), steps, label, guidance=guidance, seed=seed, cache=cache)
     profile = calibrate(sampling)
     return compile_sampling(sampling, chosen, profile, track=_compiling)
 
