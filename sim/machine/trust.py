@@ -306,8 +306,7 @@ class Trials:
             self._start(broken, self._programs.before[broken])
             self._port.advance(clock)
             if pin:
-                self._port.reset(draw.randrange(1, 4))
-                self._driver.set("watchdog", WATCHDOG)
+                self._restart(draw.randrange(1, 4))
             else:
                 self._driver.reset()
             yield self._judged("reset", turn, f"{told}, then {self._name(number)}", self._right(number))
@@ -335,15 +334,13 @@ class Trials:
         for turn, draw in self._turns("fault", count):
             number = draw.randrange(len(self._programs.sections))
             if number not in beats:
-                self._port.reset(1)
-                self._driver.set("watchdog", WATCHDOG)
+                self._restart(1)
                 self._run(number, self._programs.before[number])
                 beats[number] = self._port.traffic
             write = draw.random() < 0.5
             what = "written" if write else "read"
             fault = Fault(write, draw.randrange(beats[number][f"beats {what}"]), draw.choice([2, 3]))
-            self._port.reset(1)
-            self._driver.set("watchdog", WATCHDOG)
+            self._restart(1)
             self._port.refuse([fault])
             outcome, failure = self._run(number, self._programs.before[number])
             response = self._driver.get("error", "response")
@@ -364,6 +361,11 @@ class Trials:
         section = self._programs.sections[number]
         return f"step {section.step}, {section.name}"
 
+    def _restart(self, clocks: int) -> None:
+        """Reset by the pin for some clocks; the watchdog is told again."""
+        self._port.reset(clocks)
+        self._driver.set("watchdog", WATCHDOG)
+
     def _limit(self, limits: Sequence[int] | None) -> None:
         for number, (_, limit) in enumerate(self._programs.program.regions):
             self._driver.set(f"region{number}_limit", limit if limits is None else limits[number])
@@ -381,8 +383,7 @@ class Trials:
         except MachineError as error:
             return error.cause, ""
         except (ProtocolError, Timeout) as error:
-            self._port.reset(2)
-            self._driver.set("watchdog", WATCHDOG)
+            self._restart(2)
             return "failed", str(error)
         return "equal", ""
 
