@@ -12,7 +12,7 @@ from hw.stream import Stage
 from hw.units.outlier_selector import select_outliers
 from hw.units.unit import PipelinedUnit
 
-__all__ = ["SignMask"]
+__all__ = ["SignMask", "mask_group"]
 
 _RULES = Rules(overflow="clamp", zero="positive", non_finite="nan")
 
@@ -73,40 +73,12 @@ class SignMask(PipelinedUnit):
     def _describe(self, m: Module, platform: object) -> int:
         s = Stage.begin(m, self.i)
         if self.parameters.mask_operand == "digits":
-            s, payload = self._mask_group(s, m)
+            s, payload = mask_group(s, self.parameters, self.i.p.group, self.i.p.mask)
         elif self.parameters.mask_width == 1:
             s, payload = self._mask_values(s, m)
         else:
             s, payload = self._multiply_slopes(s, m)
         return s.finish(self.o, payload, depth=self.parameters.pipeline_depth)
-
-    def _mask_group(self, s: Stage, m: Module) -> tuple[Stage, Value]:
-        p, group, mask = self.parameters, self.i.p.group, self.i.p.mask
-        s.exponent, s.replay = group.exponent, group.replay if p.replays else Const(0, 1)
-        s.digits = Cat(
-            group.digits[lane].as_unsigned() & mask[lane].replicate(p.digit_width) for lane in range(p.lanes)
-        )
-        something, slots = s.digits.any(), Const(0, 0)
-        if p.outliers:
-            s.outliers = group.outliers
-            s.kept = Cat(slot.valid & mask.bit_select(slot.lane, 1) for slot in group.outliers)
-            s = self._move_up(s.cut(), m)
-            # Slots fill from the first on, so an empty first one means that there are none.
-            something, slots = s.digits.any() | s.moved[0].valid, Cat(s.moved)
-        # A poisoned group has no digits and no outliers to begin with, but is no zero group.
-        keeps = something | s.replay | s.exponent.all()
-        replay = s.replay if p.replays else Const(0, 0)
-        return s, Cat(Mux(keeps, s.exponent, ZERO_GROUP), replay, s.digits, slots)
-
-    def _move_up(self, s: Stage, m: Module) -> Stage:
-        """Slots that are kept, without gaps: the selection of the kept ones among them, by their places."""
-        p = self.parameters
-        body = data.StructLayout({"lane": p.lane_width, "value": 16})
-        bodies = data.ArrayLayout(body, p.outliers)(Cat(Cat(slot.lane, slot.value) for slot in s.outliers))
-        s = select_outliers(s, s.kept, bodies, outliers=p.outliers)
-        layout = payloads.outlier(p)
-        s.moved = [layout(Cat(slot.valid, slot.value)) for slot in s.slots]
-        return s
 
     def _mask_values(self, s: Stage, m: Module) -> tuple[Stage, Value]:
         values = list(self.i.p.values)
@@ -128,3 +100,49 @@ class SignMask(PipelinedUnit):
         s, lanes = s.join([float_multiply(lane, FLOAT16, _RULES, lane.value, lane.slope) for lane in lanes])
         self._stick(m, overflow=s.moves & or_tree(lane.overflow for lane in lanes), poisoned=s.moves & s.wrong)
         return s, Cat(lane.value for lane in lanes)
+
+
+def mask_group(s: Stage, parameters: Parameters, group: data.View, mask: Value) -> tuple[Stage, Value]:
+    """Mask a delta group: where the mask is 0 nothing is left, and the outliers that stay move up.
+
+    Parameters
+    ----------
+    s : Stage
+        Where the group comes in.
+    parameters : Parameters
+        What shapes a group.
+    group : View of `payloads.delta_group`
+        The group.
+    mask : Value, n bits
+        A bit for each lane.
+
+    Returns
+    -------
+    Stage, Value
+        Where the masked group leaves, and its bits.
+    """
+    p = parameters
+    s.exponent, s.replay = group.exponent, group.replay if p.replays else Const(0, 1)
+    s.digits = Cat(group.digits[lane].as_unsigned() & mask[lane].replicate(p.digit_width) for lane in range(p.lanes))
+    something, slots = s.digits.any(), Const(0, 0)
+    if p.outliers:
+        s.outliers = group.outliers
+        s.kept = Cat(slot.valid & mask.bit_select(slot.lane, 1) for slot in group.outliers)
+        s = _move_up(s.cut(), p)
+        # Slots fill from the first on, so an empty first one means that there are none.
+        something, slots = s.digits.any() | s.moved[0].valid, Cat(s.moved)
+    # A poisoned group has no digits and no outliers to begin with, but is no zero group.
+    keeps = something | s.replay | s.exponent.all()
+    replay = s.replay if p.replays else Const(0, 0)
+    return s, Cat(Mux(keeps, s.exponent, ZERO_GROUP), replay, s.digits, slots)
+
+
+def _move_up(s: Stage, parameters: Parameters) -> Stage:
+    """Slots that are kept, without gaps: the selection of the kept ones among them, by their places."""
+    p = parameters
+    body = data.StructLayout({"lane": p.lane_width, "value": 16})
+    bodies = data.ArrayLayout(body, p.outliers)(Cat(Cat(slot.lane, slot.value) for slot in s.outliers))
+    s = select_outliers(s, s.kept, bodies, outliers=p.outliers)
+    layout = payloads.outlier(p)
+    s.moved = [layout(Cat(slot.valid, slot.value)) for slot in s.slots]
+    return s

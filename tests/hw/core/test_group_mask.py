@@ -1,0 +1,77 @@
+"""`GroupMask`: a mask for each vector, whatever number of groups it has and however the masks come."""
+
+import random
+
+import pytest
+from amaranth.hdl import Array, Const, Module, Mux, Signal
+
+from golden.parameters import Parameters
+from hw.core.group_mask import GroupMask
+from tests.hw.masks import masked, random_group
+from tests.hw.streams import PATTERNS, exchange
+
+pytestmark = pytest.mark.unit
+
+REPLAY = {"exponent_policy": "layer", "overflow_policy": "replay"}
+SHAPES = {
+    "tiny": {"lanes": 4, "outliers": 1, "memory_lanes": 1},
+    "none": {"lanes": 7, "outliers": 0, "memory_lanes": 1},
+    "replays": {"lanes": 9, "outliers": 2, "memory_lanes": 1, **REPLAY},
+    "published": {"lanes": 60, "outliers": 4, "exponent_policy": "layer", "output_passes": 1},
+}
+
+
+def drawn(r, p, *, replay):
+    """A group that is a replay, or none."""
+    return next(group for group in iter(lambda: random_group(r, p), None) if group.get("replay", 0) == replay)
+
+
+def with_masks(dut, masks, seed):
+    """A wrap that feeds masks one by one, with pauses."""
+
+    def wrap(_):
+        m = Module()
+        m.submodules.dut = dut
+        taken, shown, pauses = Signal(range(len(masks) + 2)), Signal(), Signal(16, init=seed % 0xFFFF + 1)
+        port, words = dut.masks, Array(Const(mask, dut.masks.payload.shape()) for mask in [*masks, 0])
+        m.d.comb += [port.valid.eq(shown & (taken != len(masks))), port.payload.eq(words[taken])]
+        m.d.sync += [pauses.eq((pauses >> 1) ^ Mux(pauses[0], 0xB400, 0)), shown.eq((shown & ~port.ready) | pauses[0])]
+        with m.If(port.valid & port.ready):
+            m.d.sync += taken.eq(taken + 1)
+        return m
+
+    return wrap
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+@pytest.mark.parametrize("name", SHAPES)
+def test_groups_of_a_vector_share_its_mask(name, pattern, fresh_seed):
+    p, r = Parameters(**SHAPES[name]), random.Random(fresh_seed)
+    passes = r.randint(1, 4)
+    items, masks, expected = [], [], []
+    for _ in range(20):
+        masks.append(r.getrandbits(p.lanes))
+        for _ in range(passes):
+            for number in range(1 + r.choice((0, 0, 1, 3)) * p.replays):
+                group, last = drawn(r, p, replay=number > 0), r.getrandbits(1)
+                items.append({"group": group, "last": last})
+                expected.append({"group": masked(group, masks[-1], p), "last": last})
+    dut = GroupMask(p)
+    wrap = with_masks(dut, masks, fresh_seed)
+    result = exchange(dut, items, pattern=pattern, ports={"enable": 1, "passes": passes - 1}, wrap=wrap)
+    assert result.outputs == expected
+
+
+def test_disabled_takes_no_mask_and_changes_nothing():
+    p, r = Parameters(**SHAPES["replays"]), random.Random(5)
+    items = [{"group": random_group(r, p), "last": r.getrandbits(1)} for _ in range(30)]
+    assert exchange(GroupMask(p), items, pattern="both").outputs == items
+
+
+def test_groups_keep_up_and_take_latency_clocks():
+    p, r = Parameters(**SHAPES["published"]), random.Random(2)
+    items = [{"group": random_group(r, p), "last": 0} for _ in range(20)]
+    dut = GroupMask(p)
+    result = exchange(dut, items)
+    assert result.left[0] - result.taken[0] == dut.latency
+    assert result.left[-1] - result.left[0] == len(items) - 1
