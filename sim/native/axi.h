@@ -85,7 +85,7 @@ class AxiMemory {
       writes_.push_back(burst("AW", ports_.awaddr, ports_.awlen, ports_.awsize, ports_.awburst, ports_.awid, now));
       bursts_written++;
     }
-    if (check(w_, "W", ports_.wvalid, wready_, {ports_.wstrb, ports_.wlast})) {
+    if (check(w_, "W", ports_.wvalid, wready_, {ports_.wdata, ports_.wstrb, ports_.wlast})) {
       words_.emplace_back();
       ports_.wdata.get(words_.back().data);
       words_.back().strobe = ports_.wstrb.number();
@@ -138,7 +138,7 @@ class AxiMemory {
   // What a channel held in the clock before, if it was not taken.
   struct Held {
     bool waiting = false, offered = false;
-    uint64_t fields[3] = {0, 0, 0};
+    uint8_t payload[160] = {};
   };
   struct Burst {
     uint64_t address, length, id, due, done;
@@ -160,12 +160,15 @@ class AxiMemory {
     held.offered = valid.high();
     if (held.waiting && !held.offered) throw Violation(std::string(name) + " was offered and then withdrawn");
     if (!held.offered) return held.waiting = false;
-    size_t i = 0;
+    uint8_t payload[sizeof held.payload];
+    size_t size = 0;
     for (const Port& field : fields) {
-      const uint64_t value = field.number();
-      if (held.waiting && held.fields[i] != value) throw Violation(std::string(name) + " changed before it was taken");
-      held.fields[i++] = value;
+      field.get(payload + size);
+      size += field.size();
     }
+    if (held.waiting && std::memcmp(held.payload, payload, size))
+      throw Violation(std::string(name) + " changed before it was taken");
+    std::memcpy(held.payload, payload, size);
     held.waiting = !ready;
     return ready;
   }

@@ -17,6 +17,7 @@ FLAWS = {
     "none": "",
     "withdrawn": "AR was offered and then withdrawn",
     "changed": "AW changed before it was taken",
+    "restless": "W changed before it was taken",
     "kind": "AR must be of kind INCR, not 0",
     "narrow": "AW must be of the whole width, not of size 2",
     "unaligned": "AR must be aligned, not at 100",
@@ -64,7 +65,7 @@ class Copier(wiring.Component):
         with m.Switch(beat):
             for index in range(BEATS):
                 with m.Case(index):
-                    m.d.comb += bus.wdata.eq(held[index])
+                    m.d.comb += bus.wdata.eq(held[index] ^ (clock[0] & wrong["restless"]))
         with m.FSM():
             with m.State("rest"):
                 m.d.sync += [number.eq(0), beat.eq(0)]
