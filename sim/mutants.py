@@ -2,7 +2,7 @@
 
 Yosys draws the mutants (``mutate``): a bit of a cell's port is inverted, stuck, or depends on another one. All sit in
 one model and are chosen by an input, so that one simulation serves all. What a bench does not catch with quick vectors
-is compared with the unit by a proof of equivalence (abc); what is not proven to be the unit meets the full vectors.
+is compared with the unit by a short proof of equivalence (abc); what is left meets the full vectors, then a long proof.
 """
 
 import re
@@ -58,8 +58,8 @@ write_aiger -zinit both.aig
 _APPLY = "-ctrl mutant 32 "
 """Options with which a mutant waits for its number at the input `mutant`."""
 
-_PATIENCE = 120
-"""Seconds that a proof of equivalence may take."""
+_BRIEF, _PATIENT = 10, 120
+"""Seconds of processor time of a proof of equivalence, however busy the machine is: before full vectors, and after."""
 
 
 @dataclass(frozen=True)
@@ -186,8 +186,8 @@ def mutate(text: str, unit: str, count: int, seed: int = 0) -> tuple[str, list[M
     return mutated, [Mutant(number, command) for number, command in enumerate(commands, start=1)]
 
 
-def is_equivalent(text: str, unit: str, mutant: Mutant) -> bool:
-    """Whether abc proves that a mutant does what the unit does, from the initial state on.
+def is_equivalent(text: str, unit: str, mutant: Mutant, seconds: int = _PATIENT) -> bool:
+    """Whether abc proves, in so many seconds, that a mutant does what the unit does, from the initial state on.
 
     Registers without an initial value begin with 0. So does one whose output is a mutant's, which loses its own.
     """
@@ -202,10 +202,11 @@ def is_equivalent(text: str, unit: str, mutant: Mutant) -> bool:
             + "\n"
             + _MITER.format(top=unit)
         )
-        command = [*tools.abc_command(), "-q", "read_aiger both.aig; strash; scorr; dprove"]
+        limit = ["sh", "-c", f'ulimit -t {seconds} && exec "$@"', "sh"]
+        command = [*limit, *tools.abc_command(), "-q", "read_aiger both.aig; strash; scorr; dprove"]
         try:
             tools.run_yosys(script, cwd=folder)
-            output = tools.run(command, cwd=folder, timeout=_PATIENCE)
+            output = tools.run(command, cwd=folder)
         except tools.ToolError:
             return False  # no answer in time
     return bool(re.search(r"^(UNSATISFIABLE|Networks are equivalent)", output, re.MULTILINE))
@@ -277,12 +278,17 @@ def run(
     def play(bench: Bench, modes: Sequence[str]) -> None:
         findings.update({one.mutant.number: one for one in subject.play(bench, left(), modes, seed)})
 
+    def prove(seconds: int) -> None:
+        for mutant in track(left()):
+            same = is_equivalent(subject.unit.text, name, mutant, seconds)
+            findings[mutant.number] = Finding(mutant, None, same)
+
     # What pauses show is shown by all at once; then each pattern by itself.
     play(bench, ["none", "both", "late", "reset"])
     if full:
-        # Full vectors take longer than the proof that they are in vain.
-        for mutant in track(left()):
-            findings[mutant.number] = Finding(mutant, None, is_equivalent(subject.unit.text, name, mutant))
+        # Full vectors take longer than a short proof that they are in vain, and less than a long one.
+        prove(_BRIEF)
         if left():
             play(load(name, Request(parameters, full=True, seed=seed)), list(MODES))
+        prove(_PATIENT)
     return Report(name, [findings[mutant.number] for mutant in subject.mutants], time.monotonic() - began)
