@@ -55,7 +55,7 @@ def bench(request: Request) -> Bench:
     cases.append(
         case("anything", parameters, extreme, poisoned, stimuli.poisoned(random, scale, 0.2), anywhere),
     )
-    cases += [_powers(parameters, random), *_single_lanes(parameters, random)]
+    cases += [_powers(parameters, random), _near_ties(parameters, random), *_single_lanes(parameters, random)]
     return Bench("channel_scale", component(ChannelScale, parameters), cases)
 
 
@@ -70,6 +70,32 @@ def _powers(parameters: Parameters, random: np.random.Generator) -> Case:
     limit = 1 << SCALE_WIDTH - 1
     lsb = np.clip(random.integers(-24, 15, sums.shape) - bit - exponent + 16, -limit, limit - 1)
     return case("single bits", parameters, sums, np.zeros(sums.shape, bool), scale, lsb)
+
+
+def _near_ties(parameters: Parameters, random: np.random.Generator) -> Case:
+    """Products half-way between two results but for a single bit, at every place: it alone decides.
+
+    Such a product is ``2^half (2 significand + 1) + 2^bit`` with an even significand, and a multiple of the scale's.
+    """
+    width, n = parameters.accumulator_width, parameters.lanes
+    sums, scales, bits = [], [], []
+    for bit in range(width - 3):
+        half = int(random.integers(bit + 1, width - 2))
+        for factor in random.permutation(np.arange(1025, 2048, 2)).tolist():
+            twice = -pow(2, bit - half, factor) % factor
+            wanted = next(one for one in range(2049, 2049 + 4 * factor, 4) if one % factor == twice)
+            total = ((wanted << half) + (1 << bit)) // factor
+            if wanted < 4096 and total >> width - 1 == 0:
+                sums.append(total if random.integers(2) else -total)
+                scales.append(15 << 10 | factor - 1024 | int(random.integers(2)) << 15)
+                bits.append(half)
+                break
+    shape = (-(-len(sums) // n), n)
+    # A half of the last place stands `half` bits up in the product, whose scale has ten bits behind the point.
+    lsb = random.integers(-12, 4, shape) - np.resize(bits, shape)
+    dtype = object if width > 62 else np.int64
+    total, scale = np.resize(np.array(sums, dtype), shape), np.resize(scales, shape).astype(np.uint16)
+    return case("ties but for a bit", parameters, total, np.zeros(shape, bool), scale, lsb)
 
 
 def _single_lanes(parameters: Parameters, random: np.random.Generator) -> list[Case]:
