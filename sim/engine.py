@@ -48,7 +48,7 @@ __all__ = ["Hung", "Model", "Outcome", "Recorded", "Violation", "build", "record
 
 _FLAGS = ("idle", "stall", "late")
 _MUTANT = "mutant"  # no part has a port of that name
-_GRACE = 96  # clocks without any movement until all is over: more than the longest latency with its spread
+_GRACE = 1024  # clocks without any movement until all is over: more than a serial coder takes to fill its widest word
 
 
 class Violation(SimulationError):

@@ -93,6 +93,13 @@ def test_coder(parameters, mode, fresh_seed):
     same(outcome.streams["o"], words(p, streams))
 
 
+def test_words_that_take_long_are_waited_for():
+    """A lane a clock: between the last of so wide words lie hundreds of clocks in which nothing moves."""
+    p = Parameters(**SHAPES["steps"])
+    streams = tiles(np.random.default_rng(6729), p, 4)
+    same(run(SerialJointCoder, p, parts(p, streams), mode="both", seed=729).streams["o"], words(p, streams))
+
+
 @pytest.mark.parametrize("mode", ["both", "reset"])
 def test_decoder(parameters, mode, fresh_seed):
     p, streams = parameters, tiles(np.random.default_rng(fresh_seed), parameters, 4)
