@@ -207,24 +207,20 @@ def vectors_of(c, p):
 
 
 @pytest.mark.parametrize("machine", MACHINES)
-def test_operations_one_after_another(machine):
+def test_operations_one_after_another(machine, fresh_seed):
     p = MACHINES[machine]
-    seed = int(np.random.default_rng().integers(1 << 32))
-    print("seed", seed)
-    draw = np.random.default_rng(seed)
+    draw = np.random.default_rng(fresh_seed)
     kinds = [operation, exchanged] if "attention" in p.functions else [operation]
     for mode in ("none", "both", "reset", "both"):
         operations = [draw.choice(kinds)(draw, p) for _ in range(8)]
         tiles = [tile(draw, c, p, vectors_that_come(c, p)) for c in operations]
-        compare(machine, operations, tiles, memory_before(draw, p), mode=mode, seed=seed % 1000)
+        compare(machine, operations, tiles, memory_before(draw, p), mode=mode, seed=fresh_seed % 1000)
 
 
 @pytest.mark.parametrize("machine", MACHINES)
-def test_rules_of_fields(machine):
+def test_rules_of_fields(machine, fresh_seed):
     p = MACHINES[machine]
-    seed = int(np.random.default_rng().integers(1 << 32))
-    print("seed", seed)
-    draw = np.random.default_rng(seed)
+    draw = np.random.default_rng(fresh_seed)
     causes = set()
     for turn in range(36):
         c = spoiled(draw, (exchanged if turn % 2 else operation)(draw, p), p, turn // 2)
@@ -232,7 +228,7 @@ def test_rules_of_fields(machine):
             continue  # what such an operation leaves is not defined
         tiles = [tile(draw, c, p, max(vectors_that_come(c, p), 1))]
         memory = memory_before(draw, p)
-        causes.add(compare(machine, [c], tiles, memory, mode="both", seed=seed % 1000 + turn).error)
+        causes.add(compare(machine, [c], tiles, memory, mode="both", seed=fresh_seed % 1000 + turn).error)
     assert {None, "field", "region"} <= causes
 
 
