@@ -35,7 +35,7 @@ def test_another_figure_in_a_page_is_seen():
         record.page("README.md", text.replace("<!-- figures: summary -->", ""))
 
 
-RECORDED = record.COMMANDS | {name: of for name, of in record.SWEEPS.items() if record.sweep_rows(name)}
+RECORDED = record.COMMANDS | {name: record.EVERY[name] for name in record.Recording.found(record.EVERY)}
 
 
 @pytest.mark.parametrize("name", RECORDED)

@@ -19,11 +19,12 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from golden.diffusion.cost.ranking import merits
+from sim.bench import BENCHES
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = Path(__file__).resolve().parent
@@ -90,6 +91,16 @@ SWEEPS: dict[str, tuple[str, int]] = {
 """Every variant, on each network; tables have the columns of those that are recorded."""
 
 
+MUTANTS: dict[str, tuple[str, int]] = {
+    f"mutants-{unit}-{seed}": (f"python -m sim mutate {unit} --count 150 --seed {seed} --json", 5)
+    for seed in (0, 1)
+    for unit in BENCHES
+}
+"""Mutants of every unit; the table has the seeds that are recorded."""
+
+EVERY = COMMANDS | SWEEPS | MUTANTS
+
+
 @dataclasses.dataclass(frozen=True)
 class Recording:
     """What a command printed."""
@@ -102,6 +113,11 @@ class Recording:
     def load(cls, name: str) -> "Recording":
         """The one that is kept; OSError if there is none."""
         return cls(**json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8")))
+
+    @classmethod
+    def found(cls, names: Iterable[str]) -> "dict[str, Recording]":
+        """Those of `names` that are kept."""
+        return {name: cls.load(name) for name in names if (FOLDER / f"{name}.json").exists()}
 
     @property
     def source(self) -> str:
@@ -183,10 +199,7 @@ _FORMS = (".1f", ".1f", ".1f", ".1f", ".2f")
 
 def sweep_rows(name: str) -> dict[str, dict[str, Any]]:
     """Rows of a sweep by variant, none if it is not recorded."""
-    try:
-        return {row["variant"]: row for row in Recording.load(name).output}
-    except OSError:
-        return {}
+    return {row["variant"]: row for of in Recording.found([name]).values() for row in of.output}
 
 
 def _swept(*names: str) -> list[str]:
@@ -372,6 +385,26 @@ def machines() -> list[str]:
     return [*_table(head, rows), "", f"{found.source}."]
 
 
+def mutants() -> list[str]:
+    """What became of each unit's mutants by seed, with the share caught of those that are not the unit itself."""
+    found = Recording.found(MUTANTS)
+    seeds = sorted({name.rsplit("-", 1)[1] for name in found})
+
+    def cell(name: str) -> str:
+        if name not in found:
+            return ""
+        (row,) = found[name].output
+        return f"{row['caught']}, {row['equivalent']}, {row['survived']}: {row['caught %']:.1f} %"
+
+    head = ["unit", *(f"seed {seed}: caught, the unit itself, left" for seed in seeds)]
+    body = [
+        [f"`{unit}`", *cells] for unit in BENCHES if any(cells := [cell(f"mutants-{unit}-{seed}") for seed in seeds])
+    ]
+    commits = ", ".join(f"`{commit}`" for commit in dict.fromkeys(of.commit for of in found.values()))
+    source = f"`python -m sim mutate UNIT --count 150 --seed SEED`, commits {commits}."
+    return [*_table(head, body), "", source]
+
+
 TABLES: dict[str, Callable[[], list[str]]] = {
     "summary": summary,
     "psnr": psnr,
@@ -384,6 +417,7 @@ TABLES: dict[str, Callable[[], list[str]]] = {
     "states": states,
     "open-loop": open_loop,
     "layer": layer,
+    "mutants": mutants,
     "drawn": drawn,
     "stream": stream,
     "stream-cached": stream_cached,
@@ -395,7 +429,7 @@ TABLES: dict[str, Callable[[], list[str]]] = {
 
 PAGES = {
     "README.md": ("summary",),
-    "docs/simulation.md": ("layer", "drawn", "rates"),
+    "docs/simulation.md": ("layer", "mutants", "drawn", "rates"),
     "docs/fidelity.md": ("psnr", "structure", "frechet", "machines"),
     "docs/golden.md": ("ranking",),
     "docs/use.md": ("use", "use-of-layers"),
@@ -486,9 +520,12 @@ def commit() -> str:
 
 def record(name: str) -> None:
     """Run a command and keep what it prints; its progress goes to standard error."""
-    command, _ = (COMMANDS | SWEEPS)[name]
+    command, _ = EVERY[name]
     _, *arguments = shlex.split(command)
-    run = subprocess.run([sys.executable, *arguments], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+    run = subprocess.run([sys.executable, *arguments], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
+    # A mutant that survives is code 1, and a figure like the others.
+    if run.returncode and not (name in MUTANTS and run.stdout):
+        raise subprocess.CalledProcessError(run.returncode, run.args)
     kept = {"command": command, "commit": commit(), "output": steady(json.loads(run.stdout))}
     (FOLDER / f"{name}.json").write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
 
@@ -502,22 +539,19 @@ def write_pages() -> None:
 
 def main(asked: list[str]) -> int:
     """Record what is asked for."""
-    known = COMMANDS | SWEEPS
-    unknown = [name for name in asked if name not in (*known, "all", "pages")]
+    unknown = [name for name in asked if name not in (*EVERY, "all", "pages")]
     if unknown:
-        print(f"Error: Figures must be all, pages or of {', '.join(known)}, not {unknown[0]!r}", file=sys.stderr)
+        print(f"Error: Figures must be all, pages or of {', '.join(EVERY)}, not {unknown[0]!r}", file=sys.stderr)
         return 2
     if not asked:
-        for name, (command, minutes) in known.items():
-            try:
-                known = f"commit {Recording.load(name).commit}"
-            except OSError:
-                known = "not recorded"
-            print(f"{name}: {command}; {known}; about {minutes} min")
+        kept = Recording.found(EVERY)
+        for name, (command, minutes) in EVERY.items():
+            where = f"commit {kept[name].commit}" if name in kept else "not recorded"
+            print(f"{name}: {command}; {where}; about {minutes} min")
         return 0
-    names = [name for name in known if name in asked or "all" in asked]
+    names = [name for name in EVERY if name in asked or "all" in asked]
     for number, name in enumerate(names, 1):
-        command, minutes = known[name]
+        command, minutes = EVERY[name]
         print(f"[{number}/{len(names)}] {name}, about {minutes} min: {command}", file=sys.stderr, flush=True)
         start = time.monotonic()
         record(name)
