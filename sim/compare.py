@@ -13,8 +13,8 @@ import click
 import numpy as np
 
 from golden.cli import options as drawing
+from golden.cli.drawn import Drawn, drawn_by_program
 from golden.cli.stats import measured
-from golden.cli.subject import subject
 from golden.common import console
 from golden.common import drawing as pictures
 from golden.diffusion.cost.cambricon_d import CAMBRICON_D
@@ -31,7 +31,7 @@ from golden.diffusion.zoo import quality
 from golden.machine.work import needed_groups
 from golden.parameters import Parameters
 from rtl_gen import options
-from rtl_gen.program.commands import how_many, labels, on_machine, several
+from rtl_gen.program.commands import on_machine
 from rtl_gen.program.sampling import Sampled, compile_sampling
 from sim.machine import drawn as drawings
 from sim.machine.run import Failure
@@ -183,13 +183,8 @@ def _row(
 
 
 @click.command("compare")
-@drawing.network
 @drawing.method(METHODS)
-@drawing.steps()
-@labels
-@several
-@drawing.seed
-@drawing.sampling
+@drawn_by_program(cache=False)
 @options.machine
 @click.option(
     "--executor",
@@ -203,15 +198,8 @@ def _row(
 @click.pass_context
 def command(
     context: click.Context,
-    network: str,
     method: str,
-    steps: int,
-    label: str | None,
-    images: int | None,
-    seed: int,
-    conditioning: Path | None,
-    guidance: float | None,
-    sampler: str | None,
+    drawn: Drawn,
     machine: options.Machine,
     executor: str,
     plot: Path | None,
@@ -228,18 +216,18 @@ def command(
     flows = {name: one.flow for name, one in methods.items()}
     if plot is not None and "diffy" not in flows.values():
         raise ValueError(f"Methods of a picture must hold one of flow diffy, not {method} alone")
-    one = subject(network, conditioning, sampler)
-    sampling = one.sampling(how_many(images, label), steps, label, guidance=guidance, seed=seed)
+    sampling = drawn.sampling(drawn.subject())
     dense, rows = sampling.images(), []
     for name, chosen in methods.items():
-        runs = drawings.Run.of(executor, "compare", (network, name), False)
+        runs = drawings.Run.of(executor, "compare", (drawn.network, name), False)
         try:
             rows.append(_row(name, chosen, sampling, machine, runs, dense))
         except Failure as failure:
             click.echo(f"FAIL {name}: {failure}", err=True)
             context.exit(1)
     p = machine.parameters
-    title = f"{network}, {steps} steps, images: {len(dense)}, {p.rows} x {p.columns} groups, memory of {machine.name}"
+    title = f"{drawn.network}, {drawn.steps} steps, images: {drawn.images}, {p.rows} x {p.columns} groups, "
+    title += f"memory of {machine.name}"
     console.show(rows, title=title, as_json=as_json)
     if plot is not None:
         draw(rows, next(name for name, flow in flows.items() if flow == "diffy"), plot)

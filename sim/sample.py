@@ -3,15 +3,15 @@
 import dataclasses
 import time
 from pathlib import Path
-from typing import Any
 
 import click
 import numpy as np
 
 from golden.cli import options as drawing
+from golden.cli.drawn import Drawn, drawn_by_program
 from golden.diffusion.zoo.pictures import grid, visible, write_png
 from rtl_gen import options
-from rtl_gen.program.commands import compiled, labels, several
+from rtl_gen.program.commands import compiled, one_method
 from sim.machine import drawn as drawings
 from sim.machine import figures
 from sim.machine.run import Failure
@@ -22,16 +22,8 @@ _SIDE = 128  # pixels of an image that is written, at least about
 
 
 @click.command("sample")
-@drawing.network
-@click.option(
-    "--method", default="closed-int4", show_default=True, help="Closed loop, raw or diffy: a name, or a file .json."
-)
-@drawing.steps()
-@labels
-@several
-@drawing.seed
-@drawing.sampling
-@drawing.caching
+@one_method
+@drawn_by_program()
 @options.machine
 @drawings.executor
 @drawings.resume
@@ -47,16 +39,8 @@ _SIDE = 128  # pixels of an image that is written, at least about
 @click.pass_context
 def command(
     context: click.Context,
-    network: str,
     method: str,
-    steps: int,
-    label: str | None,
-    images: int | None,
-    seed: int,
-    conditioning: Path | None,
-    guidance: float | None,
-    sampler: str | None,
-    cache: Any,
+    drawn: Drawn,
     machine: options.Machine,
     executor: str,
     resume: bool,
@@ -71,31 +55,29 @@ def command(
     Verilog has been compiled. Several images, and both halves of guidance, are rows of the array.
     """
     drawing.writable(png)
+    network, steps = drawn.network, drawn.steps
     runs = drawings.Run.of(executor, "sample", (network, method, machine.name), resume)
     begin = time.perf_counter()
-    sampled = compiled(
-        machine, network, method, steps, label=label, seed=seed, guidance=guidance, cache=cache,
-        images=images, conditioning=conditioning, sampler=sampler,
-    )  # fmt: skip
+    sampled = compiled(drawn, method, machine)
     seconds = time.perf_counter() - begin
     told = {"network": network, "method": method, "machine": machine.name, "steps": steps, "executor": executor}
-    about = ", ".join([network, method, machine.name, f"{steps} steps", f"label {label}", f"seed {seed}"])
+    about = ", ".join([network, method, machine.name, f"{steps} steps", f"label {drawn.labels}", f"seed {drawn.seed}"])
     try:
         found = runs.draw(sampled, about)
     except Failure as failure:
         click.echo(f"FAIL {failure}", err=True)
         context.exit(1)
-    drawn, dense = sampled.images(found.machine()), dataclasses.replace(sampled.sampling, cache=None).images()
+    images, dense = sampled.images(found.machine()), dataclasses.replace(sampled.sampling, cache=None).images()
     if png is not None:
-        shown, columns, _ = visible(np.stack([drawn, dense], 1).reshape(-1, *drawn.shape[1:]))
-        write_png(png, grid(shown, columns, scale=max(3, _SIDE // drawn.shape[-1])))
+        shown, columns, _ = visible(np.stack([images, dense], 1).reshape(-1, *images.shape[1:]))
+        write_png(png, grid(shown, columns, scale=max(3, _SIDE // images.shape[-1])))
     p, network_, rows = sampled.program.parameters, sampled.sampling.network, found.rows
     runs = sampled.compiler.samples * steps if sampled.sampling.cache is None else 0
-    tables = found.tables(network_, drawn, dense, runs)
+    tables = found.tables(network_, images, dense, runs)
     tables["run"][0] |= {"compile s": round(seconds, 1)}
     if clock is not None:
         tables["images a second"] = figures.rates(
-            network_, found.end.counters, found.clocks, steps, len(drawn), clock, p
+            network_, found.end.counters, found.clocks, steps, len(images), clock, p
         )
     if as_json and rows:
         tables["by step"] = figures.by_step(rows, sampled.turns, p)

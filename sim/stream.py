@@ -17,7 +17,7 @@ from golden.diffusion.sampling.streaming import Stream, Streaming
 from golden.diffusion.zoo.moving import digit_video
 from golden.diffusion.zoo.pictures import grid, write_png
 from rtl_gen import options
-from rtl_gen.program.commands import on_machine
+from rtl_gen.program.commands import on_machine, one_method
 from rtl_gen.program.streaming import compile_stream
 from sim.machine import drawn as drawings
 from sim.machine.run import Failure
@@ -30,9 +30,7 @@ _DRAWN = {"image": (1, 16, 16), "timestep": (), "label": ()}
 
 @click.command("stream")
 @drawing.network
-@click.option(
-    "--method", default="closed-int4", show_default=True, help="Closed loop, raw or diffy: a name, or a file .json."
-)
+@one_method
 @click.option("--digit", default=3, show_default=True, type=click.IntRange(0, 9), help="Digit that is seen and drawn.")
 @click.option("--shift", default="0,0.125", show_default=True, help="Pixels down and right that it moves a frame.")
 @click.option("--frames", default=8, show_default=True, type=click.IntRange(2, 1000), help="Frames of the video.")

@@ -4,13 +4,14 @@ import collections
 import dataclasses
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
 from golden.cli import options as drawing
+from golden.cli.drawn import Drawn, drawn_by_program
 from golden.cli.subject import subject
 from golden.common import console
 from golden.common import drawing as pictures
@@ -18,7 +19,7 @@ from golden.common import names as known
 from golden.diffusion.cost.cambricon_d import CAMBRICON_D
 from golden.diffusion.differential.method import Method
 from golden.diffusion.differential.profile import calibrate
-from golden.diffusion.differential.run import run as drawn
+from golden.diffusion.differential.run import run
 from golden.diffusion.networks.published import PUBLISHED
 from golden.diffusion.networks.published import network as published
 from golden.machine.command import ENGINES, Command, Operation, disassemble
@@ -31,11 +32,11 @@ from rtl_gen.program.forecast import PAPER_SIZED, Forecast, forecast
 from rtl_gen.program.sampling import Sampled, compile_sampling
 from rtl_gen.program.sums import SAMPLE_TAG
 
-__all__ = ["command", "compiled", "forecast_command", "how_many", "labels", "on_machine", "programmed", "several"]
+__all__ = ["command", "compiled", "forecast_command", "on_machine", "one_method", "programmed"]
 
-labels = click.option("--label", help="Class of each image, comma separated, for a network that takes labels.")
-several = click.option("--images", type=click.IntRange(1), help="How many to draw.  [default: one for each label]")
-
+one_method = click.option(
+    "--method", default="closed-int4", show_default=True, help="Closed loop, raw or diffy: a name, or a file .json."
+)
 
 _CARRIED = (
     *("passes", "first_passes", "early_passes", "last_passes", "input_passes", "mix_passes", "layer_passes"),
@@ -93,31 +94,11 @@ def on_machine(method: Method, machine: options.Machine) -> Method:
     return dataclasses.replace(method, machine=parameters)
 
 
-def how_many(images: int | None, label: str | None) -> int:
-    """Images to draw: as many as a command line says, or as there are labels."""
-    return images or (len(label.split(",")) if label else 1)
-
-
-def compiled(
-    machine: options.Machine,
-    network: str,
-    method: str,
-    steps: int,
-    *,
-    label: str | None,
-    seed: int,
-    guidance: float | None,
-    cache: Any,
-    images: int | None = None,
-    conditioning: Path | None = None,
-    sampler: str | None = None,
-) -> Sampled:
-    """Compile images, as a command line asks for them: as many as there are labels, unless it says how many."""
-    one = subject(network, conditioning, sampler)
+def compiled(drawn: Drawn, method: str, machine: options.Machine) -> Sampled:
+    """Compile what a command line asks for; errors as of `Drawn.sampling`, `on_machine` and `compile_sampling`."""
+    sampling = drawn.sampling(drawn.subject())
     chosen = on_machine(Method.named(method), machine)
-    sampling = one.sampling(how_many(images, label), steps, label, guidance=guidance, seed=seed, cache=cache)
-    profile = calibrate(sampling)
-    return compile_sampling(sampling, chosen, profile, track=_compiling)
+    return compile_sampling(sampling, chosen, calibrate(sampling), track=_compiling)
 
 
 def _compiling(plan: Any) -> Any:
@@ -128,65 +109,39 @@ def _compiling(plan: Any) -> Any:
 class _Asked:
     """What a command of the group is asked for."""
 
-    make: Callable[[], Sampled]
-    network: str
+    drawn: Drawn
     method: str
     machine: options.Machine
-    steps: int
+
+    def compiled(self) -> Sampled:
+        """The program."""
+        return compiled(self.drawn, self.method, self.machine)
 
 
 @click.group("program", invoke_without_command=True)
-@drawing.network
-@click.option(
-    "--method", default="closed-int4", show_default=True, help="Closed loop, raw or diffy: a name, or a file .json."
-)
-@drawing.steps()
-@labels
-@several
-@drawing.seed
-@drawing.sampling
-@drawing.caching
+@one_method
+@drawn_by_program()
 @options.machine
 @click.option("--out", type=click.Path(path_type=Path), help="Folder to write.  [default: build/NETWORK-METHOD]")
 @options.as_json
 @click.pass_context
 def command(
-    context: click.Context,
-    network: str,
-    method: str,
-    steps: int,
-    label: str | None,
-    images: int | None,
-    seed: int,
-    conditioning: Path | None,
-    guidance: float | None,
-    sampler: str | None,
-    cache: Any,
-    machine: options.Machine,
-    out: Path | None,
-    as_json: bool,
+    context: click.Context, method: str, drawn: Drawn, machine: options.Machine, out: Path | None, as_json: bool
 ) -> None:
     """Compile a whole sampling into a program: memory.bin, program.json and listing.txt.
 
     Several images, and both halves of guidance, are rows of the array.
     Calibrating the network takes longest: about a minute for 50 steps of the U-Net.
     """
-
-    def make() -> Sampled:
-        return compiled(
-            machine, network, method, steps, label=label, seed=seed, guidance=guidance, cache=cache,
-            images=images, conditioning=conditioning, sampler=sampler,
-        )  # fmt: skip
-
-    context.obj = _Asked(make, network, method, machine, steps)
+    context.obj = asked = _Asked(drawn, method, machine)
     if context.invoked_subcommand is not None:
         return
     begin = time.perf_counter()
-    sampled = make()
-    folder = out or Path("build", f"{Path(network).stem}-{method}")
+    sampled = asked.compiled()
+    folder = out or Path("build", f"{Path(drawn.network).stem}-{method}")
     sampled.program.save(folder)
     row = _summary(sampled.program) | {"seconds": round(time.perf_counter() - begin, 1), "folder": str(folder)}
-    console.show([row], title=f"{network}, {method}, {steps} steps on {machine.name}", as_json=as_json)
+    console.show([row], title=f"{drawn.network}, {method}, {drawn.steps} steps on {machine.name}", as_json=as_json)
 
 
 def _summary(program: Program) -> dict[str, Any]:
@@ -210,17 +165,18 @@ def explain(asked: _Asked, as_json: bool) -> None:
     Clocks are a model of the machine over the whole sampling. Of a published network (see `golden traffic`) only shapes
     are known: shown is a step of each kind, of one image.
     """
-    if asked.network in PUBLISHED:
+    network = asked.drawn.network
+    if network in PUBLISHED:
         chosen = on_machine(Method.named(asked.method), asked.machine)
-        found = forecast(published(asked.network), chosen, steps=asked.steps, track=_compiling)
+        found = forecast(published(network), chosen, steps=asked.drawn.steps, track=_compiling)
         memory = [{"memory": name, "MB": round(size / 1e6, 1)} for name, size in found.memory.items()]
         if as_json:
             click.echo(json.dumps({"steps": found.by_step(), "memory": memory}, indent=2))
             return
-        console.show(found.by_step(), title=f"{asked.network}, {asked.method}, on {asked.machine.name}")
+        console.show(found.by_step(), title=f"{network}, {asked.method}, on {asked.machine.name}")
         console.show(memory, title="Memory")
         return
-    rows = layer_rows(asked.make().program)
+    rows = layer_rows(asked.compiled().program)
     console.show(rows, title="Layers over the whole sampling", as_json=as_json)
 
 
@@ -268,7 +224,7 @@ def _row(name: str, row: dict[str, int], clocks: int, p: Parameters) -> dict[str
 @click.pass_obj
 def disassemble_command(asked: _Asked, folder: Path | None) -> None:
     """Print the commands, a line each."""
-    program = asked.make().program if folder is None else Program.open(folder)
+    program = asked.compiled().program if folder is None else Program.open(folder)
     click.echo(listing(disassemble(program.words()), program.tags | {SAMPLE_TAG: "sampler"}), nl=False)
 
 
@@ -372,7 +328,7 @@ def _of_values(found: Forecast, name: str, method: Method, steps: int, count: in
     """What depends on values, of a whole sampling."""
     other = subject(name, None, None).sampling(count, steps, None, seed=_OTHER)
     total: collections.Counter[str] = collections.Counter()
-    for one in activity(found, drawn(other, method, measured=True).measure):
+    for one in activity(found, run(other, method, measured=True).measure):
         total.update(one)
     return {
         "zero": round(total["array_zero_groups"] / total["array_groups"], 3),

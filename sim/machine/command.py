@@ -10,7 +10,7 @@ import click
 import numpy as np
 
 from golden.cli import options as drawing
-from golden.cli.subject import subject
+from golden.cli.drawn import Drawn, together
 from golden.common import console, files, names
 from golden.common import drawing as plots
 from golden.diffusion.differential.method import Method
@@ -21,7 +21,7 @@ from golden.machine.command import ENGINES
 from golden.parameters import Parameters
 from hw.accelerator import Accelerator
 from rtl_gen import options
-from rtl_gen.program.commands import on_machine
+from rtl_gen.program.commands import on_machine, one_method
 from rtl_gen.program.sections import Section, cut_sampling
 from sim.machine.port import InterpreterPort, Port
 from sim.machine.run import Failure, Row, SideBySide, total
@@ -36,10 +36,7 @@ _EXECUTORS = ("verilog", "golden")
 
 
 @click.command("machine")
-@drawing.network
-@click.option(
-    "--method", default="closed-int4", show_default=True, help="Closed loop, raw or diffy: a name, or a file .json."
-)
+@one_method
 @click.option("--block", metavar="NAME", help="Layers NAME.*.  [default: the first residual block]")
 @click.option("--all", "every", is_flag=True, help="Every layer.")
 @click.option(
@@ -47,29 +44,31 @@ _EXECUTORS = ("verilog", "golden")
 )
 @click.option("--overlapped", is_flag=True, help="Layers run into each other; memories are compared after each step.")
 @options.machine
-@click.option("--images", default=1, show_default=True, type=click.IntRange(1), help="Several are rows of the array.")
+@together(
+    drawing.network,
+    click.option(
+        "--images", "count", default=1, show_default=True, type=click.IntRange(1), help="Several are rows of the array."
+    ),
+    drawing.seed,
+    drawing.conditioning,
+    drawing.sampler,
+    own=("steps",),
+)
 @click.option("--executor", type=click.Choice(_EXECUTORS), default="verilog", show_default=True, help="Of the machine.")
-@drawing.seed
-@drawing.conditioning
-@drawing.sampler
 @click.option("--trace", type=click.Path(path_type=Path, dir_okay=False), help="Trace for Perfetto, .json.")
 @click.option("--plot", type=click.Path(path_type=Path, dir_okay=False), help="Picture to save, .png.")
 @options.as_json
 @click.pass_context
 def command(
     context: click.Context,
-    network: str,
     method: str,
+    drawn: Drawn,
     block: str | None,
     every: bool,
     steps: str,
     overlapped: bool,
     machine: options.Machine,
-    images: int,
     executor: str,
-    seed: int,
-    conditioning: Path | None,
-    sampler: str | None,
     trace: Path | None,
     plot: Path | None,
     as_json: bool,
@@ -88,9 +87,8 @@ def command(
         raise ValueError(f"--trace must be of the executor verilog, not of {executor}, which has no clocks")
     drawing.writable(plot)
     drawing.writable(trace, ".json")
-    one = subject(network, conditioning, sampler)
-    meets = _layers(one.network, block, every)
-    sampling = one.sampling(images, _STEPS, None, seed=seed)
+    sampling = drawn.sampling(drawn.subject(), _STEPS)
+    meets = _layers(sampling.network, block, every)
     sections = cut_sampling(
         sampling,
         on_machine(Method.named(method), machine),
@@ -119,16 +117,16 @@ def command(
         summary["clocks a second"] = int(summary["clocks"] / max(both.seconds, 1e-9))
     if as_json:
         found = {
-            "network": network,
+            "network": drawn.network,
             "method": method,
             "machine": machine.name,
-            "images": images,
+            "images": drawn.images,
             "executor": executor,
         }
         listed = [{key: value for key, value in dataclasses.asdict(row).items() if key != "commands"} for row in rows]
         click.echo(json.dumps(found | {"sections": listed, "total": summary, "failure": failure}, indent=2))
     else:
-        title = f"{network}, {method}, steps {steps}: {machine.name} by the {executor} executor"
+        title = f"{drawn.network}, {method}, steps {steps}: {machine.name} by the {executor} executor"
         console.show([_short(row) for row in ran], title=title)
         console.show([{key: _rounded(value) for key, value in summary.items()}], title="All of them")
     if trace is not None:

@@ -9,6 +9,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 import sim.__main__
+from golden.cli.drawn import Drawn
 from golden.diffusion.differential.measure import Measure, Row
 from golden.diffusion.differential.method import METHODS
 from golden.diffusion.layers import Convolution
@@ -50,7 +51,7 @@ def test_every_method_has_a_row(tmp_path):
     assert np.asarray(Image.open(picture)).std() > 10
 
     machine = options.Machine("tiny", PRESETS["tiny"])
-    sampled = compiled(machine, NETWORK, "closed-int3", 2, label="3,8", seed=0, guidance=None, cache=None, images=None)
+    sampled = compiled(Drawn(network=NETWORK, steps=2, labels="3,8"), "closed-int3", machine)
     *_, end = interpreted(sampled.program)
     p, row = sampled.program.parameters, rows["closed-int3"]
     assert row["groups"] == end.counters["link_groups"] > 0
