@@ -91,6 +91,11 @@ class Parameters(Stored, noun="a configuration", schema=1):
         "what near memory has besides norms: attention (softmax, groups along positions and in segments, aligned "
         "states, exchanged vectors), tables (SiLU, GELU)",
     )
+    dataflows: tuple[Literal["closed_loop", "sign_mask"], ...] = described(
+        ("closed_loop",),
+        "what the machine is built for: closed_loop, and besides it sign_mask (groups of a product stay deltas, "
+        "and pass the signs of the step before)",
+    )
     norm_buffer: Annotated[int, Range(16, 32768)] = described(1024, "channels of a norm's tables near memory")
     memory_width: Annotated[int, Range(32, 256), _POWER_OF_TWO] = described(
         128, "bits of the memory bus; a power of two"
@@ -136,6 +141,12 @@ class Parameters(Stored, noun="a configuration", schema=1):
             raise ValueError(f"joint_width must be at least digit_width = {self.digit_width}, not {self.joint_width}")
         if len(set(self.functions)) < len(self.functions):
             raise ValueError(f"functions must name each function once, not {', '.join(self.functions)}")
+        if len(set(self.dataflows)) < len(self.dataflows):
+            raise ValueError(f"dataflows must name each dataflow once, not {', '.join(self.dataflows)}")
+        if "closed_loop" not in self.dataflows:
+            raise ValueError(
+                f"dataflows must hold closed_loop, which starts every chain, not {', '.join(self.dataflows) or 'none'}"
+            )
         if self.lanes % self.memory_lanes:
             raise ValueError(f"memory_lanes must divide lanes = {self.lanes}, not {self.memory_lanes}")
 
@@ -221,8 +232,22 @@ class Parameters(Stored, noun="a configuration", schema=1):
         """Whether a machine of these parameters can have the closed loop."""
         return not self._closed_loop_fault()
 
+    @property
+    def masks(self) -> bool:
+        """Whether the machine has the dataflow sign_mask."""
+        return "sign_mask" in self.dataflows
+
+    @property
+    def scale_buffer(self) -> int:
+        """Records of factors and shifts that are held behind the array, with the dataflow sign_mask."""
+        return -(-self.norm_buffer // self.lanes)
+
     def _closed_loop_fault(self) -> str:
-        for name, value in (("weight_form", "aligned"), ("state_format", "fixed"), ("exponent_policy", "group")):
+        wanted = {"weight_form": "aligned", "state_format": "fixed", "exponent_policy": "group"}
+        if self.masks:  # what products send may have static exponents, all that is emitted chooses by group
+            del wanted["exponent_policy"]
+            wanted |= {"mask_operand": "digits"}
+        for name, value in wanted.items():
             if getattr(self, name) != value:
                 return f"{name} must be {value} for the closed loop, not {getattr(self, name)}"
         if self.lanes % self.near_lanes:

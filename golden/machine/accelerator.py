@@ -29,6 +29,7 @@ from golden.machine.command import (
     Emit,
     End,
     LoadGroups,
+    LoadScales,
     LoadWeights,
     Loop,
     Multiply,
@@ -40,14 +41,17 @@ from golden.machine.command import (
 )
 from golden.parameters import POISONED_GROUP, ZERO_GROUP, Parameters
 from golden.units import norm, softmax
+from golden.units.channel_scale import channel_scale
 from golden.units.closed_loop import accumulate, activation_max, align, emit, functions
 from golden.units.combine import PLACES_MAX, SPREAD, Factors, combine, multiply
 from golden.units.delta_compressor import cost, delta_compressor
 from golden.units.delta_decompressor import delta_decompressor
 from golden.units.delta_group import DeltaGroups
+from golden.units.delta_quantizer import quantise_all
 from golden.units.joint_stream import JointGroups, JointStream
 from golden.units.near_memory_engine import poison_code, poisoned_state, state_magnitude_max
 from golden.units.norm import Affine, affine, coefficients, normalise
+from golden.units.sign_mask import mask_codes, sign_mask
 
 __all__ = ["CHIP_REGION", "Accelerator", "MachineError", "Region"]
 
@@ -103,6 +107,14 @@ class _Turn:
     moved: list[int]
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Tile:
+    """Groups of a tile on their way down: those of each line of each row, and of how many passes."""
+
+    lines: list[DeltaGroups]
+    sent: int
+
+
 class Accelerator:
     """A machine with its memory.
 
@@ -123,7 +135,9 @@ class Accelerator:
         The eight.
     counters : Counter
         See `docs/machine.md`, counters; and what the hardware does not count: ``link_group_bits`` and
-        ``link_output_bits``, what crosses the link as streams of deltas, each line and each tile once.
+        ``link_output_bits``, what crosses the link as streams of deltas, each line and each tile once; of the
+        dataflow sign_mask ``chain_groups``, ``chain_zero_groups``, ``chain_replays``, ``chain_group_bits``, what
+        products send as groups, ``chain_mask_bits``, the masks that loads read of it, and ``chain_flips``.
     status : dict of str to bool
         Sticky ``overflow`` and ``poisoned``.
     access : callable, optional
@@ -157,7 +171,8 @@ class Accelerator:
         self._weights = np.zeros((2, p.weight_buffer, p.lanes), np.int64)
         self._scales = np.zeros((2, p.weight_buffer), np.int64)
         self._up: collections.deque[DeltaGroups] = collections.deque()
-        self._down: collections.deque[JointGroups] = collections.deque()
+        self._down: collections.deque[JointGroups | _Tile] = collections.deque()
+        self._factors_held = np.zeros((2, p.scale_buffer, p.lanes), np.uint16)  # factors, shifts
         self._collected: tuple[tuple[int, int, int], np.ndarray, np.ndarray] | None = None
         self._moved = [0] * 8
 
@@ -264,6 +279,7 @@ class Accelerator:
         carry_out = {
             LoadWeights: self._load_weights,
             LoadGroups: self._load_groups,
+            LoadScales: self._load_scales,
             Multiply: self._multiply,
             Accumulate: self._accumulate,
             Combine: self._combine,
@@ -282,7 +298,7 @@ class Accelerator:
                 words = self._bytes(program)[start : start + UNIT_BYTES].view("<u4").tolist()
                 self.counters["commands"] += 1
                 try:
-                    command = decode(words, self._registers)
+                    command = decode(words, self._registers, self.parameters.dataflows)
                 except ValueError as error:
                     raise MachineError("command", str(error), position, words[0] >> 16) from None
                 if isinstance(command, Operation):
@@ -357,12 +373,24 @@ class Accelerator:
         self._touch("weights", np.arange(c.at, c.at + c.records) + c.half * p.weight_buffer, True)
         self._count(c.source, "weights_read", data.size)
 
+    def _load_scales(self, c: LoadScales) -> None:
+        p = self.parameters
+        size = image.scale_bytes(p)
+        self._field(c.records > 0, "records must be at least 1")
+        if c.at + c.records > p.scale_buffer:
+            raise MachineError("buffer", f"records must end at {p.scale_buffer}, not at {c.at + c.records}")
+        data = self._span(c.source, 0, c.records * size)
+        self._factors_held[:, c.at : c.at + c.records] = image.unpack_scales(data.reshape(-1, size), p)
+        self._touch("scales", np.arange(c.at, c.at + c.records), True)
+        self._count(c.source, "tables_read", data.size)
+
     def _load_groups(self, c: LoadGroups) -> None:
         p = self.parameters
         rows, sent, slots = c.rows + 1, c.sent + 1, c.passes + 1
         self._field(rows <= p.rows, f"rows must be at most {p.rows}, not {rows}")
         self._field(sent <= slots, f"sent must be at most passes, not {sent} of {slots}")
         self._field(c.lines > 0 and c.width > 0 and c.groups > 0, "lines, width and groups must be at least 1")
+        self._field(not c.masked or (c.groups == 1 and not c.link), "masked groups must be 1 a position, of a spool")
         end = c.first + c.groups * slots
         self._field(end <= c.pitch, f"groups of a position must end at its pitch {c.pitch}, not at {end}")
         line = c.left + c.width * c.repeat + c.right
@@ -386,13 +414,30 @@ class Accelerator:
                 line_of = (0 if c.link or not c.slot_step else row, y // c.repeat)
                 if line_of not in found:
                     slot = c.skip + row * c.slot_step + y // c.repeat
-                    found[line_of] = taken[y // c.repeat] if taken is not None else self._slot(c, slot, sent)
+                    groups = taken[y // c.repeat] if taken is not None else self._slot(c, slot, sent)
+                    found[line_of] = self._vectors_of(c, groups, slot, sent, slots)
                 columns = c.left + np.arange(c.width * c.repeat)
-                source = (np.arange(c.width * c.repeat) // c.repeat)[:, None, None] * c.groups * sent
-                source = source + np.arange(c.groups)[:, None] * sent + np.arange(sent)
-                target = row * p.group_buffer + place[number, columns][:, None, None]
-                target = target + np.arange(c.groups)[:, None] * slots + np.arange(sent)
+                source = (np.arange(c.width * c.repeat) // c.repeat)[:, None] * c.groups * slots
+                source = source + np.arange(c.groups * slots)
+                target = row * p.group_buffer + place[number, columns][:, None] + np.arange(c.groups * slots)
                 self._put(bank, target.ravel(), found[line_of][source.ravel()])
+
+    def _vectors_of(self, c: LoadGroups, groups: DeltaGroups, slot: int, sent: int, slots: int) -> DeltaGroups:
+        """Groups of a line as they lie in a bank, so many addresses for each vector, behind their masks."""
+        p = self.parameters
+        vector = (np.cumsum(~groups.replay) - 1) // sent
+        number = np.arange(len(groups)) - np.searchsorted(vector, vector)
+        if number.max(initial=0) >= slots:
+            raise MachineError("buffer", f"groups of a vector must be at most {slots}, not {int(number.max()) + 1}")
+        if c.masked:
+            size = image.sign_bytes(p)
+            data = self._span(c.signs, slot * c.width * size, c.width * size)
+            self._count(c.signs, "tables_read", data.size)
+            self.counters["chain_mask_bits"] += c.width * p.lanes
+            groups = sign_mask(groups, image.unpack_signs(data.reshape(-1, size), p)[vector], p)
+        filled = DeltaGroups.zeros(c.width * c.groups * slots, p)
+        self._put(filled, vector * slots + number, groups)
+        return filled
 
     @staticmethod
     def _put(bank: DeltaGroups, addresses: np.ndarray, groups: DeltaGroups) -> None:
@@ -414,6 +459,8 @@ class Accelerator:
         p = self.parameters
         count = c.width * c.groups * sent
         begin = slot * c.slot * UNIT_BYTES
+        if p.replays and p.link_form == "direct":
+            return self._records_of_slot(c, slot, count)
         if p.link_form == "direct":
             size = image.group_bytes(p)
             data = self._span(c.source, begin, count * size)
@@ -433,8 +480,24 @@ class Accelerator:
             groups = decoded.groups
             if decoded.error or (groups.outlier_valid & ~formats.is_finite(groups.outlier_value)).any():
                 raise MachineError("damaged", "a slot must hold a sound stream of finite outliers")
-        if len(groups) != count:
-            raise MachineError("damaged", f"a slot must hold {count} groups, not {len(groups)}")
+        found = len(groups) - int(groups.replay.sum())
+        if found != count:
+            raise MachineError("damaged", f"a slot must hold {count} groups, not {found}")
+        return groups
+
+    def _records_of_slot(self, c: LoadGroups, slot: int, count: int) -> DeltaGroups:
+        """Groups of the direct form where some may be replay groups."""
+        p = self.parameters
+        size = image.group_bytes(p)
+        length = int(self._entries(c.lengths, slot, 1)[0])
+        if not 0 < length <= c.slot * UNIT_BYTES or length % size:
+            raise MachineError("damaged", f"length of a slot must fit it, in records of {size} bytes, not {length}")
+        data = self._span(c.source, slot * c.slot * UNIT_BYTES, length)
+        self._count(c.source, "spools_read", data.size)
+        groups = self._checked(image.unpack_groups(data.reshape(-1, size), p))
+        found = len(groups) - int(groups.replay.sum())
+        if found != count or groups.replay[0]:
+            raise MachineError("damaged", f"a slot must hold {count} groups, not {found}")
         return groups
 
     def _checked(self, groups: DeltaGroups) -> DeltaGroups:
@@ -446,6 +509,7 @@ class Accelerator:
         wrong |= (np.abs(groups.digits.astype(np.int64)) > p.digit_max).any(axis=1)
         empty = ~groups.digits.any(axis=1) & ~groups.outlier_valid.any(axis=1)
         wrong |= bare != empty
+        wrong |= groups.replay & (bare | groups.digits.any(axis=1))
         if p.outliers:
             valid, lane = groups.outlier_valid, groups.outlier_lane.astype(np.int64)
             wrong |= (~valid[:, :-1] & valid[:, 1:]).any(axis=1) | (valid & (lane >= p.lanes)).any(axis=1)
@@ -491,6 +555,8 @@ class Accelerator:
         )
         if index.max() >= p.weight_buffer:
             raise MachineError("buffer", f"records must be below {p.weight_buffer}, not {int(index.max())}")
+        if c.leaves == "groups" and c.leave:
+            self._check_chain(c, rows)
         key = (rows, positions, c.collected)
         same = self._collected is None or self._collected[0] == key
         self._field(same, "what leaves together must be of the same positions and rows")
@@ -515,6 +581,9 @@ class Accelerator:
         if not c.leave:
             return
         self._collected = None
+        if c.leaves == "groups":
+            self._down.append(self._chained(c, collected, lost))
+            return
         sums = collected if p.accumulator_width > 62 else collected.astype(np.int64)
         sums, lost = np.where(lost, 0, sums).reshape(rows, -1), lost.reshape(rows, -1)
         padding = -sums.shape[1] % p.lanes
@@ -526,6 +595,37 @@ class Accelerator:
         self._down.append(groups)
         self.counters["link_outputs"] += len(groups)
         self.counters["link_output_bits"] += stream.bits(groups)
+
+    def _check_chain(self, c: Multiply, rows: int) -> None:
+        """Rules of a product whose outputs leave as groups."""
+        p = self.parameters
+        self._field(c.collected == p.lanes, f"collected must be {p.lanes} for groups, not {c.collected}")
+        fits = not c.static or p.exponent_policy == "layer"
+        self._field(fits, "static must be false with exponent_policy group, not true")
+        self._field(not c.static or p.replays or not c.sent, "sent must be 0 where a saturated lane leaves no residual")
+        last = c.scales + (rows - 1) * c.scales_step
+        if last >= p.scale_buffer:
+            raise MachineError("buffer", f"scales must be below {p.scale_buffer}, not {last}")
+        self._touch("scales", c.scales + np.arange(rows) * c.scales_step, False)
+
+    def _chained(self, c: Multiply, sums: np.ndarray, lost: np.ndarray) -> _Tile:
+        """A tile's outputs as delta groups, line by line of each row."""
+        p = self.parameters
+        rows, positions = c.rows + 1, c.lines * c.columns
+        record = np.repeat(c.scales + np.arange(rows) * c.scales_step, positions)
+        factors, shifts = self._factors_held[:, record]
+        scaled = channel_scale(np.where(lost, 0, sums), lost, factors, c.unit - 24, p, shift=shifts)
+        found = quantise_all(
+            scaled.values, p, c.sent + 1, floor=c.floor, by_group=not c.static, exponent=c.floor if c.static else 0
+        )
+        self._raise(overflow=scaled.status["overflow"] or found.status["saturated"], poisoned=found.status["poisoned"])
+        groups = found.groups
+        self.counters["link_outputs"] += rows * positions
+        self.counters["chain_groups"] += len(groups)
+        self.counters["chain_zero_groups"] += int(groups.zero.sum())
+        self.counters["chain_replays"] += int(groups.replay.sum())
+        line = found.vector // c.columns
+        return _Tile([groups[line == number] for number in range(rows * c.lines)], c.sent + 1)
 
     def _terms(self, bank: DeltaGroups, where: np.ndarray, weights: np.ndarray, scale: np.ndarray) -> np.ndarray:
         """What each group adds to each sum, rounded once: (positions, channels, groups)."""
@@ -653,8 +753,17 @@ class Accelerator:
         if not self._down:
             raise MachineError("starved", "the link must bring the vectors that are accumulated")
         groups = self._down.popleft()
-        delta = JointStream(p, p.joint_width, c.floor).fixed(groups)
-        poisoned = np.repeat(groups.exponent[:, None] == POISONED_GROUP, p.lanes, axis=1)
+        self._field(isinstance(groups, _Tile) == c.groups, "groups must say in which form the vectors come")
+        if isinstance(groups, _Tile):
+            self._field(not (c.biased or c.exchanged), "groups must have no bias, and not be exchanged")
+            self._field(c.summed == "no", "groups must have no sums")
+            self._field(c.start != "region" or not p.flip_repair, "start must not be region with flip_repair")
+            lines = len(groups.lines)
+            self._field(lines == rows * c.outer, f"lines that come must be {rows * c.outer}, not {lines}")
+            delta, poisoned = self._kept(c, groups)
+        else:
+            delta = JointStream(p, p.joint_width, c.floor).fixed(groups)
+            poisoned = np.repeat(groups.exponent[:, None] == POISONED_GROUP, p.lanes, axis=1)
         come = rows * count
         if c.exchanged:
             self._has("attention", "exchanged vectors")
@@ -698,10 +807,48 @@ class Accelerator:
         self._raise(**status)
         self._write_vectors(c.state, index, after, "states")
         self.counters["accumulated"] += len(index)
+        if c.groups:
+            self._write_signs(c, index, before, after)
         if c.summed != "no":
             if c.start != "add":
                 before = np.zeros_like(before)
             self._add_sums(c.sums, records, which[~padding], before[~padding], after[~padding], c.fresh)
+
+    def _slots_of(self, c: Accumulate) -> np.ndarray:
+        """Slot of each turn of the outer loop, row by row."""
+        turns = c.place + np.arange(c.rows + 1)[:, None] * c.sums_step + np.arange(c.outer)
+        return turns.ravel()
+
+    def _kept(self, c: Accumulate, tile: _Tile) -> tuple[np.ndarray, np.ndarray]:
+        """What the groups of a tile add to each vector, and where it is poisoned; its lines go to the spool."""
+        found = []
+        for slot, groups in zip(self._slots_of(c), tile.lines, strict=True):
+            vector = (np.cumsum(~groups.replay) - 1) // tile.sent
+            self._field(vector[-1] + 1 == c.inner, f"vectors of a line must be inner = {c.inner}, not {vector[-1] + 1}")
+            total = np.zeros((c.inner, groups.lanes), np.int64)
+            np.add.at(total, vector, groups.fixed())
+            lost = np.zeros(c.inner, np.bool_)
+            lost[vector[groups.poisoned]] = True
+            found.append((total, np.repeat(lost[:, None], groups.lanes, axis=1)))
+            self.counters["chain_group_bits"] += cost(groups, self.parameters, passes=tile.sent).bits
+            self._spool(c, int(slot), groups, tile.sent)
+        totals, lost_lanes = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        return totals, lost_lanes
+
+    def _write_signs(self, c: Accumulate, index: np.ndarray, before: np.ndarray, after: np.ndarray) -> None:
+        """Write the masks of vectors after an accumulation; with flip repair, what those that changed are worth."""
+        p = self.parameters
+        masks = mask_codes(after, p).astype(np.bool_)
+        records = (self._slots_of(c)[:, None] * c.inner + np.arange(c.inner)).ravel()
+        places = self._records(c.signs, records, image.sign_bytes(p))
+        self._touch(self._place(c.signs), places, True)
+        self._count(c.signs, "tables_written", places.size)
+        self._bytes(c.signs)[places] = image.pack_signs(masks)
+        lost = poisoned_state(before, p) | poisoned_state(after, p)
+        flips = (mask_codes(before, p) != masks) & ~lost & (c.start == "add")
+        self.counters["chain_flips"] += int(flips.sum())
+        if p.flip_repair:
+            self._write_vectors(c.origin, index, np.where(flips, np.abs(after), 0), "states")
 
     def _transposed(self, vectors: np.ndarray, rows: int) -> np.ndarray:
         """Blocks of n vectors of each row, transposed: (blocks, n, n)."""
@@ -974,6 +1121,11 @@ class Accelerator:
         if c.link:
             self._up.append(groups)
             return
+        self._spool(c, line, groups, passes)
+
+    def _spool(self, c: Emit | Accumulate, line: int, groups: DeltaGroups, passes: int) -> None:
+        """Write the groups of a line to its slot."""
+        p = self.parameters
         if p.link_form == "direct":
             data = image.pack_groups(groups, p).ravel()
         else:
@@ -981,8 +1133,9 @@ class Accelerator:
             raw = b"".join(int(word).to_bytes(p.link_width // 8, "little") for word in words)
             data = np.frombuffer(raw, np.uint8)
             self._slots[raw] = groups
+        if p.link_form == "compressed" or p.replays:
             entry = self._span(c.lengths, line * image.ENTRY_BYTES, image.ENTRY_BYTES, write=True)
-            entry[:] = image.pack_entries([len(raw)])
+            entry[:] = image.pack_entries([data.size])
             self._count(c.lengths, "tables_written", entry.size)
         self._field(data.size <= c.slot * UNIT_BYTES, f"a slot must have room for {data.size} bytes")
         self._span(c.spool, line * c.slot * UNIT_BYTES, data.size, write=True)[:] = data

@@ -20,6 +20,7 @@ from golden.common.checked import Checked, Range, described
 
 __all__ = [
     "COMMAND_WORDS",
+    "DATAFLOWS",
     "ENGINES",
     "OPERATIONS",
     "UNIT_BYTES",
@@ -37,6 +38,7 @@ __all__ = [
     "Function",
     "Interrupt",
     "LoadGroups",
+    "LoadScales",
     "LoadWeights",
     "Loop",
     "Multiply",
@@ -51,9 +53,11 @@ __all__ = [
     "Summed",
     "Wait",
     "assemble",
+    "dataflows_of",
     "decode",
     "disassemble",
     "layout",
+    "operations",
     "pack",
     "table",
 ]
@@ -69,6 +73,12 @@ COMMAND_WORDS = UNIT_BYTES // 4
 
 ENGINES = ("load", "multiply", "accumulate", "emit")
 """The four engines, by number. Each runs its operations in order; only tokens order two of them."""
+
+DATAFLOWS = ("closed_loop", "sign_mask")
+"""What a machine can be built for. Fields and operations that only the second one has are reserved without it."""
+
+CLOSED_LOOP = DATAFLOWS[:1]
+"""What every machine is built for."""
 
 Function = Literal["identity", "relu", "silu", "gelu", "erf_gelu", "softmax"]
 """What an emission or a combination applies, by number (numerics, 12.8); softmax is for emissions (12.9)."""
@@ -146,6 +156,8 @@ class Slot:
         Whether an integer is two's complement.
     help : str
         What the field says.
+    dataflow : str
+        Whose it is: a machine without it has reserved bits there.
     """
 
     name: str
@@ -155,24 +167,26 @@ class Slot:
     kind: Any
     signed: bool
     help: str
+    dataflow: str
 
 
 @functools.cache
-def layout(kind: type) -> tuple[Slot, ...]:
+def layout(kind: type, dataflows: tuple[str, ...] = CLOSED_LOOP) -> tuple[Slot, ...]:
     """Slots of the fields that a class of commands adds to its base.
 
     Fields are placed in the order of their declaration, from bit 0 of word 0; one that would straddle two words starts
-    the next.
+    the next. Those of a dataflow that is not among `dataflows` are left out, and move no other.
     """
     base = {field.name for field in dataclasses.fields(Operation if issubclass(kind, Operation) else Command)}
     slots, word, low = [], 0, 0
     for field in dataclasses.fields(kind):
-        if field.name in base:
+        dataflow = field.metadata.get("dataflow", CLOSED_LOOP[0])
+        if field.name in base or dataflow not in dataflows:
             continue
         width, what, signed = _shape(field.type)
         if low + width > 32:
             word, low = word + 1, 0
-        slots.append(Slot(field.name, word, low, width, what, signed, field.metadata["help"]))
+        slots.append(Slot(field.name, word, low, width, what, signed, field.metadata["help"], dataflow))
         low += width
     return tuple(slots)
 
@@ -189,9 +203,9 @@ def _shape(annotation: Any) -> tuple[int, Any, bool]:
     return bits.width, int, bits.signed
 
 
-def pack(command: "Command") -> list[int]:
+def pack(command: "Command", dataflows: tuple[str, ...] = CLOSED_LOOP) -> list[int]:
     """Words of a command's own fields: of an operation, what its shadow registers hold."""
-    slots = layout(type(command))
+    slots = layout(type(command), dataflows)
     words = [0] * (slots[-1].word + 1 if slots else 0)
     for slot in slots:
         value = getattr(command, slot.name)
@@ -203,9 +217,9 @@ def pack(command: "Command") -> list[int]:
     return words
 
 
-def _unpack(kind: type, words: Sequence[int]) -> dict[str, Any]:
+def _unpack(kind: type, words: Sequence[int], dataflows: tuple[str, ...]) -> dict[str, Any]:
     """Own fields of a command from its words; ValueError if a reserved bit is set or a choice is not offered."""
-    slots = layout(kind)
+    slots = layout(kind, dataflows)
     used = [0] * (slots[-1].word + 1 if slots else 0)
     values: dict[str, Any] = {}
     for slot in slots:
@@ -224,6 +238,9 @@ def _unpack(kind: type, words: Sequence[int]) -> dict[str, Any]:
             values[slot.name] = value - (1 << slot.width) if slot.signed and value >> slot.width - 1 else value
     for number, (word, mask) in enumerate(zip(words, used, strict=False)):
         if word & ~mask & _MASK:
+            for slot in layout(kind, DATAFLOWS):
+                if slot.word == number and slot not in slots and word >> slot.low & (1 << slot.width) - 1:
+                    raise ValueError(f"dataflows must hold {slot.dataflow} for {slot.name}, not {', '.join(dataflows)}")
             raise ValueError(f"reserved bits of register {number} must be 0, not {word & ~mask & _MASK:#010x}")
     return values
 
@@ -241,6 +258,11 @@ class Command(Checked):
     opcode: ClassVar[int]
 
     tag: Annotated[int, Bits(16)] = 0
+
+
+def _of_sign_mask(default: Any, help: str) -> Any:
+    """Field of a command that only a machine with the dataflow sign_mask has."""
+    return dataclasses.field(default=default, metadata={"help": help, "dataflow": "sign_mask"})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -328,6 +350,7 @@ class Operation(Command):
     """
 
     engine: ClassVar[str]
+    dataflow: ClassVar[str] = CLOSED_LOOP[0]
 
     pop: tuple[str, ...] = ()
     push: tuple[str, ...] = ()
@@ -362,6 +385,8 @@ class LoadGroups(Operation):
     Row r takes the lines ``line + r line_step`` onwards of the spool that begins ``r slot_step`` slots after `source`.
     A bank holds, for each line, ``left + width repeat + right`` positions of `pitch` addresses; the groups of a
     position start at `first` and take `passes` addresses each. Fewer passes than that are filled up by zero groups.
+    `masked` groups are those of a product, one vector a position; record ``slot width + position`` of the sign tensor
+    says what is left of them (numerics, 9.2).
     """
 
     opcode: ClassVar[int] = 0x11
@@ -387,8 +412,23 @@ class LoadGroups(Operation):
     groups: Annotated[int, Bits(12)] = described(0, "groups of a position")
     passes: Annotated[int, Bits(3)] = described(0, "addresses of a group in the banks, minus 1")
     sent: Annotated[int, Bits(3)] = described(0, "passes that were sent, minus 1")
+    masked: bool = _of_sign_mask(False, "the groups pass the mask of their vector")
     first: Annotated[int, Bits(16)] = described(0, "address of a position where its groups start")
     pitch: Annotated[int, Bits(16)] = described(0, "addresses from position to position")
+    signs: Operand = _of_sign_mask(NOWHERE, "sign tensor of the spool's vectors, if `masked`")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LoadScales(Operation):
+    """Bring records of scales into the buffer behind the array: n factors, then n shifts, FP16 numbers."""
+
+    opcode: ClassVar[int] = 0x12
+    engine: ClassVar[str] = "load"
+    dataflow: ClassVar[str] = "sign_mask"
+
+    source: Operand = _of_sign_mask(NOWHERE, "first record")
+    at: Annotated[int, Bits(15)] = _of_sign_mask(0, "record of the buffer that the first one becomes")
+    records: Annotated[int, Bits(16)] = _of_sign_mask(0, "how many")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -400,7 +440,7 @@ class Multiply(Operation):
     position is at ``at + line line_pitch + column column_pitch + kernel line kernel_pitch + kernel column tap_pitch +
     group passes + pass``. Records are taken one after the other from `weights_at`. Rows past `rows` work on nothing.
     `collected` channels of all positions leave row by row, in the order position, channel, as joint vectors of n, the
-    last one padded.
+    last one padded; or, as `groups`, vector by vector ``RNE16(sum 2^(unit - 24) factor + shift)``, quantised.
     """
 
     opcode: ClassVar[int] = 0x20
@@ -427,6 +467,13 @@ class Multiply(Operation):
     collected: Annotated[int, Bits(7)] = described(0, "channels of a position that leave together")
     floor: Annotated[int, Bits(6)] = described(0, "code of the least exponent of a joint vector")
     unit: Annotated[int, Bits(8, signed=True)] = described(0, "L: a sum counts 2^L units of the state that it ends in")
+    leaves: Literal["joint", "groups"] = _of_sign_mask("joint", "in which form what was collected leaves")
+    static: bool = _of_sign_mask(
+        False, "groups have the exponent `floor`, instead of the least that is enough from there"
+    )
+    sent: Annotated[int, Bits(3)] = _of_sign_mask(0, "passes of the groups, minus 1")
+    scales: Annotated[int, Bits(15)] = _of_sign_mask(0, "record of factors and shifts of row 0")
+    scales_step: Annotated[int, Bits(15)] = _of_sign_mask(0, "records of them from row to row")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -435,6 +482,9 @@ class Accumulate(Operation):
 
     Vector v of row r goes to vector ``first + r row_step + (v div inner) outer_step + (v mod inner) inner_step`` of
     the state, and takes vector ``bias_first + (v mod bias_period) + r bias_step`` of the bias.
+
+    Or the `groups` of a tile, a vector a position, and keep them: turn t of the outer loop of row r is the line in slot
+    ``place + r sums_step + t`` of a spool, its vector i the record ``slot inner + i`` of the sign tensor.
     """
 
     opcode: ClassVar[int] = 0x30
@@ -464,6 +514,12 @@ class Accumulate(Operation):
     channels: Annotated[int, Bits(16)] = described(0, "channels of the tensor")
     positions: Annotated[int, Bits(24)] = described(0, "positions of the tensor; what lies beyond is padding")
     floor: Annotated[int, Bits(6)] = described(0, "code of the least exponent of a joint vector")
+    groups: bool = _of_sign_mask(False, "delta groups come, not joint vectors")
+    signs: Operand = _of_sign_mask(NOWHERE, "where the new masks go, if `groups`")
+    spool: Operand = _of_sign_mask(NOWHERE, "where the groups go: slot 0")
+    lengths: Operand = _of_sign_mask(NOWHERE, "table of the slots' lengths in bytes, an entry each")
+    slot: Annotated[int, Bits(16)] = _of_sign_mask(0, "units of memory from slot to slot")
+    place: Annotated[int, Bits(16)] = _of_sign_mask(0, "slot of the first turn of row 0")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -611,11 +667,34 @@ OPERATIONS: tuple[type[Operation], ...] = (
     Align,
     Rows,
 )
-"""Every operation."""
+"""Operations of every machine."""
+
+
+def operations(dataflows: Sequence[str] = CLOSED_LOOP) -> tuple[type[Operation], ...]:
+    """Operations of a machine that is built for these dataflows."""
+    return OPERATIONS + tuple(kind for kind in (LoadScales,) if kind.dataflow in dataflows)
+
+
+def dataflows_of(program: Sequence["Command"]) -> tuple[str, ...]:
+    """Dataflows that a machine must have for a program, in the order of `DATAFLOWS`."""
+    used = set(CLOSED_LOOP)
+    for command in program:
+        if isinstance(command, Operation):
+            used.add(command.dataflow)
+            used |= {slot.dataflow for slot, idle in _further(type(command)) if getattr(command, slot.name) != idle}
+    return tuple(name for name in DATAFLOWS if name in used)
+
+
+@functools.cache
+def _further(kind: type[Operation]) -> tuple[tuple[Slot, Any], ...]:
+    """Fields of an operation that not every machine has, and what they are where nobody uses them."""
+    idle = {field.name: field.default for field in dataclasses.fields(kind)}
+    return tuple((slot, idle[slot.name]) for slot in layout(kind, DATAFLOWS) if slot.dataflow not in CLOSED_LOOP)
+
 
 _CONTROLS: tuple[type[Command], ...] = (Stop, Wait, Stamp, Interrupt, Loop, End)
 _CONFIGURE = 0x08
-_BY_OPCODE = {kind.opcode: kind for kind in (*_CONTROLS, *OPERATIONS)}
+_BY_OPCODE = {kind.opcode: kind for kind in (*_CONTROLS, *operations(DATAFLOWS))}
 
 
 def _head(opcode: int, tag: int = 0, engine: int = 0, low: int = 0) -> list[int]:
@@ -648,6 +727,7 @@ def assemble(program: Sequence[Command]) -> np.ndarray:
     """
     lines: list[list[int]] = []
     known: dict[str, list[int | None]] = {engine: [0] * REGISTERS for engine in ENGINES}
+    dataflows = dataflows_of(program)
     depth = 0
     for number, command in enumerate(program):
         if isinstance(command, Stop) != (number == len(program) - 1):
@@ -655,7 +735,7 @@ def assemble(program: Sequence[Command]) -> np.ndarray:
         if isinstance(command, Operation):
             engine = ENGINES.index(command.engine)
             held = known[command.engine]
-            for first, words in _changes(held, pack(command)):
+            for first, words in _changes(held, pack(command, dataflows)):
                 head = _head(_CONFIGURE, command.tag, engine, first | len(words) << 8)
                 lines.append([*head, *words, *[0] * (_DATA_WORDS - len(words))])
                 held[first : first + len(words)] = words
@@ -718,7 +798,7 @@ def disassemble(words: np.ndarray) -> list[Command]:
     depth = 0
     for position, line in enumerate(np.asarray(words, np.uint32).tolist()):
         try:
-            command = decode(line, registers)
+            command = decode(line, registers, DATAFLOWS)
             if isinstance(command, Loop):
                 depth += 1
                 if depth > Loop.DEPTH:
@@ -738,7 +818,9 @@ def disassemble(words: np.ndarray) -> list[Command]:
     raise CommandError(len(words), "the program must end with a stop")
 
 
-def decode(line: Sequence[int], registers: dict[str, list[int]]) -> Command | None:
+def decode(
+    line: Sequence[int], registers: dict[str, list[int]], dataflows: tuple[str, ...] = CLOSED_LOOP
+) -> Command | None:
     """One command.
 
     Parameters
@@ -747,6 +829,8 @@ def decode(line: Sequence[int], registers: dict[str, list[int]]) -> Command | No
         Its eight words.
     registers : mapping of str to list of int
         Shadow registers by engine: a configure writes them, an operation reads its own.
+    dataflows : tuple of str
+        Of the machine.
 
     Returns
     -------
@@ -774,6 +858,8 @@ def decode(line: Sequence[int], registers: dict[str, list[int]]) -> Command | No
         return None
     kind = _BY_OPCODE[opcode]
     if issubclass(kind, Operation):
+        if kind.dataflow not in dataflows:
+            raise ValueError(f"dataflows must hold {kind.dataflow} for {kind.__name__}, not {', '.join(dataflows)}")
         number = ENGINES.index(kind.engine)
         if engine != number:
             raise ValueError(f"engine must be {number}, not {engine}")
@@ -783,7 +869,7 @@ def decode(line: Sequence[int], registers: dict[str, list[int]]) -> Command | No
             name: tuple(engine for index, engine in enumerate(ENGINES) if mask >> index & 1)
             for name, mask in (("pop", pop), ("push", push))
         }
-        return kind(tag=tag, **tokens, **_unpack(kind, registers[kind.engine]))
+        return kind(tag=tag, **tokens, **_unpack(kind, registers[kind.engine], dataflows))
     _zero([engine, low])
     if kind is Loop:
         turns, count = data[0] & 0xFFFF, data[0] >> 16
@@ -797,7 +883,7 @@ def decode(line: Sequence[int], registers: dict[str, list[int]]) -> Command | No
     slots = layout(kind)
     own = slots[-1].word + 1 if slots else 0
     _zero(data[own:])
-    return kind(tag=tag, **_unpack(kind, data[:own]))
+    return kind(tag=tag, **_unpack(kind, data[:own], dataflows))
 
 
 def _zero(words: Sequence[int]) -> None:
@@ -808,7 +894,7 @@ def _zero(words: Sequence[int]) -> None:
 def table(kind: type[Command]) -> str:
     """The fields of a kind of command as a table of Markdown, as ``docs/machine.md`` shows them."""
     rows = ["| register | bits | field | meaning |", "|---|---|---|---|"]
-    for slot in layout(kind):
+    for slot in layout(kind, DATAFLOWS):
         bits = f"{slot.low + slot.width - 1}:{slot.low}" if slot.width > 1 else f"{slot.low}"
         choices = (
             "; " + ", ".join(f"{number} {name}" for number, name in enumerate(slot.kind))

@@ -73,7 +73,7 @@ class Stuck(HazardError):
     """Engines that wait for each other for ever."""
 
 
-_BUFFERS = ("bank", "weights")
+_BUFFERS = ("bank", "weights", "scales")
 """Places that only the load engine writes."""
 
 
@@ -234,6 +234,7 @@ def check(accelerator: Accelerator, program: Operand, commands: int) -> None:
         "chip": len(accelerator.chip),
         "bank": 2 * p.rows * p.group_buffer,
         "weights": 2 * p.weight_buffer,
+        "scales": p.scale_buffer,
     }
     first = (accelerator.regions[program.region].base + program.offset) * UNIT_BYTES
     watch = _Watch(accelerator, places, range(first, first + commands * UNIT_BYTES))

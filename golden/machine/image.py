@@ -28,15 +28,21 @@ __all__ = [
     "pack_floors",
     "pack_groups",
     "pack_rows",
+    "pack_scales",
+    "pack_signs",
     "pack_sums",
     "pack_vectors",
     "pack_weights",
     "record_blocks",
+    "scale_bytes",
+    "sign_bytes",
     "unpack_coefficients",
     "unpack_entries",
     "unpack_floors",
     "unpack_groups",
     "unpack_rows",
+    "unpack_scales",
+    "unpack_signs",
     "unpack_sums",
     "unpack_vectors",
     "unpack_weights",
@@ -135,7 +141,8 @@ def unpack_weights(data: np.ndarray, parameters: Parameters) -> tuple[np.ndarray
 
 def _group_fields(parameters: Parameters) -> tuple[tuple[int, int, bool], ...]:
     n, k, m = parameters.lanes, parameters.digit_width, parameters.outliers
-    return (1, 6, False), (n, k, True), (m, 1, False), (m, (n - 1).bit_length(), False), (m, 16, False)
+    fields = (1, 6, False), (n, k, True), (m, 1, False), (m, (n - 1).bit_length(), False), (m, 16, False)
+    return *fields, (int(parameters.replays), 1, False)
 
 
 def group_bytes(parameters: Parameters) -> int:
@@ -144,23 +151,55 @@ def group_bytes(parameters: Parameters) -> int:
 
 
 def pack_groups(groups: DeltaGroups, parameters: Parameters) -> np.ndarray:
-    """Groups, version 1 (direct form, no replay groups): uint8 (G, bytes)."""
+    """Groups, version 1 (direct form): uint8 (G, bytes)."""
     parts = (groups.exponent[:, None], groups.digits)
     parts += (groups.outlier_valid, groups.outlier_lane, groups.outlier_value)
+    parts += (groups.replay[:, None][:, : int(parameters.replays)],)
     return _packed(*((part, width) for part, (_, width, _) in zip(parts, _group_fields(parameters), strict=True)))
 
 
 def unpack_groups(data: np.ndarray, parameters: Parameters) -> DeltaGroups:
     """Groups, version 1, as they are."""
-    code, digits, valid, lane, value = _unpacked(data, *_group_fields(parameters))
+    code, digits, valid, lane, value, replay = _unpacked(data, *_group_fields(parameters))
     return DeltaGroups(
         exponent=code[:, 0].astype(np.uint8),
-        replay=np.zeros(len(code), np.bool_),
+        replay=replay.any(axis=1),
         digits=digits.astype(np.int8),
         outlier_valid=valid.astype(np.bool_),
         outlier_lane=lane.astype(np.uint8),
         outlier_value=value.astype(np.uint16),
     )
+
+
+def sign_bytes(parameters: Parameters) -> int:
+    """Bytes of a record of the sign tensor, a bit for each lane."""
+    return -(-parameters.lanes // 8)
+
+
+def pack_signs(masks: Any) -> np.ndarray:
+    """Sign tensor, version 2: bool (V, n) to uint8 (V, bytes)."""
+    return np.packbits(np.asarray(masks, np.bool_), axis=1, bitorder="little")
+
+
+def unpack_signs(data: np.ndarray, parameters: Parameters) -> np.ndarray:
+    """Sign tensor, version 2: uint8 (V, bytes) to bool (V, n)."""
+    return np.unpackbits(np.ascontiguousarray(data), axis=1, bitorder="little")[:, : parameters.lanes].astype(np.bool_)
+
+
+def scale_bytes(parameters: Parameters) -> int:
+    """Bytes of a record of scales: n factors, then n shifts."""
+    return 4 * parameters.lanes
+
+
+def pack_scales(factors: Any, shifts: Any) -> np.ndarray:
+    """Scales, version 1: FP16 patterns (R, n) each to uint8 (R, 4 n)."""
+    return np.ascontiguousarray(np.concatenate([factors, shifts], axis=1).astype("<u2")).view(np.uint8)
+
+
+def unpack_scales(data: np.ndarray, parameters: Parameters) -> tuple[np.ndarray, np.ndarray]:
+    """Scales, version 1: uint8 (R, 4 n) to patterns, uint16 (R, n) each."""
+    patterns = np.ascontiguousarray(data).view("<u2").astype(np.uint16)
+    return patterns[:, : parameters.lanes], patterns[:, parameters.lanes :]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -27,8 +27,10 @@ class Scaled:
     status: dict[str, bool]
 
 
-def channel_scale(sums: Any, poisoned: Any, scale: Any, lsb: Any, parameters: Parameters) -> Scaled:
-    """``RNE16(sum * 2^lsb * scale)`` of every lane: one rounding, clamped to +-65504.
+def channel_scale(
+    sums: Any, poisoned: Any, scale: Any, lsb: Any, parameters: Parameters, *, shift: Any = None
+) -> Scaled:
+    """``RNE16(sum * 2^lsb * scale + shift)`` of every lane: one rounding, clamped to +-65504.
 
     Parameters
     ----------
@@ -42,6 +44,8 @@ def channel_scale(sums: Any, poisoned: Any, scale: Any, lsb: Any, parameters: Pa
         ``L``: signed, 9 bits.
     parameters : Parameters
         Gives W.
+    shift : uint16 (n,) or (V, n), optional
+        FP16 patterns; the default is 0.
 
     Raises
     ------
@@ -54,10 +58,19 @@ def channel_scale(sums: Any, poisoned: Any, scale: Any, lsb: Any, parameters: Pa
     lsb = formats.integers("lsb", lsb, -limit, limit - 1).astype(np.int64)
     sums, poisoned, scale, lsb = np.broadcast_arrays(sums, poisoned, scale, lsb)
     bad = poisoned | ~formats.is_finite(scale)
+    if shift is not None:
+        shift = np.broadcast_to(formats.patterns("shift", shift), sums.shape)
+        bad = bad | ~formats.is_finite(shift)
     negative, exponent, significand = formats.FLOAT16.fields(scale)
     factor = np.where(bad, 0, np.where(negative, -significand, significand))
     dtype = np.int64 if formats.fits(sums, 51) else object
-    values, overflow = formats.encode_half(sums.astype(dtype) * factor.astype(dtype), lsb + exponent - 25)
+    total, unit = sums.astype(dtype) * factor.astype(dtype), lsb + exponent - 25
+    if shift is not None:
+        added = np.where(bad, 0, formats.half_to_fixed(np.where(bad, 0, shift))).astype(object)
+        least = np.minimum(unit, formats.HALF_LSB)
+        total = (total.astype(object) << (unit - least)) + (added << (formats.HALF_LSB - least))
+        unit = least
+    values, overflow = formats.encode_half(total, unit)
     return Scaled(
         np.where(bad, formats.HALF_NAN, values).astype(np.uint16),
         {"overflow": bool(overflow.any()), "poisoned": bool(bad.any())},

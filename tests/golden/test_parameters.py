@@ -51,7 +51,14 @@ def refused(error, message, **arguments):
 
 def test_every_parameter_is_covered_and_says_what_it_is():
     fields = dataclasses.fields(Parameters)
-    assert {field.name for field in fields} == {*RANGES, *CHOICES, "flip_repair", "link_checks", "functions"}
+    assert {field.name for field in fields} == {
+        *RANGES,
+        *CHOICES,
+        "flip_repair",
+        "link_checks",
+        "functions",
+        "dataflows",
+    }
     assert all(field.metadata["help"] for field in fields)
 
 
@@ -78,6 +85,19 @@ def test_functions():
     twice = "functions must name each function once, not tables, tables"
     refused(ValueError, twice, functions=("tables", "tables"))
     refused(TypeError, "functions must be a list, not 'tables'", functions="tables")
+
+
+def test_dataflows():
+    both = preset("edge").with_settings(['dataflows=["closed_loop","sign_mask"]'])
+    assert both.masks and not preset("edge").masks
+    assert both.scale_buffer == 64
+    alone = "dataflows must hold closed_loop, which starts every chain, not sign_mask"
+    refused(ValueError, alone, dataflows=("sign_mask",))
+    twice = "dataflows must name each dataflow once, not closed_loop, closed_loop"
+    refused(ValueError, twice, dataflows=("closed_loop", "closed_loop"))
+    layer = {"exponent_policy": "layer", "output_passes": 1}
+    assert Parameters(dataflows=("closed_loop", "sign_mask"), **layer).closed_loop
+    assert not Parameters(**layer).closed_loop
 
 
 def test_flags():
@@ -150,30 +170,35 @@ DERIVED = {
         "weight_mantissa_width": 11, "weight_bias": 15, "weight_exponent_width": 5, "weight_lsb": -24,
         "state_bits": 18, "words_per_vector": 2, "closed_loop": True, "tile_words": 32,
         "code_lanes": 4, "code_bits": 16,
+        "masks": False, "scale_buffer": 256,
     },
     "edge": {
         "digit_max": 3, "exponent_max": 15, "lane_width": 4, "replays": False, "weight_width": 14,
         "weight_mantissa_width": 11, "weight_bias": 15, "weight_exponent_width": 5, "weight_lsb": -24,
         "state_bits": 18, "words_per_vector": 4, "closed_loop": True, "tile_words": 64,
         "code_lanes": 16, "code_bits": 16,
+        "masks": False, "scale_buffer": 64,
     },
     "edge25": {
         "digit_max": 3, "exponent_max": 15, "lane_width": 4, "replays": False, "weight_width": 14,
         "weight_mantissa_width": 11, "weight_bias": 15, "weight_exponent_width": 5, "weight_lsb": -24,
         "state_bits": 18, "words_per_vector": 4, "closed_loop": True, "tile_words": 64,
         "code_lanes": 16, "code_bits": 16,
+        "masks": False, "scale_buffer": 64,
     },
     "ulx3s": {
         "digit_max": 3, "exponent_max": 15, "lane_width": 5, "replays": False, "weight_width": 12,
         "weight_mantissa_width": 11, "weight_bias": 15, "weight_exponent_width": 5, "weight_lsb": -24,
         "state_bits": 18, "words_per_vector": 8, "closed_loop": True, "tile_words": 128,
         "code_lanes": 32, "code_bits": 32,
+        "masks": False, "scale_buffer": 64,
     },
     "paper": {
         "digit_max": 3, "exponent_max": 15, "lane_width": 6, "replays": False, "weight_width": 16,
         "weight_mantissa_width": 11, "weight_bias": 15, "weight_exponent_width": 5, "weight_lsb": -24,
         "state_bits": 24, "words_per_vector": 5, "closed_loop": False, "tile_words": 16,
         "code_lanes": 30, "code_bits": 32,
+        "masks": False, "scale_buffer": 18,
     },
 }  # fmt: skip
 

@@ -12,12 +12,15 @@ from hypothesis import strategies as st
 
 from golden.machine import command as commands
 from golden.machine.command import (
+    DATAFLOWS,
     ENGINES,
     OPERATIONS,
     CommandError,
     Emit,
     End,
     Interrupt,
+    LoadGroups,
+    LoadScales,
     LoadWeights,
     Loop,
     Multiply,
@@ -27,12 +30,14 @@ from golden.machine.command import (
     Stop,
     Wait,
     assemble,
+    decode,
     disassemble,
     layout,
     table,
 )
 
 PAGE = Path(__file__).resolve().parents[3] / "docs/machine.md"
+EVERY = commands.operations(DATAFLOWS)
 CONTROLS = (Stop, Wait, Stamp, Interrupt, Loop, End)
 
 pytestmark = pytest.mark.golden
@@ -56,14 +61,14 @@ def engines(kind):
     return st.sets(st.sampled_from(others)).map(lambda chosen: tuple(one for one in others if one in chosen))
 
 
-def operations(kind):
-    own = {slot.name: fields(slot) for slot in layout(kind)}
+def drawn(kind):
+    own = {slot.name: fields(slot) for slot in layout(kind, DATAFLOWS)}
     return st.builds(kind, tag=st.integers(0, 65535), pop=engines(kind), push=engines(kind), **own)
 
 
 STEPS = st.builds(Step, st.integers(0, 7), st.integers(-(2**28), 2**28 - 1).filter(bool))
 FLAT = st.one_of(
-    *(operations(kind) for kind in OPERATIONS),
+    *(drawn(kind) for kind in EVERY),
     st.builds(Stamp, tag=st.integers(0, 65535)),
     st.builds(Interrupt, tag=st.integers(0, 65535)),
     st.builds(Wait, load=st.booleans(), emit=st.booleans()),
@@ -114,7 +119,7 @@ def test_bits_of_a_multiplication_by_hand():
 
 def test_the_page_shows_every_operation_as_it_is():
     page = PAGE.read_text()
-    for kind in OPERATIONS:
+    for kind in EVERY:
         assert f"### {kind.__name__} (`{kind.opcode:02x}`, {kind.engine})\n" in page
         assert table(kind) in page
     for kind in CONTROLS:
@@ -137,10 +142,10 @@ def test_a_field_that_did_not_change_is_not_written_again():
     assert [line[0] & 255 for line in words.tolist()] == [0x08, 0x10, 0x05, 0x08, 0x10, 0x06, 0x10, 0x01]
 
 
-@pytest.mark.parametrize("kind", OPERATIONS, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("kind", EVERY, ids=lambda kind: kind.__name__)
 def test_no_two_fields_share_a_bit_and_none_straddles_a_register(kind):
     seen = set()
-    for slot in layout(kind):
+    for slot in layout(kind, DATAFLOWS):
         bits = {(slot.word, slot.low + index) for index in range(slot.width)}
         assert slot.low + slot.width <= 32 and not bits & seen
         seen |= bits
@@ -208,11 +213,32 @@ def test_what_disassemble_refuses(words, sentence):
 
 def test_a_reserved_bit_of_a_register_is_refused():
     words = assemble([Multiply(lines=1), Stop()])
-    last = layout(Multiply)[-1]
+    last = layout(Multiply, DATAFLOWS)[-1]
     words = np.insert(words, 1, words[0], axis=0)
     words[1, 1:] = last.word | 1 << 8, 1 << last.low + last.width, 0, 0, 0, 0, 0
-    with pytest.raises(CommandError, match="Command 2: reserved bits of register 5 must be 0, not 0x"):
+    with pytest.raises(CommandError, match="Command 2: reserved bits of register 6 must be 0, not 0x"):
         disassemble(words)
+
+
+@pytest.mark.parametrize(
+    "operation, name",
+    [(LoadScales(records=1), "LoadScales"), (Multiply(leaves="groups"), "leaves"), (LoadGroups(masked=True), "masked")],
+    ids=lambda one: one if isinstance(one, str) else "",
+)
+def test_a_machine_without_a_dataflow_refuses_its_fields(operation, name):
+    registers = {engine: [0] * 32 for engine in ENGINES}
+    *lines, _ = assemble([operation, Stop()]).tolist()
+    for line in lines[:-1]:
+        assert decode(line, registers) is None
+    with pytest.raises(ValueError, match=f"^dataflows must hold sign_mask for {name}, not closed_loop$"):
+        decode(lines[-1], registers)
+    assert decode(lines[-1], registers, DATAFLOWS) == operation
+
+
+def test_no_field_of_a_dataflow_moves_another():
+    for kind in OPERATIONS:
+        assert set(layout(kind)) <= set(layout(kind, DATAFLOWS))
+        assert not layout(kind, DATAFLOWS)[-1].word > 15  # what the decoder of commands has rows for
 
 
 @settings(max_examples=500, deadline=None)

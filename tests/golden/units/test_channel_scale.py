@@ -55,6 +55,30 @@ def test_against_fractions(width):
     assert overflow
 
 
+def test_a_shift_is_added_before_the_one_rounding(fresh_seed):
+    """Sums and shifts of like magnitude, cancelling ones and ties among them, against fractions."""
+    parameters = Parameters(lanes=8, accumulator_width=32)
+    rng = np.random.default_rng(fresh_seed)
+    shape = (400, 8)
+    sums = rng.integers(-(2**31), 2**31, shape) >> rng.integers(0, 31, shape)
+    scale = rng.integers(0, 0x7C00, shape).astype(np.uint16) | (rng.integers(0, 2, shape) << 15).astype(np.uint16)
+    shift = rng.integers(0, 0x7C00, shape).astype(np.uint16) | (rng.integers(0, 2, shape) << 15).astype(np.uint16)
+    size = np.frexp(sums * scale.view(np.float16).astype(float))[1]
+    near = np.frexp(shift.view(np.float16).astype(float))[1]
+    lsb = np.clip(near - size + rng.integers(-14, 3, shape), -256, 255)
+    lsb[0], sums[0], scale[0], shift[0] = -24, 1 << np.arange(8), 0x3800, 0x6400  # halves of a unit of 1024
+    scale[1, 0], shift[1, 1] = 0x7C00, 0x7E00
+    got = channel_scale(sums, False, scale, lsb, parameters, shift=shift)
+    assert got.values[1, :2].tolist() == [0x7E00, 0x7E00]
+    for v, i in np.ndindex(shape):
+        if v != 1 or i > 1:
+            factor, added = (Fraction(float(part[v, i].view(np.float16))) for part in (scale, shift))
+            value = int(sums[v, i]) * factor * Fraction(2) ** int(lsb[v, i]) + added
+            pattern, _ = nearest(value)
+            pattern = 0 if not value else pattern
+            assert got.values[v, i] == pattern, (sums[v, i], factor, lsb[v, i], added)
+
+
 def test_one_scale_for_each_channel():
     parameters = Parameters(lanes=4, memory_lanes=1)
     got = channel_scale([[2, -4, 0, 3]], False, np.array([0x3C00, 0x3800, 0xBC00, 0x0001]), -1, parameters)
