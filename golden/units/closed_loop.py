@@ -17,7 +17,7 @@ from golden.units import activation_tables
 from golden.units.delta_group import DeltaGroups
 from golden.units.joint_stream import JointGroups, JointStream
 from golden.units.near_memory_engine import poison_code, poisoned_state, state_magnitude_max
-from golden.units.norm import UNIT, Affine, affine, coefficients, normalise, sums, variance_floor
+from golden.units.norm import UNIT, Affine, RealNorm, affine, coefficients, normalise, sums, variance_floor
 from golden.units.state_quantizer import quantise_state
 
 __all__ = ["Aligned", "ClosedLoop", "Emitted", "Norm", "accumulate", "activation_max", "align", "emit", "functions"]
@@ -120,45 +120,18 @@ def align(values: Any, parameters: Parameters) -> Aligned:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Norm:
-    """A normalisation over sets of elements: group norm, layer norm, RMS norm, adaptive or not.
+class Norm(RealNorm):
+    """A normalisation over sets of elements of a state in fixed point; x of padding is 0.
 
     Members
     -------
-    sets : int (vectors, n)
-        Statistics set of each element, 0 and up; -1 for padding, whose x is 0.
-    gamma, beta : float, broadcast against `sets`
-        Real scale and shift.
-    epsilon : float
-        Added to the variance; positive.
-    centred : bool
-        Whether the mean is taken away; an RMS norm leaves it.
     unit : int
         u counts units of ``2^unit``.
-
-    Raises
-    ------
-    ValueError
-        If a number is not finite or `epsilon` not positive.
     """
 
-    sets: np.ndarray
-    gamma: Any = 1.0
-    beta: Any = 0.0
-    epsilon: float = 1e-5
-    centred: bool = True
-    unit: int = UNIT
+    dtype = np.float64
 
-    def __post_init__(self) -> None:
-        """Check the numbers."""
-        object.__setattr__(self, "sets", np.asarray(self.sets, np.int64))
-        for name in ("gamma", "beta"):
-            array = np.asarray(getattr(self, name), np.float64)
-            if not np.isfinite(array).all():
-                raise ValueError(f"{name} must be finite, not {array[~np.isfinite(array)].ravel()[0]}")
-            object.__setattr__(self, name, array)
-        if not np.isfinite(self.epsilon) or not self.epsilon > 0:
-            raise ValueError(f"epsilon must be positive and finite, not {self.epsilon}")
+    unit: int = UNIT
 
     def apply(
         self, y: np.ndarray, poisoned: np.ndarray, unit: int, result: int, parameters: Parameters

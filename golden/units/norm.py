@@ -15,7 +15,7 @@ import dataclasses
 import functools
 import math
 from fractions import Fraction
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -26,6 +26,7 @@ __all__ = [
     "UNIT",
     "Affine",
     "Coefficients",
+    "RealNorm",
     "affine",
     "coefficients",
     "factor",
@@ -54,6 +55,49 @@ PLACES_MAX = 30
 
 SEEDS = np.array([(math.isqrt(2**50 // ((2 * i + 1) << 7)) + 1) // 2 for i in range(128, 512)], np.int64)
 """``RNE(2^24 / sqrt((i + 1/2) 2^8))`` for i in 128..511: 384 words of 17 bits."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class RealNorm:
+    """A normalisation over sets of elements in real numbers: GroupNorm, LayerNorm, RMS norm.
+
+    A subclass says in which `dtype` its numbers are.
+
+    Members
+    -------
+    sets : int64 (vectors, n)
+        Statistics set of each element, 0 and up; -1 for padding.
+    gamma, beta : dtype, broadcast against `sets`
+        Scale and shift.
+    epsilon : float
+        Added to the variance, as `dtype`; positive.
+    centred : bool
+        Whether the mean is taken away; an RMS norm leaves it, and its variance is the mean square.
+
+    Raises
+    ------
+    ValueError
+        If a number is not finite or `epsilon` not positive.
+    """
+
+    dtype: ClassVar[type]
+
+    sets: np.ndarray
+    gamma: Any = 1.0
+    beta: Any = 0.0
+    epsilon: float = 1e-5
+    centred: bool = True
+
+    def __post_init__(self) -> None:
+        """Check the numbers and bring them to their type."""
+        object.__setattr__(self, "sets", np.asarray(self.sets, np.int64))
+        for name in ("gamma", "beta"):
+            array = np.asarray(getattr(self, name), self.dtype)
+            if not np.isfinite(array).all():
+                raise ValueError(f"{name} must be finite, not {array[~np.isfinite(array)].ravel()[0]}")
+            object.__setattr__(self, name, array)
+        if not 0 < self.dtype(self.epsilon) < np.inf:
+            raise ValueError(f"epsilon must be positive and finite, not {self.epsilon}")
 
 
 @functools.lru_cache(maxsize=1024)

@@ -10,7 +10,7 @@ from golden.common.checked import Range, Rule, Stored, described
 from golden.diffusion.cost.flows import MethodFlow
 from golden.diffusion.layers import Layer, Role
 from golden.diffusion.networks.graph import Network
-from golden.parameters import Parameters
+from golden.parameters import PRESETS, Parameters
 
 __all__ = ["ACTS_IN", "METHODS", "PATTERNS", "SENDING", "Method", "matches"]
 
@@ -235,20 +235,8 @@ def _loop(k: int, outputs: int, **machine: Any) -> Parameters:
     )
 
 
-_PAPER = Parameters(
-    digit_width=3,
-    lanes=60,
-    outliers=4,
-    exponent_policy="layer",
-    overflow_policy="saturate",
-    weight_form="float",
-    accumulator_width=48,
-    output_passes=1,
-    state_width=24,
-    memory_lanes=12,
-    link_width=256,
-)
-
+_PAPER = dataclasses.replace(PRESETS["paper"], rows=Parameters.rows, columns=Parameters.columns, link_form="direct")
+"""The published groups, on as small an array and over the same link as those of the other methods."""
 
 _FINER: dict[str, Any] = {
     "early_steps": 8,
