@@ -118,12 +118,20 @@ def _earlier(path: Path) -> list[dict[str, Any]]:
     """
     try:
         rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        for row in rows:
-            row["variant"], row["network"], row["steps"], row["psnr_mean"]
-            row["link_bits"], row["link_joint"], row["area_cycles"]
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
-        raise ValueError(f"Rows must be those of `golden sweep --out`, not {str(path)!r}") from error
+    except (ValueError, RecursionError):
+        rows = []
+    if not rows or not all(map(_is_row, rows)):
+        raise ValueError(f"Rows must be those of `golden sweep --out`, not {str(path)!r}")
     return rows
+
+
+def _is_row(row: Any) -> bool:
+    """Whether something has the names and figures that are shown of a row."""
+    if not isinstance(row, dict) or not all(isinstance(row.get(key), str) for key in ("variant", "network")):
+        return False
+    needed = ("steps", "psnr_mean", "link_bits", "link_joint")
+    known = [row.get(key) for key in needed] + [row.get("area_cycles") or 0]
+    return all(type(value) in (int, float) for value in known)
 
 
 def draw(found: Sequence[Mapping[str, Any]], path: Path) -> None:

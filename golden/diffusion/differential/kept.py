@@ -29,7 +29,7 @@ def load(kind: str, sampling: Sampling, *more: Any) -> Any:
     """What `save` kept of this kind for such a sampling, or None."""
     try:
         return json.loads(_path(kind, sampling, more).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
 
 

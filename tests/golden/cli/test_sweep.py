@@ -71,9 +71,24 @@ def test_everything_that_crosses_is_counted():
         assert row["link"] == pytest.approx(expected, rel=1e-9) and row["link"] > 0.6
 
 
-def test_rows_of_something_else_are_refused(tmp_path):
+ROW = {"variant": "paper", "network": "unet", "steps": 2, "psnr_mean": 1, "link_bits": 2, "link_joint": 3}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "[1]", "null", "[" * 100_000, '{"variant": "paper"}'),
+        json.dumps(ROW | {"psnr_mean": "1"}),
+        json.dumps(ROW | {"network": 3}),
+        json.dumps(ROW | {"area_cycles": "2"}),
+        json.dumps(ROW) + "\n{}",
+    ],
+)
+def test_rows_of_something_else_are_refused(tmp_path, text):
     path = tmp_path / "rows.jsonl"
-    path.write_text('{"variant": "paper"}\n')
+    path.write_text(json.dumps(ROW))
+    assert CliRunner().invoke(main, ["sweep", "--read", str(path)]).exit_code == 0
+    path.write_text(text)
     result = CliRunner().invoke(main, ["sweep", "--read", str(path)])
     assert result.exit_code == 2
     assert result.stderr == f"Error: Rows must be those of `golden sweep --out`, not '{path}'\n"
