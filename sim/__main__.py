@@ -15,7 +15,7 @@ import click
 
 from golden.common import console, processes
 from rtl_gen import options
-from sim import bench, compare, mutants, parts, play, sample, stream, trust
+from sim import bench, compare, latency, mutants, parts, play, sample, stream, trust
 from sim import layer as layers
 from sim import run as running
 from sim.machine.command import command as machine_command
@@ -160,6 +160,13 @@ def inject(context: click.Context, unit: str, machine: options.Machine, count: i
             click.echo(f"survived: unit {report.unit}, mutant {mutant.number}: {mutant}", err=True)
     if any(report.survived for report in reports):
         context.exit(1)
+
+
+@main.command("latency")
+@options.machine
+def latency_command(machine: options.Machine) -> None:
+    """Print how long each unit takes, with a timing diagram of its first vectors, as Markdown for the site."""
+    click.echo(latency.markdown(machine.name, machine.parameters), nl=False)
 
 
 @main.command()
