@@ -203,7 +203,7 @@ def _rates(
     type=click.Choice(["joint", "stream"]),
     default="joint",
     show_default=True,
-    help="Code of deltas in several passes: all finer bits behind one digit, or the delta stream, version 1.",
+    help="Code of deltas in several passes: all finer bits behind one digit, or the delta stream.",
 )
 @click.option(
     "--input-bits",
