@@ -181,7 +181,7 @@ def markdown(machine: str, parameters: Parameters) -> str:
     for name in UNITS:
         bench = benches.load(name, benches.Request(parameters))
         found = watch(bench)
-        table.append(f"| [{name}](#{name.replace('_', '-')}) | {found.latency} | {bench.component.throughput} |")
+        table.append(f"| [{name}](#{name}) | {found.latency} | {bench.component.throughput} |")
         drawn = found.diagram()
         signals = ",\n".join(f"  {json.dumps(signal)}" for signal in drawn["signal"])
         text = f'{{ "signal": [\n{signals}\n], "edge": {json.dumps(drawn["edge"])} }}'
