@@ -20,7 +20,7 @@ from hw.stream import Stage
 from hw.units.outlier_selector import multiplex_slots, select_outliers
 from hw.units.unit import PipelinedUnit
 
-__all__ = ["DeltaQuantizer"]
+__all__ = ["DeltaQuantizer", "digit_of", "fit_of", "residual_of", "shift_of"]
 
 
 class DeltaQuantizer(PipelinedUnit):
@@ -216,7 +216,7 @@ class DeltaQuantizer(PipelinedUnit):
             p.floor,
             p.values,
         )
-        lanes = [_fit(s.instance(f"fit{lane}", value=value), k) for lane, value in enumerate(p.values)]
+        lanes = [fit_of(s.instance(f"fit{lane}", value=value), k) for lane, value in enumerate(p.values)]
         s.fits, s.infinite = [lane.fit for lane in lanes], Cat(lane.infinite for lane in lanes)
 
         s = s.cut()
@@ -249,12 +249,8 @@ class DeltaQuantizer(PipelinedUnit):
         s = s.cut()
         after, overflow, shifts = named(m, "after", s.code + 1), [], []
         for lane, (value, fit) in enumerate(zip(s.values, s.fits, strict=True)):
-            # Right shift of the significand: c + 1 - max(field, 1). It is not negative where the lane fits, and from 12
-            # on nothing is left.
-            distance = named(m, f"distance{lane}", (after - FLOAT16.field(value))[: EXPONENT_WIDTH + 1])
-            far = named(m, f"far{lane}", or_tree(distance[4:]) | distance[2:4].all())
+            shifts.append(shift_of(m, lane, value, after))
             overflow.append((fit > s.code) & ~s.poison)
-            shifts.append(Mux(far, 12, distance[:4]))
         s.overflow, s.shifts = Cat(overflow), shifts
         lower = named(m, "lower", s.code - (k - 1))
         s.next_exponent = Mux(s.poison | (lower < s.floor), s.floor, lower[:EXPONENT_WIDTH])
@@ -266,45 +262,49 @@ class DeltaQuantizer(PipelinedUnit):
         """Digits as if no lane were selected, residuals, and the exponent code of the group."""
         operands = enumerate(zip(s.values, s.shifts, s.overflow, strict=True))
         lanes = [
-            self._digit(s.instance(f"lane{lane}", value=value, shift=shift, overflow=overflow))
+            digit_of(s.instance(f"lane{lane}", value=value, shift=shift, overflow=overflow), self.parameters)
             for lane, (value, shift, overflow) in operands
         ]
         s, lanes = s.join(lanes)
         s.digits, empty = [lane.digit for lane in lanes], ~or_tree(lane.nonzero for lane in lanes)
         s.group_code = Mux(s.poison, POISONED_GROUP, Mux(empty, ZERO_GROUP, s.code))
-        s, lanes = s.join([_residual(lane) for lane in lanes])
+        s, lanes = s.join([residual_of(lane) for lane in lanes])
         s.residual = [lane.residual for lane in lanes]
         return s
 
-    def _digit(self, s: Stage) -> Stage:
-        """Of a lane's `value`, `shift` and `overflow` the `digit`, whether it is `nonzero`, and what it leaves."""
-        k, largest = self.parameters.digit_width, self.parameters.digit_max
-        poison = s.outer.poison
-        significand = named(s.m, "significand", FLOAT16.significand(s.value))
-        shifted = named(s.m, "shifted", (Cat(Const(0, 1), significand) >> s.shift)[:k])
-        half, odd, s.whole = shifted[0], shifted[1], shifted[1:]
-        # Tables of one bit per shift: comparators would become carry chains.
-        s.below = Cat((Const(-2 << bit, 16) >> s.shift)[0] for bit in range(11))
-        s.rounds_up = half & (or_tree(significand[:10] & s.below[1:]) | odd)
-        s.lower = Mux(s.overflow | poison, 0, significand & s.below)[:11]
-        s.sign, s.field = FLOAT16.sign(s.value), FLOAT16.field(s.value)
 
-        s = s.cut()
-        magnitude = Cat(bit ^ (s.rounds_up & s.whole[:index].all()) for index, bit in enumerate(s.whole))
-        sent = Mux(s.outer.first_pass, 0, largest) if self.parameters.replays else largest
-        limited = named(s.m, "limited", Mux(s.outer.poison, 0, Mux(s.overflow, sent, magnitude))[: k - 1])
-        s.digit = Cat(_negated_bit(limited, index, s.sign) for index in range(k))
-        s.nonzero = or_tree(limited) | s.overflow
-        # Rounded up, the residual is what was missing: 2^shift - lower, the negative within the bits below the digit. A
-        # negative number keeps its lowest one and inverts what is above.
-        ones = named(s.m, "ones", Cat(or_tree(s.lower[:index]) for index in range(11)))
-        s.rest = s.lower ^ (s.rounds_up.replicate(11) & s.below & ones)
-        s.down = s.sign ^ s.rounds_up
-        return s.cut()
+def digit_of(s: Stage, parameters: Parameters) -> Stage:
+    """Of a lane's `value`, `shift` and `overflow` the `digit`, whether it is `nonzero`, and what `residual_of` takes.
+
+    The stage that the lane is part of has ``poison`` and ``first_pass``. Two cuts.
+    """
+    k, largest = parameters.digit_width, parameters.digit_max
+    poison = s.outer.poison
+    significand = named(s.m, "significand", FLOAT16.significand(s.value))
+    shifted = named(s.m, "shifted", (Cat(Const(0, 1), significand) >> s.shift)[:k])
+    half, odd, s.whole = shifted[0], shifted[1], shifted[1:]
+    # Tables of one bit per shift: comparators would become carry chains.
+    s.below = Cat((Const(-2 << bit, 16) >> s.shift)[0] for bit in range(11))
+    s.rounds_up = half & (or_tree(significand[:10] & s.below[1:]) | odd)
+    s.lower = Mux(s.overflow | poison, 0, significand & s.below)[:11]
+    s.sign, s.field = FLOAT16.sign(s.value), FLOAT16.field(s.value)
+
+    s = s.cut()
+    magnitude = Cat(bit ^ (s.rounds_up & s.whole[:index].all()) for index, bit in enumerate(s.whole))
+    sent = Mux(s.outer.first_pass, 0, largest) if parameters.replays else largest
+    limited = named(s.m, "limited", Mux(s.outer.poison, 0, Mux(s.overflow, sent, magnitude))[: k - 1])
+    s.digit = Cat(_negated_bit(limited, index, s.sign) for index in range(k))
+    s.nonzero = or_tree(limited) | s.overflow
+    # Rounded up, the residual is what was missing: 2^shift - lower, the negative within the bits below the digit. A
+    # negative number keeps its lowest one and inverts what is above.
+    ones = named(s.m, "ones", Cat(or_tree(s.lower[:index]) for index in range(11)))
+    s.rest = s.lower ^ (s.rounds_up.replicate(11) & s.below & ones)
+    s.down = s.sign ^ s.rounds_up
+    return s.cut()
 
 
-def _residual(s: Stage) -> Stage:
-    """What a digit leaves, as FP16: `residual`."""
+def residual_of(s: Stage) -> Stage:
+    """What a digit leaves, as FP16: `residual`. One cut."""
     poison = s.outer.poison
     s.negative = s.down & or_tree(s.rest)
     # A poisoned lane has rest 0 so far; with two ones on top and the field of all ones it is packed as NaN.
@@ -335,7 +335,17 @@ def _negated_bit(magnitude: Value, index: int, negative: Value) -> Value:
     return bit ^ (negative & or_tree(magnitude[:index]))
 
 
-def _fit(s: Stage, k: int) -> Stage:
+def shift_of(m: Module, lane: int, value: Value, after: Value) -> Value:
+    """Places that a lane's significand moves to the right, 12 for all beyond; `after` is the exponent code plus 1.
+
+    That is ``after - max(field, 1)``: not negative where the lane fits, and from 12 on nothing is left.
+    """
+    distance = named(m, f"distance{lane}", (after - FLOAT16.field(value))[: EXPONENT_WIDTH + 1])
+    far = named(m, f"far{lane}", or_tree(distance[4:]) | distance[2:4].all())
+    return Mux(far, 12, distance[:4])
+
+
+def fit_of(s: Stage, k: int) -> Stage:
     """Least exponent code at which a finite `value` fits a digit of k bits: `fit`, and whether it is `infinite`."""
     fraction, field = s.value[:10], s.value[10:15]
     s.infinite = field.all()

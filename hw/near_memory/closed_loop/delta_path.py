@@ -19,7 +19,8 @@ from amaranth.lib.wiring import In, Out
 
 from golden.parameters import POISONED_GROUP, ZERO_GROUP, Parameters
 from hw import payloads
-from hw.arith.bits import filled, multiply_constant, named, or_tree, take
+from hw.arith.bits import filled, named, or_tree, take
+from hw.arith.ranks import fill_slots, keep_largest
 from hw.arith.shift import leading_zeros
 from hw.memory import Ram
 from hw.near_memory.part import Part
@@ -206,20 +207,7 @@ class Ranks(Pipelined, Part):
         with m.If(s.moves):
             m.d.sync += [first.eq(s.last), poisoned.eq(s.poisoned)]
         if p.outliers:
-            codes = list(i.row.code)
-            for rank in range(p.outliers + 1):
-                kept = Signal(_CODE_WIDTH, name=f"kept{rank}")
-                largest, others = named(m, f"before{rank}", Mux(s.first, 0, kept)), []
-                for lane, code in enumerate(codes):
-                    above = named(m, f"above{rank}_{lane}", code > largest)
-                    others.append(named(m, f"other{rank}_{lane}", Mux(above, largest, code)))
-                    largest = named(m, f"largest{rank}_{lane}", Mux(above, code, largest))
-                with m.If(s.moves):
-                    m.d.sync += kept.eq(largest)
-                s.make(f"others{rank}", others)
-                s.make(f"rank{rank}", largest, held_by=kept)
-                s = s.cut()
-                decisive, codes = getattr(s, f"rank{rank}"), getattr(s, f"others{rank}")
+            s, decisive = keep_largest(s, list(i.row.code), p.outliers + 1)
         else:
             marks = Signal(len(i.marks), name="marks_so_far")
             s.make("marks", i.marks | Mux(first, 0, marks), held_by=marks)
@@ -422,24 +410,7 @@ class Digits(Part):
             values.append(named(m, f"value{lane}", Cat(magnitude[: _SIGNIFICAND - 1], exponent[:5], negative)))
         s.values = values
         flags = Mux(s.first_pass & ~s.poisoned, s.over, 0)
-        for number in range(p.outliers):
-            if number:
-                s = s.cut()
-                flags = getattr(s, f"flags{number}")
-            kept, slot = (Signal(payloads.outlier(p), name=f"slot{number}_{name}") for name in ("kept", "now"))
-            empty = named(m, f"empty{number}", (s.beat == 0) | ~kept.valid)
-            with m.If(~empty):
-                m.d.comb += slot.eq(kept)
-            for lane, value in enumerate(s.values):
-                with m.Elif(flags[lane]):
-                    place = multiply_constant(s.beat, p.near_lanes) + lane
-                    m.d.comb += [slot.valid.eq(1), slot.lane.eq(place), slot.value.eq(value)]
-            with m.If(s.moves):
-                m.d.sync += kept.eq(slot)
-            s.make(f"slot{number}", slot)
-            # Without its lowest 1, which stays here.
-            s.make(f"flags{number + 1}", Mux(empty, flags & (flags - 1), flags)[: p.near_lanes])
-        return s
+        return fill_slots(s, flags, payloads.outlier(p), p.outliers)
 
 
 class Groups(Part):
