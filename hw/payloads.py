@@ -10,6 +10,8 @@ __all__ = [
     "address_width",
     "aligned_product",
     "bank_write",
+    "chain_group",
+    "chain_part",
     "channel_scale_input",
     "delta_group",
     "element_part",
@@ -239,6 +241,31 @@ def sum_part(parameters: Parameters) -> Payload:
             "end": (1, "ends the last vector of the tile"),
             "floor": (EXPONENT_WIDTH, "code of the tile's least exponent"),
             "unit": (signed(UNIT_WIDTH), "L of the tile, in units of the state"),
+        }
+    )
+
+
+def chain_part(parameters: Parameters) -> Payload:
+    """`near_lanes` deltas of a vector on their way to groups; how it becomes them is the same in all its parts."""
+    fields: dict[str, tuple[ShapeLike, str]] = {
+        "values": (data.ArrayLayout(16, parameters.near_lanes), "FP16 deltas"),
+        "last": (1, "ends a vector"),
+        "end": (1, "ends the last vector of the tile"),
+        "floor": (EXPONENT_WIDTH, "code of the least exponent that a group may choose"),
+        "passes": (3, "passes of the vector, minus 1"),
+    }
+    if parameters.exponent_policy == "layer":
+        fields["static"] = 1, "no group chooses: the first pass takes `floor`"
+    return Payload(fields)
+
+
+def chain_group(parameters: Parameters) -> Payload:
+    """A delta group of a product."""
+    return Payload(
+        {
+            "group": (delta_group(parameters), "the group"),
+            "last": (1, "ends a vector"),
+            "end": (1, "ends the last vector of the tile"),
         }
     )
 
