@@ -12,6 +12,7 @@ __all__ = [
     "bank_write",
     "chain_group",
     "chain_part",
+    "chain_sums",
     "channel_scale_input",
     "delta_group",
     "element_part",
@@ -245,10 +246,9 @@ def sum_part(parameters: Parameters) -> Payload:
     )
 
 
-def chain_part(parameters: Parameters) -> Payload:
-    """`near_lanes` deltas of a vector on their way to groups; how it becomes them is the same in all its parts."""
+def _chain_settings(parameters: Parameters) -> dict[str, tuple[ShapeLike, str]]:
+    """What is the same in all parts of a vector that becomes groups, and where it ends."""
     fields: dict[str, tuple[ShapeLike, str]] = {
-        "values": (data.ArrayLayout(16, parameters.near_lanes), "FP16 deltas"),
         "last": (1, "ends a vector"),
         "end": (1, "ends the last vector of the tile"),
         "floor": (EXPONENT_WIDTH, "code of the least exponent that a group may choose"),
@@ -256,7 +256,28 @@ def chain_part(parameters: Parameters) -> Payload:
     }
     if parameters.exponent_policy == "layer":
         fields["static"] = 1, "no group chooses: the first pass takes `floor`"
-    return Payload(fields)
+    return fields
+
+
+def chain_sums(parameters: Parameters) -> Payload:
+    """`near_lanes` sums of a vector that becomes groups, with what makes deltas of them."""
+    u = parameters.near_lanes
+    return Payload(
+        {
+            "sums": (data.ArrayLayout(signed(parameters.accumulator_width), u), "sums in units of 2^unit"),
+            "poisoned": (u, "a bit for each sum that a poisoned group is part of"),
+            "unit": (signed(UNIT_WIDTH), "L of the tile, in units of the state"),
+            "factors": (data.ArrayLayout(16, u), "FP16 factor of each channel: its norm"),
+            "shifts": (data.ArrayLayout(16, u), "FP16 shift of each channel, added to it"),
+            **_chain_settings(parameters),
+        }
+    )
+
+
+def chain_part(parameters: Parameters) -> Payload:
+    """`near_lanes` deltas of a vector on their way to groups."""
+    values = data.ArrayLayout(16, parameters.near_lanes), "FP16 deltas"
+    return Payload({"values": values, **_chain_settings(parameters)})
 
 
 def chain_group(parameters: Parameters) -> Payload:
