@@ -1,4 +1,6 @@
-"""Random groups, and what the sign mask leaves of them, written from docs/numerics.md section 9."""
+"""Random groups, what the sign mask leaves of them (docs/numerics.md, section 9), and groups as streams have them."""
+
+from sim.vectors import group_values
 
 
 def random_group(r, p):
@@ -42,3 +44,14 @@ def masked(group, mask, p):
     if p.outliers:
         result["outliers"] = kept + [{"valid": 0, "lane": 0, "value": 0}] * (p.outliers - len(kept))
     return result
+
+
+def plain_group(groups, p, index):
+    """A group of golden's as the stream has it."""
+    values = group_values(groups, p)
+    group = {name: int(values[name][index]) for name in ("exponent", "replay") if name in values}
+    group["digits"] = [int(digit) for digit in values["digits"][index]]
+    if p.outliers:
+        fields = values["outliers"]
+        group["outliers"] = [{name: int(fields[name][index][slot]) for name in fields} for slot in range(p.outliers)]
+    return group

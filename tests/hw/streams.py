@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from amaranth.hdl import Const, Shape
+from amaranth.hdl import Array, Const, Module, Mux, Shape, Signal
 from amaranth.lib import data
 from amaranth.sim import Simulator
 
@@ -193,3 +193,36 @@ def exchange(
     simulator.add_testbench(run)
     simulator.run()
     return result
+
+
+def fed(dut: Any, seed: int, **feeds: list[Any]) -> Callable[[Any], Any]:
+    """A `wrap` of `exchange`: payloads go into further streams of `dut` with pauses, each stream after the one before.
+
+    Parameters
+    ----------
+    dut : component
+        With those streams as inputs.
+    seed : int
+        Of the pauses.
+    feeds : lists of plain payloads
+        By the name of their stream.
+    """
+
+    def wrap(_: Any) -> Module:
+        m = Module()
+        m.submodules.dut = dut
+        pauses, begins = Signal(16, init=seed % 0xFFFF + 1), Const(1, 1)
+        m.d.sync += pauses.eq((pauses >> 1) ^ Mux(pauses[0], 0xB400, 0))
+        for name, payloads in feeds.items():
+            port, taken, shown = getattr(dut, name), Signal(range(len(payloads) + 1)), Signal()
+            words = Array(
+                Const(pack(shape_of(port), payload), len(_bits(port))) for payload in [*payloads, payloads[0]]
+            )
+            m.d.comb += [port.valid.eq(shown & (taken != len(payloads))), _bits(port).eq(words[taken])]
+            m.d.sync += shown.eq((shown & ~port.ready) | (pauses[0] & begins))
+            with m.If(port.valid & port.ready):
+                m.d.sync += taken.eq(taken + 1)
+            begins = taken == len(payloads)
+        return m
+
+    return wrap

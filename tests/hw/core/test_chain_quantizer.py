@@ -9,7 +9,7 @@ from amaranth.hdl import Module, Signal
 from golden.parameters import Parameters
 from golden.units.delta_quantizer import quantise_all
 from hw.core.chain_quantizer import ChainQuantizer
-from sim.vectors import group_values
+from tests.hw.masks import plain_group
 from tests.hw.streams import PATTERNS, exchange
 
 pytestmark = pytest.mark.unit
@@ -63,22 +63,11 @@ def parts(p, values, *, floor, passes, static, end):
         }
 
 
-def plain(groups, p, index):
-    """A group of golden's as the stream has it."""
-    values = group_values(groups, p)
-    group = {name: int(values[name][index]) for name in ("exponent", "replay") if name in values}
-    group["digits"] = [int(digit) for digit in values["digits"][index]]
-    if p.outliers:
-        fields = values["outliers"]
-        group["outliers"] = [{name: int(fields[name][index][slot]) for name in fields} for slot in range(p.outliers)]
-    return group
-
-
 def expected(p, values, *, floor, passes, static, end):
     """Groups of a vector, as golden makes them."""
     found = quantise_all(np.array([values], np.uint16), p, passes, floor=floor, exponent=floor, by_group=not static)
     for index, last in enumerate(found.last):
-        yield {"group": plain(found.groups, p, index), "last": int(last), "end": int(last and end)}
+        yield {"group": plain_group(found.groups, p, index), "last": int(last), "end": int(last and end)}
 
 
 @pytest.mark.parametrize("name", SHAPES)

@@ -3,12 +3,12 @@
 import random
 
 import pytest
-from amaranth.hdl import Array, Const, Module, Mux, Signal
 
 from golden.parameters import Parameters
 from hw.core.group_mask import GroupMask
+from tests.hw.lint import complaints
 from tests.hw.masks import masked, random_group
-from tests.hw.streams import PATTERNS, exchange
+from tests.hw.streams import PATTERNS, exchange, fed
 
 pytestmark = pytest.mark.unit
 
@@ -26,23 +26,6 @@ def drawn(r, p, *, replay):
     return next(group for group in iter(lambda: random_group(r, p), None) if group.get("replay", 0) == replay)
 
 
-def with_masks(dut, masks, seed):
-    """A wrap that feeds masks one by one, with pauses."""
-
-    def wrap(_):
-        m = Module()
-        m.submodules.dut = dut
-        taken, shown, pauses = Signal(range(len(masks) + 2)), Signal(), Signal(16, init=seed % 0xFFFF + 1)
-        port, words = dut.masks, Array(Const(mask, dut.masks.payload.shape()) for mask in [*masks, 0])
-        m.d.comb += [port.valid.eq(shown & (taken != len(masks))), port.payload.eq(words[taken])]
-        m.d.sync += [pauses.eq((pauses >> 1) ^ Mux(pauses[0], 0xB400, 0)), shown.eq((shown & ~port.ready) | pauses[0])]
-        with m.If(port.valid & port.ready):
-            m.d.sync += taken.eq(taken + 1)
-        return m
-
-    return wrap
-
-
 @pytest.mark.parametrize("pattern", PATTERNS)
 @pytest.mark.parametrize("name", SHAPES)
 def test_groups_of_a_vector_share_its_mask(name, pattern, fresh_seed):
@@ -57,7 +40,7 @@ def test_groups_of_a_vector_share_its_mask(name, pattern, fresh_seed):
                 items.append({"group": group, "last": last})
                 expected.append({"group": masked(group, masks[-1], p), "last": last})
     dut = GroupMask(p)
-    wrap = with_masks(dut, masks, fresh_seed)
+    wrap = fed(dut, fresh_seed, masks=masks)
     result = exchange(dut, items, pattern=pattern, ports={"enable": 1, "passes": passes - 1}, wrap=wrap)
     assert result.outputs == expected
 
@@ -75,3 +58,7 @@ def test_groups_keep_up_and_take_latency_clocks():
     result = exchange(dut, items)
     assert result.left[0] - result.taken[0] == dut.latency
     assert result.left[-1] - result.left[0] == len(items) - 1
+
+
+def test_the_verilog_has_no_complaint():
+    assert not complaints(GroupMask(Parameters(**SHAPES["replays"])))
