@@ -10,9 +10,9 @@ import pytest
 import yaml
 from amaranth.hdl import Shape
 
-from golden.parameters import Parameters, preset
+from golden.parameters import PRESETS, Parameters, preset
 from hw import units
-from rtl_gen import builder, tools
+from rtl_gen import builder, options, tools
 
 pytestmark = pytest.mark.synth
 
@@ -133,13 +133,25 @@ def test_core_is_a_fusesoc_core(built):
         assert (target["filesets"], target["toplevel"], target["flow"]) == (["waivers", "rtl"], name, "lint")
 
 
+def fusesoc(out: Path, machine: str, target: str, folder: Path) -> None:
+    command = [sys.executable, "-m", "rtl_gen", "shell", "fusesoc", "--cores-root", str(out), "run"]
+    command += ["--work-root", str(folder), "--target", target, f"driftless-hw:driftless:{machine}"]
+    found = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stdout + found.stderr
+
+
 @pytest.mark.parametrize("target", ["default", "lint", UNITS[1]])
 def test_fusesoc_runs_the_targets_of_the_core(built, tmp_path, target):
-    out, _ = built
-    command = [sys.executable, "-m", "rtl_gen", "shell", "fusesoc", "--cores-root", str(out), "run"]
-    command += ["--work-root", str(tmp_path), "--target", target, "driftless-hw:driftless:tiny"]
-    found = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert found.returncode == 0, found.stdout + found.stderr
+    fusesoc(built[0], "tiny", target, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("machine", PRESETS)
+def test_fusesoc_lints_every_preset(machine, tmp_path):
+    names = options.choose_units((), preset(machine))
+    builder.build(preset(machine), names, tmp_path / "out", machine=machine, jobs=2)
+    (tmp_path / "work").mkdir()
+    fusesoc(tmp_path / "out", machine, "lint", tmp_path / "work")
 
 
 def test_second_build_is_the_same_and_replaces_the_first(built, tmp_path):

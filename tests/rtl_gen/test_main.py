@@ -214,6 +214,6 @@ def test_lint_fails_on_a_complaint(run, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.parametrize("target", ["generic", "ecp5"])
 @pytest.mark.parametrize("name", PRESETS)
-def test_every_unit_of_every_preset_is_clean(run, name, target):
+def test_every_preset_is_clean(run, name, target):
     code, _, complaints = run("lint", "--preset", name, "--target", target)
     assert (code, complaints) == (0, "")
