@@ -5,9 +5,21 @@ from typing import Annotated, Literal
 
 import numpy as np
 
-from golden.common.checked import Checked, Range, Whole, check
+from golden.common.checked import Checked, Range, check
+
+__all__ = ["STABLE_DIFFUSION", "Offset", "Schedule", "Timesteps"]
+
+Timesteps = Annotated[int, Range(2, 100_000)]
+"""Noise levels that a network can be trained on."""
+
+Offset = Annotated[int, Range(0, 99_999)]
+"""What can be added to them."""
 
 _BETAS = {"cosine": (None, None), "linear": (1e-4, 0.02), "scaled_linear": (0.00085, 0.012)}
+
+
+_LEAST = 2.0**-96
+"""Signal that binary32 can divide by the root of and square again."""
 
 
 @dataclass(frozen=True)
@@ -34,16 +46,16 @@ class Schedule(Checked, label="Schedule {}"):
         Whether the last step leads to the clean image; otherwise to the level of timestep 0 (Stable Diffusion 1.x).
     """
 
-    timesteps: Annotated[int, Range(2)] = 1000
+    timesteps: Timesteps = 1000
     betas: Literal["cosine", "linear", "scaled_linear"] = "cosine"
     first_beta: float | None = None
     last_beta: float | None = None
     spacing: Literal["even", "leading", "trailing", "linspace"] = "even"
-    offset: Whole = 0
+    offset: Offset = 0
     ends_clean: bool = True
 
     def check_together(self) -> None:
-        """Fill in the ends, and check that betas rise; only leading timesteps have an offset."""
+        """Fill in the ends, and check that betas rise and leave an image; only leading timesteps have an offset."""
         if self.offset and self.spacing != "leading":
             raise ValueError(f"Schedule offset must be 0 with {self.spacing} spacing, not {self.offset}")
         for name, default in zip(("first_beta", "last_beta"), _BETAS[self.betas], strict=True):
@@ -54,6 +66,12 @@ class Schedule(Checked, label="Schedule {}"):
         if self.betas != "cosine" and not 0 < self.first_beta <= self.last_beta < 1:
             raise ValueError(
                 f"Schedule betas must rise between 0 and 1, not from {self.first_beta!r} to {self.last_beta!r}"
+            )
+        last = float(self.signal[-1])
+        if last < _LEAST:
+            raise ValueError(
+                f"Schedule betas must leave {_LEAST:.3g} of the image at the last of {self.timesteps} timesteps, "
+                f"not {last:.3g}"
             )
 
     @property

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from golden.common import names
-from golden.common.checked import Checked, Range, Whole, check, read_json
+from golden.common.checked import Checked, Range, check, read_json
 from golden.diffusion.sampling import STABLE_DIFFUSION, Sampler, Schedule
+from golden.diffusion.sampling.schedule import Offset, Timesteps
 
 __all__ = ["DEFAULTS", "FILE", "SCHEDULERS", "find", "read"]
 
@@ -42,13 +43,13 @@ _Spacing = Literal["leading", "trailing", "linspace"]
 class _Options(Checked):
     """Options that count, with diffusers' defaults; the others are about the steps."""
 
-    num_train_timesteps: Annotated[int, Range(2)] = 1000
+    num_train_timesteps: Timesteps = 1000
     beta_start: _Beta = 0.0001
     beta_end: _Beta = 0.02
     beta_schedule: Literal["linear", "scaled_linear", "squaredcos_cap_v2"] = "linear"
     prediction_type: Literal["epsilon", "v_prediction", "sample"] = "epsilon"
     timestep_spacing: _Spacing = "leading"
-    steps_offset: Whole = 0
+    steps_offset: Offset = 0
     trained_betas: Literal[None] = None
     thresholding: Literal[False] = False
     rescale_betas_zero_snr: Literal[False] = False

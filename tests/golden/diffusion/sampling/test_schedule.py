@@ -55,13 +55,21 @@ def test_levels():
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ({"timesteps": 1}, "Schedule timesteps must be at least 2, not 1"),
+        ({"timesteps": 1}, "Schedule timesteps must be in 2..100000, not 1"),
         ({"betas": "lineer"}, "Schedule betas must be cosine or linear or scaled_linear, not 'lineer'"),
         ({"spacing": "trail"}, "Schedule spacing must be even or leading or trailing or linspace, not 'trail'"),
         ({"offset": 1}, "Schedule offset must be 0 with even spacing, not 1"),
-        ({"offset": -1, "spacing": "leading"}, "Schedule offset must be at least 0, not -1"),
+        ({"offset": -1, "spacing": "leading"}, "Schedule offset must be in 0..99999, not -1"),
         ({"first_beta": 0.1}, "Schedule first_beta must be left out with cosine betas, not 0.1"),
         ({"betas": "linear", "first_beta": 0.1}, "Schedule betas must rise between 0 and 1, not from 0.1 to 0.02"),
+        (
+            {"betas": "linear", "last_beta": 0.5},
+            "Schedule betas must leave 1.26e-29 of the image at the last of 1000 timesteps, not ",
+        ),
+        (
+            {"betas": "linear", "timesteps": 100_000},
+            "Schedule betas must leave 1.26e-29 of the image at the last of 100000 timesteps, not ",
+        ),
     ],
 )
 def test_bad_schedule(arguments, message):

@@ -85,7 +85,9 @@ def test_defaults_are_those_of_diffusers(kind):
         ({"beta_start": "0.1"}, "beta_start must be a number, not '0.1'"),
         ({"beta_end": 1}, "beta_end must be above 0 and below 1, not 1"),
         ({"num_train_timesteps": 1000.5}, "num_train_timesteps must be an integer, not 1000.5"),
-        ({"steps_offset": -1}, "steps_offset must be at least 0, not -1"),
+        ({"num_train_timesteps": 10**30}, f"num_train_timesteps must be in 2..100000, not {10**30}"),
+        ({"steps_offset": -1}, "steps_offset must be in 0..99999, not -1"),
+        ({"steps_offset": 2**63}, f"steps_offset must be in 0..99999, not {2**63}"),
         ({"set_alpha_to_one": "false"}, "set_alpha_to_one must be true or false, not 'false'"),
         ({"_class_name": "DDIMScheduler", "clip_sample": "false"}, "clip_sample must be true or false, not 'false'"),
         (
