@@ -530,18 +530,17 @@ def plot(layer: Layer, path: Path) -> None:
             heights = np.array([getattr(step, field) for step in layer.steps])
             shares.bar(steps, heights, bottom=bottom, label=field, color=colour)
             bottom += heights
-        shares.set(title="digits of the input", xlabel="step", ylabel="share", ylim=(0, 1))
+        shares.set(title="digits of the input", ylabel="share", ylim=(0, 1))
         for field, style in (("bits", "-o"), ("list_bitmap", "--s"), ("entropy", ":^")):
             for side, colour in zip(("input", "output"), drawing.SIDES.values(), strict=True):
                 values = [getattr(step, f"{side}_{field}") for step in layer.steps]
                 bits.plot(steps, values, style, color=colour, label=f"{side}, {field.replace('_', ' + ')}")
-        bits.set(title="compressed deltas", xlabel="step", ylabel="bits of an element", ylim=(0, None))
+        bits.set(title="compressed deltas", ylabel="bits of an element", ylim=(0, None))
         quality.plot(steps, [step.psnr for step in layer.steps], "-o", color="#222222")
-        quality.set(title="output against the network", xlabel="step", ylabel="PSNR, dB")
+        quality.set(title="output against the network", ylabel="PSNR, dB")
         flips.bar(steps, [100 * step.flips / step.elements for step in layer.steps], color="#52616b")
-        flips.set(title="flipped masks", xlabel="step", ylabel="% of elements")
-        for panel in (shares, bits, quality, flips):
-            panel.xaxis.get_major_locator().set_params(integer=True)
+        flips.set(title="flipped masks", ylabel="% of elements")
+        drawing.over_steps(shares, bits, quality, flips)
         drawing.legend(shares)
         drawing.legend(bits, 2)
         figure.suptitle(f"{layer.name}: {layer.positions} of {layer.all_positions} positions")

@@ -84,7 +84,8 @@ def draw(found: Sequence[Mapping[str, Any]], path: Path) -> None:
             for row in (row for row in found if row["network"] == name):
                 drift = [np.nan if value is None else value for value in row["drift"]]
                 panel.plot(range(1, len(drift) + 1), drift, color=look[row["method"]], label=row["method"])
-            panel.set(title=f"{name}, mean of {row['images']} images", xlabel="step", ylabel="PSNR to dense, dB")
+            panel.set(title=f"{name}, mean of {row['images']} images", ylabel="PSNR to dense, dB")
+            drawing.over_steps(panel)
             panel.grid(alpha=0.3)
             drawing.legend(panel)
 

@@ -160,18 +160,19 @@ def draw(found: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -> None:
             steps = [row["step"] for row in digits]
             layers = [[row[key] for row in digits] for key in drawing.DIGITS]
             shares.stackplot(steps, layers, labels=list(drawing.DIGITS), colors=list(drawing.DIGITS.values()))
-            shares.set(title=f"{name}: digits of pass 0", xlabel="step", ylabel="share", ylim=(0, 1))
+            shares.set(title=f"{name}: digits of pass 0", ylabel="share", ylim=(0, 1))
             for side, rows_ in sides.items():
                 for key, style in (("bits", "-"), ("joint", "--"), ("entropy", ":")):
                     if rows_:
                         at, values = [row["step"] for row in rows_], [row[key] for row in rows_]
                         bits.plot(at, values, style, color=drawing.SIDES[side], label=f"{side}, {key}")
-            bits.set(title=f"{name}: on the link", xlabel="step", ylabel="bits of an element", ylim=(0, None))
+            bits.set(title=f"{name}: on the link", ylabel="bits of an element", ylim=(0, None))
             for key, style in (("crowded", "-"), ("zero_groups", "--"), ("flips", ":")):
                 points = [(row["step"], row[key]) for row in all_rows if row[key] is not None and row in digits]
                 points = points or [(row["step"], row[key]) for row in sides["outputs"] if row[key] is not None]
                 if points:
                     rare.plot(*zip(*points, strict=True), style, color="#222222", label=key)
-            rare.set(title=f"{name}: vectors, groups, masks", xlabel="step", ylabel="share", ylim=(0, None))
+            rare.set(title=f"{name}: vectors, groups, masks", ylabel="share", ylim=(0, None))
+            drawing.over_steps(shares, bits, rare)
             for panel in (shares, bits, rare):
                 drawing.legend(panel)

@@ -13,7 +13,7 @@ import numpy as np
 
 from golden.common import files
 
-__all__ = ["DIGITS", "SIDES", "annotate", "colours", "figure", "images", "legend"]
+__all__ = ["DIGITS", "SIDES", "annotate", "colours", "figure", "images", "legend", "over_steps"]
 
 METHODS = {
     "dense": "#222222",
@@ -77,6 +77,13 @@ def legend(panel: Any, columns: int = 3) -> None:
     """A legend below a panel, where it covers no curve."""
     place = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.16), "frameon": False}
     panel.legend(fontsize="small", ncols=columns, **place)
+
+
+def over_steps(*panels: Any) -> None:
+    """Name the horizontal axis of panels and put ticks at whole steps."""
+    for panel in panels:
+        panel.set_xlabel("step")
+        panel.xaxis.get_major_locator().set_params(integer=True)
 
 
 def images(panel: Any, sheet: np.ndarray) -> None:

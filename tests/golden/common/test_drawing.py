@@ -1,4 +1,4 @@
-"""Pictures: colours that stay, legends and labels that cover nothing."""
+"""Pictures: colours that stay, legends and labels that cover nothing, steps that are whole."""
 
 import pytest
 from click.testing import CliRunner
@@ -48,6 +48,8 @@ def test_legends_cover_no_panel(tmp_path, monkeypatch, figures, line):
         titles = [text for panel in figure.axes for text in (panel.title, panel.xaxis.label) if text.get_text()]
         taken = [*panels, *(text.get_window_extent() for text in titles)]
         assert not any(legend.get_window_extent().overlaps(box) for box in taken)
+    ticks = [panel.get_xticks() for panel in figure.axes if panel.get_xlabel() == "step"]
+    assert all(float(tick).is_integer() for found in ticks for tick in found)
 
 
 def test_samples_carry_their_labels(tmp_path, monkeypatch, figures):
