@@ -47,9 +47,21 @@ _SMALL_AND_LARGE = ("edge25", "ulx3s")
 
 _STREAM = "python -m golden stream --video move,turn,blend"
 
+_INTERVALS = (1, 2, 3, 5)
+"""Distances of cache steps."""
+
 COMMANDS: dict[str, tuple[str, int]] = {
     "stream": (f"{_STREAM} --method closed-int3,paper --reference frames,timesteps --json", 1),
     "stream-cached": (f"{_STREAM} --method dense,closed-int3,closed-int4 --frames 16 --cache 1,2,3 --json", 1),
+    **{
+        f"cached-{interval}": (
+            "python -m golden compare --network unet --steps 50 --count 4 --method dense,closed-int3,closed-int4 "
+            f"--cache {interval} --json",
+            1,
+        )
+        for interval in _INTERVALS
+    },
+    "traffic": ("python -m golden traffic --network unet,unet-silu,dit,sd15,dit-xl-2 --json", 1),
     "sample-200": ("python -m golden sample --count 200 --json", 1),
     "fidelity-20": (_COMPARE.format(20), 2),
     "machines-20": ("python -m sim compare --network unet --steps 20 --label 3 --json", 4),
@@ -323,6 +335,30 @@ def stream_cached() -> list[str]:
     return _of_streams("stream-cached", head, lambda row: [str(row["cache"]), row["method"]])
 
 
+def link() -> list[str]:
+    """Predicted link of small and of published networks."""
+    found = Recording.load("traffic")
+    flows = {(row["network"], row["method"]): row for row in found.output if row["table"] == "flows"}
+    methods = ("Diffy", "paper", "closed-int3", "closed-int4")
+    rows = []
+    for network in dict.fromkeys(name for name, _ in flows):
+        cells = [f"{flows[network, method]['ratio']:.2f}" for method in methods]
+        rows.append([f"`{network}`", *cells, f"{flows[network, 'paper']['ratio_groups']:.2f}"])
+    return [*_table(["network", *methods, "paper: groups and masks alone"], rows), "", f"{found.source}."]
+
+
+def cached() -> list[str]:
+    """Samplings with cache steps, dense and by methods, against those without."""
+    rows, sources = [], []
+    for interval in _INTERVALS:
+        found = Recording.load(f"cached-{interval}")
+        for row in found.output:
+            psnr = "exact" if row["psnr_mean"] is None else f"{row['psnr_mean']:.1f} ({row['psnr_min']:.1f})"
+            rows.append([str(interval), f"{row['multiplications']:.3f}", row["method"], psnr])
+        sources.append(f"{found.source}.  ")
+    return [*_table(["N", "multiplications", "method", "PSNR, mean (least)"], rows), "", *sources]
+
+
 def rates() -> list[str]:
     """Images a second on a small and on a large machine, beside dense INT8."""
     rows, sources = [], []
@@ -421,6 +457,8 @@ TABLES: dict[str, Callable[[], list[str]]] = {
     "drawn": drawn,
     "stream": stream,
     "stream-cached": stream_cached,
+    "cached": cached,
+    "link": link,
     "rates": rates,
     "use": use,
     "use-of-layers": use_of_layers,
@@ -431,9 +469,9 @@ PAGES = {
     "README.md": ("summary",),
     "docs/simulation.md": ("layer", "mutants", "drawn", "rates"),
     "docs/fidelity.md": ("psnr", "structure", "frechet", "machines"),
-    "docs/golden.md": ("ranking",),
+    "docs/golden.md": ("link", "ranking"),
     "docs/use.md": ("use", "use-of-layers"),
-    "docs/sampling.md": ("stream", "stream-cached"),
+    "docs/sampling.md": ("stream", "cached", "stream-cached"),
     "docs/decisions/004-closed-loop-digits.md": ("digits",),
     "docs/decisions/005-output-deltas.md": ("outputs",),
     "docs/decisions/006-state-norm-prediction.md": ("states", "open-loop"),
