@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from litex.gen import LiteXModule
-from litex.soc.interconnect import axi, stream
+from litex.soc.interconnect import axi
 from migen import ClockSignal, Instance, ResetSignal, Signal
 
 __all__ = ["Driftless"]
@@ -40,16 +40,7 @@ class Driftless(LiteXModule):
         self.registers = axi.AXILiteInterface(data_width=32, address_width=width["registers_awaddr"])
         self.interrupt = Signal()
 
-        # The machine's `ready` waits for both `valid`s of a write within the clock, and LiteX's converters make one
-        # `valid` wait for the other's `ready`: a register in between, or that is a loop.
-        self._buses = {"memory": self.memory}
-        self._buses["registers"] = inner = axi.AXILiteInterface(data_width=32, address_width=width["registers_awaddr"])
-        for channel in ("aw", "w", "ar"):
-            outside, inside = getattr(self.registers, channel), getattr(inner, channel)
-            self.submodules += (buffer := stream.Buffer(outside.description))
-            self.comb += [outside.connect(buffer.sink), buffer.source.connect(inside)]
-        self.comb += [inner.b.connect(self.registers.b), inner.r.connect(self.registers.r)]
-
+        self._buses = {"memory": self.memory, "registers": self.registers}
         own = {"clk": ClockSignal(), "rst": ResetSignal(), "interrupt": self.interrupt}
         self.specials += Instance(
             "accelerator",

@@ -31,9 +31,17 @@ def test_verilog_top(tmp_path):
 
 @pytest.mark.cocotb
 def test_litex_top(tmp_path):
-    done = run("litex_top", "--out", str(tmp_path / "top"), seeded=False)
+    done = run("litex_top", "--lint", "--out", str(tmp_path / "top"))
     assert done.returncode == 0, done.stderr
-    assert done.stdout.endswith("Verilator reads it with the accelerator in it\n")
+    assert done.stdout.endswith("Verilator reads the system with the accelerator in it\n")
+
+
+@pytest.mark.slow
+@pytest.mark.cocotb
+def test_a_program_runs_in_the_litex_system(tmp_path):
+    done = run("litex_top", "--out", str(tmp_path / "top"))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith(" groups; RAM is what the interpreter leaves, byte for byte\n")
 
 
 @pytest.mark.unit
