@@ -13,7 +13,7 @@ from hw.bus.axi import AXI4, AXI4Lite
 from hw.bus.hub import Hub
 from hw.bus.ports import MemoryRead, MemoryWrite
 from hw.bus.span_check import Fault
-from hw.control.cluster import Cluster, memory_ports
+from hw.control.cluster import Cluster, check_machine, memory_ports
 from hw.control.command_unit import FETCH
 from hw.control.control_unit import ControlUnit
 from hw.control.engine import cause
@@ -65,9 +65,7 @@ class Accelerator(wiring.Component):
     summary = "the whole machine: a program in memory runs a network"
 
     def __init__(self, parameters: Parameters, clusters: Sequence[Cluster] | None = None):
-        if not isinstance(parameters, Parameters):
-            raise TypeError(f"parameters must be Parameters, not {parameters!r}")
-        parameters.check_closed_loop()
+        check_machine(parameters)
         self._parameters = parameters
         self._clusters = None if clusters is None else tuple(clusters)
         super().__init__(

@@ -12,9 +12,26 @@ from golden.parameters import Parameters
 from hw.bus.ports import MemoryRead, MemoryWrite
 from hw.control.engine import CAUSE_WIDTH, Engine, operation
 
-__all__ = ["Cluster", "memory_ports"]
+__all__ = ["Cluster", "check_machine", "memory_ports"]
 
 _COUNTED = {counter.name for counter in COUNTERS}
+
+
+def check_machine(parameters: Parameters) -> None:
+    """Refuse parameters of a machine that engines cannot be made for.
+
+    Raises
+    ------
+    TypeError
+        If `parameters` is no `Parameters`.
+    ValueError
+        If the machine has no closed loop, or a dataflow besides, which no engine has.
+    """
+    if not isinstance(parameters, Parameters):
+        raise TypeError(f"parameters must be Parameters, not {parameters!r}")
+    parameters.check_closed_loop()
+    if parameters.masks:
+        raise ValueError(f"dataflows must be closed_loop alone for engines, not {', '.join(parameters.dataflows)}")
 
 
 def memory_ports(component: wiring.Component, kind: type[wiring.Signature]) -> list[str]:
@@ -54,16 +71,14 @@ class Cluster(wiring.Component):
     TypeError
         If `parameters` is no `Parameters`.
     ValueError
-        If the machine has no closed loop.
+        If the machine has no closed loop, or a dataflow besides.
     """
 
     name: str
     summary: str
 
     def __init__(self, parameters: Parameters):
-        if not isinstance(parameters, Parameters):
-            raise TypeError(f"parameters must be Parameters, not {parameters!r}")
-        parameters.check_closed_loop()
+        check_machine(parameters)
         self._parameters = parameters
         self._engines = self._make(parameters)
         members: dict[str, Any] = {"overflow": Out(1), "poisoned": Out(1)}
