@@ -19,6 +19,7 @@ import numpy as np
 
 from golden.diffusion.differential.allocation import output_bits_by_product
 from golden.diffusion.differential.base import Differential
+from golden.diffusion.differential.chains import Chain, chains, scales
 from golden.diffusion.differential.fixed import (
     ExactCore,
     ExactLink,
@@ -31,11 +32,11 @@ from golden.diffusion.differential.fixed import (
 from golden.diffusion.differential.fixed.core import Sums
 from golden.diffusion.differential.fixed.link import output_vectors
 from golden.diffusion.differential.fixed.near import across
-from golden.diffusion.differential.fixed.value import Change, Gated, Normed
+from golden.diffusion.differential.fixed.value import Chained, Change, Gated, Masked, Normed
 from golden.diffusion.differential.measure import Measure
 from golden.diffusion.differential.method import Method
 from golden.diffusion.differential.profile import Profile
-from golden.diffusion.differential.quantise import Passes, quantise
+from golden.diffusion.differential.quantise import Grouping, Passes, quantise
 from golden.diffusion.layers import (
     Add,
     AddChannel,
@@ -126,6 +127,8 @@ class ClosedLoop(Differential):
         See the function of that name.
     units, floors : dict of str to int
         Exponent of the unit of each value; of each product, the code of the finest step of its outputs.
+    chains : dict of str to Chain
+        By each layer of theirs; none unless the method has chains.
     """
 
     flows = ("closed_loop",)
@@ -149,7 +152,11 @@ class ClosedLoop(Differential):
         self._link = ExactLink(machine, width) if exact else FloatLink(machine, width, keep=measure is not None)
         self._near = (ExactNear if exact else FloatNear)(machine)
         self.handed_on = handed_on(network, self.main)
-        self._states: dict[str, np.ndarray] = {}  # Y of products, by layer
+        found = chains(network, self.main, machine.lanes) if method.chains else ()
+        self.chains = {layer.name: chain for chain in found for layer in chain.layers}
+        self._shifts: dict[str, np.ndarray] = {}  # what a chain has added by channel, by layer
+        self._ran: dict[str, int] = {}  # step in which a chain ran last, by product
+        self._states: dict[str, np.ndarray] = {}  # Y of products, and z of chains, by layer
         self._bias: dict[str, np.ndarray] = {}  # what their states hold of bias and shifts, by layer
         self._held: dict[tuple[str, int], np.ndarray] = {}  # Xhat, by reader and operand
         self._fixed: dict[str, np.ndarray] = {}  # operands that are conditioning, by product
@@ -164,6 +171,8 @@ class ClosedLoop(Differential):
         self._sent.clear()
         self._anew, self._guided = None, False
         kept = (self._states, self._bias, self._held, self._fixed)
+        if self.chains and reference is not None:
+            raise ValueError("chains must be of items that start together, not of a stream's")
         if index == 0:
             for states in kept:
                 states.clear()
@@ -207,6 +216,8 @@ class ClosedLoop(Differential):
             scale = getattr(layer, "scale", 1.0)
             if layer.bilinear and scale != 1.0:
                 units[layer.name] = self._profile.unit(layer.name, width, factor=scale)
+        for chain in self.chains.values():
+            units[chain.activation.name] = units[chain.read]
         for layer in self._network.layers:
             if isinstance(layer, Concat) and layer.name in self.main:
                 owners = [self._owner(name) for name in layer.inputs]
@@ -282,6 +293,8 @@ class ClosedLoop(Differential):
             else value
             for name, value in zip(layer.inputs, values, strict=True)
         ]
+        if isinstance(values[0], Chained):
+            return self._along(layer, values)
         if layer.contracted:
             return self._product(layer, values)
         if layer.role is Role.NORM:
@@ -335,14 +348,18 @@ class ClosedLoop(Differential):
     def _activation(self, layer: Layer, value: Any) -> Fixed:
         unit = self.units[layer.name]
         name = layer.function or "relu"
+        chain = self.chains.get(layer.name)
         if isinstance(value, Normed):
             middle = unit if name == "relu" else self.units[layer.inputs[0]]
-            z = self._near.affine(value, middle, least=0 if name == "relu" else None)
+            z = self._near.affine(value, middle, least=0 if name == "relu" and chain is None else None)
         else:
             value = self._plain(layer.inputs[0], value)
             z, middle = value.counts, value.unit
         if isinstance(middle, np.ndarray):
             raise ValueError(f"Layer {layer.name!r} must read one tensor, not a concatenation without a norm")
+        if chain is not None:  # what the groups of the steps to come are added to
+            state = z if chain.norm is None else np.clip(z, -self._near.narrow, self._near.narrow)
+            self._states[layer.name] = state.astype(np.float32)
         return Fixed(self._near.function(name, z, middle, unit), unit)
 
     def _softmax(self, layer: Layer, value: Any) -> Fixed:
@@ -368,6 +385,8 @@ class ClosedLoop(Differential):
         if isinstance(values[0], Change):
             source = self._network.by_name[layer.inputs[0]]
             bias = across(getattr(source, "bias", None), values[0].counts, source.channel_axis or -1)
+            if layer.name in self.chains:
+                self._shifts[layer.name] = values[1]
             shift = layer.table if isinstance(layer, AddConstant) else values[1][:, :, None, None]
             return Fixed(self._accumulate(source, values[0], bias + shift, unit), unit)
         operands, factors = [], []
@@ -417,10 +436,44 @@ class ClosedLoop(Differential):
         neighbours = Fixed(exchanged_pairs(value.counts), value.unit, value.factor)
         return self._near.combine([value, neighbours], layer.factors(*value.counts.shape[-2:]), unit)
 
+    # Chains ---------------------------------------------------------------------------------------------------------
+
+    def _along(self, layer: Layer, values: list[Any]) -> Any:
+        """A layer of a chain whose product has not started anew."""
+        chain, value = self.chains[layer.name], values[0]
+        if layer is chain.shift:
+            before, self._shifts[layer.name] = self._shifts[layer.name], values[1]
+            return dataclasses.replace(value, shifts=(values[1], before))
+        return value if layer is chain.norm else self._masked(chain, value)
+
+    def _masked(self, chain: Chain, value: Chained) -> Masked:
+        """Groups of a chain: near memory takes them, readers what the signs of the step before leave."""
+        name, axis = chain.activation.name, chain.product.channel_axis or -1
+        unit, machine = self.units[name], self._method.machine
+        of_state = self.units[self.state_of(chain.product)]
+        last = self._ran.get(chain.product.name, 0)
+        found = scales(chain, self._profile, self._index, last, (of_state, unit), value.shifts)
+        self._ran[chain.product.name] = self._index
+        factors, shifts = (across(part, value.sums.values, axis) for part in (found.factors, found.shifts))
+        counts = self._link.scaled(value.sums, found.places, factors, shifts)
+        passes = self._method.passes_of(self._network, name, self._index, self._steps)
+        grouping = Grouping(axis, (counts.shape[axis],), machine.lanes)
+        sent = self._link.send(counts, grouping, passes)
+        before = self._states[name]
+        self._states[name] = after = self._near.accumulate(before, sent.values.astype(np.float32), None)
+        mask = before >= 0
+        if self._measure is not None:
+            self._measure.output(self._index, name, _lawful(sent), grouping, machine.outliers)
+            self._measure.flips[self._index, name] = int(np.count_nonzero(mask != (after >= 0))), mask.size
+        terms = tuple(np.where(mask, term, np.zeros_like(term)) for term in sent.terms)
+        return Masked(dataclasses.replace(sent, values=np.where(mask, sent.values, 0), terms=terms), unit)
+
     # What is sent ---------------------------------------------------------------------------------------------------
 
     def _send(self, layer: Layer, number: int, value: Fixed) -> _Sent:
         """Send an operand to a product, once for all readers that hold the same."""
+        if isinstance(value, Masked):
+            return _Sent(value.passes, None, value.passes.values, False, value.unit)
         source, axis = layer.inputs[number], layer.contracted[number]
         c = self._method
         known = self._held.get((layer.name, number))
@@ -468,6 +521,11 @@ class ClosedLoop(Differential):
         else:
             sent = self._send(layer, 0, values[0])
             sums = self._core.product(layer, sent.passes, self._segments(layer), sent.unit, unit, self._most_passes)
+            chain = self.chains.get(layer.name)
+            if chain is not None:
+                if sent.start is False:
+                    return Chained(sums)
+                self._ran[layer.name] = self._index
             change = Change(self._outputs(layer, sums), sent.start, unit)
         if layer.name in self.handed_on:
             return change

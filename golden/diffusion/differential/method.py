@@ -27,6 +27,7 @@ ACTS_IN: dict[str, tuple[MethodFlow, ...]] = {
     "norm": ("sign_mask",),
     "attention": ("sign_mask",),
     "against": ("closed_loop",),
+    "chains": ("closed_loop",),
     "weight_form": ("raw", "diffy", "sign_mask"),
     "exponent_policy": ("diffy", "sign_mask"),
     "overflow_policy": ("diffy", "sign_mask"),
@@ -105,9 +106,16 @@ class Method(Stored, noun="a method", schema=1):
         "held", "what deltas are taken against: what readers hold, or the value before, as in Diffy's dataflow"
     )
 
+    chains: bool = described(
+        False,
+        "products stay deltas up to the next one, through a shift, a calibrated norm and the signs of the step before",
+    )
+
     def check_together(self) -> None:
         """Check the rules between members."""
         self._check_effects()
+        if self.chains and self.against != "before":
+            raise ValueError(f"against must be before with chains, not {self.against}")
         if self.output_width < self.machine.digit_width:
             raise ValueError(
                 f"output_width must be at least digit_width = {self.machine.digit_width}, not {self.output_width}"

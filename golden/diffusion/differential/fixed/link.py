@@ -10,6 +10,7 @@ from golden import formats
 from golden.diffusion.differential.fixed.core import Sums
 from golden.diffusion.differential.quantise import Grouping, Passes, Vectors, half, quantise, run_on
 from golden.parameters import EXPONENT_BIAS, ZERO_GROUP, Parameters
+from golden.units.channel_scale import channel_scale
 from golden.units.joint_stream import JointStream
 from golden.units.state_quantizer import quantise_state
 
@@ -90,6 +91,20 @@ class Link(abc.ABC):
     def joint(self, sums: Sums, grouping: Grouping, floor: int) -> Passes:
         """Sums as they reach the state, one rounding each; `floor` is the code of the finest step."""
 
+    @abc.abstractmethod
+    def scaled(self, sums: Sums, places: int, factors: np.ndarray, shifts: np.ndarray) -> np.ndarray:
+        """``RNE16(sum 2^places factor + shift)`` in counts of ``2^-24``, float32 (numerics, 12.25).
+
+        Parameters
+        ----------
+        sums : Sums
+            Of a product.
+        places : int
+            See above.
+        factors, shifts : uint16, broadcast against the sums
+            FP16 patterns.
+        """
+
 
 class FloatLink(Link):
     """In binary32, which holds every difference of two states.
@@ -151,6 +166,12 @@ class FloatLink(Link):
         rounded *= unit
         return Passes(rounded, values, None, None, None, 0)
 
+    def scaled(self, sums: Sums, places: int, factors: np.ndarray, shifts: np.ndarray) -> np.ndarray:
+        """In binary64."""
+        factor, shift = (part.view(np.float16).astype(np.float64) for part in (factors, shifts))
+        total = np.ldexp(sums.values * factor, places + sums.lsb + formats.HALF_LSB) + shift
+        return (half(total) * np.float32(2.0**EXPONENT_BIAS)).astype(np.float32)
+
 
 class ExactLink(Link):
     """By `golden.units.state_quantizer` and `golden.units.joint_stream`."""
@@ -197,3 +218,10 @@ class ExactLink(Link):
         found = vectors.tensor(stream.fixed(groups).astype(np.float64))
         lanes = np.ldexp(vectors.tensor(vectors.flat).astype(np.float64), sums.lsb)
         return Passes(found, lanes, vectors.groups(code[:, None]), vectors.groups(last[:, None]), None, 0, (found,))
+
+    def scaled(self, sums: Sums, places: int, factors: np.ndarray, shifts: np.ndarray) -> np.ndarray:
+        """By `golden.units.channel_scale`, from the accumulators."""
+        values = sums.values if sums.values.dtype == object else sums.values.astype(np.int64)
+        lsb = sums.lsb + places + formats.HALF_LSB
+        found = channel_scale(values, False, factors, lsb, self.parameters, shift=np.broadcast_to(shifts, values.shape))
+        return formats.half_to_fixed(found.values).astype(np.float32)

@@ -2,10 +2,13 @@
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
-__all__ = ["Change", "Fixed", "Gated", "Normed"]
+from golden.diffusion.differential.quantise import Passes
+
+__all__ = ["Chained", "Change", "Fixed", "Gated", "Masked", "Normed"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -99,3 +102,40 @@ class Gated:
     def real(self) -> np.ndarray:
         """The products, float32."""
         return self.value.real * self.factors
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Chained:
+    """What a product of a chain gives, before the scales are known.
+
+    Members
+    -------
+    sums : Sums
+        In units of the state that the product has at a start.
+    shifts : tuple of array, optional
+        What is added by channel now, and what was in the step before.
+    """
+
+    sums: Any
+    shifts: tuple[np.ndarray, np.ndarray] | None = None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Masked:
+    """Groups of a chain behind the signs of the step before.
+
+    Members
+    -------
+    passes : Passes
+        Counts.
+    unit : int
+        Exponent of their unit.
+    """
+
+    passes: Passes
+    unit: int
+
+    @property
+    def real(self) -> np.ndarray:
+        """What changed, float32."""
+        return np.ldexp(self.passes.values, self.unit).astype(np.float32)
