@@ -21,6 +21,7 @@ from golden.machine.command import (
     Emit,
     End,
     LoadGroups,
+    LoadScales,
     LoadWeights,
     Loop,
     Multiply,
@@ -149,6 +150,11 @@ def _load_weights(c: LoadWeights, p: Parameters) -> Work:
     return Work(read=c.records * image.weight_bytes(p), clocks=_LOAD_CLOCKS + _RECORD_CLOCKS * c.records)
 
 
+def _load_scales(c: LoadScales, p: Parameters) -> Work:
+    size = c.records * image.scale_bytes(p)
+    return Work(read=size, clocks=_LOAD_CLOCKS + -(-8 * size // p.memory_width))
+
+
 def _decoding(p: Parameters) -> int:
     """Clocks of a group with digits and all its outliers in the serial decoder; 1 where there is none."""
     if p.link_form == "direct" or p.near_lanes >= p.lanes:
@@ -168,6 +174,7 @@ def _load_groups(c: LoadGroups, p: Parameters) -> Work:
     line = c.left + c.width * c.repeat + c.right
     written = (c.rows + 1) * c.lines * line * c.groups * (c.passes + 1)
     read = 0 if c.link else groups * image.group_bytes(p)
+    read += c.masked * len(lines) * c.width * image.sign_bytes(p)
     coming = groups if c.link else max(groups * _decoding(p), -(-read * 8 // p.memory_width) * _WORD_CLOCKS)
     return Work(read=read, clocks=_LOAD_CLOCKS + max(written, coming))
 
@@ -193,7 +200,10 @@ def _accumulate(c: Accumulate, p: Parameters) -> Work:
     biases -= (rows - 1) * ((count - 1) % max(c.bias_period, 1) == c.bias_step)
     bias = biases * p.lanes * image.ENTRY_BYTES * c.biased
     clocks = vectors * max(p.lanes // p.near_lanes, _joint_clocks(p))
-    return Work(vectors=vectors, read=size * (c.start != "zero") + bias, written=size, clocks=clocks)
+    written = size
+    if c.groups:  # of one pass
+        written += vectors * (image.group_bytes(p) + image.sign_bytes(p))
+    return Work(vectors=vectors, read=size * (c.start != "zero") + bias, written=written, clocks=clocks)
 
 
 def _joint_clocks(p: Parameters) -> int:
@@ -277,6 +287,7 @@ def _elements(vectors: int, p: Parameters) -> int:
 
 
 _COUNTS = {
+    LoadScales: _load_scales,
     LoadWeights: _load_weights,
     LoadGroups: _load_groups,
     Multiply: _multiply,

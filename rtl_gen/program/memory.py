@@ -21,6 +21,7 @@ __all__ = [
     "TABLES",
     "WEIGHTS",
     "Emission",
+    "Kept",
     "Memory",
     "Placed",
     "Tensor",
@@ -194,6 +195,22 @@ class Emission:
         return _groups(self.channels, self.segment, lanes)
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Kept:
+    """Groups of a chain that near memory keeps, for vectors of channels apart, and the signs of what they add to.
+
+    Members
+    -------
+    spools : tuple of Emission
+        By vector of channels: groups of n of them, whose Xhat nobody keeps.
+    signs : tuple of tuple of Operand
+        By vector of channels: two sign tensors, which take turns.
+    """
+
+    spools: tuple[Emission, ...]
+    signs: tuple[tuple[Operand, Operand], ...]
+
+
 @dataclasses.dataclass(frozen=True)
 class Placed:
     """Something in memory.
@@ -206,7 +223,7 @@ class Placed:
         What it belongs to: a value, a layer.
     kind : str
         ``"state"``, ``"held"``, ``"sums"``, ``"coefficients"``, ``"rows"``, ``"records"``, ``"spool"``, ``"lengths"``,
-        or ``"bytes"`` for everything that nobody writes.
+        ``"signs"``, or ``"bytes"`` for everything that nobody writes.
     """
 
     operand: Operand
@@ -337,13 +354,34 @@ class Memory:
         groups = _groups(channels, segment, p.lanes)
         stride = -(-lines * width * groups * image.vector_bytes(p) // UNIT_BYTES)
         held = self.place(STATES, samples * stride * UNIT_BYTES, name, "held")
-        slot = -(-_slot_bytes(p, width * groups * passes) // UNIT_BYTES)
+        shape = lines, width, channels, unit, passes, along, segment
+        return self._spooled(name, held, groups, samples, stride, *shape)
+
+    def _spooled(
+        self, name: str, held: Operand, groups: int, samples: int, stride: int, lines: int, width: int, *shape: Any
+    ) -> Emission:
+        """An emission with room for the longest groups that there can be, `groups` a position."""
+        p = self.parameters
+        slot = -(-_slot_bytes(p, width * groups * shape[2]) // UNIT_BYTES)
         entries = UNIT_BYTES // image.ENTRY_BYTES
         step = lines if samples == 1 else -(-lines // entries) * entries
         spool = self.place(SPOOLS, samples * step * slot * UNIT_BYTES, name, "spool")
         lengths = self.place(SPOOLS, samples * step * image.ENTRY_BYTES, name, "lengths")
-        shape = slot, lines, width, channels, unit, passes, along, segment
-        return Emission(name, held, spool, lengths, *shape, samples=samples, stride=stride, step=step)
+        return Emission(
+            name, held, spool, lengths, slot, lines, width, *shape, samples=samples, stride=stride, step=step
+        )
+
+    def kept(self, name: str, state: Tensor, passes: int) -> Kept:
+        """Room for the groups that a product of a chain adds to a state, in so many passes, and for its signs."""
+        p = self.parameters
+        shape = state.lines, state.width, p.lanes, state.unit, passes, "channels", 0
+        blocks = range(-(-state.channels // p.lanes))
+        spools = tuple(self._spooled(f"{name}.{one}", Operand(0, 0), 1, state.samples, 0, *shape) for one in blocks)
+        size = state.samples * spools[0].step * state.width * image.sign_bytes(p)
+        signs = tuple(
+            (self.place(STATES, size, name, "signs"), self.place(STATES, size, name, "signs")) for _ in blocks
+        )
+        return Kept(spools, signs)
 
     def load(self, machine: Accelerator | None = None) -> Accelerator:
         """A machine (a new one, unless one is given) that holds the image."""

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from golden import formats
+from golden.diffusion.differential.chains import Chain, scales
 from golden.diffusion.differential.closed_loop import ClosedLoop
 from golden.diffusion.differential.method import Method
 from golden.diffusion.differential.profile import Profile
@@ -46,11 +47,12 @@ from golden.units.combine import Factors
 from golden.units.norm import Affine, variance_floor
 from rtl_gen.program import near
 from rtl_gen.program.layout import attended, exchanges, joins, layouts, merges, splits
-from rtl_gen.program.memory import INPUTS, STATES, STEPS, TABLES, Emission, Memory, Tensor
+from rtl_gen.program.memory import INPUTS, STATES, STEPS, TABLES, Emission, Kept, Memory, Tensor
 from rtl_gen.program.products import (
     Bias,
     Buffers,
     Kernel,
+    Leaving,
     Piece,
     Product,
     Target,
@@ -98,6 +100,8 @@ class _Value:
         Whether each head of a position is a position of the parts.
     turned : bool
         Whether frames and places are exchanged, but not in memory.
+    masked : tuple of Piece
+        Where it is what the signs of the step before leave of a chain's groups: these.
     """
 
     parts: tuple[Tensor, ...]
@@ -115,6 +119,7 @@ class _Value:
     apart: bool = False
     by_head: bool = False
     turned: bool = False
+    masked: tuple[Piece, ...] = ()
 
     @property
     def made(self) -> bool:
@@ -124,10 +129,11 @@ class _Value:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Pending:
-    """A product whose bias is not known yet."""
+    """A product whose bias is not known yet or, of a chain, whose factors and shifts are not: now and before."""
 
     layer: Layer
     value: _Value
+    shifts: tuple[np.ndarray, np.ndarray] | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -189,6 +195,13 @@ class Compiler:
     ):
         self._network, self._method, self._profile = network, method, profile
         self._loop = ClosedLoop(network, method, profile)
+        self._chains = {} if kept else self._loop.chains
+        if kept and self._loop.chains:
+            raise ValueError("chains must run in every step, not beside a value that is kept (DeepCache)")
+        self._kept_groups: dict[str, Kept] = {}  # by product of a chain
+        self._ran: dict[str, int] = {}  # step in which a chain ran last, and how often, by product
+        self._turns: dict[str, int] = {}
+        self._shifts: dict[str, np.ndarray] = {}  # what a chain has added by channel, by layer
         machine = dataclasses.replace(method.machine, joint_width=method.output_width)
         self.memory = memory or Memory(machine)
         self.samples = samples
@@ -274,6 +287,8 @@ class Compiler:
         self._buffers = Buffers(self._parameters)  # so that steps that are alike have the same commands
         refreshed = self._method.refreshes(index)
         self._starts = tuple(one if one is None else one or refreshed for one in starts or [False] * self.samples)
+        if self._chains and len(set(self._starts)) > 1:
+            raise ValueError("chains must be of samples that start together, not of a stream's")
         self._schedule = schedule or Schedule(self._parameters)
         self._sent.clear()
         self._scales.clear()
@@ -468,7 +483,7 @@ class Compiler:
         if isinstance(layer, MatMul):
             return self._matmul(layer, *values)
         if layer.contracted:
-            if layer.name in self._loop.handed_on:
+            if layer.name in self._loop.handed_on or (layer.name in self._chains and not self._starts[0]):
                 return _Pending(layer, values[0])
             return self._product(layer, values[0], layer.name, None)
         handlers = {
@@ -533,7 +548,9 @@ class Compiler:
             return value
         return dataclasses.replace(value, parts=tuple(part.viewed(width) for part in value.parts))
 
-    def _norm(self, layer: Norm, values: list[Any]) -> _Value:
+    def _norm(self, layer: Norm, values: list[Any]) -> _Value | _Pending:
+        if isinstance(values[0], _Pending):
+            return values[0]
         value = self._settled(layer.inputs[0], values[0])
         if value.repeat != 1:
             raise self._refused(layer, "it reads an upsampled value")
@@ -616,6 +633,8 @@ class Compiler:
 
     def _activation(self, layer: Layer, values: list[Any]) -> _Value:
         (value,) = values
+        if isinstance(value, _Pending):
+            return self._chained(self._chains[layer.name], value)
         unit = self._loop.units[layer.name]
         name = "relu" if isinstance(layer, ReLU) else layer.function
         if name != "relu":
@@ -627,7 +646,10 @@ class Compiler:
             if len(value.parts) > 1:
                 raise self._refused(layer, "it reads a concatenation without a norm")
             middle = value.parts[0].unit
-        return dataclasses.replace(value, middle=middle, result=unit, function=name)
+        found = dataclasses.replace(value, middle=middle, result=unit, function=name)
+        if layer.name in self._chains:
+            self._begin_chain(self._chains[layer.name], found)
+        return found
 
     def _softmax(self, layer: Layer, values: list[Any]) -> _Value:
         value = self._settled(layer.inputs[0], values[0])
@@ -665,6 +687,11 @@ class Compiler:
 
     def _sum(self, layer: Layer, values: list[Any]) -> _Value:
         first = values[0]
+        if layer.name in self._chains:
+            shift = self._shift(layer, values)
+            before, self._shifts[layer.name] = self._shifts.get(layer.name), shift
+            if not self._starts[0]:
+                return dataclasses.replace(first, shifts=(shift, before))
         if isinstance(first, _Pending):
             return self._product(first.layer, first.value, layer.name, self._shift(layer, values))
         return self._combined(layer, values)
@@ -828,6 +855,70 @@ class Compiler:
         vectors = image.vectors_of(values, self._parameters.lanes)
         return image.pack_vectors(vectors, self._parameters)
 
+    # Chains ---------------------------------------------------------------------------------------------------------
+
+    def _state_of_chain(self, chain: Chain) -> Tensor:
+        """What the groups of a chain are added to: the product's own state, if no norm comes in between."""
+        return self._tensor(
+            chain.read, self.states[self._loop.state_of(chain.product)], unit=self._loop.units[chain.read]
+        )
+
+    def _begin_chain(self, chain: Chain, value: _Value) -> None:
+        """State and signs of a chain whose product has started anew.
+
+        The signs are those of the state after a product of zero groups, which changes nothing.
+        """
+        name, p = chain.product.name, self._parameters
+        state = self._state_of_chain(chain)
+        if chain.norm is not None:
+            self._make(chain.read, dataclasses.replace(value, function="identity"), 0, None, state)
+        if name not in self._kept_groups:
+            self._kept_groups[name] = self.memory.kept(chain.read, state, self._method.most_passes)
+        self._ran[name], self._turns[name] = self._index, 0
+        kept = self._kept_groups[name]
+        nothing = np.zeros((len(kept.spools), p.lanes), np.uint16)
+        records = self.table(image.pack_scales(nothing, nothing), varying=False)
+        (weights,) = self._weights[name]
+        empty = dataclasses.replace(kept.spools[0], lines=0)
+        product = Product(
+            name, (Piece(empty),), Kernel(), dataclasses.replace(weights, groups=1), self._whole(state), 0
+        )
+        self._run(
+            product, [1], None, None, False, range(self.samples), chain.product, Leaving(kept, 0, 1, 0, records, False)
+        )
+
+    def _whole(self, state: Tensor) -> Target:
+        return Target.whole(state, self._parameters.lanes)
+
+    def _chained(self, chain: Chain, pending: _Pending) -> _Value:
+        """A product of a chain, whose groups stay deltas; what the signs of the step before leave of them."""
+        layer, value, n = chain.product, pending.value, self._parameters.lanes
+        state, kept = self._state_of_chain(chain), self._kept_groups[layer.name]
+        kernel, _ = self._kernel(layer)
+        target = self._whole(state)
+        ends = reach(kernel, target, self._parameters, value.repeat, value.parts[0].lines)
+        pieces = self._send(layer, 0, value, "channels", ends)
+        units = self._loop.units[self._loop.state_of(layer)], state.unit
+        found = scales(chain, self._profile, self._index, self._ran[layer.name], units, pending.shifts)
+        shifts = np.atleast_2d(found.shifts)
+        if (shifts == shifts[:1]).all():
+            shifts = shifts[:1]
+        factors, shifts = (
+            np.pad(part, ((0, 0), (0, -part.shape[1] % n))).reshape(-1, n)
+            for part in np.broadcast_arrays(found.factors, shifts)
+        )
+        by_sample = len(shifts) > len(kept.spools)
+        records = self.table(image.pack_scales(factors, shifts), varying=True)
+        before = self._turns[layer.name]
+        self._ran[layer.name], self._turns[layer.name] = self._index, 1 - before
+        passes = self._passes(chain.activation.name, False)
+        product = Product(layer.name, tuple(pieces), kernel, self._weights[layer.name][0], target, 0)
+        leaving = Leaving(kept, 1 - before, passes, found.places, records, by_sample)
+        sent = [self._passes(layer.inputs[0], False)] * len(pieces)
+        self._run(product, sent, None, None, False, range(self.samples), layer, leaving)
+        masked = tuple(Piece(spool, signs=signs[before]) for spool, signs in zip(kept.spools, kept.signs, strict=True))
+        return _Value((state,), masked=masked)
+
     # Emissions ------------------------------------------------------------------------------------------------------
 
     def _send(
@@ -837,6 +928,8 @@ class Compiler:
 
         It is sent in runs of lines, up to each of `ends`, so that the product can begin with the first of them.
         """
+        if value.masked:
+            return list(value.masked)
         name = layer.inputs[number]
         emissions = [self._emission(layer, name, value, part, along) for part in range(len(value.parts))]
         new = [part for part, emission in enumerate(emissions) if emission not in self._sent]
@@ -1197,6 +1290,7 @@ class Compiler:
         start: bool,
         samples: range,
         layer: Layer,
+        leaving: Leaving | None = None,
     ) -> None:
         multiply(
             self._schedule,
@@ -1208,6 +1302,7 @@ class Compiler:
             origin=origin,
             start=start,
             samples=samples,
+            leaving=leaving,
             tag=self._tags[layer.name],
         )
 

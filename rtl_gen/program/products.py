@@ -10,20 +10,22 @@ import dataclasses
 import math
 from collections.abc import Hashable, Iterator, Sequence
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 
 from golden.machine import image
-from golden.machine.command import Accumulate, LoadGroups, LoadWeights, Multiply, Operand
+from golden.machine.command import UNIT_BYTES, Accumulate, LoadGroups, LoadScales, LoadWeights, Multiply, Operand
 from golden.parameters import Parameters
 from golden.units.weights import align_weights, largest_dequantised
-from rtl_gen.program.memory import WEIGHTS, Emission, Memory, Tensor, positions_of
+from rtl_gen.program.memory import WEIGHTS, Emission, Kept, Memory, Tensor, positions_of
 from rtl_gen.program.schedule import Schedule
 
 __all__ = [
     "Bias",
     "Buffers",
     "Kernel",
+    "Leaving",
     "Piece",
     "Product",
     "Target",
@@ -68,10 +70,13 @@ class Piece:
         Where they are sent from.
     repeat : int
         2 where they are upsampled.
+    signs : Operand, optional
+        Sign tensor that masks them, of all samples.
     """
 
     emission: Emission
     repeat: int = 1
+    signs: Operand | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -91,6 +96,34 @@ class Weights:
     source: Operand
     groups: int
     unit: int
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Leaving:
+    """How the outputs of a product of a chain leave as groups.
+
+    Members
+    -------
+    kept : Kept
+        Where they go.
+    turn : int
+        Which of its sign tensors the new signs go to, 0 or 1.
+    passes : int
+        Of the groups.
+    places : int
+        A sum counts ``2^places`` times as much as in its state.
+    records : Operand
+        Factors and shifts: of each vector of channels, or of all of them for each sample.
+    by_sample : bool
+        Whether samples have records of their own.
+    """
+
+    kept: Kept
+    turn: int
+    passes: int
+    places: int
+    records: Operand
+    by_sample: bool
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -324,6 +357,7 @@ class Buffers:
     def __init__(self, parameters: Parameters):
         self.banks = _Ring("bank", parameters.group_buffer)
         self.weights = _Ring("weights", parameters.weight_buffer)
+        self.scales = _Ring("scales", parameters.scale_buffer // 2)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -467,6 +501,7 @@ def multiply(
     start: bool,
     origin: Tensor | None = None,
     samples: range | None = None,
+    leaving: Leaving | None = None,
     tag: int = 0,
 ) -> None:
     """Add the commands of one run of a product.
@@ -493,17 +528,20 @@ def multiply(
         What it starts with instead of zeros.
     samples : range, optional
         Those that are run; the default is all.
+    leaving : Leaving, optional
+        How the outputs leave as groups; the default is as joint vectors.
 
     Raises
     ------
     ValueError
-        If a line of groups does not fit a bank, or a block of records the weight buffer.
+        If a line of groups does not fit a bank, or a block of records the weight buffer; if outputs leave as groups,
+        and a tile does not hold whole lines of them.
     """
     samples = range(product.target.samples) if samples is None else samples
     first, together = samples.start, parameters.rows if parameters.rows > 1 else 1
     while first < samples.stop:
         count = together if samples.stop - first >= together else 1
-        _Run(schedule, parameters, product, sent, buffers, bias, origin, start, tag, first, count).add()
+        _Run(schedule, parameters, product, sent, buffers, bias, origin, start, tag, first, count, leaving).add()
         first += count
 
 
@@ -522,6 +560,7 @@ class _Run:
     tag: int
     sample: int
     samples: int
+    leaving: Leaving | None = None
 
     def __post_init__(self) -> None:
         kernel, target, pieces = self.product.kernel, self.product.target, self.product.pieces
@@ -537,6 +576,8 @@ class _Run:
     def add(self) -> None:
         """Add the commands."""
         p, target = self.parameters, self.product.target
+        if self.leaving:
+            self._load_scales(self.leaving)
         tall = self._tall()
         parts, size = self._parts(min(p.lanes, target.channels))
         kept = len(parts) <= 2 * self.buffers.weights.room(size)
@@ -551,6 +592,33 @@ class _Run:
                 self._load_groups(band, *place)
             for block in range(0, target.channels, p.lanes):
                 self._block(block, chunk, held)
+
+    def _load_scales(self, leaving: Leaving) -> None:
+        """Factors and shifts of all vectors of channels, of each sample that has its own."""
+        p, name = self.parameters, self.product.name
+        if self.product.target.width > p.tile_positions:
+            raise ValueError(
+                f"tile_positions must hold lines of {self.product.target.width} positions of {name!r}, whose outputs "
+                f"leave as groups, not {p.tile_positions}"
+            )
+        blocks = len(leaving.kept.spools)
+        records = blocks * (self.samples if leaving.by_sample else 1)
+        if records > self.buffers.scales.size:
+            raise ValueError(
+                f"norm_buffer must hold {2 * records * p.lanes} channels for {name!r}, not {p.norm_buffer}"
+            )
+        ((half, at),) = self.buffers.scales.take(records, 1)
+        self.scales = half * self.buffers.scales.size + at
+        first = self.sample * blocks * image.scale_bytes(p) if leaving.by_sample else 0
+        self.scale_places = self.buffers.scales.places(half, at, records)
+        self.schedule.add(
+            LoadScales(
+                tag=self.tag, source=leaving.records.moved(first // UNIT_BYTES), at=self.scales, records=records
+            ),
+            # nothing is multiplied before it can be accumulated: where a chain starts, an emission makes the state
+            reads=self.product.target.state.places(),
+            writes=self.scale_places,
+        )
 
     def _tall(self) -> int:
         """Lines of a row in a band."""
@@ -603,11 +671,16 @@ class _Run:
                 for number in range(self.samples)
                 for place in piece.emission.sample(self.sample + number).places("spool", read)
             ]
+            signs: dict[str, Any] = {}
+            if piece.signs is not None:  # records are counted from those of the first sample on
+                emission, skip = piece.emission, skip + self.sample * piece.emission.step
+                signs = {"masked": True, "signs": piece.signs}
+                reads.append(("signs", piece.signs))
             self.schedule.add(
                 LoadGroups(
                     tag=self.tag,
                     source=emission.spool,
-                    lengths=emission.lengths if p.link_form == "compressed" else Operand(0, 0),
+                    lengths=emission.lengths if p.link_form == "compressed" or p.replays else Operand(0, 0),
                     half=bool(half),
                     at=at,
                     slot=emission.slot,
@@ -627,6 +700,7 @@ class _Run:
                     sent=passes - 1,
                     first=position,
                     pitch=self.pitch,
+                    **signs,
                 ),
                 reads=reads,
                 writes=writes,
@@ -652,7 +726,7 @@ class _Run:
                     else:
                         (place,) = ring.take(size, 1)
                         self._load_weights(first, *part, *place)
-                    self._multiply(band, tile, bank, place, channels, *part)
+                    self._multiply(band, tile, bank, place, channels, first // p.lanes, *part)
                 self._accumulate(band, tile, first // p.lanes)
 
     def _parts(self, channels: int) -> tuple[list[tuple[int, int]], int]:
@@ -678,6 +752,7 @@ class _Run:
         bank: tuple[int, int],
         place: tuple[int, int],
         channels: int,
+        vector: int,
         offset: int,
         count: int,
     ) -> None:
@@ -687,6 +762,14 @@ class _Run:
         half, at = bank
         reads = buffers.banks.places(half, at, self._groups(band))
         reads += buffers.weights.places(*place, count * self.records)
+        leaves: dict[str, Any] = {}
+        floor, unit = product.floor, product.weights.unit
+        if self.leaving:
+            reads += self.scale_places
+            of, blocks = self.leaving, len(self.leaving.kept.spools)
+            floor, unit = 0, unit + of.places
+            leaves = {"leaves": "groups", "sent": of.passes - 1, "scales": self.scales + vector}
+            leaves["scales_step"] = blocks if of.by_sample and band.samples else 0
         at += (tile.line - band.first) * kernel.stride * self.per_line + tile.column * kernel.stride * self.pitch
         self.schedule.add(
             Multiply(
@@ -710,8 +793,9 @@ class _Run:
                 kernel_pitch=kernel.dilation * self.per_line,
                 tap_pitch=kernel.dilation * self.pitch,
                 collected=channels if narrow else p.lanes,
-                floor=product.floor,
-                unit=product.weights.unit,
+                floor=floor,
+                unit=unit,
+                **leaves,
             ),
             reads=reads,
         )
@@ -744,6 +828,8 @@ class _Run:
         if self.bias:
             bias_first += self.sample * self.bias.step
             steps["bias_step"] = self.bias.step if band.samples else 0
+        if self.leaving:
+            steps |= self._keeping(band, tile, vector)
         origin = self.origin.sample(self.sample).data if self.origin else Operand(0, 0)
         first_of_record = vector == 0 if state.summed == "position" else tile.line == 0 and tile.column == 0
         fresh = self.start and first_of_record
@@ -772,6 +858,20 @@ class _Run:
             writes=uses,
         )
 
+    def _keeping(self, band: _Band, tile: _Tile, vector: int) -> dict[str, Any]:
+        """Fields of an accumulation of groups: where these go, and their signs."""
+        kept = self.leaving.kept
+        spool = kept.spools[vector]
+        return {
+            "groups": True,
+            "signs": kept.signs[vector][self.leaving.turn],
+            "spool": spool.spool,
+            "lengths": spool.lengths,
+            "slot": spool.slot,
+            "place": self.sample * spool.step + tile.line,
+            "sums_step": spool.step if band.samples else band.strip,
+        }
+
     def _results(self, band: _Band, tile: _Tile, vector: int) -> list[Hashable]:
         """What a tile's vectors change, where accesses are ordered."""
         target, lanes = self.product.target, self.parameters.lanes
@@ -781,6 +881,10 @@ class _Run:
             for sample in range(self.samples):
                 one = target.state.sample((self.sample + sample) * target.sequences + part)
                 found += [*one.places(lines), *one.sums_places(lanes, vectors, lines)]
+                if self.leaving:
+                    kept = self.leaving.kept
+                    found += kept.spools[vector].sample(self.sample + sample).places("spool", lines)
+                    found.append(("signs", kept.signs[vector][self.leaving.turn]))
         return found
 
     def _lines(self, band: _Band, tile: _Tile, vector: int) -> dict[int, list[int]]:

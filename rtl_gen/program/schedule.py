@@ -126,20 +126,23 @@ class Schedule:
     def _place(self, operation: Operation, reads: Sequence[Hashable], writes: Sequence[Hashable]) -> None:
         engine = operation.engine
         clock = dict(self._clock[engine])
-        # what the link brings was given after its giver had started
+        # what the link brings was given after its giver had started, but memory may be read sooner
+        early = dict(clock)
         for kind, queue in ((Accumulate, self._down), (LoadGroups, self._up)):
             if isinstance(operation, kind) and (kind is Accumulate or operation.link):
                 _join(clock, queue.pop(0))
         wanted: dict[str, int] = {}
         for place in reads:
             _most(wanted, self._uses.setdefault(place, _Use()).written)
+        needed = dict(wanted)
         for place in writes:
             use = self._uses.setdefault(place, _Use())
             _most(wanted, use.written)
             _most(wanted, use.read)
         pops = []
         for other in ENGINES:
-            if other != engine and wanted.get(other, 0) > clock[other]:
+            late = wanted.get(other, 0) > clock[other] or needed.get(other, 0) > early[other]
+            if other != engine and late:
                 self._push(other, wanted[other], engine)
                 pops.append(other)
                 _join(clock, self._clocks[other, wanted[other]])

@@ -1,0 +1,56 @@
+"""Programs of the published dataflow: chains of deltas, signs of the step before; every state as golden has it."""
+
+import numpy as np
+import pytest
+
+from golden.diffusion.differential.method import Method
+from golden.diffusion.differential.profile import calibrate
+from golden.diffusion.sampling import Sampling
+from golden.parameters import Parameters
+from tests.golden.diffusion.sampling.networks import random_unet
+from tests.rtl_gen.program.test_network import Both
+
+pytestmark = pytest.mark.golden
+
+
+def chained(**settings):
+    """Deltas against the value before, chains, on a machine with room enough."""
+    own = {name: settings.pop(name) for name in ("passes", "refresh", "last_passes") if name in settings}
+    room = {"group_buffer": 4096, "weight_buffer": 1024, "joint_width": 16, "dataflows": ("closed_loop", "sign_mask")}
+    machine = Parameters(**room | {"digit_width": 4, "outliers": 0} | settings)
+    return Method(machine=machine, against="before", chains=True, output_width=16, output_bits=14, **own)
+
+
+def check_chains(both):
+    """States of chains are golden's; some of their elements changed their signs."""
+    found = {chain.product.name: chain for chain in both.loop.chains.values()}
+    for chain in found.values():
+        state = both.compiler.states[chain.read]
+        got = both.compiler.read(both.machine, state)
+        wanted = both.loop._states[chain.activation.name][0]
+        if wanted.ndim == 3:
+            wanted = wanted.transpose(1, 2, 0)
+        assert np.array_equal(got, wanted.reshape(got.shape)), chain.activation.name
+    return len(found)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_every_state_of_random_networks_on_random_machines(seed):
+    """First step, chains, a refresh in the midst of them, chains again."""
+    rng = np.random.default_rng(seed)
+    network = random_unet(seed)
+    chosen = chained(
+        lanes=int(rng.choice([4, 8])), memory_lanes=4, outliers=(0, 1, 4)[seed],
+        digit_width=int(rng.integers(3, 6)), rows=int(rng.integers(1, 4)), columns=int(rng.choice([1, 3, 4])),
+        state_width=int(rng.integers(16, 21)), link_form=("direct", "compressed")[seed % 2],
+        passes=int(rng.integers(1, 3)), refresh=3,
+    )  # fmt: skip
+    both = Both(network, chosen, calibrate(Sampling(network, [1], steps=5)))
+    shape = next(iter(network.inputs.values()))
+    image = rng.normal(0, 1, (1, *shape)).astype(np.float32)
+    for index in range(5):
+        given = {name: np.array([1 + 100 * (5 - index) * (name == "timestep")]) for name in list(network.inputs)[1:]}
+        wrong, compared = both.step(index, 5, image, given)
+        assert not wrong and compared > 3, (seed, index, wrong, compared)
+        assert check_chains(both) > 0
+        image = image + rng.normal(0, 0.1, image.shape).astype(np.float32)
