@@ -7,12 +7,14 @@ from amaranth.lib.wiring import In, Out
 from golden.parameters import Parameters
 from hw import payloads
 from hw.arith.bits import multiply_constant, named
+from hw.bus.ports import MemoryRead
 from hw.core.chain_quantizer import ChainQuantizer
 from hw.core.chain_scale import ChainScale
 from hw.memory import Ram
 from hw.stream import Stage
+from hw.stream.records import RecordReader, record_span
 
-__all__ = ["ChainPath", "ScaleBuffer", "chain_tile", "scale_write"]
+__all__ = ["ChainPath", "ScaleBuffer", "ScaleLoader", "chain_tile", "scale_span", "scale_write"]
 
 
 def chain_tile(parameters: Parameters) -> data.StructLayout:
@@ -34,6 +36,76 @@ def scale_write(parameters: Parameters) -> data.StructLayout:
     """`near_lanes` factors, or shifts, and their place: `row` counts those of all records before."""
     rows = parameters.scale_buffer * parameters.lanes // parameters.near_lanes
     return data.StructLayout({"row": range(rows), "shifts": 1, "values": data.ArrayLayout(16, parameters.near_lanes)})
+
+
+def scale_span(parameters: Parameters) -> data.StructLayout:
+    """Records to load: `record_span`, and the record of the buffer that the first one becomes."""
+    span = {name: field.shape for name, field in record_span()}
+    return data.StructLayout({**span, "at": range(parameters.scale_buffer)})
+
+
+class ScaleLoader(wiring.Component):
+    """Reads records of n factors and n shifts for `ScaleBuffer`, which ends after the last of them.
+
+    Throughput: u numbers per clock, or as memory gives words.
+
+    Parameters
+    ----------
+    parameters : Parameters
+        Uses ``scale_buffer``, ``lanes``, ``near_lanes`` and ``memory_width``.
+
+    Members
+    -------
+    i : In(stream of `scale_span`)
+        Records to load; taken when the last one has left.
+    o : Out(stream of `scale_write`)
+        What to keep.
+    scales_read : Out(MemoryRead)
+        Memory.
+    """
+
+    def __init__(self, parameters: Parameters):
+        self._parameters = parameters
+        super().__init__(
+            {
+                "i": In(stream.Signature(scale_span(parameters))),
+                "o": Out(stream.Signature(scale_write(parameters))),
+                "scales_read": Out(MemoryRead(parameters.memory_width)),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:  # noqa: D102
+        m = Module()
+        p, i = self._parameters, self.i.p
+        rows = p.lanes // p.near_lanes
+        m.submodules.reader = reader = RecordReader(p.memory_width, 16 * p.near_lanes, 2 * rows)
+        wiring.connect(m, reader.port, wiring.flipped(self.scales_read))
+        asked, shifts = Signal(), Signal()
+        row, record, gone = Signal(range(rows)), Signal.like(self.o.p.row), Signal.like(i.records)
+        base = named(m, "base", Mux(gone.any(), record, multiply_constant(i.at, rows))[: len(record)])
+        moves = named(m, "moves", self.o.valid & self.o.ready)
+        row_ends = named(m, "row_ends", row == rows - 1)
+        m.d.comb += [
+            reader.i.valid.eq(self.i.valid & ~asked),
+            *(reader.i.p[name].eq(i[name]) for name in ("region", "address", "records")),
+            self.o.valid.eq(reader.o.valid),
+            self.o.p.row.eq(base + row),
+            self.o.p.shifts.eq(shifts),
+            self.o.p["values"].eq(reader.o.payload),
+            reader.o.ready.eq(self.o.ready),
+            self.i.ready.eq(moves & row_ends & shifts & (gone + 1 == i.records)),
+        ]
+        with m.If(self.i.ready):
+            m.d.sync += asked.eq(0)
+        with m.Elif(reader.i.valid & reader.i.ready):
+            m.d.sync += asked.eq(1)
+        with m.If(moves):
+            m.d.sync += row.eq(Mux(row_ends, 0, row + 1))
+            with m.If(row_ends):
+                m.d.sync += shifts.eq(~shifts)
+            with m.If(row_ends & shifts):
+                m.d.sync += [record.eq(base + rows), gone.eq(Mux(self.i.ready, 0, gone + 1))]
+        return m
 
 
 class ScaleBuffer(wiring.Component):

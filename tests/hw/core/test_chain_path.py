@@ -8,7 +8,7 @@ import pytest
 from golden.parameters import Parameters
 from golden.units.channel_scale import channel_scale
 from golden.units.delta_quantizer import quantise_all
-from hw.core.chain_path import ChainPath
+from hw.core.chain_path import ChainPath, ScaleLoader
 from tests.hw.lint import complaints
 from tests.hw.masks import plain_group
 from tests.hw.streams import PATTERNS, exchange, fed, pack, shape_of, unpack
@@ -69,5 +69,35 @@ def test_tiles_become_groups(name, fresh_seed):
     assert result.outputs == [unpack(shape_of(dut.o), pack(shape_of(dut.o), item)) for item in wanted]
 
 
+@pytest.mark.parametrize("width", [32, 128])
+def test_records_are_loaded_row_by_row(width, fresh_seed):
+    p, r = Parameters(**SHAPES["saturate"], memory_width=width), random.Random(fresh_seed)
+    n, u, size = p.lanes, p.near_lanes, width // 8
+    loads, words, wanted = [], [], []
+    for _ in range(6):
+        records = r.randint(1, p.scale_buffer)
+        load = {"region": r.randrange(7), "address": 32 * r.randrange(100), "records": records}
+        loads.append({**load, "at": r.randrange(p.scale_buffer - records + 1)})
+        numbers = [r.getrandbits(16) for _ in range(2 * n * records)]
+        text = b"".join(number.to_bytes(2, "little") for number in numbers)
+        text += bytes(-len(text) % size)
+        words += [int.from_bytes(text[at : at + size], "little") for at in range(0, len(text), size)]
+        for at in range(0, len(numbers), u):
+            record, place = divmod(at, 2 * n)
+            shifts, lane = divmod(place, n)
+            row = (loads[-1]["at"] + record) * (n // u) + lane // u
+            wanted.append({"row": row, "shifts": shifts, "values": numbers[at : at + u]})
+    dut = ScaleLoader(p)
+    dut.words = dut.scales_read.data
+
+    def wrap(component):
+        m = fed(dut, fresh_seed, words=words)(component)
+        m.d.comb += dut.scales_read.request.ready.eq(1)
+        return m
+
+    assert exchange(dut, loads, pattern=r.choice(PATTERNS), outputs=len(wanted), wrap=wrap).outputs == wanted
+
+
 def test_the_verilog_has_no_complaint():
-    assert not complaints(ChainPath(Parameters(**SHAPES["replay"])))
+    for kind in (ChainPath, ScaleLoader):
+        assert not complaints(kind(Parameters(**SHAPES["replay"])))
