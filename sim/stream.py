@@ -7,8 +7,7 @@ import click
 import numpy as np
 
 from golden.cli import options as drawing
-from golden.cli.stream import OTHERS
-from golden.cli.subject import subject
+from golden.cli import stream as videos
 from golden.common import console
 from golden.diffusion.differential import run
 from golden.diffusion.differential.method import Method
@@ -24,22 +23,14 @@ from sim.machine.run import Failure
 
 __all__ = ["command"]
 
-_DRAWN = {"image": (1, 16, 16), "timestep": (), "label": ()}
-"""Inputs of the networks of the zoo."""
-
 
 @click.command("stream")
 @drawing.network
 @one_method
-@click.option("--digit", default=3, show_default=True, type=click.IntRange(0, 9), help="Digit that is seen and drawn.")
-@click.option("--shift", default="0,0.125", show_default=True, help="Pixels down and right that it moves a frame.")
+@videos.digit
+@videos.shift
 @click.option("--frames", default=8, show_default=True, type=click.IntRange(2, 1000), help="Frames of the video.")
-@click.option(
-    "--timesteps",
-    default=",".join(map(str, Streaming().timesteps)),
-    show_default=True,
-    help="Noise level of each slot, falling, comma separated.",
-)
+@videos.timesteps
 @drawing.seed
 @options.machine
 @drawings.executor
@@ -70,17 +61,15 @@ def command(
     """
     drawing.writable(png)
     how = Streaming(drawing.numbers(timesteps, "Timesteps"), seed=seed)
-    model = subject(network).network
-    if model.inputs != _DRAWN:
-        raise ValueError(f"Network must take {_DRAWN} to be given digits that move, not {model.inputs}")
+    model = videos.moving(network)
     if frames <= how.items:
         raise ValueError(f"Frames must be more than the {how.items} slots of the stream, not {frames}")
     chosen = on_machine(Method.named(method), machine)
     runs = drawings.Run.of(executor, "stream", (network, method, machine.name), resume)
     begin = time.perf_counter()
     moves = drawing.shift(shift)
-    video, other = (digit_video(one, frames, shift=moves, seed=seed) for one in (digit, OTHERS["digit"]))
-    profile = calibrate_stream(model, other, OTHERS["digit"], how)
+    video, other = (digit_video(one, frames, shift=moves, seed=seed) for one in (digit, videos.OTHERS["digit"]))
+    profile = calibrate_stream(model, other, videos.OTHERS["digit"], how)
     streamed = compile_stream(
         Stream(model, digit, how), video, chosen, profile, track=lambda calls: console.progress(calls, "Compiling")
     )

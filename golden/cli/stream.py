@@ -20,10 +20,31 @@ from golden.diffusion.zoo.moving import blend_video, digit_video
 from golden.diffusion.zoo.pictures import grid
 from golden.diffusion.zoo.quality import psnr
 
-__all__ = ["command", "rows", "videos"]
+__all__ = ["command", "digit", "moving", "rows", "shift", "timesteps", "videos"]
 
 OTHERS = {"digit": 5, "into": 3}
 """What moves in the video that a stream is calibrated on."""
+
+digit = click.option(
+    "--digit", default=3, show_default=True, type=click.IntRange(0, 9), help="Digit that is seen and drawn."
+)
+shift = click.option(
+    "--shift", default="0,0.125", show_default=True, help="Pixels down and right that a digit moves a frame."
+)
+timesteps = click.option(
+    "--timesteps",
+    default=",".join(map(str, Streaming().timesteps)),
+    show_default=True,
+    help="Noise level of each slot, falling, comma separated.",
+)
+
+
+def moving(name: str) -> Network:
+    """Network that can be given digits that move; ValueError if it has other inputs than those of the zoo."""
+    network, drawn = subject(name).network, {"image": (1, 16, 16), "timestep": (), "label": ()}
+    if network.inputs != drawn:
+        raise ValueError(f"Network must take {drawn} to be given digits that move, not {network.inputs}")
+    return network
 
 
 def videos(
@@ -122,19 +143,14 @@ def rows(
 @click.option(
     "--video", default="move", show_default=True, help="Videos, comma separated: a digit can move, turn, or blend."
 )
-@click.option("--digit", default=3, show_default=True, type=click.IntRange(0, 9), help="Digit that is seen and drawn.")
+@digit
 @click.option("--into", default=5, show_default=True, type=click.IntRange(0, 9), help="Digit that blend ends with.")
-@click.option("--shift", default="0,0.125", show_default=True, help="Pixels down and right that move takes a frame.")
+@shift
 @click.option(
     "--rotation", default=2.0, show_default=True, type=float, callback=options.finite, help="Degrees that turn takes."
 )
 @click.option("--frames", default=12, show_default=True, type=click.IntRange(2, 1000), help="Frames of a video.")
-@click.option(
-    "--timesteps",
-    default=",".join(map(str, Streaming().timesteps)),
-    show_default=True,
-    help="Noise level of each slot, falling, comma separated.",
-)
+@timesteps
 @click.option(
     "--reference",
     default="frames",
@@ -198,13 +214,9 @@ def command(
     The stream is calibrated on another digit that moves alike. With --cache the deep layers are reused (DeepCache).
     """
     methods = options.methods(method)
-    models = [subject(name).network for name in options.each(network, "Networks")]
-    drawn = {"image": (1, 16, 16), "timestep": (), "label": ()}
-    for model in models:
-        if model.inputs != drawn:
-            raise ValueError(f"Network must take {drawn} to be given digits that move, not {model.inputs}")
-    moving = options.each(video, "Videos")
-    for name in moving:
+    models = [moving(name) for name in options.each(network, "Networks")]
+    kinds = options.each(video, "Videos")
+    for name in kinds:
         names.lookup("Video", name, dict.fromkeys(("move", "turn", "blend")))
     levels = options.numbers(timesteps, "Timesteps")
     intervals = options.numbers(cache, "Intervals of --cache")
@@ -217,7 +229,7 @@ def command(
         Streaming(**common, branch=options.branch(branch), reference=along, interval=interval)
         for along, interval in itertools.product(options.each(reference, "References"), intervals)
     ]
-    chosen = list(itertools.product(models, moving, hows))
+    chosen = list(itertools.product(models, kinds, hows))
     for model, _, how in chosen:
         items = Stream(model, digit, how).items  # refuses what does not fit before any work
         if frames <= items:

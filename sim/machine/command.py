@@ -23,6 +23,7 @@ from hw.accelerator import Accelerator
 from rtl_gen import options
 from rtl_gen.program.commands import on_machine, one_method
 from rtl_gen.program.sections import Section, cut_sampling
+from sim.machine import drawn as drawings
 from sim.machine.port import InterpreterPort, Port
 from sim.machine.run import Failure, Row, SideBySide, total
 from sim.machine.trace import chrome
@@ -32,7 +33,6 @@ from sim.ranges import half_open
 __all__ = ["command"]
 
 _STEPS = 50  # of the sampling whose first steps are run
-_EXECUTORS = ("verilog", "golden")
 
 
 @click.command("machine")
@@ -54,7 +54,7 @@ _EXECUTORS = ("verilog", "golden")
     drawing.sampler,
     own=("steps",),
 )
-@click.option("--executor", type=click.Choice(_EXECUTORS), default="verilog", show_default=True, help="Of the machine.")
+@drawings.executor
 @click.option("--trace", type=click.Path(path_type=Path, dir_okay=False), help="Trace for Perfetto, .json.")
 @click.option("--plot", type=click.Path(path_type=Path, dir_okay=False), help="Picture to save, .png.")
 @options.as_json
