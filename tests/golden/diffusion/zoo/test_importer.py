@@ -199,6 +199,19 @@ def test_options_are_refused_by_name(tmp_path, name, option, value, message):
         importer.load(folder)
 
 
+@pytest.mark.parametrize("value", [{"a": 1}, [[1]], "\u00e9", float("nan")])
+@pytest.mark.parametrize("name", ["text", "latte", "dit", "unet_of_ddpm"])
+def test_no_option_takes_another_type(name, value):
+    """Whatever stands in a file: what is checked, is refused by the name of the option."""
+    config = importer.configuration(cases.RECORDED / name)
+    kind = importer.CLASSES[config["_class_name"]]
+    checked = [field.name for field in dataclasses.fields(kind) if field.type is not Any]
+    assert len(checked) > 10
+    for option in checked:
+        with pytest.raises((TypeError, ValueError), match=f"^{config['_class_name']} option {option}[^ ]* must "):
+            kind.read(config | {option: value})
+
+
 def test_an_unknown_class_is_refused_with_the_closest():
     with pytest.raises(ValueError, match=r"^Model class must be one of .*; did you mean LatteTransformer3DModel"):
         importer.outline({"_class_name": "LatteTransformer"})

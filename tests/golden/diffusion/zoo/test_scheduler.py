@@ -127,3 +127,11 @@ def test_files(tmp_path):
     (model / scheduler.FILE).write_text("[]")
     with pytest.raises(TypeError, match=r"^Configuration of a scheduler must be a mapping, not \[\]$"):
         scheduler.read(scheduler.find(model))
+
+
+@pytest.mark.parametrize("value", [{"a": 1}, [[1]], "\u00e9", float("nan")])
+@pytest.mark.parametrize("name", scheduler.SCHEDULERS)
+def test_no_option_takes_another_type(name, value):
+    for field in dataclasses.fields(scheduler.SCHEDULERS[name]):
+        with pytest.raises((TypeError, ValueError), match=f"^{name} option {field.name} must "):
+            scheduler.read({"_class_name": name, field.name: value})
