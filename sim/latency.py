@@ -54,8 +54,8 @@ class Watch:
         clocks = len(next(iter(self.inputs.values())))
         signals: list[dict[str, Any]] = [{"name": "clk", "wave": "p" + "." * (clocks - 1)}]
         for streams, letters, node in (
-            (self.inputs, string.ascii_uppercase, "i"),
-            (self.outputs, string.ascii_lowercase, "o"),
+            (self.inputs, string.ascii_uppercase, "I"),
+            (self.outputs, string.ascii_lowercase, "O"),
         ):
             for name, seen in streams.items():
                 signals.append({"name": f"{name}_valid", "wave": _wave(valid for valid, _ in seen)})
@@ -63,8 +63,8 @@ class Watch:
                     signals.append({"name": f"{name}_ready", "wave": _wave(ready for _, ready in seen)})
                 signals.append({"name": name, **_payloads(seen, letters)})
                 if (1, 1) in seen:
-                    signals[-1]["node"] = "." * (self.complete[0] if node == "i" else seen.index((1, 1))) + node
-        return {"signal": signals, "edge": [f"i~>o {self.latency}"]}
+                    signals[-1]["node"] = "." * (self.complete[0] if node == "I" else seen.index((1, 1))) + node
+        return {"signal": signals, "edge": [f"I->O {self.latency}"]}
 
 
 def _wave(levels: Iterable[int]) -> str:

@@ -45,11 +45,11 @@ def test_a_diagram_says_what_moved():
             {"name": "clk", "wave": "p..."},
             {"name": "i_valid", "wave": "1..0"},
             {"name": "i_ready", "wave": "101."},
-            {"name": "i", "wave": "33.x", "data": ["A", "B"], "node": "i"},
+            {"name": "i", "wave": "33.x", "data": ["A", "B"], "node": "I"},
             {"name": "o_valid", "wave": "0..1"},
-            {"name": "o", "wave": "x..3", "data": ["a"], "node": "...o"},
+            {"name": "o", "wave": "x..3", "data": ["a"], "node": "...O"},
         ],
-        "edge": ["i~>o 3"],
+        "edge": ["I->O 3"],
     }
 
 
