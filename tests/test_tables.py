@@ -153,7 +153,7 @@ TAKE_MINUTES = {
 }
 """Rows of commands that simulate or place for minutes, as they print them."""
 
-WITHOUT = {"golden sample", "golden capture", "golden train", "rtl_gen shell", "rtl_gen ports"}
+WITHOUT = {"golden sample", "golden capture", "golden train", "rtl_gen shell", "rtl_gen ports", "sim latency"}
 """Commands that print lines, no table."""
 
 
