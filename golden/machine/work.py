@@ -32,7 +32,18 @@ from golden.machine.command import (
 from golden.machine.hazards import QUEUE
 from golden.parameters import Parameters
 
-__all__ = ["HUB_CLOCKS", "LATENCY", "Timeline", "Work", "executed", "needed_groups", "timeline", "work"]
+__all__ = [
+    "HUB_CLOCKS",
+    "LATENCY",
+    "RECORD_CLOCKS",
+    "Timeline",
+    "Work",
+    "executed",
+    "needed_by_tag",
+    "needed_groups",
+    "timeline",
+    "work",
+]
 
 LATENCY = 40
 """Clocks until memory gives the first beat."""
@@ -47,7 +58,7 @@ _SPACING = 3
 _MULTIPLY_BEGIN = 5
 """Clocks of a Multiply beside its steps."""
 
-_RECORD_CLOCKS = 4
+RECORD_CLOCKS = 4
 """Clocks of a record of weights on its way into the buffer."""
 
 _LOAD_CLOCKS = 40
@@ -122,21 +133,39 @@ def executed(commands: Sequence[Command]) -> Iterator[Command]:
 
 def needed_groups(commands: Sequence[Command]) -> int:
     """Groups that products need: existing positions, taps, groups, output channels, and the passes that were sent."""
-    total, pieces = 0, {False: [], True: []}
+    return needed_by_tag(commands).total()
+
+
+def needed_by_tag(commands: Sequence[Command]) -> "collections.Counter[int]":
+    """The same by the tag of the products."""
+    total: collections.Counter[int] = collections.Counter()
+    loaded: dict[tuple[bool, int], list[LoadGroups]] = {}  # pieces of the same positions, by half and first address
     for command in commands:
         if isinstance(command, LoadGroups):
+            half, at = place = command.half, command.at
             if command.first == 0:
-                pieces[command.half] = []
-            pieces[command.half].append(command)
+                end = at + _bank_addresses(command)
+                for other, pieces in list(loaded.items()):
+                    if other[0] == half and other[1] < end and at < other[1] + _bank_addresses(pieces[0]):
+                        del loaded[other]
+                loaded[place] = []
+            loaded[place].append(command)
         if isinstance(command, Multiply):
-            loaded = pieces[command.half]
-            if command.groups == sum(piece.groups for piece in loaded):
-                groups = sum(piece.groups * (piece.sent + 1) for piece in loaded)
+            pieces = loaded[max(place for place in loaded if place[0] == command.half and place[1] <= command.at)]
+            if command.groups == sum(piece.groups for piece in pieces):
+                groups = sum(piece.groups * (piece.sent + 1) for piece in pieces)
             else:  # a head's part of the groups
-                groups = command.groups * (loaded[0].sent + 1)
+                groups = command.groups * (pieces[0].sent + 1)
             taps = command.kernel_lines * command.kernel_columns
-            total += (command.rows + 1) * command.lines * command.columns * taps * groups * command.channels
+            total[command.tag] += (
+                (command.rows + 1) * command.lines * command.columns * taps * groups * command.channels
+            )
     return total
+
+
+def _bank_addresses(c: LoadGroups) -> int:
+    """Addresses of a bank that the positions of a load take, all pieces of them."""
+    return c.lines * (c.left + c.width * c.repeat + c.right) * c.pitch
 
 
 def work(operation: Operation, p: Parameters) -> Work:
@@ -147,7 +176,7 @@ def work(operation: Operation, p: Parameters) -> Work:
 
 
 def _load_weights(c: LoadWeights, p: Parameters) -> Work:
-    return Work(read=c.records * image.weight_bytes(p), clocks=_LOAD_CLOCKS + _RECORD_CLOCKS * c.records)
+    return Work(read=c.records * image.weight_bytes(p), clocks=_LOAD_CLOCKS + RECORD_CLOCKS * c.records)
 
 
 def _load_scales(c: LoadScales, p: Parameters) -> Work:

@@ -19,7 +19,7 @@ from golden.diffusion.differential.method import Method
 from golden.diffusion.networks.graph import Network
 from golden.machine import image
 from golden.machine.command import ENGINES, Emit, LoadWeights, Multiply, Operation
-from golden.machine.work import Timeline, needed_groups, timeline, work
+from golden.machine.work import Timeline, needed_by_tag, needed_groups, timeline, work
 from golden.parameters import PRESETS, Parameters
 from rtl_gen.program.outline import OutlinedStep, outlined
 
@@ -118,12 +118,10 @@ class Forecast:
         busy: collections.Counter[tuple[int, str]] = collections.Counter()
         for step, line in zip(self.steps, self.lines, strict=True):
             clocks.update({tag: step.count * count for tag, count in line.by_tag.items()})
-            own: dict[int, list[Operation]] = collections.defaultdict(list)
             for one in step.commands:
                 if isinstance(one, Operation):
-                    own[one.tag].append(one)
                     busy[one.tag, one.engine] += step.count * work(one, self.parameters).clocks
-            needed.update({tag: step.count * needed_groups(operations) for tag, operations in own.items()})
+            needed.update({tag: step.count * count for tag, count in needed_by_tag(step.commands).items()})
         rows = []
         for tag, count in sorted(needed.items()):
             if count:

@@ -16,6 +16,7 @@ import numpy as np
 
 from golden.machine import image
 from golden.machine.command import UNIT_BYTES, Accumulate, LoadGroups, LoadScales, LoadWeights, Multiply, Operand
+from golden.machine.work import RECORD_CLOCKS
 from golden.parameters import Parameters
 from golden.units.weights import align_weights, largest_dequantised
 from rtl_gen.program.memory import WEIGHTS, Emission, Kept, Memory, Tensor, positions_of
@@ -36,6 +37,10 @@ __all__ = [
     "reach",
     "room_for_weights",
 ]
+
+
+_FIELD = 255
+"""Lines of a Multiply at most, and columns."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -320,6 +325,7 @@ class _Ring:
     def __init__(self, name: str, size: int):
         self._name, self.size = name, size
         self._half, self._at = 0, 0
+        self._kept: dict[Hashable, tuple[int, int, int]] = {}  # half, first address and end, by content
 
     def room(self, count: int) -> int:
         """How often so many addresses fit into a half."""
@@ -335,7 +341,22 @@ class _Ring:
                 self._half, self._at = 1 - self._half, 0
             found.append((self._half, self._at))
             self._at += self._whole(count)
+        for half, at in found:
+            self._kept = {
+                content: (other, first, end)
+                for content, (other, first, end) in self._kept.items()
+                if other != half or end <= at or at + count <= first
+            }
         return found
+
+    def keep(self, content: Hashable, half: int, at: int, count: int) -> None:
+        """Remember what stands at so many addresses, until others take them."""
+        self._kept[content] = half, at, at + count
+
+    def find(self, content: Hashable) -> tuple[int, int] | None:
+        """Half and address where this stands already."""
+        found = self._kept.get(content)
+        return found and found[:2]
 
     def places(self, half: int, at: int, count: int) -> list[Hashable]:
         """What stands for addresses where accesses are ordered."""
@@ -346,7 +367,7 @@ class _Ring:
 
 
 class Buffers:
-    """Banks and weight buffer, and where they are filled next.
+    """Banks and weight buffer, and where they are filled next. What is in a spool must not change while they are used.
 
     Parameters
     ----------
@@ -372,17 +393,22 @@ class _Band:
         Lines of a row.
     rows : int
         Rows that there are.
-    samples : bool
-        Whether they are samples, so that all have the same lines.
     lines : int
         Of a sample's output.
+    numbers : range
+        Samples: more than one are the rows, and have all the same lines.
     """
 
     first: int
     strip: int
     rows: int
-    samples: bool
     lines: int
+    numbers: range
+
+    @property
+    def samples(self) -> bool:
+        """Whether rows are samples, not strips."""
+        return len(self.numbers) > 1
 
     @property
     def end(self) -> int:
@@ -415,27 +441,28 @@ def _whole(target: Target, lanes: int) -> int:
 
 
 def _room(target: Target, p: Parameters) -> tuple[int, int]:
-    """Columns and lines of a tile at most."""
+    """Columns and lines of a tile at most; a line that is cut has tiles of about the same size."""
     narrow = target.narrow(p.lanes)
     room = p.tile_words // -(-target.channels // p.columns) if narrow else p.tile_positions
-    width = min(target.width, room)
-    return width, max(room // width, 1)
+    tiles = -(-target.width // min(room, _FIELD))
+    width = -(-target.width // tiles)
+    return width, min(max(room // width, 1), _FIELD)
 
 
-def _bands(target: Target, p: Parameters, samples: int, tall: int, first: int) -> Iterator[_Band]:
-    """Bands of at most so many lines a row, the first one of at most `first`, for so many samples at a time."""
+def _bands(target: Target, p: Parameters, numbers: range, tall: int, first: int) -> Iterator[_Band]:
+    """Bands of at most so many lines a row, the first one of at most `first`, of one sample or of several as rows."""
     whole, lines, line = _whole(target, p.lanes), target.lines, 0
     while line < lines:
         left = lines - line
-        if samples > 1:
-            band = _Band(line, min(tall if line else first, left), samples, True, lines)
+        if len(numbers) > 1:
+            band = _Band(line, min(tall if line else first, left), len(numbers), lines, numbers)
         else:
             strip = min(tall if line else first, -(-left // p.rows // whole) * whole)
             rows = p.rows
             if left < p.rows * strip and left % strip % whole:
                 # a row that ended sooner would cut the vectors of the others
                 strip, rows = min(tall, left), 1
-            band = _Band(line, strip, rows, False, lines)
+            band = _Band(line, strip, rows, lines, numbers)
         yield band
         line = band.end
 
@@ -466,7 +493,7 @@ def reach(kernel: Kernel, target: Target, parameters: Parameters, repeat: int, l
     _, tall = _room(target, parameters)
     ends = []
     together = target.samples if target.samples >= parameters.rows > 1 else 1
-    for band in _bands(target, parameters, together, tall, _lower(target, parameters, tall)):
+    for band in _bands(target, parameters, range(together), tall, _lower(target, parameters, tall)):
         last = (band.end - 1) * kernel.stride - kernel.top + (kernel.lines - 1) * kernel.dilation
         end = min(last // repeat + 1, lines)
         if end > (ends[-1] if ends else 0):
@@ -539,15 +566,18 @@ def multiply(
     """
     samples = range(product.target.samples) if samples is None else samples
     first, together = samples.start, parameters.rows if parameters.rows > 1 else 1
+    turns = []
     while first < samples.stop:
         count = together if samples.stop - first >= together else 1
-        _Run(schedule, parameters, product, sent, buffers, bias, origin, start, tag, first, count, leaving).add()
+        turns.append(range(first, first + count))
         first += count
+    for each in [turns] if leaving is None else [[turn] for turn in turns]:
+        _Run(schedule, parameters, product, sent, buffers, bias, origin, start, tag, each, leaving).add()
 
 
 @dataclasses.dataclass
 class _Run:
-    """One run of a product, of some samples from `sample` on."""
+    """One run of a product; `turns` are the samples that are rows together, or one that is cut into strips."""
 
     schedule: Schedule
     parameters: Parameters
@@ -558,8 +588,7 @@ class _Run:
     origin: Tensor | None
     start: bool
     tag: int
-    sample: int
-    samples: int
+    turns: Sequence[range]
     leaving: Leaving | None = None
 
     def __post_init__(self) -> None:
@@ -581,15 +610,15 @@ class _Run:
         tall = self._tall()
         parts, size = self._parts(min(p.lanes, target.channels))
         kept = len(parts) <= 2 * self.buffers.weights.room(size)
-        bands = list(_bands(target, p, self.samples, tall, _lower(target, p, tall) if kept else tall))
-        room = max(self._groups(band) for band in bands)
-        banks = self.buffers.banks
-        together = len(bands) if len(bands) <= 2 * banks.room(room) else banks.room(room)
-        for first in range(0, len(bands), together):
-            chunk = bands[first : first + together]
-            held = banks.take(room, len(chunk))
-            for band, place in zip(chunk, held, strict=True):
-                self._load_groups(band, *place)
+        first = _lower(target, p, tall) if kept else tall
+        bands = [list(_bands(target, p, numbers, tall, first)) for numbers in self.turns]
+        room = max(self._groups(band) for each in bands for band in each)
+        chunks = [chunk for each in bands for chunk in self._chunks(each, room)]
+        together = self._chunks([band for each in bands for band in each], room)
+        if len(together) < len(chunks) and kept and self._weights_bind(bands[0]):
+            chunks = together
+        for chunk in chunks:
+            held = self._held(chunk, room)
             for block in range(0, target.channels, p.lanes):
                 self._block(block, chunk, held)
 
@@ -602,14 +631,14 @@ class _Run:
                 f"leave as groups, not {p.tile_positions}"
             )
         blocks = len(leaving.kept.spools)
-        records = blocks * (self.samples if leaving.by_sample else 1)
+        records = blocks * (len(self.turns[0]) if leaving.by_sample else 1)
         if records > self.buffers.scales.size:
             raise ValueError(
                 f"norm_buffer must hold {2 * records * p.lanes} channels for {name!r}, not {p.norm_buffer}"
             )
         ((half, at),) = self.buffers.scales.take(records, 1)
         self.scales = half * self.buffers.scales.size + at
-        first = self.sample * blocks * image.scale_bytes(p) if leaving.by_sample else 0
+        first = self.turns[0].start * blocks * image.scale_bytes(p) if leaving.by_sample else 0
         self.scale_places = self.buffers.scales.places(half, at, records)
         self.schedule.add(
             LoadScales(
@@ -619,6 +648,30 @@ class _Run:
             reads=self.product.target.state.places(),
             writes=self.scale_places,
         )
+
+    def _chunks(self, bands: Sequence[_Band], room: int) -> list[Sequence[_Band]]:
+        """Bands that the banks hold together."""
+        fit = self.buffers.banks.room(room)
+        size = len(bands) if len(bands) <= 2 * fit else fit
+        return [bands[first : first + size] for first in range(0, len(bands), size)]
+
+    def _weights_bind(self, bands: Sequence[_Band]) -> bool:
+        """Whether weights that come once for all turns win more than it costs that turns no longer overlap.
+
+        They must take longer than the array works with them. And near memory works on all turns before the product and
+        after it, not on one while the array is at the other; so it must take less than the weights that are not read.
+        """
+        p, target = self.parameters, self.product.target
+        channels, saved = min(p.lanes, target.channels), len(self.turns) - 1
+        tiles = [tile.lines * tile.columns for band in bands for tile in _tiles(target, p, band)]
+        works = sum(max(self.slots * positions, channels + 1) for positions in tiles)
+        emitted = sum(
+            piece.emission.lines * piece.emission.width * piece.emission.groups(p.lanes) * passes
+            for piece, passes in zip(self.product.pieces, self.sent, strict=True)
+        )
+        sent = emitted * len(self.turns[0]) * (p.lanes // p.near_lanes)
+        weights = RECORD_CLOCKS * target.channels * self.records
+        return RECORD_CLOCKS * channels > works and saved * weights > 2 * (saved + 1) * sent
 
     def _tall(self) -> int:
         """Lines of a row in a band."""
@@ -654,58 +707,66 @@ class _Run:
         """Groups of a band in each bank."""
         return ((band.strip - 1) * self.product.kernel.stride + self._extra) * self.per_line
 
-    def _load_groups(self, band: _Band, half: int, at: int) -> None:
-        """Lines of groups of every row and piece."""
+    def _held(self, chunk: Sequence[_Band], room: int) -> list[tuple[int, int]]:
+        """Half and address of the groups of each band, which are loaded unless all are there: another product that
+        reads the same left them."""
+        banks = self.buffers.banks
+        loads = [self._loads(band) for band in chunk]
+        contents = [(self.schedule.barriers, *(load for load, _ in each)) for each in loads]
+        known = [place for content in contents if (place := banks.find(content)) is not None]
+        if len(known) == len(chunk):
+            return known
+        held = banks.take(room, len(chunk))
+        for band, each, content, (half, at) in zip(chunk, loads, contents, held, strict=True):
+            size = self._groups(band)
+            for load, reads in each:
+                placed = dataclasses.replace(load, tag=self.tag, half=bool(half), at=at)
+                self.schedule.add(placed, reads=reads, writes=banks.places(half, at, size))
+            banks.keep(content, half, at, size)
+        return held
+
+    def _loads(self, band: _Band) -> list[tuple[LoadGroups, list[Hashable]]]:
+        """Lines of groups of every row, a load for each piece, and the lines of spools that it reads; to address 0."""
         p, product, kernel, position = self.parameters, self.product, self.product.kernel, 0
         line = band.first * kernel.stride - kernel.top
-        size = self._groups(band)
         end = (band.end - 1) * kernel.stride - kernel.top + self._extra
-        writes = self.buffers.banks.places(half, at, size)
+        found = []
         for piece, passes in zip(product.pieces, self.sent, strict=True):
-            emission = piece.emission.sample(self.sample)
+            emission = piece.emission.sample(band.numbers.start)
             groups = emission.groups(p.lanes)
             skip, height = product.head[:2] if product.head else (0, emission.lines)
             read = range(skip + max(line // piece.repeat, 0), skip + min(-(-end // piece.repeat), height))
-            reads = [
-                place
-                for number in range(self.samples)
-                for place in piece.emission.sample(self.sample + number).places("spool", read)
-            ]
+            reads = [place for number in band.numbers for place in piece.emission.sample(number).places("spool", read)]
             signs: dict[str, Any] = {}
             if piece.signs is not None:  # records are counted from those of the first sample on
-                emission, skip = piece.emission, skip + self.sample * piece.emission.step
+                emission, skip = piece.emission, skip + band.numbers.start * piece.emission.step
                 signs = {"masked": True, "signs": piece.signs}
                 reads.append(("signs", piece.signs))
-            self.schedule.add(
-                LoadGroups(
-                    tag=self.tag,
-                    source=emission.spool,
-                    lengths=emission.lengths if p.link_form == "compressed" or p.replays else Operand(0, 0),
-                    half=bool(half),
-                    at=at,
-                    slot=emission.slot,
-                    slot_step=emission.step if band.samples else 0,
-                    line_step=0 if band.samples else band.strip * kernel.stride,
-                    rows=band.rows - 1,
-                    line=line,
-                    skip=skip,
-                    lines=size // self.per_line,
-                    repeat=piece.repeat,
-                    height=height,
-                    width=emission.width,
-                    left=kernel.left,
-                    right=self.right,
-                    groups=groups,
-                    passes=self.slots - 1,
-                    sent=passes - 1,
-                    first=position,
-                    pitch=self.pitch,
-                    **signs,
-                ),
-                reads=reads,
-                writes=writes,
+            load = LoadGroups(
+                source=emission.spool,
+                lengths=emission.lengths if p.link_form == "compressed" or p.replays else Operand(0, 0),
+                slot=emission.slot,
+                slot_step=emission.step if band.samples else 0,
+                line_step=0 if band.samples else band.strip * kernel.stride,
+                rows=band.rows - 1,
+                line=line,
+                skip=skip,
+                lines=self._groups(band) // self.per_line,
+                repeat=piece.repeat,
+                height=height,
+                width=emission.width,
+                left=kernel.left,
+                right=self.right,
+                groups=groups,
+                passes=self.slots - 1,
+                sent=passes - 1,
+                first=position,
+                pitch=self.pitch,
+                **signs,
             )
+            found.append((load, reads))
             position += groups * self.slots
+        return found
 
     def _block(self, first: int, chunk: Sequence[_Band], held: Sequence[tuple[int, int]]) -> None:
         """One vector's channels of every tile of a chunk."""
@@ -802,7 +863,8 @@ class _Run:
 
     def _accumulate(self, band: _Band, tile: _Tile, vector: int) -> None:
         p, target = self.parameters, self.product.target
-        n, state, strip = p.lanes, target.state.sample(self.sample * target.sequences), band.strip
+        sample = band.numbers.start
+        n, state, strip = p.lanes, target.state.sample(sample * target.sequences), band.strip
         period, bias_first = 1, vector
         if target.exchanged:
             first = target.first + vector * n * target.step + tile.line * target.width // n
@@ -826,11 +888,11 @@ class _Run:
             steps |= {"row_step": row_step, "sums_step": state.sums_step if state.summed == "channel" else 0}
             positions += (band.rows - 1) * positions_of(row_step, state.channels, n)
         if self.bias:
-            bias_first += self.sample * self.bias.step
+            bias_first += sample * self.bias.step
             steps["bias_step"] = self.bias.step if band.samples else 0
         if self.leaving:
             steps |= self._keeping(band, tile, vector)
-        origin = self.origin.sample(self.sample).data if self.origin else Operand(0, 0)
+        origin = self.origin.sample(sample).data if self.origin else Operand(0, 0)
         first_of_record = vector == 0 if state.summed == "position" else tile.line == 0 and tile.column == 0
         fresh = self.start and first_of_record
         uses = self._results(band, tile, vector)
@@ -868,7 +930,7 @@ class _Run:
             "spool": spool.spool,
             "lengths": spool.lengths,
             "slot": spool.slot,
-            "place": self.sample * spool.step + tile.line,
+            "place": band.numbers.start * spool.step + tile.line,
             "sums_step": spool.step if band.samples else band.strip,
         }
 
@@ -878,12 +940,12 @@ class _Run:
         vectors = [target.first + vector] if target.first < target.step and not target.exchanged else None
         found: list[Hashable] = []
         for part, lines in self._lines(band, tile, vector).items():
-            for sample in range(self.samples):
-                one = target.state.sample((self.sample + sample) * target.sequences + part)
+            for number in band.numbers:
+                one = target.state.sample(number * target.sequences + part)
                 found += [*one.places(lines), *one.sums_places(lanes, vectors, lines)]
                 if self.leaving:
                     kept = self.leaving.kept
-                    found += kept.spools[vector].sample(self.sample + sample).places("spool", lines)
+                    found += kept.spools[vector].sample(number).places("spool", lines)
                     found.append(("signs", kept.signs[vector][self.leaving.turn]))
         return found
 

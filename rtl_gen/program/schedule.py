@@ -83,10 +83,16 @@ class Schedule:
     ----------
     parameters : Parameters
         Of the machine, whose clocks decide which operation begins first.
+
+    Members
+    -------
+    barriers : int
+        How many there were.
     """
 
     def __init__(self, parameters: Parameters) -> None:
         self._parameters = parameters
+        self.barriers = 0
         self._waiting: list[_Node] = []
         self._commands: list[Command] = []
         self._places: dict[str, list[int]] = {engine: [] for engine in ENGINES}  # of operations, in `commands`
@@ -111,6 +117,7 @@ class Schedule:
         """Wait until every engine is idle: all that follows comes after all before."""
         self.control(Wait(tag=tag, **dict.fromkeys(ENGINES, True)))
         self._uses.clear()
+        self.barriers += 1
 
     def control(self, command: Command) -> None:
         """Add a command that no engine takes; what follows it is not begun before it."""

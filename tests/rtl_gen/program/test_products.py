@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from golden.machine import hazards, image
-from golden.machine.command import Operand, Stop, assemble, disassemble
+from golden.machine.command import LoadGroups, LoadWeights, Multiply, Operand, Stop, assemble, disassemble
+from golden.machine.work import needed_groups
 from golden.parameters import Parameters
 from golden.units.closed_loop import accumulate, emit, functions
 from golden.units.joint_stream import JointStream
@@ -276,6 +277,60 @@ def test_a_program_with_one_token_less_is_refused(seed):
         machine.regions[INPUTS].base, machine.regions[INPUTS].limit = len(machine.memory) // 32 - len(words), len(words)
         with pytest.raises(hazards.Conflict):
             hazards.check(machine, Operand(INPUTS), len(words))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_products_of_the_same_groups_load_them_once(seed):
+    """Until a barrier: behind it another program may begin, and what its banks hold is not known."""
+    case = Case(200 + seed)
+
+    def commands(times, barrier=False):
+        schedule, buffers = Schedule(case.p), Buffers(case.p)
+        for source, emission, passes in zip(case.sources, case.emissions, case.passes, strict=True):
+            add_emission(schedule, source, emission, passes, start=True)
+        for _ in range(times):
+            multiply(schedule, case.p, case.product, case.passes, buffers=buffers, bias=None, start=True)
+            if barrier:
+                schedule.barrier()
+        return schedule.commands
+
+    def loads(found):
+        return sum(isinstance(command, LoadGroups) for command in found)
+
+    once, twice = commands(1), commands(2)
+    assert 0 < loads(once) == loads(twice)
+    assert loads(commands(2, barrier=True)) == 2 * loads(once)
+    assert needed_groups(twice) == 2 * needed_groups(once) > 0
+
+
+@pytest.mark.parametrize("side, times", [(2, 1), (16, 2)])
+def test_weights_come_once_for_images_where_they_bind(side, times):
+    """Two images, four rows: of 16 x 16 positions the array works longer than weights take."""
+    p = Parameters(lanes=8, memory_lanes=4, near_lanes=8, rows=4, columns=8, outliers=0, group_buffer=4096)
+    memory = Memory(p)
+    emission = memory.emission("x", side, side, 8, -10, 1, samples=2)
+    (weights,) = compile_weights(memory, np.ones((16, 8, 9), np.float16).view(np.uint16), [Piece(emission)], -10, 1)
+    target = Target.whole(memory.tensor("y", side, side, 16, -10, samples=2), 8)
+    product = Product("conv", (Piece(emission),), Kernel(3, 3, top=1, left=1), weights, target, 0)
+    schedule = Schedule(p)
+    multiply(schedule, p, product, [1], buffers=Buffers(p), bias=None, start=True)
+    records = sum(command.records for command in schedule.commands if isinstance(command, LoadWeights))
+    assert records == times * 16 * 9
+    assert needed_groups(schedule.commands) == 2 * side * side * 16 * 9
+
+
+@pytest.mark.parametrize("lines, width, tiles", [(1, 256, [(1, 128), (1, 128)]), (256, 1, [(128, 1), (128, 1)])])
+def test_tiles_are_no_longer_than_their_fields(lines, width, tiles):
+    p = Parameters(lanes=4, memory_lanes=4, near_lanes=4, rows=1, tile_positions=256, group_buffer=4096)
+    memory = Memory(p)
+    emission = memory.emission("x", lines, width, 4, -10, 1)
+    (weights,) = compile_weights(memory, np.ones((4, 4, 1), np.float16).view(np.uint16), [Piece(emission)], -10, 1)
+    target = Target.whole(memory.tensor("y", lines, width, 4, -10), 4)
+    schedule = Schedule(p)
+    product = Product("linear", (Piece(emission),), Kernel(), weights, target, 0)
+    multiply(schedule, p, product, [1], buffers=Buffers(p), bias=None, start=True)
+    found = [(one.lines, one.columns) for one in schedule.commands if isinstance(one, Multiply)]
+    assert found == tiles
 
 
 def test_records_stand_in_the_order_of_the_loop():
