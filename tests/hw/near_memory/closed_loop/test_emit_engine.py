@@ -206,6 +206,57 @@ def test_what_is_absent_is_refused(operation):
     assert not found.clocks and np.array_equal(found.memory, memory)
 
 
+@pytest.mark.slow
+def test_softmax_over_rows_of_4096_scores(fresh_seed):
+    """What attention of 64 x 64 pixels has: rows as long as the law allows, one of them with a poisoned score."""
+    rng, channels, rows = np.random.default_rng(fresh_seed), 4096, 3
+    dut = EmitEngine(preset("tiny").with_settings(["link_form=direct", f"row_buffer={channels}"]))
+    p = dut.parameters
+    vectors, size = rows * channels // p.lanes, image.vector_bytes(p)
+    places = np.cumsum([0, *[-(-vectors * size // UNIT_BYTES)] * 3, 4])
+    states, held, target, records, spool = (int(place) for place in places)
+    slot = -(-2 * channels // p.lanes * image.group_bytes(p) // UNIT_BYTES)
+    memory = np.zeros((spool + rows * slot) * UNIT_BYTES, np.uint8)
+    scores = rng.integers(-(2**14), 2**14, (rows, channels))
+    scores[1] >>= 10  # a flat row
+    scores[2, int(rng.integers(channels))] = -(2 ** (p.state_width - 1))
+    write(memory, states, image.pack_vectors(scores.reshape(-1, p.lanes), p))
+    common = {"state": Operand(1, states), "root": 94548, "exponent": -14}  # e^(score 2^-11)
+    row = Rows(result=Operand(3, records), rows=rows, channels=channels, **common)
+    emit = Emit(
+        held=Operand(4, held),
+        target=Operand(2, target),
+        coefficients=row.result,
+        spool=Operand(5, spool),
+        slot=slot,
+        lines=rows,
+        width=1,
+        channels=channels,
+        sent=True,
+        start=True,
+        written=True,
+        function="softmax",
+        passes=1,
+        middle=-11,
+        result=2 - p.state_width,
+        **common,
+    )
+    regions = [Region(0, memory.size // UNIT_BYTES) for _ in range(8)]
+    golden = Accelerator(p, memory.size, 0)
+    golden.memory[:], golden.regions = memory, regions
+    for operation in (row, emit):
+        carry_out(golden, operation)
+    found = engine.run(dut, memory, regions, [row, emit], mode="both", seed=fresh_seed % 2**30, latency=20)
+    assert found.error is None, found.sentence
+    assert np.array_equal(found.memory, golden.memory)
+    shares = np.exp(scores[:2] * 2.0**-11)
+    shares /= shares.sum(axis=1, keepdims=True)
+    x = image.unpack_vectors(found.memory[target * UNIT_BYTES :][: vectors * size].reshape(-1, size), p)
+    x = x.reshape(rows, channels) * 2.0**emit.result
+    assert np.abs(x[:2] - shares).max() < 2.0**-14
+    assert (x[2] == -(2 ** (p.state_width - 1)) * 2.0**emit.result).all()
+
+
 @pytest.mark.parametrize("machine", ["direct", "compressed", "bare"])
 def test_lint(machine):
     assert complaints(component(machine)) == []
