@@ -31,6 +31,9 @@ __all__ = [
 PROGRAMS, WEIGHTS, STATES, STEPS, TABLES, SPOOLS, INPUTS = range(7)
 """Regions by what they hold, see ``docs/machine.md``."""
 
+_LONGEST_SLOT = 2**16 - 1
+"""Units of memory of a slot at most: a field of commands."""
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Tensor:
@@ -349,7 +352,13 @@ class Memory:
         segment: int = 0,
         samples: int = 1,
     ) -> Emission:
-        """Room for Xhat and for the longest groups that there can be; parameters as of `Emission`."""
+        """Room for Xhat and for the longest groups that there can be; parameters as of `Emission`.
+
+        Raises
+        ------
+        ValueError
+            If a line is too long for the slots of a spool.
+        """
         p = self.parameters
         groups = _groups(channels, segment, p.lanes)
         stride = -(-lines * width * groups * image.vector_bytes(p) // UNIT_BYTES)
@@ -363,6 +372,8 @@ class Memory:
         """An emission with room for the longest groups that there can be, `groups` a position."""
         p = self.parameters
         slot = -(-_slot_bytes(p, width * groups * shape[2]) // UNIT_BYTES)
+        if slot > _LONGEST_SLOT:
+            raise ValueError(f"Groups of a line of {name!r} must take at most {_LONGEST_SLOT} units, not {slot}")
         entries = UNIT_BYTES // image.ENTRY_BYTES
         step = lines if samples == 1 else -(-lines // entries) * entries
         spool = self.place(SPOOLS, samples * step * slot * UNIT_BYTES, name, "spool")

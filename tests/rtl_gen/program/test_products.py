@@ -371,6 +371,8 @@ def test_what_does_not_fit_is_refused_by_name():
         run()
     with pytest.raises(ValueError, match="^weight_buffer must hold 72 records for 'conv', not 16$"):
         run(group_buffer=1024)
+    with pytest.raises(ValueError, match="^Groups of a line of 'y' must take at most 65535 units, not 327675$"):
+        memory.emission("y", 1, 65535, 256, -10, 1)
     sentence = "^tile_positions must hold 4 lines of 5 positions of 'conv' .fewer channels than lanes"
     with pytest.raises(ValueError, match=sentence):
         run(group_buffer=1024, weight_buffer=1024, tile_positions=2)
