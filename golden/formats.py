@@ -19,6 +19,7 @@ __all__ = [
     "HALF_MAX",
     "HALF_NAN",
     "Format",
+    "Halves",
     "bit_length",
     "encode_half",
     "exact_half",
@@ -32,6 +33,22 @@ __all__ = [
     "round_shift",
     "shift_left",
 ]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Halves:
+    """FP16 values that a unit gives out, and what happened to them.
+
+    Members
+    -------
+    values : uint16 array
+        FP16 patterns.
+    status : dict
+        Sticky ``overflow`` and ``poisoned``.
+    """
+
+    values: np.ndarray
+    status: dict[str, bool]
 
 
 def integers(name: str, values: Any, low: int | None = None, high: int | None = None) -> np.ndarray:

@@ -28,10 +28,10 @@ first axis of every array counts transactions in stream order; G groups, V vecto
     Compiled(weights, scale, lsb, width, exact)``: aligns or checks, chooses ``L`` and proves the window; its parts
     ``check_weights``, ``channel_exponents``, ``window_widths``, ``check_window``, ``largest_dequantised``
 ``channel_scale``
-    ``channel_scale(sums, poisoned, scale, lsb, parameters) -> Scaled(values, status)``
+    ``channel_scale(sums, poisoned, scale, lsb, parameters) -> formats.Halves(values, status)``
 ``sign_mask``
-    ``sign_mask(groups, mask, parameters) -> DeltaGroups``; ``mask_values(values, mask) -> Masked(values, status)``;
-    ``segment_mask(values, codes, slopes) -> Masked``; ``mask_codes(state, parameters, *, thresholds)``;
+    ``sign_mask(groups, mask, parameters) -> DeltaGroups``; ``mask_values(values, mask) -> formats.Halves``;
+    ``segment_mask(values, codes, slopes) -> formats.Halves``; ``mask_codes(state, parameters, *, thresholds)``;
     ``segments("silu" | "gelu", s) -> Segments(thresholds, slopes)``, ``.of(parameters, state_exponent)`` thresholds
 ``delta_compressor``
     ``delta_compressor(groups, parameters, *, passes=1) -> words`` (list of int); ``cost(groups, parameters, *, passes,
@@ -47,7 +47,7 @@ first axis of every array counts transactions in stream order; G groups, V vecto
     ``near_memory_engine(state, groups, parameters, *, address, last, refresh, bias, state_exponent, thresholds)
     -> Update(state, address, mask, repairs(address, lane, value), status)``; ``state`` int32[vectors, n]
 ``activations``
-    ``activation("silu" | "gelu" | "exp", values) -> Activated(values, status)``; ``table(name)``: FP16 to FP16
+    ``activation("silu" | "gelu" | "exp", values) -> formats.Halves(values, status)``; ``table(name)``: FP16 to FP16
 ``single_norm``
     ``normalise(y, poisoned, norm, state_exponent)``, ``Norm(sets, gamma, beta, epsilon, centred)``: in binary32
 ``norm``

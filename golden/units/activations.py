@@ -26,7 +26,7 @@ import numpy as np
 from golden import formats
 from golden.common import names
 
-__all__ = ["ACTIVATIONS", "Activated", "ActivationTable", "activation", "table"]
+__all__ = ["ACTIVATIONS", "ActivationTable", "activation", "table"]
 
 _PI = decimal.Decimal("3.14159265358979323846264338327950288419716939937511")
 _CONTEXT = decimal.Context(prec=40, Emin=-(10**6), Emax=10**6)
@@ -166,23 +166,7 @@ def table(name: str) -> ActivationTable:
     return build(name, [*positive, 0, *negative, 0])
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Activated:
-    """FP16 values of an activation.
-
-    Members
-    -------
-    values : uint16 array
-        FP16 patterns.
-    status : dict
-        Sticky ``overflow`` and ``poisoned``.
-    """
-
-    values: np.ndarray
-    status: dict[str, bool]
-
-
-def activation(name: str, values: Any, numbers: ActivationTable | None = None) -> Activated:
+def activation(name: str, values: Any, numbers: ActivationTable | None = None) -> formats.Halves:
     """Apply ``"silu"``, ``"gelu"`` (tanh form), ``"erf_gelu"`` (exact form) or ``"exp"`` to FP16 patterns.
 
     Numerics: within one unit in the last place for every pattern; results beyond FP16 are clamped; patterns that are
@@ -211,7 +195,7 @@ def activation(name: str, values: Any, numbers: ActivationTable | None = None) -
     place = fraction & ((np.int64(1) << places) - 1)
     total = (numbers.base[row] << places) + numbers.delta[row] * place
     result, overflow = formats.encode_half(np.where(finite, total, 0), numbers.unit[row] - places)
-    return Activated(
+    return formats.Halves(
         np.where(finite, result, formats.HALF_NAN).astype(np.uint16),
         {"overflow": bool(overflow.any()), "poisoned": bool((~finite).any())},
     )

@@ -1,6 +1,5 @@
 """Per-channel scale of the array's sums, back to FP16. Source: ``docs/numerics.md``, section 8."""
 
-import dataclasses
 from typing import Any
 
 import numpy as np
@@ -8,28 +7,12 @@ import numpy as np
 from golden import formats
 from golden.parameters import SCALE_WIDTH, Parameters
 
-__all__ = ["Scaled", "channel_scale"]
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Scaled:
-    """FP16 values and what happened to them.
-
-    Members
-    -------
-    values : uint16 array
-        FP16 patterns.
-    status : dict
-        Sticky ``overflow`` and ``poisoned``.
-    """
-
-    values: np.ndarray
-    status: dict[str, bool]
+__all__ = ["channel_scale"]
 
 
 def channel_scale(
     sums: Any, poisoned: Any, scale: Any, lsb: Any, parameters: Parameters, *, shift: Any = None
-) -> Scaled:
+) -> formats.Halves:
     """``RNE16(sum * 2^lsb * scale + shift)`` of every lane: one rounding, clamped to +-65504.
 
     Parameters
@@ -71,7 +54,7 @@ def channel_scale(
         total = (total.astype(object) << (unit - least)) + (added << (formats.HALF_LSB - least))
         unit = least
     values, overflow = formats.encode_half(total, unit)
-    return Scaled(
+    return formats.Halves(
         np.where(bad, formats.HALF_NAN, values).astype(np.uint16),
         {"overflow": bool(overflow.any()), "poisoned": bool(bad.any())},
     )

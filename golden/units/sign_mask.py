@@ -13,7 +13,7 @@ from golden.common import names
 from golden.parameters import ZERO_GROUP, Parameters
 from golden.units.delta_group import DeltaGroups
 
-__all__ = ["SEGMENTS", "Masked", "Segments", "mask_codes", "mask_values", "segment_mask", "segments", "sign_mask"]
+__all__ = ["SEGMENTS", "Segments", "mask_codes", "mask_values", "segment_mask", "segments", "sign_mask"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,22 +83,6 @@ def segments(function: str, mask_width: int) -> Segments:
     if mask_width not in tables:
         raise ValueError(f"mask_width of a segment mask must be in 2..4, not {mask_width}")
     return tables[mask_width]
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Masked:
-    """FP16 values after a mask.
-
-    Members
-    -------
-    values : uint16 array
-        FP16 patterns.
-    status : dict
-        Sticky ``poisoned``, and ``overflow`` of the segment mask.
-    """
-
-    values: np.ndarray
-    status: dict[str, bool]
 
 
 def mask_codes(state: Any, parameters: Parameters, *, thresholds: Any = ()) -> np.ndarray:
@@ -180,7 +164,7 @@ def sign_mask(groups: DeltaGroups, mask: Any, parameters: Parameters) -> DeltaGr
     )
 
 
-def mask_values(values: Any, mask: Any) -> Masked:
+def mask_values(values: Any, mask: Any) -> formats.Halves:
     """Mask FP16 values (``mask_operand = values``, s = 1): ``+0`` where the mask is 0; what is not finite is poison.
 
     Parameters
@@ -193,10 +177,10 @@ def mask_values(values: Any, mask: Any) -> Masked:
     values, mask = formats.patterns("Values", values), formats.flags("mask", mask)
     bad = ~formats.is_finite(values)
     result = np.where(bad, formats.HALF_NAN, np.where(mask, values, 0))
-    return Masked(result.astype(np.uint16), {"overflow": False, "poisoned": bool(bad.any())})
+    return formats.Halves(result.astype(np.uint16), {"overflow": False, "poisoned": bool(bad.any())})
 
 
-def segment_mask(values: Any, codes: Any, slopes: Any) -> Masked:
+def segment_mask(values: Any, codes: Any, slopes: Any) -> formats.Halves:
     """Multiply FP16 values by the slope of their segment (s >= 2): one rounding, clamped to +-65504.
 
     Parameters
@@ -222,7 +206,7 @@ def segment_mask(values: Any, codes: Any, slopes: Any) -> Masked:
     signs, exponents, significands = formats.FLOAT16.fields(slope)
     product = np.where(bad, 0, significand * significands)
     result, overflow = formats.encode_half(np.where(negative ^ signs, -product, product), exponent + exponents - 50)
-    return Masked(
+    return formats.Halves(
         np.where(bad, formats.HALF_NAN, result).astype(np.uint16),
         {"overflow": bool(overflow.any()), "poisoned": bool(bad.any())},
     )

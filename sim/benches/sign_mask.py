@@ -5,10 +5,11 @@ import dataclasses
 import numpy as np
 from amaranth.lib import data
 
+from golden.formats import Halves
 from golden.parameters import Parameters
 from golden.units.delta_group import DeltaGroups
 from golden.units.delta_quantizer import quantise_passes
-from golden.units.sign_mask import Masked, mask_values, segment_mask, segments, sign_mask
+from golden.units.sign_mask import mask_values, segment_mask, segments, sign_mask
 from hw.units import SignMask
 from sim import stimuli
 from sim.bench import Bench, Case, Request, component
@@ -139,6 +140,6 @@ def _segments(request: Request) -> list[Case]:
     return cases
 
 
-def _segment_case(name: str, values: np.ndarray, code: np.ndarray, slopes: np.ndarray, found: Masked) -> Case:
+def _segment_case(name: str, values: np.ndarray, code: np.ndarray, slopes: np.ndarray, found: Halves) -> Case:
     settings = {"slopes": number(data.ArrayLayout(16, len(slopes)), slopes)}
     return Case(name, {"i": {"values": values, "codes": code}}, {"o": found.values}, settings, found.status)
