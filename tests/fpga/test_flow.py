@@ -13,6 +13,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from fpga import flow as flows
+from fpga.bitstream import pack
 from fpga.flow import DoesNotFit, Flow, Measurement, Placement, TargetMissed, read_placement
 from fpga.mapped import Cells
 from fpga.parts import BOARDS, ECP5_85F, UP5K, board
@@ -73,11 +74,15 @@ def test_ecp5_out_of_context(folder, monkeypatch):
 
 
 def test_a_machine_with_more_ports_than_pins_is_placed_on_pins(folder):
-    (result,) = Flow(folder, jobs=2).measure([("accumulate", Accumulate(200), None)], ECP5_85F.for_machines, seeds=(1,))
+    flow, part = Flow(folder, jobs=2), ECP5_85F.for_machines
+    (result,) = flow.measure([("accumulate", Accumulate(200), None)], part, seeds=(1,), target_mhz=80)
     assert result.mode == "serial harness"
     # Clock, reset, bit in, which to take, bit out.
     assert result.placements[0].used["TRELLIS_IO"] == 5
     assert result.placements[0].used["DCCA"] == 1
+    bitstream = pack(result.best.configuration, part, folder, "accumulate")
+    assert bitstream == folder / "accumulate.bit"
+    assert b"\xff\xff\xbd\xb3" in bitstream.read_bytes()[:256]  # the preamble of ECP5
 
 
 def test_a_piece_is_elaborated_once(tmp_path, monkeypatch):
