@@ -185,7 +185,8 @@ class RecordReader(_Records):
     """Reads records from memory.
 
     Latency: 3 clocks from a word to its first item. Throughput: one item a clock as far as words come, one for each
-    chunk where an item is wider; a clock more where the last item of a span lies in two chunks.
+    chunk where an item is wider; a clock more where the last item of a span lies in two chunks. Unless an item takes
+    several clocks, no combinational path leads from `o` to `port`.
 
     Parameters
     ----------
@@ -250,17 +251,26 @@ class RecordReader(_Records):
         if marks:
             ends_low = named(m, "ends_low", low.last & ~straddles & (self._fits(past) == low.end))
             ends_high = named(m, "ends_high", high.last & straddles & (self._fits(past) == high.end))
-        m.d.comb += moves.eq(low_valid & (high_valid | ~straddles) & (~self.o.valid | self.o.ready))
+        there = named(m, "there", low_valid & (high_valid | ~straddles))
         first = self._grain.bit_length() - 1
         taken = take(m, "taken", Cat(low.data, high.data), position, self._piece, first=first)
-
-        with m.If(self.o.ready):
-            m.d.sync += self.o.valid.eq(0)
-        with m.If(moves):
-            m.d.sync += self.o.valid.eq(ends_item)
-            for number in range(self._pieces):
-                with m.If(piece == number):
-                    m.d.sync += self.o.payload[number * self._piece : (number + 1) * self._piece].eq(taken)
+        if self._pieces == 1:
+            m.submodules.items = items = SkidBuffer(self._bits)
+            wiring.connect(m, items.o, wiring.flipped(self.o))
+            m.d.comb += [
+                items.i.valid.eq(there),
+                items.i.payload.eq(taken),
+                moves.eq(there & items.i.ready),
+            ]
+        else:
+            m.d.comb += moves.eq(there & (~self.o.valid | self.o.ready))
+            with m.If(self.o.ready):
+                m.d.sync += self.o.valid.eq(0)
+            with m.If(moves):
+                m.d.sync += self.o.valid.eq(ends_item)
+                for number in range(self._pieces):
+                    with m.If(piece == number):
+                        m.d.sync += self.o.payload[number * self._piece : (number + 1) * self._piece].eq(taken)
 
         shifts = named(m, "shifts", ~low_valid | (moves & ((past >= self._grains) | ends_low)))
         with m.If(moves):
@@ -294,8 +304,10 @@ class RecordReader(_Records):
             spans.payload.start.eq(start),
             spans.payload.end.eq(self._place(end[: word_bytes.bit_length() - 1])[1]),
             spans.payload.chunks.eq((end + (chunk_bytes - 1))[chunk_bytes.bit_length() - 1 :]),
-            self.i.ready.eq(~waits | (request.valid & request.ready)),
+            self.i.ready.eq(~waits),
         ]
+        with m.If(request.valid & request.ready):
+            m.d.sync += waits.eq(0)
         with m.If(self.i.ready):
             m.d.sync += [
                 waits.eq(self.i.valid),
@@ -345,8 +357,9 @@ class RecordReader(_Records):
 class RecordWriter(_Records):
     """Writes records to memory: whole bytes and nothing else, padding 0.
 
-    Latency: 1 clock from the item that ends a word to that word. Throughput: one item a clock as far as words go, one
-    for each chunk where an item is wider; a clock more where a span ends in the middle of two chunks.
+    Latency: 2 clocks from the item that ends a word to that word, 1 where an item takes several. Throughput: one item a
+    clock as far as words go, one for each chunk where an item is wider; a clock more where a span ends in the middle of
+    two chunks. Unless an item takes several clocks, no combinational path leads from `port` to `items`.
 
     Parameters
     ----------
@@ -391,6 +404,11 @@ class RecordWriter(_Records):
         skipped = Signal(len(start))
         opens = Signal()
         flushes = Signal()
+        items = self.items
+        if self._pieces == 1:
+            m.submodules.items = waiting = SkidBuffer(self._bits)
+            wiring.connect(m, wiring.flipped(self.items), waiting.i)
+            items = waiting.o
         # What there is of the chunk that is being filled: zeros from `position` on.
         low = Signal(self._chunk)
         word = self.port.data
@@ -402,9 +420,9 @@ class RecordWriter(_Records):
         straddles = named(m, "straddles", past > self._grains)
         final = named(m, "final", ends_record & (left == 1))
         ready = named(m, "ready", active & ~flushes & (~word.valid | word.ready | ~(fills | final)))
-        m.d.comb += [puts.eq(ready & self.items.valid), self.items.ready.eq(ready & ends_item)]
+        m.d.comb += [puts.eq(ready & items.valid), items.ready.eq(ready & ends_item)]
 
-        pieces = [self.items.payload[at : at + self._piece] for at in range(0, self._bits, self._piece)]
+        pieces = [items.payload[at : at + self._piece] for at in range(0, self._bits, self._piece)]
         shifted = shift_left(
             m,
             "shifted",

@@ -254,7 +254,8 @@ def test_an_item_every_clock(name, width):
     wanted = [(32 * 5 + 3 * size, 40, [draw.getrandbits(bits) for _ in range(40 * per_record)])]
     memory = bytearray(43 * size + 32 * 8)
     taken = write(width, bits, per_record, wanted, memory)
-    assert taken[-1] - taken[0] == 40 * per_record - 1
+    # Two may come before the span does.
+    assert taken[-1] - taken[2] == 40 * per_record - 3
     items, came = read(width, bits, per_record, wanted, memory)
     assert items == wanted[0][2]
     assert came[-1] - came[0] == 40 * per_record - 1
