@@ -143,7 +143,9 @@ class Hub(wiring.Component):
 
         ready = read_queues.ready & write_queues.ready
         goes = named(m, "goes", ready & ~self.drain & (self.error.fault == Fault.NONE))
-        m.d.comb += [check.enable.eq(goes), read_cutter.enable.eq(goes), write_cutter.enable.eq(goes)]
+        m.d.comb += [read_cutter.enable.eq(goes), write_cutter.enable.eq(goes)]
+        # What is asked for waits in front of the cutters, and may do so a clock longer.
+        m.d.sync += check.enable.eq(goes)
         wiring.connect(m, check.lookup, wiring.flipped(self.lookup))
         for first, ports in [(0, reads), (n_reads, writes)]:
             for number, port in enumerate(ports):
@@ -193,7 +195,9 @@ class Hub(wiring.Component):
             unanswered = Signal.like(writer.pending, name=f"unanswered{number}")
             answered = writer.answers.valid & (writer.answers.payload.tag == number)
             m.d.sync += unanswered.eq(unanswered + (write_cutter.cuts & (write_cutter.port == number)) - answered)
-            m.d.comb += port.idle.eq(~port.request.valid & ~check.busy[n_reads + number] & (unanswered == 0))
+            quiet = Signal(init=1, name=f"quiet{number}")
+            m.d.sync += quiet.eq(~port.request.valid & ~check.busy[n_reads + number] & (unanswered == 0))
+            m.d.comb += port.idle.eq(~port.request.valid & quiet)
 
         for half in (reader.bus, writer.bus):
             for name, member in half.signature.members.items():

@@ -144,7 +144,7 @@ class ReadQueues(_Queues):
         asked = _Count(m, "asked", self, cleared, [self.burst_port])
         chosen = Signal.like(chooser.number)
         arrived = _Count(m, "arrived", self, cleared, [self.port, chosen])
-        taken = _Count(m, "taken", self, cleared, [self.burst_port, chooser.number])
+        taken = _Count(m, "taken", self, cleared, [self.burst_port])
 
         next_asked = named(m, "next_asked", asked.of[0] + self.length + 1)
         held = named(m, "held", (next_asked - taken.of[0])[: len(taken.of[0])])
@@ -162,18 +162,20 @@ class ReadQueues(_Queues):
         waits = Signal(self._ports)
         comes = Signal(self._ports)
         empty = Cat(~words.valid | words.ready for words in self.words)
-        next_taken = named(m, "next_taken", (taken.of[1] + 1)[: len(taken.of[1])])
-        takes = chooser.wants.any()
-        taken.move(takes, chooser.number, next_taken)
+        # Words that were taken count in registers, too: a grant is the late part of an address, and reads no file.
+        counts = [Signal.like(taken.of[0], name=f"taken{port}") for port in range(self._ports)]
+        count = named(m, "taken_count", one_of(list(zip(chooser.grant, counts, strict=True))))
+        now_taken = Signal.like(taken.of[0])
+        m.d.sync += [counts[port].eq(counts[port] + chooser.grant[port]) for port in range(self._ports)]
+        taken.move(comes.any(), chosen, now_taken)
         m.d.comb += [
             chooser.wants.eq(waits & empty & ~comes),
             chooser.moves.eq(1),
             ram.read_enable.eq(1),
-            ram.read_address.eq(self._row(taken.of[1], chooser.number)),
-            self.moved.eq(chooser.grant),
+            ram.read_address.eq(self._row(count, chooser.number)),
+            self.moved.eq(comes),
         ]
         # Whether that was the port's last word shows a clock later, in which no other word of it is taken.
-        now_taken = Signal.like(taken.of[1])
         arrives = Signal(self._ports)
         with m.If(self.valid):
             m.d.comb += arrives.eq(1 << self.port)
@@ -181,7 +183,7 @@ class ReadQueues(_Queues):
         ends = named(m, "ends", comes & last.replicate(self._ports))
         m.d.sync += [
             chosen.eq(chooser.number),
-            now_taken.eq(next_taken),
+            now_taken.eq(count + 1),
             comes.eq(chooser.grant),
             waits.eq(waits & ~ends | arrives),
         ]

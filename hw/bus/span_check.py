@@ -120,7 +120,7 @@ class SpanCheck(wiring.Component):
         m.d.sync += [chosen.eq(Mux(self.enable, chooser.grant, 0)), chosen_port.eq(chooser.number)]
         takes = named(m, "takes", Mux(self.enable, chosen & offered, 0))
         for index, request in enumerate(self.requests):
-            m.d.comb += request.ready.eq(takes[index])
+            m.d.comb += request.ready.eq(self.enable & chosen[index])
         m.d.sync += [
             self.busy.eq(takes | twice | (self.busy & ~self.ended)),
             twice.eq((twice | (takes & self.busy)) & ~self.ended),
