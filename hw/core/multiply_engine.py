@@ -139,8 +139,8 @@ class MultiplyEngine(Engine):
                           ^                                                         |
                           '----- check of the fields                tile queue <----'
 
-    An operation is taken when the last group is read. Its sums are then under way; the next operation goes on while
-    they leave. It waits for a half to keep sums in, but only with the steps that end them.
+    An operation is taken a clock after its last group is read. Its sums are then under way; the next operation goes on
+    while they leave. It waits for a half to keep sums in, but only with the steps that end them.
 
     Parameters
     ----------
@@ -185,14 +185,15 @@ class MultiplyEngine(Engine):
         m.submodules.tile_queue = queue = TileQueue(p)
         m.submodules.work = work = WorkCounter(p)
 
-        begun = Signal()
+        begun, ended = Signal(), Signal()
         start = named(m, "start", self.operation.valid & ~begun)
         with m.If(start):
             m.d.sync += begun.eq(1)
-        with m.Elif(sequencer.final):
+        with m.Elif(ended):
             m.d.sync += begun.eq(0)
+        m.d.sync += ended.eq(sequencer.final)
         m.d.comb += [
-            self.operation.ready.eq(sequencer.final),
+            self.operation.ready.eq(ended),
             check.operation.eq(self.operation.p),
             check.start.eq(start),
             check.open.eq(sequencer.open),

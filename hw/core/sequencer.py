@@ -107,6 +107,7 @@ class Loops(wiring.Component):
         one_pass = Signal(3, name="one_pass")
         groups_left = Signal(12, name="groups_left")
         columns_left, lines_left = Signal(4, name="columns_left"), Signal(4, name="lines_left")
+        last_group, last_column, last_line = (Signal(name=f"last_{name}") for name in ("group", "column", "line"))
         first_record, rest = Signal(name="first_record"), Signal(range(MultiplierArray.spacing), name="rest")
         last_tile, last_block = Signal(name="last_tile"), Signal(name="last_block")
         last_pass = named(m, "last_pass", one_pass == c.passes)
@@ -118,9 +119,9 @@ class Loops(wiring.Component):
             ends.record.eq(ends.passes & last_pass),
             ends.sums.eq(ends.line & last_pass),
             ends.tile.eq(ends.passes & ends.sums),
-            ends.group.eq(groups_left == 0),
-            ends.column.eq(ends.group & (columns_left == 0)),
-            ends.line.eq(ends.column & (lines_left == 0)),
+            ends.group.eq(last_group),
+            ends.column.eq(last_group & last_column),
+            ends.line.eq(last_group & last_column & last_line),
             ends.tiles.eq(last_tile),
             ends.blocks.eq(last_block),
             self.first.eq(first_record & (one_pass == 0)),
@@ -131,7 +132,9 @@ class Loops(wiring.Component):
             self.waits.fields.eq(runs & ~self.halted & (~self.counted | (ends.sums & ~self.passed))),
         ]
         # What is left counts down, and whether that is the last of it is known in advance: the clock depends on it.
-        all_groups, all_columns = groups_left.eq(c.groups - 1), columns_left.eq(c.kernel_columns - 1)
+        all_groups = [groups_left.eq(c.groups - 1), last_group.eq(c.groups == 1)]
+        all_columns = [columns_left.eq(c.kernel_columns - 1), last_column.eq(c.kernel_columns == 1)]
+        all_lines = [lines_left.eq(c.kernel_lines - 1), last_line.eq(c.kernel_lines == 1)]
         all_positions = [left.eq(self.positions), last_tile.eq(self.positions <= p.tile_positions)]
         with m.If(self.start):
             m.d.sync += [runs.eq(1), fresh.eq(1), self.channels_left.eq(c.channels)]
@@ -145,11 +148,12 @@ class Loops(wiring.Component):
                 m.d.sync += [self.position.eq(0), one_pass.eq(one_pass + 1)]
                 m.d.sync += rest.eq(Mux(last < spacing, spacing - 1 - last, 0))
             with m.If(ends.record):
-                m.d.sync += [one_pass.eq(0), first_record.eq(0), groups_left.eq(groups_left - 1)]
+                m.d.sync += [one_pass.eq(0), first_record.eq(0)]
+                m.d.sync += [groups_left.eq(groups_left - 1), last_group.eq(groups_left == 1)]
                 with m.If(ends.group):
-                    m.d.sync += [all_groups, columns_left.eq(columns_left - 1)]
+                    m.d.sync += [*all_groups, columns_left.eq(columns_left - 1), last_column.eq(columns_left == 1)]
                 with m.If(ends.column):
-                    m.d.sync += [all_columns, lines_left.eq(lines_left - 1)]
+                    m.d.sync += [*all_columns, lines_left.eq(lines_left - 1), last_line.eq(lines_left == 1)]
             with m.If(ends.tile):
                 m.d.sync += [left.eq(left - p.tile_positions), last_tile.eq(left <= 2 * p.tile_positions)]
                 with m.If(last_tile):
@@ -161,7 +165,7 @@ class Loops(wiring.Component):
             m.d.sync += all_positions
         with m.If(self.start | (ends.steps & ends.tile)):
             m.d.sync += [self.position.eq(0), one_pass.eq(0), first_record.eq(1)]
-            m.d.sync += [all_groups, all_columns, lines_left.eq(c.kernel_lines - 1)]
+            m.d.sync += [*all_groups, *all_columns, *all_lines]
         return m
 
 
