@@ -131,7 +131,7 @@ class Accelerator(wiring.Component):
                 offered, wanted = getattr(source, way).valid, getattr(target, way).ready
                 wiring.connect(m, getattr(source, way), getattr(target, way))
                 for engine in engines:
-                    m.d.comb += control.linked[ENGINES.index(engine)].eq(offered ^ wanted)
+                    m.d.sync += control.linked[ENGINES.index(engine)].eq(offered ^ wanted)
 
     def _attribute(
         self, m: Module, hub: Hub, control: ControlUnit, ports: dict[type, list[str]], flows: list[str]
@@ -141,8 +141,9 @@ class Accelerator(wiring.Component):
             control.bus.response.eq(hub.error.response),
             control.bus.unit.eq(hub.error.unit),
             control.bus.engine.eq(FETCH),
-            control.bytes.eq(hub.asked.bytes),
         ]
+        # Counters add them up a clock later.
+        m.d.sync += [control.asked.eq(0), control.bytes.eq(hub.asked.bytes)]
         with m.If(hub.error.fault == Fault.REGION):
             m.d.comb += control.bus.cause.eq(cause("region"))
         with m.Elif(hub.error.fault == Fault.BUS):
@@ -157,10 +158,10 @@ class Accelerator(wiring.Component):
                 with m.If(hub.error.port == port):
                     m.d.comb += control.bus.engine.eq(engine)
                 with m.If(hub.asked.port == port):
-                    m.d.comb += [control.asked.eq(hub.asked.valid), control.flow.eq(flows.index(_flow(name)))]
+                    m.d.sync += [control.asked.eq(hub.asked.valid), control.flow.eq(flows.index(_flow(name)))]
                     if name in _COMBINED:
                         with m.If(control.emit.p.opcode == Combine.opcode):
-                            m.d.comb += control.flow.eq(flows.index(_COMBINED[name]))
+                            m.d.sync += control.flow.eq(flows.index(_COMBINED[name]))
                 m.d.comb += busy[engine][places[engine]].eq(hub.busy[port])
                 places[engine] += 1
 

@@ -179,8 +179,10 @@ class CommandUnit(wiring.Component):
         with m.If(dispatcher.under_way.any() | ~(halting | decoder.stopped)):
             m.d.sync += quiet.eq(0)
 
-        found = Signal(failure())
-        self._find(m, found, dispatcher, decoder, still)
+        # What is wrong is told a clock later: it stays wrong.
+        finds, found = Signal(failure()), Signal(failure())
+        self._find(m, finds, dispatcher, decoder, still)
+        m.d.sync += found.eq(finds)
 
         begins = Signal()
         with m.If(self.start & ~self.busy):
@@ -243,7 +245,7 @@ class CommandUnit(wiring.Component):
         """What is wrong in this clock, and whose fault it is: the last of these conditions that holds."""
         expired = Signal()
         blamed = Signal(4)
-        m.d.comb += expired.eq(self.watchdog.any() & (still == self.watchdog))
+        m.d.sync += expired.eq(self.watchdog.any() & (still == self.watchdog))
         with m.If(decoder.cause.any() | expired):
             m.d.comb += [found.cause.eq(Mux(expired, cause("watchdog"), decoder.cause)), blamed.eq(FETCH)]
         for number in reversed(range(len(ENGINES))):

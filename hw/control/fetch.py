@@ -71,7 +71,10 @@ class CommandFetch(wiring.Component):
         # program does, and the bus refuses that.
         unit = Signal(OFFSET_WIDTH + 1)
         ended = Signal()
-        m.d.comb += ended.eq((unit == self.program.offset + self.size) | (unit == self.limit))
+        # Where a program ends stands long before it starts.
+        end = Signal.like(unit)
+        m.d.sync += end.eq(self.program.offset + self.size)
+        m.d.comb += ended.eq((unit == end) | (unit == self.limit))
 
         # An offered request stays as it is: its words are stale if a jump comes before it is taken.
         coming = Signal(range(_AHEAD * COMMAND_WORDS + 1))
