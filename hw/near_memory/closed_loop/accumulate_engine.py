@@ -483,15 +483,16 @@ class AccumulateEngine(Engine):
         """Send new elements to memory and to the sums; returns whether the last of an operation goes."""
         c = Fields(self.operation.p, Accumulate)
         adds = c.start == _STARTS.index("add")
-        # What the writer waits for is not to reach the readers within a clock.
-        m.submodules.changed = changed = SkidBuffer(writer.items.payload.shape())
-        wiring.connect(m, changed.o, writer.items)
+        # What sums wait for is not to reach what elements are joined from within a clock.
+        m.submodules.changed = changed = SkidBuffer(parts.payload.shape())
+        wiring.connect(m, parts, changed.i)
+        parts = changed.o
         m.d.comb += [
-            changed.i.payload.eq(parts.p.new),
+            writer.items.payload.eq(parts.p.new),
             sums.i.payload.eq(parts.payload),
             sums.i.p.old.eq(Mux(adds, parts.p.old.as_value(), 0)),
         ]
-        fork(m, "part", parts, [(changed.i, Const(1, 1)), (sums.i, summed)])
+        fork(m, "part", parts, [(writer.items, Const(1, 1)), (sums.i, summed)])
         moves = named(m, "written_moves", parts.valid & parts.ready)
         m.d.comb += self.accumulated.eq(moves & parts.p.last)
         return moves & parts.p.end

@@ -19,7 +19,7 @@ from hw.near_memory.closed_loop.pairs import Pairs
 from hw.near_memory.closed_loop.sums import Sums, summed_vector
 from hw.near_memory.closed_loop.terms import TERMS, Terms
 from hw.near_memory.closed_loop.vector_walk import VectorWalk
-from hw.stream import Fifo
+from hw.stream import Fifo, SkidBuffer
 from hw.stream.fork import fork
 from hw.stream.records import RecordReader
 
@@ -183,6 +183,9 @@ class Combine(Engine):
         p = self.parameters
         width, u = p.state_width, p.near_lanes
         m.submodules.pairs = pairs = Pairs(p)
+        # What results wait for is not to reach the tables within a clock.
+        m.submodules.factored = factored = SkidBuffer(factors.o.payload.shape())
+        wiring.connect(m, factors.o, factored.i)
         m.d.comb += [
             pairs.exchanged.eq(f.permuted),
             pairs.i.payload.as_value().eq(readers[1].o.payload),
@@ -199,17 +202,17 @@ class Combine(Engine):
         states[1] = [Mux(smooth, value, state) for value, state in zip(self.x.p["values"], states[1], strict=True)]
         valid = [readers[0].o.valid, Mux(smooth, self.x.valid, second.valid), readers[2].o.valid]
         # Terms one after the other; both sides of a product at once.
-        given = factors.o.p
+        given = factored.o.p
         joins = [named(m, f"joins{term + 1}", given.term == term) for term in range(TERMS)]
         joins[1] = named(m, "joins_second", joins[1] | what.product)
         moves = named(m, "feeds", terms.i.valid & terms.i.ready)
         m.d.comb += [
             terms.i.valid.eq(
-                factors.o.valid
+                factored.o.valid
                 & ~factors.fault
                 & Cat(there | ~here for there, here in zip(valid, joins, strict=True)).all()
             ),
-            factors.o.ready.eq(moves),
+            factored.o.ready.eq(moves),
             readers[0].o.ready.eq(moves & joins[0]),
             second.ready.eq(Mux(smooth, self.z.ready, moves & joins[1])),
             readers[2].o.ready.eq(moves & joins[2]),

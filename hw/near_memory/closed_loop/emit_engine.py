@@ -83,7 +83,9 @@ class EmitEngine(Engine):
         m = Module()
         m.submodules.functions = functions = Functions(self.parameters)
         m.submodules.asked = asked = SkidBuffer(functions.i.payload.shape())
+        m.submodules.found = found = SkidBuffer(functions.o.payload.shape())
         wiring.connect(m, asked.o, functions.i)
+        wiring.connect(m, functions.o, found.i)
         for name, part in self._parts.items():
             m.submodules[name] = part
         operation = self.operation.p.opcode
@@ -93,7 +95,8 @@ class EmitEngine(Engine):
         m.d.sync += settled.eq(self.operation.valid & ~self.operation.ready)
         m.d.sync += [chosen[name].eq(operation == kind.opcode) for name, kind in self._kinds.items()]
         self._distribute(m, chosen, settled)
-        self._apply(m, asked.i, functions, [(chosen[name], part) for name, part in self._users("settings").items()])
+        users = [(chosen[name], part) for name, part in self._users("settings").items()]
+        self._apply(m, asked.i, functions.settings, found.o, users)
         ends: dict[str, list[tuple[Value, Any]]] = {}
         for user, part in self._parts.items():
             for name in ports_to_memory(part):
@@ -124,22 +127,24 @@ class EmitEngine(Engine):
         return {name: part for name, part in self._parts.items() if member in part.signature.members}
 
     @staticmethod
-    def _apply(m: Module, asked: stream.Interface, functions: Functions, users: list[tuple[Value, Any]]) -> None:
-        """Give f to the part that is chosen; `asked` leads there."""
-        settings, z = (Signal.like(port) for port in (functions.settings.as_value(), asked.payload.as_value()))
+    def _apply(
+        m: Module, asked: stream.Interface, settings: Any, found: stream.Interface, users: list[tuple[Value, Any]]
+    ) -> None:
+        """Give f and its `settings` to the part that is chosen: `asked` leads there, `found` comes back."""
+        given, z = (Signal.like(port) for port in (settings.as_value(), asked.payload.as_value()))
         for chosen, part in users:
             with m.If(chosen):
-                m.d.comb += [settings.eq(part.settings), z.eq(part.z.payload)]
+                m.d.comb += [given.eq(part.settings), z.eq(part.z.payload)]
             m.d.comb += [
                 part.z.ready.eq(asked.ready & chosen),
-                part.x.valid.eq(functions.o.valid & chosen),
-                part.x.payload.eq(functions.o.payload),
+                part.x.valid.eq(found.valid & chosen),
+                part.x.payload.eq(found.payload),
             ]
         m.d.comb += [
-            functions.settings.eq(settings),
+            settings.eq(given),
             asked.payload.eq(z),
             asked.valid.eq(or_tree(part.z.valid & chosen for chosen, part in users)),
-            functions.o.ready.eq(or_tree(part.x.ready & chosen for chosen, part in users)),
+            found.ready.eq(or_tree(part.x.ready & chosen for chosen, part in users)),
         ]
 
     def _distribute(self, m: Module, chosen: dict[str, Signal], settled: Signal) -> None:

@@ -134,7 +134,7 @@ class Spread(_Walk):
             m.d.sync += drops.eq(1)
         with m.If(self.start):
             m.d.sync += [self.done.eq(0), skipped.eq(0), left.eq(self.row)]
-        walk.move(m, part=emits, channels=Mux(self.wide, Mux(emits, u, 0), takes_element & ~skips))
+        walk.move(m, part=emits, channels=Mux(self.wide, emits, takes_element & ~skips))
         return m
 
 
@@ -203,7 +203,7 @@ class Gather(_Walk):
             m.d.sync += fills.eq(1)
         with m.If(self.start):
             m.d.sync += self.done.eq(0)
-        walk.move(m, part=i.valid & i.ready, channels=Mux(self.wide, Mux(moves, u, 0), takes_element))
+        walk.move(m, part=i.valid & i.ready, channels=Mux(self.wide, moves, takes_element))
         return m
 
 
@@ -228,12 +228,16 @@ class _Place:
         self.rest = Signal(_CHANNELS_WIDTH, name="rest")
         self._part = Signal(range(walk._parts), name="part")
         self.last = named(m, "last", self._part == walk._parts - 1)
-        self.ends = named(m, "ends", self.last & (self.rest <= Mux(walk.wide, walk._parameters.near_lanes, 1)))
+        # Channels that it moves by at a time.
+        self._step = named(m, "step", Mux(walk.wide, walk._parameters.near_lanes, 1))
+        self._final = named(m, "final", self.rest <= self._step)
+        self.ends = named(m, "ends", self.last & self._final)
 
     def move(self, m: Module, *, part: Value, channels: Value) -> None:
-        """Past a part in this clock, or some channels, or both; begin where the walk starts."""
+        """Past a part in this clock, or its channels, or both; begin where the walk starts."""
         walk = self._walk
-        m.d.sync += self.rest.eq(Mux(self.rest <= channels, 0, self.rest - channels))
+        with m.If(channels):
+            m.d.sync += self.rest.eq(Mux(self._final, 0, self.rest - self._step))
         with m.If(part):
             m.d.sync += self._part.eq(Mux(self.last, 0, self._part + 1))
             with m.If(self.ends):

@@ -15,6 +15,7 @@ from hw.control.engine import Engine, Fields
 from hw.near_memory.closed_loop.delta_path import DeltaPath
 from hw.near_memory.closed_loop.extent import place, sent_lines
 from hw.near_memory.closed_loop.spool import SpoolWriter
+from hw.stream import SkidBuffer
 
 __all__ = ["Sender"]
 
@@ -74,7 +75,10 @@ class Sender(Engine):
         m.submodules.path = path = DeltaPath(p)
         reader, writer = self.held_read, self.held_written
         m.submodules.spool = spool = SpoolWriter(p)
-        wiring.connect(m, path.o, spool.groups)
+        # Whether a line has room in its slot is told by long comparisons: the delta path does not wait for them.
+        m.submodules.groups = groups = SkidBuffer(path.o.payload.shape())
+        wiring.connect(m, path.o, groups.i)
+        wiring.connect(m, groups.o, spool.groups)
         wiring.connect(m, spool.up, wiring.flipped(self.up))
         for name in ("spools_written", "tables_written"):
             if name in self.signature.members:
@@ -112,14 +116,14 @@ class Sender(Engine):
         ]
 
         lines = Signal(16)
-        sends = named(m, "sends", path.o.valid & path.o.ready)
-        ends_line = named(m, "ends_line", sends & path.o.p.last)
+        sends = named(m, "sends", groups.o.valid & groups.o.ready)
+        ends_line = named(m, "ends_line", sends & groups.o.p.last)
         finished = named(m, "finished", lines.any() & (lines == self.sent.lines) & writer.idle & spool.idle)
         m.d.comb += [
             self.operation.ready.eq(c.chosen & (finished | ~c.sent)),
             self.link_groups.eq(sends),
-            self.link_zero_groups.eq(sends & (path.o.p.group.exponent == ZERO_GROUP)),
-            self.poisoned.eq(sends & (path.o.p.group.exponent == POISONED_GROUP)),
+            self.link_zero_groups.eq(sends & (groups.o.p.group.exponent == ZERO_GROUP)),
+            self.poisoned.eq(sends & (groups.o.p.group.exponent == POISONED_GROUP)),
             self.emitted.eq(self.x.valid & self.x.ready & self.x.p.last),
         ]
         m.d.sync += lines.eq(Mux(self.operation.valid & self.operation.ready, 0, lines + ends_line))

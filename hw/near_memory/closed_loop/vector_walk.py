@@ -83,7 +83,10 @@ class VectorWalk(Part):
         settled = named(m, "settled", wide | (channel < self.channels))
         following = named(m, "following", index + Mux(self.by_channels, self.of, 1))
         past = named(m, "past", following >= self.vectors)
-        last_number = named(m, "last_number", (number == self.of - 1) | (number == self.vectors - 1))
+        # Of what is given, which stays as it is.
+        last_of, last_vector = Signal.like(self.of), Signal.like(self.vectors)
+        m.d.sync += [last_of.eq(self.of - 1), last_vector.eq(self.vectors - 1)]
+        last_number = named(m, "last_number", (number == last_of) | (number == last_vector))
         m.d.comb += [
             o.valid.eq(active & settled),
             o.p.index.eq(index),
@@ -98,7 +101,7 @@ class VectorWalk(Part):
             m.d.sync += [index.eq(following), active.eq(~o.p.end)]
             with m.If(~wide):
                 m.d.sync += channel.eq(channel + n)
-            with m.Elif(Mux(self.by_channels, past, number != self.of - 1)):
+            with m.Elif(Mux(self.by_channels, past, number != last_of)):
                 m.d.sync += [channel.eq(channel + n), number.eq(number + 1)]
                 with m.If(self.by_channels):
                     m.d.sync += [index.eq(number + 1), position.eq(0)]
