@@ -55,7 +55,7 @@ measured steps, see ``tests/golden/machine/test_work.py``."""
 _SPACING = 3
 """Clocks after which a sum of a PE can be added to again."""
 
-_MULTIPLY_BEGIN = 5
+_MULTIPLY_BEGIN = 6
 """Clocks of a Multiply beside its steps."""
 
 RECORD_CLOCKS = 4

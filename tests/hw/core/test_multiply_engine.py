@@ -264,11 +264,11 @@ def test_whatever_a_field_holds(core, fresh_seed):
 
 
 CLOCKS = {  # fields of an operation, clocks of a group's records, and those beside them
-    "a step per clock": ({"lines": 4, "columns": 4}, 16, 5),
-    "two passes": ({"lines": 2, "columns": 4, "passes": 1}, 16, 5),
-    "records take longer": ({"lines": 2, "columns": 1}, 5, 2),
-    "sums come back too soon": ({"lines": 2, "columns": 1, "passes": 3}, 12, 4),
-    "one position": ({"lines": 1, "columns": 1, "passes": 3}, 12, 3),
+    "a step per clock": ({"lines": 4, "columns": 4}, 16, 6),
+    "two passes": ({"lines": 2, "columns": 4, "passes": 1}, 16, 6),
+    "records take longer": ({"lines": 2, "columns": 1}, 5, 3),
+    "sums come back too soon": ({"lines": 2, "columns": 1, "passes": 3}, 12, 5),
+    "one position": ({"lines": 1, "columns": 1, "passes": 3}, 12, 4),
 }
 
 
