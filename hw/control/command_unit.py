@@ -180,7 +180,8 @@ class CommandUnit(wiring.Component):
             m.d.sync += quiet.eq(0)
 
         # What is wrong is told a clock later: it stays wrong.
-        finds, found = Signal(failure()), Signal(failure())
+        finds = Signal(failure())
+        found = Signal(failure())
         self._find(m, finds, dispatcher, decoder, still)
         m.d.sync += found.eq(finds)
 

@@ -72,7 +72,7 @@ class CommandFetch(wiring.Component):
         unit = Signal(OFFSET_WIDTH + 1)
         ended = Signal()
         # Where a program ends stands long before it starts.
-        end = Signal.like(unit)
+        end = Signal.like(unit, name="end")
         m.d.sync += end.eq(self.program.offset + self.size)
         m.d.comb += ended.eq((unit == end) | (unit == self.limit))
 

@@ -185,7 +185,8 @@ class MultiplyEngine(Engine):
         m.submodules.tile_queue = queue = TileQueue(p)
         m.submodules.work = work = WorkCounter(p)
 
-        begun, ended = Signal(), Signal()
+        begun = Signal()
+        ended = Signal()
         start = named(m, "start", self.operation.valid & ~begun)
         with m.If(start):
             m.d.sync += begun.eq(1)

@@ -84,7 +84,8 @@ class VectorWalk(Part):
         following = named(m, "following", index + Mux(self.by_channels, self.of, 1))
         past = named(m, "past", following >= self.vectors)
         # Of what is given, which stays as it is.
-        last_of, last_vector = Signal.like(self.of), Signal.like(self.vectors)
+        last_of = Signal.like(self.of, name="last_of")
+        last_vector = Signal.like(self.vectors, name="last_vector")
         m.d.sync += [last_of.eq(self.of - 1), last_vector.eq(self.vectors - 1)]
         last_number = named(m, "last_number", (number == last_of) | (number == last_vector))
         m.d.comb += [
