@@ -1,7 +1,8 @@
 """``sim compare``: methods side by side, each by what its machine does: clocks, array, link, memory, digits, images.
 
-What compiles to a program is run by the interpreter, or by the emitted Verilog. The published dataflow does not: golden
-executes it, and its clocks and bytes are those of the cost model, behind the same link and memory.
+What compiles to a program is run by the interpreter, or by the emitted Verilog. Of the published dataflow that is what
+has signs of one bit for a mask and no repairs; the rest golden executes, and its clocks and bytes are those of the cost
+model, behind the same link and memory.
 """
 
 import dataclasses
@@ -63,16 +64,25 @@ def of_program(sampled: Sampled, found: drawings.Drawn, notes: Measure, method: 
         On the machine.
     """
     p, counters, clocks = method.machine, found.end.counters, max(found.clocks, 1)
+    groups = counters["link_groups"] + counters["chain_groups"]
     sides = [row for rows in (notes.inputs, notes.outputs) for row in rows.values()]
     slots = clocks * p.rows * p.columns
+    apart = {}
+    if method.chains:
+        chains = sampled.compiler.chains
+        kept = [row for (_, name), row in notes.outputs.items() if name in chains]
+        elements = sum(row.elements for row in [*notes.inputs.values(), *kept])
+        bits = sum(counters[name] for name in ("link_group_bits", "chain_group_bits", "chain_mask_bits"))
+        apart = {"groups and masks": bits / (32 * elements)}
     return {
         "clocks": clocks,
         "use": sum(map(needed_groups, sampled.turns)) / slots,
         "not zero": (counters["array_groups"] - counters["array_zero_groups"]) / slots,
         "link": sum(min(row.bits, row.joint) for row in sides) / (16 * sum(row.elements for row in sides)),
+        **apart,
         "memory MB": sum(size for name, size in counters.items() if name.startswith("memory_")) / 1e6,
-        "groups": counters["link_groups"],
-        "zero": counters["link_zero_groups"] / max(counters["link_groups"], 1),
+        "groups": groups,
+        "zero": (counters["link_zero_groups"] + counters["chain_zero_groups"]) / max(groups, 1),
         **_digits(notes),
     }
 
@@ -153,7 +163,8 @@ def _row(
     name: str, method: Method, sampling: Sampling, asked: options.Machine, runs: drawings.Run, dense: np.ndarray
 ) -> dict[str, Any]:
     """All figures of a method."""
-    if method.flow == "sign_mask" or method.tensor_scale:
+    modelled = method.tensor_scale or method.machine.mask_width > 1 or method.machine.flip_repair
+    if modelled or method.machine.mask_operand == "values":
         chosen = behind(method, asked.parameters)
         notes = run(sampling, chosen, measured=True)
         images, counted = notes.images, "model"
@@ -207,9 +218,9 @@ def command(
 ) -> None:
     """Compare methods by what their machines do: clocks, use of the array, link, memory, digits, images.
 
-    Closed loops, raw values under group exponents and Diffy's dataflow run as programs. The published dataflow is
-    executed by golden and counted by the cost model: it keeps its groups, and has the machine's rows, columns, link and
-    memory. Three steps take two minutes, 50 a quarter of an hour.
+    Closed loops, raw values under group exponents, Diffy's dataflow and the published one run as programs. With masks
+    of several bits or repairs that one is executed by golden and counted by the cost model: it keeps its groups, and
+    has the machine's rows, columns, link and memory. Three steps take two minutes, 50 a quarter of an hour.
     """
     methods = _checked(method)
     drawing.writable(plot)

@@ -35,7 +35,7 @@ from rtl_gen.program.sums import SAMPLE_TAG
 __all__ = ["command", "compiled", "forecast_command", "on_machine", "one_method", "programmed"]
 
 one_method = click.option(
-    "--method", default="closed-int4", show_default=True, help="Closed loop, raw or diffy: a name, or a file .json."
+    "--method", default="closed-int4", show_default=True, help="Any that sends digits: a name, or a file .json."
 )
 
 _CARRIED = (
@@ -52,7 +52,8 @@ def programmed(method: Method) -> Method:
     """The closed loop that stands for a method in a program; a closed loop stands for itself.
 
     A raw method starts anew in every step. Diffy's takes deltas against the value before, so nothing corrects what its
-    digits miss. Both have the machine's fixed point near memory.
+    digits miss. So does the published dataflow, whose chains stay deltas besides. All have the machine's fixed point
+    near memory, and exponents that groups choose.
 
     Raises
     ------
@@ -61,16 +62,26 @@ def programmed(method: Method) -> Method:
     """
     if method.flow == "closed_loop":
         return method
-    if method.flow not in ("raw", "diffy"):
-        raise ValueError(f"Method of a program must be of flow closed_loop, raw or diffy, not {method.flow}")
-    if method.tensor_scale:
-        raise ValueError("tensor_scale must be false in a program, not true")
+    if method.flow == "dense":
+        raise ValueError("Method of a program must send digits, not be of flow dense")
+    for name, wanted in (
+        ("tensor_scale", False),
+        ("mask_width", 1),
+        ("mask_operand", "digits"),
+        ("flip_repair", False),
+    ):
+        found = getattr(method, name) if name == "tensor_scale" else getattr(method.machine, name)
+        if found != wanted:
+            raise ValueError(f"{name} must be {str(wanted).lower()} in a program, not {str(found).lower()}")
     carried = {name: getattr(method, name) for name in _CARRIED}
     if method.flow == "raw":
         carried |= {"refresh": 1}
     machine = Parameters(digit_width=method.machine.digit_width)
-    against = "before" if method.flow == "diffy" else "held"
-    return Method(machine=machine, against=against, **carried, **_RAW_OUTPUTS)
+    chained = method.flow == "sign_mask"
+    if chained:
+        machine = dataclasses.replace(machine, dataflows=("closed_loop", "sign_mask"))
+    against = "held" if method.flow == "raw" else "before"
+    return Method(machine=machine, against=against, chains=chained, **carried, **_RAW_OUTPUTS)
 
 
 def on_machine(method: Method, machine: options.Machine) -> Method:
@@ -79,17 +90,23 @@ def on_machine(method: Method, machine: options.Machine) -> Method:
     Raises
     ------
     ValueError
-        If the method has no program, or the machine's digits were stated to be others than the method's.
+        If the method has no program, or the machine was stated to have other digits, or not its dataflow.
     """
     method = programmed(method)
     digits = method.machine.digit_width
     if "digit_width" in machine.stated and machine.parameters.digit_width != digits:
         raise ValueError(f"digit_width must be the method's, {digits}, not {machine.parameters.digit_width}")
+    dataflows = machine.parameters.dataflows
+    if method.chains and not machine.parameters.masks:
+        if "dataflows" in machine.stated:
+            raise ValueError(f"dataflows must hold sign_mask for chains, not {', '.join(dataflows)}")
+        dataflows = method.machine.dataflows
     parameters = dataclasses.replace(
         machine.parameters,
         digit_width=digits,
         joint_width=method.output_width,
         state_width=method.machine.state_width,
+        dataflows=dataflows,
     )
     return dataclasses.replace(method, machine=parameters)
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from golden import formats
-from golden.diffusion.differential.chains import Chain, scales
+from golden.diffusion.differential.chains import Chain, Scales, scales
 from golden.diffusion.differential.closed_loop import ClosedLoop
 from golden.diffusion.differential.method import Method
 from golden.diffusion.differential.profile import Profile
@@ -228,6 +228,11 @@ class Compiler:
         self._always = {layer.name for layer in network.evaluated({kept} if kept else ())}
         self.input = self._input_tensor()
         self.output: Tensor | None = None
+
+    @property
+    def chains(self) -> frozenset[str]:
+        """Activations that chains end in."""
+        return frozenset(chain.activation.name for chain in self._chains.values())
 
     @property
     def prediction(self) -> int:
@@ -899,7 +904,11 @@ class Compiler:
         ends = reach(kernel, target, self._parameters, value.repeat, value.parts[0].lines)
         pieces = self._send(layer, 0, value, "channels", ends)
         units = self._loop.units[self._loop.state_of(layer)], state.unit
-        found = scales(chain, self._profile, self._index, self._ran[layer.name], units, pending.shifts)
+        if self._filled:
+            found = scales(chain, self._profile, self._index, self._ran[layer.name], units, pending.shifts)
+        else:
+            nothing = np.zeros(state.channels, np.uint16)
+            found = Scales(0, nothing, nothing)
         shifts = np.atleast_2d(found.shifts)
         if (shifts == shifts[:1]).all():
             shifts = shifts[:1]

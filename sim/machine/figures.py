@@ -107,11 +107,13 @@ def link(network: Network, counters: Mapping[str, int], runs: int) -> list[dict[
     """Bits that streams of deltas take on the link, for each operand and for each output of a product, and over Diffy's
     32 (`golden.diffusion.cost.traffic`).
 
-    Each emitted group and each output is counted once, whatever is read again. `runs` are those of the whole network.
+    Each emitted group and each output is counted once, whatever is read again; masks of chains as they are read. `runs`
+    are those of the whole network.
     """
     table = loads(network)
     ins, outs = (runs * sum(getattr(load, name) for load in table) for name in ("inputs", "outputs"))
-    up, down = counters["link_group_bits"], counters["link_output_bits"]
+    up = counters["link_group_bits"] + counters.get("chain_mask_bits", 0)
+    down = counters["link_output_bits"] + counters.get("chain_group_bits", 0)
     return [
         {
             "bits of an operand": round(up / ins, 2),

@@ -105,7 +105,7 @@ def test_shipped_networks_are_drawn_by_the_verilog(given):
         (("--network", "unot"), "Network must be one of the known names, not 'unot'; did you mean unet"),
         (("--png", "none/x.png"), "Folder of the output must exist, not 'none'"),
         (("--png", "x.jpg"), "Output must end in .png, not 'x.jpg'"),
-        (("--method", "paper"), "Method of a program must be of flow closed_loop, raw or diffy, not sign_mask"),
+        (("--method", "dense"), "Method of a program must send digits, not be of flow dense"),
         (
             ("--executor", "golden", "--resume"),
             "--resume must be with the executor verilog, not with golden, which has no clocks",

@@ -38,7 +38,7 @@ def test_a_video_is_drawn_by_the_interpreter(tmp_path):
         (("--digit", "10"), "Invalid value for '--digit': 10 is not in the range 0<=x<=9."),
         (("--shift", "1"), "Shift must be DOWN,RIGHT in pixels, not '1'"),
         (("--png", "none/x.png"), "Folder of the output must exist, not 'none'"),
-        (("--method", "paper"), "Method of a program must be of flow closed_loop, raw or diffy, not sign_mask"),
+        (("--method", "dense"), "Method of a program must send digits, not be of flow dense"),
         (
             ("--executor", "golden", "--resume"),
             "--resume must be with the executor verilog, not with golden, which has no clocks",

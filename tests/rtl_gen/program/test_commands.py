@@ -1,5 +1,6 @@
 """``rtl_gen program`` as a user types it."""
 
+import dataclasses
 import json
 import re
 
@@ -7,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 import rtl_gen.__main__
-from golden.diffusion.differential.method import Method
+from golden.diffusion.differential.method import METHODS, Method
 from rtl_gen.program.commands import programmed
 
 pytestmark = pytest.mark.golden
@@ -43,15 +44,26 @@ def test_rivals_are_closed_loops_in_a_program():
     assert [diffy.refreshes(step) for step in range(3)] == [True, False, False]
     assert (raw.machine.digit_width, raw.first_passes, diffy.first_passes, diffy.input_passes) == (8, 1, 3, 1)
     assert programmed(Method.named("closed-int3")) is Method.named("closed-int3")
+    paper = programmed(Method.named("paper"))
+    assert (paper.flow, paper.against, paper.chains, paper.machine.masks) == ("closed_loop", "before", True, True)
+    assert not diffy.chains and not diffy.machine.masks
     with pytest.raises(ValueError, match="^tensor_scale must be false in a program, not true$"):
         programmed(Method.named("raw-int8-tensor"))
+    repairing = dataclasses.replace(METHODS["paper"][1].machine, flip_repair=True)
+    with pytest.raises(ValueError, match="^flip_repair must be false in a program, not true$"):
+        programmed(dataclasses.replace(METHODS["paper"][1], machine=repairing))
 
 
 @pytest.mark.parametrize(
     "arguments, sentence",
     [
-        (("--method", "paper"), "Method of a program must be of flow closed_loop, raw or diffy, not sign_mask"),
+        (("--method", "dense"), "Method of a program must send digits, not be of flow dense"),
         (("--set", "digit_width=3"), "digit_width must be the method's, 4, not 3"),
+        (
+            ("--method", "paper", "--set", 'dataflows=["closed_loop"]'),
+            "dataflows must hold sign_mask for chains, not closed_loop",
+        ),
+        (("--method", "paper", "--cache", "2"), "chains must run in every step, not beside a value that is kept"),
         (("--network", "unot"), "Network must be one of the known names, not 'unot'"),
         (("--preset", "paper"), "exponent_policy must be group with flow closed_loop, not layer"),
         (("--set", "group_buffer=64"), "group_buffer must hold 3 lines of"),

@@ -101,7 +101,7 @@ def test_the_command(tmp_path):
         (["--preset", "edgy"], "Preset must be one of the known names, not 'edgy'"),
         (["--images", "0"], "Images must be at least 1, not 0"),
         (["--network", "dit-xl-2", "--activity"], "Network must have weights for --activity, which 'dit-xl-2' has not"),
-        (["--method", "paper"], "Method of a program must be of flow closed_loop, raw or diffy, not sign_mask"),
+        (["--method", "dense"], "Method of a program must send digits, not be of flow dense"),
     ],
 )
 def test_bad_input_is_one_sentence(arguments, sentence):

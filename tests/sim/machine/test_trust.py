@@ -170,6 +170,6 @@ def test_the_command_counts_trials_and_ends_with_what_failed(monkeypatch, capsys
 
 
 def test_bad_input_is_one_sentence(capsys):
-    code, output, error = command(capsys, "--method", "paper")
+    code, output, error = command(capsys, "--method", "dense")
     assert (code, output) == (2, "")
-    assert error == "Error: Method of a program must be of flow closed_loop, raw or diffy, not sign_mask\n"
+    assert error == "Error: Method of a program must send digits, not be of flow dense\n"
