@@ -29,7 +29,18 @@ from sim.bench import BENCHES
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = Path(__file__).resolve().parent
 
-VOLATILE = ("drift", "seconds", "compile s", "time_ratio", "file", "plot", "critical_path", "harness", "used")
+VOLATILE = (
+    "drift",
+    "seconds",
+    "compile s",
+    "time_ratio",
+    "file",
+    "plot",
+    "critical_path",
+    "harness",
+    "used",
+    "clocks a second",
+)
 """Keys that differ from run to run, or that no page shows."""
 
 NETWORKS = ("unet", "unet-silu", "dit")
@@ -67,6 +78,11 @@ COMMANDS: dict[str, tuple[str, int]] = {
     "machines-20": ("python -m sim compare --network unet --steps 20 --label 3 --json", 4),
     "use": ("python -m rtl_gen forecast --network unet,dit --by layer --json", 2),
     "layer": ("python -m sim layer --steps 1:6 --json", 3),
+    "trace": (
+        "python -m sim machine --preset tiny --set group_buffer=4096 --set weight_buffer=2048 --steps 2:3 "
+        "--overlapped --trace build/trace.json --json",
+        3,
+    ),
     "fidelity-50": (_COMPARE.format(50), 4),
     "fidelity-100": (_COMPARE.format(100), 8),
     "verilog-dit": ("python -m sim sample --network dit --label 7 --steps 20 --preset edge --json", 5),

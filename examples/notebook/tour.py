@@ -9,12 +9,13 @@
 # %% [markdown]
 # # A tour in pictures
 #
-# Four questions, each with a picture that this notebook computes: does the image drift, what does a bit
-# buy, what crosses the link, and what keeps the machine busy? The network is the digits model of the
-# example `pytorch_model`, eight images in ten steps, so that all of it takes seconds.
+# Four questions, each with a picture that this notebook computes: does the image drift, what does a
+# bit buy, what crosses the link, and what keeps the machine busy? The network is the digits model
+# of the example `pytorch_model`, eight images in ten steps, so that all of it takes seconds.
 
 # %%
 import contextlib
+import json
 import sys
 from pathlib import Path
 
@@ -33,7 +34,8 @@ from rtl_gen.options import Machine
 from rtl_gen.program.commands import on_machine
 from rtl_gen.program.sampling import compile_sampling
 
-HOME = Path(rooms.__file__).resolve().parents[2] / "examples/pytorch_model"
+ROOT = Path(rooms.__file__).resolve().parents[2]
+HOME = ROOT / "examples/pytorch_model"
 sys.path.insert(0, str(HOME))
 with contextlib.chdir(HOME):
     from digits8 import network
@@ -45,8 +47,8 @@ methods = {name: Method.named(name) for name in ("paper", "closed-int3", "closed
 # %% [markdown]
 # ## Drift
 #
-# PSNR of the sample against the dense sampling, after each step. The published dataflow never corrects
-# what it loses; the closed loop sends the difference to what its readers really hold.
+# PSNR of the sample against the dense sampling, after each step. The published dataflow never
+# corrects what it loses; the closed loop sends the difference to what its readers really hold.
 
 # %%
 rows = compare(sampling, methods)
@@ -76,8 +78,8 @@ plt.show()
 # %% [markdown]
 # ## Traffic
 #
-# Bytes of one step: over the link between core and near memory, in and out, and between near memory and
-# DRAM.
+# Bytes of one step: over the link between core and near memory, in and out, and between near memory
+# and DRAM.
 
 # %%
 parts = {"link in": "link_in", "link out": "link_out", "memory read": "read", "memory written": "written"}
@@ -94,18 +96,32 @@ plt.show()
 # %% [markdown]
 # ## What the machine does
 #
-# The network as a program for the preset `edge`: clocks by which each layer moves the end on, and how
-# long each engine works. These are predictions; `python -m sim machine --trace` records the Verilog's.
+# The same network as a program for the preset `edge`: the layers that move the end on by most
+# clocks. These clocks are predicted, before any Verilog is there.
 
 # %%
 one = Sampling(digits, [3], steps=3, seed=1)
 compiled = compile_sampling(one, on_machine(methods["closed-int3"], Machine("edge", preset("edge"))), calibrate(one))
 program = compiled.program
 line = timeline(executed(disassemble(program.words())), program.parameters)
-figure, (layers, engines) = plt.subplots(1, 2, figsize=(10, 5), layout="constrained")
+figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
 longest = sorted(line.by_tag, key=line.by_tag.get)[-16:]
-layers.barh([program.tags.get(tag, "") for tag in longest], [line.by_tag[tag] / 1000 for tag in longest])
-layers.set(xlabel="thousands of clocks")
-engines.bar(list(line.busy), [clocks / line.clocks for clocks in line.busy.values()])
-engines.set(ylabel="share of the time at work", ylim=(0, 1))
+axes.barh([program.tags.get(tag, "") for tag in longest], [line.by_tag[tag] / 1000 for tag in longest])
+axes.set(xlabel="thousands of clocks")
+plt.show()
+
+# %% [markdown]
+# And this is what the emitted Verilog did with a block of the U-Net in one step, when `python -m
+# sim machine` ran it: each bar is an operation of an engine. What overlaps costs nothing; where the
+# array's line is empty, the machine waits.
+
+# %%
+trace = json.loads((ROOT / "docs/figures/trace.json").read_text(encoding="utf-8"))
+section = next(section for section in trace["output"]["sections"] if section["ran"])
+figure, axes = plt.subplots(figsize=(10, 3), layout="constrained")
+for place, spans in enumerate(section["spans"].values()):
+    bars = [(begin / 1000, (end - begin) / 1000) for begin, end in spans]
+    axes.broken_barh(bars, (place - 0.35, 0.7), facecolor=f"C{place}", edgecolor="white", linewidth=0.3)
+axes.set(yticks=range(len(section["spans"])), yticklabels=section["spans"], xlabel="thousands of clocks")
+axes.set_title(f"{section['clocks']:,} clocks, array {section['use']:.0%} at work")
 plt.show()

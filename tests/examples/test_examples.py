@@ -69,9 +69,13 @@ def test_pytorch_model(tmp_path):
 
 @pytest.mark.golden
 def test_notebook(tmp_path):
-    done = run("notebook", "--out", str(tmp_path / "tour.ipynb"))
+    """After a change: ``python examples/notebook/run.py --page docs/tour.md``."""
+    page = tmp_path / "tour.md"
+    done = run("notebook", "--out", str(tmp_path / "tour.ipynb"), "--page", str(page), seeded=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.endswith("tour.ipynb: 4 pictures\n")
+    assert done.stdout.endswith("tour.ipynb: 5 pictures\n")
+    assert page.read_text(encoding="utf-8") == (ROOT / "docs/tour.md").read_text(encoding="utf-8")
+    assert len(list((tmp_path / "images").iterdir())) == 5
 
 
 @pytest.mark.golden
