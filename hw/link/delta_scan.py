@@ -8,6 +8,7 @@ the stream. An operation on two vectors is that operation at every place, and a 
 """
 
 import functools
+import itertools
 import operator
 
 from amaranth.hdl import Const, Value
@@ -60,7 +61,7 @@ class Scan:
         sums: dict[int, Sliced] = {1: [bits]}
         while 2 * max(sums) <= n:
             half = max(sums)
-            sums[2 * half] = self._add(f"ones{2 * half}", sums[half], _from(sums[half], half), 2 * half)
+            sums[2 * half] = self._pair(f"ones{2 * half}", sums[half], _from(sums[half], half))
         ones: Sliced = []
         for size in sorted((size for size in sums if n & size), reverse=True):
             part = _from(sums[size], n & ~(2 * size - 1))
@@ -102,6 +103,7 @@ class Scan:
         """How many of the first `amount` places after each place are 1; `amount` is at most n."""
         n = self.code.parameters.lanes
         result: Sliced = []
+        every: Sliced = []
         for digit in reversed(range(len(amount))):
             size = 1 << digit
             # The digits above say how far the places of this digit are. Those past n are not to be reached.
@@ -116,8 +118,11 @@ class Scan:
             part = self._mux(
                 f"first{size}", amount[digit], choices[0], [Const(0, len(amount[digit]))] * len(choices[0])
             )
-            result = self._add(f"first_to{size}", result, part, n)
-        return result
+            if size == n:
+                every = part  # an amount of n has no other digit
+            else:
+                result = self._add(f"first_to{size}", result, part, n)
+        return self._either("first", every, result)
 
     def _choose(self, bits: Value, total: Sliced, slots: Sliced) -> Sliced:
         """The end of a group at each place, by its prefix."""
@@ -172,6 +177,22 @@ class Scan:
             result.append(self._named(f"{name}_sum{digit}", x ^ y ^ carry))
             carry = self._named(f"{name}_carry{digit}", (x & y) | (carry & (x | y)))
         return result
+
+    def _pair(self, name: str, a: Sliced, b: Sliced) -> Sliced:
+        """Sum of two numbers that are at most a power of two, that of their highest digit, at the places of both."""
+        places = min(len(plane) for plane in [*a, *b])
+        # One that has this digit has no other, so no carry comes where it is.
+        x, y = a[-1][:places], b[-1][:places]
+        *low, carry = self._add(name, a[:-1], b[:-1], (1 << len(a)) - 2) or [Const(0, places)]
+        return [*low, self._named(f"{name}_half", (x ^ y) | carry), self._named(f"{name}_all", x & y)]
+
+    def _either(self, name: str, a: Sliced, b: Sliced) -> Sliced:
+        """`a` or `b` where the other one is 0, at the places that both have."""
+        if not a or not b:
+            return a or b
+        places = min(len(plane) for plane in [*a, *b])
+        pairs = itertools.zip_longest(a, b, fillvalue=Const(0, places))
+        return [self._named(f"{name}_{digit}", x[:places] | y[:places]) for digit, (x, y) in enumerate(pairs)]
 
     def _mux(self, name: str, select: Value, one: Sliced | None, zero: Sliced) -> Sliced:
         if one is None:
