@@ -103,8 +103,8 @@ def delta_groups(random: np.random.Generator, count: int, parameters: Parameters
     n, m, q = parameters.lanes, parameters.outliers, parameters.digit_max
     exponent = random.integers(0, 43 - parameters.digit_width, count).astype(np.uint8)
     near = random.uniform(size=count) < 0.5  # real exponents are like their neighbours'
-    # ... and those about code 24, where every predictor starts, show whether it does.
-    middle = random.choice([20, 24])
+    # ... and those about code 24, where every predictor starts, show whether it does, those above 31 its highest bit.
+    middle = random.permutation([20, 24, 36])[np.arange(count) * 3 // count]
     exponent = np.where(near, np.clip(middle + random.integers(-2, 3, count), 0, 42 - parameters.digit_width), exponent)
     digits = random.integers(-q, q + 1, (count, n))
     filling = random.choice([0.05, 0.3, 0.7, 1.0], (count, 1))
