@@ -135,7 +135,7 @@ def main():
     given.out.parent.mkdir(parents=True, exist_ok=True)
     given.out.write_text(emit(DotProduct(parameters), name="dot_product").text)
     print(f"{len(found)} sums, each equal to golden's (seed {given.seed})")
-    print(f"{given.out}: {len(given.out.read_text().splitlines())} lines of Verilog")
+    print(f"{given.out}: its Verilog")
 
 
 if __name__ == "__main__":
