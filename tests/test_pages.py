@@ -42,6 +42,11 @@ def prose(text):
             yield number, line
 
 
+def test_the_readme_is_a_page_long():
+    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    assert len(lines) <= 120 and [line for line in lines if len(line) > 100] == []
+
+
 def long_lines(text):
     return [number for number, line in prose(text) if len(line) > 100]
 
