@@ -4,7 +4,6 @@ import shlex
 import sys
 from pathlib import Path
 
-import click
 import matplotlib.image
 import numpy as np
 import pytest
@@ -136,46 +135,6 @@ def test_outputs_are_tried_before_any_work(tmp_path, monkeypatch, arguments):
     assert result.exit_code == 2
     assert result.stderr.splitlines()[-1].startswith("Error: Output must be writable, not 'taken.png': ")
     assert Path("ok.png").read_text() == "old" and not Path("taken.png").exists()
-
-
-def options_of(kind):
-    """Commands and those of their options that take a file, or a list in which files can stand."""
-    for name, command in main.commands.items():
-        for option in command.params:
-            pathy = isinstance(option.type, click.Path) or option.name in ("method", "network")
-            output = option.opts[0] in ("--out", "--plot", "--pareto")
-            if kind == "input" and pathy and not output or kind == "output" and output:
-                yield pytest.param(name, option.opts[0], id=f"{name} {option.opts[0]}")
-
-
-def refused(name, option, value):
-    """Nothing is computed, printed or written; one sentence says why."""
-    before = sorted(Path().rglob("*"))
-    result = run(name, option, value)
-    told = (result.exit_code, result.stdout, result.stderr.count("\n"), result.stderr[:7])
-    assert told == (2, "", 1, "Error: "), result.stderr
-    assert "Errno" not in result.stderr and sorted(Path().rglob("*")) == before
-
-
-@pytest.mark.parametrize("name, option", list(options_of("input")))
-def test_a_file_that_cannot_be_read_is_one_sentence(tmp_path, monkeypatch, name, option):
-    monkeypatch.chdir(tmp_path)
-    texts = {"empty": b"", "junk": bytes(range(256)), "deep": b"[" * 100_000, "list": b"[1]", "text": b'"x"'}
-    for stem, text in texts.items():
-        Path(f"{stem}.json").write_bytes(text)
-    Path("folder.json").mkdir()
-    Path("loop.json").symlink_to("loop.json")
-    for stem in (*texts, "folder", "loop", "missing", "missing/one"):
-        refused(name, option, f"{stem}.json")
-
-
-@pytest.mark.parametrize("name, option", list(options_of("output")))
-def test_a_file_that_cannot_be_written_is_one_sentence(tmp_path, monkeypatch, name, option):
-    monkeypatch.chdir(tmp_path)
-    Path("file").touch()
-    Path("folder.png").mkdir()
-    for value in ("folder.png", "missing/a.png", "file/a.png", "missing/a.jsonl", "missing/a.npz", "missing/a/b"):
-        refused(name, option, value)
 
 
 @pytest.mark.parametrize(
