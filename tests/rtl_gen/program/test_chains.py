@@ -5,8 +5,12 @@ import pytest
 
 from golden.diffusion.differential.method import Method
 from golden.diffusion.differential.profile import calibrate
+from golden.diffusion.differential.run import executor
 from golden.diffusion.sampling import Sampling
+from golden.machine import hazards
+from golden.machine.command import Multiply, disassemble
 from golden.parameters import Parameters
+from rtl_gen.program.sampling import compile_sampling
 from tests.golden.diffusion.sampling.networks import random_unet
 from tests.rtl_gen.program.test_network import Both
 
@@ -54,3 +58,31 @@ def test_every_state_of_random_networks_on_random_machines(seed):
         assert not wrong and compared > 3, (seed, index, wrong, compared)
         assert check_chains(both) > 0
         image = image + rng.normal(0, 0.1, image.shape).astype(np.float32)
+
+
+def test_images_are_rows_and_have_shifts_of_their_own():
+    """Three images of two labels on two rows: two side by side, the third in strips."""
+    network = random_unet(2)
+    sampling = Sampling(network, [1, 2, 1], steps=3)
+    chosen, profile = chained(lanes=4, memory_lanes=4, rows=2, columns=2, link_form="compressed"), calibrate(sampling)
+    sampled = compile_sampling(sampling, chosen, profile)
+    machine = sampled.program.load()
+    hazards.check(machine, sampled.program.operand, sampled.program.commands)
+    expected = sampling.images(executor(network, chosen, profile, exact=True))
+    np.testing.assert_array_equal(sampled.images(machine), expected)
+    assert 0 < machine.counters["chain_zero_groups"] < machine.counters["chain_groups"]
+    assert any(one.scales_step for one in disassemble(sampled.program.words()) if isinstance(one, Multiply))
+
+
+@pytest.mark.parametrize(
+    "machine, sentence",
+    [
+        ({"tile_positions": 2}, "tile_positions must hold lines of "),
+        ({"norm_buffer": 16}, "norm_buffer must hold "),
+    ],
+)
+def test_a_machine_that_is_too_small_is_told(machine, sentence):
+    network = random_unet(2)
+    sampling = Sampling(network, [1], steps=2)
+    with pytest.raises(ValueError, match=f"^{sentence}"):
+        compile_sampling(sampling, chained(lanes=4, memory_lanes=4, **machine), calibrate(sampling))

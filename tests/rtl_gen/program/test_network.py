@@ -151,6 +151,7 @@ def test_tokens_lie_in_lines_that_blocks_need(rows, lanes):
         ("unet", "closed-int4", {"steps": 4, "process": Sampler(eta=1.0)}),
         ("unet", "diffy", {"steps": 3}),
         ("dit", "raw-int8", {"steps": 2}),
+        ("dit", "paper", {"steps": 2}),
     ],
 )
 def test_a_whole_sampling_is_one_program(name, chosen, options, tmp_path):
