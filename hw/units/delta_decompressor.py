@@ -25,7 +25,7 @@ _BUFFERED = 12
 """Words that wait in registers and buffers between the recall and the rows at most, but for those looked ahead at."""
 
 _SCAN_LIMIT = 2048
-"""Largest `link_width` times `lanes` to scan, since a scan's LUTs grow with this: 9,300 at 1,024, 26,400 at 4,096."""
+"""Largest `link_width` times `lanes` to scan, since a scan's LUTs grow with this: 8,600 at 1,024, 26,400 at 4,096."""
 
 
 class DeltaDecompressor(Unit):
