@@ -41,6 +41,7 @@ CHANGES = {
     "norm": ("calibrated", {}, {}),
     "attention": ("raw", {}, {}),
     "against": ("before", {}, {}),
+    "chains": (True, {"against": "before"}, {"lanes": 4}),
     "exponent_policy": ("layer", ONCE, {"outliers": 1, "output_passes": 1}),
     "overflow_policy": ("replay", ONCE, LAYER),
     "mask_operand": ("values", {}, {}),
