@@ -10,7 +10,7 @@ import pytest
 
 import sim.trust
 from golden.machine.accelerator import MachineError
-from golden.machine.command import UNIT_BYTES, Operation, Stop, assemble
+from golden.machine.command import UNIT_BYTES, Operand, Operation, Stop, assemble
 from sim.__main__ import main
 from sim.machine import Driver
 from sim.machine.trust import MUTANTS, Programs, Trial, Trials, small_sections
@@ -144,6 +144,29 @@ def test_trials_see_what_is_not_as_it_should_be(layers):
         f"{len(layers.before[0])} bytes of memory differ, the first at 0",
     )
     assert one._right(0) == ("equal", "")
+
+
+def test_which_causes_may_be_told_first(layers):
+    """Those of operations side by side; none of what waits for the one at fault; of a load all that it breaks."""
+    one = Trials(model(), layers, Memory(), 0)
+
+    def causes(number, limits=None, **changes):
+        section, memory = layers.sections[number], layers.before[number].copy()
+        changed = [dataclasses.replace(each, **changes.get(type(each).__name__, {})) for each in section.commands]
+        words = assemble([*changed, Stop()]).view(np.uint8).ravel()
+        memory[layers.words_at(number) :][: words.size] = words
+        wrong = sim.machine.trust._Wrong("", memory, limits)
+        return one._causes(number, wrong, one._interpreted(number, wrong)[1])
+
+    number = of(layers, "Emit", "LoadWeights", "LoadGroups", "Multiply", "Accumulate")[0]
+    nowhere = Operand(2, (1 << 29) - 2)
+    assert causes(number, LoadWeights={"at": 1 << 14}, Emit={"lines": 0}) == {"buffer", "field"}
+    assert causes(number, LoadWeights={"at": 1 << 14}, Emit={"state": nowhere}) == {"buffer", "region"}
+    assert causes(number, LoadGroups={"pitch": 0}, Emit={"state": nowhere}) == {"region"}
+    assert causes(number, Emit={"push": ()}) == {"watchdog"}
+    # A line is asked for before the one in front of it, which is damaged, is there.
+    assert causes(number, LoadGroups={"slot": 1 << 15}) == {"region"}
+    assert causes(number, LoadGroups={"slot": 1 << 15, "sent": 1, "passes": 1, "pitch": 64}) == {"damaged", "region"}
 
 
 def command(capsys, *arguments):
