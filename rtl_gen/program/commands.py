@@ -35,7 +35,10 @@ from rtl_gen.program.sums import SAMPLE_TAG
 __all__ = ["command", "compiled", "forecast_command", "on_machine", "one_method", "programmed"]
 
 one_method = click.option(
-    "--method", default="closed-int4", show_default=True, help="Any that sends digits: a name, or a file .json."
+    "--method",
+    default="closed-int4",
+    show_default=True,
+    help="Any that sends digits: a name, or a file .json. Exponents are chosen by group, whatever it says.",
 )
 
 _CARRIED = (
