@@ -35,7 +35,7 @@ def test_a_block_is_run_and_drawn(capsys, tmp_path):
             ["--block", "down1.blok"],
             "Block must be one of the known names, not 'down1.blok'; did you mean down1.block",
         ),
-        (["--method", "dense"], "Method of a program must be of flow closed_loop, raw or diffy, not dense"),
+        (["--method", "dense"], "Method of a program must send digits, not be of flow dense"),
     ],
 )
 def test_bad_input_is_one_sentence_and_code_2(capsys, arguments, sentence):
