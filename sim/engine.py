@@ -294,7 +294,7 @@ class Model:
             self._set(bench, settings or {})
             flags = sum((flag in MODES[mode]) << bit for bit, flag in enumerate(_FLAGS))
             start = functools.partial(library.bench_reset, bench, ctypes.c_uint32(seed), flags, latency)
-            bounds = [ctypes.c_uint64(value) for value in (patience, _GRACE + latency)]
+            bounds = [ctypes.c_uint64(value) for value in (patience, min(patience, _GRACE + latency))]
             self._judge(bench, start(2, 0))
             if "noise" in MODES[mode]:
                 draw = np.random.default_rng([seed, 1])
