@@ -302,7 +302,7 @@ def layer() -> list[str]:
 def drawn() -> list[str]:
     """Samplings by the Verilog of the whole machine."""
     head = ["network", "machine", "steps", "clocks", "on paper", "use of the array", "attention: MACs, clocks"]
-    head += ["PSNR", "digit", "MB moved", "clocks a second"]
+    head += ["PSNR", "digit", "MB moved"]
     rows, sources = [], []
     for name in ("verilog-unet", "verilog-unet-silu", "verilog-dit", *map("rate-{}".format, _SMALL_AND_LARGE)):
         found = Recording.load(name)
@@ -313,7 +313,7 @@ def drawn() -> list[str]:
         cells = [f"`{found.output['network']}`", f"`{found.output['machine']}`", str(found.output["steps"])]
         cells += [f"{run['clocks']:,}", f"{run['predicted']:,}"]
         cells += [f"{run['use']:.3f}", shares, f"{image['PSNR dB']} dB", str(image["classified"]), f"{moved:.0f}"]
-        rows.append([*cells, f"{run['clocks a second']:,}"])
+        rows.append(cells)
         if name.startswith("verilog"):
             sources.append(f"{found.source}.  ")
     return [*_table(head, rows), "", *sources]
