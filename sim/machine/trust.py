@@ -48,6 +48,11 @@ _LIMIT = 2_000_000  # clocks of a program
 _WAITS = frozenset({"token", "starved"})
 """Causes that the hardware does not know: an engine waits for ever, and the others go on meanwhile."""
 
+_OF_FIELDS = frozenset({"field", "buffer"})
+"""Causes that an operation's fields decide, whatever memory holds."""
+
+_BEHIND = 1 << 22  # bytes that an access behind the end of a region may meet
+
 
 class _AskedAhead(Accelerator):
     """An interpreter that goes on behind a damaged line of groups, as places of the lines behind it are asked ahead."""
@@ -59,6 +64,21 @@ class _AskedAhead(Accelerator):
             if error.cause != "damaged":
                 raise
             return DeltaGroups.zeros(c.width * c.groups * sent, self.parameters)
+
+
+class _WithoutEnds(Accelerator):
+    """An interpreter whose regions go on with zeros, to see which rules of its fields an operation breaks besides."""
+
+    def _offset(self, operand: Operand, begin: int, size: int, *, moves: bool = True) -> int:
+        try:
+            return super()._offset(operand, begin, size, moves=moves)
+        except MachineError as error:
+            if error.cause != "region" or size > _BEHIND:
+                raise
+            place = self._place(operand)
+            end = len(getattr(self, place))
+            setattr(self, place, np.append(getattr(self, place), np.zeros(size, np.uint8)))
+            return end
 
 
 def small_sections(method: Method, seed: int) -> Sections:
@@ -452,6 +472,9 @@ class Trials:
             causes.add(error.cause)
             if ahead is not None and ahead.position == error.position:
                 causes.add(ahead.cause)
+            besides = self._error(number, memory, wrong.limits, _WithoutEnds)
+            if besides is not None and besides.position == error.position and besides.cause in _OF_FIELDS:
+                causes.add(besides.cause)
             engine, rest = ENGINES.index(error.command.engine), np.arange(len(words)) >= error.position
             words[rest & operations & (words[:, 0] >> 12 & 0xF == engine)] = nothing
             words[rest & waits & (words[:, 2] >> engine & 1 == 1)] = end

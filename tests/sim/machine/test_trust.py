@@ -164,6 +164,8 @@ def test_which_causes_may_be_told_first(layers):
     assert causes(number, LoadWeights={"at": 1 << 14}, Emit={"state": nowhere}) == {"buffer", "region"}
     assert causes(number, LoadGroups={"pitch": 0}, Emit={"state": nowhere}) == {"region"}
     assert causes(number, Emit={"push": ()}) == {"watchdog"}
+    # Fields that break a rule are told, or the region that they lie behind.
+    assert causes(number, Emit={"state": nowhere, "slot": 0}) == {"field", "region"}
     # A line is asked for before the one in front of it, which is damaged, is there.
     assert causes(number, LoadGroups={"slot": 1 << 15}) == {"region"}
     assert causes(number, LoadGroups={"slot": 1 << 15, "sent": 1, "passes": 1, "pitch": 64}) == {"damaged", "region"}
