@@ -13,9 +13,11 @@ figures``.
 """
 
 import dataclasses
+import itertools
 import json
 import re
 import shlex
+import statistics
 import subprocess
 import sys
 import time
@@ -126,7 +128,27 @@ MUTANTS: dict[str, tuple[str, int]] = {
 }
 """Mutants of every unit; the table has the seeds that are recorded."""
 
-EVERY = COMMANDS | SWEEPS | MUTANTS
+INTERPRETED: dict[str, tuple[str, int]] = {
+    f"interpreted-{preset}-{method}-{seed}": (
+        f"python -m sim sample --executor golden --network unet --method {method} --preset {preset} --images 4 "
+        f"--seed {seed} --json",
+        2,
+    )
+    for preset, method, seed in itertools.product(("ulx3s", "edge"), ("closed-int3", "closed-int4"), range(4))
+}
+"""Four times four images by the interpreter; the table has those that are recorded."""
+
+PROGRAMS: dict[str, tuple[str, int]] = {
+    f"program-{network}": (
+        f"python -m rtl_gen forecast --network {network} --preset paper-sized --images 1 --method closed-int3 "
+        f"--by step --plot docs/images/program-{network}.png --json",
+        minutes,
+    )
+    for network, minutes in (("sd15", 5), ("dit-xl-2", 2))
+}
+"""Published networks as programs; the table has those that are recorded."""
+
+EVERY = COMMANDS | SWEEPS | MUTANTS | INTERPRETED | PROGRAMS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -319,6 +341,48 @@ def drawn() -> list[str]:
     return [*_table(head, rows), "", *sources]
 
 
+def interpreted() -> list[str]:
+    """Samplings by the interpreter: what their images are like, and what they take on the link and in memory."""
+    head = ["machine", "method", "images", "PSNR, dB: mean", "scatter", "least", "SSIM", "classified alike"]
+    head += ["bits of an operand", "of an output", "link", "MB an image"]
+    kept: dict[tuple[str, str], list[Recording]] = {}
+    for found in Recording.found(INTERPRETED).values():
+        kept.setdefault((found.output["machine"], found.output["method"]), []).append(found)
+    rows, sources = [], []
+    for (machine, method), runs in kept.items():
+        images = [row for run in runs for row in run.output["images"]]
+        ratios = [row["PSNR dB"] for row in images]
+        alike = sum(row["classified"] == row["dense classified"] for row in images)
+        links = [run.output["link"][0] for run in runs]
+        moved = sum(row["read MB"] + row["written MB"] for run in runs for row in run.output["flows"])
+        cells = [f"`{machine}`", f"`{method}`", str(len(images)), f"{statistics.mean(ratios):.1f}"]
+        cells += [f"{statistics.stdev(ratios):.1f}", f"{min(ratios):.1f}"]
+        cells += [f"{statistics.mean(row['SSIM'] for row in images):.4f}", f"{alike} of {len(images)}"]
+        for key, form in (("bits of an operand", ".2f"), ("bits of an output", ".2f"), ("link", ".3f")):
+            cells.append(f"{statistics.mean(link[key] for link in links):{form}}")
+        rows.append([*cells, f"{moved / len(images):.0f}"])
+        sources.append(f"{runs[0].source}{f', {len(runs)} seeds' if len(runs) > 1 else ''}.  ")
+    return [*_table(head, rows), "", *sources]
+
+
+def programs() -> list[str]:
+    """Published networks as programs: steps of each kind, then speed-up and traffic over dense."""
+    head = ["network", "steps", "operations", "M clocks", "bound", "busy", "array busy", "GB moved"]
+    beside_head = ["network", "", "speed-up over dense", "traffic over dense"]
+    rows, beside, sources = [], [], []
+    for found in Recording.found(PROGRAMS).values():
+        for row in found.output["samplings"]:
+            cells = [f"`{row['network']}`", row["steps"], f"{row['operations']:,}", f"{row['clocks'] / 1e6:,.0f}"]
+            cells += [row["bound"], f"{row['busy']:.2f}", f"{row['array']:.3f}", f"{row['MB'] / 1e3:,.1f}"]
+            rows.append(cells)
+        for row in found.output["published"]:
+            traffic = "" if row["traffic"] is None else f"{row['traffic']:.2f}"
+            who = f"{row['machine']}, {row['with']}"
+            beside.append([f"`{row['network']}`", who, f"{row['speedup']:.2f}", traffic])
+        sources.append(f"{found.source}.  ")
+    return [*_table(head, rows), "", *_table(beside_head, beside), "", *sources]
+
+
 _VIDEOS = {"move": "1/8 pixel a frame", "turn": "2 degrees a frame", "blend": "becomes another digit"}
 
 
@@ -471,6 +535,8 @@ TABLES: dict[str, Callable[[], list[str]]] = {
     "layer": layer,
     "mutants": mutants,
     "drawn": drawn,
+    "interpreted": interpreted,
+    "programs": programs,
     "stream": stream,
     "stream-cached": stream_cached,
     "cached": cached,
@@ -486,7 +552,7 @@ PAGES = {
     "docs/simulation.md": ("layer", "mutants", "drawn", "rates"),
     "docs/fidelity.md": ("psnr", "structure", "frechet", "machines"),
     "docs/golden.md": ("link", "ranking"),
-    "docs/use.md": ("use", "use-of-layers"),
+    "docs/use.md": ("use", "use-of-layers", "interpreted", "programs"),
     "docs/sampling.md": ("stream", "cached", "stream-cached"),
     "docs/decisions/004-closed-loop-digits.md": ("digits",),
     "docs/decisions/005-output-deltas.md": ("outputs",),
