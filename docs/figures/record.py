@@ -183,6 +183,11 @@ def _table(head: list[str], rows: list[list[str]]) -> list[str]:
     return [f"| {' | '.join(line)} |" for line in lines]
 
 
+def _psnr(row: dict[str, Any]) -> str:
+    """Mean and least PSNR of images; None is one without limit."""
+    return "exact" if row["psnr_mean"] is None else f"{row['psnr_mean']:.1f} ({row['psnr_min']:.1f})"
+
+
 def _compared(steps: int) -> dict[tuple[str, str], dict[str, Any]]:
     return {(row["method"], row["network"]): row for row in Recording.load(f"fidelity-{steps}").output}
 
@@ -198,7 +203,7 @@ def _of_methods(cell: Callable[[dict[str, Any]], str]) -> list[str]:
 
 def psnr() -> list[str]:
     """PSNR of every method, network and number of steps, the least image in brackets."""
-    return _of_methods(lambda row: f"{row['psnr_mean']:.1f} ({row['psnr_min']:.1f})")
+    return _of_methods(_psnr)
 
 
 def structure() -> list[str]:
@@ -391,8 +396,7 @@ def _of_streams(name: str, head: list[str], words: Callable[[dict[str, Any]], li
     found, rows = Recording.load(name), []
     for row in found.output:
         bits = ["" if row[key] is None else f"{row[key]:.2f}" for key in ("input_bits", "output_bits")]
-        least = "exact" if row["psnr_mean"] is None else f"{row['psnr_mean']:.1f} ({row['psnr_min']:.1f})"
-        rows.append([_VIDEOS[row["video"]], *words(row), *bits, *_more(row, "cached" in name, least)])
+        rows.append([_VIDEOS[row["video"]], *words(row), *bits, *_more(row, "cached" in name, _psnr(row))])
     return [*_table(["video", *head], rows), "", f"{found.source}."]
 
 
@@ -433,8 +437,7 @@ def cached() -> list[str]:
     for interval in _INTERVALS:
         found = Recording.load(f"cached-{interval}")
         for row in found.output:
-            psnr = "exact" if row["psnr_mean"] is None else f"{row['psnr_mean']:.1f} ({row['psnr_min']:.1f})"
-            rows.append([str(interval), f"{row['multiplications']:.3f}", row["method"], psnr])
+            rows.append([str(interval), f"{row['multiplications']:.3f}", row["method"], _psnr(row)])
         sources.append(f"{found.source}.  ")
     return [*_table(["N", "multiplications", "method", "PSNR, mean (least)"], rows), "", *sources]
 
