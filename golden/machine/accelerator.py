@@ -356,14 +356,18 @@ class Accelerator:
         held = ", ".join(functions) or "none"
         self._field(function in functions, f"functions must hold {function} for {what}, not {held}")
 
+    def _fit(self, c: LoadWeights | LoadScales, records: int) -> None:
+        """Refuse a load of nothing, or of more than its buffer holds."""
+        self._field(c.records > 0, "records must be at least 1")
+        if c.at + c.records > records:
+            raise MachineError("buffer", f"records must end at {records}, not at {c.at + c.records}")
+
     # Load -----------------------------------------------------------------------------------------------------------
 
     def _load_weights(self, c: LoadWeights) -> None:
         p = self.parameters
         size = image.weight_bytes(p)
-        self._field(c.records > 0, "records must be at least 1")
-        if c.at + c.records > p.weight_buffer:
-            raise MachineError("buffer", f"records must end at {p.weight_buffer}, not at {c.at + c.records}")
+        self._fit(c, p.weight_buffer)
         data = self._span(c.source, c.skip * size, c.records * size).reshape(-1, size)
         weights, scale = image.unpack_weights(data, p)
         if ((np.abs(scale) > _SCALE_MAX) & (scale != _POISONED_RECORD)).any():
@@ -376,9 +380,7 @@ class Accelerator:
     def _load_scales(self, c: LoadScales) -> None:
         p = self.parameters
         size = image.scale_bytes(p)
-        self._field(c.records > 0, "records must be at least 1")
-        if c.at + c.records > p.scale_buffer:
-            raise MachineError("buffer", f"records must end at {p.scale_buffer}, not at {c.at + c.records}")
+        self._fit(c, p.scale_buffer)
         data = self._span(c.source, 0, c.records * size)
         self._factors_held[:, c.at : c.at + c.records] = image.unpack_scales(data.reshape(-1, size), p)
         self._touch("scales", np.arange(c.at, c.at + c.records), True)
