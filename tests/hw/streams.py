@@ -195,6 +195,22 @@ def exchange(
     return result
 
 
+def counted(dut: Any, *events: str) -> Callable[[Any], Any]:
+    """A `wrap` of `exchange`: the port ``seen_EVENT`` has the clocks in which that output of `dut` was high."""
+    for event in events:
+        setattr(dut, f"seen_{event}", Signal(16))
+
+    def wrap(_: Any) -> Module:
+        m = Module()
+        m.submodules.dut = dut
+        for event in events:
+            count = getattr(dut, f"seen_{event}")
+            m.d.sync += count.eq(count + getattr(dut, event))
+        return m
+
+    return wrap
+
+
 def fed(dut: Any, seed: int, **feeds: list[Any]) -> Callable[[Any], Any]:
     """A `wrap` of `exchange`: payloads go into further streams of `dut` with pauses, each stream after the one before.
 

@@ -4,13 +4,12 @@ import random
 
 import numpy as np
 import pytest
-from amaranth.hdl import Module, Signal
 
 from golden.parameters import Parameters
 from golden.units.delta_quantizer import quantise_all
 from hw.core.chain_quantizer import ChainQuantizer
 from tests.hw.masks import plain_group
-from tests.hw.streams import PATTERNS, exchange
+from tests.hw.streams import PATTERNS, counted, exchange
 
 pytestmark = pytest.mark.unit
 
@@ -112,18 +111,10 @@ def test_a_vector_takes_the_clocks_of_its_scans(name, passes, clocks):
 def test_events(name, values, floor, events):
     p = Parameters(**SHAPES[name])
     dut = ChainQuantizer(p)
-    dut.seen_saturated, dut.seen_poisoned = Signal(4), Signal(4)
-
-    def wrap(_):
-        m = Module()
-        m.submodules.dut = dut
-        m.d.sync += dut.seen_saturated.eq(dut.seen_saturated + dut.saturated)
-        m.d.sync += dut.seen_poisoned.eq(dut.seen_poisoned + dut.poisoned)
-        return m
-
     settings = {"floor": floor, "passes": 1, "static": int(p.exponent_policy == "layer"), "end": 0}
     wanted = list(expected(p, values, **settings))
     watch = ["seen_saturated", "seen_poisoned"]
+    wrap = counted(dut, "saturated", "poisoned")
     result = exchange(dut, parts(p, values, **settings), outputs=len(wanted), watch=watch, wrap=wrap)
     assert result.outputs == wanted
     assert tuple(result.ports.values()) == events

@@ -5,11 +5,10 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from amaranth.hdl import Module, Signal
 
 from golden.parameters import Parameters
 from hw.core.chain_scale import ChainScale
-from tests.hw.streams import PATTERNS, exchange
+from tests.hw.streams import PATTERNS, counted, exchange
 
 pytestmark = pytest.mark.unit
 
@@ -98,15 +97,7 @@ def test_one_rounding_of_the_exact_sum(name, fresh_seed):
         lost += 0x7E00 in values
         wanted.append({"values": values, **settings})
     dut = ChainScale(p)
-    dut.seen_overflow, dut.seen_poisoned = Signal(16), Signal(16)
-
-    def wrap(_):
-        m = Module()
-        m.submodules.dut = dut
-        m.d.sync += dut.seen_overflow.eq(dut.seen_overflow + dut.overflow)
-        m.d.sync += dut.seen_poisoned.eq(dut.seen_poisoned + dut.poisoned)
-        return m
-
+    wrap = counted(dut, "overflow", "poisoned")
     watch = ["seen_overflow", "seen_poisoned"]
     result = exchange(dut, inputs, pattern=r.choice(PATTERNS), watch=watch, wrap=wrap)
     for sent, got, expected in zip(inputs, result.outputs, wanted, strict=True):
