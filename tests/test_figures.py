@@ -5,12 +5,9 @@ import shlex
 
 import pytest
 
-import fpga.__main__
-import golden.__main__
-import rtl_gen.__main__
-import sim.__main__
 from docs.figures import record
 from golden.diffusion.differential.sweep import variants
+from tests.programs import PROGRAMS
 
 pytestmark = pytest.mark.golden
 
@@ -43,8 +40,7 @@ def test_recordings_are_of_commands_that_there_are(name):
     found = record.Recording.load(name)
     assert found.command == RECORDED[name][0] and re.fullmatch(r"[0-9a-f]{7,}\+?", found.commit)
     _, _, program, command, *arguments = shlex.split(found.command)
-    group = {"golden": golden, "rtl_gen": rtl_gen, "sim": sim, "fpga": fpga}[program].__main__.main
-    assert group.commands[command].make_context(command, arguments).params["as_json"]
+    assert PROGRAMS[program].commands[command].make_context(command, arguments).params["as_json"]
 
 
 def test_blocks_of_pages_are_all_known():

@@ -6,19 +6,9 @@ import click
 import pytest
 from click.testing import CliRunner
 
-import fpga.__main__
-import golden.__main__
-import rtl_gen.__main__
-import sim.__main__
+from tests.programs import PROGRAMS
 
 pytestmark = pytest.mark.golden
-
-PROGRAMS = {
-    "golden": golden.__main__.main,
-    "rtl_gen": rtl_gen.__main__.main,
-    "sim": sim.__main__.main,
-    "fpga": fpga.__main__.main,
-}
 
 TEXTS = {"empty": b"", "junk": bytes(range(256)), "deep": b"[" * 100_000, "list": b"[1]", "text": b'"x"'}
 """Contents of files that hold nothing of use."""

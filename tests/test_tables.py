@@ -5,21 +5,11 @@ import re
 import pytest
 from click.testing import CliRunner
 
-import fpga.__main__
-import golden.__main__
-import rtl_gen.__main__
-import sim.__main__
 from golden.common import console
+from tests.programs import PROGRAMS
 from tests.tables import numbers, printed
 
 pytestmark = pytest.mark.golden
-
-PROGRAMS = {
-    "golden": golden.__main__.main,
-    "rtl_gen": rtl_gen.__main__.main,
-    "sim": sim.__main__.main,
-    "fpga": fpga.__main__.main,
-}
 
 RUN = (
     "golden compare --steps 2 --count 1 --method paper,closed-int3 --pareto p.png",
