@@ -98,12 +98,12 @@ class LineBatches(wiring.Component):
         ]
         added = named(m, "added", Mux(step == 1, c.spool.offset, Mux(counts & ~line[15], 0, c.slot)))
         following = named(m, "following", Mux(step > 1, unit << 1, unit) + added)
-        with m.If(self.start):
+        with m.If(counts | (moves & self.i.p.last)):
+            m.d.sync += unit.eq(bounded(following, UNIT_WIDTH + 1))
+        with m.If(self.start):  # even while it counts: an operation that went up the link has not waited for its place
             m.d.sync += [unit.eq(0), line.eq(c.line), step.eq(17)]
         with m.Elif(counts):
             m.d.sync += [line.eq(line << 1), step.eq(step - 1)]
-        with m.If(counts | (moves & self.i.p.last)):
-            m.d.sync += unit.eq(bounded(following, UNIT_WIDTH + 1))
         with m.If(self.i.valid & takes & beyond):
             m.d.sync += self.full.eq(1)
 

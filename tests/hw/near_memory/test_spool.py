@@ -126,6 +126,20 @@ def test_lines(dut, mode, fresh_seed):
     assert outcome.moved.get("tables_written", 0) == expected.counters["memory_tables_written"]
 
 
+def test_a_spool_behind_a_short_line_that_went_up_the_link(dut):
+    """The link takes its group before the next slot's place would be counted: that count begins anew."""
+    p, memory = dut.parameters, np.zeros(UNITS * UNIT_BYTES, np.uint8)
+    short, long = drawn(p, np.random.default_rng(2), 1), drawn(p, np.random.default_rng(3), 9)
+    fields = {"spool": Operand(5, 3), "lengths": Operand(3, 0), "slot": 40, "lines": 1}
+    emissions = [(Emit(**fields, line=0xFFFF, link=True), [short]), (Emit(**fields, line=1), [long])]
+    expected = sent(p, memory, emissions)
+    outcome = engine.run(
+        dut, memory, REGIONS, [one for one, _ in emissions], streams=played(p, [short, long]), mode="none"
+    )
+    assert outcome.error is None
+    np.testing.assert_array_equal(outcome.memory, expected.memory)
+
+
 def test_a_slot_that_is_too_small(dut):
     """Is an error of its field; what fits exactly is none."""
     p = dut.parameters
