@@ -36,7 +36,7 @@ from amaranth.lib import wiring
 
 from golden.common import names
 from golden.machine.accelerator import CHIP_REGION, Region
-from golden.machine.command import UNIT_BYTES, Operation, pack
+from golden.machine.command import DATAFLOWS, UNIT_BYTES, Operation, pack
 from golden.machine.registers import CAUSES
 from hw.bus import ports as bus
 from rtl_gen.verilog import emission
@@ -325,7 +325,7 @@ class Model:
             if "operation" not in shapes:
                 raise ValueError(f"operations must go to an engine, {type(self.component).__name__} takes none")
             width = shapes["operation"]["words"].shape.length
-            words = [[*pack(operation), *[0] * width][:width] for operation in operations]
+            words = [[*pack(operation, DATAFLOWS), *[0] * width][:width] for operation in operations]
             opcodes = np.array([operation.opcode for operation in operations])
             given["operation"] = {"opcode": opcodes, "words": np.array(words, np.int64)}
         for name in given:

@@ -83,7 +83,7 @@ class Cluster(wiring.Component):
         self._engines = self._make(parameters)
         members: dict[str, Any] = {"overflow": Out(1), "poisoned": Out(1)}
         for engine in self._engines:
-            members[engine.name] = In(stream.Signature(operation(engine.name)))
+            members[engine.name] = In(stream.Signature(operation(engine.name, parameters.dataflows)))
             members[f"{engine.name}_error"] = Out(CAUSE_WIDTH)
             members |= {name: engine.signature.members[port] for name, port in self._ports(engine)}
             members |= {name: engine.signature.members[name] for name in _events(engine)}

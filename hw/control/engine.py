@@ -6,7 +6,7 @@ from amaranth.hdl import Module, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from golden.machine.command import OPERATIONS, Operand, Operation, layout
+from golden.machine.command import CLOSED_LOOP, DATAFLOWS, Operand, Operation, layout, operations
 from golden.machine.registers import CAUSES
 from golden.parameters import Parameters
 from hw.bus.ports import REGION_WIDTH, MemoryRead, MemoryWrite
@@ -32,21 +32,23 @@ def cause(name: str) -> int:
     return CAUSES.index(name)
 
 
-def words(engine: str) -> int:
-    """Shadow registers that the operations of an engine use."""
-    return max(slot.word + 1 for kind in OPERATIONS if kind.engine == engine for slot in layout(kind))
+def words(engine: str, dataflows: tuple[str, ...] = CLOSED_LOOP) -> int:
+    """Shadow registers that the operations of an engine use in a machine that is built for `dataflows`."""
+    kinds = [kind for kind in operations(dataflows) if kind.engine == engine]
+    return max(slot.word + 1 for kind in kinds for slot in layout(kind, dataflows))
 
 
-def operation(engine: str) -> data.StructLayout:
+def operation(engine: str, dataflows: tuple[str, ...] = CLOSED_LOOP) -> data.StructLayout:
     """An operation of an engine: its opcode, and the shadow registers that hold its fields."""
-    return data.StructLayout({"opcode": 8, "words": data.ArrayLayout(32, words(engine))})
+    return data.StructLayout({"opcode": 8, "words": data.ArrayLayout(32, words(engine, dataflows))})
 
 
 class Fields:
     """Fields of an operation by name, as parts of the words that it came in.
 
     An operand has the fields ``region`` and ``offset`` (units of memory, loops counted in): ``fields.source.offset``.
-    A choice is its number, a signed integer is signed.
+    A choice is its number, a signed integer is signed. Fields lie where they do in every machine; those of a dataflow
+    are there in a machine that has it.
 
     Parameters
     ----------
@@ -63,7 +65,7 @@ class Fields:
 
     def __init__(self, payload: data.View, kind: type[Operation]):
         self._payload = payload
-        self._slots = {slot.name: slot for slot in layout(kind)}
+        self._slots = {slot.name: slot for slot in layout(kind, DATAFLOWS)}
         self._opcode = kind.opcode
 
     @property
@@ -112,7 +114,7 @@ class Engine(wiring.Component):
         self._parameters = parameters
         super().__init__(
             {
-                "operation": In(stream.Signature(operation(self.name))),
+                "operation": In(stream.Signature(operation(self.name, parameters.dataflows))),
                 "error": Out(CAUSE_WIDTH),
                 "overflow": Out(1),
                 "poisoned": Out(1),
