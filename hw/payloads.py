@@ -101,7 +101,10 @@ def delta_group(parameters: Parameters) -> Payload:
 
 
 def group_record(parameters: Parameters) -> Payload:
-    """A delta group as it lies in memory (groups, version 1): outliers field by field; none if m = 0."""
+    """A delta group as it lies in memory (groups, version 1): outliers field by field; none if m = 0.
+
+    `replay` only where the policy knows it.
+    """
     n, m = parameters.lanes, parameters.outliers
     fields: dict[str, tuple[ShapeLike, str]] = {
         "exponent": (EXPONENT_WIDTH, "code of the group's exponent"),
@@ -111,6 +114,8 @@ def group_record(parameters: Parameters) -> Payload:
         fields["valid"] = m, "a bit for each slot that is used"
         fields["lanes"] = data.ArrayLayout(parameters.lane_width, m), "lane of each slot's outlier"
         fields["values"] = data.ArrayLayout(16, m), "FP16 value of each slot's outlier"
+    if parameters.replays:
+        fields["replay"] = 1, "a further group of its vector, with outliers alone"
     return Payload(fields)
 
 
