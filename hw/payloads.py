@@ -292,6 +292,7 @@ def chain_group(parameters: Parameters) -> Payload:
             "group": (delta_group(parameters), "the group"),
             "last": (1, "ends a vector"),
             "end": (1, "ends the last vector of the tile"),
+            "passes": (3, "passes of the vector, minus 1"),
         }
     )
 

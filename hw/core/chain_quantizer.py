@@ -107,19 +107,19 @@ class ChainQuantizer(wiring.Component):
         self._fit(m, fitted)
         self._rank(m, ranked, vectors)
 
-        vector = Signal(self._vector())
+        vector, left = Signal(self._vector()), Signal(_PASSES_WIDTH, name="passes_left")
         active, first_pass, replay, beat = Signal(), Signal(), Signal(), Signal(range(n_rows + p.outliers + 8))
         base, address, written = (Signal(range(depth), name=name) for name in ("base", "address", "written"))
         level = Signal(range(depth + 1))
         replays = vector.replays if p.replays else Const(0, 1)
         follows = named(m, "follows", replays.any())
-        final = named(m, "final", ~follows & ~vector.passes.any())
+        final = named(m, "final", ~follows & ~left.any())
         there = named(m, "there", beat < n_rows)
         m.d.comb += beats.valid.eq(active & there)
 
         s = Stage.begin(m, beats, name="scan_")
         s.address, s.replay, s.first_pass, s.follows, s.final = address, replay, first_pass, follows, final
-        s.code, s.poison, s.end = vector.exponent, vector.poisoned, vector.end
+        s.code, s.poison, s.end, s.passes = vector.exponent, vector.poisoned, vector.end, vector.passes
         s.beat, s.last = beat[: max(n_rows - 1, 1).bit_length()], beat == n_rows - 1
         s.make("row", ram.read_data, held_by=ram.read_data)
         s = self._scan(s.cut(), m)
@@ -154,11 +154,12 @@ class ChainQuantizer(wiring.Component):
                 with m.If(~follows):
                     m.d.sync += [
                         first_pass.eq(0),
-                        vector.passes.eq(vector.passes - 1),
+                        left.eq(left - 1),
                         vector.exponent.eq(Mux(lower < vector.floor, vector.floor, lower)),
                     ]
         with m.If(vectors.valid & vectors.ready):
-            m.d.sync += [vector.eq(vectors.p), active.eq(1), first_pass.eq(1), replay.eq(0)]
+            m.d.sync += [vector.eq(vectors.p), left.eq(vectors.p.passes)]
+            m.d.sync += [active.eq(1), first_pass.eq(1), replay.eq(0)]
         self._collect(s, m)
         return m
 
@@ -263,6 +264,7 @@ class ChainQuantizer(wiring.Component):
         m.d.comb += [
             result.last.eq(s.final),
             result.end.eq(s.final & s.end),
+            result.passes.eq(s.passes),
             group.exponent.eq(Mux(s.poison, POISONED_GROUP, Mux(found, s.code, ZERO_GROUP))),
             group.digits.eq(all_digits),
         ]

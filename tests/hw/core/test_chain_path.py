@@ -61,9 +61,8 @@ def test_tiles_become_groups(name, fresh_seed):
             made = channel_scale(np.array([sums]), np.array([poisoned], bool), factors, unit - 24, p, shift=shifts)
             found = quantise_all(made.values, p, tile["passes"] + 1, floor=floor, by_group=not static, exponent=floor)
             for index, last in enumerate(found.last):
-                wanted.append(
-                    {"group": plain_group(found.groups, p, index), "last": int(last), "end": int(last and end)}
-                )
+                marks = {"last": int(last), "end": int(last and end), "passes": tile["passes"]}
+                wanted.append({"group": plain_group(found.groups, p, index), **marks})
     wrap = fed(dut, fresh_seed, write=writes, tile=tiles)
     result = exchange(dut, parts, pattern=r.choice(PATTERNS), outputs=len(wanted), wrap=wrap)
     assert result.outputs == [unpack(shape_of(dut.o), pack(shape_of(dut.o), item)) for item in wanted]

@@ -66,7 +66,8 @@ def expected(p, values, *, floor, passes, static, end):
     """Groups of a vector, as golden makes them."""
     found = quantise_all(np.array([values], np.uint16), p, passes, floor=floor, exponent=floor, by_group=not static)
     for index, last in enumerate(found.last):
-        yield {"group": plain_group(found.groups, p, index), "last": int(last), "end": int(last and end)}
+        marks = {"last": int(last), "end": int(last and end), "passes": passes - 1}
+        yield {"group": plain_group(found.groups, p, index), **marks}
 
 
 @pytest.mark.parametrize("name", SHAPES)
