@@ -452,6 +452,8 @@ class Flow:
             else:
                 harness = netlist.register_boundaries()
             self.require_room(cells + harness, name, part)
+            if part.family == "ecp5" and chosen != "out of context":
+                netlist.buffer_resets()
             prepared.append((name, netlist, chosen, cells, harness, luts))
         jobs = [(netlist, chosen, seed) for _, netlist, chosen, *_ in prepared for seed in seeds]
         titles = [f"{name}, seed {seed}" for name, *_ in prepared for seed in seeds]

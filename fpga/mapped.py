@@ -7,12 +7,15 @@ belongs clearly to the unit or to the harness.
 
 import dataclasses
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Cells", "Netlist"]
+__all__ = ["GLOBAL_FLIP_FLOPS", "Cells", "Netlist"]
+
+GLOBAL_FLIP_FLOPS = 1000
+"""Flip-flops that make it worth to give their reset one of the eight global wires that reach more than clocks."""
 
 Bit = int | str
 """A wire of a netlist by number, or a constant: ``"0"``, ``"1"``, ``"x"``, ``"z"``."""
@@ -246,6 +249,35 @@ class Netlist:
             self._add_port("harness_load", "input", [load])
             self._add_port("harness_out", "output", [shifted])
         return self._added(before)
+
+    # Global wires ---------------------------------------------------------------------------------------------------
+
+    def buffer_resets(self, least: int = GLOBAL_FLIP_FLOPS) -> int:
+        """Give a global wire to every net that resets `least` flip-flops or more; returns how many there are.
+
+        ECP5 only. Of itself nextpnr gives global wires to clocks alone, and leads the reset of a machine to tens of
+        thousands of flip-flops over the wires that everything else needs. What is no reset stays where it was.
+
+        Raises
+        ------
+        ValueError
+            If the netlist is of another family.
+        """
+        if self.family != "ecp5":
+            raise ValueError(f"family must be ecp5 for global wires of resets, not {self.family}")
+        resets: defaultdict[Bit, list[dict[str, Any]]] = defaultdict(list)
+        for cell in self._module["cells"].values():
+            if cell["type"] == "TRELLIS_FF":
+                for bit in cell["connections"].get("LSR", []):
+                    if isinstance(bit, int):
+                        resets[bit].append(cell)
+        wide = {bit: cells for bit, cells in resets.items() if len(cells) >= least}
+        for index, (bit, cells) in enumerate(wide.items()):
+            buffered = self._wire()
+            self._cell(f"global_reset_{index}", "DCCA", {}, CLKI=("input", bit), CLKO=("output", buffered))
+            for cell in cells:
+                cell["connections"]["LSR"] = [buffered]
+        return len(wide)
 
     def _added(self, before: Cells) -> Cells:
         after = self.cells

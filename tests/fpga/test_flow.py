@@ -5,17 +5,18 @@ import contextlib
 import dataclasses
 import functools
 import json
+import re
 
 import pytest
 from amaranth.back import rtlil
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from fpga import flow as flows
 from fpga.bitstream import pack
 from fpga.flow import DoesNotFit, Flow, Measurement, Placement, TargetMissed, read_placement
-from fpga.mapped import Cells
+from fpga.mapped import GLOBAL_FLIP_FLOPS, Cells
 from fpga.parts import BOARDS, ECP5_85F, UP5K, board
 from golden.common import processes
 from hw.arith.float import FLOAT16, FloatFormat, FloatMultiply
@@ -83,6 +84,28 @@ def test_a_machine_with_more_ports_than_pins_is_placed_on_pins(folder):
     bitstream = pack(result.best.configuration, part, folder, "accumulate")
     assert bitstream == folder / "accumulate.bit"
     assert b"\xff\xff\xbd\xb3" in bitstream.read_bytes()[:256]  # the preamble of ECP5
+
+
+class Delay(wiring.Component):
+    """What came in GLOBAL_FLIP_FLOPS clocks ago: as many flip-flops, all reset."""
+
+    def __init__(self):
+        super().__init__({"i": In(1), "o": Out(1)})
+
+    def elaborate(self, platform):
+        m = Module()
+        held = Signal(GLOBAL_FLIP_FLOPS)
+        m.d.sync += held.eq(Cat(self.i, held))
+        m.d.comb += self.o.eq(held[-1])
+        return m
+
+
+def test_the_reset_of_a_machine_takes_a_global_wire(folder):
+    (result,) = Flow(folder, jobs=1).measure([("delay", Delay(), None)], ECP5_85F.for_machines, seeds=(1,))
+    assert result.cells.ff == GLOBAL_FLIP_FLOPS
+    # One for the clock, one for the reset: in tiles, it goes from a global wire to one of the fabric.
+    assert result.placements[0].used["DCCA"] == 2
+    assert re.search(r"^arc: [VH]\S+ G_HPBX\d+00$", result.best.configuration, re.MULTILINE)
 
 
 def test_a_piece_is_elaborated_once(tmp_path, monkeypatch):

@@ -141,6 +141,34 @@ def test_serial_harness(family, design):
         assert out[::-1] == [int(value == 3), 0, 0]
 
 
+def test_wide_resets_take_global_wires():
+    design = _ecp5()
+    cells = design["modules"]["unit"]["cells"]
+    for number in range(3):
+        cells[f"wide{number}"] = _cell("TRELLIS_FF", "Q", CLK=2, DI=4, LSR=3, Q=20 + number)
+    for number in range(2):
+        cells[f"narrow{number}"] = _cell("TRELLIS_FF", "Q", CLK=2, DI=4, LSR=6, Q=30 + number)
+    cells["reader"] = _cell("LUT4", "Z", {"INIT": _AND}, A=3, B=5, C="0", D="0", Z=40)
+    netlist = Netlist(design, "unit", "ecp5")
+    before, count = copy.deepcopy(cells), netlist.cells
+    assert netlist.buffer_resets(least=3) == 1
+    assert netlist.cells == count
+    assert cells["global_reset_0"]["type"] == "DCCA"
+    assert cells["global_reset_0"]["connections"]["CLKI"] == [3]
+    (buffered,) = cells.pop("global_reset_0")["connections"]["CLKO"]
+    assert not any([buffered] in cell["connections"].values() for cell in before.values())
+    # Put back, the resets of the three are all that had changed.
+    for number in range(3):
+        assert cells[f"wide{number}"]["connections"]["LSR"] == [buffered]
+        cells[f"wide{number}"]["connections"]["LSR"] = [3]
+    assert cells == before
+
+
+def test_constant_resets_take_no_global_wire():
+    netlist = Netlist(_ecp5(), "unit", "ecp5")
+    assert netlist.buffer_resets(least=1) == 0
+
+
 def test_a_design_without_a_clock_gets_one():
     design = _ice40()
     del design["modules"]["unit"]["ports"]["clk"], design["modules"]["unit"]["cells"]["later"]
@@ -164,6 +192,8 @@ def test_refusals(tmp_path):
         Netlist(_ecp5(), "unit", "xc7")
     with pytest.raises(ValueError, match=r"^A netlist must hold its top module 'other', not only unit, LUT4$"):
         Netlist(_ecp5(), "other", "ecp5")
+    with pytest.raises(ValueError, match=r"^family must be ecp5 for global wires of resets, not ice40$"):
+        Netlist(_ice40(), "unit", "ice40").buffer_resets()
     with pytest.raises(OSError):
         Netlist.read(tmp_path / "none.json", "unit", "ecp5")
 
