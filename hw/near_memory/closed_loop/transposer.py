@@ -101,7 +101,7 @@ class Transposer(wiring.Component):
         for bank, ram in enumerate(rams):
             m.d.comb += [
                 ram.write_enable.eq(takes),
-                ram.write_address.eq(self._in_half(address, half)),
+                ram.write_address.eq(self._in_half(address, half & double)),
                 ram.write_data.eq(choose(m, f"to{bank}_", turn, [values[(bank - shift) % u] for shift in range(u)])),
             ]
         with m.If(takes):
@@ -152,7 +152,7 @@ class Transposer(wiring.Component):
         for bank, ram in enumerate(rams):
             place = [(bank - shift) % u * (n // u) for shift in range(u)]
             row = named(m, f"row{bank}", (base + looked_up(m, f"step{bank}", turn, place))[: len(ram.read_address)])
-            m.d.comb += [ram.read_enable.eq(s.moves), ram.read_address.eq(self._in_half(row, half))]
+            m.d.comb += [ram.read_enable.eq(s.moves), ram.read_address.eq(self._in_half(row, half & double))]
         with m.If(s.moves):
             m.d.sync += [part.eq(part + 1), in_vector.eq(in_vector + 1)]
             with m.If(ends_vector):

@@ -277,8 +277,9 @@ class XPath(Engine):
             self.held.valid.eq(~first & extent.done & ~extent.uneven & f.sent & ~told),
             self.held.p.eq(extent.held),
         ]
+        emptied: Value = Const(1, 1)
         if "attention" in self.parameters.functions:
-            self._rearrange(m, extent, x, along, channels, told)
+            emptied = self._rearrange(m, extent, x, along, channels, told)
         else:
             m.d.comb += [
                 o.valid.eq(told & x.valid),
@@ -292,12 +293,15 @@ class XPath(Engine):
             m.d.sync += sent.eq(sent + 1)
         with m.If(self.operation.ready):
             m.d.sync += [told.eq(0), sent.eq(0)]
-        return ~f.sent | (told & (sent == extent.held.records))
+        return ~f.sent | (told & (sent == extent.held.records) & emptied)
 
     def _rearrange(
         self, m: Module, extent: Extent, x: stream.Interface, along: Value, channels: Value, told: Value
-    ) -> None:
-        """Put groups along positions, and segments apart, where an operation asks for it."""
+    ) -> Value:
+        """Put groups along positions, and segments apart, where an operation asks for it.
+
+        Returns whether nothing is left: what fills up the last row may come when all groups of its segments have gone.
+        """
         p, o = self.parameters, self.o
         m.submodules.transposer = transposer = Transposer(p, signed(p.state_width), p.row_buffer)
         m.submodules.segments = segments = Spread(p)
@@ -324,3 +328,4 @@ class XPath(Engine):
             o.p["values"].eq(Mux(extent.apart, segments.o.p["values"].as_value(), rows.p["values"].as_value())),
             o.p.last.eq(Mux(extent.apart, segments.o.p.last, rows.p.last)),
         ]
+        return transposer.idle

@@ -337,6 +337,48 @@ def test_operations_one_after_the_other():
     assert np.array_equal(found.memory, golden.memory)
 
 
+def run_all(p, memory, emits, **options):
+    """Emissions in one run, each with what the one before it left in the component."""
+    golden = interpreter(p, memory, REGIONS)
+    parts = [carry_out(golden, emit) for emit in emits]
+    found = engine.run(component(p), memory, REGIONS, emits, **options)
+    assert found.error is None, found.sentence
+    assert np.array_equal(found.streams["o"]["values"], np.concatenate(parts))
+    assert np.array_equal(found.memory, golden.memory)
+
+
+@pytest.mark.parametrize("p", [TINY, WIDE, ONE], ids=["tiny", "wide", "one"])
+def test_groups_of_every_kind_one_after_the_other(p, fresh_seed):
+    rng = np.random.default_rng(fresh_seed)
+    memory, first = random_emit(rng, p, normed=True, narrow=False)
+    emits = []
+    for _ in range(10):
+        lines, width, channels = (int(rng.integers(1, most)) for most in (9, 9, first.channels))
+        plain = dataclasses.replace(
+            first, line=0, lines=lines, width=width, channels=channels, written=False, sent=True
+        )
+        emits.append(grouped(rng, dataclasses.replace(plain, normed=bool(rng.integers(2)))))
+        print(emits[-1])
+    run_all(p, memory, emits, mode=str(rng.choice(["none", "both"])), seed=fresh_seed)
+
+
+def test_a_block_of_many_positions_behind_an_odd_number_of_short_ones():
+    """Which half of its memory the last short one lay in does not matter."""
+    memory, emit = random_emit(np.random.default_rng(17), TINY, normed=False, narrow=False)
+    emit = dataclasses.replace(emit, sent=True, written=False, along="positions", line=0, across=1, channels=4)
+    short, long = (dataclasses.replace(emit, lines=lines, width=5) for lines in (1, 10))
+    run_all(TINY, memory, [short, long, short, short, long])
+
+
+def test_padding_behind_the_last_segment_does_not_stay():
+    """Five segments of 15 positions leave 5 elements of padding, which come when the last group has gone."""
+    p = preset("edge")
+    memory, emit = random_emit(np.random.default_rng(18), p, normed=False, narrow=False)
+    emit = dataclasses.replace(emit, sent=True, written=False, along="positions", line=0, across=1, channels=16)
+    cut = dataclasses.replace(emit, lines=3, width=25, segment=15)
+    run_all(p, memory, [cut, cut, dataclasses.replace(emit, lines=3, width=10)], mode="none")
+
+
 def test_lint():
     for p in (TINY, WIDE, preset("edge")):
         assert complaints(XPath(p)) == []
