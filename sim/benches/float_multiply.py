@@ -58,9 +58,9 @@ def arithmetic(
     """
     half = request.parameters.weight_format == "float16"
     random = request.generator()
-    a, b = _operands(request, half, random)
-    value = _soft(a, b, soft) if half else _bfloat16(exact, a, b)
     infinity = 0x7C00 if half else 0x7F80
+    a, b = _operands(request, half, infinity, random)
+    value = _soft(a, b, soft) if half else _bfloat16(exact, a, b)
     finite = (a & infinity != infinity) & (b & infinity != infinity)
     overflow = finite & (value & 0x7FFF == infinity)
     form = arith.FLOAT16 if half else arith.BFLOAT16
@@ -69,10 +69,15 @@ def arithmetic(
     return Bench(name, unit, [case])
 
 
-def _operands(request: Request, half: bool, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def _operands(
+    request: Request, half: bool, infinity: int, random: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
     count = request.count(4_000, 1_050_000)
     corners = np.concatenate([stimuli.CORNERS, _SPECIAL]) if half else _bfloat16_corners()
-    pairs = [np.meshgrid(corners, corners, indexing="ij")]
+    # A single bit beside what is no number: whether all others are looked at before a factor counts as zero.
+    bits = np.array([sign | 1 << bit for sign in (0, 0x8000) for bit in range(15)], np.uint16)
+    special = corners[corners & infinity == infinity]
+    pairs = [np.meshgrid(*both, indexing="ij") for both in ((corners, corners), (special, bits), (bits, special))]
     a = random.integers(0, 1 << 16, count, np.uint16)
     b = random.integers(0, 1 << 16, count, np.uint16)
     # Strata: anything; near exponents (cancellation, ties); a corner; results about the subnormal and largest numbers.
