@@ -73,14 +73,16 @@ def _powers(parameters: Parameters, random: np.random.Generator) -> Case:
 
 
 def _near_ties(parameters: Parameters, random: np.random.Generator) -> Case:
-    """Products half-way between two results but for a single bit, at every place: it alone decides.
+    """Products half-way between two results but for a single bit, at every place, next to the half and far from it.
 
     Such a product is ``2^half (2 significand + 1) + 2^bit`` with an even significand, and a multiple of the scale's.
     """
     width, n = parameters.accumulator_width, parameters.lanes
     sums, scales, bits = [], [], []
-    for bit in range(width - 3):
-        half = int(random.integers(bit + 1, width - 2))
+    pairs = {
+        (bit, half) for bit in range(width - 3) for half in (bit + 1, random.integers(bit + 1, width - 2), width - 3)
+    }
+    for bit, half in sorted((bit, int(half)) for bit, half in pairs):
         for factor in random.permutation(np.arange(1025, 2048, 2)).tolist():
             twice = -pow(2, bit - half, factor) % factor
             wanted = next(one for one in range(2049, 2049 + 4 * factor, 4) if one % factor == twice)
@@ -90,12 +92,13 @@ def _near_ties(parameters: Parameters, random: np.random.Generator) -> Case:
                 scales.append(15 << 10 | factor - 1024 | int(random.integers(2)) << 15)
                 bits.append(half)
                 break
-    shape = (-(-len(sums) // n), n)
+    # Every lane gets each of them, one vector later than its neighbour.
+    places = (np.arange(len(sums))[:, np.newaxis] + np.arange(n)) % len(sums)
     # A half of the last place stands `half` bits up in the product, whose scale has ten bits behind the point.
-    lsb = random.integers(-12, 4, shape) - np.resize(bits, shape)
+    lsb = random.integers(-12, 4, places.shape) - np.array(bits)[places]
     dtype = object if width > 62 else np.int64
-    total, scale = np.resize(np.array(sums, dtype), shape), np.resize(scales, shape).astype(np.uint16)
-    return case("ties but for a bit", parameters, total, np.zeros(shape, bool), scale, lsb)
+    total, scale = np.array(sums, dtype)[places], np.array(scales, np.uint16)[places]
+    return case("ties but for a bit", parameters, total, np.zeros(places.shape, bool), scale, lsb)
 
 
 def _single_lanes(parameters: Parameters, random: np.random.Generator) -> list[Case]:
