@@ -17,7 +17,8 @@ pytestmark = pytest.mark.golden
 
 
 @pytest.mark.parametrize(
-    ("page", "count"), [("tutorial", 4), ("your-design", 1), ("choose", 1), ("drive", 3), ("verified", 1)]
+    ("page", "count"),
+    [("tutorial", 4), ("your-design", 1), ("add-a-unit", 4), ("choose", 1), ("drive", 3), ("verified", 1)],
 )
 def test_each_block_prints_what_follows_it(page, count):
     text = (DOCS / f"{page}.md").read_text(encoding="utf-8")
