@@ -259,7 +259,7 @@ class ClosedLoop:
     ):
         if parameters.state_format != "fixed":
             raise ValueError(f"state_format must be fixed in the closed loop, not {parameters.state_format}")
-        if parameters.exponent_policy != "group":
+        if parameters.exponent_policy != "group" and not parameters.masks:
             raise ValueError(f"exponent_policy must be group in the closed loop, not {parameters.exponent_policy}")
         names.lookup("Activation", function, dict.fromkeys(FUNCTIONS))
         shape = (vectors, parameters.lanes)

@@ -23,7 +23,7 @@ def quantise_state(differences: Any, parameters: Parameters, passes: int = 1, *,
     differences : int (V, n)
         Below ``2^26`` in magnitude.
     parameters : Parameters
-        Gives n, m and k; the exponent policy must be ``group``.
+        Gives n, m and k; the exponent policy must be ``group``, or that of what products of chains send.
     passes : int
         1 or more.
     poisoned : bool, or bool (V,)
@@ -34,7 +34,7 @@ def quantise_state(differences: Any, parameters: Parameters, passes: int = 1, *,
     ValueError
         If the policy, the shape or the number of passes breaks a rule, or a difference is too large.
     """
-    if parameters.exponent_policy != "group":
+    if parameters.exponent_policy != "group" and not parameters.masks:
         raise ValueError(f"exponent_policy must be group in the closed loop, not {parameters.exponent_policy}")
     if not isinstance(passes, int | np.integer) or passes < 1:
         raise ValueError(f"passes must be a positive integer, not {passes!r}")

@@ -15,11 +15,23 @@ import dataclasses
 import numpy as np
 
 from golden import formats
+from golden.diffusion.differential.method import Method
 from golden.diffusion.differential.profile import Profile
 from golden.diffusion.layers import AddChannel, Layer, Norm, Role
 from golden.diffusion.networks.graph import Network
+from golden.parameters import Parameters
 
-__all__ = ["Chain", "Scales", "chains", "scales"]
+__all__ = [
+    "Chain",
+    "Scales",
+    "chain_passes",
+    "chains",
+    "most_groups",
+    "most_kept",
+    "repair_passes",
+    "scales",
+    "static_exponent",
+]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -155,6 +167,40 @@ def scales(
     real = np.ldexp(factor.astype(np.float64), units[0] - units[1])
     places = int(np.frexp(np.abs(real).max())[1]) - 1
     return Scales(places, _half(np.ldexp(real, -places)), added)
+
+
+def static_exponent(chain: Chain, profile: Profile, unit: int, parameters: Parameters) -> int | None:
+    """Code of the exponent of a chain's groups, which count ``2^unit``; None where each chooses its own."""
+    if parameters.exponent_policy == "group":
+        return None
+    k = parameters.digit_width
+    return min(max(profile.layer_exponent(chain.read, k) - unit, 0), 42 - k)
+
+
+def chain_passes(method: Method, network: Network, chain: Chain, step: int, steps: int | None) -> int:
+    """Passes of a chain's groups: one under a static exponent, as the next would have the same; else as any delta."""
+    if method.machine.exponent_policy == "layer":
+        return 1
+    return method.passes_of(network, chain.activation.name, step, steps)
+
+
+def repair_passes(method: Method) -> int:
+    """Passes of what repairs masks that changed, raw values; 0 where nothing does."""
+    return method.first_passes if method.machine.flip_repair else 0
+
+
+def most_groups(method: Method) -> int:
+    """Groups of a vector at most, as a product reads them: passes of a delta; of a chain replays and repairs too."""
+    kept = most_kept(method) + repair_passes(method) if method.chains else 0
+    return max(method.most_passes, kept)
+
+
+def most_kept(method: Method) -> int:
+    """Groups of a vector of a chain at most: passes or, under a static exponent, as many as its outliers fill."""
+    p = method.machine
+    if p.exponent_policy == "group":
+        return method.most_passes
+    return -(-p.lanes // p.outliers) if p.replays else 1
 
 
 def _half(values: np.ndarray) -> np.ndarray:

@@ -19,7 +19,15 @@ import numpy as np
 
 from golden.diffusion.differential.allocation import output_bits_by_product
 from golden.diffusion.differential.base import Differential
-from golden.diffusion.differential.chains import Chain, chains, scales
+from golden.diffusion.differential.chains import (
+    Chain,
+    chain_passes,
+    chains,
+    most_groups,
+    repair_passes,
+    scales,
+    static_exponent,
+)
 from golden.diffusion.differential.fixed import (
     ExactCore,
     ExactLink,
@@ -157,11 +165,12 @@ class ClosedLoop(Differential):
         self._shifts: dict[str, np.ndarray] = {}  # what a chain has added by channel, by layer
         self._ran: dict[str, int] = {}  # step in which a chain ran last, by product
         self._states: dict[str, np.ndarray] = {}  # Y of products, and z of chains, by layer
+        self._repairs: dict[str, np.ndarray] = {}  # of masks that the last step changed, by activation
         self._bias: dict[str, np.ndarray] = {}  # what their states hold of bias and shifts, by layer
         self._held: dict[tuple[str, int], np.ndarray] = {}  # Xhat, by reader and operand
         self._fixed: dict[str, np.ndarray] = {}  # operands that are conditioning, by product
         self._sent: dict[tuple[str, int], list[_Sent]] = {}  # in this step, by value and axis
-        self._most_passes = method.most_passes
+        self._most_groups = most_groups(method)
         self._anew: np.ndarray | None = None
         self._guided = False  # whether the prediction of this step is a guided one
 
@@ -170,7 +179,7 @@ class ClosedLoop(Differential):
         self._index, self._steps = index, steps
         self._sent.clear()
         self._anew, self._guided = None, False
-        kept = (self._states, self._bias, self._held, self._fixed)
+        kept = (self._states, self._repairs, self._bias, self._held, self._fixed)
         if self.chains and reference is not None:
             raise ValueError("chains must be of items that start together, not of a stream's")
         if index == 0:
@@ -360,6 +369,7 @@ class ClosedLoop(Differential):
         if chain is not None:  # what the groups of the steps to come are added to
             state = z if chain.norm is None else np.clip(z, -self._near.narrow, self._near.narrow)
             self._states[layer.name] = state.astype(np.float32)
+            self._repairs[layer.name] = np.zeros_like(self._states[layer.name])
         return Fixed(self._near.function(name, z, middle, unit), unit)
 
     def _softmax(self, layer: Layer, value: Any) -> Fixed:
@@ -456,17 +466,31 @@ class ClosedLoop(Differential):
         self._ran[chain.product.name] = self._index
         factors, shifts = (across(part, value.sums.values, axis) for part in (found.factors, found.shifts))
         counts = self._link.scaled(value.sums, found.places, factors, shifts)
-        passes = self._method.passes_of(self._network, name, self._index, self._steps)
+        passes = chain_passes(self._method, self._network, chain, self._index, self._steps)
         grouping = Grouping(axis, (counts.shape[axis],), machine.lanes)
-        sent = self._link.send(counts, grouping, passes)
+        sent = self._link.keep(counts, grouping, passes, static_exponent(chain, self._profile, unit, machine))
         before = self._states[name]
         self._states[name] = after = self._near.accumulate(before, sent.values.astype(np.float32), None)
         mask = before >= 0
+        flipped = mask != (after >= 0)
         if self._measure is not None:
-            self._measure.output(self._index, name, _lawful(sent), grouping, machine.outliers)
-            self._measure.flips[self._index, name] = int(np.count_nonzero(mask != (after >= 0))), mask.size
+            self._measure.output(self._index, name, sent.moved(-EXPONENT_BIAS), grouping, machine.outliers)
+            self._measure.flips[self._index, name] = int(np.count_nonzero(flipped)), mask.size
+        values = np.where(mask, sent.values, 0)
         terms = tuple(np.where(mask, term, np.zeros_like(term)) for term in sent.terms)
-        return Masked(dataclasses.replace(sent, values=np.where(mask, sent.values, 0), terms=terms), unit)
+        if machine.flip_repair:
+            repairs = self._repaired(name, grouping)
+            values, terms = values + repairs.values, terms + repairs.terms
+            self._repairs[name] = np.where(flipped, np.abs(after), np.float32(0))
+        return Masked(dataclasses.replace(sent, values=values, terms=terms), unit)
+
+    def _repaired(self, name: str, grouping: Grouping) -> Passes:
+        """Groups of what the masks that changed in the step before are worth."""
+        due = self._near.emitted(Fixed(self._repairs[name], self.units[name]))
+        found = self._link.send(due, grouping, repair_passes(self._method))
+        if self._measure is not None:
+            self._measure.raw(self._index, name, found.moved(-EXPONENT_BIAS), grouping)
+        return found
 
     # What is sent ---------------------------------------------------------------------------------------------------
 
@@ -509,7 +533,7 @@ class ClosedLoop(Differential):
             parts = [found] if isinstance(start, bool) else [found.items(which) for which in (start, ~start)]
             for part in parts:
                 if len(part.values):
-                    self._measure.sent(self._index, source, _lawful(part), grouping)
+                    self._measure.sent(self._index, source, part.moved(-EXPONENT_BIAS), grouping)
         return result
 
     # Products -------------------------------------------------------------------------------------------------------
@@ -520,7 +544,7 @@ class ClosedLoop(Differential):
             change = self._matmul(layer, values, unit)
         else:
             sent = self._send(layer, 0, values[0])
-            sums = self._core.product(layer, sent.passes, self._segments(layer), sent.unit, unit, self._most_passes)
+            sums = self._core.product(layer, sent.passes, self._segments(layer), sent.unit, unit, self._most_groups)
             chain = self.chains.get(layer.name)
             if chain is not None:
                 if sent.start is False:
@@ -562,7 +586,7 @@ class ClosedLoop(Differential):
                 )  # fmt: skip
             else:
                 found = dataclasses.replace(found, lanes=grouping.split(found.lanes))
-            self._measure.output(self._index, layer.name, _lawful(found), grouping, again=again)
+            self._measure.output(self._index, layer.name, found.moved(-EXPONENT_BIAS), grouping, again=again)
         return back(found.values)
 
     def _accumulate(self, layer: Layer, change: Change, bias: np.ndarray | None, unit: int) -> np.ndarray:
@@ -618,15 +642,3 @@ class ClosedLoop(Differential):
         sent = self._send(layer, moving, values[moving])
         sums = self._core.conditioned(layer, sent.passes, fixed, right=moving == 1, shift=int(sent.unit) - unit)
         return Change(self._outputs(layer, sums), sent.start, unit)
-
-
-def _lawful(passes: Passes) -> Passes:
-    """Counts as the numbers that sections 2 to 7 read them as."""
-    unit = np.float32(2.0**-EXPONENT_BIAS)
-    return dataclasses.replace(
-        passes,
-        values=passes.values * unit,
-        lanes=passes.lanes * unit,
-        exponent=passes.exponent - EXPONENT_BIAS,
-        last=passes.last - EXPONENT_BIAS,
-    )

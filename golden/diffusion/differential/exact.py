@@ -40,7 +40,7 @@ from golden.units.sign_mask import mask_codes, segment_mask, segments
 from golden.units.single_norm import Norm, normalise
 from golden.units.weights import align_weights, compile_weights, weight_integers
 
-__all__ = ["ExactArithmetic", "check_exact"]
+__all__ = ["ExactArithmetic", "check_exact", "quantised"]
 
 
 def check_exact(method: Method, network: Network | None = None) -> None:
@@ -141,7 +141,7 @@ class ExactArithmetic(Arithmetic):
         self, difference: np.ndarray, grouping: Grouping, passes: int | np.ndarray, floor: int, exponent: int | None
     ) -> Passes:
         """By `golden.units.delta_quantizer`."""
-        return _quantised(_pattern(difference), grouping, self._machine, passes, floor, exponent)
+        return quantised(_pattern(difference), grouping, self._machine, passes, floor, exponent)
 
     def scaled(self, sums: np.ndarray, layer: Layer, scale: np.ndarray | None = None) -> np.ndarray:
         """Products times the factor of their layer: `golden.units.channel_scale`; or times a scale (numerics 13.12)."""
@@ -321,7 +321,7 @@ def _value(patterns: np.ndarray) -> np.ndarray:
     return patterns.view(np.float16).astype(np.float32)
 
 
-def _quantised(
+def quantised(
     patterns: np.ndarray,
     grouping: Grouping,
     parameters: Parameters,
@@ -329,7 +329,23 @@ def _quantised(
     floor: int,
     exponent: int | None,
 ) -> Passes:
-    """FP16 patterns through the quantiser, vectors of different numbers of passes apart."""
+    """FP16 patterns through `golden.units.delta_quantizer`, vectors of different numbers of passes apart.
+
+    Parameters
+    ----------
+    patterns : uint16
+        Of any shape.
+    grouping : Grouping
+        How they are cut into vectors.
+    parameters : Parameters
+        Of the machine.
+    passes : int, or int array broadcast against `Passes.exponent`
+        1 or more.
+    floor : int
+        Least exponent (not its code).
+    exponent : int or None
+        The static one, raised to `floor`; None: the group policy.
+    """
     vectors = Vectors(patterns, grouping, parameters.lanes)
     flat, n, k = vectors.flat, parameters.lanes, parameters.digit_width
     counts = vectors.rows(np.asarray(passes))

@@ -238,10 +238,10 @@ class Measure:
     outputs : dict
         By (step, layer); what leaves a product.
     flips : dict
-        By (step, activation), in the open loop: elements whose mask changed, and all of them.
+        By (step, activation), of masks that groups pass: elements whose mask changed, and all of them.
     raws : dict
-        By (step, layer), in the open loop: passes of digits that the core makes of raw values, which crossed the link
-        as FP16 numbers: left operands of raw attention, and repairs of an activation.
+        By (step, layer), passes of digits of raw values beside the deltas: left operands of raw attention, and repairs
+        of an activation. In the open loop the core makes them, and FP16 numbers cross the link.
     """
 
     def __init__(self, parameters: Parameters):
@@ -266,7 +266,7 @@ class Measure:
         self.outputs[step, name] += dataclasses.replace(row, elements=0) if again else row
 
     def raw(self, step: int, layer: str, sent: Passes, grouping: Grouping) -> None:
-        """The core made digits of raw values that a layer reads, in the open loop."""
+        """Raw values that a layer reads became digits."""
         self.raws[step, layer] += count(sent, grouping, self.parameters, self.parameters.outliers)
 
     def total(self, rows: dict[tuple[int, str], Row], steps: Any = None) -> Row:

@@ -39,6 +39,9 @@ ACTS_IN: dict[str, tuple[MethodFlow, ...]] = {
 }
 """Flows in which a member of a `Method` or of its machine acts; elsewhere it has to keep its default."""
 
+_WITH_CHAINS = ("exponent_policy", "overflow_policy", "flip_repair")
+"""Members that act in the closed loop too, with chains."""
+
 _PASSES = ("passes", "early_passes", "last_passes", "input_passes", "mix_passes")
 
 _IDLE: dict[str, tuple[str, Any, tuple[str, ...]]] = {
@@ -120,7 +123,8 @@ class Method(Stored, noun="a method", schema=1):
             raise ValueError(
                 f"output_width must be at least digit_width = {self.machine.digit_width}, not {self.output_width}"
             )
-        if self.machine.exponent_policy == "layer" and self.machine.overflow_policy == "saturate":
+        static = self.machine.exponent_policy == "layer" and not self.chains  # with chains they send one pass
+        if static and self.machine.overflow_policy == "saturate":
             counts = {name: getattr(self, name) for name in _PASSES}
             counts |= {f"layer_passes[{key!r}]": _most(count) for key, count in self.layer_passes.items()}
             for name, count in counts.items():
@@ -139,10 +143,12 @@ class Method(Stored, noun="a method", schema=1):
                 members[field.name] = default, getattr(owner, field.name)
         del members["flow"], members["machine"]
         changed = {name: pair for name, pair in members.items() if pair[0] != pair[1]}
-        refused = [(name, f"flow {self.flow}") for name in changed if self.flow not in ACTS_IN.get(name, SENDING)]
-        for what, (name, value, idle) in _IDLE.items():
+        chained = _WITH_CHAINS if self.chains else ()
+        idle = [name for name in changed if self.flow not in ACTS_IN.get(name, SENDING) and name not in chained]
+        refused = [(name, f"flow {self.flow}") for name in idle]
+        for what, (name, value, without) in _IDLE.items():
             if members[name][1] == value:
-                refused += [(one, what) for one in idle if one in changed]
+                refused += [(one, what) for one in without if one in changed]
         for name, what in refused:
             default, value = (_text(one) for one in changed[name])
             raise ValueError(f"{name} must be {default} with {what}, not {value}")

@@ -221,6 +221,18 @@ class Passes:
         parts = {name: None if part is None else part[which] for name, part in parts.items()}
         return dataclasses.replace(self, **parts, saturated=0)
 
+    def moved(self, places: int) -> "Passes":
+        """The same numbers in a unit that is ``2^places`` times as small; under exponents."""
+        factor = np.float32(2.0**places)
+        return dataclasses.replace(
+            self,
+            values=self.values * factor,
+            lanes=self.lanes * factor,
+            exponent=None if self.exponent is None else self.exponent + places,
+            last=None if self.last is None else self.last + places,
+            terms=tuple(term * factor for term in self.terms),
+        )
+
     def shaped(self, back: Callable[[np.ndarray], np.ndarray]) -> "Passes":
         """With `terms` in the shape that `back` gives them."""
         return dataclasses.replace(self, terms=tuple(back(term) for term in self.terms))

@@ -82,7 +82,7 @@ class Core(abc.ABC):
         result : int
             Of the state's unit.
         passes : int
-            The most that the layer's operand is ever sent in: the window is proven for them.
+            Groups of a vector at most, in whatever step: the window is proven for them.
         """
 
     @abc.abstractmethod
@@ -182,9 +182,12 @@ class ExactCore(Core):
         return Compiled(edges, groups, lsb)
 
     def _window(self, unit: np.ndarray, totals: np.ndarray, passes: int) -> int:
-        """The least ``L`` whose window provably holds every sum of ``|d| < 3 2^(w-2)`` (numerics, 12.11)."""
+        """The least ``L`` whose window provably holds every sum of ``|d| < 3 2^(w-2)`` (numerics, 12.11).
+
+        With repairs twice that: a delta and a repair meet in a lane (12.28).
+        """
         machine = self.parameters
-        most = 3 * 2 ** (machine.state_width - 2)
+        most = 3 * 2 ** (machine.state_width - 2 + machine.flip_repair)
         worst = largest_dequantised(machine, most * 2.0**-24, passes=passes) * 2**24
         low = int(unit.min())
         largest = max(

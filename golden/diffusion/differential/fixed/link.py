@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from golden import formats
+from golden.diffusion.differential.exact import quantised
 from golden.diffusion.differential.fixed.core import Sums
 from golden.diffusion.differential.quantise import Grouping, Passes, Vectors, half, quantise, run_on
 from golden.parameters import EXPONENT_BIAS, ZERO_GROUP, Parameters
@@ -88,6 +89,22 @@ class Link(abc.ABC):
         """
 
     @abc.abstractmethod
+    def keep(self, numbers: np.ndarray, grouping: Grouping, passes: int, exponent: int | None) -> Passes:
+        """Delta groups of what a product of a chain gives (numerics, 12.26).
+
+        Parameters
+        ----------
+        numbers : float32 array
+            FP16 numbers in counts of ``2^-24``, as `scaled` makes them.
+        grouping : Grouping
+            Of their channels.
+        passes : int
+            Passes.
+        exponent : int or None
+            Code of the static exponent; None: the group policy.
+        """
+
+    @abc.abstractmethod
     def joint(self, sums: Sums, grouping: Grouping, floor: int) -> Passes:
         """Sums as they reach the state, one rounding each; `floor` is the code of the finest step."""
 
@@ -153,6 +170,12 @@ class FloatLink(Link):
         values = difference if not last.any() and exact is None else grouping.join(sent)
         return Passes(values, lanes, e, last, exact, 0)
 
+    def keep(self, numbers: np.ndarray, grouping: Grouping, passes: int, exponent: int | None) -> Passes:
+        """As `send`, or under the static exponent."""
+        if exponent is None:
+            return self.send(numbers, grouping, passes)
+        return quantise(numbers, grouping, self.parameters, passes=passes, floor=exponent, exponent=exponent)
+
     def joint(self, sums: Sums, grouping: Grouping, floor: int) -> Passes:
         """One rounding to the floor where no vector is beyond it; else by `quantise`."""
         k, values = self.parameters.digit_width, sums.values
@@ -174,7 +197,7 @@ class FloatLink(Link):
 
 
 class ExactLink(Link):
-    """By `golden.units.state_quantizer` and `golden.units.joint_stream`."""
+    """By the quantisers of states and of FP16 numbers, and by `golden.units.joint_stream`."""
 
     def send(self, difference: np.ndarray, grouping: Grouping, passes: int | np.ndarray) -> Passes:
         """Vectors of different numbers of passes apart."""
@@ -206,6 +229,13 @@ class ExactLink(Link):
             0,
             tuple(vectors.tensor(term) for term in terms),
         )
+
+    def keep(self, numbers: np.ndarray, grouping: Grouping, passes: int, exponent: int | None) -> Passes:
+        """By `golden.units.delta_quantizer`."""
+        patterns = np.ldexp(numbers, -EXPONENT_BIAS).astype(np.float16).view(np.uint16)
+        floor = (exponent or 0) - EXPONENT_BIAS
+        static = None if exponent is None else floor
+        return quantised(patterns, grouping, self.parameters, passes, floor, static).moved(EXPONENT_BIAS)
 
     def joint(self, sums: Sums, grouping: Grouping, floor: int) -> Passes:
         """By the joint stream's quantiser, from the accumulators."""

@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 
 from golden.diffusion import zoo
-from golden.diffusion.differential.chains import Chain, chains, scales
+from golden.diffusion.differential.chains import Chain, chains, most_groups, most_kept, scales
 from golden.diffusion.differential.closed_loop import ClosedLoop
+from golden.diffusion.differential.fixed import ExactLink, FloatLink
 from golden.diffusion.differential.method import Method
 from golden.diffusion.differential.profile import Profile, calibrate
+from golden.diffusion.differential.quantise import Grouping
 from golden.diffusion.layers import AddChannel, Convolution, Norm, ReLU
 from golden.diffusion.sampling import Sampling
 from golden.parameters import Parameters
@@ -107,6 +109,44 @@ def test_fast_and_exact_agree_as_far_as_roundings_go():
             )
         fast, exact = (loop._states["down0.block.relu2"] for loop in loops)
         assert (fast != exact).mean() < 0.05 and np.abs(fast - exact).mean() < 0.05 * np.abs(fast).mean()
+
+
+@pytest.mark.parametrize("outliers", [0, 1, 4])
+@pytest.mark.parametrize("policy", ["group", "saturate", "replay"])
+def test_both_links_keep_the_same_groups(outliers, policy, fresh_seed):
+    """FP16 numbers of all sizes; under a static exponent one lane in four or so overflows, or all."""
+    if policy == "replay" and not outliers:
+        return
+    rng = np.random.default_rng(fresh_seed)
+    how = {"exponent_policy": "group"} if policy == "group" else {"exponent_policy": "layer", "overflow_policy": policy}
+    machine = dataclasses.replace(MACHINE, outliers=outliers, lanes=8, output_passes=1, **how)
+    numbers = np.clip(np.ldexp(rng.normal(0, 1, (3, 20, 5)), rng.integers(0, 30, (3, 1, 5))), -65504 * 2**24, None)
+    numbers = np.ldexp(np.ldexp(numbers, -24).astype(np.float16).astype(np.float32), 24)
+    for exponent in [None] if policy == "group" else [0, 6, 20, 38]:
+        passes = 2 if policy == "group" else 1
+        grouping = Grouping(-2, (20,), 8)
+        fast, exact = (
+            kind(machine, 16).keep(numbers.copy(), grouping, passes, exponent) for kind in (FloatLink, ExactLink)
+        )
+        np.testing.assert_array_equal(fast.values, exact.values)
+        np.testing.assert_array_equal(sum(exact.terms), exact.values)
+        assert fast.saturated == exact.saturated and (fast.exponent == exact.exponent).all()
+        if policy == "replay":
+            assert len(exact.terms) <= most_kept(dataclasses.replace(CHAINED, machine=machine))
+        if exponent == 0 and policy == "saturate":
+            assert exact.saturated > 0
+
+
+def test_groups_of_a_vector_at_most():
+    """Passes; as many as outliers of a whole vector fill; and the passes of repairs."""
+    machine = dataclasses.replace(MACHINE, lanes=16, outliers=4, output_passes=1)
+    replay = dataclasses.replace(machine, exponent_policy="layer", overflow_policy="replay")
+    saturate = dataclasses.replace(replay, overflow_policy="saturate")
+    for chosen, wanted in ((machine, 3), (saturate, 3), (replay, 4)):
+        method = dataclasses.replace(CHAINED, machine=chosen, first_passes=3)
+        assert most_groups(method) == wanted
+        repaired = dataclasses.replace(method, machine=dataclasses.replace(chosen, flip_repair=True))
+        assert most_groups(repaired) == most_kept(method) + 3
 
 
 def test_chains_need_deltas_against_the_value_before():
