@@ -38,7 +38,8 @@ one_method = click.option(
     "--method",
     default="closed-int4",
     show_default=True,
-    help="Any that sends digits: a name, or a file .json. Exponents are chosen by group, whatever it says.",
+    help="Any that sends digits: a name, or a file .json. Exponents are chosen by group, or of chains as the machine "
+    "does, whatever it says.",
 )
 
 _CARRIED = (
@@ -55,8 +56,8 @@ def programmed(method: Method) -> Method:
     """The closed loop that stands for a method in a program; a closed loop stands for itself.
 
     A raw method starts anew in every step. Diffy's takes deltas against the value before, so nothing corrects what its
-    digits miss. So does the published dataflow, whose chains stay deltas besides. All have the machine's fixed point
-    near memory, and exponents that groups choose.
+    digits miss. So does the published dataflow, whose chains stay deltas besides, with repairs where it has them. All
+    have the machine's fixed point near memory, and exponents that groups choose.
 
     Raises
     ------
@@ -67,12 +68,7 @@ def programmed(method: Method) -> Method:
         return method
     if method.flow == "dense":
         raise ValueError("Method of a program must send digits, not be of flow dense")
-    for name, wanted in (
-        ("tensor_scale", False),
-        ("mask_width", 1),
-        ("mask_operand", "digits"),
-        ("flip_repair", False),
-    ):
+    for name, wanted in (("tensor_scale", False), ("mask_width", 1), ("mask_operand", "digits")):
         found = getattr(method, name) if name == "tensor_scale" else getattr(method.machine, name)
         if found != wanted:
             raise ValueError(f"{name} must be {str(wanted).lower()} in a program, not {str(found).lower()}")
@@ -82,13 +78,16 @@ def programmed(method: Method) -> Method:
     machine = Parameters(digit_width=method.machine.digit_width)
     chained = method.flow == "sign_mask"
     if chained:
-        machine = dataclasses.replace(machine, dataflows=("closed_loop", "sign_mask"))
+        machine = dataclasses.replace(
+            machine, dataflows=("closed_loop", "sign_mask"), flip_repair=method.machine.flip_repair
+        )
     against = "held" if method.flow == "raw" else "before"
     return Method(machine=machine, against=against, chains=chained, **carried, **_RAW_OUTPUTS)
 
 
 def on_machine(method: Method, machine: options.Machine) -> Method:
-    """A method on a machine, as `programmed`: passes and floors are the method's, everything else the machine's.
+    """A method on a machine, as `programmed`: passes, floors and repairs are the method's, everything else the
+    machine's, that exponents of chains are static among it.
 
     Raises
     ------
@@ -110,6 +109,7 @@ def on_machine(method: Method, machine: options.Machine) -> Method:
         joint_width=method.output_width,
         state_width=method.machine.state_width,
         dataflows=dataflows,
+        flip_repair=method.machine.flip_repair or machine.parameters.flip_repair,
     )
     return dataclasses.replace(method, machine=parameters)
 

@@ -208,10 +208,16 @@ class Kept:
         By vector of channels: groups of n of them, whose Xhat nobody keeps.
     signs : tuple of tuple of Operand
         By vector of channels: two sign tensors, which take turns.
+    repairs : Tensor or None
+        What masks that the last step changed are worth.
+    repairing : Emission or None
+        Its groups.
     """
 
     spools: tuple[Emission, ...]
     signs: tuple[tuple[Operand, Operand], ...]
+    repairs: Tensor | None = None
+    repairing: Emission | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -382,17 +388,23 @@ class Memory:
             name, held, spool, lengths, slot, lines, width, *shape, samples=samples, stride=stride, step=step
         )
 
-    def kept(self, name: str, state: Tensor, passes: int) -> Kept:
-        """Room for the groups that a product of a chain adds to a state, in so many passes, and for its signs."""
+    def kept(self, name: str, state: Tensor, groups: int, repairs: int = 0) -> Kept:
+        """Room for what a product of a chain adds to a state, so many groups a vector, and for its signs; with
+        `repairs`, passes of them, also for these.
+        """
         p = self.parameters
-        shape = state.lines, state.width, p.lanes, state.unit, passes, "channels", 0
+        shape = state.lines, state.width, p.lanes, state.unit, groups, "channels", 0
         blocks = range(-(-state.channels // p.lanes))
         spools = tuple(self._spooled(f"{name}.{one}", Operand(0, 0), 1, state.samples, 0, *shape) for one in blocks)
         size = state.samples * spools[0].step * state.width * image.sign_bytes(p)
         signs = tuple(
             (self.place(STATES, size, name, "signs"), self.place(STATES, size, name, "signs")) for _ in blocks
         )
-        return Kept(spools, signs)
+        if not repairs:
+            return Kept(spools, signs)
+        grid = f"{name}.repairs", state.lines, state.width, state.channels, state.unit
+        repaired = self.tensor(*grid, samples=state.samples)
+        return Kept(spools, signs, repaired, self.emission(*grid, repairs, samples=state.samples))
 
     def load(self, machine: Accelerator | None = None) -> Accelerator:
         """A machine (a new one, unless one is given) that holds the image."""

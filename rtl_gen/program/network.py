@@ -17,7 +17,16 @@ from typing import Any
 import numpy as np
 
 from golden import formats
-from golden.diffusion.differential.chains import Chain, Scales, scales
+from golden.diffusion.differential.chains import (
+    Chain,
+    Scales,
+    chain_passes,
+    most_groups,
+    most_kept,
+    repair_passes,
+    scales,
+    static_exponent,
+)
 from golden.diffusion.differential.closed_loop import ClosedLoop
 from golden.diffusion.differential.method import Method
 from golden.diffusion.differential.profile import Profile
@@ -878,7 +887,8 @@ class Compiler:
         if chain.norm is not None:
             self._make(chain.read, dataclasses.replace(value, function="identity"), 0, None, state)
         if name not in self._kept_groups:
-            self._kept_groups[name] = self.memory.kept(chain.read, state, self._method.most_passes)
+            room = most_kept(self._method), repair_passes(self._method)
+            self._kept_groups[name] = self.memory.kept(chain.read, state, *room)
         self._ran[name], self._turns[name] = self._index, 0
         kept = self._kept_groups[name]
         nothing = np.zeros((len(kept.spools), p.lanes), np.uint16)
@@ -889,7 +899,14 @@ class Compiler:
             name, (Piece(empty),), Kernel(), dataclasses.replace(weights, groups=1), self._whole(state), 0
         )
         self._run(
-            product, [1], None, None, False, range(self.samples), chain.product, Leaving(kept, 0, 1, 0, records, False)
+            product,
+            [1],
+            None,
+            None,
+            False,
+            range(self.samples),
+            chain.product,
+            Leaving(kept, 0, 1, None, 0, records, False),
         )
 
     def _whole(self, state: Tensor) -> Target:
@@ -921,12 +938,28 @@ class Compiler:
         before = self._turns[layer.name]
         self._ran[layer.name], self._turns[layer.name] = self._index, 1 - before
         passes = self._passes(chain.activation.name, False)
+        exponent = static_exponent(chain, self._profile, state.unit, self._parameters)
         product = Product(layer.name, tuple(pieces), kernel, self._weights[layer.name][0], target, 0)
-        leaving = Leaving(kept, 1 - before, passes, found.places, records, by_sample)
+        leaving = Leaving(kept, 1 - before, passes, exponent, found.places, records, by_sample)
+        if kept.repairing:  # before the product leaves those of this step
+            self._repair(chain, kept)
         sent = [self._passes(layer.inputs[0], False)] * len(pieces)
         self._run(product, sent, None, None, False, range(self.samples), layer, leaving)
-        masked = tuple(Piece(spool, signs=signs[before]) for spool, signs in zip(kept.spools, kept.signs, strict=True))
-        return _Value((state,), masked=masked)
+        masked = [Piece(spool, signs=signs[before]) for spool, signs in zip(kept.spools, kept.signs, strict=True)]
+        masked[0] = dataclasses.replace(masked[0], repairs=kept.repairing)
+        return _Value((state,), masked=tuple(masked))
+
+    def _repair(self, chain: Chain, kept: Kept) -> None:
+        """Send what masks that changed in the step before are worth."""
+        for sample in range(self.samples):
+            near.emit(
+                self._schedule,
+                kept.repairs.sample(sample),
+                kept.repairing.sample(sample),
+                kept.repairing.passes,
+                start=True,
+                tag=self._tags[chain.activation.name],
+            )
 
     # Emissions ------------------------------------------------------------------------------------------------------
 
@@ -951,6 +984,8 @@ class Compiler:
 
     def _passes(self, name: str, start: bool) -> int:
         """Passes of a value in this step, of samples that start or go on."""
+        if name in self.chains and not start:
+            return chain_passes(self._method, self._network, self._chains[name], self._index, self._steps)
         passes = self._method.passes_of(self._network, name, self._index, self._steps)
         return max(passes, self._method.first_passes) if start else passes
 
@@ -1253,7 +1288,7 @@ class Compiler:
         if not self._filled:
             return room_for_weights(self.memory, len(weight), weight.shape[2], pieces, parts)
         patterns = formats.FORMATS[self._parameters.weight_format].from_floats(weight)
-        return compile_weights(self.memory, patterns, pieces, unit, self._method.most_passes, lsb=lsb, parts=parts)
+        return compile_weights(self.memory, patterns, pieces, unit, most_groups(self._method), lsb=lsb, parts=parts)
 
     def _bias(
         self, layer: Layer, state: Tensor, part: int, shift: np.ndarray | None

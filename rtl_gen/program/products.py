@@ -41,6 +41,8 @@ __all__ = [
 
 _FIELD = 255
 """Lines of a Multiply at most, and columns."""
+_SLOTS = 8
+"""Addresses of a group at most."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,11 +79,14 @@ class Piece:
         2 where they are upsampled.
     signs : Operand, optional
         Sign tensor that masks them, of all samples.
+    repairs : Emission, optional
+        Repairs of all pieces from this one on, which come before each of their groups.
     """
 
     emission: Emission
     repeat: int = 1
     signs: Operand | None = None
+    repairs: Emission | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -115,6 +120,8 @@ class Leaving:
         Which of its sign tensors the new signs go to, 0 or 1.
     passes : int
         Of the groups.
+    exponent : int or None
+        Code of their static exponent; None: each chooses its own.
     places : int
         A sum counts ``2^places`` times as much as in its state.
     records : Operand
@@ -126,6 +133,7 @@ class Leaving:
     kept: Kept
     turn: int
     passes: int
+    exponent: int | None
     places: int
     records: Operand
     by_sample: bool
@@ -232,7 +240,7 @@ def compile_weights(
     unit : int
         s of the state behind the product.
     passes : int
-        The most that an operand is ever sent in.
+        Groups of a vector of the operand at most, in whatever step.
     lsb : int, optional
         L, where it is declared; the default is the least that is proven.
     parts : int
@@ -289,8 +297,8 @@ def room_for_weights(
 
 
 def _window(integers: np.ndarray, exponents: np.ndarray, p: Parameters, passes: int) -> int:
-    """The least L at which no sum of ``|d| < 3 2^(w-2)`` leaves its accumulator (numerics, 12.11)."""
-    worst = largest_dequantised(p, 3 * 2.0 ** (p.state_width - 2 - 24), passes=passes) * 2**24
+    """The least L at which no sum of ``|d| < 3 2^(w-2)`` leaves its accumulator (numerics, 12.11 and 12.28)."""
+    worst = largest_dequantised(p, 3 * 2.0 ** (p.state_width - 2 + p.flip_repair - 24), passes=passes) * 2**24
     low = int(exponents.min())
     totals = np.abs(integers).sum(axis=-1)
     most = max(
@@ -597,7 +605,15 @@ class _Run:
         width = shape.emission.width * shape.repeat
         across = (target.width - 1) * kernel.stride + (kernel.columns - 1) * kernel.dilation + 1
         self.right = max(across - kernel.left - width, 0)
-        self.slots = max(self.sent)
+        repairs = [piece.repairs.passes for piece in pieces if piece.repairs is not None]
+        self.repaired = max(repairs, default=0)
+        masked = [piece.emission.passes for piece in pieces if piece.signs is not None and self.parameters.replays]
+        self.slots = max([*self.sent, *masked]) + self.repaired
+        if self.slots > _SLOTS:
+            raise ValueError(
+                f"Groups of a vector that {self.product.name!r} reads must be at most {_SLOTS} with replays and "
+                f"repairs, not {self.slots}"
+            )
         self.pitch = sum(piece.emission.groups(self.parameters.lanes) for piece in pieces) * self.slots
         self.per_line = (kernel.left + width + self.right) * self.pitch
         self.records = kernel.lines * kernel.columns * self.product.weights.groups
@@ -726,47 +742,53 @@ class _Run:
         return held
 
     def _loads(self, band: _Band) -> list[tuple[LoadGroups, list[Hashable]]]:
-        """Lines of groups of every row, a load for each piece, and the lines of spools that it reads; to address 0."""
-        p, product, kernel, position = self.parameters, self.product, self.product.kernel, 0
+        """Loads of every piece of a band, and the lines of spools that each reads; to address 0."""
+        found, position = [], 0
+        for piece, passes in zip(self.product.pieces, self.sent, strict=True):
+            if piece.repairs is not None:  # first, as it leaves zero groups where those of the pieces come
+                found.append(self._load(band, Piece(piece.repairs, piece.repeat), piece.repairs.passes, position))
+            found.append(self._load(band, piece, passes, position))
+            position += piece.emission.groups(self.parameters.lanes) * self.slots
+        return found
+
+    def _load(self, band: _Band, piece: Piece, passes: int, position: int) -> tuple[LoadGroups, list[Hashable]]:
+        """Lines of groups of every row, to one address of each position."""
+        p, product, kernel = self.parameters, self.product, self.product.kernel
         line = band.first * kernel.stride - kernel.top
         end = (band.end - 1) * kernel.stride - kernel.top + self._extra
-        found = []
-        for piece, passes in zip(product.pieces, self.sent, strict=True):
-            emission = piece.emission.sample(band.numbers.start)
-            groups = emission.groups(p.lanes)
-            skip, height = product.head[:2] if product.head else (0, emission.lines)
-            read = range(skip + max(line // piece.repeat, 0), skip + min(-(-end // piece.repeat), height))
-            reads = [place for number in band.numbers for place in piece.emission.sample(number).places("spool", read)]
-            signs: dict[str, Any] = {}
-            if piece.signs is not None:  # records are counted from those of the first sample on
-                emission, skip = piece.emission, skip + band.numbers.start * piece.emission.step
-                signs = {"masked": True, "signs": piece.signs}
-                reads.append(("signs", piece.signs))
-            load = LoadGroups(
-                source=emission.spool,
-                lengths=emission.lengths if p.link_form == "compressed" or p.replays else Operand(0, 0),
-                slot=emission.slot,
-                slot_step=emission.step if band.samples else 0,
-                line_step=0 if band.samples else band.strip * kernel.stride,
-                rows=band.rows - 1,
-                line=line,
-                skip=skip,
-                lines=self._groups(band) // self.per_line,
-                repeat=piece.repeat,
-                height=height,
-                width=emission.width,
-                left=kernel.left,
-                right=self.right,
-                groups=groups,
-                passes=self.slots - 1,
-                sent=passes - 1,
-                first=position,
-                pitch=self.pitch,
-                **signs,
-            )
-            found.append((load, reads))
-            position += groups * self.slots
-        return found
+        emission, slots = piece.emission.sample(band.numbers.start), self.slots
+        skip, height = product.head[:2] if product.head else (0, emission.lines)
+        read = range(skip + max(line // piece.repeat, 0), skip + min(-(-end // piece.repeat), height))
+        reads = [place for number in band.numbers for place in piece.emission.sample(number).places("spool", read)]
+        signs: dict[str, Any] = {}
+        if piece.signs is not None:  # records are counted from those of the first sample on
+            emission, skip = piece.emission, skip + band.numbers.start * piece.emission.step
+            position, slots = position + self.repaired, slots - self.repaired
+            signs = {"masked": True, "signs": piece.signs}
+            reads.append(("signs", piece.signs))
+        load = LoadGroups(
+            source=emission.spool,
+            lengths=emission.lengths if p.link_form == "compressed" or p.replays else Operand(0, 0),
+            slot=emission.slot,
+            slot_step=emission.step if band.samples else 0,
+            line_step=0 if band.samples else band.strip * kernel.stride,
+            rows=band.rows - 1,
+            line=line,
+            skip=skip,
+            lines=self._groups(band) // self.per_line,
+            repeat=piece.repeat,
+            height=height,
+            width=emission.width,
+            left=kernel.left,
+            right=self.right,
+            groups=emission.groups(p.lanes),
+            passes=slots - 1,
+            sent=passes - 1,
+            first=position,
+            pitch=self.pitch,
+            **signs,
+        )
+        return load, reads
 
     def _block(self, first: int, chunk: Sequence[_Band], held: Sequence[tuple[int, int]]) -> None:
         """One vector's channels of every tile of a chunk."""
@@ -828,8 +850,9 @@ class _Run:
         if self.leaving:
             reads += self.scale_places
             of, blocks = self.leaving, len(self.leaving.kept.spools)
-            floor, unit = 0, unit + of.places
+            floor, unit = of.exponent or 0, unit + of.places
             leaves = {"leaves": "groups", "sent": of.passes - 1, "scales": self.scales + vector}
+            leaves["static"] = of.exponent is not None
             leaves["scales_step"] = blocks if of.by_sample and band.samples else 0
         at += (tile.line - band.first) * kernel.stride * self.per_line + tile.column * kernel.stride * self.pitch
         self.schedule.add(
@@ -892,7 +915,8 @@ class _Run:
             steps["bias_step"] = self.bias.step if band.samples else 0
         if self.leaving:
             steps |= self._keeping(band, tile, vector)
-        origin = self.origin.sample(sample).data if self.origin else Operand(0, 0)
+        beside = self.leaving.kept.repairs if self.leaving else self.origin  # repairs, or what it starts with
+        origin = beside.sample(sample).data if beside else Operand(0, 0)
         first_of_record = vector == 0 if state.summed == "position" else tile.line == 0 and tile.column == 0
         fresh = self.start and first_of_record
         uses = self._results(band, tile, vector)
@@ -947,6 +971,8 @@ class _Run:
                     kept = self.leaving.kept
                     found += kept.spools[vector].sample(number).places("spool", lines)
                     found.append(("signs", kept.signs[vector][self.leaving.turn]))
+                    if kept.repairs:
+                        found += kept.repairs.sample(number).places(lines)
         return found
 
     def _lines(self, band: _Band, tile: _Tile, vector: int) -> dict[int, list[int]]:

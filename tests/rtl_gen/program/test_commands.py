@@ -8,8 +8,10 @@ import pytest
 from click.testing import CliRunner
 
 import rtl_gen.__main__
-from golden.diffusion.differential.method import METHODS, Method
-from rtl_gen.program.commands import programmed
+from golden.diffusion.differential.method import Method
+from golden.parameters import preset
+from rtl_gen.options import Machine
+from rtl_gen.program.commands import on_machine, programmed
 
 pytestmark = pytest.mark.golden
 
@@ -49,9 +51,26 @@ def test_rivals_are_closed_loops_in_a_program():
     assert not diffy.chains and not diffy.machine.masks
     with pytest.raises(ValueError, match="^tensor_scale must be false in a program, not true$"):
         programmed(Method.named("raw-int8-tensor"))
-    repairing = dataclasses.replace(METHODS["paper"][1].machine, flip_repair=True)
-    with pytest.raises(ValueError, match="^flip_repair must be false in a program, not true$"):
-        programmed(dataclasses.replace(METHODS["paper"][1], machine=repairing))
+
+
+def test_what_a_program_takes_over_of_the_published_dataflow():
+    """Repairs are a method's, static exponents a machine's; masks of two bits have no program."""
+    paper = Method.named("paper")
+
+    def variant(**machine):
+        return dataclasses.replace(paper, machine=dataclasses.replace(paper.machine, **machine))
+
+    assert programmed(variant(flip_repair=True)).machine.flip_repair
+    edge = Machine("edge", preset("edge"))
+    assert on_machine(variant(flip_repair=True), edge).machine.flip_repair
+    assert on_machine(paper, edge).machine.exponent_policy == "group"
+    static = dataclasses.replace(preset("edge"), exponent_policy="layer", output_passes=1, flip_repair=True)
+    found = on_machine(paper, Machine("edge", static, frozenset({"exponent_policy"})))
+    assert (found.machine.exponent_policy, found.machine.flip_repair) == ("layer", True)
+    with pytest.raises(ValueError, match="^exponent_policy must be group with flow closed_loop, not layer$"):
+        on_machine(Method.named("closed-int3"), Machine("edge", static))
+    with pytest.raises(ValueError, match="^mask_width must be 1 in a program, not 2$"):
+        programmed(variant(mask_operand="values", mask_width=2))
 
 
 @pytest.mark.parametrize(
@@ -66,6 +85,7 @@ def test_rivals_are_closed_loops_in_a_program():
         (("--method", "paper", "--cache", "2"), "chains must run in every step, not beside a value that is kept"),
         (("--network", "unot"), "Network must be one of the known names, not 'unot'"),
         (("--preset", "paper"), "exponent_policy must be group with flow closed_loop, not layer"),
+        (("--set", "flip_repair=true"), "flip_repair must be false with flow closed_loop, not true"),
         (("--set", "group_buffer=64"), "group_buffer must hold 3 lines of"),
         (("disassemble", "--from", "nowhere"), "Program must be a file, not 'nowhere/program.json'"),
     ],
