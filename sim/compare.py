@@ -1,8 +1,8 @@
 """``sim compare``: methods side by side, each by what its machine does: clocks, array, link, memory, digits, images.
 
 What compiles to a program is run by the interpreter, or by the emitted Verilog. Of the published dataflow that is what
-has signs of one bit for a mask and no repairs; the rest golden executes, and its clocks and bytes are those of the cost
-model, behind the same link and memory.
+has signs of one bit for a mask; the rest golden executes, and its clocks and bytes are those of the cost model, behind
+the same link and memory.
 """
 
 import dataclasses
@@ -78,7 +78,8 @@ def of_program(sampled: Sampled, found: drawings.Drawn, notes: Measure, method: 
         "clocks": clocks,
         "use": sum(map(needed_groups, sampled.turns)) / slots,
         "not zero": (counters["array_groups"] - counters["array_zero_groups"]) / slots,
-        "link": sum(min(row.bits, row.joint) for row in sides) / (16 * sum(row.elements for row in sides)),
+        "link": sum(min(row.bits, row.joint) for row in (*sides, *notes.raws.values()))
+        / (16 * sum(row.elements for row in sides)),
         **apart,
         "memory MB": sum(size for name, size in counters.items() if name.startswith("memory_")) / 1e6,
         "groups": groups,
@@ -163,8 +164,7 @@ def _row(
     name: str, method: Method, sampling: Sampling, asked: options.Machine, runs: drawings.Run, dense: np.ndarray
 ) -> dict[str, Any]:
     """All figures of a method."""
-    modelled = method.tensor_scale or method.machine.mask_width > 1 or method.machine.flip_repair
-    if modelled or method.machine.mask_operand == "values":
+    if method.tensor_scale or method.machine.mask_operand == "values":  # masks of several bits are of values
         chosen = behind(method, asked.parameters)
         notes = run(sampling, chosen, measured=True)
         images, counted = notes.images, "model"
@@ -219,8 +219,8 @@ def command(
     """Compare methods by what their machines do: clocks, use of the array, link, memory, digits, images.
 
     Closed loops, raw values under group exponents, Diffy's dataflow and the published one run as programs. With masks
-    of several bits or repairs that one is executed by golden and counted by the cost model: it keeps its groups, and
-    has the machine's rows, columns, link and memory. Three steps take two minutes, 50 a quarter of an hour.
+    of several bits that one is executed by golden and counted by the cost model: it keeps its groups, and has the
+    machine's rows, columns, link and memory. Three steps take two minutes, 50 a quarter of an hour.
     """
     methods = _checked(method)
     drawing.writable(plot)
