@@ -4,7 +4,7 @@ from amaranth.hdl import Module, Mux, ResetInserter, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from golden.machine.command import COMMAND_WORDS, ENGINES
+from golden.machine.command import CLOSED_LOOP, COMMAND_WORDS, ENGINES
 from hw.bus.ports import MemoryRead
 from hw.control.decoder import CommandDecoder
 from hw.control.dispatcher import Dispatcher, standing
@@ -46,6 +46,8 @@ class CommandUnit(wiring.Component):
     ----------
     memory_width : int
         Bits of a word of memory.
+    dataflows : sequence of str
+        What the machine is built for (`golden.machine.command.DATAFLOWS`).
 
     Members
     -------
@@ -87,12 +89,12 @@ class CommandUnit(wiring.Component):
         Events for the counters of these names.
     """
 
-    def __init__(self, memory_width: int):
-        self._memory_width = memory_width
+    def __init__(self, memory_width: int, dataflows: tuple[str, ...] = CLOSED_LOOP):
+        self._memory_width, self._dataflows = memory_width, dataflows
         super().__init__(
             {
                 "read": Out(MemoryRead(memory_width)),
-                **{engine: Out(stream.Signature(operation(engine))) for engine in ENGINES},
+                **{engine: Out(stream.Signature(operation(engine, dataflows))) for engine in ENGINES},
                 "causes": In(data.ArrayLayout(CAUSE_WIDTH, len(ENGINES))),
                 "bus": In(bus_fault()),
                 "progress": In(1),
@@ -121,9 +123,9 @@ class CommandUnit(wiring.Component):
         m = Module()
         reader = RecordReader(self._memory_width, 32, COMMAND_WORDS)
         fetch = CommandFetch()
-        decoder = CommandDecoder()
-        queues = OperationQueues()
-        dispatcher = Dispatcher()
+        decoder = CommandDecoder(self._dataflows)
+        queues = OperationQueues(self._dataflows)
+        dispatcher = Dispatcher(self._dataflows)
         for name, part in (
             ("reader", reader),
             ("fetch", fetch),

@@ -83,7 +83,7 @@ class ControlUnit(wiring.Component):
             "registers": In(AXI4Lite(ADDRESS_WIDTH)),
             "interrupt": Out(1),
             "read": Out(MemoryRead(parameters.memory_width)),
-            **{engine: Out(stream.Signature(operation(engine))) for engine in ENGINES},
+            **{engine: Out(stream.Signature(operation(engine, parameters.dataflows))) for engine in ENGINES},
             "causes": In(data.ArrayLayout(CAUSE_WIDTH, len(ENGINES))),
             "bus": In(bus_fault()),
             "progress": In(1),
@@ -114,7 +114,7 @@ class ControlUnit(wiring.Component):
         m.submodules.counters = counters = Counters(
             dict.fromkeys(_OWN_EVENTS, 1) | self._events, [*self._flows, *array]
         )
-        m.submodules.unit = unit = CommandUnit(self._parameters.memory_width)
+        m.submodules.unit = unit = CommandUnit(self._parameters.memory_width, self._parameters.dataflows)
         trace = Trace()
         m.submodules.trace = ResetInserter(bank.control_start & ~unit.busy)(trace)
         wiring.connect(m, wiring.flipped(self.registers), slave.bus)

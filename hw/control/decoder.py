@@ -5,9 +5,9 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from golden.machine.command import (
+    CLOSED_LOOP,
     COMMAND_WORDS,
     ENGINES,
-    OPERATIONS,
     REGISTERS,
     VERSION,
     End,
@@ -19,6 +19,7 @@ from golden.machine.command import (
     Stop,
     Wait,
     layout,
+    operations,
 )
 from hw.arith.bits import one_of
 from hw.bus.ports import REGION_WIDTH
@@ -57,6 +58,11 @@ class CommandDecoder(wiring.Component):
     Throughput: 8 clocks a command; an operation takes as many more as it has registers, and 5; the end of a turn 12,
     and what it takes to read from another place.
 
+    Parameters
+    ----------
+    dataflows : sequence of str
+        What the machine is built for (`golden.machine.command.DATAFLOWS`).
+
     Members
     -------
     start : In(1)
@@ -83,7 +89,8 @@ class CommandDecoder(wiring.Component):
         Events: a command was read; a Stamp, an Interrupt was carried out.
     """
 
-    def __init__(self):
+    def __init__(self, dataflows: tuple[str, ...] = CLOSED_LOOP):
+        self._dataflows = dataflows
         super().__init__(
             {
                 "start": In(1),
@@ -131,14 +138,14 @@ class CommandDecoder(wiring.Component):
         moving = Signal(data.ArrayLayout(_REGIONS, Loop.DEPTH))
         word = self.words.payload
 
-        kinds = {kind: opcode == kind.opcode for kind in OPERATIONS}
+        kinds = {kind: opcode == kind.opcode for kind in operations(self._dataflows)}
         is_operation = Signal()
         own = Signal(range(len(ENGINES)))
         length = Signal(range(REGISTERS))
         m.d.comb += [
             is_operation.eq(Cat(kinds.values()).any()),
             own.eq(one_of([(chosen, Value.cast(ENGINES.index(kind.engine))) for kind, chosen in kinds.items()])),
-            length.eq(one_of([(chosen, Value.cast(_words(kind))) for kind, chosen in kinds.items()])),
+            length.eq(one_of([(chosen, Value.cast(_words(kind, self._dataflows))) for kind, chosen in kinds.items()])),
         ]
         known = (
             is_operation
@@ -208,10 +215,11 @@ class CommandDecoder(wiring.Component):
         register = Signal(32)
         is_operand = Signal()
         source = data.View(operand(), shadow.read_data)
-        m.submodules.rules = rules = Rom(_rules())
+        m.submodules.rules = rules = Rom(_rules(self._dataflows))
         m.d.comb += [rules.enable.eq(1), rules.addresses[0].eq(Cat(field[:4], opcode[:3], own))]
         rule = rules.words[0]
-        refused = (shadow.read_data & rule[:32]).any() | _is_no_choice(kinds, read_field, shadow.read_data)
+        no_choice = _is_no_choice(kinds, self._dataflows, read_field, shadow.read_data)
+        refused = (shadow.read_data & rule[:32]).any() | no_choice
         offset = Signal(OFFSET_WIDTH)
         m.d.sync += [
             read.eq(0),
@@ -408,8 +416,8 @@ class CommandDecoder(wiring.Component):
             m.next = "NEXT"
 
 
-def _words(kind: type[Operation]) -> int:
-    return layout(kind)[-1].word + 1
+def _words(kind: type[Operation], dataflows: tuple[str, ...]) -> int:
+    return layout(kind, dataflows)[-1].word + 1
 
 
 _RULE_ROWS = 1 << 9
@@ -420,23 +428,25 @@ def _rule_row(kind: type[Operation], register: int) -> int:
     return ENGINES.index(kind.engine) << 7 | (kind.opcode & 7) << 4 | register
 
 
-def _rules() -> list[int]:
+def _rules(dataflows: tuple[str, ...]) -> list[int]:
     """What registers of operations may hold, by `_rule_row`: their reserved bits, and whether they are operands."""
     rows = [0] * _RULE_ROWS
-    for kind in OPERATIONS:
-        for register in range(_words(kind)):
-            own = [slot for slot in layout(kind) if slot.word == register]
+    for kind in operations(dataflows):
+        for register in range(_words(kind, dataflows)):
+            own = [slot for slot in layout(kind, dataflows) if slot.word == register]
             used = sum((1 << slot.width) - 1 << slot.low for slot in own)
             rows[_rule_row(kind, register)] = (1 << 32) - 1 - used | (own[0].kind is Operand) * _IS_OPERAND
     return rows
 
 
-def _is_no_choice(kinds: dict[type[Operation], Value], field: Value, register: Value) -> Value:
+def _is_no_choice(
+    kinds: dict[type[Operation], Value], dataflows: tuple[str, ...], field: Value, register: Value
+) -> Value:
     """Whether a register of an operation holds a choice that is not offered."""
     return Cat(
         chosen & (field == slot.word) & (register[slot.low : slot.low + slot.width] >= len(slot.kind))
         for kind, chosen in kinds.items()
-        for slot in layout(kind)
+        for slot in layout(kind, dataflows)
         if isinstance(slot.kind, tuple) and len(slot.kind) < 1 << slot.width
     ).any()
 

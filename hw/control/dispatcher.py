@@ -4,7 +4,7 @@ from amaranth.hdl import Module, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from golden.machine.command import ENGINES
+from golden.machine.command import CLOSED_LOOP, ENGINES
 from hw.control.engine import operation
 from hw.control.queues import queued_operation
 
@@ -35,6 +35,11 @@ class Dispatcher(wiring.Component):
 
     Latency: 2 clocks from an operation to its offer.
 
+    Parameters
+    ----------
+    dataflows : sequence of str
+        What the machine is built for (`golden.machine.command.DATAFLOWS`).
+
     Members
     -------
     load_i, multiply_i, accumulate_i, emit_i : In(stream of `queued_operation`)
@@ -49,11 +54,12 @@ class Dispatcher(wiring.Component):
         Where the engines stand.
     """
 
-    def __init__(self):
+    def __init__(self, dataflows: tuple[str, ...] = CLOSED_LOOP):
+        self._dataflows = dataflows
         super().__init__(
             {
-                **{f"{engine}_i": In(stream.Signature(queued_operation(engine))) for engine in ENGINES},
-                **{engine: Out(stream.Signature(operation(engine))) for engine in ENGINES},
+                **{f"{engine}_i": In(stream.Signature(queued_operation(engine, dataflows))) for engine in ENGINES},
+                **{engine: Out(stream.Signature(operation(engine, dataflows))) for engine in ENGINES},
                 "begun": Out(len(ENGINES)),
                 "taken": Out(len(ENGINES)),
                 "under_way": Out(len(ENGINES)),
@@ -70,7 +76,7 @@ class Dispatcher(wiring.Component):
         pushing = {engine: Signal(len(ENGINES), name=f"{engine}_pushes") for engine in ENGINES}
         for number, engine in enumerate(ENGINES):
             i, o = getattr(self, f"{engine}_i"), getattr(self, engine)
-            held = Signal(queued_operation(engine), name=f"{engine}_held")
+            held = Signal(queued_operation(engine, self._dataflows), name=f"{engine}_held")
             full = Signal(name=f"{engine}_full")
             missing = Signal(len(ENGINES), name=f"{engine}_missing")
             begins = self.begun[number]

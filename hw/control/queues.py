@@ -4,7 +4,7 @@ from amaranth.hdl import Array, Cat, Module, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from golden.machine.command import ENGINES
+from golden.machine.command import CLOSED_LOOP, ENGINES
 from hw.control.decoder import head, queue_word
 from hw.control.engine import operation, words
 from hw.memory import Ram
@@ -14,21 +14,24 @@ __all__ = ["QUEUE_DEPTH", "OperationQueues", "queued_operation"]
 QUEUE_DEPTH = 8
 """Operations that wait in front of an engine at most, the one under way included."""
 
-_SLOT_WORDS = 16
 _HEAD_WORDS = 2
 
 
-def queued_operation(engine: str) -> data.StructLayout:
+def queued_operation(engine: str, dataflows: tuple[str, ...] = CLOSED_LOOP) -> data.StructLayout:
     """An operation with what the control must know of it."""
-    return data.StructLayout(
-        {"pop": len(ENGINES), "push": len(ENGINES), "tag": 16, "position": 32, "operation": operation(engine)}
-    )
+    head_fields = {"pop": len(ENGINES), "push": len(ENGINES), "tag": 16, "position": 32}
+    return data.StructLayout({**head_fields, "operation": operation(engine, dataflows)})
 
 
 class OperationQueues(wiring.Component):
     """Operations come word by word, and leave whole: one for each engine stands ready while another one is under way.
 
     Latency: 2 clocks and one for each word of the longest operation of its engine, if no other engine's is on the way.
+
+    Parameters
+    ----------
+    dataflows : sequence of str
+        What the machine is built for (`golden.machine.command.DATAFLOWS`).
 
     Members
     -------
@@ -40,23 +43,15 @@ class OperationQueues(wiring.Component):
         Operations that are done, a bit for each engine.
     levels : Out(array of 4 bits)
         Operations of each engine that are not done.
-
-    Raises
-    ------
-    ValueError
-        If an operation is longer than a place of the queue.
     """
 
-    def __init__(self):
-        for engine in ENGINES:
-            if words(engine) > _SLOT_WORDS - _HEAD_WORDS:
-                raise ValueError(
-                    f"operations of {engine} must have at most {_SLOT_WORDS - _HEAD_WORDS} words, not {words(engine)}"
-                )
+    def __init__(self, dataflows: tuple[str, ...] = CLOSED_LOOP):
+        self._words = {engine: _HEAD_WORDS + words(engine, dataflows) for engine in ENGINES}
+        self._dataflows = dataflows
         super().__init__(
             {
                 "i": In(stream.Signature(queue_word())),
-                **{engine: Out(stream.Signature(queued_operation(engine))) for engine in ENGINES},
+                **{engine: Out(stream.Signature(queued_operation(engine, dataflows))) for engine in ENGINES},
                 "taken": In(len(ENGINES)),
                 "levels": Out(data.ArrayLayout(range(QUEUE_DEPTH + 1), len(ENGINES))),
             }
@@ -65,8 +60,9 @@ class OperationQueues(wiring.Component):
     def elaborate(self, platform: object) -> Module:  # noqa: D102
         m = Module()
         slots = range(QUEUE_DEPTH)
-        m.submodules.slots = ram = Ram(32, len(ENGINES) * QUEUE_DEPTH * _SLOT_WORDS)
-        index = Signal(range(_SLOT_WORDS))
+        slot_words = 1 << (max(self._words.values()) - 1).bit_length()
+        m.submodules.slots = ram = Ram(32, len(ENGINES) * QUEUE_DEPTH * slot_words)
+        index = Signal(range(slot_words))
         tails = Array(Signal(slots, name=f"{engine}_tail") for engine in ENGINES)
         puts, ends = Signal(), Signal()
         m.d.comb += [
@@ -86,7 +82,7 @@ class OperationQueues(wiring.Component):
         wanted = Signal(len(ENGINES))
         chosen = Signal(range(len(ENGINES)))
         reads, arrives = Signal(), Signal()
-        row = Signal(range(_SLOT_WORDS))
+        row = Signal(range(slot_words))
         arriving = Signal.like(row)
         last_row = Signal.like(row)
         heads = Array(Signal(slots, name=f"{engine}_head") for engine in ENGINES)
@@ -103,7 +99,7 @@ class OperationQueues(wiring.Component):
             here = arrives & (chosen == number)
             m.d.comb += [
                 wanted[number].eq((waiting != 0) & ~o.valid),
-                arrived.eq(here & (arriving == _HEAD_WORDS + words(engine) - 1)),
+                arrived.eq(here & (arriving == self._words[engine] - 1)),
             ]
             m.d.sync += [
                 self.levels[number].eq(self.levels[number] + comes - self.taken[number]),
@@ -116,7 +112,7 @@ class OperationQueues(wiring.Component):
             with m.Elif(o.ready):
                 m.d.sync += o.valid.eq(0)
             with m.If(chosen == number):
-                m.d.comb += last_row.eq(_HEAD_WORDS + words(engine) - 1)
+                m.d.comb += last_row.eq(self._words[engine] - 1)
             with m.If(here), m.Switch(arriving):
                 with m.Case(0):
                     first = data.View(head(), ram.read_data)
@@ -124,7 +120,7 @@ class OperationQueues(wiring.Component):
                     m.d.sync += o.p.operation.opcode.eq(first.opcode)
                 with m.Case(1):
                     m.d.sync += o.p.position.eq(ram.read_data)
-                for word in range(words(engine)):
+                for word in range(self._words[engine] - _HEAD_WORDS):
                     with m.Case(_HEAD_WORDS + word):
                         m.d.sync += o.p.operation.words[word].eq(ram.read_data)
 

@@ -7,8 +7,8 @@ import numpy as np
 
 from golden.machine.accelerator import Accelerator, MachineError
 from golden.machine.command import (
+    CLOSED_LOOP,
     ENGINES,
-    OPERATIONS,
     End,
     Interrupt,
     Loop,
@@ -18,6 +18,7 @@ from golden.machine.command import (
     Stop,
     Wait,
     layout,
+    operations,
     pack,
 )
 from golden.parameters import preset
@@ -40,26 +41,29 @@ class Told:
 class Recorder(Accelerator):
     """The interpreter with engines that do nothing but note what they were told: by engine, with moves added."""
 
-    def __init__(self, memory):
-        super().__init__(TINY, len(memory))
+    def __init__(self, memory, dataflows):
+        super().__init__(dataclasses.replace(TINY, dataflows=dataflows), len(memory))
         self.memory[:] = memory
         self.told = {engine: [] for engine in ENGINES}
 
     def _note(self, command):
-        words = pack(command)
-        for slot in layout(type(command)):
+        dataflows = self.parameters.dataflows
+        words = pack(command, dataflows)
+        for slot in layout(type(command), dataflows):
             if slot.kind is Operand:
                 operand = getattr(command, slot.name)
                 offset = operand.offset + self._moved[operand.region]
                 words[slot.word] = operand.region << 29 | (offset if 0 <= offset < LIMIT else LIMIT)
         self.told[command.engine].append(Told(command.opcode, command.tag, tuple(words), command.pop, command.push))
 
-    _load_weights = _load_groups = _multiply = _accumulate = _combine = _coefficients = _emit = _align = _rows = _note
+    _load_weights = _load_groups = _load_scales = _multiply = _accumulate = _combine = _coefficients = _emit = (
+        _align
+    ) = _rows = _note
 
 
-def expected(memory, regions, program, commands):
+def expected(memory, regions, program, commands, dataflows=CLOSED_LOOP):
     """What the engines are told, and cause, position and tag of the error, if there is one."""
-    machine = Recorder(memory)
+    machine = Recorder(memory, dataflows)
     for region, (base, limit) in zip(machine.regions, regions, strict=True):
         region.base, region.limit = base, limit
     try:
@@ -69,11 +73,11 @@ def expected(memory, regions, program, commands):
     return machine.told, None, machine.counters["commands"]
 
 
-def random_operation(draw, credits):
+def random_operation(draw, credits, dataflows):
     """An operation with random fields, which pops no token that was not pushed before."""
-    kind = draw.choice(OPERATIONS)
+    kind = draw.choice(operations(dataflows))
     values = {}
-    for slot in layout(kind):
+    for slot in layout(kind, dataflows):
         if slot.kind is Operand:
             values[slot.name] = Operand(draw.randrange(8), draw.choice([draw.getrandbits(29), draw.getrandbits(8)]))
         elif isinstance(slot.kind, tuple):
@@ -93,7 +97,7 @@ def random_operation(draw, credits):
     return kind(tag=draw.getrandbits(16), pop=tuple(pop), push=tuple(push), **values)
 
 
-def random_program(draw, length, depth=0, credits=None):
+def random_program(draw, length, dataflows=CLOSED_LOOP, *, depth=0, credits=None):
     """Random commands, loops included. Tokens that are popped in a loop were pushed in the same turn of it."""
     credits = dict.fromkeys(((a, b) for a in ENGINES for b in ENGINES), 0) if credits is None else credits
     program = []
@@ -103,13 +107,15 @@ def random_program(draw, length, depth=0, credits=None):
             regions = draw.sample(range(8), draw.randrange(6))
             strides = [draw.choice([1, -1]) * draw.choice([3, draw.randrange(1, 1 << 28)]) for _ in regions]
             steps = tuple(Step(*pair) for pair in zip(regions, strides, strict=True))
-            body = random_program(draw, draw.randrange(4), depth + 1, dict.fromkeys(credits, 0))
+            body = random_program(
+                draw, draw.randrange(4), dataflows, depth=depth + 1, credits=dict.fromkeys(credits, 0)
+            )
             program += [Loop(turns=draw.randrange(1, 4), steps=steps, tag=draw.getrandbits(16)), *body, End()]
         elif case < 0.2:
             waits = {engine: draw.random() < 0.5 for engine in ENGINES}
             program.append(draw.choice([Stamp, Interrupt])(tag=draw.getrandbits(16)) if case < 0.14 else Wait(**waits))
         else:
-            program.append(random_operation(draw, credits))
+            program.append(random_operation(draw, credits, dataflows))
     return program if depth else [*program, Stop(tag=draw.getrandbits(16))]
 
 

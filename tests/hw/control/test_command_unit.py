@@ -8,11 +8,14 @@ import pytest
 from amaranth.sim import Simulator
 
 from golden.machine.command import (
+    CLOSED_LOOP,
+    DATAFLOWS,
     ENGINES,
     Accumulate,
     Emit,
     End,
     Interrupt,
+    LoadScales,
     LoadWeights,
     Loop,
     Multiply,
@@ -59,13 +62,26 @@ class Run:
     deepest: int = 0
 
 
-def bench(memory, *, size=1 << 20, limit=1 << 20, width=128, seed=0, runs=1, busy=12, watchdog=0, act=None, ends=4000):
+def bench(
+    memory,
+    *,
+    size=1 << 20,
+    limit=1 << 20,
+    width=128,
+    seed=0,
+    runs=1,
+    busy=12,
+    watchdog=0,
+    act=None,
+    ends=4000,
+    dataflows=CLOSED_LOOP,
+):
     """Run a program `runs` times one after the other.
 
     `act` is called in every clock of a run, (clock, setter of inputs, run), and may set inputs for this clock.
     """
     draw = random.Random(seed)
-    dut = CommandUnit(width)
+    dut = CommandUnit(width, dataflows)
     size_of_word = width // 8
     results = []
 
@@ -197,12 +213,13 @@ def check(run, told, *, whole=True):
             assert pop > push >= 0
 
 
-def run_and_check(program, *, seed=0, **options):
+def run_and_check(program, *, seed=0, dataflows=CLOSED_LOOP, **options):
     words = assemble(program)
     memory = place(words)
-    told, fault, commands = expected(memory, [(BASE, 1 << 20)] + [(0, LIMIT)] * 7, Operand(0, AT), 1 << 20)
+    regions = [(BASE, 1 << 20)] + [(0, LIMIT)] * 7
+    told, fault, commands = expected(memory, regions, Operand(0, AT), 1 << 20, dataflows)
     assert fault is None
-    run = bench(memory, seed=seed, **options)
+    run = bench(memory, seed=seed, dataflows=dataflows, **options)
     assert run.status == {"halted": 0, "done": 1, "failed": 0, "resetting": 0}, run.failure
     check(run, told)
     assert run.events["commands"] == commands and run.events["ends"] == 1 and run.events["fails"] == 0
@@ -212,9 +229,16 @@ def run_and_check(program, *, seed=0, **options):
 
 
 @pytest.mark.parametrize("width", [32, 64, 128, 256])
-@pytest.mark.parametrize("seed", range(2))
-def test_random_programs_tell_the_engines_what_the_interpreter_tells_them(width, seed):
-    run_and_check(random_program(random.Random(100 * width + seed), 12), seed=seed, width=width, ends=20_000)
+@pytest.mark.parametrize("seed, dataflows", enumerate((CLOSED_LOOP, DATAFLOWS)))
+def test_random_programs_tell_the_engines_what_the_interpreter_tells_them(width, seed, dataflows):
+    program = random_program(random.Random(100 * width + seed), 12, dataflows)
+    run_and_check(program, seed=seed, width=width, ends=20_000, dataflows=dataflows)
+
+
+def test_what_only_a_machine_with_masks_has_is_refused_without():
+    words = assemble([LoadScales(records=1), Stop()])
+    run = bench(place(words))
+    assert run.failure["cause"] == CAUSES.index("command")
 
 
 def test_a_loop_moves_operands_and_returns_them():
