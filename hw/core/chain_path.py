@@ -14,7 +14,19 @@ from hw.memory import Ram
 from hw.stream import Stage
 from hw.stream.records import RecordReader, record_span
 
-__all__ = ["ChainPath", "ScaleBuffer", "ScaleLoader", "chain_tile", "scale_span", "scale_write"]
+__all__ = [
+    "CHAINS_AHEAD",
+    "ChainPath",
+    "ScaleBuffer",
+    "ScaleLoader",
+    "chain_tile",
+    "scale_span",
+    "scale_write",
+    "tiles_waiting",
+]
+
+CHAINS_AHEAD = 4
+"""Tiles that wait for their way to groups while others are on it, besides the next one."""
 
 
 def chain_tile(parameters: Parameters) -> data.StructLayout:
@@ -30,6 +42,11 @@ def chain_tile(parameters: Parameters) -> data.StructLayout:
         "passes": 3,
     }
     return data.StructLayout({**fields, **({"static": 1} if parameters.exponent_policy == "layer" else {})})
+
+
+def tiles_waiting() -> range:
+    """Shape of the number of tiles that have still to take factors and shifts."""
+    return range(CHAINS_AHEAD + 2)
 
 
 def scale_write(parameters: Parameters) -> data.StructLayout:

@@ -46,7 +46,7 @@ class LineWriter(wiring.Component):
         self._parameters = parameters
         super().__init__(
             {
-                "operation": In(operation("load")),
+                "operation": In(operation("load", parameters.dataflows)),
                 "pitches": In(pitches(parameters)),
                 "places": In(stream.Signature(copies(parameters))),
                 "groups": In(stream.Signature(payloads.stream_group(parameters))),
@@ -151,7 +151,7 @@ class ZeroWriter(wiring.Component):
         self._parameters = parameters
         super().__init__(
             {
-                "operation": In(operation("load")),
+                "operation": In(operation("load", parameters.dataflows)),
                 "pitches": In(pitches(parameters)),
                 "start": In(1),
                 "o": Out(stream.Signature(payloads.bank_write(parameters))),

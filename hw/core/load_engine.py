@@ -2,20 +2,23 @@
 
 from typing import Any
 
-from amaranth.hdl import Const, Module, Mux, Signal
+from amaranth.hdl import Const, Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from golden.machine.command import LoadGroups, LoadWeights
+from golden.machine.command import LoadGroups, LoadScales, LoadWeights
 from golden.parameters import Parameters
 from hw import payloads
 from hw.arith.bits import named
 from hw.bus.ports import UNIT_BYTES
-from hw.control.engine import Engine, Fields, cause, operation
+from hw.control.engine import CAUSE_WIDTH, Engine, Fields, cause, operation
+from hw.core.chain_path import ScaleLoader, scale_write, tiles_waiting
+from hw.core.group_mask import GroupMask
 from hw.core.line_writer import LineWriter, ZeroWriter
 from hw.core.load_plan import LoadPlan, copies
-from hw.core.spool_reader import CompressedSpoolReader, spool_reader
+from hw.core.spool_reader import CompressedSpoolReader, DirectSpoolReader, spool_reader
 from hw.stream import Fifo
+from hw.stream.fork import fork
 from hw.stream.records import RecordReader
 
 __all__ = ["LoadEngine", "WeightLoader"]
@@ -58,7 +61,7 @@ class WeightLoader(wiring.Component):
         self._parameters = parameters
         super().__init__(
             {
-                "operation": In(operation("load")),
+                "operation": In(operation("load", parameters.dataflows)),
                 "start": In(1),
                 "o": Out(stream.Signature(payloads.weight_write(parameters))),
                 "done": Out(1),
@@ -124,7 +127,7 @@ class WeightLoader(wiring.Component):
 
 
 class LoadEngine(Engine):
-    """Carries out `LoadWeights` and `LoadGroups`.
+    """Carries out `LoadWeights`, `LoadGroups` and, with the dataflow sign_mask, `LoadScales`.
 
     ::
 
@@ -134,7 +137,9 @@ class LoadEngine(Engine):
                       +---> pitches ---------------------------> zero writer ---+
         operation -> weight loader -> weights
 
-    Zero groups are written while no other group is there to be written.
+    Zero groups are written while no other group is there to be written. With the dataflow sign_mask, groups of a spool
+    pass a `GroupMask`, which takes masks from a reader of its own; and there is a loader of scales, which begins when
+    all tiles that were to leave before it have taken theirs.
 
     Throughput: one group into one row per clock, or as memory or the decoder gives groups.
 
@@ -153,6 +158,12 @@ class LoadEngine(Engine):
         Groups from the link; `last` ends a line.
     weights_read, spools_read, tables_read : Out(MemoryRead)
         Memory: records of weights, groups, and lengths of streams if the link is compressed.
+    scales : Out(stream of `scale_write`)
+        Factors and shifts for the buffer behind the array; this and what follows only with the dataflow sign_mask.
+    scales_held, scales_left : In
+        Tiles that have still to take scales; event: one has taken its last.
+    signs_tables_read, scales_tables_read : Out(MemoryRead)
+        Memory: masks; factors and shifts.
     """
 
     name = "load"
@@ -162,6 +173,13 @@ class LoadEngine(Engine):
 
     def _members(self, parameters: Parameters) -> dict[str, Any]:
         tables = {"tables_read": self.read(parameters)} if parameters.link_form == "compressed" else {}
+        masks = {
+            "scales": Out(stream.Signature(scale_write(parameters))),
+            "scales_held": In(tiles_waiting()),
+            "scales_left": In(1),
+            "signs_tables_read": self.read(parameters),
+            "scales_tables_read": self.read(parameters),
+        }
         return {
             "banks": Out(stream.Signature(payloads.bank_write(parameters))),
             "weights": Out(stream.Signature(payloads.weight_write(parameters))),
@@ -169,6 +187,7 @@ class LoadEngine(Engine):
             "weights_read": self.read(parameters),
             "spools_read": self.read(parameters),
             **tables,
+            **(masks if parameters.masks else {}),
         }
 
     def elaborate(self, platform: object) -> Module:  # noqa: D102
@@ -186,7 +205,11 @@ class LoadEngine(Engine):
         wiring.connect(m, reader.spools_read, wiring.flipped(self.spools_read))
         if isinstance(reader, CompressedSpoolReader):
             wiring.connect(m, reader.tables_read, wiring.flipped(self.tables_read))
-        wiring.connect(m, plan.lines, reader.i)
+        groups = reader.o
+        if p.masks:
+            groups = self._mask(m, plan, reader)
+        else:
+            wiring.connect(m, plan.lines, reader.i)
         wiring.connect(m, plan.places, places.i)
         wiring.connect(m, places.o, lines.places)
 
@@ -208,9 +231,9 @@ class LoadEngine(Engine):
             ]
         with m.Else():
             m.d.comb += [
-                source.valid.eq(reader.o.valid),
-                source.payload.eq(reader.o.payload),
-                reader.o.ready.eq(source.ready),
+                source.valid.eq(groups.valid),
+                source.payload.eq(groups.payload),
+                groups.ready.eq(source.ready),
             ]
         free = named(m, "free", ~self.banks.valid | self.banks.ready)
         m.d.comb += [lines.o.ready.eq(free), zeros.o.ready.eq(free & ~lines.o.valid)]
@@ -224,7 +247,13 @@ class LoadEngine(Engine):
         starts = Signal()
         idle = lines.idle & zeros.idle & ~self.banks.valid
         over = named(m, "over", plan.done & ~places.o.valid & idle)
-        m.d.comb += [loader.start.eq(starts & ~c.chosen), plan.start.eq(starts & c.chosen)]
+        weights = ~c.chosen
+        if p.masks:
+            scales = Fields(self.operation.p, LoadScales).chosen
+            weights &= ~scales
+        m.d.comb += [loader.start.eq(starts & weights), plan.start.eq(starts & c.chosen)]
+        if p.masks:
+            scales_loaded, scales_error = self._load_scales(m, starts & scales)
         with m.FSM(name="load"):
             with m.State("idle"):
                 with m.If(self.operation.valid & ~self.error.any()):
@@ -233,6 +262,9 @@ class LoadEngine(Engine):
                         m.next = "plan"
                     with m.Else():
                         m.next = "weights"
+                    if p.masks:
+                        with m.If(scales):
+                            m.next = "scales"
             with m.State("weights"):
                 m.d.comb += self.operation.ready.eq(loader.done)
                 with m.If(loader.done):
@@ -246,7 +278,15 @@ class LoadEngine(Engine):
                     m.d.comb += self.operation.ready.eq(1)
                     m.next = "idle"
 
+            if p.masks:
+                with m.State("scales"):
+                    m.d.comb += self.operation.ready.eq(scales_loaded)
+                    with m.If(scales_loaded):
+                        m.next = "idle"
+
         with m.If(~self.error.any()):
+            if p.masks:
+                m.d.sync += self.error.eq(scales_error)
             with m.If(loader.error.any()):
                 m.d.sync += self.error.eq(loader.error)
             with m.Elif(plan.error.any()):
@@ -256,3 +296,51 @@ class LoadEngine(Engine):
             with m.Elif(lines.wrong):
                 m.d.sync += self.error.eq(Mux(c.link, cause("field"), cause("damaged")))
         return m
+
+    def _mask(self, m: Module, plan: LoadPlan, reader: DirectSpoolReader | CompressedSpoolReader) -> stream.Interface:
+        """Lines to the spool reader and, if they are masked, to the reader of masks; returns the groups behind them."""
+        p, c = self.parameters, Fields(self.operation.p, LoadGroups)
+        m.submodules.mask_reader = masks = RecordReader(p.memory_width, p.lanes)
+        m.submodules.mask = mask = GroupMask(p)
+        wiring.connect(m, masks.port, wiring.flipped(self.signs_tables_read))
+        wiring.connect(m, masks.o, mask.masks)
+        wiring.connect(m, reader.o, mask.i)
+        fork(m, "line", plan.lines, [(reader.i, Const(1)), (masks.i, c.masked)])
+        m.d.comb += [
+            reader.i.payload.eq(plan.lines.payload),
+            masks.i.p.region.eq(c.signs.region),
+            masks.i.p.address.eq(c.signs.offset * UNIT_BYTES + plan.lines.p.mask * masks.record_bytes),
+            masks.i.p.records.eq(c.width),
+            mask.enable.eq(c.masked),
+            mask.passes.eq(c.sent),
+        ]
+        return mask.o
+
+    def _load_scales(self, m: Module, start: Value) -> tuple[Value, Value]:
+        """A `LoadScales`; returns the event that it is done, and the cause if it breaks a rule."""
+        p, c = self.parameters, Fields(self.operation.p, LoadScales)
+        m.submodules.scale_loader = loader = ScaleLoader(p)
+        wiring.connect(m, loader.o, wiring.flipped(self.scales))
+        wiring.connect(m, loader.scales_read, wiring.flipped(self.scales_tables_read))
+        loads, before, broken = Signal(), Signal(tiles_waiting()), Signal(CAUSE_WIDTH)
+        m.d.comb += [
+            loader.i.valid.eq(loads & ~before.any()),
+            loader.i.p.region.eq(c.source.region),
+            loader.i.p.address.eq(c.source.offset * UNIT_BYTES),
+            loader.i.p.records.eq(c.records),
+            loader.i.p.at.eq(c.at),
+        ]
+        done = named(m, "scales_loaded", loader.i.valid & loader.i.ready)
+        with m.If(start):
+            m.d.sync += before.eq(self.scales_held - self.scales_left)
+            with m.If(~c.records.any()):
+                m.d.comb += broken.eq(cause("field"))
+            with m.Elif(c.at + c.records > p.scale_buffer):
+                m.d.comb += broken.eq(cause("buffer"))
+            with m.Else():
+                m.d.sync += loads.eq(1)
+        with m.Elif(self.scales_left & before.any()):
+            m.d.sync += before.eq(before - 1)
+        with m.If(done):
+            m.d.sync += loads.eq(0)
+        return done, broken

@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out
 from golden.machine.command import LoadGroups
 from golden.parameters import Parameters
 from hw.arith.bits import bounded, named
-from hw.bus.ports import ENTRY_WIDTH, UNIT_WIDTH
+from hw.bus.ports import ADDRESS_WIDTH, ENTRY_WIDTH, UNIT_WIDTH
 from hw.control.engine import CAUSE_WIDTH, Fields, cause, operation
 
 __all__ = ["LoadPlan", "bank_address", "copies", "line_number", "pitches", "spool_line"]
@@ -45,9 +45,14 @@ def copies(parameters: Parameters) -> data.ArrayLayout:
     return data.ArrayLayout(data.StructLayout(place), 2)
 
 
-def spool_line() -> data.StructLayout:
-    """A line to read: the first `unit` of memory of its slot, and the `entry` of the table of lengths."""
-    return data.StructLayout({"unit": UNIT_WIDTH, "entry": ENTRY_WIDTH})
+def spool_line(parameters: Parameters) -> data.StructLayout:
+    """A line to read.
+
+    `unit`: the first one of memory of its slot. `entry`: of the table of lengths. `mask`: number of the first record of
+    the sign tensor; only with the dataflow sign_mask.
+    """
+    mask = {"mask": ADDRESS_WIDTH} if parameters.masks else {}
+    return data.StructLayout({"unit": UNIT_WIDTH, "entry": ENTRY_WIDTH, **mask})
 
 
 class LoadPlan(wiring.Component):
@@ -91,12 +96,12 @@ class LoadPlan(wiring.Component):
         self._parameters = parameters
         super().__init__(
             {
-                "operation": In(operation("load")),
+                "operation": In(operation("load", parameters.dataflows)),
                 "start": In(1),
                 "ready": Out(1),
                 "pitches": Out(pitches(parameters)),
                 "records": Out(16),
-                "lines": Out(stream.Signature(spool_line())),
+                "lines": Out(stream.Signature(spool_line(parameters))),
                 "places": Out(stream.Signature(copies(parameters))),
                 "done": Out(1, init=1),
                 "error": Out(CAUSE_WIDTH),
@@ -146,6 +151,9 @@ class LoadPlan(wiring.Component):
             (number.as_unsigned()[:address], line_pitch, [line_address.eq(self.pitches.begin + left_pitch + product)]),
             (slot, c.slot, [unit.eq(bounded(product, UNIT_WIDTH + 1))]),
         ]
+        if p.masks:
+            mask = Signal(ADDRESS_WIDTH)
+            products.append((slot, c.width, [mask.eq(bounded(product, ADDRESS_WIDTH))]))
         step, clock = Signal(range(len(products) + 1)), Signal(2)
 
         def multiply(last: int, following: str) -> None:
@@ -169,6 +177,8 @@ class LoadPlan(wiring.Component):
             ~c.lines.any() | ~c.width.any() | ~c.groups.any(),
             end > c.pitch,
         ]
+        if p.masks:
+            broken.append(c.masked & (c.link | (c.groups != 1)))
         illegal = Signal()
         m.d.sync += illegal.eq(Cat(*broken).any())
         samples = named(m, "samples", c.slot_step.any() & ~c.link)
@@ -190,6 +200,8 @@ class LoadPlan(wiring.Component):
             self.places.valid.eq(sends & (c.link | (needed & self.lines.ready))),
             self.lines.valid.eq(sends & ~c.link & needed & self.places.ready),
         ]
+        if p.masks:
+            m.d.comb += self.lines.p.mask.eq(mask)
 
         with m.FSM(name="plan"):
             with m.State("idle"):
@@ -222,7 +234,7 @@ class LoadPlan(wiring.Component):
                     m.d.sync += number.eq((row_line[0] & c.repeat).as_signed())
                 m.next = "first line"
             with m.State("first line"):
-                multiply(shared + 1, "line")
+                multiply(len(products) - 1, "line")
             with m.State("line"):
                 m.d.sync += [
                     copy.eq(0),
@@ -267,6 +279,8 @@ class LoadPlan(wiring.Component):
                         line_address.eq(line_address + (line_pitch << c.repeat)),
                         unit.eq(bounded(unit + c.slot, UNIT_WIDTH + 1)),
                     ]
+                    if p.masks:
+                        m.d.sync += mask.eq(bounded(mask + c.width, ADDRESS_WIDTH))
                     m.next = "line"
             with m.State("following"):
                 m.d.sync += [row.eq(row + 1), row_slot.eq(row_slot + c.slot_step), row_line.eq(row_line + c.line_step)]

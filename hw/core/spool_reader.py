@@ -55,7 +55,7 @@ class _SpoolReader(wiring.Component):
         tables = {"tables_read": Out(MemoryRead(parameters.memory_width))} if self.compressed else {}
         super().__init__(
             {
-                "i": In(stream.Signature(spool_line())),
+                "i": In(stream.Signature(spool_line(parameters))),
                 "region": In(REGION_WIDTH),
                 "lengths_region": In(REGION_WIDTH),
                 "records": In(16),

@@ -1,0 +1,123 @@
+"""The load engine of a machine with masks: groups behind their masks, and scales, as the interpreter has them."""
+
+import random
+
+import numpy as np
+import pytest
+
+from golden.machine import image
+from golden.machine.accelerator import MachineError
+from golden.machine.command import UNIT_BYTES, LoadGroups, LoadScales, Operand
+from golden.parameters import preset
+from hw.core.load_engine import LoadEngine
+from sim import engine
+from sim.vectors import group_values
+from tests.golden.machine.loads import GROUP, placed, random_load
+from tests.hw.core.test_load_engine import REGIONS, UNITS, drawn, numbers, store
+from tests.hw.interpreter import interpreter
+
+pytestmark = pytest.mark.cocotb
+
+MASKS = ['dataflows=["closed_loop","sign_mask"]', "rows=2", "group_buffer=512", "norm_buffer=32"]
+SHAPES = {
+    "direct": ["link_form=direct", "lanes=10", "near_lanes=5"],
+    "compressed": ["link_form=compressed"],
+}
+
+
+@pytest.fixture(params=SHAPES, scope="module")
+def dut(request):
+    return LoadEngine(preset("tiny").with_settings([*MASKS, *SHAPES[request.param]]))
+
+
+def random_masked(p, r, **fields):
+    """A load of groups of one vector a position, most of them masked."""
+    while True:
+        load = random_load(p, r, slot=24, groups=1, masked=r.random() < 0.8, **fields)
+        if load.first + load.passes < load.pitch:
+            return load
+
+
+@pytest.mark.parametrize("mode", ["both", "reset"])
+def test_groups_pass_their_masks(dut, mode, fresh_seed):
+    p, r, generator = dut.parameters, random.Random(fresh_seed), np.random.default_rng(fresh_seed)
+    memory = generator.integers(0, 256, UNITS * UNIT_BYTES, np.uint8)
+    loads = []
+    for number in range(10):
+        place = 40 * 8 * number
+        signs = Operand(r.randrange(7), r.randrange(64))
+        load = random_masked(p, r, source=Operand(5, place), lengths=Operand(3, place // 8), signs=signs)
+        for slot in sorted({where[0] for where in placed(load).values() if where}):
+            store(memory, p, load, slot, drawn(p, generator, load.width * (load.sent + 1)))
+        loads.append(load)
+    outcome = engine.run(dut, memory, REGIONS, loads, mode=mode, seed=fresh_seed, latency=20)
+    assert outcome.error is None and len(outcome.clocks) == len(loads)
+    golden, begin, written = interpreter(p, memory, REGIONS), 0, outcome.streams["banks"]
+    for load in loads:
+        golden._load_groups(load)
+        places = placed(load)
+        found = {}
+        for index in range(begin, begin + len(places)):
+            assert written["half"][index] == load.half
+            found[int(written["row"][index]), int(written["address"][index])] = numbers(written["group"], index)
+        begin += len(places)
+        wanted = group_values(golden._banks[load.half], p)
+        assert found == {(row, address): numbers(wanted, row * p.group_buffer + address) for row, address in places}
+    assert begin == len(written["half"])
+    assert outcome.moved["signs_tables_read"] == golden.counters["memory_tables_read"] - outcome.moved.get(
+        "tables_read", 0
+    )
+
+
+def test_scales(dut, fresh_seed):
+    """Records of factors and shifts, at any place of the buffer."""
+    p, r, generator = dut.parameters, random.Random(fresh_seed), np.random.default_rng(fresh_seed)
+    memory = generator.integers(0, 256, UNITS * UNIT_BYTES, np.uint8)
+    golden, loads, wanted = interpreter(p, memory, REGIONS), [], []
+    n, u = p.lanes, p.near_lanes
+    for _ in range(8):
+        records = r.randint(1, p.scale_buffer)
+        at = r.randint(0, p.scale_buffer - records)
+        loads.append(LoadScales(source=Operand(r.randrange(7), r.randrange(99)), at=at, records=records))
+        golden._load_scales(loads[-1])
+        for record in range(at, at + records):
+            for kind in (0, 1):
+                row = golden._factors_held[kind, record].reshape(-1, u).tolist()
+                wanted += [(record * (n // u) + part, kind, values) for part, values in enumerate(row)]
+    outcome = engine.run(dut, memory, REGIONS, loads, seed=fresh_seed)
+    found = outcome.streams["scales"]
+    assert outcome.error is None and len(outcome.clocks) == len(loads)
+    assert list(zip(found["row"], found["shifts"], found["values"].tolist(), strict=True)) == wanted
+    assert outcome.moved["scales_tables_read"] == golden.counters["memory_tables_read"]
+
+
+def test_scales_wait_until_tiles_have_taken_theirs(dut):
+    """Nothing is written as long as a tile that came before is to take what is there."""
+    load = LoadScales(source=Operand(0), records=1)
+    with pytest.raises(engine.Hung, match="1 of operation"):
+        engine.run(dut, np.zeros(UNITS * UNIT_BYTES, np.uint8), REGIONS, [load], settings={"scales_held": 1})
+
+
+@pytest.mark.parametrize(
+    ("operation", "cause"),
+    [
+        (LoadScales(records=0), "field"),
+        (LoadScales(at=0x7FFF, records=1), "buffer"),
+        (LoadScales(records=0xFFFF), "buffer"),
+        (LoadScales(records=1, source=Operand(0, UNITS)), "region"),
+        (LoadGroups(**GROUP, masked=True, link=True), "field"),
+        (LoadGroups(**GROUP | {"groups": 2, "pitch": 2}, masked=True), "field"),
+        (LoadGroups(**GROUP, masked=True, signs=Operand(0, UNITS)), "region"),
+        (LoadGroups(**GROUP | {"slot": 0, "width": 400}, skip=0xFFFF, masked=True), "region"),
+    ],
+)
+def test_refused(operation, cause):
+    p = preset("tiny").with_settings([*MASKS, "link_form=direct"])
+    memory = np.zeros(UNITS * UNIT_BYTES, np.uint8)
+    memory[: 400 * image.group_bytes(p) : image.group_bytes(p)] = 62  # zero groups
+    golden = interpreter(p, memory, REGIONS)
+    with pytest.raises(MachineError) as error:
+        (golden._load_scales if isinstance(operation, LoadScales) else golden._load_groups)(operation)
+    assert error.value.cause == cause
+    outcome = engine.run(LoadEngine(p), memory, REGIONS, [operation])
+    assert outcome.error == cause and not outcome.clocks
