@@ -239,6 +239,7 @@ def bank_write(parameters: Parameters) -> Payload:
 def sum_part(parameters: Parameters) -> Payload:
     """`near_lanes` of the sums that leave together; `floor` and `unit` are those of the tile (numerics 12.11)."""
     u = parameters.near_lanes
+    groups = {"groups": (1, "the tile leaves as groups, not in the joint form")} if parameters.masks else {}
     return Payload(
         {
             "values": (data.ArrayLayout(signed(parameters.accumulator_width), u), "sums in units of 2^L"),
@@ -247,6 +248,7 @@ def sum_part(parameters: Parameters) -> Payload:
             "end": (1, "ends the last vector of the tile"),
             "floor": (EXPONENT_WIDTH, "code of the tile's least exponent"),
             "unit": (signed(UNIT_WIDTH), "L of the tile, in units of the state"),
+            **groups,
         }
     )
 

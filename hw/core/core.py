@@ -26,7 +26,7 @@ class Core(Cluster):
 
                        up
                         v
-        memory -> load engine -> banks, weight buffer -> multiply engine -> down
+        memory -> load engine -> banks, weight buffer -> multiply engine -> down, down_groups
 
     Parameters
     ----------
@@ -39,6 +39,8 @@ class Core(Cluster):
         Groups from the link; `last` ends a line.
     down : Out(stream of `payloads.joint_part`)
         Vectors for the near-memory engine.
+    down_groups : Out(stream of `payloads.chain_group`)
+        Groups for it, with the dataflow sign_mask.
     counts : Out(stream of `work_counts`)
         What each `Multiply` has done.
     """
@@ -50,10 +52,12 @@ class Core(Cluster):
         return [LoadEngine(parameters), MultiplyPath(parameters)]
 
     def _members(self, parameters: Parameters) -> dict[str, Any]:
+        groups = {"down_groups": Out(stream.Signature(payloads.chain_group(parameters)))}
         return {
             "up": In(stream.Signature(payloads.stream_group(parameters))),
             "down": Out(stream.Signature(payloads.joint_part(parameters))),
             "counts": Out(stream.Signature(work_counts(parameters))),
+            **(groups if parameters.masks else {}),
         }
 
     def _connect(self, m: Module) -> None:
@@ -67,3 +71,7 @@ class Core(Cluster):
         wiring.connect(m, multiply.weights, records.read)
         wiring.connect(m, multiply.down, wiring.flipped(self.down))
         wiring.connect(m, multiply.counts, wiring.flipped(self.counts))
+        if self.parameters.masks:
+            wiring.connect(m, load.scales, multiply.scales)
+            wiring.connect(m, multiply.down_groups, wiring.flipped(self.down_groups))
+            m.d.comb += [load.scales_held.eq(multiply.scales_held), load.scales_left.eq(multiply.scales_left)]

@@ -1,6 +1,6 @@
 """Whether the fields of a `Multiply` keep its rules, found with one multiplier."""
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Const, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -52,7 +52,7 @@ class MultiplyCheck(wiring.Component):
         self._parameters = parameters
         super().__init__(
             {
-                "operation": In(operation("multiply")),
+                "operation": In(operation("multiply", parameters.dataflows)),
                 "start": In(1),
                 "open": In(1),
                 "key": In(tile_key(parameters)),
@@ -96,6 +96,12 @@ class MultiplyCheck(wiring.Component):
             (8, positions, places, fits.eq(product <= p.tile_words)),
             (10, records, c.channels, records_end.eq(c.weights_at + product)),
         )
+        if p.masks:
+            scales_last = Signal(24, name="scales_last")
+            steps = (*steps, (9, c.rows, c.scales_step, scales_last.eq(c.scales + product)))
+            chained = named(m, "chained", c.leaves & c.leave)
+            no_chain = chained & ((c.collected != n) | self._breaks_policy(c))
+            beyond_scales = chained & (scales_last >= p.scale_buffer)
         m.d.sync += product.eq(a * b)
         with m.Switch(now):
             for at, first, second, _ in steps:
@@ -124,11 +130,22 @@ class MultiplyCheck(wiring.Component):
         with m.Elif(now == 3):
             m.d.sync += self.counted.eq(1)
         with m.Elif(runs & (now == self.latency - 1)):
-            with m.If(or_tree(rules) | (~beyond & self.open & other)):
+            field = or_tree(rules) | (~beyond & self.open & other)
+            if p.masks:
+                field = or_tree(rules) | (~beyond & (no_chain | (~beyond_scales & self.open & other)))
+            with m.If(field):
                 m.d.sync += self.cause.eq(cause("field"))
-            with m.Elif(beyond):
+            with m.Elif(beyond | beyond_scales if p.masks else beyond):
                 m.d.sync += self.cause.eq(cause("buffer"))
             with m.Else():
                 m.d.sync += self.passed.eq(1)
         m.d.comb += self.positions.eq(positions)
         return m
+
+    def _breaks_policy(self, c: Fields) -> Value:
+        """Whether groups of a tile have exponents that the machine's policy does not know."""
+        p = self._parameters
+        if p.exponent_policy == "group":
+            return c.static
+        # A saturated lane leaves no residual that a further pass could send.
+        return Const(0, 1) if p.replays else c.static & c.sent.any()

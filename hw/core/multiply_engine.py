@@ -2,20 +2,22 @@
 
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.wiring import In, Out, connect
+from amaranth.lib.wiring import In, Out, connect, flipped
 
+from golden.machine.command import Multiply
 from golden.parameters import ZERO_GROUP, Parameters
 from hw import payloads
 from hw.arith.bits import named
-from hw.control.engine import Engine
+from hw.control.engine import Engine, Fields
 from hw.core.array import MultiplierArray, WeightColumns
+from hw.core.chain_path import CHAINS_AHEAD, chain_tile, tiles_waiting
 from hw.core.multiply_check import MultiplyCheck
 from hw.core.sequencer import Sequencer, waits
 from hw.core.sum_buffer import SumBuffer, SumReader, summed_tile
 from hw.memory import BufferRead, DoubleBuffer
-from hw.stream import Stage
+from hw.stream import Fifo, Stage
 
 __all__ = ["MultiplyEngine", "TileQueue", "WorkCounter", "work_counts"]
 
@@ -159,11 +161,21 @@ class MultiplyEngine(Engine):
         What each operation did.
     waits : Out
         Why there is no step in this clock.
+    chains : Out(stream of `chain_tile`)
+        How those of the tiles in `sums` that leave as groups do so; this and what follows only with the dataflow
+        sign_mask.
+    scales_held, scales_left : Out
+        Tiles of `chains` that are not taken; event: one is.
     """
 
     name = "multiply"
 
     def _members(self, parameters: Parameters) -> dict[str, Any]:
+        chains = {
+            "chains": Out(stream.Signature(chain_tile(parameters))),
+            "scales_held": Out(tiles_waiting()),
+            "scales_left": Out(1),
+        }
         groups = data.ArrayLayout(payloads.delta_group(parameters), parameters.rows)
         record = payloads.weight_record(parameters)
         return {
@@ -172,6 +184,7 @@ class MultiplyEngine(Engine):
             "sums": Out(stream.Signature(payloads.sum_part(parameters))),
             "counts": Out(stream.Signature(work_counts(parameters))),
             "waits": Out(waits()),
+            **(chains if parameters.masks else {}),
         }
 
     def elaborate(self, platform: object) -> Module:  # noqa: D102
@@ -185,6 +198,9 @@ class MultiplyEngine(Engine):
         m.submodules.tile_queue = queue = TileQueue(p)
         m.submodules.work = work = WorkCounter(p)
 
+        free = queue.free & ~work.o.valid
+        if p.masks:
+            free &= self._keep_chains(m, sequencer)
         begun = Signal()
         ended = Signal()
         start = named(m, "start", self.operation.valid & ~begun)
@@ -205,7 +221,7 @@ class MultiplyEngine(Engine):
             sequencer.positions.eq(check.positions),
             sequencer.passed.eq(check.passed),
             sequencer.halted.eq(check.cause != 0),
-            sequencer.free.eq(queue.free & ~work.o.valid),
+            sequencer.free.eq(free),
             self.banks.enable.eq(sequencer.banks_enable),
             self.banks.half.eq(sequencer.banks_half),
             self.banks.address.eq(sequencer.banks_address),
@@ -284,3 +300,22 @@ class MultiplyEngine(Engine):
             self.poisoned.eq(self.sums.valid & self.sums.ready & self.sums.p.poisoned.any()),
         ]
         return m
+
+    def _keep_chains(self, m: Module, sequencer: Sequencer) -> Value:
+        """How tiles become groups, in the order in which they leave; returns whether there is room for one more."""
+        p, c = self.parameters, Fields(self.operation.p, Multiply)
+        m.submodules.chain_queue = chains = Fifo(chain_tile(p), CHAINS_AHEAD)
+        connect(m, chains.o, flipped(self.chains))
+        kept = named(m, "chain_kept", sequencer.leave & sequencer.tile.groups)
+        m.d.comb += [
+            chains.i.valid.eq(kept),
+            chains.i.p.record.eq(c.scales),
+            chains.i.p.step.eq(c.scales_step),
+            chains.i.p.positions.eq(sequencer.tile.positions),
+            chains.i.p.passes.eq(c.sent),
+            self.scales_left.eq(self.chains.valid & self.chains.ready),
+        ]
+        if p.exponent_policy == "layer":
+            m.d.comb += chains.i.p.static.eq(c.static)
+        m.d.sync += self.scales_held.eq(self.scales_held + kept - self.scales_left)
+        return chains.i.ready

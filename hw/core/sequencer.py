@@ -83,7 +83,7 @@ class Loops(wiring.Component):
         self._parameters = parameters
         super().__init__(
             {
-                "operation": In(operation("multiply")),
+                "operation": In(operation("multiply", parameters.dataflows)),
                 "start": In(1),
                 "counted": In(1),
                 "positions": In(tile_key(parameters)["positions"].shape),
@@ -190,7 +190,7 @@ class GroupAddresses(wiring.Component):
     def __init__(self, parameters: Parameters):
         super().__init__(
             {
-                "operation": In(operation("multiply")),
+                "operation": In(operation("multiply", parameters.dataflows)),
                 "start": In(1),
                 "turn": In(turn()),
                 "address": Out(range(parameters.group_buffer)),
@@ -264,7 +264,7 @@ class RecordAddresses(wiring.Component):
         self._parameters = parameters
         super().__init__(
             {
-                "operation": In(operation("multiply")),
+                "operation": In(operation("multiply", parameters.dataflows)),
                 "start": In(1),
                 "turn": In(turn()),
                 "channels_left": In(7),
@@ -334,7 +334,7 @@ class SumPlaces(wiring.Component):
         self._parameters = parameters
         super().__init__(
             {
-                "operation": In(operation("multiply")),
+                "operation": In(operation("multiply", parameters.dataflows)),
                 "start": In(1),
                 "turn": In(turn()),
                 "word": Out(range(parameters.tile_words)),
@@ -389,7 +389,7 @@ class Sequencer(wiring.Component):
         self._parameters = parameters
         super().__init__(
             {
-                "operation": In(operation("multiply")),
+                "operation": In(operation("multiply", parameters.dataflows)),
                 "start": In(1),
                 "counted": In(1),
                 "positions": In(tile_key(parameters)["positions"].shape),
@@ -455,6 +455,8 @@ class Sequencer(wiring.Component):
             self.tile.floor.eq(c.floor),
             self.tile.unit.eq(c.unit),
         ]
+        if p.masks:
+            m.d.comb += self.tile.groups.eq(c.leaves)
         m.d.sync += [
             self.banks_enable.eq(loops.turn.steps),
             self.banks_half.eq(c.half),

@@ -2,7 +2,7 @@
 
 import math
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -23,8 +23,9 @@ def summed_tile(parameters: Parameters) -> data.StructLayout:
     """A tile whose sums leave.
 
     `rows`: that exist, minus 1. `positions`: of a row. `collected`: channels of a position. `computed`: those that are
-    not 0. `half`: where they are kept. `floor`, `unit`: of the tile.
+    not 0. `half`: where they are kept. `floor`, `unit`: of the tile. `groups`: whether it leaves as groups.
     """
+    groups = {"groups": 1} if parameters.masks else {}
     return data.StructLayout(
         {
             "half": 1,
@@ -34,6 +35,7 @@ def summed_tile(parameters: Parameters) -> data.StructLayout:
             "computed": parameters.lanes,
             "floor": EXPONENT_WIDTH,
             "unit": signed(payloads.UNIT_WIDTH),
+            **groups,
         }
     )
 
@@ -216,6 +218,7 @@ class SumReader(wiring.Component):
         s.row, s.block, s.lane, s.computed, s.serial = place.row, place.block, place.lane, place.computed, place.serial
         s.complete, s.last_of_vector, s.last_of_tile = place.complete, place.last, place.end
         s.floor, s.unit = self.tile.p.floor, self.tile.p.unit
+        s.groups = self.tile.p.groups if p.masks else Const(0, 0)
         m.d.comb += [
             self.read_enable.eq(s.moves),
             self.read_half.eq(self.tile.p.half),
@@ -250,7 +253,7 @@ class SumReader(wiring.Component):
         s.valid = s.valid & s.complete
         values = Cat(part[:-1] for part in s.filling)
         poisoned = Cat(part[-1] for part in s.filling)
-        tail = Cat(s.last_of_vector, s.last_of_tile, s.floor, s.unit)
+        tail = Cat(s.last_of_vector, s.last_of_tile, s.floor, s.unit, s.groups)
         s.finish(self.o, Cat(values, poisoned, tail), depth=s.cuts)
         return m
 

@@ -34,21 +34,23 @@ SHAPES = {
 
 
 class Core(wiring.Component):
-    """An engine that multiplies, and its buffers: operations begin once `writes` groups and records have come.
+    """An engine that multiplies, and its buffers: operations begin once `writes` groups, records and scales have come.
 
-    `result` is the stream in which its results leave.
+    `results` are the streams in which its results leave.
     """
 
-    def __init__(self, unit, result):
-        self._unit, self._result = unit, result
+    def __init__(self, unit, *results):
+        self._unit, self._results = unit, results
         self.parameters = parameters = unit.parameters
+        scales = {name: member for name, member in unit.signature.members.items() if name == "scales"}
         super().__init__(
             {
-                "operation": In(stream.Signature(operation("multiply"))),
+                "operation": In(stream.Signature(operation("multiply", parameters.dataflows))),
                 "groups": In(stream.Signature(payloads.bank_write(parameters))),
                 "records": In(stream.Signature(payloads.weight_write(parameters))),
                 "writes": In(32),
-                result: unit.signature.members[result],
+                **{result: unit.signature.members[result] for result in results},
+                **scales,
                 "counts": Out(stream.Signature(work_counts(parameters))),
                 "error": Out(CAUSE_WIDTH),
                 "overflow": Out(1),
@@ -65,11 +67,16 @@ class Core(wiring.Component):
         connect(m, unit.weights, weights.read)
         connect(m, flipped(self.groups), banks.write)
         connect(m, flipped(self.records), weights.write)
-        connect(m, getattr(unit, self._result), flipped(getattr(self, self._result)))
+        for result in self._results:
+            connect(m, getattr(unit, result), flipped(getattr(self, result)))
         connect(m, unit.counts, flipped(self.counts))
         written = Signal(32)
         ready = written == self.writes
-        m.d.sync += written.eq(written + self.groups.valid + self.records.valid)
+        came = self.groups.valid + self.records.valid
+        if "scales" in self.signature.members:
+            connect(m, flipped(self.scales), unit.scales)
+            came = came + self.scales.valid
+        m.d.sync += written.eq(written + came)
         m.d.comb += [
             unit.operation.valid.eq(self.operation.valid & ready),
             unit.operation.payload.eq(self.operation.payload),
