@@ -109,9 +109,9 @@ class _Turn:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Tile:
-    """Groups of a tile on their way down: those of each line of each row, and of how many passes."""
+    """Groups of a tile on their way down, vector by vector, and of how many passes."""
 
-    lines: list[DeltaGroups]
+    groups: DeltaGroups
     sent: int
 
 
@@ -611,7 +611,7 @@ class Accelerator:
         self._touch("scales", c.scales + np.arange(rows) * c.scales_step, False)
 
     def _chained(self, c: Multiply, sums: np.ndarray, lost: np.ndarray) -> _Tile:
-        """A tile's outputs as delta groups, line by line of each row."""
+        """A tile's outputs as delta groups, row by row."""
         p = self.parameters
         rows, positions = c.rows + 1, c.lines * c.columns
         record = np.repeat(c.scales + np.arange(rows) * c.scales_step, positions)
@@ -626,8 +626,7 @@ class Accelerator:
         self.counters["chain_groups"] += len(groups)
         self.counters["chain_zero_groups"] += int(groups.zero.sum())
         self.counters["chain_replays"] += int(groups.replay.sum())
-        line = found.vector // c.columns
-        return _Tile([groups[line == number] for number in range(rows * c.lines)], c.sent + 1)
+        return _Tile(groups, c.sent + 1)
 
     def _terms(self, bank: DeltaGroups, where: np.ndarray, weights: np.ndarray, scale: np.ndarray) -> np.ndarray:
         """What each group adds to each sum, rounded once: (positions, channels, groups)."""
@@ -760,8 +759,6 @@ class Accelerator:
             self._field(not (c.biased or c.exchanged), "groups must have no bias, and not be exchanged")
             self._field(c.summed == "no", "groups must have no sums")
             self._field(c.start != "region" or not p.flip_repair, "start must not be region with flip_repair")
-            lines = len(groups.lines)
-            self._field(lines == rows * c.outer, f"lines that come must be {rows * c.outer}, not {lines}")
             delta, poisoned = self._kept(c, groups)
         else:
             delta = JointStream(p, p.joint_width, c.floor).fixed(groups)
@@ -823,19 +820,18 @@ class Accelerator:
 
     def _kept(self, c: Accumulate, tile: _Tile) -> tuple[np.ndarray, np.ndarray]:
         """What the groups of a tile add to each vector, and where it is poisoned; its lines go to the spool."""
-        found = []
-        for slot, groups in zip(self._slots_of(c), tile.lines, strict=True):
-            vector = (np.cumsum(~groups.replay) - 1) // tile.sent
-            self._field(vector[-1] + 1 == c.inner, f"vectors of a line must be inner = {c.inner}, not {vector[-1] + 1}")
-            total = np.zeros((c.inner, groups.lanes), np.int64)
-            np.add.at(total, vector, groups.fixed())
-            lost = np.zeros(c.inner, np.bool_)
-            lost[vector[groups.poisoned]] = True
-            found.append((total, np.repeat(lost[:, None], groups.lanes, axis=1)))
-            self.counters["chain_group_bits"] += cost(groups, self.parameters, passes=tile.sent).bits
-            self._spool(c, int(slot), groups, tile.sent)
-        totals, lost_lanes = (np.concatenate(parts) for parts in zip(*found, strict=True))
-        return totals, lost_lanes
+        groups = tile.groups
+        vector = (np.cumsum(~groups.replay) - 1) // tile.sent
+        come, count = (c.rows + 1) * c.outer * c.inner, int(vector[-1]) + 1
+        self._field(count == come, f"vectors that come must be those of the tile, {come}, not {count}")
+        total, lost = np.zeros((count, groups.lanes), np.int64), np.zeros(count, np.bool_)
+        np.add.at(total, vector, groups.fixed())
+        lost[vector[groups.poisoned]] = True
+        for number, slot in enumerate(self._slots_of(c)):
+            line = groups[vector // c.inner == number]
+            self.counters["chain_group_bits"] += cost(line, self.parameters, passes=tile.sent).bits
+            self._spool(c, int(slot), line, tile.sent)
+        return total, np.repeat(lost[:, None], groups.lanes, axis=1)
 
     def _write_signs(self, c: Accumulate, index: np.ndarray, before: np.ndarray, after: np.ndarray) -> None:
         """Write the masks of vectors after an accumulation; with flip repair, what those that changed are worth."""
