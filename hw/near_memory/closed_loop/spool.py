@@ -1,4 +1,6 @@
-"""What an emission sends: lines of delta groups into the slots of a spool, or up the link."""
+"""Lines of delta groups on their way into the slots of a spool, or up the link: what an emission sends, or is kept."""
+
+from typing import Any
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
@@ -15,10 +17,23 @@ from hw.stream import Fifo
 from hw.stream.records import RecordWriter, record_span
 from hw.units.delta_compressor import DeltaCompressor
 
-__all__ = ["LineBatches", "SpoolWriter"]
+__all__ = ["LineBatches", "SpoolWriter", "has_lengths"]
 
 _LENGTH_WIDTH = 21
 """Bits of the length of a line in bytes: a slot has room for at most 2^16 - 1 units."""
+
+_LINE_WIDTH = 24
+"""Bits of the number of a slot that a row begins with."""
+
+
+def has_lengths(parameters: Parameters) -> bool:
+    """Whether lines of a spool differ in length, so that a table holds it: streams do, and where groups replay."""
+    return parameters.link_form == "compressed" or parameters.replays
+
+
+def _row_ports(rows: bool) -> dict[str, Any]:
+    """Ports of what writes lines that come in rows."""
+    return {"line": In(_LINE_WIDTH)} if rows else {}
 
 
 class LineBatches(wiring.Component):
@@ -30,13 +45,18 @@ class LineBatches(wiring.Component):
     ----------
     bits : int
         Bits of an item.
+    rows : bool
+        Lines come in rows, each of which begins with a start of its own, at slot `line`; one that follows another
+        starts when the last line before it `ends`.
 
     Members
     -------
     operation : In(`operation` of the emit engine)
         An `Emit`, held from `start` on.
+    line : In(24)
+        With `rows`: the first slot, when it starts; without, it is the operation's.
     start : In(1)
-        Begin, one clock; after that 17 clocks go by until the first item is taken.
+        Begin, one clock; after that 17 clocks go by until the first item is taken, 25 with `rows`.
     i : In(stream of item, and last)
         Items; `last` ends a line.
     spans : Out(stream of `record_span`)
@@ -56,11 +76,12 @@ class LineBatches(wiring.Component):
     batch = 8
     """Items of a batch."""
 
-    def __init__(self, bits: int):
-        self._bits = bits
+    def __init__(self, bits: int, *, rows: bool = False):
+        self._bits, self._rows = bits, rows
         super().__init__(
             {
                 "operation": In(operation("emit")),
+                **_row_ports(rows),
                 "start": In(1),
                 "i": In(stream.Signature(data.StructLayout({"item": bits, "last": 1}))),
                 "spans": Out(stream.Signature(record_span())),
@@ -80,7 +101,9 @@ class LineBatches(wiring.Component):
         wiring.connect(m, queue.o, wiring.flipped(self.items))
 
         # The first slot is `line` slots on: a bit of `line` a clock, the highest first; then comes the spool's offset.
-        unit, line, step = Signal(UNIT_WIDTH + 1), Signal(16), Signal(range(18))
+        first_line = self.line if self._rows else c.line
+        steps = len(first_line) + 1
+        unit, line, step = Signal(UNIT_WIDTH + 1), Signal(len(first_line)), Signal(range(steps + 1))
         counts = named(m, "counts", step.any())
         count, begin, taken = Signal(range(self.batch)), Signal(_LENGTH_WIDTH), Signal(_LENGTH_WIDTH)
         spans = self.spans
@@ -96,12 +119,12 @@ class LineBatches(wiring.Component):
             self.length.eq(taken + size),
             self.idle.eq(~spans.valid & ~count.any()),
         ]
-        added = named(m, "added", Mux(step == 1, c.spool.offset, Mux(counts & ~line[15], 0, c.slot)))
+        added = named(m, "added", Mux(step == 1, c.spool.offset, Mux(counts & ~line[-1], 0, c.slot)))
         following = named(m, "following", Mux(step > 1, unit << 1, unit) + added)
         with m.If(counts | (moves & self.i.p.last)):
             m.d.sync += unit.eq(bounded(following, UNIT_WIDTH + 1))
         with m.If(self.start):  # even while it counts: an operation that went up the link has not waited for its place
-            m.d.sync += [unit.eq(0), line.eq(c.line), step.eq(17)]
+            m.d.sync += [unit.eq(0), line.eq(first_line), step.eq(steps)]
         with m.Elif(counts):
             m.d.sync += [line.eq(line << 1), step.eq(step - 1)]
         with m.If(self.i.valid & takes & beyond):
@@ -135,11 +158,15 @@ class SpoolWriter(wiring.Component):
     ----------
     parameters : Parameters
         The machine's parameters.
+    rows : bool
+        As that of `LineBatches`.
 
     Members
     -------
     operation : In(`operation` of the emit engine)
         An `Emit`, held from `start` until `idle`.
+    line, ends : In(24), Out(1)
+        With `rows`: those of `LineBatches`.
     start : In(1)
         Begin, one clock, before or when the first group comes.
     groups : In(stream of `payloads.stream_group`)
@@ -147,25 +174,26 @@ class SpoolWriter(wiring.Component):
     up : Out(stream of `payloads.stream_group`)
         The link.
     spools_written, tables_written : Out(MemoryWrite)
-        Memory: groups, and the lengths of streams if the link is compressed.
+        Memory: groups, and the lengths of lines if they differ (`has_lengths`).
     idle : Out(1)
         Every line that came is whole, and has arrived in memory or left for the link.
     error : Out(4)
         Cause of an error: ``field`` if a slot is too small. Until a reset.
     """
 
-    def __init__(self, parameters: Parameters):
-        self._parameters = parameters
-        self._compressed = parameters.link_form == "compressed"
+    def __init__(self, parameters: Parameters, *, rows: bool = False):
+        self._parameters, self._rows = parameters, rows
         write = Out(MemoryWrite(parameters.memory_width))
         super().__init__(
             {
                 "operation": In(operation("emit")),
+                **_row_ports(rows),
+                **({"ends": Out(1)} if rows else {}),
                 "start": In(1),
                 "groups": In(stream.Signature(payloads.stream_group(parameters))),
                 "up": Out(stream.Signature(payloads.stream_group(parameters))),
                 "spools_written": write,
-                **({"tables_written": write} if self._compressed else {}),
+                **({"tables_written": write} if has_lengths(parameters) else {}),
                 "idle": Out(1),
                 "error": Out(CAUSE_WIDTH),
             }
@@ -174,25 +202,31 @@ class SpoolWriter(wiring.Component):
     def elaborate(self, platform: object) -> Module:  # noqa: D102
         m = Module()
         p, c = self._parameters, Fields(self.operation, Emit)
-        groups = self.groups.p.group
-        bits = p.link_width if self._compressed else payloads.group_record(p).size
-        m.submodules.batches = batches = LineBatches(bits)
+        groups, compressed = self.groups.p.group, p.link_form == "compressed"
+        bits = p.link_width if compressed else payloads.group_record(p).size
+        m.submodules.batches = batches = LineBatches(bits, rows=self._rows)
         m.submodules.writer = writer = RecordWriter(p.memory_width, bits)
         wiring.connect(m, batches.spans, writer.i)
         wiring.connect(m, batches.items, writer.items)
         wiring.connect(m, writer.port, wiring.flipped(self.spools_written))
         m.d.comb += [batches.operation.eq(self.operation), batches.start.eq(self.start)]
+        if self._rows:
+            m.d.comb += [batches.line.eq(self.line), self.ends.eq(batches.ends)]
         with m.If(batches.full):
             m.d.comb += self.error.eq(cause("field"))
 
         sink = batches.i
         tables_idle = Const(1, 1)
-        if self._compressed:
+        if compressed:
             m.submodules.coder = coder = (SerialDeltaCoder if p.near_lanes < p.lanes else DeltaCompressor)(p)
             sink = coder.i
             tables_idle = self._lengths(m, coder.o, batches)
             m.d.comb += [coder.passes.eq(c.passes), sink.payload.eq(self.groups.payload)]
         else:
+            item = sink.p.item
+            if p.replays:
+                sink = stream.Signature(data.StructLayout({"data": bits, "last": 1})).create(path=("records",))
+                item, tables_idle = sink.p.data, self._lengths(m, sink, batches)
             record = Signal(payloads.group_record(p))
             m.d.comb += [record.exponent.eq(groups.exponent), record.digits.eq(groups.digits)]
             for index in range(p.outliers):
@@ -202,7 +236,9 @@ class SpoolWriter(wiring.Component):
                     record.lanes[index].eq(slot.lane),
                     record.values[index].eq(slot.value),
                 ]
-            m.d.comb += [sink.p.item.eq(record), sink.p.last.eq(self.groups.p.last)]
+            if p.replays:
+                m.d.comb += record.replay.eq(groups.replay)
+            m.d.comb += [item.eq(record), sink.p.last.eq(self.groups.p.last)]
         m.d.comb += [
             self.up.payload.eq(self.groups.payload),
             self.up.valid.eq(self.groups.valid & c.link),
@@ -238,8 +274,11 @@ class SpoolWriter(wiring.Component):
         for group in (port.request, port.data):
             with m.If(group.ready):
                 m.d.sync += group.valid.eq(0)
+        first_entry, following = (c.lengths.offset << 3) + (self.line if self._rows else c.line), entry + 1
+        if self._rows:
+            following = Mux(self.start, first_entry, following)
         with m.If(self.start):
-            m.d.sync += entry.eq((c.lengths.offset << 3) + c.line)
+            m.d.sync += entry.eq(first_entry)
         with m.If(batches.ends):
             m.d.sync += [
                 port.request.valid.eq(1),
@@ -247,6 +286,6 @@ class SpoolWriter(wiring.Component):
                 port.request.p.address.eq(Cat(Const(0, 2), entry)),
                 port.data.p.strobe.eq(Const(15, word_bytes) << (place << 2)),
                 length.eq(batches.length),
-                entry.eq(entry + 1),
+                entry.eq(following),
             ]
         return ~port.request.valid & ~port.data.valid & port.idle
