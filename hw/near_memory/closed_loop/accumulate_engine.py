@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -10,21 +10,20 @@ from golden.machine.command import Accumulate
 from golden.parameters import EXPONENT_WIDTH, POISONED_GROUP, ZERO_GROUP, Parameters
 from hw import payloads
 from hw.arith.bits import filled, multiply_constant, named, or_tree
-from hw.arith.shift import Window
 from hw.bus.ports import ADDRESS_WIDTH, UNIT_BYTES
 from hw.control.engine import Engine, Fields, cause, operation
+from hw.near_memory.closed_loop.groups import Chains, chain_ports
 from hw.near_memory.closed_loop.places import POSITION_WIDTH, Places, place
-from hw.near_memory.closed_loop.sums import Sums, changed_part, summed_vector
+from hw.near_memory.closed_loop.sums import Sums, summed_vector
 from hw.near_memory.closed_loop.transposer import Transposer, block_part
+from hw.near_memory.closed_loop.update import STARTS, Update, bias_entry, term
 from hw.near_memory.part import Part
 from hw.near_memory.rows import Rows
 from hw.stream import Fifo, Pipelined, SkidBuffer, Stage
 from hw.stream.fork import fork
 from hw.stream.records import RecordReader, RecordWriter
 
-__all__ = ["AccumulateEngine", "Addresses", "Update"]
-
-_STARTS = ("add", "zero", "region")
+__all__ = ["AccumulateEngine", "Addresses"]
 
 _SUMMED = ("no", "channel", "position")
 
@@ -33,107 +32,6 @@ _AHEAD = 16
 
 _ENTRY_WIDTH = 32
 """Bits of an entry of a table."""
-
-
-def _bias(parameters: Parameters) -> Any:
-    """An entry of the bias, as far as it may go."""
-    return signed(parameters.state_width + 1)
-
-
-def digit(parameters: Parameters) -> data.StructLayout:
-    """A lane of a joint vector: ``value << step``, or poison."""
-    return data.StructLayout({"value": signed(parameters.joint_width), "step": EXPONENT_WIDTH, "poisoned": 1})
-
-
-def update(parameters: Parameters) -> data.StructLayout:
-    """u elements of a vector, and what is added to them; lanes past `used` are padding."""
-    p, u = parameters, parameters.near_lanes
-    return data.StructLayout(
-        {
-            "delta": block_part(p, digit(p)),
-            "old": data.ArrayLayout(signed(p.state_width), u),
-            "bias": data.ArrayLayout(_bias(p), u),
-            "used": u,
-        }
-    )
-
-
-class Update(Pipelined, Part):
-    """``Y' = clamp(Y + delta + bias)``, u elements a clock.
-
-    ::
-
-        delta --> shift | shift | shift --+--> + --> clamp --> new
-        old, bias --> + ------------------+
-
-    Throughput: one part a clock. Numerics: 12.2, 12.3.
-
-    Members
-    -------
-    i : In(stream of `update`)
-        Elements as they were.
-    o : Out(stream of `changed_part`)
-        As they were and as they are.
-    overflow, poisoned : Out(1)
-        Events: an element was clamped, a delta poisoned one.
-    """
-
-    def _members(self, parameters: Parameters) -> dict[str, Any]:
-        return {
-            "i": In(stream.Signature(update(parameters))),
-            "o": Out(stream.Signature(changed_part(parameters))),
-            "overflow": Out(1),
-            "poisoned": Out(1),
-        }
-
-    def _describe(self, m: Module, platform: object) -> int:
-        p, delta = self._parameters, self.i.p.delta
-        width = p.state_width
-        poison, top = -(1 << (width - 1)), (1 << (width - 1)) - 1
-        # A delta past what both others can take back clamps whatever they are.
-        wide = width + 2
-        s = Stage.begin(m, self.i)
-        s.last, s.end, used = delta.last, delta.end, list(self.i.p.used)
-        s.spoiled = [there & one.poisoned for there, one in zip(used, delta.values, strict=True)]
-        s.values = [Mux(there, one.value, 0).as_signed() for there, one in zip(used, delta.values, strict=True)]
-        s.steps = [one.step for one in delta.values]
-        s.old = [Mux(there, old, 0).as_signed() for there, old in zip(used, self.i.p.old, strict=True)]
-        s.bias = [Mux(there, bias, 0).as_signed() for there, bias in zip(used, self.i.p.bias, strict=True)]
-
-        s = s.cut()
-        s.lost = [spoiled | (old == poison) for spoiled, old in zip(s.spoiled, s.old, strict=True)]
-        s.before = [old + bias for old, bias in zip(s.old, s.bias, strict=True)]
-        s.windows = [
-            Window.of(m, f"delta{lane}", value, offset=0, width=wide, amount_width=EXPONENT_WIDTH)
-            for lane, value in enumerate(s.values)
-        ]
-        for low in range(0, EXPONENT_WIDTH, 2):
-            s.windows = [
-                window.shift(step[low : low + 2], 1 << low) for window, step in zip(s.windows, s.steps, strict=True)
-            ]
-            s = s.cut()
-        limit = (1 << (wide - 1)) - 1
-        s.delta = [
-            Mux(window.huge, Mux(window.sign, -limit, limit), window.floor)[:wide].as_signed() for window in s.windows
-        ]
-
-        s = s.cut()
-        s.sums = [delta + before for delta, before in zip(s.delta, s.before, strict=True)]
-
-        s = s.cut()
-        high = [named(m, f"high{lane}", value > top) for lane, value in enumerate(s.sums)]
-        low = [named(m, f"low{lane}", value < -top) for lane, value in enumerate(s.sums)]
-        new = [
-            Mux(lost, poison, Mux(above, top, Mux(below, -top, value)))[:width].as_signed()
-            for lost, above, below, value in zip(s.lost, high, low, s.sums, strict=True)
-        ]
-        clamped = [(above | below) & ~lost for above, below, lost in zip(high, low, s.lost, strict=True)]
-        m.d.comb += [
-            self.overflow.eq(s.moves & or_tree(clamped)),
-            self.poisoned.eq(s.moves & or_tree(s.spoiled)),
-        ]
-        fields = {"old": s.old, "new": new, "last": s.last, "end": s.end}
-        return s.finish(self.o, filled(m, "result", self.o.payload.shape(), **fields), depth=p.pipeline_depth)
 
 
 def located(parameters: Parameters) -> data.StructLayout:
@@ -213,7 +111,7 @@ class Addresses(Pipelined, Part):
         s.bytes = Cat(s.bytes[: ADDRESS_WIDTH - 1], beyond)
 
         s = s.cut()
-        start = Mux(c.start == _STARTS.index("region"), c.origin.offset, c.state.offset)
+        start = Mux(c.start == STARTS.index("region"), c.origin.offset, c.state.offset)
         fields = {
             "place": s.place,
             "state": c.state.offset * UNIT_BYTES + s.bytes,
@@ -231,6 +129,7 @@ class AccumulateEngine(Engine):
 
     Vectors are found first, so far ahead as their elements may be asked for; elements, bias and delta then meet part by
     part. A bias that several vectors share is read once. Blocks that are exchanged are transposed before they meet.
+    With the dataflow sign_mask, groups may come instead, which are kept, as are the masks of what the state becomes.
 
     ::
 
@@ -239,16 +138,22 @@ class AccumulateEngine(Engine):
                                           |               +-> kept --+ |
                      down --+--------------------------+--------- update --+-> states_written
                             +-> blocks transposed -----+                   +-> sums
-                                          +-> what is in the tensor -----------^
+              down_groups --+-> digits and outliers ---+                   +-> signs, repairs
+                            +-> spool     +-> what is in the tensor -----------^
 
-    Throughput: u elements a clock, of those that come and of those that are taken.
+    Throughput: u elements a clock, of those that come and of those that are taken; of groups, u elements of each.
 
     Members
     -------
     down : In(stream of `payloads.joint_part`)
         What the core sends; `end` must come with the last vector of an operation.
+    down_groups : In(stream of `payloads.chain_group`)
+        With the dataflow sign_mask: what the core sends as groups, likewise.
     states_read, tables_read, sums_read, states_written, sums_written : MemoryRead, MemoryWrite
         Memory.
+    spools_written, tables_written, signs_tables_written, repairs_states_written : MemoryWrite
+        With the dataflow sign_mask: groups; lengths of their lines, if they differ; masks; what a mask that changed is
+        worth, with ``flip_repair``.
     accumulated : Out(1)
         Event: a vector has been added.
     """
@@ -257,6 +162,9 @@ class AccumulateEngine(Engine):
 
     def _members(self, parameters: Parameters) -> dict[str, Any]:
         p = parameters
+        chains: dict[str, Any] = {}
+        if p.masks:
+            chains = {"down_groups": In(stream.Signature(payloads.chain_group(p))), **chain_ports(p)}
         return {
             "down": In(stream.Signature(payloads.joint_part(p))),
             "states_read": self.read(p),
@@ -264,6 +172,7 @@ class AccumulateEngine(Engine):
             "sums_read": self.read(p),
             "states_written": self.write(p),
             "sums_written": self.write(p),
+            **chains,
             "accumulated": Out(1),
         }
 
@@ -295,13 +204,44 @@ class AccumulateEngine(Engine):
             p.memory_width, p.near_lanes * p.state_width, p.lanes // p.near_lanes
         )
         wiring.connect(m, writer.port, wiring.flipped(self.states_written))
-        ended = self._write(m, updates.o, writer, sums, summed)
+        chains = self._chains(m) if p.masks else None
+        ended = self._write(m, updates.o, writer, sums, summed, chains)
         begins = Signal()
+        written = writer.idle & (sums.idle | ~summed)
         deltas, astray = self._arrive(m, begins)
-        faults = self._read(m, addresses.o, deltas, updates.i, writer, sums, summed)
+        if chains is not None:
+            deltas = self._choose(m, deltas, chains)
+            m.d.comb += chains.start.eq(begins & c.groups)
+            written = written & (chains.idle | ~c.groups)
+        faults = self._read(m, addresses.o, deltas, updates.i, writer, sums, summed, chains)
         faults["field"] |= astray
-        self._control(m, places, begins, ended, writer.idle & (sums.idle | ~summed), faults)
+        if chains is not None:
+            faults["field"] |= chains.full
+        self._control(m, places, begins, ended, written, faults)
         return m
+
+    def _chains(self, m: Module) -> Chains:
+        """What takes groups, with its ports to memory."""
+        p = self.parameters
+        m.submodules.chains = chains = Chains(p)
+        wiring.connect(m, wiring.flipped(self.down_groups), chains.i)
+        for name in chain_ports(p):
+            wiring.connect(m, getattr(chains, name), wiring.flipped(getattr(self, name)))
+        m.d.comb += chains.operation.eq(self.operation.p)
+        return chains
+
+    def _choose(self, m: Module, joint: stream.Interface, chains: Chains) -> stream.Interface:
+        """Deltas of the form that the operation takes."""
+        c, terms = Fields(self.operation.p, Accumulate), chains.terms
+        o = stream.Signature(terms.payload.shape()).create(path=("chosen",))
+        m.d.comb += [
+            o.valid.eq(Mux(c.groups, terms.valid, joint.valid)),
+            o.p.delta.eq(Mux(c.groups, terms.p.delta.as_value(), joint.payload.as_value())),
+            o.p.more.eq(c.groups & terms.p.more),
+            terms.ready.eq(c.groups & o.ready),
+            joint.ready.eq(~c.groups & o.ready),
+        ]
+        return o
 
     def _control(
         self, m: Module, places: Places, begins: Signal, ended: Value, written: Value, faults: dict[str, Value]
@@ -319,6 +259,11 @@ class AccumulateEngine(Engine):
             ~c.exchanged | exchange,
             ~c.biased | c.bias_period.any(),
         ]
+        if p.masks:
+            plain = ~c.biased & ~c.exchanged & (c.summed == _SUMMED.index("no"))
+            if p.flip_repair:
+                plain &= c.start != STARTS.index("region")
+            allowed.append(~c.groups | plain)
         over = Signal()
         with m.FSM(name="control"):
             with m.State("idle"):
@@ -353,17 +298,17 @@ class AccumulateEngine(Engine):
         step = named(m, "step", Mux(least < c.floor, c.floor, least)[:EXPONENT_WIDTH])
         counts, poisoned = named(m, "counts", i.exponent < ZERO_GROUP), i.exponent == POISONED_GROUP
         values = [
-            filled(m, f"come{lane}", digit(p), value=Mux(counts, value, 0), step=step, poisoned=poisoned)
+            filled(m, f"come{lane}", term(p), value=Mux(counts, value, 0), step=step, poisoned=poisoned)
             for lane, value in enumerate(i.values)
         ]
-        o = stream.Signature(block_part(p, digit(p))).create(path=("deltas",))
+        o = stream.Signature(block_part(p, term(p))).create(path=("deltas",))
         direct = filled(m, "come", o.payload.shape(), values=values, last=last, end=i.end)
         if "attention" not in p.functions:
             m.d.comb += [o.valid.eq(self.down.valid), o.p.eq(direct), self.down.ready.eq(o.ready)]
             return o, Const(0, 1)
 
         n, exchanged = p.lanes, c.exchanged
-        m.submodules.transposer = transposer = Transposer(p, digit(p))
+        m.submodules.transposer = transposer = Transposer(p, term(p))
         # Vectors are counted: the link does not tell where a row ends. Those of the next tile wait.
         expects, vector, ended = Signal(name="tile_expected"), Signal(range(n), name="come_vector"), Signal()
         blocks, rows = Signal(c.outer.shape(), name="blocks_left"), Signal(c.rows.shape(), name="rows_left")
@@ -393,12 +338,20 @@ class AccumulateEngine(Engine):
         return o, takes & (ended != i.end)
 
     def _read(
-        self, m: Module, vectors: Any, deltas: Any, parts: Any, writer: RecordWriter, sums: Sums, summed: Value
+        self,
+        m: Module,
+        vectors: Any,
+        deltas: Any,
+        parts: Any,
+        writer: RecordWriter,
+        sums: Sums,
+        summed: Value,
+        chains: Chains | None,
     ) -> dict[str, Value]:
         """Ask for elements and bias of each vector, join them with its delta; returns faults by their cause."""
         p, c, at = self.parameters, Fields(self.operation.p, Accumulate), vectors.p
         n, u, width = p.lanes, p.near_lanes, p.state_width
-        reads = named(m, "reads", c.start != _STARTS.index("zero"))
+        reads = named(m, "reads", c.start != STARTS.index("zero"))
         m.submodules.states_reader = states = RecordReader(p.memory_width, u * width, n // u)
         m.submodules.bias_reader = entries = RecordReader(p.memory_width, u * _ENTRY_WIDTH)
         wiring.connect(m, states.port, wiring.flipped(self.states_read))
@@ -408,7 +361,11 @@ class AccumulateEngine(Engine):
         m.submodules.known = known = Fifo(kept, _AHEAD)
         m.submodules.summed = counted = Fifo(summed_vector(p), _AHEAD)
         wiring.connect(m, counted.o, sums.vectors)
-        from_origin = c.start == _STARTS.index("region")
+        straight = [writer.i.valid.eq(targets.o.valid), targets.o.ready.eq(writer.i.ready)]
+        if chains is not None and p.flip_repair:
+            straight = [chains.targets.payload.eq(targets.o.payload)]
+            fork(m, "target", targets.o, [(writer.i, Const(1, 1)), (chains.targets, c.groups)])
+        from_origin = c.start == STARTS.index("region")
         m.d.comb += [
             states.i.p.region.eq(Mux(from_origin, c.origin.region, c.state.region)),
             states.i.p.address.eq(at.source),
@@ -417,11 +374,10 @@ class AccumulateEngine(Engine):
             entries.i.p.address.eq(at.bias),
             entries.i.p.records.eq(n // u),
             targets.i.payload.eq(at.state),
-            writer.i.valid.eq(targets.o.valid),
+            *straight,
             writer.i.p.region.eq(c.state.region),
             writer.i.p.address.eq(targets.o.payload),
             writer.i.p.records.eq(1),
-            targets.o.ready.eq(writer.i.ready),
             known.i.p.used.eq(at.place.used),
             known.i.p.end.eq(at.place.end),
             known.i.p.repeats.eq(at.repeats),
@@ -443,8 +399,15 @@ class AccumulateEngine(Engine):
         left = Signal(range(n + 1), name="used_left")
         used = named(m, "used_now", Mux(starts, vector.used, left))
         new_bias = named(m, "new_bias", c.biased & ~vector.repeats)
-        last = deltas.p.last
-        m.submodules.kept = bias = Rows(data.ArrayLayout(_bias(p), u), n // u, ahead=True)
+        if chains is None:
+            delta, ends, leaves = deltas.p, deltas.p.last, moves
+        else:
+            # Only the last group of a vector takes what is joined with it.
+            delta, more = deltas.p.delta, deltas.p.more
+            ends, leaves = named(m, "vector_ends", delta.last & ~more), named(m, "part_leaves", moves & ~more)
+            m.d.comb += parts.p.more.eq(more)
+        last = delta.last
+        m.submodules.kept = bias = Rows(data.ArrayLayout(bias_entry(p), u), n // u, ahead=True)
         m.d.comb += [
             parts.valid.eq(
                 deltas.valid
@@ -455,10 +418,10 @@ class AccumulateEngine(Engine):
             ),
             moves.eq(parts.valid & parts.ready),
             deltas.ready.eq(moves),
-            known.o.ready.eq(moves & last),
-            states.o.ready.eq(moves & reads),
+            known.o.ready.eq(moves & ends),
+            states.o.ready.eq(leaves & reads),
             entries.o.ready.eq(moves & new_bias),
-            parts.p.delta.eq(deltas.payload),
+            parts.p.delta.eq(delta),
             parts.p.delta.end.eq(vector.end & last),
             parts.p.old.eq(Mux(reads, states.o.payload, 0)),
             parts.p.bias.eq(Mux(c.biased, bias.row.as_value(), 0)),
@@ -476,13 +439,15 @@ class AccumulateEngine(Engine):
             m.d.comb += bias.row[lane].eq(Mux(new_bias, entry[: width + 1], bias.kept[lane]))
         return {
             "damaged": moves & new_bias & or_tree(damaged),
-            "field": (moves & last & ~c.exchanged & (deltas.p.end != vector.end)) | sums.disordered,
+            "field": (moves & ends & ~c.exchanged & (delta.end != vector.end)) | sums.disordered,
         }
 
-    def _write(self, m: Module, parts: Any, writer: RecordWriter, sums: Sums, summed: Value) -> Value:
+    def _write(
+        self, m: Module, parts: Any, writer: RecordWriter, sums: Sums, summed: Value, chains: Chains | None
+    ) -> Value:
         """Send new elements to memory and to the sums; returns whether the last of an operation goes."""
         c = Fields(self.operation.p, Accumulate)
-        adds = c.start == _STARTS.index("add")
+        adds = c.start == STARTS.index("add")
         # What sums wait for is not to reach what elements are joined from within a clock.
         m.submodules.changed = changed = SkidBuffer(parts.payload.shape())
         wiring.connect(m, parts, changed.i)
@@ -492,7 +457,11 @@ class AccumulateEngine(Engine):
             sums.i.payload.eq(parts.payload),
             sums.i.p.old.eq(Mux(adds, parts.p.old.as_value(), 0)),
         ]
-        fork(m, "part", parts, [(writer.items, Const(1, 1)), (sums.i, summed)])
+        sinks = [(writer.items, Const(1, 1)), (sums.i, summed)]
+        if chains is not None:
+            m.d.comb += chains.changed.payload.eq(parts.payload)
+            sinks.append((chains.changed, c.groups))
+        fork(m, "part", parts, sinks)
         moves = named(m, "written_moves", parts.valid & parts.ready)
         m.d.comb += self.accumulated.eq(moves & parts.p.last)
         return moves & parts.p.end

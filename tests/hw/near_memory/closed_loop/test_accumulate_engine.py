@@ -174,21 +174,25 @@ def interpreted(p, memory, operations, tiles):
     return machine, None
 
 
-def compare(machine, operations, tiles, memory, **how):
-    """Run operations by both and compare all that they leave; returns what the engine did."""
-    p = MACHINES[machine]
-    expected, cause = interpreted(p, memory, operations, tiles)
+def down(p, tiles):
+    """The stream of joint vectors of some tiles."""
     parts = p.lanes // p.near_lanes
     vectors = np.concatenate([np.arange(len(groups)) == len(groups) - 1 for groups in tiles])
     last = np.tile(np.arange(parts) == parts - 1, len(vectors))
-    down = {
+    return {
         "exponent": np.repeat(np.concatenate([groups.exponent for groups in tiles]), parts),
         "values": np.concatenate([groups.integers for groups in tiles]).reshape(-1, p.near_lanes),
         "last": last,
         "end": last & np.repeat(vectors, parts),
         "floor": np.zeros(last.size, np.int64),
     }
-    outcome = model(machine).run(memory, REGIONS, operations, streams={"down": down}, **how)
+
+
+def compare(machine, operations, tiles, memory, **how):
+    """Run operations by both and compare all that they leave; returns what the engine did."""
+    p = MACHINES[machine]
+    expected, cause = interpreted(p, memory, operations, tiles)
+    outcome = model(machine).run(memory, REGIONS, operations, streams={"down": down(p, tiles)}, **how)
     assert outcome.error == cause, (operations, outcome.sentence)
     if cause:
         return outcome
