@@ -32,6 +32,8 @@ class NearMemory(Cluster):
     -------
     down : In(stream of `payloads.joint_part`)
         Vectors from the core.
+    down_groups : In(stream of `payloads.chain_group`)
+        With the dataflow sign_mask: groups from the core.
     up : Out(stream of `payloads.stream_group`)
         Groups for the core; `last` ends a line.
     """
@@ -43,12 +45,16 @@ class NearMemory(Cluster):
         return [AccumulateEngine(parameters), EmitEngine(parameters)]
 
     def _members(self, parameters: Parameters) -> dict[str, Any]:
+        groups = {"down_groups": In(stream.Signature(payloads.chain_group(parameters)))} if parameters.masks else {}
         return {
             "down": In(stream.Signature(payloads.joint_part(parameters))),
+            **groups,
             "up": Out(stream.Signature(payloads.stream_group(parameters))),
         }
 
     def _connect(self, m: Module) -> None:
         accumulate, emit = self._engines
         wiring.connect(m, wiring.flipped(self.down), accumulate.down)
+        if self.parameters.masks:
+            wiring.connect(m, wiring.flipped(self.down_groups), accumulate.down_groups)
         wiring.connect(m, emit.up, wiring.flipped(self.up))
