@@ -37,7 +37,8 @@ class _Joint(wiring.Component):
 
     def __init__(self, parameters: Parameters):
         self._parameters = p = parameters
-        self._code = Code(dataclasses.replace(p, outliers=0))
+        digits = dataclasses.replace(p, outliers=0, exponent_policy="group", overflow_policy="saturate")
+        self._code = Code(digits)
         self._window = p.code_bits
         fits = self._window // max(self._code.rest_width, 1)
         self._lanes = max(lanes for lanes in range(1, min(fits, p.lanes) + 1) if p.lanes % lanes == 0)
