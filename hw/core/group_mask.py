@@ -1,6 +1,6 @@
 """The sign mask between a spool and the banks: groups pass where the old output was not negative."""
 
-from amaranth.hdl import Const, Module, Mux, Signal
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import stream
 from amaranth.lib.wiring import In, Out
 
@@ -23,8 +23,8 @@ class GroupMask(Pipelined):
                          v
         i ----------> masked --> o
 
-    A mask holds for the groups of all passes of a vector, and for the replays that follow each of them. `enable` and
-    `passes` stay as they are from the first group of an operation to its last, and `passes` for whole vectors.
+    A mask holds for all groups of a vector. `enable` and `groups` stay as they are from the first group of an operation
+    to its last, and `groups` for whole vectors.
 
     Latency: ``latency`` clocks. Throughput: one group per clock.
 
@@ -43,30 +43,29 @@ class GroupMask(Pipelined):
         A mask for each vector, lane 0 lowest.
     enable : In(1)
         Groups are masked; 0: they pass as they are, and no mask is taken.
-    passes : In(3)
-        Groups of a vector that are no replays, minus 1.
+    groups : In(3)
+        Groups of a vector, minus 1.
     o : Out(stream of `payloads.stream_group`)
         Masked groups.
     """
 
     def __init__(self, parameters: Parameters):
         self._parameters = parameters
-        groups = stream.Signature(payloads.stream_group(parameters))
+        flow = stream.Signature(payloads.stream_group(parameters))
         super().__init__(
             {
-                "i": In(groups),
+                "i": In(flow),
                 "masks": In(stream.Signature(parameters.lanes)),
                 "enable": In(1),
-                "passes": In(PASSES_WIDTH),
-                "o": Out(groups),
+                "groups": In(PASSES_WIDTH),
+                "o": Out(flow),
             }
         )
 
     def _describe(self, m: Module, platform: object) -> int:
         p, group = self._parameters, self.i.p.group
-        held, sent = Signal(p.lanes), Signal(PASSES_WIDTH)
-        replay = group.replay if p.replays else Const(0, 1)
-        begins = named(m, "begins", self.enable & ~replay & (sent == 0))
+        held, before = Signal(p.lanes), Signal(PASSES_WIDTH)
+        begins = named(m, "begins", self.enable & (before == 0))
         both = stream.Signature(0).create(path=("both",))
         m.d.comb += [
             both.valid.eq(self.i.valid & (~begins | self.masks.valid)),
@@ -77,9 +76,7 @@ class GroupMask(Pipelined):
         s.last = self.i.p.last
         mask = named(m, "mask", Mux(begins, self.masks.payload, held) | (~self.enable).replicate(p.lanes))
         with m.If(s.moves):
-            m.d.sync += held.eq(mask)
-            with m.If(~replay):
-                m.d.sync += sent.eq(Mux(sent == self.passes, 0, sent + 1))
+            m.d.sync += [held.eq(mask), before.eq(Mux(before == self.groups, 0, before + 1))]
         s, masked = mask_group(s, p, group, mask)
         result = Signal(payloads.stream_group(p), name="result")
         m.d.comb += [result.last.eq(s.last), result.group.as_value().eq(masked)]

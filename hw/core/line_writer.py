@@ -11,7 +11,12 @@ from hw.arith.bits import named
 from hw.control.engine import Fields, operation
 from hw.core.load_plan import bank_address, copies, line_number, pitches
 
-__all__ = ["LineWriter", "ZeroWriter"]
+__all__ = ["LineWriter", "ZeroWriter", "groups_sent"]
+
+
+def groups_sent(parameters: Parameters, load: Fields) -> Value:
+    """Groups of a vector that come, minus 1: as many as were sent, or of a spool that knows replays, as addresses."""
+    return Mux(load.link, load.sent, load.passes) if parameters.replays else load.sent
 
 
 class LineWriter(wiring.Component):
@@ -59,6 +64,7 @@ class LineWriter(wiring.Component):
     def elaborate(self, platform: object) -> Module:  # noqa: D102
         m = Module()
         p, c = self._parameters, Fields(self.operation, LoadGroups)
+        sent = groups_sent(p, c)
         address = bank_address(p)
         places = Signal(copies(p))
         active = Signal()
@@ -66,7 +72,7 @@ class LineWriter(wiring.Component):
         # Where in a line: the position's address, the group's, and how many of each are left: no more than addresses.
         position, offset = Signal(address), Signal(address)
         columns, left, pass_ = Signal(address + 1), Signal(12), Signal(3)
-        pass_ends = named(m, "pass_ends", pass_ == c.sent)
+        pass_ends = named(m, "pass_ends", pass_ == sent)
         group_ends = named(m, "group_ends", pass_ends & (left == 1))
         line_ends = named(m, "line_ends", group_ends & (columns == 1))
 
@@ -108,7 +114,7 @@ class LineWriter(wiring.Component):
             with m.Else():
                 m.d.sync += enter(Const(1, 1), first[1])
         with m.If(following):
-            step = Mux(pass_ends, c.passes - c.sent, 0).as_unsigned()[:3] + 1
+            step = Mux(pass_ends, c.passes - sent, 0).as_unsigned()[:3] + 1
             m.d.sync += [second.eq(0), pass_.eq(pass_ + 1), offset.eq(offset + step)]
             with m.If(pass_ends):
                 m.d.sync += [pass_.eq(0), left.eq(left - 1)]
@@ -174,7 +180,7 @@ class ZeroWriter(wiring.Component):
                     m.d.comb += positions.eq(value)
         outside = named(m, "outside", (line < 0) | (line >= (c.height << c.repeat)))
         # Inside the image only passes that were not sent are zero.
-        begins = named(m, "begins", Mux(image & ~outside, c.sent + 1, 0))
+        begins = named(m, "begins", Mux(image & ~outside, groups_sent(p, c) + 1, 0))
         position, offset = Signal(address), Signal(address)
         columns, left, pass_ = Signal(address + 1), Signal(12), Signal(3)
         pass_ends = named(m, "pass_ends", pass_ == c.passes)

@@ -14,9 +14,10 @@ from hw.bus.ports import UNIT_BYTES
 from hw.control.engine import CAUSE_WIDTH, Engine, Fields, cause, operation
 from hw.core.chain_path import ScaleLoader, scale_write, tiles_waiting
 from hw.core.group_mask import GroupMask
-from hw.core.line_writer import LineWriter, ZeroWriter
+from hw.core.line_writer import LineWriter, ZeroWriter, groups_sent
 from hw.core.load_plan import LoadPlan, copies
 from hw.core.spool_reader import CompressedSpoolReader, DirectSpoolReader, spool_reader
+from hw.core.vector_filler import VectorFiller
 from hw.stream import Fifo
 from hw.stream.fork import fork
 from hw.stream.records import RecordReader
@@ -138,8 +139,8 @@ class LoadEngine(Engine):
         operation -> weight loader -> weights
 
     Zero groups are written while no other group is there to be written. With the dataflow sign_mask, groups of a spool
-    pass a `GroupMask`, which takes masks from a reader of its own; and there is a loader of scales, which begins when
-    all tiles that were to leave before it have taken theirs.
+    pass a `GroupMask`, which takes masks from a reader of its own, and before it, on a machine that knows replay
+    groups, a `VectorFiller`. A loader of scales begins when all tiles that were to leave before it have taken theirs.
 
     Throughput: one group into one row per clock, or as memory or the decoder gives groups.
 
@@ -157,7 +158,7 @@ class LoadEngine(Engine):
     up : In(stream of `payloads.stream_group`)
         Groups from the link; `last` ends a line.
     weights_read, spools_read, tables_read : Out(MemoryRead)
-        Memory: records of weights, groups, and lengths of streams if the link is compressed.
+        Memory: records of weights, groups, and lengths of lines (`payloads.has_lengths`).
     scales : Out(stream of `scale_write`)
         Factors and shifts for the buffer behind the array; this and what follows only with the dataflow sign_mask.
     scales_held, scales_left : In
@@ -172,7 +173,7 @@ class LoadEngine(Engine):
     """Lines that are asked for before the groups of the first have come."""
 
     def _members(self, parameters: Parameters) -> dict[str, Any]:
-        tables = {"tables_read": self.read(parameters)} if parameters.link_form == "compressed" else {}
+        tables = {"tables_read": self.read(parameters)} if payloads.has_lengths(parameters) else {}
         masks = {
             "scales": Out(stream.Signature(scale_write(parameters))),
             "scales_held": In(tiles_waiting()),
@@ -203,11 +204,16 @@ class LoadEngine(Engine):
         wiring.connect(m, loader.weights_read, wiring.flipped(self.weights_read))
         wiring.connect(m, loader.o, wiring.flipped(self.weights))
         wiring.connect(m, reader.spools_read, wiring.flipped(self.spools_read))
-        if isinstance(reader, CompressedSpoolReader):
+        if payloads.has_lengths(p):
             wiring.connect(m, reader.tables_read, wiring.flipped(self.tables_read))
         groups = reader.o
+        if p.replays:
+            m.submodules.filler = filler = VectorFiller(p)
+            wiring.connect(m, reader.o, filler.i)
+            m.d.comb += [filler.sent.eq(c.sent), filler.passes.eq(c.passes)]
+            groups = filler.o
         if p.masks:
-            groups = self._mask(m, plan, reader)
+            groups = self._mask(m, plan, reader, groups)
         else:
             wiring.connect(m, plan.lines, reader.i)
         wiring.connect(m, plan.places, places.i)
@@ -293,18 +299,28 @@ class LoadEngine(Engine):
                 m.d.sync += self.error.eq(plan.error)
             with m.Elif(reader.damaged):
                 m.d.sync += self.error.eq(cause("damaged"))
-            with m.Elif(lines.wrong):
+            with m.Elif(lines.wrong | filler.wrong if p.replays else lines.wrong):
                 m.d.sync += self.error.eq(Mux(c.link, cause("field"), cause("damaged")))
+            if p.replays:
+                ends = source.valid & source.ready & source.p.last
+                with m.Elif(ends & filler.full):
+                    m.d.sync += self.error.eq(cause("buffer"))
         return m
 
-    def _mask(self, m: Module, plan: LoadPlan, reader: DirectSpoolReader | CompressedSpoolReader) -> stream.Interface:
+    def _mask(
+        self,
+        m: Module,
+        plan: LoadPlan,
+        reader: DirectSpoolReader | CompressedSpoolReader,
+        groups: stream.Interface,
+    ) -> stream.Interface:
         """Lines to the spool reader and, if they are masked, to the reader of masks; returns the groups behind them."""
         p, c = self.parameters, Fields(self.operation.p, LoadGroups)
         m.submodules.mask_reader = masks = RecordReader(p.memory_width, p.lanes)
         m.submodules.mask = mask = GroupMask(p)
         wiring.connect(m, masks.port, wiring.flipped(self.signs_tables_read))
         wiring.connect(m, masks.o, mask.masks)
-        wiring.connect(m, reader.o, mask.i)
+        wiring.connect(m, groups, mask.i)
         fork(m, "line", plan.lines, [(reader.i, Const(1)), (masks.i, c.masked)])
         m.d.comb += [
             reader.i.payload.eq(plan.lines.payload),
@@ -312,7 +328,7 @@ class LoadEngine(Engine):
             masks.i.p.address.eq(c.signs.offset * UNIT_BYTES + plan.lines.p.mask * masks.record_bytes),
             masks.i.p.records.eq(c.width),
             mask.enable.eq(c.masked),
-            mask.passes.eq(c.sent),
+            mask.groups.eq(groups_sent(p, c)),
         ]
         return mask.o
 

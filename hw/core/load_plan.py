@@ -9,6 +9,7 @@ from golden.parameters import Parameters
 from hw.arith.bits import bounded, named
 from hw.bus.ports import ADDRESS_WIDTH, ENTRY_WIDTH, UNIT_WIDTH
 from hw.control.engine import CAUSE_WIDTH, Fields, cause, operation
+from hw.payloads import has_lengths
 
 __all__ = ["LoadPlan", "bank_address", "copies", "line_number", "pitches", "spool_line"]
 
@@ -81,7 +82,7 @@ class LoadPlan(wiring.Component):
     pitches : Out(`pitches`)
         Addresses from place to place.
     records : Out(16)
-        Groups of a line of the spool; only direct, else 0.
+        Groups of a line of the spool; 0 where a table holds their lengths.
     lines : Out(stream of `spool_line`)
         Lines to read; none with `link`.
     places : Out(stream of `copies`)
@@ -141,7 +142,7 @@ class LoadPlan(wiring.Component):
             (c.lines, line_pitch, [far.eq(far | product[_PITCH_WIDTH:].any() | beyond)]),
             (c.line_step, line_pitch, [self.pitches.row.eq(product)]),
         ]
-        if p.link_form == "direct":
+        if not has_lengths(p):
             products += [
                 (c.groups, c.sent + 1, [self.records.eq(product)]),
                 (self.records, c.width, [self.records.eq(product)]),
@@ -196,7 +197,7 @@ class LoadPlan(wiring.Component):
             self.pitches.position.eq(c.pitch),
             self.places.payload.eq(found),
             self.lines.p.unit.eq(bounded(c.source.offset + unit, UNIT_WIDTH)),
-            self.lines.p.entry.eq((c.lengths.offset << 3) + slot if p.link_form == "compressed" else 0),
+            self.lines.p.entry.eq((c.lengths.offset << 3) + slot if has_lengths(p) else 0),
             self.places.valid.eq(sends & (c.link | (needed & self.lines.ready))),
             self.lines.valid.eq(sends & ~c.link & needed & self.places.ready),
         ]

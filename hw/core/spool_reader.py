@@ -1,12 +1,13 @@
 """Lines of a spool from memory: records of groups that are checked, or streams that are decoded."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from golden.parameters import ZERO_GROUP, Parameters
 from hw import payloads
 from hw.arith.bits import choose, named, or_tree
+from hw.arith.serial import Divider
 from hw.bus.ports import REGION_WIDTH, UNIT_BYTES, UNIT_WIDTH, MemoryRead
 from hw.core.load_plan import spool_line
 from hw.link.serial_delta import SerialDeltaDecoder
@@ -16,6 +17,9 @@ from hw.units.delta_compressor import PASSES_WIDTH
 from hw.units.delta_decompressor import DeltaDecompressor
 
 __all__ = ["CompressedSpoolReader", "DirectSpoolReader", "spool_reader"]
+
+_LENGTH_WIDTH = 21
+"""Bits of the length of a line that fits its slot, in bytes."""
 
 
 class _SpoolReader(wiring.Component):
@@ -45,14 +49,12 @@ class _SpoolReader(wiring.Component):
     spools_read : Out(MemoryRead)
         Memory, for groups.
     tables_read : Out(MemoryRead)
-        Memory, for lengths; only compressed.
+        Memory, for lengths; only where a table holds them.
     """
-
-    compressed: bool
 
     def __init__(self, parameters: Parameters):
         self._parameters = parameters
-        tables = {"tables_read": Out(MemoryRead(parameters.memory_width))} if self.compressed else {}
+        tables = {"tables_read": Out(MemoryRead(parameters.memory_width))} if payloads.has_lengths(parameters) else {}
         super().__init__(
             {
                 "i": In(stream.Signature(spool_line(parameters))),
@@ -68,30 +70,93 @@ class _SpoolReader(wiring.Component):
             }
         )
 
+    def _queues(self, m: Module) -> tuple[Fifo, Fifo]:
+        """Lines whose lengths are asked for; items of those that are asked for themselves."""
+        asked = data.StructLayout({"unit": UNIT_WIDTH, "entry": range(self._parameters.memory_width // 32)})
+        m.submodules.asked = asked = Fifo(asked, 8)
+        m.submodules.counts = counts = Fifo(20, 4)
+        return asked, counts
+
+    def _ask(self, m: Module, items: RecordReader, asked: Fifo, counts: Fifo) -> Value:
+        """Ask for the length of each line, then for its items; returns whether a length is wrong."""
+        size, entries = items.record_bytes, self._parameters.memory_width // 32
+        request, table = self.tables_read.request, self.tables_read.data
+        m.d.comb += [
+            request.valid.eq(self.i.valid & asked.i.ready),
+            request.p.region.eq(self.lengths_region),
+            request.p.address.eq(self.i.p.entry * 4),
+            request.p.bytes.eq(4),
+            asked.i.valid.eq(self.i.valid & request.ready),
+            asked.i.p.unit.eq(self.i.p.unit),
+            asked.i.p.entry.eq(self.i.p.entry[: (entries - 1).bit_length()]),
+            self.i.ready.eq(request.ready & asked.i.ready),
+        ]
+
+        # A length must be that of some items, and fit the slot; the line is asked for only then.
+        length = named(m, "length", table.payload.word_select(asked.o.p.entry, 32) if entries > 1 else table.payload)
+        found = named(m, "found", table.valid & asked.o.valid)
+        unfit = ~length.any() | (length > self.slot * UNIT_BYTES)
+        if size & (size - 1):
+            m.submodules.divider = divider = Divider(_LENGTH_WIDTH, size)
+            number = divider.o.p.quotient
+            broken = named(m, "broken", unfit | (divider.o.valid & divider.o.p.rest.any()))
+            known = named(m, "known", found & ~broken & divider.o.valid)
+        else:
+            number = length // size
+            broken = named(m, "broken", unfit | (length % size).any())
+            known = named(m, "known", found & ~broken)
+        asks = named(m, "asks", known & items.i.ready & counts.i.ready)
+        if size & (size - 1):
+            m.d.comb += [
+                divider.i.valid.eq(found & ~unfit),
+                divider.i.payload.eq(length),
+                divider.o.ready.eq(asks),
+            ]
+        m.d.comb += [
+            items.i.valid.eq(known & counts.i.ready),
+            items.i.p.region.eq(self.region),
+            items.i.p.address.eq(asked.o.p.unit * UNIT_BYTES),
+            items.i.p.records.eq(number),
+            counts.i.valid.eq(known & items.i.ready),
+            counts.i.payload.eq(number),
+            table.ready.eq(asks),
+            asked.o.ready.eq(asks),
+        ]
+        return found & broken
+
 
 class DirectSpoolReader(_SpoolReader):
-    """Reads records of groups, and checks that each is a group (numerics, section 2)."""
+    """Reads records of groups, and checks that each is a group (numerics, section 2).
 
-    compressed = False
+    On a machine that knows replay groups, how many records a line has is found by dividing its length.
+    """
 
     def elaborate(self, platform: object) -> Module:  # noqa: D102
         m = Module()
         p, n = self._parameters, self._parameters.lanes
         m.submodules.reader = reader = RecordReader(p.memory_width, payloads.group_record(p).size)
         wiring.connect(m, reader.port, wiring.flipped(self.spools_read))
-        m.d.comb += [
-            reader.i.valid.eq(self.i.valid),
-            reader.i.p.region.eq(self.region),
-            reader.i.p.address.eq(self.i.p.unit * UNIT_BYTES),
-            reader.i.p.records.eq(self.records),
-            self.i.ready.eq(reader.i.ready),
-        ]
+        if p.replays:
+            asked, counts = self._queues(m)
+            unsound = self._ask(m, reader, asked, counts)
+            records = counts.o.payload
+        else:
+            records, unsound = self.records, Const(0)
+            m.d.comb += [
+                reader.i.valid.eq(self.i.valid),
+                reader.i.p.region.eq(self.region),
+                reader.i.p.address.eq(self.i.p.unit * UNIT_BYTES),
+                reader.i.p.records.eq(self.records),
+                self.i.ready.eq(reader.i.ready),
+            ]
 
         s = Stage.begin(m, reader.o)
         record = data.View(payloads.group_record(p), reader.o.payload)
         s.code, s.digits = record.exponent, list(record.digits)
         s.valid_bits = record.valid if p.outliers else Const(0, 0)
         s.lanes, s.values = (list(record.lanes), list(record.values)) if p.outliers else ([], [])
+        if p.replays:
+            s.replay = record.replay
         s.used = Cat(digit.any() for digit in s.digits)
         s.wrong = or_tree(digit < -p.digit_max for digit in s.digits)
 
@@ -106,18 +171,26 @@ class DirectSpoolReader(_SpoolReader):
                 wrong.append(valid & (lane >= n))
             if index:
                 wrong.append(valid & (~s.valid_bits[index - 1] | (lane <= s.lanes[index - 1])))
+        if p.replays:
+            wrong.append(s.replay & (bare | s.used.any()))
         s.refused = or_tree(wrong)
 
-        left = Signal(16)
+        left = Signal.like(records)
         last = named(m, "last", left == 1)
-        ends = named(m, "ends", Mux(left.any(), last, self.records == 1))
+        ends = named(m, "ends", Mux(left.any(), last, records == 1))
         with m.If(s.moves):
-            m.d.sync += [left.eq(Mux(left.any(), left, self.records) - 1), self.damaged.eq(self.damaged | s.refused)]
+            m.d.sync += [left.eq(Mux(left.any(), left, records) - 1), self.damaged.eq(self.damaged | s.refused)]
+        if p.replays:
+            m.d.comb += counts.o.ready.eq(s.moves & ends)
+            with m.If(unsound):
+                m.d.sync += self.damaged.eq(1)
         result = Signal(payloads.stream_group(p), name="result")
         m.d.comb += [result.last.eq(ends), result.group.exponent.eq(s.code), result.group.digits.eq(Cat(s.digits))]
         for index in range(p.outliers):
             slot = Cat(s.valid_bits[index], s.lanes[index], s.values[index])
             m.d.comb += result.group.outliers[index].eq(slot)
+        if p.replays:
+            m.d.comb += result.group.replay.eq(s.replay)
         s.finish(self.o, result, depth=p.pipeline_depth)
         return m
 
@@ -125,47 +198,16 @@ class DirectSpoolReader(_SpoolReader):
 class CompressedSpoolReader(_SpoolReader):
     """Reads the length of each line's stream, then the stream, and decodes it."""
 
-    compressed = True
-
     def elaborate(self, platform: object) -> Module:  # noqa: D102
         m = Module()
-        p, word_bytes = self._parameters, self._parameters.link_width // 8
+        p = self._parameters
         m.submodules.words = words = RecordReader(p.memory_width, p.link_width)
-        entries = p.memory_width // 32
-        asked = data.StructLayout({"unit": UNIT_WIDTH, "entry": range(entries)})
-        m.submodules.asked = asked = Fifo(asked, 8)
-        m.submodules.counts = counts = Fifo(20, 4)
-        m.submodules.decoder = decoder = (SerialDeltaDecoder if p.near_lanes < p.lanes else DeltaDecompressor)(p)
+        asked, counts = self._queues(m)
+        serial = p.near_lanes < p.lanes and not p.replays  # no serial form knows replay groups
+        m.submodules.decoder = decoder = (SerialDeltaDecoder if serial else DeltaDecompressor)(p)
         wiring.connect(m, words.port, wiring.flipped(self.spools_read))
         wiring.connect(m, decoder.o, wiring.flipped(self.o))
-        request, table = self.tables_read.request, self.tables_read.data
-        m.d.comb += [
-            request.valid.eq(self.i.valid & asked.i.ready),
-            request.p.region.eq(self.lengths_region),
-            request.p.address.eq(self.i.p.entry * 4),
-            request.p.bytes.eq(4),
-            asked.i.valid.eq(self.i.valid & request.ready),
-            asked.i.p.unit.eq(self.i.p.unit),
-            asked.i.p.entry.eq(self.i.p.entry[: (entries - 1).bit_length()]),
-            self.i.ready.eq(request.ready & asked.i.ready),
-        ]
-
-        # A length must be that of some words of the link, and fit the slot; the stream is asked for only then.
-        length = named(m, "length", table.payload.word_select(asked.o.p.entry, 32) if entries > 1 else table.payload)
-        found = named(m, "found", table.valid & asked.o.valid)
-        broken = named(m, "broken", ~length.any() | (length > self.slot * UNIT_BYTES) | (length % word_bytes).any())
-        known = named(m, "known", found & ~broken)
-        asks = named(m, "asks", known & words.i.ready & counts.i.ready)
-        m.d.comb += [
-            words.i.valid.eq(known & counts.i.ready),
-            words.i.p.region.eq(self.region),
-            words.i.p.address.eq(asked.o.p.unit * UNIT_BYTES),
-            words.i.p.records.eq(length // word_bytes),
-            counts.i.valid.eq(known & words.i.ready),
-            counts.i.payload.eq(length // word_bytes),
-            table.ready.eq(asks),
-            asked.o.ready.eq(asks),
-        ]
+        broken = self._ask(m, words, asked, counts)
 
         left = Signal(len(counts.o.payload))
         last = named(m, "last", left == 1)
@@ -185,7 +227,7 @@ class CompressedSpoolReader(_SpoolReader):
         outliers = decoder.o.p.group.outliers if p.outliers else []
         wild = or_tree(outlier.valid & outlier.value[10:15].all() for outlier in outliers)
         unsound = Signal()
-        m.d.sync += unsound.eq(unsound | (found & broken) | (decoder.o.valid & wild))
+        m.d.sync += unsound.eq(unsound | broken | (decoder.o.valid & wild))
         m.d.comb += self.damaged.eq(unsound | decoder.error)
         return m
 

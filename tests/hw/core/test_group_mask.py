@@ -21,27 +21,21 @@ SHAPES = {
 }
 
 
-def drawn(r, p, *, replay):
-    """A group that is a replay, or none."""
-    return next(group for group in iter(lambda: random_group(r, p), None) if group.get("replay", 0) == replay)
-
-
 @pytest.mark.parametrize("pattern", PATTERNS)
 @pytest.mark.parametrize("name", SHAPES)
 def test_groups_of_a_vector_share_its_mask(name, pattern, fresh_seed):
     p, r = Parameters(**SHAPES[name]), random.Random(fresh_seed)
-    passes = r.randint(1, 4)
+    groups = r.randint(1, 8)
     items, masks, expected = [], [], []
     for _ in range(20):
         masks.append(r.getrandbits(p.lanes))
-        for _ in range(passes):
-            for number in range(1 + r.choice((0, 0, 1, 3)) * p.replays):
-                group, last = drawn(r, p, replay=number > 0), r.getrandbits(1)
-                items.append({"group": group, "last": last})
-                expected.append({"group": masked(group, masks[-1], p), "last": last})
+        for _ in range(groups):
+            group, last = random_group(r, p), r.getrandbits(1)
+            items.append({"group": group, "last": last})
+            expected.append({"group": masked(group, masks[-1], p), "last": last})
     dut = GroupMask(p)
     wrap = fed(dut, fresh_seed, masks=masks)
-    result = exchange(dut, items, pattern=pattern, ports={"enable": 1, "passes": passes - 1}, wrap=wrap)
+    result = exchange(dut, items, pattern=pattern, ports={"enable": 1, "groups": groups - 1}, wrap=wrap)
     assert result.outputs == expected
 
 

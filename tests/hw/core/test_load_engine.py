@@ -12,6 +12,7 @@ from golden.parameters import preset
 from golden.units.delta_compressor import delta_compressor
 from golden.units.delta_group import DeltaGroups
 from hw.core.load_engine import LoadEngine
+from hw.payloads import has_lengths
 from sim import engine
 from sim.vectors import group_values
 from tests.golden.machine.loads import placed, random_load, refused
@@ -62,6 +63,7 @@ def store(memory, p, load, slot, groups):
     else:
         words = delta_compressor(groups, p, passes=load.sent + 1)
         data = np.frombuffer(b"".join(word.to_bytes(p.link_width // 8, "little") for word in words), np.uint8)
+    if has_lengths(p):
         entry = (LENGTHS + load.lengths.offset) * UNIT_BYTES + slot * image.ENTRY_BYTES
         memory[entry : entry + image.ENTRY_BYTES] = image.pack_entries([data.size])
     begin = (load.source.offset + slot * load.slot) * UNIT_BYTES
@@ -72,6 +74,7 @@ def store(memory, p, load, slot, groups):
 def numbers(values, index):
     """A group of a stream, as a flat list."""
     found = [int(values["exponent"][index]), *(int(digit) for digit in values["digits"][index])]
+    found += [int(values["replay"][index])] if "replay" in values else []
     for name in sorted(values.get("outliers", {})):
         found += [int(item) for item in values["outliers"][name][index]]
     return found

@@ -13,15 +13,17 @@ from hw.core.load_engine import LoadEngine
 from sim import engine
 from sim.vectors import group_values
 from tests.golden.machine.loads import GROUP, placed, random_load
-from tests.hw.core.test_load_engine import REGIONS, UNITS, drawn, numbers, store
+from tests.hw.core.test_load_engine import LENGTHS, REGIONS, UNITS, drawn, numbers, store
 from tests.hw.interpreter import interpreter
 
 pytestmark = pytest.mark.cocotb
 
 MASKS = ['dataflows=["closed_loop","sign_mask"]', "rows=2", "group_buffer=512", "norm_buffer=32"]
+REPLAYS = ["exponent_policy=layer", "overflow_policy=replay"]
 SHAPES = {
     "direct": ["link_form=direct", "lanes=10", "near_lanes=5"],
-    "compressed": ["link_form=compressed"],
+    "replays": ["link_form=direct", *REPLAYS],
+    "replays, compressed": ["link_form=compressed", *REPLAYS],
 }
 
 
@@ -38,6 +40,31 @@ def random_masked(p, r, **fields):
             return load
 
 
+def drawn_line(p, r, generator, load, more=0):
+    """Groups of a line; where there are replays, as many as there is room for, and in the last vector `more`."""
+    groups = drawn(p, generator, load.width * (load.sent + 1))
+    if not p.replays:
+        return groups
+    order, room = [], 0
+    for number in range(len(groups)):
+        if number % (load.sent + 1) == 0:
+            room = load.passes - load.sent
+        order.append((number, False))
+        replays = room + more if more and number == len(groups) - 1 else r.randint(0, room)
+        order += [(r.randrange(len(groups)), True)] * replays
+        room -= replays
+    index, replay = (np.array(part) for part in zip(*order, strict=True))
+    groups = groups[index]
+    valid, lane, value, digits = (
+        getattr(groups, name).copy() for name in ("outlier_valid", "outlier_lane", "outlier_value", "digits")
+    )
+    digits[replay], valid[replay, 0] = 0, True
+    code = np.where(replay & (groups.exponent >= 62), 7, groups.exponent)
+    return groups.replace(
+        exponent=code, replay=replay, digits=digits, outlier_valid=valid, outlier_lane=lane, outlier_value=value
+    )
+
+
 @pytest.mark.parametrize("mode", ["both", "reset"])
 def test_groups_pass_their_masks(dut, mode, fresh_seed):
     p, r, generator = dut.parameters, random.Random(fresh_seed), np.random.default_rng(fresh_seed)
@@ -48,7 +75,7 @@ def test_groups_pass_their_masks(dut, mode, fresh_seed):
         signs = Operand(r.randrange(7), r.randrange(64))
         load = random_masked(p, r, source=Operand(5, place), lengths=Operand(3, place // 8), signs=signs)
         for slot in sorted({where[0] for where in placed(load).values() if where}):
-            store(memory, p, load, slot, drawn(p, generator, load.width * (load.sent + 1)))
+            store(memory, p, load, slot, drawn_line(p, r, generator, load))
         loads.append(load)
     outcome = engine.run(dut, memory, REGIONS, loads, mode=mode, seed=fresh_seed, latency=20)
     assert outcome.error is None and len(outcome.clocks) == len(loads)
@@ -64,9 +91,34 @@ def test_groups_pass_their_masks(dut, mode, fresh_seed):
         wanted = group_values(golden._banks[load.half], p)
         assert found == {(row, address): numbers(wanted, row * p.group_buffer + address) for row, address in places}
     assert begin == len(written["half"])
-    assert outcome.moved["signs_tables_read"] == golden.counters["memory_tables_read"] - outcome.moved.get(
-        "tables_read", 0
-    )
+    tables = outcome.moved["signs_tables_read"] + outcome.moved.get("tables_read", 0)
+    assert tables == golden.counters["memory_tables_read"]
+
+
+def test_a_line_that_is_no_line(dut, fresh_seed):
+    """Too many groups of a vector, damaged bytes and lengths: it ends as the interpreter ends."""
+    p, r, generator = dut.parameters, random.Random(fresh_seed), np.random.default_rng(fresh_seed)
+    if not p.replays:
+        return
+    seen = set()
+    for number in range(24):
+        memory = generator.integers(0, 256, UNITS * UNIT_BYTES, np.uint8)
+        load = random_masked(p, r, slot_step=0, line=0, height=1, lines=1, source=Operand(5), lengths=Operand(3))
+        store(memory, p, load, load.skip, drawn_line(p, r, generator, load, more=number % 3))
+        place = r.choice([load.skip * load.slot * UNIT_BYTES + r.randrange(12), LENGTHS * UNIT_BYTES + 4 * load.skip])
+        memory[place] ^= (number % 2) << r.randrange(8)
+        if number == 1:
+            memory[LENGTHS * UNIT_BYTES + 4 * load.skip :][:4] = 0
+        golden, expected = interpreter(p, memory, REGIONS), None
+        try:
+            golden._load_groups(load)
+        except MachineError as error:
+            expected = error.cause
+        outcome = engine.run(dut, memory, REGIONS, [load], seed=number, patience=2000)
+        assert outcome.error == expected, load
+        assert len(outcome.clocks) == (expected is None)
+        seen.add(expected)
+    assert seen == {None, "damaged", "buffer"}
 
 
 def test_scales(dut, fresh_seed):
