@@ -9,6 +9,7 @@ from amaranth.lib.wiring import In, Out
 
 from golden.machine.command import ENGINES, Combine
 from golden.parameters import Parameters
+from hw.arith.bits import or_tree
 from hw.bus.axi import AXI4, AXI4Lite
 from hw.bus.hub import Hub
 from hw.bus.ports import MemoryRead, MemoryWrite
@@ -48,8 +49,8 @@ class Accelerator(wiring.Component):
     parameters : Parameters
         The machine's parameters.
     clusters : sequence of Cluster, optional
-        Engines that it has; default: all of them, as `Core` and `NearMemory`. What one gives `up` or `down` is what
-        another one takes under that name.
+        Engines that it has; default: all of them, as `Core` and `NearMemory`. What one gives `up`, `down` or
+        `down_groups` is what another one takes under that name.
 
     Members
     -------
@@ -123,15 +124,17 @@ class Accelerator(wiring.Component):
 
     def _link(self, m: Module, control: ControlUnit) -> None:
         """Connect what clusters give up and down to those that take it, and tell who waits."""
-        for way, engines in (("up", ("emit", "load")), ("down", ("multiply", "accumulate"))):
-            ends = [one for one in self._clusters if way in one.signature.members]
-            gives = [one for one in ends if one.signature.members[way].flow == Out]
-            takes = [one for one in ends if one.signature.members[way].flow == In]
-            for source, target in zip(gives, takes, strict=True):
-                offered, wanted = getattr(source, way).valid, getattr(target, way).ready
-                wiring.connect(m, getattr(source, way), getattr(target, way))
-                for engine in engines:
-                    m.d.sync += control.linked[ENGINES.index(engine)].eq(offered ^ wanted)
+        for ways, engines in ((("up",), ("emit", "load")), (("down", "down_groups"), ("multiply", "accumulate"))):
+            waits = []
+            for way in ways:
+                ends = [one for one in self._clusters if way in one.signature.members]
+                gives = [one for one in ends if one.signature.members[way].flow == Out]
+                takes = [one for one in ends if one.signature.members[way].flow == In]
+                for source, target in zip(gives, takes, strict=True):
+                    wiring.connect(m, getattr(source, way), getattr(target, way))
+                    waits.append(getattr(source, way).valid ^ getattr(target, way).ready)
+            if waits:
+                m.d.sync += [control.linked[ENGINES.index(engine)].eq(or_tree(waits)) for engine in engines]
 
     def _attribute(
         self, m: Module, hub: Hub, control: ControlUnit, ports: dict[type, list[str]], flows: list[str]
