@@ -13,7 +13,7 @@ from hw.arith.bits import bounded, choose, filled, multiply_constant, named, or_
 from hw.arith.serial import Multiplier
 from hw.bus.ports import ADDRESS_WIDTH, UNIT_BYTES, MemoryWrite
 from hw.control.engine import CAUSE_WIDTH, Fields, operation
-from hw.near_memory.closed_loop.spool import SpoolWriter, has_lengths
+from hw.near_memory.closed_loop.spool import SpoolWriter
 from hw.near_memory.closed_loop.sums import changed_part
 from hw.near_memory.closed_loop.transposer import block_part
 from hw.near_memory.closed_loop.update import SIGNIFICAND, STARTS, term
@@ -132,7 +132,7 @@ class KeptGroups(Part):
             "start": In(1),
             "i": In(stream.Signature(payloads.chain_group(parameters))),
             "spools_written": write,
-            **({"tables_written": write} if has_lengths(parameters) else {}),
+            **({"tables_written": write} if payloads.has_lengths(parameters) else {}),
             "idle": Out(1),
             "error": Out(CAUSE_WIDTH),
         }
@@ -260,7 +260,7 @@ class SignWriter(Part):
 def chain_ports(parameters: Parameters) -> dict[str, Any]:
     """Ports to memory of `Chains`: groups, lengths of their lines if they differ, masks, repairs if there are any."""
     names = ["spools_written"]
-    if has_lengths(parameters):
+    if payloads.has_lengths(parameters):
         names.append("tables_written")
     names.append("signs_tables_written")
     if parameters.flip_repair:
@@ -322,7 +322,7 @@ class Chains(Part):
         m.submodules.signs = signs = SignWriter(p)
         wiring.connect(m, terms.o, wiring.flipped(self.terms))
         wiring.connect(m, kept.spools_written, wiring.flipped(self.spools_written))
-        if has_lengths(p):
+        if payloads.has_lengths(p):
             wiring.connect(m, kept.tables_written, wiring.flipped(self.tables_written))
         wiring.connect(m, signs.tables_written, wiring.flipped(self.signs_tables_written))
 

@@ -14,7 +14,7 @@ from hw.bus.ports import ADDRESS_WIDTH, UNIT_BYTES
 from hw.control.engine import Engine, Fields
 from hw.near_memory.closed_loop.delta_path import DeltaPath
 from hw.near_memory.closed_loop.extent import place, sent_lines
-from hw.near_memory.closed_loop.spool import SpoolWriter, has_lengths
+from hw.near_memory.closed_loop.spool import SpoolWriter
 from hw.stream import SkidBuffer
 
 __all__ = ["Sender"]
@@ -54,7 +54,7 @@ class Sender(Engine):
 
     def _members(self, parameters: Parameters) -> dict[str, Any]:
         p = parameters
-        tables = {"tables_written": self.write(p)} if has_lengths(p) else {}
+        tables = {"tables_written": self.write(p)} if payloads.has_lengths(p) else {}
         return {
             "x": In(stream.Signature(payloads.element_part(p))),
             "held": In(stream.Signature(place())),

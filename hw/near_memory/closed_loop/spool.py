@@ -17,18 +17,13 @@ from hw.stream import Fifo
 from hw.stream.records import RecordWriter, record_span
 from hw.units.delta_compressor import DeltaCompressor
 
-__all__ = ["LineBatches", "SpoolWriter", "has_lengths"]
+__all__ = ["LineBatches", "SpoolWriter"]
 
 _LENGTH_WIDTH = 21
 """Bits of the length of a line in bytes: a slot has room for at most 2^16 - 1 units."""
 
 _LINE_WIDTH = 24
 """Bits of the number of a slot that a row begins with."""
-
-
-def has_lengths(parameters: Parameters) -> bool:
-    """Whether lines of a spool differ in length, so that a table holds it: streams do, and where groups replay."""
-    return parameters.link_form == "compressed" or parameters.replays
 
 
 def _row_ports(rows: bool) -> dict[str, Any]:
@@ -174,7 +169,7 @@ class SpoolWriter(wiring.Component):
     up : Out(stream of `payloads.stream_group`)
         The link.
     spools_written, tables_written : Out(MemoryWrite)
-        Memory: groups, and the lengths of lines if they differ (`has_lengths`).
+        Memory: groups, and the lengths of lines if they differ (`payloads.has_lengths`).
     idle : Out(1)
         Every line that came is whole, and has arrived in memory or left for the link.
     error : Out(4)
@@ -193,7 +188,7 @@ class SpoolWriter(wiring.Component):
                 "groups": In(stream.Signature(payloads.stream_group(parameters))),
                 "up": Out(stream.Signature(payloads.stream_group(parameters))),
                 "spools_written": write,
-                **({"tables_written": write} if has_lengths(parameters) else {}),
+                **({"tables_written": write} if payloads.has_lengths(parameters) else {}),
                 "idle": Out(1),
                 "error": Out(CAUSE_WIDTH),
             }
@@ -218,7 +213,8 @@ class SpoolWriter(wiring.Component):
         sink = batches.i
         tables_idle = Const(1, 1)
         if compressed:
-            m.submodules.coder = coder = (SerialDeltaCoder if p.near_lanes < p.lanes else DeltaCompressor)(p)
+            serial = p.near_lanes < p.lanes and not p.replays  # no serial form knows replay groups
+            m.submodules.coder = coder = (SerialDeltaCoder if serial else DeltaCompressor)(p)
             sink = coder.i
             tables_idle = self._lengths(m, coder.o, batches)
             m.d.comb += [coder.passes.eq(c.passes), sink.payload.eq(self.groups.payload)]
