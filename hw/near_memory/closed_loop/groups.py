@@ -363,7 +363,7 @@ class Chains(Part):
         adds = c.start == STARTS.index("add")
         worth = []
         for old, new in zip(changed.old, changed.new, strict=True):
-            flips = adds & (old[-1] ^ new[-1]) & (old != poison) & (new != poison)
+            flips = adds & (old[-1] ^ new[-1]) & (new != poison)  # poison stays poison
             worth.append(Mux(flips, Mux(new[-1], -new, new), 0)[: p.state_width])
         distance = Signal(ADDRESS_WIDTH)
         m.d.sync += distance.eq((c.origin.offset - c.state.offset) * UNIT_BYTES)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Module, Mux, Signal, Value, signed
+from amaranth.hdl import Module, Mux, Signal, signed
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import In, Out
 
@@ -66,7 +66,8 @@ class Update(Pipelined, Part):
         delta --> shift | shift | shift --+--> + --> clamp --> new
         old, bias --> + ------------------+
 
-    Of a vector that comes in several groups, these are added up first; its elements are those of the last group.
+    Of a vector that comes in several groups, these are added up first; its elements are those of the last group. If it
+    is poisoned, all of them are.
 
     Throughput: one part a clock. Numerics: 12.2, 12.3; sums of groups are exact.
 
@@ -99,7 +100,6 @@ class Update(Pipelined, Part):
         s.spoiled = [there & one.poisoned for there, one in zip(used, delta.values, strict=True)]
         if p.masks:
             s.more = self.i.p.more
-            self._spread(m, s, used)
         s.values = [Mux(there, one.value, 0).as_signed() for there, one in zip(used, delta.values, strict=True)]
         s.steps = [one.step for one in delta.values]
         s.old = [Mux(there, old, 0).as_signed() for there, old in zip(used, self.i.p.old, strict=True)]
@@ -141,13 +141,6 @@ class Update(Pipelined, Part):
         ]
         fields = {"old": s.old, "new": new, "last": s.last, "end": s.end}
         return s.finish(self.o, filled(m, "result", self.o.payload.shape(), **fields), depth=p.pipeline_depth)
-
-    def _spread(self, m: Module, s: Stage, used: list[Value]) -> None:
-        """A group that is poisoned poisons its whole vector."""
-        delta, before = self.i.p.delta, Signal(name="poisoned_before")
-        with m.If(s.moves & (s.more | s.last)):
-            m.d.sync += before.eq(s.more & (before | delta.values[0].poisoned))
-        s.spoiled = [spoiled | (there & before) for spoiled, there in zip(s.spoiled, used, strict=True)]
 
     def _total(self, m: Module, s: Stage) -> Stage:
         """Deltas of all groups of a vector; those that more follow go no further."""
