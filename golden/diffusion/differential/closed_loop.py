@@ -617,6 +617,8 @@ class ClosedLoop(Differential):
         main = [source in self.main for source in layer.inputs]
         if not all(main):
             return self._conditioned(layer, values, main.index(True), unit)
+        if self._method.attention == "raw":
+            return self._raw_matmul(layer, values, unit)
         left = self._send(layer, 0, values[0])
         right = self._send(layer, 1, values[1])
         shift = int(left.unit) + int(right.unit) - unit
@@ -632,6 +634,15 @@ class ClosedLoop(Differential):
         again = right.start is not True
         counts = counts + self._outputs(layer, product(right.passes, held, right=True), again=again)
         return Change(counts, left.start, unit)
+
+    def _raw_matmul(self, layer: Layer, values: list[Any], unit: int) -> Change:
+        """``A(t) B(t)`` anew: digits of the left as in a first step, all of the right one aligned (numerics, 12.29)."""
+        self._held.pop((layer.name, 0), None)
+        left, right = self._send(layer, 0, values[0]), self._plain(layer.inputs[1], values[1])
+        held = self._near.align(self._near.emitted(right), layer.contracted[1])
+        shift = int(left.unit) + int(right.unit) - unit
+        counts = self._outputs(layer, self._core.matmul(layer, left.passes, held, right=False, shift=shift))
+        return Change(counts, True, unit)
 
     def _conditioned(self, layer: Layer, values: list[Any], moving: int, unit: int) -> Change:
         """A product whose other operand is conditioning, which enters as weights do."""
