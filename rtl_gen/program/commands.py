@@ -81,6 +81,7 @@ def programmed(method: Method) -> Method:
         machine = dataclasses.replace(
             machine, dataflows=("closed_loop", "sign_mask"), flip_repair=method.machine.flip_repair
         )
+        carried |= {"attention": method.attention}
     against = "held" if method.flow == "raw" else "before"
     return Method(machine=machine, against=against, chains=chained, **carried, **_RAW_OUTPUTS)
 

@@ -218,7 +218,7 @@ class Compiler:
         self._shapes, self._layouts = network.shapes(), layouts(network)
         self._input = next(iter(network.inputs))
         self.states: dict[str, Tensor] = {}
-        self._emissions: dict[tuple[str, int, str, int, bool], Emission] = {}
+        self._emissions: dict[tuple[str, int, str, int, bool, bool], Emission] = {}
         self._weights: dict[str, tuple[Weights, ...]] = {}  # of each part
         self._tables: dict[Any, Any] = {}
         self._constants: dict[bytes, Operand] = {}  # tables that are the same in every step, by content
@@ -964,22 +964,23 @@ class Compiler:
     # Emissions ------------------------------------------------------------------------------------------------------
 
     def _send(
-        self, layer: Layer, number: int, value: _Value, along: str, ends: Sequence[int] | None = None
+        self, layer: Layer, number: int, value: _Value, along: str, ends: Sequence[int] | None = None, raw: int = 0
     ) -> list[Piece]:
         """Send an operand of a product, once in a step for all readers that always run together.
 
-        It is sent in runs of lines, up to each of `ends`, so that the product can begin with the first of them.
+        It is sent in runs of lines, up to each of `ends`, so that the product can begin with the first of them. With
+        `raw` it is sent anew in every step, in so many passes.
         """
         if value.masked:
             return list(value.masked)
         name = layer.inputs[number]
-        emissions = [self._emission(layer, name, value, part, along) for part in range(len(value.parts))]
+        emissions = [self._emission(layer, name, value, part, along, raw=raw > 0) for part in range(len(value.parts))]
         new = [part for part, emission in enumerate(emissions) if emission not in self._sent]
         self._sent.update(emissions)
         whole = ends is None or value.parts[0].channels < self._parameters.lanes
         for lines in [None] if whole else itertools.starmap(range, itertools.pairwise([0, *ends])):
             for part in new:
-                self._make(name, value, part, emissions[part], None, lines)
+                self._make(name, value, part, emissions[part], None, lines, raw)
         return [Piece(emission, value.repeat) for emission in emissions]
 
     def _passes(self, name: str, start: bool) -> int:
@@ -989,9 +990,12 @@ class Compiler:
         passes = self._method.passes_of(self._network, name, self._index, self._steps)
         return max(passes, self._method.first_passes) if start else passes
 
-    def _emission(self, layer: Layer, name: str, value: _Value, number: int, along: str) -> Emission:
-        """What a reader holds of a part of a value, and with it those that always run when it does."""
-        key = (name, number, along, value.heads, layer.name in self._always)
+    def _emission(
+        self, layer: Layer, name: str, value: _Value, number: int, along: str, *, raw: bool = False
+    ) -> Emission:
+        """What a reader holds of a part of a value, and with it those that always run when it does; `raw`: those that
+        get it anew in every step."""
+        key = (name, number, along, value.heads, layer.name in self._always, raw)
         if key not in self._emissions:
             part = value.parts[number]
             unit = part.unit if value.result is None else value.result
@@ -1027,15 +1031,16 @@ class Compiler:
         emission: Emission | None,
         target: Tensor | None,
         lines: range | None = None,
+        raw: int = 0,
     ) -> None:
-        """Emit a part of a value, or some of its lines."""
+        """Emit a part of a value, or some of its lines; `raw` as of `_send`."""
         for sample in self._numbers(value.parts[number]):
-            start = self._begins(value.parts[number], sample)
+            start = raw > 0 or self._begins(value.parts[number], sample)
             near.emit(
                 self._schedule,
                 value.parts[number].sample(sample),
                 emission.sample(sample) if emission else None,
-                self._passes(name, start) if emission else 1,
+                raw or (self._passes(name, start) if emission else 1),
                 unit=value.result,
                 function=value.function,
                 norm=self._coefficients(value, number, sample, lines) if value.source is not None else None,
@@ -1379,7 +1384,7 @@ class Compiler:
         return _Value((state,), heads=split, padded=padded)
 
     def _both(self, layer: MatMul, left: _Value, right: _Value, state: Tensor, heads: int) -> None:
-        """Both operands change."""
+        """Both operands change; from raw values there is one product, of the left's digits and of all of the right."""
         p = self._parameters
         rows, columns = self._shapes[layer.name][-2:]
         right = self._settled(layer.inputs[1], right)
@@ -1393,18 +1398,27 @@ class Compiler:
             raise ValueError(
                 f"tile_positions must be at least lanes = {p.lanes} for layer {layer.name!r}, not {p.tile_positions}"
             )
-        along = "channels" if layer.transposed else "positions"
+        along, raw = "channels" if layer.transposed else "positions", self._method.attention == "raw"
         held = [
-            self._emission(layer, name, value, 0, axis)
+            self._emission(layer, name, value, 0, axis, raw=raw)
             for name, value, axis in zip(layer.inputs, (left, right), ("channels", along), strict=True)
         ]
         scale = 24 + held[0].unit + held[1].unit - state.unit - self._declared
         # what is held of the right before it is sent, then of the left after it was
         of = left.parts[0]
         numbers = self._numbers(of)
-        going_on = [number for number in numbers if not self._begins(of, number)]
+        going_on = [number for number in numbers if not (raw or self._begins(of, number))]
         before = self._aligned(layer, held[1], heads, columns, right, scale, "right", going_on)
         ends = [run.stop for run in self._runs_of_lines(left.parts[0])]
+        if raw:
+            sent = self._passes(layer.inputs[0], True)
+            (one,) = self._send(layer, 0, left, "channels", ends, raw=sent)
+            self._send(layer, 1, right, along, raw=1)
+            whole = self._aligned(layer, held[1], heads, columns, right, scale, "right", numbers)
+            for sample, weights in whole.items():
+                for head in range(heads):
+                    self._head(layer, state, one.emission, weights[head], sample, head, heads, sent, False, True)
+            return
         (one,) = self._send(layer, 0, left, "channels", ends)
         for sample, weights in before.items():
             sent = self._passes(layer.inputs[0], False)

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.golden
 
 def chained(**settings):
     """Deltas against the value before, chains, on a machine with room enough."""
-    own = {name: settings.pop(name) for name in ("passes", "refresh", "last_passes") if name in settings}
+    own = {name: settings.pop(name) for name in ("passes", "refresh", "attention") if name in settings}
     room = {"group_buffer": 4096, "weight_buffer": 1024, "joint_width": 16, "dataflows": ("closed_loop", "sign_mask")}
     machine = Parameters(**room | {"digit_width": 4, "outliers": 0} | settings)
     return Method(machine=machine, against="before", chains=True, output_width=16, output_bits=14, **own)
@@ -43,15 +43,16 @@ def check_chains(both):
 
 STATIC = {"exponent_policy": "layer", "output_passes": 1}
 POLICIES = [
-    {"outliers": 0},
+    {"outliers": 0, "attention": "raw"},
     {"outliers": 1},
-    {"outliers": 4, "flip_repair": True},
+    {"outliers": 4, "flip_repair": True, "attention": "raw"},
     {"outliers": 0, "flip_repair": True} | STATIC,
-    {"outliers": 1} | STATIC,
+    {"outliers": 1, "attention": "raw"} | STATIC,
     {"outliers": 1, "lanes": 4, "overflow_policy": "replay", "flip_repair": True} | STATIC,
     {"outliers": 4, "lanes": 8, "overflow_policy": "replay"} | STATIC,
 ]
-"""By group, saturating and replaying under static exponents; no outlier, one, four; without and with repairs."""
+"""By group, saturating and replaying under static exponents; no outlier, one, four; without and with repairs;
+attention on deltas and raw."""
 
 
 @pytest.mark.parametrize("seed", range(len(POLICIES)))
