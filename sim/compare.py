@@ -67,25 +67,43 @@ def of_program(sampled: Sampled, found: drawings.Drawn, notes: Measure, method: 
     groups = counters["link_groups"] + counters["chain_groups"]
     sides = [row for rows in (notes.inputs, notes.outputs) for row in rows.values()]
     slots = clocks * p.rows * p.columns
-    apart = {}
-    if method.chains:
-        chains = sampled.compiler.chains
-        kept = [row for (_, name), row in notes.outputs.items() if name in chains]
-        elements = sum(row.elements for row in [*notes.inputs.values(), *kept])
-        bits = sum(counters[name] for name in ("link_group_bits", "chain_group_bits", "chain_mask_bits"))
-        apart = {"groups and masks": bits / (32 * elements)}
     return {
         "clocks": clocks,
         "use": sum(map(needed_groups, sampled.turns)) / slots,
         "not zero": (counters["array_groups"] - counters["array_zero_groups"]) / slots,
         "link": sum(min(row.bits, row.joint) for row in (*sides, *notes.raws.values()))
         / (16 * sum(row.elements for row in sides)),
-        **apart,
+        **_apart(sampled, found, notes, method),
         "memory MB": sum(size for name, size in counters.items() if name.startswith("memory_")) / 1e6,
         "groups": groups,
         "zero": (counters["link_zero_groups"] + counters["chain_zero_groups"]) / max(groups, 1),
         **_digits(notes),
     }
+
+
+def _apart(sampled: Sampled, found: drawings.Drawn, notes: Measure, method: Method) -> dict[str, float]:
+    """Attention's part: bits of its operands on the link, over 32 for each element that is sent, and of the groups in
+    the array. With chains also the bits of groups and masks, over 32 for each of theirs: raw attention is not among
+    them, as in what was published.
+    """
+    network, counters = sampled.sampling.network, found.end.counters
+    tags = {name: tag for tag, name in sampled.program.tags.items()}
+    products = [layer for layer in network.layers if layer.bilinear]
+    operands = {name for layer in products for name in layer.inputs}
+    by_tag, chains = found.end.by_tag, sampled.compiler.chains
+    own = sum(by_tag[tags[name]]["link_group_bits"] for name in operands if tags.get(name) in by_tag)
+    work = sum(by_tag[tags[layer.name]]["array_groups"] for layer in products)
+    sent = [(name, row.elements) for (_, name), row in notes.inputs.items()]
+    sent += [(name, row.elements) for (_, name), row in notes.outputs.items() if name in chains]
+    elements = sum(count for _, count in sent)
+    apart = {"attention link": own / (32 * elements), "attention array": work / counters["array_groups"]}
+    if method.chains:
+        bits = sum(counters[name] for name in ("link_group_bits", "chain_group_bits", "chain_mask_bits"))
+        if method.attention == "raw":
+            bits -= own
+            elements = sum(count for name, count in sent if name not in operands)
+        apart["groups and masks"] = bits / (32 * elements)
+    return apart
 
 
 def of_model(network: Network, calls: int, steps: int, notes: Measure, method: Method) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from sim.machine.driver import Driver
 from sim.machine.port import Port
 from sim.machine.run import Failure, failing, odd_counters
 
-__all__ = ["Snapshot", "StepRow", "WholeSampling", "clocks_by_tag", "interpreted"]
+__all__ = ["TAGGED", "Snapshot", "StepRow", "WholeSampling", "clocks_by_tag", "interpreted"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,11 +40,18 @@ class Snapshot:
         Since the program's start, by `golden.machine.registers.COUNTERS`.
     status : dict of str to bool
         Sticky ``overflow`` and ``poisoned``.
+    by_tag : dict of int to Counter
+        Of the operations of each tag so far: the counters `TAGGED`.
     """
 
     memory: np.ndarray
     counters: "collections.Counter[str]"
     status: dict[str, bool]
+    by_tag: dict[int, "collections.Counter[str]"]
+
+
+TAGGED = ("link_group_bits", "array_groups")
+"""Counters that the interpreter keeps for each tag: what crosses the link, and what the array works on."""
 
 
 class _Stopped(Exception):
@@ -55,6 +62,8 @@ def interpreted(program: Program) -> Iterator[Snapshot]:
     """Run a program by the interpreter: what it leaves at each `Interrupt`, and at the end."""
     machine = program.load()
     given: queue.Queue[Snapshot | Exception | None] = queue.Queue(1)
+    by_tag: dict[int, collections.Counter[str]] = collections.defaultdict(collections.Counter)
+    seen = dict.fromkeys(TAGGED, 0)
     stopped = threading.Event()
 
     def give(one: Snapshot | Exception | None) -> None:
@@ -64,9 +73,14 @@ def interpreted(program: Program) -> Iterator[Snapshot]:
         raise _Stopped
 
     def look() -> None:
-        give(Snapshot(machine.memory.copy(), machine.counters.copy(), dict(machine.status)))
+        tags = {tag: found.copy() for tag, found in by_tag.items()}
+        give(Snapshot(machine.memory.copy(), machine.counters.copy(), dict(machine.status), tags))
 
     def watch(position: int, command: Command) -> None:
+        if isinstance(command, Operation):
+            for name in TAGGED:
+                by_tag[command.tag][name] += machine.counters[name] - seen[name]
+                seen[name] = machine.counters[name]
         if isinstance(command, Interrupt):
             look()
 

@@ -14,7 +14,8 @@ from golden.diffusion.differential.measure import Measure, Row
 from golden.diffusion.differential.method import METHODS
 from golden.diffusion.layers import Convolution
 from golden.diffusion.networks import Network
-from golden.machine.work import timeline
+from golden.machine.command import Multiply, disassemble
+from golden.machine.work import executed, timeline
 from golden.parameters import PRESETS
 from rtl_gen import options
 from rtl_gen.program.commands import compiled
@@ -58,6 +59,16 @@ def test_every_method_has_a_row(tmp_path):
     assert row["clocks"] == sum(timeline(turn, p).clocks for turn in sampled.turns)
     worked = end.counters["array_groups"] - end.counters["array_zero_groups"]
     assert row["not zero"] == pytest.approx(worked / (p.rows * p.columns * row["clocks"]))
+    array = {True: 0, False: 0}  # groups of products of two activations, and of those with weights
+    for command in executed(disassemble(sampled.program.words())):
+        if isinstance(command, Multiply):
+            of_attention = "attention.scores" in (name := sampled.program.tags[command.tag]) or "attention.mix" in name
+            taps = command.kernel_lines * command.kernel_columns * command.groups * (command.passes + 1)
+            array[of_attention] += (command.rows + 1) * command.lines * command.columns * taps * command.channels
+    assert row["attention array"] == pytest.approx(array[True] / sum(array.values()))
+    for name in ("link_group_bits", "array_groups"):
+        assert sum(found[name] for found in end.by_tag.values()) == end.counters[name]
+    assert all(0 < one["attention link"] < 1 for one in rows.values())
     moved = sum(size for name, size in end.counters.items() if name.split("_")[0] == "memory")
     assert row["memory MB"] == pytest.approx(moved / 1e6)
 
