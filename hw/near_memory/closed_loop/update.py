@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """What joins an element of a state and what comes to it: ``Y' = clamp(Y + delta + bias)``."""
 
 from typing import Any
