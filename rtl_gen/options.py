@@ -91,7 +91,7 @@ def choose_units(wanted: Sequence[str], parameters: Parameters) -> list[str]:
     """
     for name in wanted:
         names.lookup("Unit", name, COMPONENTS)
-    every = [*UNITS, *([Accelerator.name] if parameters.closed_loop and not parameters.masks else [])]
+    every = [*UNITS, *([Accelerator.name] if parameters.closed_loop else [])]
     return [name for name in COMPONENTS if name in (wanted or every)]
 
 

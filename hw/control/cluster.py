@@ -25,13 +25,11 @@ def check_machine(parameters: Parameters) -> None:
     TypeError
         If `parameters` is no `Parameters`.
     ValueError
-        If the machine has no closed loop, or a dataflow besides, which no engine has.
+        If the machine has no closed loop.
     """
     if not isinstance(parameters, Parameters):
         raise TypeError(f"parameters must be Parameters, not {parameters!r}")
     parameters.check_closed_loop()
-    if parameters.masks:
-        raise ValueError(f"dataflows must be closed_loop alone for engines, not {', '.join(parameters.dataflows)}")
 
 
 def memory_ports(component: wiring.Component, kind: type[wiring.Signature]) -> list[str]:
@@ -71,7 +69,7 @@ class Cluster(wiring.Component):
     TypeError
         If `parameters` is no `Parameters`.
     ValueError
-        If the machine has no closed loop, or a dataflow besides.
+        If the machine has no closed loop.
     """
 
     name: str

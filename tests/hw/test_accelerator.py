@@ -24,7 +24,6 @@ from golden.machine.command import (
 from golden.machine.registers import CAUSES, COUNTERS, IDENTITY, fingerprint, register
 from golden.parameters import Parameters
 from hw.accelerator import Accelerator
-from hw.core.core import Core
 from rtl_gen.verilog import emission, lint
 from sim.machine.verilated import Fault, MachineModel, Memory, VerilatedPort
 from tests.hw.movers import TINY, moved, moving_machine
@@ -268,9 +267,3 @@ def test_the_open_loop_is_refused():
     sentence = "exponent_policy must be group for the closed loop, not layer"
     machine = Parameters(exponent_policy="layer", output_passes=1)
     assert str(refusal(Accelerator, machine, [])) == sentence
-
-
-def test_the_sign_mask_is_refused():
-    sentence = "dataflows must be closed_loop alone for engines, not closed_loop, sign_mask"
-    machine = Parameters(dataflows=("closed_loop", "sign_mask"))
-    assert [str(refusal(kind, machine, *rest)) for kind, *rest in ((Accelerator, []), (Core,))] == [sentence] * 2

@@ -24,6 +24,20 @@ def test_what_goes_out_of_the_core(form):
     assert list(core.counts.payload.shape().members) == ["groups", "zero_groups", "addresses", "skipped"]
 
 
+@pytest.mark.parametrize(
+    "settings, lengths", [([], False), (["overflow_policy=replay", "exponent_policy=layer"], True)]
+)
+def test_what_goes_out_with_masks(settings, lengths):
+    masks = ['dataflows=["closed_loop","sign_mask"]', "link_form=direct"]
+    core = inspect(Core(preset("tiny").with_settings([*masks, *settings])))
+    for engine in core._engines:
+        inspect(engine)
+    reads = {f"load_{what}_read" for what in ("weights", "spools", "signs_tables", "scales_tables")}
+    assert set(memory_ports(core, MemoryRead)) == reads | ({"load_tables_read"} if lengths else set())
+    assert core.events["link_outputs"] == 2  # a vector in each form may leave in one clock
+    assert "down_groups" in core.signature.members
+
+
 def test_refusals():
     sentence = "exponent_policy must be group for the closed loop, not layer"
     assert str(refusal(Core, Parameters(exponent_policy="layer", output_passes=1))) == sentence
