@@ -393,7 +393,9 @@ class LoadGroups(Operation):
     engine: ClassVar[str] = "load"
 
     source: Operand = described(NOWHERE, "slot of line 0 of row 0")
-    lengths: Operand = described(NOWHERE, "table of the slots' lengths in bytes, 4 bytes each (compressed form)")
+    lengths: Operand = described(
+        NOWHERE, "table of the slots' lengths in bytes, 4 bytes each (compressed form, or replays)"
+    )
     half: bool = described(False, "half of the banks")
     at: Annotated[int, Bits(15)] = described(0, "address of the first line in the banks")
     slot: Annotated[int, Bits(16)] = described(0, "units of memory from slot to slot")
@@ -596,7 +598,9 @@ class Emit(Operation):
     coefficients: Operand = described(NOWHERE, "records of coefficients, if `normed`; of rows, for a softmax")
     scales: Operand = described(NOWHERE, "entry h, then G and B of each channel, if `normed`")
     spool: Operand = described(NOWHERE, "slot of line 0")
-    lengths: Operand = described(NOWHERE, "table of the slots' lengths in bytes, an entry each (compressed form)")
+    lengths: Operand = described(
+        NOWHERE, "table of the slots' lengths in bytes, an entry each (compressed form, or replays)"
+    )
     slot: Annotated[int, Bits(16)] = described(0, "units of memory from slot to slot")
     line: Annotated[int, Bits(16)] = described(0, "first line")
     lines: Annotated[int, Bits(16)] = described(0, "how many lines")

@@ -125,8 +125,8 @@ _FLOWS = (
     ("held_written", "vectors of Xhat"),
     ("spools_read", "groups"),
     ("spools_written", "groups"),
-    ("tables_read", "tables: biases, scales, factors, coefficients, rows, lengths"),
-    ("tables_written", "coefficients, rows, lengths"),
+    ("tables_read", "tables: biases, scales, factors, coefficients, rows, lengths, masks"),
+    ("tables_written", "coefficients, rows, lengths, masks"),
     ("sums_read", "records of sums, and K"),
     ("sums_written", "records of sums"),
 )
