@@ -19,7 +19,7 @@ import numpy as np
 
 from golden.machine import image
 from golden.machine.accelerator import MachineError
-from golden.machine.command import ENGINES, OPERATIONS, UNIT_BYTES, VERSION, Operand
+from golden.machine.command import DATAFLOWS, ENGINES, UNIT_BYTES, VERSION, Operand, operations
 from golden.machine.registers import CAUSES, COUNTERS, IDENTITY, fingerprint, register
 from rtl_gen.program.file import Program
 from rtl_gen.program.memory import Tensor
@@ -235,7 +235,7 @@ class Driver:
         )
         told = []
         if opcode:
-            kinds = {kind.opcode: kind.__name__ for kind in OPERATIONS}
+            kinds = {kind.opcode: kind.__name__ for kind in operations(DATAFLOWS)}
             told.append(f"{kinds.get(opcode, hex(opcode))}{self._of(tag)}")
         else:
             told.append("idle")
