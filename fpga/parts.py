@@ -10,6 +10,10 @@ from golden.common import names
 __all__ = ["BOARDS", "ECP5_25F", "ECP5_85F", "PARTS", "UP5K", "Board", "Part", "board"]
 
 
+MACHINE_ROUTING = {"router": "router2"}
+"""How nextpnr routes a whole machine: its first router rips up as much as it routes."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Part:
     """An FPGA.
@@ -32,6 +36,8 @@ class Part:
         Leaves of `hw.arith` that fit it.
     beyond_pins : str
         How a design with more ports than there are pins is measured, see `fpga.flow.Mode`.
+    routing : mapping of str to str
+        Settings under which a placed design is routed, by nextpnr's names; none: placed and routed in one run.
     """
 
     name: str
@@ -42,6 +48,7 @@ class Part:
     capacity: Mapping[str, int]
     leaf_target: str = "generic"
     beyond_pins: str = "serial harness"
+    routing: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def for_machines(self) -> "Part":
@@ -49,14 +56,14 @@ class Part:
 
         Without wide multiplexers, which cost more look-up tables than they save: on control and near memory 3 to 26 %
         fewer LUT4 (``synth_ecp5 -nowidelut``), no slower. On pins, since clock, resets and enables of tens of thousands
-        of flip-flops need global wires. By nextpnr's second router: the first one rips up as much as it routes.
+        of flip-flops need global wires. Routed under `MACHINE_ROUTING`.
         """
         ecp5 = self.family == "ecp5"
         return dataclasses.replace(
             self,
             synthesis=self.synthesis + " -nowidelut" * ecp5,
-            place=(*self.place, *("--router", "router2") * ecp5),
             beyond_pins="serial harness",
+            routing=MACHINE_ROUTING if ecp5 else {},
         )
 
 

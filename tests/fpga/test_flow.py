@@ -86,6 +86,25 @@ def test_a_machine_with_more_ports_than_pins_is_placed_on_pins(folder):
     assert b"\xff\xff\xbd\xb3" in bitstream.read_bytes()[:256]  # the preamble of ECP5
 
 
+def test_a_placed_machine_is_routed_again_without_being_placed(folder, monkeypatch):
+    flow, part = Flow(folder, jobs=1), ECP5_85F.for_machines
+    design = ("accumulate", Accumulate(200), None)
+    (first,) = flow.measure([design], part, seeds=(1,), target_mhz=80)
+    commands = []
+
+    def run(command, **options):
+        commands.append(command)
+        return actual(command, **options)
+
+    actual = tools.run
+    monkeypatch.setattr(tools, "run", run)
+    other = dataclasses.replace(part, routing={**part.routing, "router": "router1"})
+    (second,) = flow.measure([design], other, seeds=(1,), target_mhz=80)
+    (command,) = commands
+    assert "--no-place" in command and "--router" not in command
+    assert second.placements[0].used == first.placements[0].used
+
+
 class Delay(wiring.Component):
     """What came in GLOBAL_FLIP_FLOPS clocks ago: as many flip-flops, all reset."""
 
