@@ -276,18 +276,6 @@ class Accelerator:
         """
         self._reset()
         position, turns = 0, []
-        carry_out = {
-            LoadWeights: self._load_weights,
-            LoadGroups: self._load_groups,
-            LoadScales: self._load_scales,
-            Multiply: self._multiply,
-            Accumulate: self._accumulate,
-            Combine: self._combine,
-            Coefficients: self._coefficients,
-            Emit: self._emit,
-            Align: self._align,
-            Rows: self._rows,
-        }
         command: Command | None = None
         try:
             while True:
@@ -302,11 +290,7 @@ class Accelerator:
                 except ValueError as error:
                     raise MachineError("command", str(error), position, words[0] >> 16) from None
                 if isinstance(command, Operation):
-                    self._take(command)
-                    carry_out[type(command)](command)
-                    for engine in command.push:
-                        self._tokens[command.engine, engine] += 1
-                    self.counters[f"{command.engine}_operations"] += 1
+                    self._carry_out(command)
                 if watch is not None and command is not None:
                     watch(position, command)
                 if isinstance(command, Stop):
@@ -319,6 +303,25 @@ class Accelerator:
             raise MachineError(error.cause, error.sentence, position, tag, command) from None
         finally:
             self._moved = [0] * 8
+
+    def _carry_out(self, operation: Operation) -> None:
+        self._take(operation)
+        carry_out: dict[type[Operation], Callable[[Any], None]] = {
+            LoadWeights: self._load_weights,
+            LoadGroups: self._load_groups,
+            LoadScales: self._load_scales,
+            Multiply: self._multiply,
+            Accumulate: self._accumulate,
+            Combine: self._combine,
+            Coefficients: self._coefficients,
+            Emit: self._emit,
+            Align: self._align,
+            Rows: self._rows,
+        }
+        carry_out[type(operation)](operation)
+        for engine in operation.push:
+            self._tokens[operation.engine, engine] += 1
+        self.counters[f"{operation.engine}_operations"] += 1
 
     def _take(self, operation: Operation) -> None:
         for engine in operation.pop:
@@ -350,6 +353,11 @@ class Accelerator:
         if not holds:
             raise MachineError("field", sentence)
 
+    def _sound(self, holds: bool, sentence: str, cause: str = "damaged") -> None:
+        """A rule of what memory holds; those of fields alone are `_field`."""
+        if not holds:
+            raise MachineError(cause, sentence)
+
     def _has(self, function: str, what: str) -> None:
         """Refuse what the machine was built without."""
         functions = self.parameters.functions
@@ -370,8 +378,8 @@ class Accelerator:
         self._fit(c, p.weight_buffer)
         data = self._span(c.source, c.skip * size, c.records * size).reshape(-1, size)
         weights, scale = image.unpack_weights(data, p)
-        if ((np.abs(scale) > _SCALE_MAX) & (scale != _POISONED_RECORD)).any():
-            raise MachineError("damaged", f"scale of a record must be in -{_SCALE_MAX}..{_SCALE_MAX}")
+        beyond = (np.abs(scale) > _SCALE_MAX) & (scale != _POISONED_RECORD)
+        self._sound(not beyond.any(), f"scale of a record must be in -{_SCALE_MAX}..{_SCALE_MAX}")
         where = slice(c.at, c.at + c.records)
         self._weights[int(c.half), where], self._scales[int(c.half), where] = weights, scale
         self._touch("weights", np.arange(c.at, c.at + c.records) + c.half * p.weight_buffer, True)
@@ -788,8 +796,7 @@ class Accelerator:
             self._count(c.bias, "tables_read", places[np.diff(entries, prepend=-1) != 0].size)
             bias = image.unpack_entries(self._bytes(c.bias)[places].ravel()).reshape(-1, p.lanes)
             limit = 2**p.state_width
-            if (np.abs(bias) >= limit).any():
-                raise MachineError("damaged", f"entries of a bias must be below {limit} in magnitude")
+            self._sound((np.abs(bias) < limit).all(), f"entries of a bias must be below {limit} in magnitude")
         channel, position = self._channels_of(index, c.channels)
         padding = (channel < 0) | (position >= c.positions)
         if c.summed != "no":
@@ -890,15 +897,15 @@ class Accelerator:
         if c.form == "sum":
             places = [factor.places for factor in factors]
             spread = max(places) - min(places)
-            self._field(spread <= SPREAD, f"places of two terms must differ by at most {SPREAD}, not {spread}")
+            self._sound(spread <= SPREAD, f"places of two terms must differ by at most {SPREAD}, not {spread}", "field")
             after, overflow = combine([y for y, _ in states], factors, top)
         else:
             places = int(self._entries(c.factor1, 0, 1)[0])
-            self._field(-64 < places < 64, f"h must be in -63..63, not {places}")
+            self._sound(-64 < places < 64, f"h must be in -63..63, not {places}", "field")
             after, overflow = multiply(states[0][0], states[1][0], places, top)
         if c.clamped:
             low, high = self._entries(c.limits, 0, 2).tolist()
-            self._field(-top <= low <= high <= top, "limits must be ordered and fit a state")
+            self._sound(-top <= low <= high <= top, "limits must be ordered and fit a state", "field")
             after = np.clip(after, low, high)
         after = np.where(padding, 0, np.where(lost, poison_code(p), after))
         self._raise(overflow=overflow, poisoned=bool(lost.any()))
@@ -919,8 +926,8 @@ class Accelerator:
             kind, np.arange(channel.size).reshape(channel.shape)
         )
         places, *_ = table = self._entries(operand, 0, 2 + int(which.max()))
-        self._field(0 <= places <= PLACES_MAX, f"h must be in 0..{PLACES_MAX}, not {places}")
-        self._field((np.abs(table[1:]) <= norm.FACTOR_MAX).all(), "factors must be below 2^17 in magnitude")
+        self._sound(0 <= places <= PLACES_MAX, f"h must be in 0..{PLACES_MAX}, not {places}", "field")
+        self._sound((np.abs(table[1:]) <= norm.FACTOR_MAX).all(), "factors must be below 2^17 in magnitude", "field")
         return Factors(table[1:][which], int(places))
 
     def _coefficients(self, c: Coefficients) -> None:
@@ -943,8 +950,8 @@ class Accelerator:
         )
         total = (total.astype(object) << places).sum(axis=1)
         square = (square.astype(object) << 2 * places).sum(axis=1)
-        if not ((-_TOTAL_LIMIT <= total) & (total < _TOTAL_LIMIT) & (square < _SQUARE_LIMIT)).all():
-            raise MachineError("damaged", "sums of a set must be below 2^55, and 2^80 for squares, in magnitude")
+        fits = (-_TOTAL_LIMIT <= total) & (total < _TOTAL_LIMIT) & (square < _SQUARE_LIMIT)
+        self._sound(fits.all(), "sums of a set must be below 2^55, and 2^80 for squares, in magnitude")
         floors = image.unpack_floors(self._span(c.floors, 0, c.sets * image.FLOOR_BYTES))
         self._count(c.floors, "sums_read", c.sets * image.FLOOR_BYTES)
         found = [
@@ -1046,9 +1053,9 @@ class Accelerator:
             u, beyond = normalise(z, found.mean[which], found.root[which], found.exponent[which], finer=finer)
             table = self._entries(c.scales, 0, 1 + 2 * c.channels)
             places, (gain, shift) = int(table[0]), table[1:].reshape(-1, 2).T
-            self._field(2 <= places <= norm.PLACES_MAX, f"h must be in 2..{norm.PLACES_MAX}, not {places}")
-            self._field((np.abs(gain) <= norm.FACTOR_MAX).all(), "G must be below 2^17 in magnitude")
-            self._field((np.abs(shift) < 2 ** (p.state_width + 1)).all(), "B must be of w + 2 bits")
+            self._sound(2 <= places <= norm.PLACES_MAX, f"h must be in 2..{norm.PLACES_MAX}, not {places}", "field")
+            self._sound((np.abs(gain) <= norm.FACTOR_MAX).all(), "G must be below 2^17 in magnitude", "field")
+            self._sound((np.abs(shift) < 2 ** (p.state_width + 1)).all(), "B must be of w + 2 bits", "field")
             z, clamped = affine(u, Affine(gain, shift, places), state_magnitude_max(p))
             lost = lost | np.broadcast_to(roots.poisoned[which], lost.shape)
             z = np.where(lost, 0, z)
@@ -1061,9 +1068,11 @@ class Accelerator:
             found = image.unpack_rows(data.reshape(-1, size))
             rows = softmax.Rows(found.largest, found.reciprocal, found.length)
             top = state_magnitude_max(p)
-            self._field((np.abs(rows.largest) <= top).all(), f"largest of a row must be within {top}")
+            self._sound((np.abs(rows.largest) <= top).all(), f"largest of a row must be within {top}", "field")
             lost = lost | found.poisoned[:, None]
-            self._field((z <= rows.largest[:, None])[~lost].all(), "no score may be above the largest of its row")
+            self._sound(
+                (z <= rows.largest[:, None])[~lost].all(), "no score may be above the largest of its row", "field"
+            )
             x = softmax.probabilities(np.where(lost, rows.largest[:, None], z), c.root, c.exponent, c.result, rows)
         else:
             x = functions(c.function, z, c.middle, c.result)
@@ -1078,7 +1087,9 @@ class Accelerator:
         index = c.first + np.arange(c.outputs)[:, None] * c.step + np.arange(c.groups)
         found = align(self._read_vectors(c.held, index.ravel(), "held"), p)
         scale = np.where(found.poisoned, _POISONED_RECORD, found.exponent + c.scale).reshape(index.shape)
-        self._field((np.abs(scale) <= _SCALE_MAX)[scale != _POISONED_RECORD].all(), "scale of a record must fit it")
+        self._sound(
+            (np.abs(scale) <= _SCALE_MAX)[scale != _POISONED_RECORD].all(), "scale of a record must fit it", "field"
+        )
         weights = found.weights.reshape(*index.shape, p.lanes)
         blocks = image.record_blocks(c.outputs, p)
         data = np.concatenate(
@@ -1135,6 +1146,6 @@ class Accelerator:
             entry = self._span(c.lengths, line * image.ENTRY_BYTES, image.ENTRY_BYTES, write=True)
             entry[:] = image.pack_entries([data.size])
             self._count(c.lengths, "tables_written", entry.size)
-        self._field(data.size <= c.slot * UNIT_BYTES, f"a slot must have room for {data.size} bytes")
+        self._sound(data.size <= c.slot * UNIT_BYTES, f"a slot must have room for {data.size} bytes", "field")
         self._span(c.spool, line * c.slot * UNIT_BYTES, data.size, write=True)[:] = data
         self._count(c.spool, "spools_written", data.size)

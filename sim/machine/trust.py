@@ -4,6 +4,7 @@ Words: a *trial* is a program that something is done to, and what must come of i
 to an end within its watchdog, and the memory behind its bus sees to it that no region is left.
 """
 
+import contextlib
 import dataclasses
 import math
 import random
@@ -19,11 +20,9 @@ from golden.diffusion.sampling import Sampling
 from golden.machine import hazards
 from golden.machine.accelerator import Accelerator, MachineError
 from golden.machine.command import (
-    ENGINES,
-    OPERATIONS,
     UNIT_BYTES,
+    Accumulate,
     Command,
-    Interrupt,
     LoadGroups,
     Operand,
     Operation,
@@ -31,7 +30,9 @@ from golden.machine.command import (
     Wait,
     assemble,
 )
+from golden.parameters import ZERO_GROUP
 from golden.units.delta_group import DeltaGroups
+from golden.units.joint_stream import JointGroups
 from rtl_gen.program.memory import SPOOLS
 from rtl_gen.program.sections import Sections, cut_sampling
 from sim.machine.driver import Driver, Timeout
@@ -48,37 +49,91 @@ _LIMIT = 2_000_000  # clocks of a program
 _WAITS = frozenset({"token", "starved"})
 """Causes that the hardware does not know: an engine waits for ever, and the others go on meanwhile."""
 
-_OF_FIELDS = frozenset({"field", "buffer"})
-"""Causes that an operation's fields decide, whatever memory holds."""
-
 _BEHIND = 1 << 22  # bytes that an access behind the end of a region may meet
 
+_FORGOTTEN = 1 << 16  # vectors of a tile that never comes, at most
 
-class _AskedAhead(Accelerator):
-    """An interpreter that goes on behind a damaged line of groups, as places of the lines behind it are asked ahead."""
 
-    def _slot(self, c: LoadGroups, slot: int, sent: int) -> DeltaGroups:
+class _Blocked(Exception):
+    """The program waits for an engine that has stopped."""
+
+
+class _Engines(Accelerator):
+    """An interpreter whose engines stop one by one, to see which causes the hardware may tell first.
+
+    An operation at fault ends its engine and goes on itself, to meet what else it breaks: the hardware asks ahead, for
+    places of lines behind a damaged one, say. Engines beside it go on, until they wait for one that has stopped.
+
+    Members
+    -------
+    causes : set of str
+        What may be told.
+    """
+
+    def __init__(self, *arguments: Any):
+        super().__init__(*arguments)
+        self.causes: set[str] = set()
+        self._stopped: set[str] = set()
+        self._broken = False
+
+    def _carry_out(self, operation: Operation) -> None:
+        if operation.engine in self._stopped:
+            return
+        self._broken, tokens = False, self._tokens.copy()
         try:
-            return super()._slot(c, slot, sent)
+            super()._carry_out(operation)
         except MachineError as error:
-            if error.cause != "damaged":
+            self._breaks(error.cause)
+        except (ArithmeticError, LookupError, ValueError):  # what comes of numbers that broke a rule
+            if not self._broken:
                 raise
-            return DeltaGroups.zeros(c.width * c.groups * sent, self.parameters)
+        if self._broken:
+            self._stopped.add(operation.engine)
+            self._tokens = tokens  # none is pushed
 
+    def _breaks(self, cause: str) -> None:
+        self.causes.add(cause)
+        self._broken = True
 
-class _WithoutEnds(Accelerator):
-    """An interpreter whose regions go on with zeros, to see which rules of its fields an operation breaks besides."""
+    def _next(self, position: int, command: Command | None, turns: Any) -> int:
+        if isinstance(command, Wait) and any(getattr(command, engine) for engine in self._stopped):
+            raise _Blocked
+        return super()._next(position, command, turns)
+
+    def _sound(self, holds: bool, sentence: str, cause: str = "damaged") -> None:
+        if not holds:
+            self._breaks(cause)
 
     def _offset(self, operand: Operand, begin: int, size: int, *, moves: bool = True) -> int:
         try:
             return super()._offset(operand, begin, size, moves=moves)
         except MachineError as error:
-            if error.cause != "region" or size > _BEHIND:
+            if not moves or size > _BEHIND:  # a fetched command, or more than there can be
                 raise
+            self._breaks(error.cause)
             place = self._place(operand)
             end = len(getattr(self, place))
             setattr(self, place, np.append(getattr(self, place), np.zeros(size, np.uint8)))
             return end
+
+    def _slot(self, c: LoadGroups, slot: int, sent: int) -> DeltaGroups:
+        held = len(self.memory)
+        try:
+            return super()._slot(c, slot, sent)
+        except MachineError as error:
+            if len(self.memory) == held:  # else it lies past its region, and never comes
+                self._breaks(error.cause)
+            return DeltaGroups.zeros(c.width * c.groups * sent, self.parameters)
+
+    def _accumulate(self, c: Accumulate) -> None:
+        n, come = self.parameters.lanes, (c.rows + 1) * c.outer * c.inner
+        if c.exchanged:
+            come = (c.rows + 1) * ((c.outer - 1) * n + c.tail)
+        if not self._down and not c.groups and come <= _FORGOTTEN:
+            # States are read before a vector has come.
+            self._breaks("starved")
+            self._down.append(JointGroups(np.full(come, ZERO_GROUP, np.uint8), np.zeros((come, n), np.int32)))
+        super()._accumulate(c)
 
 
 def small_sections(method: Method, seed: int) -> Sections:
@@ -453,43 +508,13 @@ class Trials:
         return reference.memory, None
 
     def _causes(self, number: int, wrong: _Wrong, first: str) -> set[str]:
-        """Causes of which any may be told: the interpreter's, others of that operation, and of those beside it.
-
-        Operations of its engine do not begin any more, and neither does what waits for that engine. What the others
-        come to is found by programs without them.
-        """
-        section, begin, causes = self._programs.sections[number], self._programs.words_at(number), {first}
-        memory = wrong.memory.copy()
-        words = memory[begin : begin + section.size * UNIT_BYTES].view("<u4").reshape(-1, 8)
-        operations = np.isin(words[:, 0] & 0xFF, [kind.opcode for kind in OPERATIONS])
-        waits = words[:, 0] & 0xFF == Wait.opcode
-        nothing, end = assemble([Interrupt(), Stop()])
-        ahead = self._error(number, memory, wrong.limits, _AskedAhead)
-        for _ in ENGINES:
-            error = self._error(number, memory, wrong.limits)
-            if error is None or not isinstance(error.command, Operation):
-                break
-            causes.add(error.cause)
-            if ahead is not None and ahead.position == error.position:
-                causes.add(ahead.cause)
-            besides = self._error(number, memory, wrong.limits, _WithoutEnds)
-            if besides is not None and besides.position == error.position and besides.cause in _OF_FIELDS:
-                causes.add(besides.cause)
-            engine, rest = ENGINES.index(error.command.engine), np.arange(len(words)) >= error.position
-            words[rest & operations & (words[:, 0] >> 12 & 0xF == engine)] = nothing
-            words[rest & waits & (words[:, 2] >> engine & 1 == 1)] = end
-        return causes - _WAITS | ({"watchdog"} if first in _WAITS else set())
-
-    def _error(
-        self, number: int, memory: np.ndarray, limits: Sequence[int] | None, kind: type[Accelerator] = Accelerator
-    ) -> MachineError | None:
-        """That of a layer's program on this memory."""
+        """Causes of which any may be told: the interpreter's, others of that operation, and of those beside it."""
         section = self._programs.sections[number]
-        try:
-            self._programs.interpreter(memory.copy(), limits, kind).run(section.operand, section.size)
-        except MachineError as error:
-            return error
-        return None
+        engines = self._programs.interpreter(wrong.memory.copy(), wrong.limits, _Engines)
+        # A command at fault is told when all operations before it are done.
+        with contextlib.suppress(_Blocked, MachineError):
+            engines.run(section.operand, section.size)
+        return (engines.causes | {first}) - _WAITS | ({"watchdog"} if first in _WAITS else set())
 
     @staticmethod
     def _judged(kind: str, turn: int, told: str, found: tuple[str, str]) -> Trial:

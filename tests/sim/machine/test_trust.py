@@ -166,6 +166,15 @@ def test_which_causes_may_be_told_first(layers):
     assert causes(number, Emit={"push": ()}) == {"watchdog"}
     # Fields that break a rule are told, or the region that they lie behind.
     assert causes(number, Emit={"state": nowhere, "slot": 0}) == {"field", "region"}
+    # States are read before a vector has come, whatever the array does.
+    beyond = {"collected": 127}
+    assert causes(number, Multiply=beyond, Accumulate={"state": nowhere}) == {"field", "region"}
+    assert causes(number, Multiply=beyond, Accumulate={"state": nowhere, "pop": ("multiply",)}) == {"field"}
+    # A result's place is asked for before sums that are damaged have come.
+    number = of(layers, "Coefficients")[0]
+    commands = layers.sections[number].operand
+    assert causes(number, Coefficients={"sums1": commands, "result": nowhere}) == {"damaged", "region"}
+    number = of(layers, "Emit", "LoadWeights", "LoadGroups", "Multiply", "Accumulate")[0]
     # A line is asked for before the one in front of it, which is damaged, is there.
     assert causes(number, LoadGroups={"slot": 1 << 15}) == {"region"}
     assert causes(number, LoadGroups={"slot": 1 << 15, "sent": 1, "passes": 1, "pitch": 64}) == {"damaged", "region"}
