@@ -10,10 +10,6 @@ from golden.common import names
 __all__ = ["BOARDS", "ECP5_25F", "ECP5_85F", "PARTS", "UP5K", "Board", "Part", "board"]
 
 
-MACHINE_ROUTING = {"router": "router2"}
-"""How nextpnr routes a whole machine: its first router rips up as much as it routes."""
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Part:
     """An FPGA.
@@ -56,14 +52,14 @@ class Part:
 
         Without wide multiplexers, which cost more look-up tables than they save: on control and near memory 3 to 26 %
         fewer LUT4 (``synth_ecp5 -nowidelut``), no slower. On pins, since clock, resets and enables of tens of thousands
-        of flip-flops need global wires. Routed under `MACHINE_ROUTING`.
+        of flip-flops need global wires. By nextpnr's second router: the first one rips up as much as it routes.
         """
         ecp5 = self.family == "ecp5"
         return dataclasses.replace(
             self,
             synthesis=self.synthesis + " -nowidelut" * ecp5,
             beyond_pins="serial harness",
-            routing=MACHINE_ROUTING if ecp5 else {},
+            routing={"router": "router2"} if ecp5 else {},
         )
 
 
