@@ -24,6 +24,7 @@ pytestmark = pytest.mark.cocotb
 HELD, SPOOL, SUMS, FLOORS, RESULT, WEIGHTS, COMBINED = 2048, 3072, 5120, 5200, 5300, 5400, 6144
 UNITS = COMBINED + 4096
 REGIONS = [Region(0, UNITS) for _ in range(8)]
+BOTH = [Region(0, 2 * UNITS) for _ in range(8)]  # of two memories behind each other
 
 MACHINES = {
     "direct": ["link_form=direct"],
@@ -87,12 +88,10 @@ def operations(r, rng, p):
     )
     rows = Rows(state=emit.state, result=Operand(3, RESULT + 20), rows=2, channels=r.randint(p.lanes, 12), root=70000)
     other, combine = random_combine(rng, p, narrow=r.random() < 0.3, form=r.choice(("sum", "product")))
-    operands = {name: value for name, value in vars(combine).items() if isinstance(value, Operand)}
-    moved = {name: Operand(at.region, at.offset + COMBINED) for name, at in operands.items()}
     memory = np.concatenate([memory, other])
     kinds = [
         sends,
-        combine := dataclasses.replace(combine, **moved),
+        combine := further(combine, COMBINED),
         combine,
         dataclasses.replace(sends, sent=emit.sent),
         sets,
@@ -102,9 +101,23 @@ def operations(r, rng, p):
     return memory, [r.choice(kinds) for _ in range(6)]
 
 
-def interpreter(p, memory):
+def further(operation, units):
+    """The same operation on a memory that begins elsewhere."""
+    operands = {name: value for name, value in vars(operation).items() if isinstance(value, Operand)}
+    return dataclasses.replace(operation, **{name: value.moved(units) for name, value in operands.items()})
+
+
+def mixed(r, rng, p):
+    """Two such memories behind each other, and their operations in any order: each part meets what others left."""
+    (memory, first), (behind, second) = operations(r, rng, p), operations(r, rng, p)
+    wanted = first + [further(one, UNITS) for one in second]
+    r.shuffle(wanted)
+    return np.concatenate([memory, behind]), wanted
+
+
+def interpreter(p, memory, regions=REGIONS):
     golden = Accelerator(p, memory.size, 0)
-    golden.memory[:], golden.regions = memory, REGIONS
+    golden.memory[:], golden.regions = memory, regions
     golden.chip = golden.memory
     return golden
 
@@ -116,18 +129,16 @@ def carry_out(golden, operation):
 
 @pytest.mark.parametrize("machine", MACHINES)
 @pytest.mark.parametrize("mode", ["none", "both", "reset"])
-def test_operations(machine, mode):
+def test_operations(machine, mode, fresh_seed):
     """Memory, status, bytes of each flow, vectors and groups that are counted."""
-    seed = random.randrange(1 << 32)
-    print("seed", seed)
-    r, rng, dut = random.Random(seed), np.random.default_rng(seed), component(machine)
+    r, rng, dut = random.Random(fresh_seed), np.random.default_rng(fresh_seed), component(machine)
     p = dut.parameters
-    for _ in range(8):
-        memory, wanted = operations(r, rng, p)
-        golden = interpreter(p, memory)
+    for _ in range(4):
+        memory, wanted = mixed(r, rng, p)
+        golden = interpreter(p, memory, BOTH)
         for operation in wanted:
             carry_out(golden, operation)
-        found = engine.run(dut, memory, REGIONS, wanted, mode=mode, seed=r.getrandbits(30), latency=r.randrange(1, 40))
+        found = engine.run(dut, memory, BOTH, wanted, mode=mode, seed=r.getrandbits(30), latency=r.randrange(1, 40))
         assert found.error is None, found.sentence
         assert np.array_equal(found.memory, golden.memory)
         assert {name: bool(found.status[name]) for name in golden.status} == golden.status
