@@ -279,6 +279,30 @@ class Netlist:
                 cell["connections"]["LSR"] = [buffered]
         return len(wide)
 
+    def keep_empty(self, tiles: Iterable[tuple[int, int]]) -> None:
+        """Fill logic tiles with look-up tables that do nothing, so that nothing else is placed there.
+
+        ECP5 only. nextpnr fills tiles to the last look-up table, and then wires are missing where many words meet. The
+        wires of an empty tile serve its neighbours.
+
+        Parameters
+        ----------
+        tiles : iterable of (int, int)
+            Column and row, as nextpnr counts them.
+
+        Raises
+        ------
+        ValueError
+            If the netlist is of another family.
+        """
+        if self.family != "ecp5":
+            raise ValueError(f"family must be ecp5 for tiles that are kept empty, not {self.family}")
+        for column, row in tiles:
+            for place in (f"SLICE{letter}.K{half}" for letter in "ABCD" for half in (0, 1)):
+                name = f"empty_{column}_{row}_{place}"
+                self._cell(name, "LUT4", {"INIT": "0" * 16}, Z=("output", self._wire()))
+                self._module["cells"][name]["attributes"]["BEL"] = f"X{column}/Y{row}/{place}"
+
     def _added(self, before: Cells) -> Cells:
         after = self.cells
         return Cells(**{field.name: getattr(after, field.name) - getattr(before, field.name) for field in _FIELDS})

@@ -34,6 +34,8 @@ class Part:
         How a design with more ports than there are pins is measured, see `fpga.flow.Mode`.
     routing : mapping of str to str
         Settings under which a placed design is routed, by nextpnr's names; none: placed and routed in one run.
+    empty_tiles : tuple of (int, int)
+        Logic tiles, column and row, that are kept empty if the design leaves room for that.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Part:
     leaf_target: str = "generic"
     beyond_pins: str = "serial harness"
     routing: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    empty_tiles: tuple[tuple[int, int], ...] = ()
 
     @property
     def for_machines(self) -> "Part":
@@ -52,7 +55,8 @@ class Part:
 
         Without wide multiplexers, which cost more look-up tables than they save: on control and near memory 3 to 26 %
         fewer LUT4 (``synth_ecp5 -nowidelut``), no slower. On pins, since clock, resets and enables of tens of thousands
-        of flip-flops need global wires. By nextpnr's second router: the first one rips up as much as it routes.
+        of flip-flops need global wires. By nextpnr's second router: the first one rips up as much as it routes. With
+        empty tiles in between, without which no machine was routed.
         """
         ecp5 = self.family == "ecp5"
         return dataclasses.replace(
@@ -60,6 +64,7 @@ class Part:
             synthesis=self.synthesis + " -nowidelut" * ecp5,
             beyond_pins="serial harness",
             routing={"router": "router2"} if ecp5 else {},
+            empty_tiles=_EMPTY_TILES.get(self.name, ()),
         )
 
 
@@ -90,6 +95,11 @@ UP5K = Part(
     pins=39,
     capacity={"luts": 5280, "ff": 5280, "dsp": 8, "bram": 30},
 )
+
+# Every second tile of every second row; rows 10, 22, 34, ... hold block RAM and multipliers.
+_EMPTY_TILES = {
+    ECP5_85F.name: tuple((column, row) for row in range(2, 85, 2) if row % 12 != 10 for column in range(16, 125, 2))
+}
 
 PARTS = {part.name: part for part in (ECP5_85F, ECP5_25F, UP5K)}
 """The parts by name."""

@@ -27,6 +27,10 @@ from rtl_gen import tools
 pytestmark = pytest.mark.synth
 
 
+# A small design needs no room around it.
+MACHINE = dataclasses.replace(ECP5_85F.for_machines, empty_tiles=ECP5_85F.for_machines.empty_tiles[:2])
+
+
 class Accumulate(wiring.Component):
     """A running sum of 16 bits; with `width` it has that many more ports than it needs."""
 
@@ -75,9 +79,15 @@ def test_ecp5_out_of_context(folder, monkeypatch):
 
 
 def test_a_machine_with_more_ports_than_pins_is_placed_on_pins(folder):
-    flow, part = Flow(folder, jobs=2), ECP5_85F.for_machines
-    (result,) = flow.measure([("accumulate", Accumulate(200), None)], part, seeds=(1,), target_mhz=80)
+    flow, part = Flow(folder, jobs=2), MACHINE
+    design = ("accumulate", Accumulate(200), None)
+    (result,) = flow.measure([design], part, seeds=(1,), target_mhz=80)
     assert result.mode == "serial harness"
+    # Two tiles hold nothing but look-up tables without inputs; where they do not fit besides, none is kept empty.
+    full = dataclasses.replace(part, capacity={**part.capacity, "luts": result.cells.logic + result.harness.logic + 15})
+    (dense,) = flow.measure([design], full, seeds=(1,), target_mhz=80)
+    combinational = [one.placements[0].used["TRELLIS_COMB"] for one in (result, dense)]
+    assert combinational[0] - combinational[1] == 16
     # Clock, reset, bit in, which to take, bit out.
     assert result.placements[0].used["TRELLIS_IO"] == 5
     assert result.placements[0].used["DCCA"] == 1
@@ -87,7 +97,7 @@ def test_a_machine_with_more_ports_than_pins_is_placed_on_pins(folder):
 
 
 def test_a_placed_machine_is_routed_again_without_being_placed(folder, monkeypatch):
-    flow, part = Flow(folder, jobs=1), ECP5_85F.for_machines
+    flow, part = Flow(folder, jobs=1), MACHINE
     design = ("accumulate", Accumulate(200), None)
     (first,) = flow.measure([design], part, seeds=(1,), target_mhz=80)
     commands = []
@@ -120,7 +130,7 @@ class Delay(wiring.Component):
 
 
 def test_the_reset_of_a_machine_takes_a_global_wire(folder):
-    (result,) = Flow(folder, jobs=1).measure([("delay", Delay(), None)], ECP5_85F.for_machines, seeds=(1,))
+    (result,) = Flow(folder, jobs=1).measure([("delay", Delay(), None)], MACHINE, seeds=(1,))
     assert result.cells.ff == GLOBAL_FLIP_FLOPS
     # One for the clock, one for the reset: in tiles, it goes from a global wire to one of the fabric.
     assert result.placements[0].used["DCCA"] == 2

@@ -169,6 +169,20 @@ def test_constant_resets_take_no_global_wire():
     assert netlist.buffer_resets(least=1) == 0
 
 
+def test_tiles_are_kept_empty():
+    netlist = Netlist(_ecp5(), "unit", "ecp5")
+    cells, before = netlist._module["cells"], set(netlist._module["cells"])
+    netlist.keep_empty([(16, 2), (18, 4)])
+    added = [cell for name, cell in cells.items() if name not in before]
+    places = {cell["attributes"]["BEL"] for cell in added}
+    assert len(added) == len(places) == 16 and {"X16/Y2/SLICEA.K0", "X18/Y4/SLICED.K1"} <= places
+    assert all(cell["type"] == "LUT4" and list(cell["connections"]) == ["Z"] for cell in added)
+    # Each drives a wire that nothing reads.
+    outputs = [cell["connections"]["Z"][0] for cell in added]
+    assert len(set(outputs)) == 16
+    assert not any(set(outputs) & set(bits) for name in before for bits in cells[name]["connections"].values())
+
+
 def test_a_design_without_a_clock_gets_one():
     design = _ice40()
     del design["modules"]["unit"]["ports"]["clk"], design["modules"]["unit"]["cells"]["later"]
@@ -194,6 +208,8 @@ def test_refusals(tmp_path):
         Netlist(_ecp5(), "other", "ecp5")
     with pytest.raises(ValueError, match=r"^family must be ecp5 for global wires of resets, not ice40$"):
         Netlist(_ice40(), "unit", "ice40").buffer_resets()
+    with pytest.raises(ValueError, match=r"^family must be ecp5 for tiles that are kept empty, not ice40$"):
+        Netlist(_ice40(), "unit", "ice40").keep_empty([(2, 2)])
     with pytest.raises(OSError):
         Netlist.read(tmp_path / "none.json", "unit", "ecp5")
 
