@@ -468,7 +468,7 @@ class Flow:
             if part.family == "ecp5" and chosen != "out of context":
                 netlist.buffer_resets()
             room = Cells(logic=8 * len(part.empty_tiles))
-            if not (cells + harness + room).beyond(dict(part.capacity)):
+            if part.empty_tiles and not (cells + harness + room).beyond(dict(part.capacity)):
                 netlist.keep_empty(part.empty_tiles)
             prepared.append((name, netlist, chosen, cells, harness, luts))
         jobs = [(netlist, chosen, seed) for _, netlist, chosen, *_ in prepared for seed in seeds]
