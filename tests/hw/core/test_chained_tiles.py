@@ -8,7 +8,6 @@ import pytest
 from golden.machine.accelerator import MachineError
 from golden.machine.command import Multiply
 from golden.parameters import preset
-from golden.units.delta_group import DeltaGroups
 from hw.core.multiply_path import MultiplyPath
 from sim import engine, stimuli
 from sim.vectors import group_values
@@ -69,7 +68,7 @@ def chained_tile(p, random):
 
 def groups_of(tile, p):
     """Groups of a tile as the stream has them: by field, and which end a vector and the tile."""
-    groups = DeltaGroups.concatenate(tile.lines)
+    groups = tile.groups
     vector = (np.cumsum(~groups.replay) - 1) // tile.sent
     last = np.append(vector[1:] != vector[:-1], True)
     end = np.append(np.zeros(len(vector) - 1, bool), True)
