@@ -21,7 +21,7 @@ def test_bench(machine, name, fresh_seed):
     assert result.vectors > 100 and result.runs >= len(play.MODES)
 
 
-@pytest.mark.parametrize("machine", ["tiny", "edge"])
+@pytest.mark.parametrize("machine", ["tiny", pytest.param("edge", marks=pytest.mark.slow)])
 def test_a_whole_group_with_ecp5_leaves(machine):
     request = bench.Request(preset(machine), seed=3)
     result = run.run(bench.load("multiplier_group", request), seed=3, leaves="ecp5")

@@ -21,7 +21,7 @@ STEPS = 12
 
 @pytest.mark.parametrize(
     "name, settings",
-    [("unet", ["link_form=compressed"]), ("dit", ["rows=8", "row_buffer=64"])],
+    [("unet", ["link_form=compressed"]), pytest.param("dit", ["rows=8", "row_buffer=64"], marks=pytest.mark.slow)],
 )
 def test_counters_of_another_image(name, settings):
     """Within 5 %: groups exactly."""

@@ -54,9 +54,8 @@ def test_every_pair_of_values_is_covered():
 
 
 @pytest.mark.cocotb
-@pytest.mark.parametrize(
-    "build", [pytest.param(build, marks=pytest.mark.slow if number else ()) for number, build in enumerate(COVER)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("build", COVER)
 def test_memories_and_counters_are_equal_on_machines_of_every_pair(build, fresh_seed):
     chosen = method(build)
     made = small_sections(chosen, fresh_seed % 5)
