@@ -96,12 +96,7 @@ def offered(p, tiles):
 
 
 def memory_before(draw, p):
-    """States and what else there is, every entry of the bias sound."""
-    memory = np.concatenate([joint.memory_before(draw, p), draw.integers(0, 256, 8600 * 32).astype(np.uint8)])
-    region, top = REGIONS[joint.BIAS], 2**p.state_width
-    entries = image.pack_entries(draw.integers(1 - top, top, region.limit * 8))
-    memory[region.base * 32 : (region.base + region.limit) * 32] = entries
-    return memory
+    return np.concatenate([joint.memory_before(draw, p), draw.integers(0, 256, 8600 * 32).astype(np.uint8)])
 
 
 def compare(machine, operations, tiles, memory, **how):
