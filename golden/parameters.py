@@ -188,6 +188,11 @@ class Parameters(Stored, noun="a configuration", schema=1):
         return self.exponent_policy == "layer" and self.overflow_policy == "replay"
 
     @property
+    def has_lengths(self) -> bool:
+        """Whether lines of a spool differ in length, so that a table holds it: streams do, and where groups replay."""
+        return self.link_form == "compressed" or self.replays
+
+    @property
     def weight_width(self) -> int:
         """Bits of a weight at a multiplier: 16, or ``F + 2`` for aligned weights."""
         return 16 if self.weight_form == "float" else self.fraction_bits + 2

@@ -18,7 +18,6 @@ __all__ = [
     "element_part",
     "exact_product",
     "group_record",
-    "has_lengths",
     "joint_part",
     "joint_word",
     "link_word",
@@ -99,11 +98,6 @@ def delta_group(parameters: Parameters) -> Payload:
         slots = data.ArrayLayout(outlier(parameters), parameters.outliers)
         fields["outliers"] = slots, "slots of outliers, filled from slot 0 in order of lane"
     return Payload(fields)
-
-
-def has_lengths(parameters: Parameters) -> bool:
-    """Whether lines of a spool differ in length, so that a table holds it: streams do, and where groups replay."""
-    return parameters.link_form == "compressed" or parameters.replays
 
 
 def group_record(parameters: Parameters) -> Payload:

@@ -1142,7 +1142,7 @@ class Accelerator:
             raw = b"".join(int(word).to_bytes(p.link_width // 8, "little") for word in words)
             data = np.frombuffer(raw, np.uint8)
             self._slots[raw] = groups
-        if p.link_form == "compressed" or p.replays:
+        if p.has_lengths:
             entry = self._span(c.lengths, line * image.ENTRY_BYTES, image.ENTRY_BYTES, write=True)
             entry[:] = image.pack_entries([data.size])
             self._count(c.lengths, "tables_written", entry.size)

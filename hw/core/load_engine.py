@@ -158,7 +158,7 @@ class LoadEngine(Engine):
     up : In(stream of `payloads.stream_group`)
         Groups from the link; `last` ends a line.
     weights_read, spools_read, tables_read : Out(MemoryRead)
-        Memory: records of weights, groups, and lengths of lines (`payloads.has_lengths`).
+        Memory: records of weights, groups, and lengths of lines (`Parameters.has_lengths`).
     scales : Out(stream of `scale_write`)
         Factors and shifts for the buffer behind the array; this and what follows only with the dataflow sign_mask.
     scales_held, scales_left : In
@@ -173,7 +173,7 @@ class LoadEngine(Engine):
     """Lines that are asked for before the groups of the first have come."""
 
     def _members(self, parameters: Parameters) -> dict[str, Any]:
-        tables = {"tables_read": self.read(parameters)} if payloads.has_lengths(parameters) else {}
+        tables = {"tables_read": self.read(parameters)} if parameters.has_lengths else {}
         masks = {
             "scales": Out(stream.Signature(scale_write(parameters))),
             "scales_held": In(tiles_waiting()),
@@ -204,7 +204,7 @@ class LoadEngine(Engine):
         wiring.connect(m, loader.weights_read, wiring.flipped(self.weights_read))
         wiring.connect(m, loader.o, wiring.flipped(self.weights))
         wiring.connect(m, reader.spools_read, wiring.flipped(self.spools_read))
-        if payloads.has_lengths(p):
+        if p.has_lengths:
             wiring.connect(m, reader.tables_read, wiring.flipped(self.tables_read))
         groups = reader.o
         if p.replays:

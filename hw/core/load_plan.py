@@ -9,7 +9,6 @@ from golden.parameters import Parameters
 from hw.arith.bits import bounded, named
 from hw.bus.ports import ADDRESS_WIDTH, ENTRY_WIDTH, UNIT_WIDTH
 from hw.control.engine import CAUSE_WIDTH, Fields, cause, operation
-from hw.payloads import has_lengths
 
 __all__ = ["LoadPlan", "bank_address", "copies", "line_number", "pitches", "spool_line"]
 
@@ -142,7 +141,7 @@ class LoadPlan(wiring.Component):
             (c.lines, line_pitch, [far.eq(far | product[_PITCH_WIDTH:].any() | beyond)]),
             (c.line_step, line_pitch, [self.pitches.row.eq(product)]),
         ]
-        if not has_lengths(p):
+        if not p.has_lengths:
             products += [
                 (c.groups, c.sent + 1, [self.records.eq(product)]),
                 (self.records, c.width, [self.records.eq(product)]),
@@ -197,7 +196,7 @@ class LoadPlan(wiring.Component):
             self.pitches.position.eq(c.pitch),
             self.places.payload.eq(found),
             self.lines.p.unit.eq(bounded(c.source.offset + unit, UNIT_WIDTH)),
-            self.lines.p.entry.eq((c.lengths.offset << 3) + slot if has_lengths(p) else 0),
+            self.lines.p.entry.eq((c.lengths.offset << 3) + slot if p.has_lengths else 0),
             self.places.valid.eq(sends & (c.link | (needed & self.lines.ready))),
             self.lines.valid.eq(sends & ~c.link & needed & self.places.ready),
         ]

@@ -54,7 +54,7 @@ class _SpoolReader(wiring.Component):
 
     def __init__(self, parameters: Parameters):
         self._parameters = parameters
-        tables = {"tables_read": Out(MemoryRead(parameters.memory_width))} if payloads.has_lengths(parameters) else {}
+        tables = {"tables_read": Out(MemoryRead(parameters.memory_width))} if parameters.has_lengths else {}
         super().__init__(
             {
                 "i": In(stream.Signature(spool_line(parameters))),

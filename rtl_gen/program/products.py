@@ -768,7 +768,7 @@ class _Run:
             reads.append(("signs", piece.signs))
         load = LoadGroups(
             source=emission.spool,
-            lengths=emission.lengths if p.link_form == "compressed" or p.replays else Operand(0, 0),
+            lengths=emission.lengths if p.has_lengths else Operand(0, 0),
             slot=emission.slot,
             slot_step=emission.step if band.samples else 0,
             line_step=0 if band.samples else band.strip * kernel.stride,

@@ -170,35 +170,35 @@ DERIVED = {
         "weight_mantissa_width": 11, "weight_bias": 15, "weight_exponent_width": 5, "weight_lsb": -24,
         "state_bits": 18, "words_per_vector": 2, "closed_loop": True, "tile_words": 32,
         "code_lanes": 4, "code_bits": 16,
-        "masks": False, "scale_buffer": 256,
+        "masks": False, "scale_buffer": 256, "has_lengths": True,
     },
     "edge": {
         "digit_max": 3, "exponent_max": 15, "lane_width": 4, "replays": False, "weight_width": 14,
         "weight_mantissa_width": 11, "weight_bias": 15, "weight_exponent_width": 5, "weight_lsb": -24,
         "state_bits": 18, "words_per_vector": 4, "closed_loop": True, "tile_words": 64,
         "code_lanes": 16, "code_bits": 16,
-        "masks": False, "scale_buffer": 64,
+        "masks": False, "scale_buffer": 64, "has_lengths": False,
     },
     "edge25": {
         "digit_max": 3, "exponent_max": 15, "lane_width": 4, "replays": False, "weight_width": 14,
         "weight_mantissa_width": 11, "weight_bias": 15, "weight_exponent_width": 5, "weight_lsb": -24,
         "state_bits": 18, "words_per_vector": 4, "closed_loop": True, "tile_words": 64,
         "code_lanes": 16, "code_bits": 16,
-        "masks": False, "scale_buffer": 64,
+        "masks": False, "scale_buffer": 64, "has_lengths": False,
     },
     "ulx3s": {
         "digit_max": 3, "exponent_max": 15, "lane_width": 5, "replays": False, "weight_width": 12,
         "weight_mantissa_width": 11, "weight_bias": 15, "weight_exponent_width": 5, "weight_lsb": -24,
         "state_bits": 18, "words_per_vector": 8, "closed_loop": True, "tile_words": 128,
         "code_lanes": 32, "code_bits": 32,
-        "masks": False, "scale_buffer": 64,
+        "masks": False, "scale_buffer": 64, "has_lengths": False,
     },
     "paper": {
         "digit_max": 3, "exponent_max": 15, "lane_width": 6, "replays": False, "weight_width": 16,
         "weight_mantissa_width": 11, "weight_bias": 15, "weight_exponent_width": 5, "weight_lsb": -24,
         "state_bits": 24, "words_per_vector": 5, "closed_loop": False, "tile_words": 16,
         "code_lanes": 30, "code_bits": 32,
-        "masks": False, "scale_buffer": 18,
+        "masks": False, "scale_buffer": 18, "has_lengths": True,
     },
 }  # fmt: skip
 
@@ -239,6 +239,7 @@ def test_derived_values_off_the_presets():
     assert (p.weight_lsb, p.state_bits, p.words_per_vector) == (-27, 16, 3)
     assert (p.code_lanes, p.code_bits) == (3, 32)
     assert not Parameters(overflow_policy="replay").replays
+    assert p.has_lengths and p.link_form == "direct"  # groups replay
     assert Parameters(digit_width=2).digit_max == 1
 
 

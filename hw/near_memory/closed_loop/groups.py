@@ -132,7 +132,7 @@ class KeptGroups(Part):
             "start": In(1),
             "i": In(stream.Signature(payloads.chain_group(parameters))),
             "spools_written": write,
-            **({"tables_written": write} if payloads.has_lengths(parameters) else {}),
+            **({"tables_written": write} if parameters.has_lengths else {}),
             "idle": Out(1),
             "error": Out(CAUSE_WIDTH),
         }
@@ -260,7 +260,7 @@ class SignWriter(Part):
 def chain_ports(parameters: Parameters) -> dict[str, Any]:
     """Ports to memory of `Chains`: groups, lengths of their lines if they differ, masks, repairs if there are any."""
     names = ["spools_written"]
-    if payloads.has_lengths(parameters):
+    if parameters.has_lengths:
         names.append("tables_written")
     names.append("signs_tables_written")
     if parameters.flip_repair:
@@ -322,7 +322,7 @@ class Chains(Part):
         m.submodules.signs = signs = SignWriter(p)
         wiring.connect(m, terms.o, wiring.flipped(self.terms))
         wiring.connect(m, kept.spools_written, wiring.flipped(self.spools_written))
-        if payloads.has_lengths(p):
+        if p.has_lengths:
             wiring.connect(m, kept.tables_written, wiring.flipped(self.tables_written))
         wiring.connect(m, signs.tables_written, wiring.flipped(self.signs_tables_written))
 

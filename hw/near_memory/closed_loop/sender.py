@@ -54,7 +54,7 @@ class Sender(Engine):
 
     def _members(self, parameters: Parameters) -> dict[str, Any]:
         p = parameters
-        tables = {"tables_written": self.write(p)} if payloads.has_lengths(p) else {}
+        tables = {"tables_written": self.write(p)} if p.has_lengths else {}
         return {
             "x": In(stream.Signature(payloads.element_part(p))),
             "held": In(stream.Signature(place())),

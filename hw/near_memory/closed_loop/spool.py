@@ -169,7 +169,7 @@ class SpoolWriter(wiring.Component):
     up : Out(stream of `payloads.stream_group`)
         The link.
     spools_written, tables_written : Out(MemoryWrite)
-        Memory: groups, and the lengths of lines if they differ (`payloads.has_lengths`).
+        Memory: groups, and the lengths of lines if they differ (`Parameters.has_lengths`).
     idle : Out(1)
         Every line that came is whole, and has arrived in memory or left for the link.
     error : Out(4)
@@ -188,7 +188,7 @@ class SpoolWriter(wiring.Component):
                 "groups": In(stream.Signature(payloads.stream_group(parameters))),
                 "up": Out(stream.Signature(payloads.stream_group(parameters))),
                 "spools_written": write,
-                **({"tables_written": write} if payloads.has_lengths(parameters) else {}),
+                **({"tables_written": write} if parameters.has_lengths else {}),
                 "idle": Out(1),
                 "error": Out(CAUSE_WIDTH),
             }

@@ -12,7 +12,6 @@ from golden.parameters import preset
 from golden.units.delta_compressor import delta_compressor
 from golden.units.delta_group import DeltaGroups
 from hw.core.load_engine import LoadEngine
-from hw.payloads import has_lengths
 from sim import engine
 from sim.vectors import group_values
 from tests.golden.machine.loads import placed, random_load, refused
@@ -63,7 +62,7 @@ def store(memory, p, load, slot, groups):
     else:
         words = delta_compressor(groups, p, passes=load.sent + 1)
         data = np.frombuffer(b"".join(word.to_bytes(p.link_width // 8, "little") for word in words), np.uint8)
-    if has_lengths(p):
+    if p.has_lengths:
         entry = (LENGTHS + load.lengths.offset) * UNIT_BYTES + slot * image.ENTRY_BYTES
         memory[entry : entry + image.ENTRY_BYTES] = image.pack_entries([data.size])
     begin = (load.source.offset + slot * load.slot) * UNIT_BYTES
