@@ -10,11 +10,10 @@ from hw.arith.bits import choose, named, or_tree
 from hw.arith.serial import Divider
 from hw.bus.ports import REGION_WIDTH, UNIT_BYTES, UNIT_WIDTH, MemoryRead
 from hw.core.load_plan import spool_line
-from hw.link.serial_delta import SerialDeltaDecoder
+from hw.link.serial_delta import delta_decoder
 from hw.stream import Fifo, Stage
 from hw.stream.records import RecordReader
 from hw.units.delta_compressor import PASSES_WIDTH
-from hw.units.delta_decompressor import DeltaDecompressor
 
 __all__ = ["CompressedSpoolReader", "DirectSpoolReader", "spool_reader"]
 
@@ -203,8 +202,7 @@ class CompressedSpoolReader(_SpoolReader):
         p = self._parameters
         m.submodules.words = words = RecordReader(p.memory_width, p.link_width)
         asked, counts = self._queues(m)
-        serial = p.near_lanes < p.lanes and not p.replays  # no serial form knows replay groups
-        m.submodules.decoder = decoder = (SerialDeltaDecoder if serial else DeltaDecompressor)(p)
+        m.submodules.decoder = decoder = delta_decoder(p)
         wiring.connect(m, words.port, wiring.flipped(self.spools_read))
         wiring.connect(m, decoder.o, wiring.flipped(self.o))
         broken = self._ask(m, words, asked, counts)

@@ -16,9 +16,10 @@ from hw.link.checks import with_checks, without_checks
 from hw.link.delta_code import START, Code
 from hw.link.serial import LENGTH_WIDTH, BlockDecoder, plane_states
 from hw.memory import Ram
-from hw.units.delta_compressor import PASSES_WIDTH, delta_marker, link_ports
+from hw.units.delta_compressor import PASSES_WIDTH, DeltaCompressor, delta_marker, link_ports
+from hw.units.delta_decompressor import DeltaDecompressor
 
-__all__ = ["SerialDeltaCoder", "SerialDeltaDecoder"]
+__all__ = ["SerialDeltaCoder", "SerialDeltaDecoder", "delta_coder", "delta_decoder"]
 
 
 class _Predictors:
@@ -329,3 +330,17 @@ class SerialDeltaDecoder(wiring.Component):
                     block.finish(self.o)
         m.d.comb += [self.o.p.group.eq(group), self.o.p.group.digits.eq(block.digits)]
         return m
+
+
+def delta_coder(parameters: Parameters) -> SerialDeltaCoder | DeltaCompressor:
+    """A coder for lines of a spool: serial where near memory is narrow."""
+    return (SerialDeltaCoder if _serial(parameters) else DeltaCompressor)(parameters)
+
+
+def delta_decoder(parameters: Parameters) -> SerialDeltaDecoder | DeltaDecompressor:
+    """A decoder for lines of a spool, of the form of `delta_coder`."""
+    return (SerialDeltaDecoder if _serial(parameters) else DeltaDecompressor)(parameters)
+
+
+def _serial(parameters: Parameters) -> bool:
+    return parameters.near_lanes < parameters.lanes and not parameters.replays  # no serial form knows replay groups

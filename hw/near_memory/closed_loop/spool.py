@@ -12,10 +12,9 @@ from hw import payloads
 from hw.arith.bits import bounded, named
 from hw.bus.ports import ENTRY_WIDTH, UNIT_BYTES, UNIT_WIDTH, MemoryWrite
 from hw.control.engine import CAUSE_WIDTH, Fields, cause, operation
-from hw.link.serial_delta import SerialDeltaCoder
+from hw.link.serial_delta import delta_coder
 from hw.stream import Fifo
 from hw.stream.records import RecordWriter, record_span
-from hw.units.delta_compressor import DeltaCompressor
 
 __all__ = ["LineBatches", "SpoolWriter"]
 
@@ -213,8 +212,7 @@ class SpoolWriter(wiring.Component):
         sink = batches.i
         tables_idle = Const(1, 1)
         if compressed:
-            serial = p.near_lanes < p.lanes and not p.replays  # no serial form knows replay groups
-            m.submodules.coder = coder = (SerialDeltaCoder if serial else DeltaCompressor)(p)
+            m.submodules.coder = coder = delta_coder(p)
             sink = coder.i
             tables_idle = self._lengths(m, coder.o, batches)
             m.d.comb += [coder.passes.eq(c.passes), sink.payload.eq(self.groups.payload)]
