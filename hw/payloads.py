@@ -6,6 +6,7 @@ from amaranth.lib import data
 from golden.parameters import EXPONENT_WIDTH, SCALE_WIDTH, Parameters
 
 __all__ = [
+    "LINE_BYTES_WIDTH",
     "Payload",
     "address_width",
     "aligned_product",
@@ -50,6 +51,9 @@ POISONED_RECORD = -256
 
 UNIT_WIDTH = 8
 """Bits of L, the power of two that a tile's sums count units of their state in."""
+
+LINE_BYTES_WIDTH = 21
+"""Bits of the length of a line in bytes: a slot of a spool has room for at most 2^16 - 1 units."""
 
 address_width = 32
 """Bits of a state address: a vector's number, or a memory word's."""

@@ -17,9 +17,6 @@ from hw.units.delta_compressor import PASSES_WIDTH
 
 __all__ = ["CompressedSpoolReader", "DirectSpoolReader", "spool_reader"]
 
-_LENGTH_WIDTH = 21
-"""Bits of the length of a line that fits its slot, in bytes."""
-
 
 class _SpoolReader(wiring.Component):
     """What both forms share.
@@ -96,7 +93,7 @@ class _SpoolReader(wiring.Component):
         found = named(m, "found", table.valid & asked.o.valid)
         unfit = ~length.any() | (length > self.slot * UNIT_BYTES)
         if size & (size - 1):
-            m.submodules.divider = divider = Divider(_LENGTH_WIDTH, size)
+            m.submodules.divider = divider = Divider(payloads.LINE_BYTES_WIDTH, size)
             number = divider.o.p.quotient
             broken = named(m, "broken", unfit | (divider.o.valid & divider.o.p.rest.any()))
             known = named(m, "known", found & ~broken & divider.o.valid)

@@ -18,9 +18,6 @@ from hw.stream.records import RecordWriter, record_span
 
 __all__ = ["LineBatches", "SpoolWriter"]
 
-_LENGTH_WIDTH = 21
-"""Bits of the length of a line in bytes: a slot has room for at most 2^16 - 1 units."""
-
 _LINE_WIDTH = 24
 """Bits of the number of a slot that a row begins with."""
 
@@ -81,7 +78,7 @@ class LineBatches(wiring.Component):
                 "spans": Out(stream.Signature(record_span())),
                 "items": Out(stream.Signature(bits)),
                 "ends": Out(1),
-                "length": Out(_LENGTH_WIDTH),
+                "length": Out(payloads.LINE_BYTES_WIDTH),
                 "idle": Out(1),
                 "full": Out(1),
             }
@@ -99,7 +96,11 @@ class LineBatches(wiring.Component):
         steps = len(first_line) + 1
         unit, line, step = Signal(UNIT_WIDTH + 1), Signal(len(first_line)), Signal(range(steps + 1))
         counts = named(m, "counts", step.any())
-        count, begin, taken = Signal(range(self.batch)), Signal(_LENGTH_WIDTH), Signal(_LENGTH_WIDTH)
+        count, begin, taken = (
+            Signal(range(self.batch)),
+            Signal(payloads.LINE_BYTES_WIDTH),
+            Signal(payloads.LINE_BYTES_WIDTH),
+        )
         spans = self.spans
         closes = named(m, "closes", self.i.p.last | (count == self.batch - 1))
         beyond = named(m, "beyond", taken + size > c.slot * UNIT_BYTES)
