@@ -250,7 +250,7 @@ class Netlist:
             self._add_port("harness_out", "output", [shifted])
         return self._added(before)
 
-    # Global wires ---------------------------------------------------------------------------------------------------
+    # Before it is placed --------------------------------------------------------------------------------------------
 
     def buffer_resets(self, least: int = GLOBAL_FLIP_FLOPS) -> int:
         """Give a global wire to every net that resets `least` flip-flops or more; returns how many there are.
@@ -263,8 +263,7 @@ class Netlist:
         ValueError
             If the netlist is of another family.
         """
-        if self.family != "ecp5":
-            raise ValueError(f"family must be ecp5 for global wires of resets, not {self.family}")
+        self._require_ecp5("global wires of resets")
         resets: defaultdict[Bit, list[dict[str, Any]]] = defaultdict(list)
         for cell in self._module["cells"].values():
             if cell["type"] == "TRELLIS_FF":
@@ -295,13 +294,16 @@ class Netlist:
         ValueError
             If the netlist is of another family.
         """
-        if self.family != "ecp5":
-            raise ValueError(f"family must be ecp5 for tiles that are kept empty, not {self.family}")
+        self._require_ecp5("tiles that are kept empty")
         for column, row in tiles:
             for place in (f"SLICE{letter}.K{half}" for letter in "ABCD" for half in (0, 1)):
                 name = f"empty_{column}_{row}_{place}"
                 self._cell(name, "LUT4", {"INIT": "0" * 16}, Z=("output", self._wire()))
                 self._module["cells"][name]["attributes"]["BEL"] = f"X{column}/Y{row}/{place}"
+
+    def _require_ecp5(self, what: str) -> None:
+        if self.family != "ecp5":
+            raise ValueError(f"family must be ecp5 for {what}, not {self.family}")
 
     def _added(self, before: Cells) -> Cells:
         after = self.cells
