@@ -13,7 +13,7 @@ from hw.arith.bits import bounded, choose, filled, multiply_constant, named, or_
 from hw.arith.serial import Multiplier
 from hw.bus.ports import ADDRESS_WIDTH, UNIT_BYTES, MemoryWrite
 from hw.control.engine import CAUSE_WIDTH, Fields, operation
-from hw.near_memory.closed_loop.spool import SpoolWriter
+from hw.near_memory.closed_loop.spool import SpoolWriter, spool_ports
 from hw.near_memory.closed_loop.sums import changed_part
 from hw.near_memory.closed_loop.transposer import block_part
 from hw.near_memory.closed_loop.update import SIGNIFICAND, STARTS, term
@@ -126,13 +126,11 @@ class KeptGroups(Part):
     """
 
     def _members(self, parameters: Parameters) -> dict[str, Any]:
-        write = Out(MemoryWrite(parameters.memory_width))
         return {
             "operation": In(operation("accumulate", parameters.dataflows)),
             "start": In(1),
             "i": In(stream.Signature(payloads.chain_group(parameters))),
-            "spools_written": write,
-            **({"tables_written": write} if parameters.has_lengths else {}),
+            **spool_ports(parameters),
             "idle": Out(1),
             "error": Out(CAUSE_WIDTH),
         }
@@ -141,9 +139,8 @@ class KeptGroups(Part):
         m = Module()
         p, c = self._parameters, Fields(self.operation, Accumulate)
         m.submodules.spool = spool = SpoolWriter(p, rows=True)
-        for name in ("spools_written", "tables_written"):
-            if name in self.signature.members:
-                wiring.connect(m, getattr(spool, name), wiring.flipped(getattr(self, name)))
+        for name in spool_ports(p):
+            wiring.connect(m, getattr(spool, name), wiring.flipped(getattr(self, name)))
         emitted, groups, vector = Fields(spool.operation, Emit), spool.groups, Signal.like(c.inner, name="vector")
         line_ends = named(m, "line_ends", self.i.p.last & (vector + 1 == c.inner))
         # Lines that are to end in this row, and the slot that it began with.
@@ -259,13 +256,8 @@ class SignWriter(Part):
 
 def chain_ports(parameters: Parameters) -> dict[str, Any]:
     """Ports to memory of `Chains`: groups, lengths of their lines if they differ, masks, repairs if there are any."""
-    names = ["spools_written"]
-    if parameters.has_lengths:
-        names.append("tables_written")
-    names.append("signs_tables_written")
-    if parameters.flip_repair:
-        names.append("repairs_states_written")
-    return {name: Out(MemoryWrite(parameters.memory_width)) for name in names}
+    names = ["signs_tables_written", *(["repairs_states_written"] if parameters.flip_repair else [])]
+    return spool_ports(parameters) | {name: Out(MemoryWrite(parameters.memory_width)) for name in names}
 
 
 class Chains(Part):
@@ -321,9 +313,8 @@ class Chains(Part):
         m.submodules.kept = kept = KeptGroups(p)
         m.submodules.signs = signs = SignWriter(p)
         wiring.connect(m, terms.o, wiring.flipped(self.terms))
-        wiring.connect(m, kept.spools_written, wiring.flipped(self.spools_written))
-        if p.has_lengths:
-            wiring.connect(m, kept.tables_written, wiring.flipped(self.tables_written))
+        for name in spool_ports(p):
+            wiring.connect(m, getattr(kept, name), wiring.flipped(getattr(self, name)))
         wiring.connect(m, signs.tables_written, wiring.flipped(self.signs_tables_written))
 
         comes, groups = Signal(), stream.Signature(self.i.payload.shape()).create(path=("groups",))

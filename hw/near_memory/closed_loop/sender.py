@@ -14,7 +14,7 @@ from hw.bus.ports import ADDRESS_WIDTH, UNIT_BYTES
 from hw.control.engine import Engine, Fields
 from hw.near_memory.closed_loop.delta_path import DeltaPath
 from hw.near_memory.closed_loop.extent import place, sent_lines
-from hw.near_memory.closed_loop.spool import SpoolWriter
+from hw.near_memory.closed_loop.spool import SpoolWriter, spool_ports
 from hw.stream import SkidBuffer
 
 __all__ = ["Sender"]
@@ -54,15 +54,13 @@ class Sender(Engine):
 
     def _members(self, parameters: Parameters) -> dict[str, Any]:
         p = parameters
-        tables = {"tables_written": self.write(p)} if p.has_lengths else {}
         return {
             "x": In(stream.Signature(payloads.element_part(p))),
             "held": In(stream.Signature(place())),
             "sent": In(sent_lines()),
             "held_read": self.read_vectors(p),
             "held_written": self.write_vectors(p),
-            "spools_written": self.write(p),
-            **tables,
+            **spool_ports(p),
             "up": Out(stream.Signature(payloads.stream_group(p))),
             "emitted": Out(1),
             "link_groups": Out(1),
@@ -80,9 +78,8 @@ class Sender(Engine):
         wiring.connect(m, path.o, groups.i)
         wiring.connect(m, groups.o, spool.groups)
         wiring.connect(m, spool.up, wiring.flipped(self.up))
-        for name in ("spools_written", "tables_written"):
-            if name in self.signature.members:
-                wiring.connect(m, getattr(spool, name), wiring.flipped(getattr(self, name)))
+        for name in spool_ports(p):
+            wiring.connect(m, getattr(spool, name), wiring.flipped(getattr(self, name)))
         m.d.comb += [
             # Settings are those of an operation that is there.
             path.x.valid.eq(self.x.valid & self.operation.valid),

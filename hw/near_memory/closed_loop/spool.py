@@ -16,10 +16,16 @@ from hw.link.serial_delta import delta_coder
 from hw.stream import Fifo
 from hw.stream.records import RecordWriter, record_span
 
-__all__ = ["LineBatches", "SpoolWriter"]
+__all__ = ["LineBatches", "SpoolWriter", "spool_ports"]
 
 _LINE_WIDTH = 24
 """Bits of the number of a slot that a row begins with."""
+
+
+def spool_ports(parameters: Parameters) -> dict[str, Any]:
+    """Ports to memory of what writes lines: groups, and the lengths of lines if they differ."""
+    names = ["spools_written", *(["tables_written"] if parameters.has_lengths else [])]
+    return {name: Out(MemoryWrite(parameters.memory_width)) for name in names}
 
 
 def _row_ports(rows: bool) -> dict[str, Any]:
@@ -96,11 +102,8 @@ class LineBatches(wiring.Component):
         steps = len(first_line) + 1
         unit, line, step = Signal(UNIT_WIDTH + 1), Signal(len(first_line)), Signal(range(steps + 1))
         counts = named(m, "counts", step.any())
-        count, begin, taken = (
-            Signal(range(self.batch)),
-            Signal(payloads.LINE_BYTES_WIDTH),
-            Signal(payloads.LINE_BYTES_WIDTH),
-        )
+        count = Signal(range(self.batch))
+        begin, taken = (Signal(payloads.LINE_BYTES_WIDTH, name=name) for name in ("begin", "taken"))
         spans = self.spans
         closes = named(m, "closes", self.i.p.last | (count == self.batch - 1))
         beyond = named(m, "beyond", taken + size > c.slot * UNIT_BYTES)
@@ -169,7 +172,7 @@ class SpoolWriter(wiring.Component):
     up : Out(stream of `payloads.stream_group`)
         The link.
     spools_written, tables_written : Out(MemoryWrite)
-        Memory: groups, and the lengths of lines if they differ (`Parameters.has_lengths`).
+        Memory: `spool_ports`.
     idle : Out(1)
         Every line that came is whole, and has arrived in memory or left for the link.
     error : Out(4)
@@ -178,7 +181,6 @@ class SpoolWriter(wiring.Component):
 
     def __init__(self, parameters: Parameters, *, rows: bool = False):
         self._parameters, self._rows = parameters, rows
-        write = Out(MemoryWrite(parameters.memory_width))
         super().__init__(
             {
                 "operation": In(operation("emit")),
@@ -187,8 +189,7 @@ class SpoolWriter(wiring.Component):
                 "start": In(1),
                 "groups": In(stream.Signature(payloads.stream_group(parameters))),
                 "up": Out(stream.Signature(payloads.stream_group(parameters))),
-                "spools_written": write,
-                **({"tables_written": write} if parameters.has_lengths else {}),
+                **spool_ports(parameters),
                 "idle": Out(1),
                 "error": Out(CAUSE_WIDTH),
             }
