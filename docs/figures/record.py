@@ -25,8 +25,14 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from golden.diffusion import zoo
 from golden.diffusion.cost.ranking import merits
+from golden.diffusion.differential.method import Method
+from golden.parameters import preset
+from rtl_gen import options
+from rtl_gen.program.commands import on_machine
 from sim.bench import BENCHES
+from sim.machine import figures
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = Path(__file__).resolve().parent
@@ -442,15 +448,22 @@ def cached() -> list[str]:
     return [*_table(["N", "multiplications", "method", "PSNR, mean (least)"], rows), "", *sources]
 
 
+_PLACED = 37.1
+"""MHz of `edge25`, placed: docs/fpga.md, the clock of the whole."""
+
+
 def rates() -> list[str]:
     """Images a second on a small and on a large machine, beside dense INT8."""
     rows, sources = [], []
     for name in _SMALL_AND_LARGE:
         found = Recording.load(f"rate-{name}")
-        for row in found.output["images a second"]:
+        (run,), network = found.output["run"], zoo.load(found.output["network"])
+        machine = on_machine(Method.named(found.output["method"]), options.Machine(name, preset(name))).machine
+        counters, steps, clocks = {"array_groups": run["groups"]}, found.output["steps"], run["clocks"]
+        for row in figures.rates(network, counters, clocks, steps, 1, _PLACED, machine):
             rows.append([f"`{name}`: {row['machine']}", f"{row['clocks an image']:,}", f"{row['images a second']:.2f}"])
         sources.append(f"{found.source}.  ")
-    return [*_table(["machine", "clocks an image", "images a second at 50 MHz"], rows), "", *sources]
+    return [*_table(["machine", "clocks an image", f"images a second at {_PLACED} MHz"], rows), "", *sources]
 
 
 def _used() -> dict[tuple[str, str, int], dict[str, dict[str, Any]]]:

@@ -146,10 +146,12 @@ def shares(network: Network, rows: Sequence[StepRow]) -> list[dict[str, Any]]:
     ]
 
 
-def int8_clocks(network: Network, p: Parameters) -> int:
-    """Clocks of a step on a dense INT8 machine of the same area and memory, by the cost model: the slowest part's."""
+def int8_clocks(network: Network, p: Parameters, *, memory: bool = True) -> int:
+    """Clocks of a step on a dense INT8 machine of the same area, by the cost model: those of the slowest part, of the
+    array and, with `memory`, the same memory.
+    """
     cost = total(predict(load, "int8", Rates.plain(p, "int8"), p) for load in loads(network))
-    reads, writes = (8 * size / p.memory_width for size in (cost.weights + cost.link_in, cost.link_out))
+    reads, writes = (memory * 8 * size / p.memory_width for size in (cost.weights + cost.link_in, cost.link_out))
     return int(max(cost.cycles, reads, writes))
 
 
@@ -162,7 +164,7 @@ def rates(
     clock: float,
     p: Parameters,
 ) -> list[dict[str, Any]]:
-    """Images a second: of the machine with its memory, bound by its array alone, and of dense INT8 by the cost model.
+    """Images a second of the machine, and of dense INT8 by the cost model: each with the memory, and its array alone.
 
     Parameters
     ----------
@@ -181,6 +183,7 @@ def rates(
         "this machine": clocks / count,
         "its array alone": counters["array_groups"] / (p.rows * p.columns) / count,
         "dense INT8 of the same area and memory": steps * int8_clocks(network, p),
+        "dense INT8 of the same area, its array alone": steps * int8_clocks(network, p, memory=False),
     }
     return [
         {"machine": name, "clocks an image": int(each), "images a second": round(clock * 1e6 / each, 3)}

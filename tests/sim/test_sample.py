@@ -28,7 +28,7 @@ def test_a_picture_is_drawn_by_the_interpreter(tmp_path):
     )
     assert ended.exit_code == 0, ended.output
     found = json.loads(ended.stdout)
-    assert len(found["images a second"]) == 3
+    assert len(found["images a second"]) == 4
     (image,) = found["images"]
     assert image["PSNR dB"] > 45 and image["classified"] == image["dense classified"] == 3
     assert found["executor"] == "golden" and "layers" not in found and found["run"][0]["groups"] > 0
