@@ -8,6 +8,7 @@ Source: ``docs/machine.md``, cost.
 
 import collections
 import dataclasses
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 
 from golden.machine import image
@@ -41,6 +42,7 @@ __all__ = [
     "executed",
     "needed_by_tag",
     "needed_groups",
+    "repeated",
     "timeline",
     "work",
 ]
@@ -131,16 +133,28 @@ def executed(commands: Sequence[Command]) -> Iterator[Command]:
         position += 1
 
 
-def needed_groups(commands: Sequence[Command]) -> int:
+def repeated(commands: Iterable[Command]) -> Iterator[tuple[Command, int]]:
+    """Commands as they stand, each with how often loops carry it out; those of loops themselves are left out."""
+    times = [1]
+    for command in commands:
+        if isinstance(command, Loop):
+            times.append(times[-1] * command.turns)
+        elif isinstance(command, End):
+            times.pop()
+        else:
+            yield command, times[-1]
+
+
+def needed_groups(commands: Iterable[Command]) -> int:
     """Groups that products need: existing positions, taps, groups, output channels, and the passes that were sent."""
     return needed_by_tag(commands).total()
 
 
-def needed_by_tag(commands: Sequence[Command]) -> "collections.Counter[int]":
+def needed_by_tag(commands: Iterable[Command]) -> "collections.Counter[int]":
     """The same by the tag of the products."""
     total: collections.Counter[int] = collections.Counter()
     loaded: dict[tuple[bool, int], list[LoadGroups]] = {}  # pieces of the same positions, by half and first address
-    for command in commands:
+    for command, times in repeated(commands):
         if isinstance(command, LoadGroups):
             half, at = place = command.half, command.at
             if command.first == 0:
@@ -157,9 +171,8 @@ def needed_by_tag(commands: Sequence[Command]) -> "collections.Counter[int]":
             else:  # a head's part of the groups
                 groups = command.groups * (pieces[0].sent + 1)
             taps = command.kernel_lines * command.kernel_columns
-            total[command.tag] += (
-                (command.rows + 1) * command.lines * command.columns * taps * groups * command.channels
-            )
+            positions = (command.rows + 1) * command.lines * command.columns
+            total[command.tag] += times * positions * taps * groups * command.channels
     return total
 
 
@@ -421,16 +434,27 @@ class _Engines:
 
 
 def timeline(commands: Iterable[Command], p: Parameters) -> Timeline:
-    """Let the engines work off commands, as `executed` gives them.
+    """Let the engines work off commands.
 
     Operations under way share the bus, each way apart: each is slowed down by the loads of the others, and all of them
-    where it is full.
+    where it is full. A turn of a loop is played once, as those that compilers make begin and end with idle engines;
+    loops that do not are given as `executed` has them.
 
     Raises
     ------
     ValueError
         If the program does not end: an operation waits for a token that nobody pushes.
     """
+    clocks, busy, by_tag = 0, collections.Counter(dict.fromkeys(ENGINES, 0)), collections.Counter()
+    for times, turn in itertools.groupby(repeated(commands), key=lambda pair: pair[1]):
+        found = _played((command for command, _ in turn), p)
+        clocks += times * found.clocks
+        busy.update({engine: times * count for engine, count in found.busy.items()})
+        by_tag.update({tag: times * count for tag, count in found.by_tag.items()})
+    return Timeline(clocks, dict(busy), dict(by_tag))
+
+
+def _played(commands: Iterable[Command], p: Parameters) -> Timeline:
     engines = _Engines(p)
     by_tag: collections.Counter[int] = collections.Counter()
     end = 0.0

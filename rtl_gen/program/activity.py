@@ -14,7 +14,7 @@ import numpy as np
 from golden.diffusion.differential.measure import Measure, Row, framing
 from golden.diffusion.networks.graph import Network, main_values
 from golden.machine.command import Command, Emit, LoadGroups, Multiply, Operand
-from golden.machine.work import work
+from golden.machine.work import repeated, work
 from golden.parameters import Parameters
 from rtl_gen.program.forecast import Forecast
 
@@ -120,12 +120,12 @@ class _Traced:
         spools: dict[Operand, _Spool] = {}
         numbers: list[tuple[int, int]] = []  # what stands in the banks
         banks = np.full((2, p.rows, p.group_buffer), -1)
-        for one in commands:
+        for one, times in repeated(commands):
             if isinstance(one, Emit) and one.sent:
                 vectors = work(one, p).vectors
                 lines = one.channels // one.across if one.along == "positions" else one.lines
                 spools[one.spool] = _Spool(one.tag, one.passes + 1, vectors // lines)
-                traced.written[spools[one.spool]] += lines
+                traced.written[spools[one.spool]] += times * lines
             elif isinstance(one, LoadGroups):
                 spool = spools[one.source]
                 number = len(numbers)
@@ -134,15 +134,15 @@ class _Traced:
                 for row, line, places in _placed(one):
                     banks[int(one.half), row, places] = -1 if line is None else number
                     seen.add(None if line is None else (row if one.slot_step else 0, line))
-                traced.read[spool] += len(seen - {None})
+                traced.read[spool] += times * len(seen - {None})
             elif isinstance(one, Multiply):
                 found = banks[int(one.half), : one.rows + 1][:, _multiplied(one)]
-                traced.groups += found.size * one.channels
+                traced.groups += times * found.size * one.channels
                 for number, count in zip(*np.unique(found[found >= 0], return_counts=True), strict=True):
-                    traced.held[numbers[number]] += int(count) * one.channels
+                    traced.held[numbers[number]] += times * int(count) * one.channels
                 if one.leave:
                     of_row = -(-one.lines * one.columns * one.collected // p.lanes)
-                    traced.left[one.tag, (one.rows + 1) * of_row] += 1
+                    traced.left[one.tag, (one.rows + 1) * of_row] += times
         return traced
 
     def counters(self, rates: _Rates, index: int, p: Parameters) -> "collections.Counter[str]":

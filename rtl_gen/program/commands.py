@@ -23,7 +23,7 @@ from golden.diffusion.differential.run import run
 from golden.diffusion.networks.published import PUBLISHED
 from golden.diffusion.networks.published import network as published
 from golden.machine.command import ENGINES, Command, Operation, disassemble
-from golden.machine.work import executed, timeline, work
+from golden.machine.work import repeated, timeline, work
 from golden.parameters import PRESETS, Parameters
 from rtl_gen import options
 from rtl_gen.program.activity import activity
@@ -170,7 +170,7 @@ def _summary(program: Program) -> dict[str, Any]:
     p = program.parameters
     return {
         "commands": len(commands),
-        "with loops": sum(1 for _ in executed(commands)),
+        "with loops": sum(times for _, times in repeated(commands)),
         "memory KiB": -(-len(program.image) // 1024),
         "states": len(program.tensors),
         "rows x columns x n": f"{p.rows} x {p.columns} x {p.lanes}",
@@ -203,21 +203,21 @@ def explain(asked: _Asked, as_json: bool) -> None:
 
 def layer_rows(program: Program) -> list[dict[str, Any]]:
     """A row for each layer, and one for all: counts and clocks over the whole program."""
-    return _rows(list(executed(disassemble(program.words()))), program.tags, program.parameters)
+    return _rows(disassemble(program.words()), program.tags, program.parameters)
 
 
 def _rows(commands: list[Command], tags: Mapping[int, str], p: Parameters) -> list[dict[str, Any]]:
     found: dict[int, dict[str, int]] = {}
-    for one in commands:
+    for one, times in repeated(commands):
         if not isinstance(one, Operation):
             continue
         cost = work(one, p)
         row = found.setdefault(one.tag, dict.fromkeys(("operations", "groups", "vectors", "bytes", *ENGINES), 0))
-        row["operations"] += 1
-        row["groups"] += cost.groups
-        row["vectors"] += cost.vectors
-        row["bytes"] += cost.read + cost.written
-        row[one.engine] += cost.clocks
+        row["operations"] += times
+        row["groups"] += times * cost.groups
+        row["vectors"] += times * cost.vectors
+        row["bytes"] += times * (cost.read + cost.written)
+        row[one.engine] += times * cost.clocks
     line = timeline(commands, p)
     rows = []
     for tag, row in found.items():

@@ -8,7 +8,7 @@ groups times clocks; the *bound* is the engine that is busy the longest, with it
 
 import collections
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from golden.diffusion.cost.cambricon_d import BANDWIDTH
@@ -19,7 +19,7 @@ from golden.diffusion.differential.method import Method
 from golden.diffusion.networks.graph import Network
 from golden.machine import image
 from golden.machine.command import ENGINES, Emit, LoadWeights, Multiply, Operation
-from golden.machine.work import Timeline, needed_by_tag, needed_groups, timeline, work
+from golden.machine.work import Timeline, needed_by_tag, needed_groups, repeated, timeline, work
 from golden.parameters import PRESETS, Parameters
 from rtl_gen.program.outline import OutlinedStep, outlined
 
@@ -83,13 +83,13 @@ class Forecast:
         return [*rows, self._row("all", total)]
 
     def _counts(self, step: OutlinedStep, line: Timeline) -> dict[str, int]:
-        operations = [one for one in step.commands if isinstance(one, Operation)]
-        found = [work(one, self.parameters) for one in operations]
+        operations = list(_operations(step))
+        found = [(work(one, self.parameters), times) for one, times in operations]
         return {
-            "operations": len(operations),
+            "operations": sum(times for _, times in operations),
             "clocks": line.clocks,
-            "needed": needed_groups(operations),
-            "bytes": sum(one.read + one.written for one in found),
+            "needed": needed_groups(step.commands),
+            "bytes": sum(times * (one.read + one.written) for one, times in found),
             **{engine: line.busy[engine] for engine in ENGINES},
         }
 
@@ -118,9 +118,8 @@ class Forecast:
         busy: collections.Counter[tuple[int, str]] = collections.Counter()
         for step, line in zip(self.steps, self.lines, strict=True):
             clocks.update({tag: step.count * count for tag, count in line.by_tag.items()})
-            for one in step.commands:
-                if isinstance(one, Operation):
-                    busy[one.tag, one.engine] += step.count * work(one, self.parameters).clocks
+            for one, times in _operations(step):
+                busy[one.tag, one.engine] += step.count * times * work(one, self.parameters).clocks
             needed.update({tag: step.count * count for tag, count in needed_by_tag(step.commands).items()})
         rows = []
         for tag, count in sorted(needed.items()):
@@ -162,11 +161,12 @@ class Forecast:
         array: collections.Counter[int] = collections.Counter()
         moved: collections.Counter[int] = collections.Counter()
         for step in self.steps:
-            for one in step.commands:
-                if not isinstance(one, Operation) or one.tag not in tags:
+            for one, times in _operations(step):
+                if one.tag not in tags:
                     continue
-                array[one.tag] += step.count * (work(one, p).clocks if isinstance(one, Multiply) else 0)
-                moved[one.tag] += step.count * _crossing(one, p, output_bits)
+                times *= step.count
+                array[one.tag] += times * (work(one, p).clocks if isinstance(one, Multiply) else 0)
+                moved[one.tag] += times * _crossing(one, p, output_bits)
         paper = PRESETS["paper"]
         fair = multipliers(p) / multipliers(paper) * self.slots / (paper.rows * paper.columns)
         dense = [predict(load, "dense", Rates(), paper) for load in loads(self.network) if load.name in weighted]
@@ -184,6 +184,11 @@ class Forecast:
                 }
             )
         return rows
+
+
+def _operations(step: OutlinedStep) -> Iterator[tuple[Operation, int]]:
+    """Operations of a step, each with how often loops carry it out."""
+    return ((one, times) for one, times in repeated(step.commands) if isinstance(one, Operation))
 
 
 def _crossing(one: Operation, p: Parameters, output_bits: float) -> float:
