@@ -41,6 +41,8 @@ __all__ = [
 
 _FIELD = 255
 """Lines of a Multiply at most, and columns."""
+_STEP = 2**16 - 1
+"""Vectors of a step of the loops of an Accumulate at most."""
 _SLOTS = 8
 """Addresses of a group at most."""
 
@@ -157,6 +159,9 @@ class Target:
         Whether the outputs' positions are the channels of the state, and their channels its positions.
     sequences : int
         Samples of the state that outputs of one sample are spread over.
+    pieces, frame_step : int
+        Lines that belong together, where these do not follow each other in the state, and vectors from the first of
+        them to that of the next ones; one line: all follow each other.
     """
 
     state: Tensor
@@ -168,6 +173,8 @@ class Target:
     line_step: int
     exchanged: bool = False
     sequences: int = 1
+    pieces: int = 1
+    frame_step: int = 0
 
     @classmethod
     def whole(cls, state: Tensor, lanes: int) -> "Target":
@@ -179,6 +186,12 @@ class Target:
     def samples(self) -> int:
         """Samples of the product."""
         return self.state.samples // self.sequences
+
+    def vector(self, line: Any) -> Any:
+        """Vectors from the first one to that of position 0 of a line, or of some lines."""
+        if self.pieces == 1:
+            return line * self.line_step
+        return line // self.pieces * self.frame_step + line % self.pieces * self.line_step
 
     def narrow(self, lanes: int) -> bool:
         """Whether vectors run on over positions."""
@@ -405,6 +418,8 @@ class _Band:
         Of a sample's output.
     numbers : range
         Samples: more than one are the rows, and have all the same lines.
+    pitch : int
+        Lines from row to row: strips follow each other, or are as far apart as frames.
     """
 
     first: int
@@ -412,6 +427,7 @@ class _Band:
     rows: int
     lines: int
     numbers: range
+    pitch: int
 
     @property
     def samples(self) -> bool:
@@ -421,13 +437,13 @@ class _Band:
     @property
     def end(self) -> int:
         """Line behind the last one."""
-        return min(self.first + self.strip * (1 if self.samples else self.rows), self.lines)
+        return min(self.first + self.strip + (0 if self.samples else (self.rows - 1) * self.pitch), self.lines)
 
     def at(self, line: int) -> int:
         """How many rows have this line of their strip."""
         if self.samples:
             return self.rows
-        return sum(self.first + row * self.strip + line < self.lines for row in range(self.rows))
+        return sum(self.first + row * self.pitch + line < self.lines for row in range(self.rows))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -460,19 +476,35 @@ def _room(target: Target, p: Parameters) -> tuple[int, int]:
 def _bands(target: Target, p: Parameters, numbers: range, tall: int, first: int) -> Iterator[_Band]:
     """Bands of at most so many lines a row, the first one of at most `first`, of one sample or of several as rows."""
     whole, lines, line = _whole(target, p.lanes), target.lines, 0
+    if target.pieces > 1:
+        yield from _bands_of_frames(target, p, numbers, tall)
+        return
     while line < lines:
         left = lines - line
         if len(numbers) > 1:
-            band = _Band(line, min(tall if line else first, left), len(numbers), lines, numbers)
+            strip = min(tall if line else first, left)
+            band = _Band(line, strip, len(numbers), lines, numbers, strip)
         else:
             strip = min(tall if line else first, -(-left // p.rows // whole) * whole)
             rows = p.rows
             if left < p.rows * strip and left % strip % whole:
                 # a row that ended sooner would cut the vectors of the others
                 strip, rows = min(tall, left), 1
-            band = _Band(line, strip, rows, lines, numbers)
+            band = _Band(line, strip, rows, lines, numbers, strip)
         yield band
         line = band.end
+
+
+def _bands_of_frames(target: Target, p: Parameters, numbers: range, tall: int) -> Iterator[_Band]:
+    """Bands whose rows are frames, or samples, since from frame to frame is not as far as from line to line."""
+    pieces, samples = target.pieces, len(numbers) > 1
+    tall = tall if target.line_step <= _STEP else 1
+    together = 1 if samples else p.rows
+    for frame in range(0, target.lines // pieces, together):
+        rows = len(numbers) if samples else min(together, target.lines // pieces - frame)
+        for piece in range(0, pieces, tall):
+            strip = min(tall, pieces - piece)
+            yield _Band(frame * pieces + piece, strip, rows, target.lines, numbers, pieces)
 
 
 def _tiles(target: Target, p: Parameters, band: _Band) -> Iterator[_Tile]:
@@ -771,7 +803,7 @@ class _Run:
             lengths=emission.lengths if p.has_lengths else Operand(0, 0),
             slot=emission.slot,
             slot_step=emission.step if band.samples else 0,
-            line_step=0 if band.samples else band.strip * kernel.stride,
+            line_step=0 if band.samples else band.pitch * kernel.stride,
             rows=band.rows - 1,
             line=line,
             skip=skip,
@@ -887,7 +919,7 @@ class _Run:
     def _accumulate(self, band: _Band, tile: _Tile, vector: int) -> None:
         p, target = self.parameters, self.product.target
         sample = band.numbers.start
-        n, state, strip = p.lanes, target.state.sample(sample * target.sequences), band.strip
+        n, state, strip = p.lanes, target.state.sample(sample * target.sequences), band.pitch
         period, bias_first = 1, vector
         if target.exchanged:
             first = target.first + vector * n * target.step + tile.line * target.width // n
@@ -902,9 +934,10 @@ class _Run:
             steps = {"row_step": strip * state.width * state.channels // n, "outer": 1, "outer_step": 0}
             steps |= {"inner": -(-tile.lines * state.width * state.channels // n), "inner_step": 1}
         else:
-            first = target.first + tile.line * target.line_step + tile.column * target.step + vector
-            steps = {"row_step": strip * target.line_step, "outer": tile.lines}
-            steps |= {"outer_step": target.line_step, "inner": tile.columns, "inner_step": target.step}
+            first = target.first + target.vector(tile.line) + tile.column * target.step + vector
+            steps = {"row_step": target.vector(strip), "outer": tile.lines}
+            steps |= {"outer_step": target.line_step if target.line_step <= _STEP else 0}  # tiles have one line then
+            steps |= {"inner": tile.columns, "inner_step": target.step}
         positions = state.positions + (target.sequences - 1) * positions_of(state.step, state.channels, n)
         if band.samples:
             row_step = target.sequences * state.step
@@ -955,7 +988,7 @@ class _Run:
             "lengths": spool.lengths,
             "slot": spool.slot,
             "place": band.numbers.start * spool.step + tile.line,
-            "sums_step": spool.step if band.samples else band.strip,
+            "sums_step": spool.step if band.samples else band.pitch,
         }
 
     def _results(self, band: _Band, tile: _Tile, vector: int) -> list[Hashable]:
@@ -982,12 +1015,12 @@ class _Run:
         if target.exchanged:  # positions of the state are channels of the product
             first = target.first + target.step * np.arange(vector * lanes, min((vector + 1) * lanes, target.channels))
         else:
-            strips = [0] if band.samples else [row * band.strip for row in range(tile.rows)]
+            strips = [0] if band.samples else [row * band.pitch for row in range(tile.rows)]
             lines = np.concatenate([np.arange(tile.lines) + strip + tile.line for strip in strips])
             if target.narrow(lanes):
                 return {0: np.unique(lines).tolist()}
             columns = np.arange(tile.column, tile.column + tile.columns)
-            first = target.first + target.line_step * lines[:, None] + target.step * columns
+            first = target.first + target.vector(lines)[:, None] + target.step * columns
         part, place = np.divmod(first.ravel(), state.step if target.sequences > 1 else first.max() + 1)
         line = place // (state.width * -(-state.channels // lanes))
         return {number: np.unique(line[part == number]).tolist() for number in np.unique(part).tolist()}

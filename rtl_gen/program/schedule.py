@@ -11,9 +11,10 @@ that its engine did before.
 """
 
 import collections
+import contextlib
 import dataclasses
 import itertools
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 
 from golden.machine.command import (
     ENGINES,
@@ -118,6 +119,15 @@ class Schedule:
         self.control(Wait(tag=tag, **dict.fromkeys(ENGINES, True)))
         self._uses.clear()
         self.barriers += 1
+
+    @contextlib.contextmanager
+    def loop(self, turns: int, steps: Iterable[Step], tag: int = 0) -> Iterator[None]:
+        """What is added meanwhile is carried out so many times; engines are idle before and after each turn."""
+        self.control(Loop(turns=turns, steps=tuple(steps)))
+        self.barrier(tag)
+        yield
+        self.control(End())
+        self.barrier(tag)
 
     def control(self, command: Command) -> None:
         """Add a command that no engine takes; what follows it is not begun before it."""
