@@ -13,7 +13,10 @@ from golden.machine.command import UNIT_BYTES, Operand
 from golden.parameters import Parameters
 
 __all__ = [
+    "HELD",
     "INPUTS",
+    "LONGEST_SLOT",
+    "MIXES",
     "PROGRAMS",
     "SPOOLS",
     "STATES",
@@ -24,15 +27,27 @@ __all__ = [
     "Kept",
     "Memory",
     "Placed",
+    "Stripes",
     "Tensor",
     "positions_of",
+    "slot_units",
 ]
 
 PROGRAMS, WEIGHTS, STATES, STEPS, TABLES, SPOOLS, INPUTS = range(7)
 """Regions by what they hold, see ``docs/machine.md``."""
 
-_LONGEST_SLOT = 2**16 - 1
+LONGEST_SLOT = 2**16 - 1
 """Units of memory of a slot at most: a field of commands."""
+
+_LIMIT = 2**29 - 1
+"""Units of memory of a region at most."""
+
+MIXES, HELD = PROGRAMS, WEIGHTS
+"""Regions of what attention makes in loops, and of what it keeps for the next step: a loop moves a region by one
+stride, and `INPUTS` by that of the queries, keys and values."""
+
+_OVERFLOWS = (INPUTS, PROGRAMS, WEIGHTS)
+"""Regions that take states and spools which find no room in their own, as far as half of them."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -61,6 +76,8 @@ class Tensor:
         From sample to sample, in records of sums.
     grain : int
         Positions that are ordered together; 0: a line. Of a view with other lines: a line of what it is a view of.
+    together : int
+        Samples that attention takes in a turn of a loop; 0: it has none.
     """
 
     name: str
@@ -76,6 +93,7 @@ class Tensor:
     stride: int = 0
     sums_step: int = 0
     grain: int = 0
+    together: int = 0
 
     @property
     def positions(self) -> int:
@@ -159,6 +177,8 @@ class Emission:
         Units of memory from the Xhat of a sample to that of the next one.
     step : int
         Slots from sample to sample.
+    together : int
+        Samples of a turn of a loop, whose slots serve in every turn; 0: all have slots of their own.
     """
 
     name: str
@@ -176,6 +196,7 @@ class Emission:
     samples: int = 1
     stride: int = 0
     step: int = 0
+    together: int = 0
 
     def places(self, kind: str, lines: Iterable[int] | None = None) -> list[Hashable]:
         """What stands for some of its lines, or for all, where accesses are ordered: ``"held"`` or ``"spool"``."""
@@ -185,11 +206,12 @@ class Emission:
 
     def sample(self, number: int) -> "Emission":
         """One of the samples, as an emission of its own."""
+        slots = self.step * (number % self.together if self.together else number)
         return dataclasses.replace(
             self,
             held=self.held.moved(number * self.stride),
-            spool=self.spool.moved(number * self.step * self.slot),
-            lengths=self.lengths.moved(number * self.step * image.ENTRY_BYTES // UNIT_BYTES),
+            spool=self.spool.moved(slots * self.slot),
+            lengths=self.lengths.moved(slots * image.ENTRY_BYTES // UNIT_BYTES),
             samples=1,
         )
 
@@ -252,25 +274,57 @@ class Memory:
     def __init__(self, parameters: Parameters):
         self.parameters = parameters
         self._used = [0] * 8
+        self._wanted = [0] * 8
+        self._shared: dict[Hashable, Operand] = {}
         self._content: list[tuple[Operand, bytes]] = []
         self._placed: list[Placed] = []
 
-    def place(self, region: int, content: Any, name: str = "", kind: str = "bytes") -> Operand:
+    def place(
+        self, region: int, content: Any, name: str = "", kind: str = "bytes", *, within: int | None = None
+    ) -> Operand:
         """Place bytes, a uint8 array, or so many zero bytes (int) on the next unit of a region.
 
-        `name` and `kind` are for people, see `Placed`.
+        `name` and `kind` are for people, see `Placed`. What is of one region can lie `within` another.
+
+        Raises
+        ------
+        ValueError
+            If the region has no room.
         """
-        operand = Operand(region, self._used[region])
-        self._placed.append(Placed(operand, name, kind))
         size = content if isinstance(content, int) else len(np.asarray(content, np.uint8).ravel())
-        self._used[region] += -(-size // UNIT_BYTES)
+        units, place = -(-size // UNIT_BYTES), region if within is None else within
+        if self._used[place] + units > _LIMIT:
+            raise ValueError(
+                f"Region {place} must hold at most {_LIMIT} units, not {self._used[place] + units} with {name!r} "
+                f"({kind})"
+            )
+        operand = Operand(place, self._used[place])
+        self._placed.append(Placed(operand, name, kind))
+        self._used[place] += units
+        self._wanted[region] += units
         if not isinstance(content, int):
             self._content.append((operand, np.ascontiguousarray(content, np.uint8).tobytes()))
         return operand
 
+    def shared(self, key: Hashable, region: int, size: int, name: str, kind: str) -> Operand:
+        """So many bytes that all who give the same key and size have, one after the other."""
+        if (key, size) not in self._shared:
+            self._shared[key, size] = self.place(region, size, name, kind)
+        return self._shared[key, size]
+
+    def _roomy(self, region: int, size: int) -> int:
+        """The region, or another one that has room for so many bytes if it has not."""
+        units = -(-size // UNIT_BYTES)
+        rooms = {region: _LIMIT - _LIMIT // 16} | {other: _LIMIT // 2 for other in _OVERFLOWS if other != region}
+        return next((one for one, room in rooms.items() if self._used[one] + units <= room), region)
+
     def used(self, region: int) -> int:
         """Units of memory that a region has so far."""
         return self._used[region]
+
+    def wanted(self, region: int) -> int:
+        """Units of memory of all that is of a region, wherever it lies."""
+        return self._wanted[region]
 
     def find(self, region: int, unit: int) -> "Placed":
         """What lies at a unit of a region."""
@@ -292,8 +346,11 @@ class Memory:
         summed: str = "no",
         region: int = STATES,
         samples: int = 1,
+        within: int | None = None,
+        together: int = 0,
+        stripes: "Stripes | None" = None,
     ) -> Tensor:
-        """States of zeros, one for each sample.
+        """States of zeros, one for each sample; parameters as of `Tensor` and `place`. In `stripes` there are no sums.
 
         Raises
         ------
@@ -302,10 +359,15 @@ class Memory:
         """
         plain = Tensor(name, Operand(region), lines, width, channels, unit, summed=summed, samples=samples)
         step = plain.vectors(self.parameters.lanes)
+        size = image.vector_bytes(self.parameters)
+        if stripes is not None:
+            data = stripes.place(-(-step * size // UNIT_BYTES), name, "state", "state")
+            return dataclasses.replace(plain, data=data, stride=stripes.stride, together=stripes.together)
         if samples > 1:
             step = self._sample_step(plain, step)
-        size = image.vector_bytes(self.parameters)
-        data = self.place(region, samples * step * size, name, "state")
+        if within is None and region == STATES:
+            within = self._roomy(region, samples * step * size)
+        data = self.place(region, samples * step * size, name, "state", within=within)
         positions, lanes = lines * width, self.parameters.lanes
         if channels < lanes:  # a combine counts what fills the last vector as elements of one more position
             positions = -(-plain.vectors(lanes) * lanes // channels)
@@ -315,7 +377,9 @@ class Memory:
             records = {"no": 0, "channel": channels + channels % 2, "position": apart}[summed]
         sums = self.place(STATES, samples * records * image.SUM_BYTES, name, "sums") if records else None
         stride = step * size // UNIT_BYTES if samples > 1 else 0
-        return dataclasses.replace(plain, data=data, sums=sums, step=step, stride=stride, sums_step=records)
+        return dataclasses.replace(
+            plain, data=data, sums=sums, step=step, stride=stride, sums_step=records, together=together
+        )
 
     def with_sums(self, state: Tensor, width: int, channels: int) -> Tensor:
         """The elements of a state as more positions of fewer channels, with sums by position of its own."""
@@ -357,8 +421,12 @@ class Memory:
         along: str = "channels",
         segment: int = 0,
         samples: int = 1,
+        stripes: "Stripes | None" = None,
+        role: Hashable = None,
     ) -> Emission:
         """Room for Xhat and for the longest groups that there can be; parameters as of `Emission`.
+
+        With `stripes` it lies in them, and its slots serve in every turn of a loop, of all emissions of its `role`.
 
         Raises
         ------
@@ -368,22 +436,41 @@ class Memory:
         p = self.parameters
         groups = _groups(channels, segment, p.lanes)
         stride = -(-lines * width * groups * image.vector_bytes(p) // UNIT_BYTES)
-        held = self.place(STATES, samples * stride * UNIT_BYTES, name, "held")
         shape = lines, width, channels, unit, passes, along, segment
+        if stripes is not None:
+            held = stripes.place(stride, name, "held", role)
+            found = self._spooled(name, held, groups, stripes.together, stripes.stride, *shape, role=role)
+            return dataclasses.replace(found, samples=samples, together=stripes.together)
+        size = samples * stride * UNIT_BYTES
+        held = self.place(STATES, size, name, "held", within=self._roomy(STATES, size))
         return self._spooled(name, held, groups, samples, stride, *shape)
 
     def _spooled(
-        self, name: str, held: Operand, groups: int, samples: int, stride: int, lines: int, width: int, *shape: Any
+        self,
+        name: str,
+        held: Operand,
+        groups: int,
+        samples: int,
+        stride: int,
+        lines: int,
+        width: int,
+        *shape: Any,
+        role: Hashable = None,
     ) -> Emission:
         """An emission with room for the longest groups that there can be, `groups` a position."""
         p = self.parameters
-        slot = -(-_slot_bytes(p, width * groups * shape[2]) // UNIT_BYTES)
-        if slot > _LONGEST_SLOT:
-            raise ValueError(f"Groups of a line of {name!r} must take at most {_LONGEST_SLOT} units, not {slot}")
+        slot = slot_units(p, width * groups * shape[2])
+        if slot > LONGEST_SLOT:
+            raise ValueError(f"Groups of a line of {name!r} must take at most {LONGEST_SLOT} units, not {slot}")
         entries = UNIT_BYTES // image.ENTRY_BYTES
         step = lines if samples == 1 else -(-lines // entries) * entries
-        spool = self.place(SPOOLS, samples * step * slot * UNIT_BYTES, name, "spool")
-        lengths = self.place(SPOOLS, samples * step * image.ENTRY_BYTES, name, "lengths")
+        sizes = {"spool": samples * step * slot * UNIT_BYTES, "lengths": samples * step * image.ENTRY_BYTES}
+        if role is not None:
+            spool, lengths = (self.shared((role, kind), SPOOLS, size, name, kind) for kind, size in sizes.items())
+        else:
+            spool, lengths = (
+                self.place(SPOOLS, size, name, kind, within=self._roomy(SPOOLS, size)) for kind, size in sizes.items()
+            )
         return Emission(
             name, held, spool, lengths, slot, lines, width, *shape, samples=samples, stride=stride, step=step
         )
@@ -423,6 +510,39 @@ class Memory:
         return machine
 
 
+class Stripes:
+    """Places of several samples, as far apart in each as a loop over the samples goes in a turn.
+
+    Parameters
+    ----------
+    memory : Memory
+        Takes them, in the region `HELD`.
+    samples, stride : int
+        How many, and units of memory from one to the next.
+    together : int
+        Samples of a turn.
+    kept : bool
+        Whether what lies there is still wanted when the loop is over; all of one role have the same place otherwise.
+    """
+
+    def __init__(self, memory: Memory, samples: int, stride: int, together: int, *, kept: bool):
+        self._memory, self._samples, self._kept = memory, samples, kept
+        self.stride, self.together = stride, together
+        self._left, self._next = 0, Operand(HELD)
+        self._found: dict[Hashable, Operand] = {}
+
+    def place(self, units: int, name: str, kind: str, role: Hashable) -> Operand:
+        """So many units of memory of each sample; where they lie of the first."""
+        if not self._kept and (role, units) in self._found:
+            return self._found[role, units]
+        if units > self._left:
+            size = self._samples * self.stride * UNIT_BYTES
+            self._left, self._next = self.stride, self._memory.place(STATES, size, name, kind, within=HELD)
+        found = self._found[role, units] = self._next
+        self._left, self._next = self._left - units, found.moved(units)
+        return found
+
+
 def positions_of(vectors: int, channels: int, lanes: int) -> int:
     """Positions of so many channels that vectors of n elements hold."""
     return vectors * lanes // channels if channels < lanes else vectors // -(-channels // lanes)
@@ -438,8 +558,12 @@ def _groups(channels: int, segment: int, lanes: int) -> int:
     return channels // segment * -(-segment // lanes)
 
 
+def slot_units(p: Parameters, groups: int) -> int:
+    """Units of memory that so many groups take, however long they are."""
+    return -(-_slot_bytes(p, groups) // UNIT_BYTES)
+
+
 def _slot_bytes(p: Parameters, groups: int) -> int:
-    """Bytes of so many groups, however long they are."""
     if p.link_form == "direct":
         return groups * image.group_bytes(p)
     n, m, k = p.lanes, p.outliers, p.digit_width

@@ -11,7 +11,7 @@ import dataclasses
 import functools
 import itertools
 import math
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -50,13 +50,27 @@ from golden.diffusion.layers import (
 from golden.diffusion.networks.graph import Network, conditioned
 from golden.machine import image
 from golden.machine.accelerator import Accelerator
-from golden.machine.command import UNIT_BYTES, Align, Coefficients, Combine, Command, Operand, Rows
+from golden.machine.command import UNIT_BYTES, Align, Coefficients, Combine, Command, Operand, Rows, Step
 from golden.units import softmax
 from golden.units.combine import Factors
 from golden.units.norm import Affine, variance_floor
 from rtl_gen.program import near
 from rtl_gen.program.layout import attended, exchanges, joins, layouts, merges, splits
-from rtl_gen.program.memory import INPUTS, STATES, STEPS, TABLES, Emission, Kept, Memory, Tensor
+from rtl_gen.program.memory import (
+    INPUTS,
+    LONGEST_SLOT,
+    MIXES,
+    SPOOLS,
+    STATES,
+    STEPS,
+    TABLES,
+    Emission,
+    Kept,
+    Memory,
+    Stripes,
+    Tensor,
+    slot_units,
+)
 from rtl_gen.program.products import (
     Bias,
     Buffers,
@@ -174,6 +188,8 @@ class Compiler:
         Whether what is given besides the first input is the same in every step.
     filled : bool
         Whether records of weights have content; without it a network is compiled for its shapes.
+    together : int
+        Products of heads that attention takes at once, a vector of outputs each: of more sequences it makes loops.
 
     Members
     -------
@@ -201,6 +217,7 @@ class Compiler:
         kept: str | None = None,
         steady: bool = False,
         filled: bool = True,
+        together: int = 256,
     ):
         self._network, self._method, self._profile = network, method, profile
         self._loop = ClosedLoop(network, method, profile)
@@ -229,10 +246,12 @@ class Compiler:
         self._starts: tuple[bool | None, ...] = (True,) * samples
         self._schedule = Schedule(self._parameters)
         self._sent: set[Any] = set()
+        self._turn: list[int] | None = None  # samples of the turn of a loop that is under way
+        self._stripes: dict[tuple[int, int], Stripes] = {}
         self._scales: dict[Any, Operand] = {}  # of the norms of the step
         self._at_once: set[str] = set()  # states whose channels are there all together
         self._tags = {layer.name: number for number, layer in enumerate(network.layers)}
-        self._kept, self._steady, self._filled = kept, steady, filled
+        self._kept, self._steady, self._filled, self._together_most = kept, steady, filled, together
         self._saved: Any = None  # the value of the kept layer
         self._always = {layer.name for layer in network.evaluated({kept} if kept else ())}
         self.input = self._input_tensor()
@@ -433,12 +452,52 @@ class Compiler:
         if len(places) < 2:
             return *self._cut(int(np.prod(places))), shape[layout.axis]
         lines, *rest = (places[1], places[0], *places[2:]) if layout.exchanged else places
-        return lines, int(np.prod(rest)), shape[layout.axis]
+        width = int(np.prod(rest))
+        if layout.axis == -1:
+            lines, width = self._pieces(lines, width)
+        return lines, width, shape[layout.axis]
 
-    def _cut(self, positions: int) -> tuple[int, int]:
-        """Positions as lines: as long as rows of the array have a line each, and as wide as a tile, if then products
-        that are exchanged keep as many rows busy as they can: their rows have whole blocks of n positions, and whole
-        lines.
+    def _pieces(self, frames: int, width: int) -> tuple[int, int]:
+        """Frames of tokens as lines: whole ones, or cut into as few pieces as slots, banks and tiles hold of any value,
+        and into more where rows of the array would have no line else.
+        """
+        p = self._parameters
+        fits = [one for one in range(1, width + 1) if width % one == 0 and self._fit(one)]
+        if not fits or width in fits:
+            return frames, width
+        busy = [one for one in fits if one <= p.tile_positions and frames * (width // one) >= p.rows]
+        one = max(busy or fits)
+        return frames * (width // one), one
+
+    @functools.cached_property
+    def _linear(self) -> list[Linear]:
+        """Linear layers that read states."""
+        return [one for one in self._network.layers if isinstance(one, Linear) and one.inputs[0] in self._loop.main]
+
+    def _fit(self, width: int) -> bool:
+        """Whether slots and banks hold lines of so many tokens, and tiles whole vectors of few outputs of them."""
+        p = self._parameters
+        groups = (
+            width * self._method.most_passes * max((self._groups(layer.inputs[0]) for layer in self._linear), default=0)
+        )
+        outputs = {self._shapes[layer.name][-1] // self._loop.parts(layer) for layer in self._linear}
+        whole = [width * p.lanes // math.gcd(p.lanes, width * few) for few in outputs if few < p.lanes]
+        return (
+            groups <= p.group_buffer
+            and slot_units(p, groups) <= LONGEST_SLOT
+            and max(whole, default=0) <= p.tile_positions
+        )
+
+    def _groups(self, name: str) -> int:
+        """Groups of a token that a linear layer reads: heads that attention has mixed may be padded apart."""
+        source = self._network.by_name.get(name)
+        heads = self._layouts[source.inputs[0]].heads if source is not None and joins(source) else 1
+        return heads * -(-self._shapes[name][-1] // heads // self._parameters.lanes)
+
+    def _cut(self, positions: int, *, exchanged: bool = True) -> tuple[int, int]:
+        """Positions as lines: as long as rows of the array have a line each, and as wide as a tile; if products are
+        exchanged, so that they then keep as many rows busy as they can: their rows have whole blocks of n positions,
+        and whole lines.
         """
         p = self._parameters
 
@@ -448,9 +507,11 @@ class Compiler:
             return -(-positions // each) if block <= p.tile_positions else 0
 
         fits = [
-            width for width in range(1, p.tile_positions + 1) if positions % width == 0 and positions // width >= p.rows
+            width
+            for width in range(1, p.tile_positions + 1)
+            if positions % width == 0 and positions // width >= p.rows and (exchanged or self._fit(width))
         ]
-        width = max(fits, key=lambda width: (busy(width), width), default=1)
+        width = max(fits, key=lambda width: (busy(width) if exchanged else 0, width), default=1)
         return positions // width, width
 
     def _summed(self, name: str) -> str:
@@ -469,18 +530,33 @@ class Compiler:
     def _tensor(
         self, name: str, like: Tensor | None = None, *, unit: int | None = None, channels: int | None = None
     ) -> Tensor:
-        """The state of a value; the defaults are its own unit and channels."""
+        """The state of a value; the defaults are its own unit and channels. What loops go over has its own region."""
         if name not in self.states:
             unit = self._loop.units[name] if unit is None else unit
             channels = channels or self._shapes[name][self._layouts[name].axis]
             lines, width, _ = (like.lines, like.width, 0) if like else self._grid(name)
             summed, samples = self._summed(name), like.samples if like else self.samples
-            self.states[name] = self.memory.tensor(name, lines, width, channels, unit, summed=summed, samples=samples)
+            if like is None or not like.together:
+                self.states[name] = self.memory.tensor(
+                    name, lines, width, channels, unit, summed=summed, samples=samples
+                )
+            elif not like.stride:
+                self.states[name] = self.memory.tensor(
+                    name, lines, width, channels, unit, samples=samples, within=INPUTS, together=like.together
+                )
+            else:  # as far apart as what it is made of
+                size = samples * like.stride * UNIT_BYTES
+                data = self.memory.place(STATES, size, name, "state", within=INPUTS)
+                self.states[name] = dataclasses.replace(
+                    like, name=name, data=data, channels=channels, unit=unit, sums=None, summed="no"
+                )
         return self.states[name]
 
     def _numbers(self, tensor: Tensor) -> list[int]:
-        """Samples of a state that run in this step: those of a sequence are apart."""
+        """Samples of a state that run in this step, or in the turn under way: those of a sequence are apart."""
         each = tensor.samples // self.samples
+        if self._turn is not None and each > 1:
+            return self._turn
         return [sample * each + number for sample in self._running for number in range(each)]
 
     def _begins(self, tensor: Tensor, number: int) -> bool:
@@ -975,8 +1051,9 @@ class Compiler:
             return list(value.masked)
         name = layer.inputs[number]
         emissions = [self._emission(layer, name, value, part, along, raw=raw > 0) for part in range(len(value.parts))]
-        new = [part for part, emission in enumerate(emissions) if emission not in self._sent]
-        self._sent.update(emissions)
+        turn = self._turn[0] if self._turn else None
+        new = [part for part, emission in enumerate(emissions) if (emission, turn) not in self._sent]
+        self._sent.update((emission, turn) for emission in emissions)
         whole = ends is None or value.parts[0].channels < self._parameters.lanes
         for lines in [None] if whole else itertools.starmap(range, itertools.pairwise([0, *ends])):
             for part in new:
@@ -1020,6 +1097,8 @@ class Compiler:
                 along=along,
                 segment=segment,
                 samples=part.samples,
+                stripes=self._stripes_of(part),
+                role=(isinstance(layer, MatMul) and layer.transposed, layer.inputs.index(name)),
             )
         return self._emissions[key]
 
@@ -1162,9 +1241,8 @@ class Compiler:
         root, exponent = softmax.log2_factor(scores.scale, tensor.unit)
         key = ("rows", scores.name, sample)
         if key not in self._tables:
-            self._tables[key] = self.memory.place(
-                STATES, tensor.positions * image.COEFFICIENT_BYTES, scores.name, "rows"
-            )
+            size = tensor.positions * image.COEFFICIENT_BYTES
+            self._tables[key] = self._for_turns(tensor, ("rows", sample), size, scores.name, "rows")
         rows = self._tables[key]
         least = UNIT_BYTES // image.COEFFICIENT_BYTES
         runs = tuple((run, (*key, run.start)) for run in self._runs_of_lines(tensor, least))
@@ -1224,11 +1302,24 @@ class Compiler:
         if moved and state.summed == "position":
             raise self._refused(layer, "a norm by position reads frames that it exchanges")
         read, places = value.parts[0], self._shapes[layer.inputs[0]][1:3]
-        if (read.lines, read.width) != (places[::-1] if value.turned else places):
-            raise self._refused(layer, "its frames do not lie in a line each")
-        apart = state.step if sequences > 1 else whole.step * read.lines
-        steps = {"step": apart, "line_step": whole.step} if moved else {"line_step": apart}
-        return dataclasses.replace(whole, lines=read.lines, width=read.width, sequences=sequences, **steps)
+        frames, tokens = places[::-1] if value.turned else places
+        pieces = tokens // read.width
+        if (read.lines, read.width * pieces) != (frames * pieces, tokens):
+            raise self._refused(layer, "its frames do not lie in lines of their own")
+        # from token to token of a frame, and from frame to frame: one of them is from sequence to sequence
+        apart = state.step if sequences > 1 else whole.step * frames
+        step, frame_step = (apart, whole.step) if moved else (whole.step, apart)
+        follow = pieces == 1 or frame_step == tokens * step
+        return dataclasses.replace(
+            whole,
+            lines=read.lines,
+            width=read.width,
+            sequences=sequences,
+            step=step,
+            line_step=frame_step if pieces == 1 else read.width * step,
+            pieces=1 if follow else pieces,
+            frame_step=0 if follow else frame_step,
+        )
 
     def _product_states(self, layer: Layer, value: _Value, name: str) -> list[Tensor]:
         """What a product adds to: a state, or one for each part that its readers take."""
@@ -1254,7 +1345,10 @@ class Compiler:
             lanes, (lines, width) = self._parameters.lanes, self._cut(shape[-2])
             if shape[-1] < lanes:
                 raise ValueError(f"Frames of {of!r} must have at least lanes = {lanes} channels, not {shape[-1]}")
-            like = dataclasses.replace(like, lines=lines, width=width, samples=self.samples * layout.sequences(shape))
+            sequences = layout.sequences(shape)
+            together = self._together(of, sequences)
+            samples = self.samples * sequences
+            like = dataclasses.replace(like, lines=lines, width=width, samples=samples, together=together, stride=0)
         elif layout.exchanged or layout.axis != -1:
             lines, width, _ = self._grid(of)
             like = dataclasses.replace(like, lines=lines, width=width)
@@ -1367,9 +1461,10 @@ class Compiler:
         heads = split or 1
         if layer.transposed:
             left = self._settled(layer.inputs[0], left)
-            state = self._scores(layer, left.parts[0], heads, rows, columns)
+            grid = self._cut(rows, exchanged=isinstance(right, _Value))
+            state = self._scores(layer, left.parts[0], heads, columns, grid)
         else:
-            state = self._mix(layer, heads)
+            state = self._mix(layer, heads, left.parts[0].together, exchanged=isinstance(right, _Value))
         if len(left.parts) > 1:
             raise self._refused(layer, "an operand is a concatenation")
         if isinstance(right, _Value):
@@ -1406,6 +1501,12 @@ class Compiler:
         scale = 24 + held[0].unit + held[1].unit - state.unit - self._declared
         # what is held of the right before it is sent, then of the left after it was
         of = left.parts[0]
+        if self._turn is None and of.together:
+            for turn in self._in_turns([left.parts[0], right.parts[0], state], held, self._tags[layer.name]):
+                self._turn = turn
+                self._both(layer, left, right, state, heads)
+            self._turn = None
+            return
         numbers = self._numbers(of)
         going_on = [number for number in numbers if not (raw or self._begins(of, number))]
         before = self._aligned(layer, held[1], heads, columns, right, scale, "right", going_on)
@@ -1432,6 +1533,75 @@ class Compiler:
             for head in range(heads):
                 self._head(layer, state, two.emission, weights[head], sample, head, heads, sent, True, start)
 
+    def _in_turns(self, tensors: Sequence[Tensor], held: Sequence[Emission], tag: int) -> Iterator[list[int]]:
+        """Samples of a turn, within a loop over all sequences of each sample of the network."""
+        together, of = tensors[0].together, tensors[0]
+        strides = {(one.data.region, one.stride * together) for one in tensors if one.samples > self.samples}
+        strides |= {(one.held.region, one.stride * together) for one in held}
+        for one in tensors:
+            if one.samples == self.samples:  # a mix: sequences follow each other
+                size = one.positions // (of.samples // self.samples) * -(-one.channels // self._parameters.lanes)
+                strides.add((one.data.region, size * together * image.vector_bytes(self._parameters) // UNIT_BYTES))
+        steps = [Step(region, stride) for region, stride in sorted(strides)]
+        each = of.samples // self.samples
+        for sample in self._running:
+            with self._schedule.loop(each // together, steps, tag):
+                yield list(range(sample * each, sample * each + together))
+
+    def _together(self, name: str, sequences: int) -> int:
+        """Sequences of a turn, where attention to a value is a loop over them; 0: there are few enough at once."""
+        p, read = self._parameters, self._attended_as(name)
+        heads, (rows, channels) = self._layouts[read].heads or 1, self._shapes[read][-2:]
+        most = max(self._together_most // (heads * -(-rows // p.lanes)), 1)
+        # turns begin on units of memory, in what is mixed too
+        mixed = rows * heads * -(-channels // p.lanes) * image.vector_bytes(p)
+        fits = [
+            one
+            for one in range(1, min(most, sequences - 1) + 1)
+            if sequences % one == 0 and one * mixed % UNIT_BYTES == 0
+        ]
+        return max(fits, default=0) if sequences > most else 0
+
+    def _attended_as(self, name: str) -> str:
+        """What attention reads of a value: it, or what its heads are."""
+        for reader in self._network.consumers(name):
+            if splits(reader):
+                return reader.name
+            if not isinstance(reader, MatMul) and attended(self._network, reader.name):
+                return self._attended_as(reader.name)
+        return name
+
+    def _stripes_of(self, tensor: Tensor) -> Stripes | None:
+        """Where what attention holds of the sequences of a state lies, if it is a loop over them."""
+        if not tensor.together:
+            return None
+        key = tensor.samples, tensor.together
+        if key not in self._stripes:
+            p, most = self._parameters, 0
+            for layer in self._network.layers:
+                if isinstance(layer, MatMul) and layer.name in self._loop.main:
+                    shapes = [self._shapes[name] for name in (layer.name, *layer.inputs)]
+                    layout = self._layouts[layer.name]
+                    if layout.sequences(shapes[0]) * self.samples == tensor.samples:
+                        heads = layout.heads or 1
+                        # elements in whole vectors, along either axis
+                        found = (
+                            heads * one * -(-max(other, p.lanes) // p.lanes)
+                            for shape in shapes
+                            for one, other in itertools.permutations(shape[-2:])
+                        )
+                        most = max(most, *found)
+            stride = -(-most * image.vector_bytes(p) // UNIT_BYTES)
+            kept = self._method.attention != "raw"
+            self._stripes[key] = Stripes(self.memory, tensor.samples, stride, tensor.together, kept=kept)
+        return self._stripes[key]
+
+    def _for_turns(self, tensor: Tensor, role: Hashable, size: int, name: str, kind: str) -> Operand:
+        """Room for what is made of a sample of a state; in a loop it is used up in the same turn."""
+        if tensor.together:
+            return self.memory.shared(role, SPOOLS, size, name, kind)
+        return self.memory.place(STATES, size, name, kind)
+
     def _constant_right(self, layer: MatMul, left: _Value, right: np.ndarray, state: Tensor, heads: int) -> None:
         """The right operand is conditioning: it enters as weights do, and is computed once."""
         known = self._fixed.setdefault(layer.name, right)
@@ -1455,27 +1625,34 @@ class Compiler:
         """L of a product of two activations (numerics, 12.12)."""
         return self._parameters.state_width + 1 - self._parameters.accumulator_width
 
-    def _scores(self, layer: MatMul, left: Tensor, heads: int, rows: int, columns: int) -> Tensor:
+    def _scores(self, layer: MatMul, left: Tensor, heads: int, columns: int, grid: tuple[int, int]) -> Tensor:
         """State of scores: the rows of all heads of a sequence, one after the other, in whole vectors each."""
         if layer.name not in self.states:
-            lines, width = self._cut(rows)
+            lines, width = grid
             unit = self._loop.units[layer.name]
+            channels, stripes = max(columns, self._parameters.lanes), self._stripes_of(left)
             self.states[layer.name] = self.memory.tensor(
-                layer.name, heads * lines, width, max(columns, self._parameters.lanes), unit, samples=left.samples
+                layer.name, heads * lines, width, channels, unit, samples=left.samples, stripes=stripes
             )
         return self.states[layer.name]
 
-    def _mix(self, layer: MatMul, heads: int) -> Tensor:
+    def _mix(self, layer: MatMul, heads: int, together: int, *, exchanged: bool) -> Tensor:
         """State of what the rows of a softmax make of values: heads side by side, each in whole vectors."""
         if layer.name not in self.states:
             *_, rows, channels = shape = self._shapes[layer.name]
             lanes, sequences = self._parameters.lanes, self._layouts[layer.name].sequences(shape)
             if heads > 1 or channels < lanes:
                 channels = heads * -(-channels // lanes) * lanes
-            grid = (sequences, rows) if sequences > 1 else self._cut(rows)
+            grid = self._pieces(sequences, rows) if sequences > 1 else self._cut(rows, exchanged=exchanged)
             unit = self._loop.units[layer.name]
             self.states[layer.name] = self.memory.tensor(
-                layer.name, *grid, channels, unit, summed=self._summed(layer.name), samples=self.samples
+                layer.name,
+                *grid,
+                channels,
+                unit,
+                summed=self._summed(layer.name),
+                samples=self.samples,
+                within=MIXES if together else None,
             )
         return self.states[layer.name]
 
@@ -1500,9 +1677,8 @@ class Compiler:
         for sample, head in itertools.product(samples, range(heads)):
             key = ("aligned", layer.name, side, sample, head)
             if key not in self._tables:
-                self._tables[key] = self.memory.place(
-                    STATES, outputs * each * image.weight_bytes(p), layer.name, "records"
-                )
+                size, role = outputs * each * image.weight_bytes(p), (layer.transposed, side, sample, head)
+                self._tables[key] = self._for_turns(value.parts[0], role, size, layer.name, "records")
             records = self._tables[key]
             first = head * each if split else head * outputs * groups
             of_sample = emission.sample(sample)

@@ -94,7 +94,7 @@ def outlined(
         compiler.step(indices[0], steps, given, schedule=schedule)
         found.append(OutlinedStep(_named(indices), tuple(indices), schedule.commands))
     regions = {"weights": WEIGHTS, "states": STATES, "tables": TABLES, "tables of steps": STEPS, "spools": SPOOLS}
-    return found, {name: UNIT_BYTES * compiler.memory.used(region) for name, region in regions.items()}
+    return found, {name: UNIT_BYTES * compiler.memory.wanted(region) for name, region in regions.items()}
 
 
 def _kinds(network: Network, method: Method, steps: int) -> Iterable[list[int]]:

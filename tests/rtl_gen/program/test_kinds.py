@@ -30,6 +30,7 @@ TEXT = {"down": ("none", "text"), "up": ("text", "none"), "middle": "text", "tex
 DIT = DiT2DConfig(side=8, width=16, heads=2, depth=1, classes=10, activation="geglu")
 LATTE = LatteConfig(frames=5, side=8, width=16, heads=2, depth=1, text_width=6, tokens=5)
 STDIT = STDiTConfig(frames=5, height=4, width=6, channels=16, heads=2, depth=1, text_width=6, tokens=5)
+FORMS = ("joint", "alternating")
 ALTERNATING = dataclasses.replace(STDIT, form="alternating")
 
 NETWORKS = {
@@ -290,3 +291,52 @@ def test_random_networks_on_random_machines(seed):
         named = dict(zip(list(network.inputs)[1:], given, strict=True))
         wrong, compared = both.step(step, 3, image, named, checked=step == 0)
         assert not wrong and compared > 10, (config, machine, step, wrong, compared)
+
+
+def drawn_video(seed):
+    """A video whose frames are longer than a bank, a machine, and how many products attention takes at once."""
+    rng = np.random.default_rng(seed)
+    lanes, heads = int(rng.choice([4, 8])), int(rng.choice([1, 2]))
+    height, width = (2 * int(number) for number in rng.integers(3, 7, 2))
+    channels = lanes * heads * int(rng.integers(1, 3))
+    shape = {
+        "frames": int(rng.choice([2, 4, 5, 8])),
+        "channels_in": int(rng.integers(1, 5)),
+        "tokens": int(rng.integers(1, 12)),
+        "heads": heads,
+    }
+    if rng.random() < 0.3:
+        shape |= {"side": max(height, width), "width": channels, "cross": bool(rng.random() < 0.5)}
+        build, config = latte, dataclasses.replace(LATTE, **shape)
+    else:
+        shape |= {"height": height, "width": width, "channels": channels, "form": str(rng.choice(FORMS))}
+        build, config = stdit, dataclasses.replace(STDIT, **shape)
+    groups = 4 * -(-4 * channels // lanes)  # of the widest value, in four passes
+    machine = {
+        "lanes": lanes,
+        "memory_lanes": int(rng.choice([2, 4])),
+        "rows": int(rng.integers(1, 5)),
+        "columns": int(rng.integers(1, 6)),
+        "outliers": int(rng.integers(0, 3)),
+        "group_buffer": max(groups * int(rng.integers(3, 9)), 768),
+        "state_width": int(rng.choice([16, 18, 20])),
+        "tile_positions": 64,
+        "link_form": str(rng.choice(["direct", "compressed"])),
+        "link_width": 32,
+    }
+    return build, config, machine, int(rng.choice([1, 2, 4, 8]))
+
+
+@pytest.mark.parametrize("seed", [6, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(14) if seed != 6)])
+def test_frames_longer_than_a_bank_and_attention_in_loops(seed):
+    """Frames are cut into lines, and a loop goes over the sequences of attention; every state is golden's."""
+    build, config, machine, together = drawn_video(seed)
+    network = made(build, config, seed)
+    images = moving(network, 2, items=1, seed=seed)
+    chosen = method("closed-int4", **machine)
+    both = Both(network, chosen, calibrated(network, images), together=together)
+    for step, image in enumerate(images):
+        _, *given = arguments(network, image, step)
+        named = dict(zip(list(network.inputs)[1:], given, strict=True))
+        wrong, compared = both.step(step, 2, image, named)
+        assert not wrong and compared > 10, (config, machine, together, step, wrong, compared)

@@ -35,9 +35,9 @@ def method(name, **machine):
 class Both:
     """A network in the interpreter and in the exact executor."""
 
-    def __init__(self, network, chosen, profile):
+    def __init__(self, network, chosen, profile, **options):
         self.network, self.loop = network, ClosedLoop(network, chosen, profile, exact=True)
-        self.compiler = Compiler(network, chosen, profile)
+        self.compiler = Compiler(network, chosen, profile, **options)
         self.machine = None
 
     def step(self, index, steps, image, given, *, checked=True):
@@ -49,7 +49,7 @@ class Both:
         place = compiler.memory.place(PROGRAMS, words.view(np.uint8))
         machine = compiler.memory.load()
         if self.machine is not None:  # states go on; programs and tables have grown
-            for region in range(2, 8):
+            for region in range(8):
                 before, now = self.machine.regions[region], machine.regions[region]
                 if region not in (3, 4):
                     held = self.machine.memory[before.base * 32 : (before.base + before.limit) * 32]
