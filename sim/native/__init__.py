@@ -33,7 +33,9 @@ _COMPILE = (
     "-w",
 )
 _RUNTIME = ("verilated.cpp", "verilated_threads.cpp")
-
+_UNIT = 1_500_000
+"""Bytes of C++ that are compiled as one: in small files most of the time goes into the same headers; large models
+are spread over the processors."""
 
 # Names that Verilator takes for words of C++, though emission does not.
 _WORDS = frozenset({"cdecl", "huge", "interrupt", "near", "pascal", "synchronized"})
@@ -125,15 +127,36 @@ def _make(
         tools.run(command, cwd=target, log=target / "build.log")
         _list_visible(top, visible, target)
         # What runs once, and is long, is not worth optimising.
-        jobs = [(file, "-O0" if "__Slow" in file.name else optimise) for file in sorted(target.glob("*.cpp"))]
+        files = sorted(target.glob("*.cpp"))
+        slow = [file for file in files if "__Slow" in file.name]
+        fast = [file for file in files if file not in slow]
+        jobs = [(unit, "-O0") for unit in _join(slow, "slow")] + [(unit, optimise) for unit in _join(fast, "fast")]
         objects = _compile(jobs, target, waves)
         link = ["g++", "-shared", "-o", "model.part", *map(str, objects), *map(str, runtime)]
         tools.run([*link, "-pthread", "-latomic", "-Wl,-Bsymbolic"], cwd=target)
     except tools.ToolError as error:
         raise SimulationError(f"{error.message.replace('env failed', 'Verilator failed', 1)} ({target})") from error
     (target / "model.part").rename(target / "model.so")
-    for file in {*objects, *target.glob("Unit*")}:
+    for file in {*objects, *(unit for unit, _ in jobs), *target.glob("Unit*")}:
         file.unlink()
+
+
+def _join(files: Sequence[Path], name: str) -> list[Path]:
+    """Write files that include the given ones, up to `_UNIT` bytes each."""
+    groups: list[list[Path]] = []
+    room = 0
+    for file in files:
+        size = file.stat().st_size
+        if size > room or not groups:
+            groups.append([])
+            room = _UNIT
+        groups[-1].append(file)
+        room -= size
+    units = []
+    for number, group in enumerate(groups):
+        units.append(group[0].with_name(f"{name}{number}.cc"))
+        units[-1].write_text("".join(f'#include "{file.name}"\n' for file in group), encoding="utf-8")
+    return units
 
 
 def _list_visible(top: str, visible: Sequence[str], target: Path) -> None:
