@@ -37,7 +37,7 @@ UNITS = 512
 
 @functools.cache
 def model(width=128):
-    return MachineModel(moving_machine(TINY.with_settings([f"memory_width={width}"])))
+    return MachineModel(moving_machine(TINY.with_settings([f"memory_width={width}"])), optimise="-O1")
 
 
 class Machine:

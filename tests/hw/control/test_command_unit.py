@@ -294,6 +294,7 @@ def test_stamps_and_interrupts_tell_their_tags():
     assert run.events["stamps"] == 2 and run.events["reached"] == 1
 
 
+@pytest.mark.slow
 def test_more_than_255_tokens_wait():
     # 256 pushes: the last one finds the counter full until the first is popped.
     program = [Loop(turns=256), LoadWeights(push=("emit",)), End(), Loop(turns=256), Emit(pop=("load",)), End(), Stop()]
