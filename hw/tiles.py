@@ -1,6 +1,8 @@
 """Components that stand in a design many times and are described once, so that a large array costs as little as one."""
 
-from amaranth.hdl import ClockSignal, Instance, Module, ResetSignal, Value
+from typing import Any
+
+from amaranth.hdl import ClockSignal, Instance, Module, ResetSignal, Shape, ShapeCastable, ShapeLike, Value
 from amaranth.lib import wiring
 
 from golden.parameters import Parameters
@@ -9,10 +11,10 @@ __all__ = ["Tile", "TileLibrary"]
 
 
 class Tile(wiring.Component):
-    """A component that defines `describe` in place of `elaborate`.
+    """A component that defines `describe` in place of `elaborate`, and is made from parameters alone.
 
-    Where the platform has a `TileLibrary` as its `tiles`, every tile is a cell that stands for its kind, and
-    `rtl_gen.verilog` describes each kind once. Elsewhere, in a simulation for one, every tile is described.
+    Where the platform has a `TileLibrary` as its `tiles`, every tile is a cell of its kind, and `rtl_gen.verilog`
+    describes each kind once. Elsewhere, in a simulation for one, every tile is described.
     """
 
     parameters: Parameters
@@ -22,7 +24,40 @@ class Tile(wiring.Component):
         """The component, as `elaborate` would return it."""
         raise NotImplementedError(f"{type(self).__name__} must define describe")
 
-    def elaborate(self, platform: object) -> Module:  # noqa: D102
+    def give(self, **values: Any) -> None:
+        """Make values its inputs, in place of the signals that it came with.
+
+        What many tiles share would be copied for each of them otherwise, bit by bit.
+
+        Parameters
+        ----------
+        values : value for each name
+            Of inputs; as wide as these, and as many.
+
+        Raises
+        ------
+        ValueError
+            If there is no such input, a value is wider or narrower, or there are more or fewer.
+        """
+        members = dict(self.signature.members.items())
+        for name, value in values.items():
+            member = members.get(name)
+            if member is None or not member.is_port or member.flow != wiring.In:
+                raise ValueError(f"what is given to {type(self).__name__} must be one of its inputs, not {name}")
+            setattr(self, name, self._shaped(name, member.shape, value, member.dimensions))
+
+    def _shaped(self, name: str, shape: ShapeLike, value: Any, dimensions: tuple[int, ...]) -> Any:
+        """A value as one of a shape, or of each that is in a list of such."""
+        if dimensions:
+            if len(value) != dimensions[0]:
+                raise ValueError(f"{name} of {type(self).__name__} must be {dimensions[0]} values, not {len(value)}")
+            return [self._shaped(name, shape, one, dimensions[1:]) for one in value]
+        value, wanted = Value.cast(value), Shape.cast(shape).width
+        if len(value) != wanted:
+            raise ValueError(f"{name} of {type(self).__name__} must have {wanted} bits, not {len(value)}")
+        return shape(value) if isinstance(shape, ShapeCastable) else value
+
+    def elaborate(self, platform: object) -> Module | Instance:  # noqa: D102
         library = getattr(platform, "tiles", None)
         return self.describe(platform) if library is None else library.place(self, platform)
 
@@ -41,8 +76,8 @@ class TileLibrary:
         self._names: dict[tuple[type, int], str] = {}
         self._tiles: list[Tile] = []
 
-    def place(self, tile: Tile, platform: object) -> Module:
-        """A cell that stands for a tile, or its description, if it is the one to be described."""
+    def place(self, tile: Tile, platform: object) -> Module | Instance:
+        """A cell of a tile's kind, or its description, if it is the one to be described."""
         if any(tile is whole for whole in self._whole):
             return tile.describe(platform)
         key = type(tile), id(tile.parameters)  # a tile of the library keeps the parameters alive
@@ -53,15 +88,13 @@ class TileLibrary:
         for path, member, value in tile.signature.flatten(tile):
             if len(Value.cast(value)):
                 ports.append(("i" if member.flow == wiring.In else "o", "__".join(map(str, path)), value))
-        m = Module()
-        m.submodules.tile = Instance(self._names[key], *ports)
-        return m
+        return Instance(self._names[key], *ports)
 
     def __len__(self) -> int:
         return len(self._tiles)
 
     def take(self, number: int) -> tuple[str, Tile]:
-        """The name of a kind, and a tile of it that will be described from now on."""
-        tile = self._tiles[number]
+        """The name of a kind, and a tile of it that is described wherever it stands."""
+        tile = type(self._tiles[number])(self._tiles[number].parameters)
         self._whole.append(tile)
         return list(self._names.values())[number], tile

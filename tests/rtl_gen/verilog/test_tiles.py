@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """Tiles are written once, and what is written is the circuit that Amaranth describes tile by tile."""
 
 import dataclasses
@@ -52,12 +53,11 @@ class Outer(Tile):
         m = Module()
         m.submodules.first = first = Inner(self.parameters)
         m.submodules.second = second = Inner(self.parameters)
+        second.give(pair=Cat(first.both.sum[1:3], first.count, self.on), on=1)
         m.d.comb += [
             first.pair.eq(self.i),
             first.on.eq(self.on),
             first.spare.eq(self.i[2:4]),
-            second.pair.eq(Cat(first.both.sum[1:3], first.count, self.on)),
-            second.on.eq(1),
             self.o.eq(Cat(second.both.odd, second.both.sum)),
         ]
         return m
@@ -108,6 +108,20 @@ def emitted():
 def test_a_tile_is_written_once(emitted):
     assert len(emitted.modules) == 3
     assert emitted.text.count("\nmodule ") == 3
+
+
+@pytest.mark.unit
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"count": 0}, "what is given to Inner must be one of its inputs, not count"),
+        ({"other": 0}, "what is given to Inner must be one of its inputs, not other"),
+        ({"pair": Cat(1, 0)}, "pair of Inner must have 6 bits, not 2"),
+    ],
+)
+def test_only_inputs_are_given_and_as_wide_as_they_are(given, sentence):
+    with pytest.raises(ValueError, match=f"^{sentence}$"):
+        Inner(preset("tiny")).give(**given)
 
 
 @pytest.mark.formal
