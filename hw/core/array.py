@@ -1,4 +1,8 @@
-"""The array: rows of processing elements, each row with a group of its own, each column with weights of its own."""
+"""The array: rows of processing elements, each row with a group of its own, each column with weights of its own.
+
+A column's weights go to all rows, so rows are told by `Tile.give` what they share: an array of 128 x 128 has some
+hundred thousand bits of weights, and no second name for them in a row.
+"""
 
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, wiring
@@ -6,19 +10,19 @@ from amaranth.lib.wiring import In, Out
 
 from golden.parameters import POISONED_GROUP, Parameters
 from hw import payloads
-from hw.arith.bits import or_tree
+from hw.arith.bits import named, or_tree
 from hw.core.processing_element import (
     ProcessingElement,
     column_factors,
-    held_sum,
     row_factors,
     split_group,
     split_record,
 )
+from hw.core.sum_buffer import SumRead, SumRow, kept_sums
 from hw.stream import Stage
 from hw.tiles import Tile
 
-__all__ = ["ArrayRow", "MultiplierArray", "WeightColumns", "array_step", "column_state"]
+__all__ = ["ArrayRow", "MultiplierArray", "WeightColumn", "WeightColumns", "array_step", "column_state"]
 
 
 def array_step(parameters: Parameters) -> data.StructLayout:
@@ -44,6 +48,45 @@ def array_step(parameters: Parameters) -> data.StructLayout:
 def column_state() -> data.StructLayout:
     """Of a column: whether it has a channel, its sums are kept a word further on, its record poisons."""
     return data.StructLayout({"used": 1, "wrapped": 1, "poisoned": 1})
+
+
+class WeightColumn(Tile):
+    """The weights of a column, and those that will follow. No reset changes them.
+
+    Parameters
+    ----------
+    parameters : Parameters
+        Uses what shapes a record.
+
+    Members
+    -------
+    enable, arriving : In
+        Weights that follow.
+    swap : In(1)
+        Those that followed are used from the next clock on.
+    factors : Out(`column_factors`)
+        Weights in use.
+    """
+
+    def __init__(self, parameters: Parameters):
+        self._parameters = parameters
+        factors = column_factors(parameters)
+        super().__init__({"enable": In(1), "arriving": In(factors), "swap": In(1), "factors": Out(factors)})
+
+    @property
+    def parameters(self) -> Parameters:
+        """The machine's parameters."""
+        return self._parameters
+
+    def describe(self, platform: object) -> Module:  # noqa: D102
+        m, factors = Module(), column_factors(self._parameters)
+        following, used = (Signal(factors, name=name, reset_less=True) for name in ("following", "used"))
+        with m.If(self.swap):
+            m.d.sync += used.eq(following)
+        with m.If(self.enable):
+            m.d.sync += following.eq(self.arriving)
+        m.d.comb += self.factors.eq(used)
+        return m
 
 
 class WeightColumns(wiring.Component):
@@ -80,7 +123,7 @@ class WeightColumns(wiring.Component):
                 "wrapped": In(1),
                 "record": In(payloads.weight_record(parameters)),
                 "swap": In(1),
-                "factors": Out(data.ArrayLayout(column_factors(parameters), columns)),
+                "factors": Out(column_factors(parameters)).array(columns),
                 "state": Out(data.ArrayLayout(column_state(), columns)),
                 "poisons": Out(1),
             }
@@ -102,23 +145,22 @@ class WeightColumns(wiring.Component):
         ]
         poisoned = []
         for column in range(p.columns):
-            following = Signal(column_factors(p), name=f"following{column}")
+            arrives = named(m, f"arrives{column}", self.enable & (self.column == column))
+            m.submodules[f"column{column}"] = weights = WeightColumn(p)
+            weights.give(enable=arrives, arriving=split, swap=self.swap)
+            m.d.comb += self.factors[column].eq(weights.factors)
             following_state = Signal(column_state(), name=f"following_state{column}")
             poisoned.append(Mux(self.swap, following_state.poisoned, self.state[column].poisoned))
             with m.If(self.swap):
-                m.d.sync += [
-                    self.factors[column].eq(following),
-                    self.state[column].eq(following_state),
-                    following_state.eq(0),
-                ]
-            with m.If(self.enable & (self.column == column)):
-                m.d.sync += [following.eq(split), following_state.eq(state)]
+                m.d.sync += [self.state[column].eq(following_state), following_state.eq(0)]
+            with m.If(arrives):
+                m.d.sync += following_state.eq(state)
         m.d.comb += self.poisons.eq(or_tree(poisoned))
         return m
 
 
 class ArrayRow(Tile):
-    """A row of processing elements.
+    """A row of processing elements, and the `SumRow` that keeps what they end.
 
     What it is told comes when the elements need it, counted from the group: see `ProcessingElement`, whose latency is
     one less than that of the row.
@@ -140,10 +182,12 @@ class ArrayRow(Tile):
         As for `ProcessingElement`.
     poisoned : In(a bit for each column)
         Whether the record of the column poisons; with `ProcessingElement.poison`.
-    sums : Out(`held_sum` for each column)
-        The sums.
     clamped : Out(a bit for each column)
-        Those that do not fit.
+        Sums that do not fit.
+    keep, keep_half, keep_words : In
+        As for `SumRow`, with the sums.
+    read_enable, read_half, read_word, read_block, read_sums
+        As for `SumRow`.
     """
 
     def __init__(self, parameters: Parameters):
@@ -152,14 +196,14 @@ class ArrayRow(Tile):
         super().__init__(
             {
                 "group": In(payloads.delta_group(parameters)),
-                "columns": In(data.ArrayLayout(column_factors(parameters), columns)),
+                "columns": In(column_factors(parameters)).array(columns),
                 "first": In(1),
                 "address": In(address),
                 "poisoned": In(columns),
                 "write_enable": In(1),
                 "write_address": In(address),
-                "sums": Out(data.ArrayLayout(held_sum(parameters), columns)),
                 "clamped": Out(columns),
+                **kept_sums(parameters),
             }
         )
 
@@ -179,17 +223,19 @@ class ArrayRow(Tile):
         s = s.cut(ProcessingElement.latency_of(p) + 2)
         for column, element in enumerate(elements):
             m.submodules[f"column{column}"] = element
-            m.d.comb += [
-                element.row.eq(factors),
-                element.column.eq(self.columns[column]),
-                element.first.eq(self.first),
-                element.address.eq(self.address),
-                element.poison.eq(s.poison | self.poisoned[column]),
-                element.write_enable.eq(self.write_enable),
-                element.write_address.eq(self.write_address),
-                self.sums[column].eq(element.result),
-                self.clamped[column].eq(element.clamped),
-            ]
+            element.give(
+                row=factors,
+                column=self.columns[column],
+                first=self.first,
+                address=self.address,
+                poison=s.poison | self.poisoned[column],
+                write_enable=self.write_enable,
+                write_address=self.write_address,
+            )
+        m.submodules.sums = sums = SumRow(p)
+        told = {name: getattr(self, name) for name, member in kept_sums(p).items() if member.flow == In}
+        sums.give(sums=Cat(*(element.result for element in elements)), **told)
+        m.d.comb += [self.clamped.eq(Cat(element.clamped for element in elements)), self.read_sums.eq(sums.read_sums)]
         s.finish_flow()
         return m
 
@@ -197,7 +243,11 @@ class ArrayRow(Tile):
 class MultiplierArray(wiring.Component):
     """Rows times columns of processing elements; what travels with a group is delayed once for all of them.
 
-    Latency: see `latency`. Throughput: one step per clock; a sum's address may return after `spacing` clocks.
+    Sums that a step ends are kept: channel ch of those that leave together in column ``ch mod columns``,
+    ``ch div columns`` words after the first one of its position.
+
+    Latency: see `latency`. Throughput: one step per clock, and a reading of kept sums; a sum's address may return after
+    `spacing` clocks.
 
     Parameters
     ----------
@@ -213,11 +263,9 @@ class MultiplierArray(wiring.Component):
     factors, state : In
         One clock later: those of `WeightColumns`.
     done : Out(`array_step`)
-        `latency` clocks later: the step whose `sums` are there.
-    sums : Out(`held_sum` for each column of each row)
-        The sums, the groups added.
-    done_state : Out(`column_state` for each column)
-        The state of the columns that the sums were made with.
+        `latency` clocks later: the step whose sums are there, and kept with the next clock if it is their `last`.
+    read : In(SumRead)
+        Who reads the sums that are kept.
     overflow : Out(1)
         Event: a sum of a row and column in use was clamped.
     """
@@ -227,16 +275,14 @@ class MultiplierArray(wiring.Component):
     def __init__(self, parameters: Parameters):
         self._parameters = parameters
         rows, columns = parameters.rows, parameters.columns
-        state = data.ArrayLayout(column_state(), columns)
         super().__init__(
             {
                 "step": In(array_step(parameters)),
                 "groups": In(data.ArrayLayout(payloads.delta_group(parameters), rows)),
-                "factors": In(data.ArrayLayout(column_factors(parameters), columns)),
-                "state": In(state),
+                "factors": In(column_factors(parameters)).array(columns),
+                "state": In(data.ArrayLayout(column_state(), columns)),
                 "done": Out(array_step(parameters)),
-                "sums": Out(data.ArrayLayout(data.ArrayLayout(held_sum(parameters), columns), rows)),
-                "done_state": Out(state),
+                "read": In(SumRead(parameters)),
                 "overflow": Out(1),
             }
         )
@@ -263,24 +309,31 @@ class MultiplierArray(wiring.Component):
         s.step, s.valid = self.step, self.step.valid
         s.cut().state = self.state
         met, summed, done = (s.cut(latency - before) for before in (2, 1, 0))
-        m.d.comb += [self.done.eq(done.step), self.done_state.eq(done.state)]
+        m.d.comb += self.done.eq(done.step)
         # Of what is on its way, a reset leaves nothing but data.
         m.d.comb += self.done.valid.eq(done.valid)
-        clamped = []
+        used = named(m, "used", Cat(column.used for column in done.state))
+        words = Signal(data.ArrayLayout(range(p.tile_words), p.columns), name="words")
+        m.d.comb += [word.eq(done.step.word + state.wrapped) for word, state in zip(words, done.state, strict=True)]
+        shared = {
+            "columns": self.factors,
+            "first": met.step.first,
+            "address": met.step.address,
+            "poisoned": named(m, "record_poisons", Cat(column.poisoned for column in summed.state)),
+            "write_enable": done.valid,
+            "write_address": done.step.address,
+            "keep": named(m, "keep", used & (done.valid & done.step.last).replicate(p.columns)),
+            "keep_half": done.step.half,
+            "keep_words": words,
+            **{f"read_{name}": getattr(self.read, name) for name in ("enable", "half", "word", "block")},
+        }
+        clamped, sums = [], []
         for number in range(p.rows):
             m.submodules[f"row{number}"] = row = ArrayRow(p)
-            m.d.comb += [
-                row.group.eq(self.groups[number]),
-                row.columns.eq(self.factors),
-                row.first.eq(met.step.first),
-                row.address.eq(met.step.address),
-                row.poisoned.eq(Cat(column.poisoned for column in summed.state)),
-                row.write_enable.eq(done.valid),
-                row.write_address.eq(done.step.address),
-                self.sums[number].eq(row.sums),
-            ]
-            used = Cat(column.used for column in done.state)
+            row.give(group=self.groups[number], **shared)
+            sums.append(row.read_sums)
             clamped.append((row.clamped & used).any() & done.step.rows[number])
+        m.d.comb += self.read.sums.eq(Cat(*sums))
         m.d.sync += self.overflow.eq(or_tree(clamped) & done.valid)
         done.finish_flow()
         return m

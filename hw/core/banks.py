@@ -1,18 +1,76 @@
 """The banks of delta groups: one for each row of the array, all read at one address."""
 
-from amaranth.hdl import Module
+from amaranth.hdl import Cat, Module
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.wiring import In
+from amaranth.lib.wiring import In, Out
 
 from golden.parameters import Parameters
 from hw import payloads
 from hw.memory import BufferRead, DoubleBuffer
+from hw.tiles import Tile
 
-__all__ = ["Banks"]
+__all__ = ["Bank", "Banks"]
+
+
+class Bank(Tile):
+    """The groups of a row: a `DoubleBuffer`.
+
+    Latency: 2 clocks from address to group. Throughput: one write and one read per clock.
+
+    Parameters
+    ----------
+    parameters : Parameters
+        Uses what shapes a delta group, and ``group_buffer``.
+
+    Members
+    -------
+    write_enable, write_half, write_address, write_group : In
+        Group to keep at this clock edge.
+    read_enable, read_half, read_address : In
+        Group to read at this clock edge; without `read_enable` the last one stays.
+    group : Out(delta group)
+        The group.
+    """
+
+    def __init__(self, parameters: Parameters):
+        self._parameters = parameters
+        group, address = payloads.delta_group(parameters), range(parameters.group_buffer)
+        super().__init__(
+            {
+                "write_enable": In(1),
+                "write_half": In(1),
+                "write_address": In(address),
+                "write_group": In(group),
+                "read_enable": In(1),
+                "read_half": In(1),
+                "read_address": In(address),
+                "group": Out(group),
+            }
+        )
+
+    @property
+    def parameters(self) -> Parameters:
+        """The machine's parameters."""
+        return self._parameters
+
+    def describe(self, platform: object) -> Module:  # noqa: D102
+        p, m = self._parameters, Module()
+        m.submodules.groups = groups = DoubleBuffer(payloads.delta_group(p), p.group_buffer)
+        m.d.comb += [
+            groups.write_enable.eq(self.write_enable),
+            groups.write_half.eq(self.write_half),
+            groups.write_address.eq(self.write_address),
+            groups.write_data.eq(self.write_group),
+            groups.read.enable.eq(self.read_enable),
+            groups.read.half.eq(self.read_half),
+            groups.read.address.eq(self.read_address),
+            self.group.eq(groups.read.data),
+        ]
+        return m
 
 
 class Banks(wiring.Component):
-    """A `DoubleBuffer` of delta groups for each row of the array.
+    """A `Bank` for each row of the array.
 
     Latency: 2 clocks from address to groups. Throughput: one write into one row and one read of all rows per clock.
 
@@ -49,16 +107,18 @@ class Banks(wiring.Component):
     def elaborate(self, platform: object) -> Module:  # noqa: D102
         p, m, write = self._parameters, Module(), self.write.p
         m.d.comb += self.write.ready.eq(1)
+        groups = []
         for row in range(p.rows):
-            m.submodules[f"row{row}"] = bank = DoubleBuffer(payloads.delta_group(p), p.group_buffer)
-            m.d.comb += [
-                bank.write_enable.eq(self.write.valid & (write.row == row)),
-                bank.write_half.eq(write.half),
-                bank.write_address.eq(write.address),
-                bank.write_data.eq(write.group),
-                bank.read.enable.eq(self.read.enable),
-                bank.read.half.eq(self.read.half),
-                bank.read.address.eq(self.read.address),
-                self.read.data[row].eq(bank.read.data),
-            ]
+            m.submodules[f"row{row}"] = bank = Bank(p)
+            bank.give(
+                write_enable=self.write.valid & (write.row == row),
+                write_half=write.half,
+                write_address=write.address,
+                write_group=write.group,
+                read_enable=self.read.enable,
+                read_half=self.read.half,
+                read_address=self.read.address,
+            )
+            groups.append(bank.group)
+        m.d.comb += self.read.data.eq(Cat(*groups))
         return m

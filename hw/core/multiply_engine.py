@@ -15,7 +15,7 @@ from hw.core.array import MultiplierArray, WeightColumns
 from hw.core.chain_path import CHAINS_AHEAD, chain_tile, tiles_waiting
 from hw.core.multiply_check import MultiplyCheck
 from hw.core.sequencer import Sequencer, waits
-from hw.core.sum_buffer import SumBuffer, SumReader, summed_tile
+from hw.core.sum_buffer import SumReader, summed_tile
 from hw.memory import BufferRead, DoubleBuffer
 from hw.stream import Fifo, Stage
 
@@ -193,7 +193,6 @@ class MultiplyEngine(Engine):
         m.submodules.sequencer = sequencer = Sequencer(p)
         m.submodules.columns = columns = WeightColumns(p)
         m.submodules.array = array = MultiplierArray(p)
-        m.submodules.sum_buffer = buffer = SumBuffer(p)
         m.submodules.sum_reader = reader = SumReader(p)
         m.submodules.tile_queue = queue = TileQueue(p)
         m.submodules.work = work = WorkCounter(p)
@@ -256,7 +255,7 @@ class MultiplyEngine(Engine):
             array.step.eq(step),
             array.step.valid.eq(there.valid & ~skipped),
             array.groups.eq(self.banks.data),
-            array.factors.eq(columns.factors),
+            *(given.eq(factors) for given, factors in zip(array.factors, columns.factors, strict=True)),
             array.state.eq(columns.state),
             work.valid.eq(there.valid),
             work.rows.eq(step.rows),
@@ -266,14 +265,8 @@ class MultiplyEngine(Engine):
         ]
         there.finish_flow()
 
+        connect(m, reader.read, array.read)
         m.d.comb += [
-            buffer.done.eq(array.done),
-            buffer.state.eq(array.done_state),
-            buffer.sums.eq(array.sums),
-            buffer.read_enable.eq(reader.read_enable),
-            buffer.read_half.eq(reader.read_half),
-            buffer.read_word.eq(reader.read_word),
-            reader.sums.eq(buffer.read_sums),
             queue.enable.eq(sequencer.leave),
             queue.tile.eq(sequencer.tile),
             queue.ended.eq(array.done.valid & array.done.leave),

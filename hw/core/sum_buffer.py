@@ -10,13 +10,12 @@ from golden.parameters import EXPONENT_WIDTH, Parameters
 from hw import payloads
 from hw.arith.accumulate import clamp_total
 from hw.arith.bits import choose, looked_up, named
-from hw.core.array import array_step, column_state
 from hw.core.processing_element import held_sum
 from hw.memory import Ram
 from hw.stream import Stage
 from hw.tiles import Tile
 
-__all__ = ["SumBuffer", "SumReader", "SumRow", "summed_tile"]
+__all__ = ["SumRead", "SumReader", "SumRow", "kept_sums", "summed_tile", "sums_at_once"]
 
 
 def summed_tile(parameters: Parameters) -> data.StructLayout:
@@ -40,41 +39,76 @@ def summed_tile(parameters: Parameters) -> data.StructLayout:
     )
 
 
-class SumRow(Tile):
-    """A `Ram` for each column of a row of the array: two halves of the sums of a tile.
+def sums_at_once(parameters: Parameters) -> int:
+    """Sums that are read together, if they are not read one by one: as many as divide both u and the columns."""
+    return math.gcd(parameters.near_lanes, parameters.columns)
 
-    Latency: 1 clock from address to sums.
+
+class SumRead(wiring.Signature):
+    """Port of a part that reads the sums that the rows of the array keep.
 
     Parameters
     ----------
     parameters : Parameters
-        As for `SumBuffer`.
+        Uses ``rows``, ``columns``, ``lanes``, ``near_lanes``, ``tile_positions`` and ``accumulator_width``.
 
     Members
     -------
-    enables, half, words, sums : In
-        Sums to keep at this clock edge, and the word of each column.
-    read_enable, read_half, read_word : In
-        Sums to read at this clock edge.
-    read_sums : Out(`held_sum` for each column)
-        The sums.
+    enable, half, word : Out
+        Sums to read at this clock edge; without `enable` those of the last reading stay.
+    block : Out
+        One clock later: which of their columns, as a multiple of `sums_at_once`.
+    sums : In(`held_sum` for each of these columns, for each row)
+        In the same clock: the sums.
+    """
+
+    def __init__(self, parameters: Parameters):
+        at_once = sums_at_once(parameters)
+        super().__init__(
+            {
+                "enable": Out(1),
+                "half": Out(1),
+                "word": Out(range(parameters.tile_words)),
+                "block": Out(range(-(-parameters.columns // at_once))),
+                "sums": In(data.ArrayLayout(data.ArrayLayout(held_sum(parameters), at_once), parameters.rows)),
+            }
+        )
+
+
+def kept_sums(parameters: Parameters) -> dict[str, wiring.Member]:
+    """Members of `SumRow` but the sums that come."""
+    read = SumRead(parameters).members
+    return {
+        "keep": In(parameters.columns),
+        "keep_half": In(1),
+        "keep_words": In(data.ArrayLayout(read["word"].shape, parameters.columns)),
+        **{f"read_{name}": In(read[name].shape) for name in ("enable", "half", "word", "block")},
+        "read_sums": Out(data.ArrayLayout(held_sum(parameters), sums_at_once(parameters))),
+    }
+
+
+class SumRow(Tile):
+    """A `Ram` for each column of a row of the array: two halves of the sums of a tile.
+
+    Latency: 1 clock from address to sums. Throughput: the sums of all columns, and a reading, per clock.
+
+    Parameters
+    ----------
+    parameters : Parameters
+        As for `SumRead`.
+
+    Members
+    -------
+    keep, keep_half, keep_words, sums : In
+        Columns whose sums are kept at this clock edge, and the word of each.
+    read_enable, read_half, read_word, read_block, read_sums
+        As the members of `SumRead`, for one row.
     """
 
     def __init__(self, parameters: Parameters):
         self._parameters = parameters
-        word, sums = range(parameters.tile_words), data.ArrayLayout(held_sum(parameters), parameters.columns)
-        super().__init__(
-            {
-                "enables": In(parameters.columns),
-                "half": In(1),
-                "words": In(data.ArrayLayout(word, parameters.columns)),
-                "sums": In(sums),
-                "read_enable": In(1),
-                "read_half": In(1),
-                "read_word": In(word),
-                "read_sums": Out(sums),
-            }
-        )
+        sums = data.ArrayLayout(held_sum(parameters), parameters.columns)
+        super().__init__({"sums": In(sums), **kept_sums(parameters)})
 
     @property
     def parameters(self) -> Parameters:
@@ -84,116 +118,51 @@ class SumRow(Tile):
     def describe(self, platform: object) -> Module:  # noqa: D102
         p, m = self._parameters, Module()
         depth = (1 << len(self.read_word)) + p.tile_words
+        found = []
         for column in range(p.columns):
             m.submodules[f"column{column}"] = ram = Ram(held_sum(p), depth)
             m.d.comb += [
-                ram.write_enable.eq(self.enables[column]),
-                ram.write_address.eq(Cat(self.words[column], self.half)),
+                ram.write_enable.eq(self.keep[column]),
+                ram.write_address.eq(Cat(self.keep_words[column], self.keep_half)),
                 ram.write_data.eq(self.sums[column]),
                 ram.read_enable.eq(self.read_enable),
                 ram.read_address.eq(Cat(self.read_word, self.read_half)),
-                self.read_sums[column].eq(ram.read_data),
             ]
-        return m
-
-
-class SumBuffer(wiring.Component):
-    """A `SumRow` for each row of the array.
-
-    Channel ch of those that leave together is kept in column ``ch mod columns``, ``ch div columns`` words after the
-    first one of its position.
-
-    Latency: 1 clock from address to sums. Throughput: the sums of all elements, and a reading, per clock.
-
-    Parameters
-    ----------
-    parameters : Parameters
-        Uses ``rows``, ``columns``, ``lanes``, ``tile_positions`` and ``accumulator_width``.
-
-    Members
-    -------
-    done, state, sums : In
-        As `hw.core.array.MultiplierArray` gives them: with `last`, sums of columns in use are kept.
-    read_enable, read_half, read_word : In
-        Sums to read at this clock edge.
-    read_sums : Out(`held_sum` for each column of each row)
-        The sums.
-    """
-
-    def __init__(self, parameters: Parameters):
-        self._parameters = parameters
-        sums = data.ArrayLayout(data.ArrayLayout(held_sum(parameters), parameters.columns), parameters.rows)
-        super().__init__(
-            {
-                "done": In(array_step(parameters)),
-                "state": In(data.ArrayLayout(column_state(), parameters.columns)),
-                "sums": In(sums),
-                "read_enable": In(1),
-                "read_half": In(1),
-                "read_word": In(range(parameters.tile_words)),
-                "read_sums": Out(sums),
-            }
-        )
-
-    @property
-    def parameters(self) -> Parameters:
-        """The machine's parameters."""
-        return self._parameters
-
-    def elaborate(self, platform: object) -> Module:  # noqa: D102
-        p, m, done = self._parameters, Module(), self.done
-        words = [named(m, f"word{column}", done.word + state.wrapped) for column, state in enumerate(self.state)]
-        for number in range(p.rows):
-            m.submodules[f"row{number}"] = row = SumRow(p)
-            m.d.comb += [
-                row.half.eq(done.half),
-                row.sums.eq(self.sums[number]),
-                row.read_enable.eq(self.read_enable),
-                row.read_half.eq(self.read_half),
-                row.read_word.eq(self.read_word),
-                self.read_sums[number].eq(row.read_sums),
-            ]
-            for column, (word, state) in enumerate(zip(words, self.state, strict=True)):
-                m.d.comb += [
-                    row.enables[column].eq(done.valid & done.last & state.used),
-                    row.words[column].eq(word),
-                ]
+            found.append(ram.read_data)
+        at_once = sums_at_once(p)
+        blocks = [Cat(*found[first : first + at_once]) for first in range(0, p.columns, at_once)]
+        m.d.comb += self.read_sums.eq(choose(m, "block", self.read_block, blocks))
         return m
 
 
 class SumReader(wiring.Component):
     """Reads the sums of a tile row by row, position by position, channel by channel; rows are padded to whole vectors.
 
-    It reads as many sums at once as divide both u and the columns, or one where the channels of a position are no
-    multiple of them.
+    It reads `sums_at_once`, or one by one where the channels of a position are no multiple of them.
 
     Throughput: u sums per clock where u divides the columns and the channels of a position.
 
     Parameters
     ----------
     parameters : Parameters
-        As for `SumBuffer`, and ``near_lanes``.
+        As for `SumRead`.
 
     Members
     -------
     tile : In(stream of `summed_tile`)
         Tiles; taken when the last of its sums is read.
-    read_enable, read_half, read_word, sums
-        To `SumBuffer`.
+    read : Out(SumRead)
+        To the rows.
     o : Out(stream of `payloads.sum_part`)
         The sums, clamped; 0 where they are poisoned.
     """
 
     def __init__(self, parameters: Parameters):
         self._parameters = parameters
-        sums = data.ArrayLayout(data.ArrayLayout(held_sum(parameters), parameters.columns), parameters.rows)
         super().__init__(
             {
                 "tile": In(stream.Signature(summed_tile(parameters))),
-                "read_enable": Out(1),
-                "read_half": Out(1),
-                "read_word": Out(range(parameters.tile_words)),
-                "sums": In(sums),
+                "read": Out(SumRead(parameters)),
                 "o": Out(stream.Signature(payloads.sum_part(parameters))),
             }
         )
@@ -203,14 +172,9 @@ class SumReader(wiring.Component):
         """The machine's parameters."""
         return self._parameters
 
-    @property
-    def at_once(self) -> int:
-        """Sums that are read together, if they are not read one by one."""
-        return math.gcd(self._parameters.near_lanes, self._parameters.columns)
-
     def elaborate(self, platform: object) -> Module:  # noqa: D102
         p, m = self._parameters, Module()
-        at_once, layout = self.at_once, held_sum(p)
+        at_once = sums_at_once(p)
         reading = self._walk(m)
 
         s = Stage.begin(m, reading)
@@ -220,16 +184,15 @@ class SumReader(wiring.Component):
         s.floor, s.unit = self.tile.p.floor, self.tile.p.unit
         s.groups = self.tile.p.groups if p.masks else Const(0, 0)
         m.d.comb += [
-            self.read_enable.eq(s.moves),
-            self.read_half.eq(self.tile.p.half),
-            self.read_word.eq(place.word),
+            self.read.enable.eq(s.moves),
+            self.read.half.eq(self.tile.p.half),
+            self.read.word.eq(place.word),
         ]
 
         s = s.cut()
-        row = choose(m, "row_sums", s.row, [Value.cast(self.sums[row]) for row in range(p.rows)])
-        width = layout.size * at_once
-        blocks = [row[low : low + width] for low in range(0, len(row), width)]
-        s.picked = data.ArrayLayout(layout, at_once)(choose(m, "picked", s.block, blocks))
+        m.d.comb += self.read.block.eq(s.block)
+        rows = [Value.cast(sums) for sums in self.read.sums]
+        s.picked = data.ArrayLayout(held_sum(p), at_once)(choose(m, "picked", s.row, rows))
 
         s = s.cut()
         values, poisoned = [], []
@@ -263,13 +226,13 @@ class SumReader(wiring.Component):
         `block`, `lane`: the column, as a multiple of `at_once` and the rest. `computed`: which of those read together
         are not 0. `serial`: only the one at `lane` counts. `complete`: it ends a part; `last` a vector, `end` the tile.
         """
-        p, tile, at_once = self._parameters, self.tile.p, self.at_once
+        p, tile, at_once = self._parameters, self.tile.p, sums_at_once(self._parameters)
         n, u, columns = p.lanes, p.near_lanes, p.columns
         place = data.StructLayout(
             {
                 "row": range(p.rows),
                 "word": range(p.tile_words),
-                "block": range(-(-columns // at_once)),
+                "block": self.read.block.shape(),
                 "lane": range(at_once),
                 "computed": at_once,
                 "serial": 1,

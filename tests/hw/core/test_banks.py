@@ -10,7 +10,7 @@ from amaranth.sim import Simulator
 from golden.parameters import Parameters
 from hw.core.banks import Banks
 from hw.core.processing_element import ProcessingElement
-from hw.core.sum_buffer import SumBuffer
+from hw.core.sum_buffer import SumRow
 from hw.core.weight_buffer import WeightBuffer
 from rtl_gen import tools
 from rtl_gen.verilog.emission import emit
@@ -95,7 +95,7 @@ def test_weight_buffer_keeps_what_it_was_given(seed):
     [
         (Banks, 6, 0),  # 75 bits x 512 rows x 2 rows of the array: 3 blocks of 36 bits each
         (WeightBuffer, 13, 0),  # 233 bits x 1024 rows: blocks of 18 bits
-        (SumBuffer, 8, 0),  # 35 bits x 128 rows x 8 elements
+        (SumRow, 4, 0),  # 35 bits x 128 rows x 4 elements
         (ProcessingElement, 0, 9),  # 35 bits x 16 sums: 4 bits each
     ],
 )
