@@ -7,21 +7,23 @@ import importlib.metadata
 import inspect
 import re
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from amaranth.lib import wiring
 
 from rtl_gen.verilog.naming import Names, is_legal, plain_name, unique
 from rtl_gen.verilog.ports import PART, Field, Port, members, name_ports, plain_text, split
-from rtl_gen.verilog.rtlil import Module, Netlist, read, wires_in
+from rtl_gen.verilog.rtlil import Netlist, read, wires_in
 from rtl_gen.verilog.tidy import tidy
 from rtl_gen.verilog.tiles import convert, place_tiles
 from rtl_gen.verilog.writer import Writer, check_writable
 
-__all__ = ["Emitted", "emit", "meanings"]
+__all__ = ["Emitted", "SignalNames", "emit", "meanings"]
 
 _COLUMNS = 117
+
+_ALLOCATIONS = 100_000
 
 _LICENCE = """\
 SPDX-License-Identifier: BSD-2-Clause
@@ -31,6 +33,37 @@ redistributions in binary form reproduce them in their documentation. THIS SOFTW
 HOLDERS "AS IS" AND ANY EXPRESS OR IMPLIED WARRANTIES, INCLUDING THE IMPLIED WARRANTIES OF MERCHANTABILITY AND
 FITNESS FOR A PARTICULAR PURPOSE, ARE DISCLAIMED. IN NO EVENT SHALL THE COPYRIGHT HOLDERS BE LIABLE FOR ANY DAMAGES
 ARISING IN ANY WAY OUT OF THE USE OF THIS SOFTWARE, EVEN IF ADVISED OF THE POSSIBILITY OF SUCH DAMAGE."""
+
+
+@dataclasses.dataclass(frozen=True)
+class SignalNames:
+    """Signals and rows of memories as Amaranth calls them and as the text does, with dots between instances.
+
+    Iterating yields the two names, and whether it is a row; a large array has far more than are kept here.
+
+    Parameters
+    ----------
+    top : str
+        Module at the top.
+    own : dict
+        Of each module: names of its signals, and of its memories with their rows (0 for a signal).
+    instances : dict
+        Of each module: names of the instances in it, and their modules.
+    """
+
+    top: str
+    own: dict[str, tuple[tuple[str, str, int], ...]]
+    instances: dict[str, tuple[tuple[str, str, str], ...]]
+
+    def __iter__(self) -> Iterator[tuple[str, str, bool]]:
+        return self._below(self.top, "", "")
+
+    def _below(self, module: str, old: str, new: str) -> Iterator[tuple[str, str, bool]]:
+        for described, written, depth in self.own[module]:
+            rows = [f"[{row}]" for row in range(depth)] or [""]
+            yield from ((f"{old}{described}{row}", f"{new}{written}{row}", depth > 0) for row in rows)
+        for described, written, child in self.instances[module]:
+            yield from self._below(child, f"{old}{described}.", f"{new}{written}.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,9 +80,8 @@ class Emitted:
         Ports of the top module, in order.
     modules : tuple of str
         All modules in the file, the top module first; the others begin with its name and an underscore.
-    signals : tuple of (str, str, bool)
-        Signals and rows of memories as Amaranth calls them and as the text does, with dots between instances, and
-        whether it is a row.
+    signals : iterable of (str, str, bool)
+        `SignalNames`.
     registers : frozenset of str
         Ports of the top module that are registers.
     """
@@ -58,26 +90,26 @@ class Emitted:
     text: str
     ports: tuple[Port, ...]
     modules: tuple[str, ...]
-    signals: tuple[tuple[str, str, bool], ...]
+    signals: Iterable[tuple[str, str, bool]]
     registers: frozenset[str]
 
 
 @contextlib.contextmanager
-def _without_collection() -> Iterator[None]:
-    """Leave cycles of objects alone: a netlist is millions of objects that all stay until it is written.
+def _seldom_collected() -> Iterator[None]:
+    """Look for cycles of objects a hundred times less often than Python does.
 
-    Looking for cycles among them takes as long as all the rest.
+    A netlist is millions of objects that all stay until it is written: looking for cycles among them takes as long as
+    all the rest. Never to look would keep what elaboration throws away, several times what a machine takes.
     """
-    enabled = gc.isenabled()
-    gc.disable()
+    before = gc.get_threshold()
+    gc.set_threshold(_ALLOCATIONS, *before[1:])
     try:
         yield
     finally:
-        if enabled:
-            gc.enable()
+        gc.set_threshold(*before)
 
 
-@_without_collection()
+@_seldom_collected()
 def emit(
     component: wiring.Component, *, name: str | None = None, platform: Any = None, ports: str = "fields"
 ) -> Emitted:
@@ -134,10 +166,9 @@ def emit(
     )
     header = _header(component, name, found)
     text = f"{header}\n\n`default_nettype none\n\n" + "\n\n".join(texts.values()) + "\n\n`default_nettype wire\n"
-    signals = dict.fromkeys(_signals(netlist, names, netlist.top, "", ""))
     registers = wires_in(cell.outputs["Q"] for cell in netlist.top.cells if cell.is_register)
     held = frozenset(top.table[wire] for wire in registers)
-    return Emitted(name, text, found, tuple(texts), tuple(signals), held & by_name.keys())
+    return Emitted(name, text, found, tuple(texts), _signals(netlist, names), held & by_name.keys())
 
 
 def _module_names(netlist: Netlist, writers: dict[str, Writer]) -> dict[str, str]:
@@ -167,22 +198,16 @@ def _instances(netlist: Netlist, kinds: list[str]) -> int:
     return sum(cell.kind in kinds for module in netlist.modules.values() for cell in module.cells)
 
 
-def _signals(
-    netlist: Netlist, names: dict[str, Names], module: Module, old: str, new: str
-) -> Iterator[tuple[str, str, bool]]:
-    """Paths of signals in Amaranth's netlist and in the text, and rows of memories as they are called once lowered."""
-    found = names[module.name]
-    for memory in module.memories.values():
-        for row in range(memory.depth):
-            yield f"{old}{memory.name[1:]}[{row}]", f"{new}{found.table[memory.name]}[{row}]", True
-    for wire in module.wires.values():
-        if wire.is_named and not wire.name.endswith(PART):
-            yield f"{old}{wire.name[1:]}", f"{new}{found.table[wire.name]}", False
-    for cell in module.cells:
-        if cell.kind in netlist.modules:
-            child = netlist.modules[cell.kind]
-            below = f"{old}{cell.name[1:]}.", f"{new}{found.instances[cell.name]}."
-            yield from _signals(netlist, names, child, *below)
+def _signals(netlist: Netlist, names: dict[str, Names]) -> SignalNames:
+    own, instances = {}, {}
+    for key, module in netlist.modules.items():
+        table = names[key].table
+        found = [(memory.name[1:], table[memory.name], memory.depth) for memory in module.memories.values()]
+        wires = [wire.name for wire in module.wires.values() if wire.is_named and not wire.name.endswith(PART)]
+        own[key] = (*found, *((wire[1:], table[wire], 0) for wire in wires))
+        cells = [cell for cell in module.cells if cell.kind in netlist.modules]
+        instances[key] = tuple((cell.name[1:], names[key].instances[cell.name], cell.kind) for cell in cells)
+    return SignalNames(netlist.top.name, own, instances)
 
 
 # Header -------------------------------------------------------------------------------------------------------------
