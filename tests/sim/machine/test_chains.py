@@ -23,16 +23,24 @@ def machine(*settings):
     return options.Machine("tiny", preset("tiny").with_settings(["link_form=direct", *settings]))
 
 
+STATIC = ("exponent_policy=layer", "output_passes=1")
+REPLAYED = (*STATIC, "overflow_policy=replay")
+
+POLICIES = {
+    "by group": (),
+    "by group, no outliers": ("outliers=0",),
+    "by group, repaired": ("outliers=4", "flip_repair=true"),
+    "static": STATIC,
+    "static, no outliers, repaired": (*STATIC, "outliers=0", "flip_repair=true"),
+    "static, replayed": (*REPLAYED, "outliers=4", "lanes=8"),
+    "static, replayed, repaired": (*REPLAYED, "flip_repair=true"),
+}
+"""As `tests.rtl_gen.program.test_chains` has them of interpreter and golden."""
+
+
 @pytest.mark.parametrize(
     "settings",
-    [
-        (),
-        pytest.param(
-            ("exponent_policy=layer", "overflow_policy=replay", "output_passes=1", "flip_repair=true"),
-            marks=pytest.mark.slow,
-        ),
-    ],
-    ids=["by group", "static, replayed, repaired"],
+    [pytest.param(given, id=name, marks=[pytest.mark.slow] if given else []) for name, given in POLICIES.items()],
 )
 def test_chains_of_a_network(settings, fresh_seed):
     """A start, whose signs a product of zero groups writes, and two steps of deltas: all that has part in a chain."""
