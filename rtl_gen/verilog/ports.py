@@ -196,7 +196,9 @@ def members(component: wiring.Component) -> list[Member]:
     for path, member, _value in component.signature.flatten(component):
         path = tuple(map(str, path))
         field = _field("", 0, member.shape)
-        signature = signatures[path[:-1]]
+        # Numbers in a path are those of members that are an array.
+        owner = next(path[:length] for length in reversed(range(len(path))) if path[:length] in signatures)
+        signature, name = signatures[owner], path[len(owner)]
         is_stream = isinstance(signature, stream.Signature)
         meanings = _HANDSHAKE if is_stream else getattr(signature, "meanings", {})
         direction = "input" if member.flow == In else "output"
@@ -209,8 +211,8 @@ def members(component: wiring.Component) -> list[Member]:
                 field.signed,
                 field.count,
                 field.fields,
-                path[-1] if is_stream else "",
-                meanings.get(path[-1], ""),
+                name if is_stream else "",
+                meanings.get(name, ""),
             )
         )
     return result

@@ -128,3 +128,17 @@ def test_names_of_axi4_stream(found):
 def test_other_forms_are_refused(found):
     with pytest.raises(ValueError, match=r"^ports must be fields, flat or axis, not 'bus'$"):
         name_ports(found, "bus")
+
+
+def test_members_of_an_array_have_numbers():
+    found = members(inspect(wiring.Component({"level": In(INNER).array(2), "pairs": Out(1).array(1, 2)})))
+    assert [(member.name, member.direction, member.width) for member in found] == [
+        ("level__0", "input", 5),
+        ("level__1", "input", 5),
+        ("pairs__0__0", "output", 1),
+        ("pairs__0__1", "output", 1),
+    ]
+    ports = [port.name for port in name_ports(found, "fields")]
+    assert sorted(ports) == sorted(
+        ["level_0_low", "level_0_high", "level_1_low", "level_1_high", "pairs_0_0", "pairs_0_1"]
+    )
