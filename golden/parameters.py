@@ -223,6 +223,14 @@ class Parameters(Stored, noun="a configuration", schema=1):
         return self.tile_positions * -(-self.lanes // self.columns)
 
     @property
+    def record_clocks(self) -> int:
+        """Clocks in which a record of weights comes into its buffer, as far as memory gives words.
+
+        Fewer take as many more look-up tables; where words are wide, so is the array, and weights bind.
+        """
+        return 4 if self.memory_width < 256 else 2
+
+    @property
     def state_bits(self) -> int:
         """Bits of a state element."""
         return self.state_width if self.state_format == "fixed" else 16

@@ -36,7 +36,6 @@ from golden.parameters import Parameters
 __all__ = [
     "HUB_CLOCKS",
     "LATENCY",
-    "RECORD_CLOCKS",
     "Timeline",
     "Work",
     "executed",
@@ -59,9 +58,6 @@ _SPACING = 3
 
 _MULTIPLY_BEGIN = 6
 """Clocks of a Multiply beside its steps."""
-
-RECORD_CLOCKS = 4
-"""Clocks of a record of weights on its way into the buffer."""
 
 _LOAD_CLOCKS = 40
 """Clocks until a load asks for its first line, or record."""
@@ -189,7 +185,7 @@ def work(operation: Operation, p: Parameters) -> Work:
 
 
 def _load_weights(c: LoadWeights, p: Parameters) -> Work:
-    return Work(read=c.records * image.weight_bytes(p), clocks=_LOAD_CLOCKS + RECORD_CLOCKS * c.records)
+    return Work(read=c.records * image.weight_bytes(p), clocks=_LOAD_CLOCKS + p.record_clocks * c.records)
 
 
 def _load_scales(c: LoadScales, p: Parameters) -> Work:

@@ -32,7 +32,7 @@ _POISONED_RECORD = -256
 class WeightLoader(wiring.Component):
     """Carries out a `LoadWeights`.
 
-    Throughput: one record in 4 clocks, or as memory gives words.
+    Throughput: one record in `Parameters.record_clocks`, or as memory gives words.
 
     Parameters
     ----------
@@ -55,9 +55,6 @@ class WeightLoader(wiring.Component):
         Memory.
     """
 
-    clocks = 4
-    """For each record; fewer need as many more LUTs to move its bits."""
-
     def __init__(self, parameters: Parameters):
         self._parameters = parameters
         super().__init__(
@@ -77,7 +74,7 @@ class WeightLoader(wiring.Component):
         # Whole bytes: the bits that fill the last one are read and dropped, so that no piece of a record is cut short.
         size = payloads.weight_record(p).size
         bits = -(-size // 8) * 8
-        chunk = min(p.memory_width, 1 << (-(-bits // self.clocks) - 1).bit_length())
+        chunk = min(p.memory_width, 1 << (-(-bits // p.record_clocks) - 1).bit_length())
         m.submodules.reader = reader = RecordReader(p.memory_width, bits, chunk=chunk)
         # A word waits here while the one before it is cut up: the hub gives no word before the last one is taken.
         words, word = self.weights_read.data, reader.port.data

@@ -16,7 +16,6 @@ import numpy as np
 
 from golden.machine import image
 from golden.machine.command import UNIT_BYTES, Accumulate, LoadGroups, LoadScales, LoadWeights, Multiply, Operand
-from golden.machine.work import RECORD_CLOCKS
 from golden.parameters import Parameters
 from golden.units.weights import align_weights, largest_dequantised
 from rtl_gen.program.memory import WEIGHTS, Emission, Kept, Memory, Tensor, positions_of
@@ -718,8 +717,8 @@ class _Run:
             for piece, passes in zip(self.product.pieces, self.sent, strict=True)
         )
         sent = emitted * len(self.turns[0]) * (p.lanes // p.near_lanes)
-        weights = RECORD_CLOCKS * target.channels * self.records
-        return RECORD_CLOCKS * channels > works and saved * weights > 2 * (saved + 1) * sent
+        weights = p.record_clocks * target.channels * self.records
+        return p.record_clocks * channels > works and saved * weights > 2 * (saved + 1) * sent
 
     def _tall(self) -> int:
         """Lines of a row in a band."""

@@ -166,6 +166,16 @@ def test_weights(dut, fresh_seed):
     assert [(half, address, scale, *weights) for half, address, scale, weights in found] == expected
 
 
+def test_a_record_takes_as_many_clocks_as_are_said(dut):
+    """Besides those until the first one has come."""
+    p = dut.parameters
+    assert p.record_clocks == (2 if p.memory_width == 256 else 4)
+    load = LoadWeights(source=Operand(1), records=p.weight_buffer)
+    outcome = engine.run(dut, np.zeros(UNITS * UNIT_BYTES, np.uint8), REGIONS, [load], mode="none", latency=10)
+    (clocks,) = outcome.clocks
+    assert clocks <= p.record_clocks * (p.weight_buffer - 1) + 50
+
+
 def outcome_of_golden(p, memory, operation):
     """Cause of the interpreter's error, or None."""
     accelerator = interpreter(p, memory, REGIONS)
