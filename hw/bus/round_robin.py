@@ -1,6 +1,6 @@
 """Who is next, where many want the same thing."""
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -50,14 +50,16 @@ class RoundRobin(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:  # noqa: D102
         m = Module()
-        # Those behind the last one: ones from some place on.
-        behind = Signal(self._count)
-        later = named(m, "later", self.wants & behind)
-        m.d.comb += self.grant.eq(Mux(later.any(), later & -later, self.wants & -self.wants))
+        last = Signal(self._count)
+        later = named(m, "later", self.wants & Cat(or_tree(last[:index]) for index in range(self._count)))
+        first_later, first = (
+            Cat(one & ~or_tree(ones[:index]) for index, one in enumerate(ones)) for ones in (later, self.wants)
+        )
+        m.d.comb += self.grant.eq(Mux(later.any(), first_later, first))
         for bit in range(len(self.number)):
             m.d.comb += self.number[bit].eq(
                 or_tree(self.grant[index] for index in range(self._count) if index >> bit & 1)
             )
         with m.If(self.moves & self.wants.any()):
-            m.d.sync += behind.eq(~(self.grant | (self.grant - 1)))
+            m.d.sync += last.eq(self.grant)
         return m
