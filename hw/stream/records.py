@@ -152,23 +152,27 @@ class _Records(wiring.Component):
         """Positions in a chunk."""
         return self._chunk // self._grain
 
-    def _count(self, m: Module, moves: Value) -> tuple[Value, Value, Value]:
-        """Number of the piece that is next, whether it is the last of an item, and of a record."""
+    def _count(self, m: Module, moves: Value) -> tuple[Value, Value, Value, Value]:
+        """Number of the next piece; whether it ends an item, and a record; how many grains the one after it has."""
         piece, item = Signal(range(self._pieces)), Signal(range(self._per_record))
-        ends_item = named(m, "ends_item", piece == self._pieces - 1)
-        ends_record = named(m, "ends_record", ends_item & (item == self._per_record - 1))
+        ends_item, ends_record = self._ends(m, "", piece, item)
+        next_piece = named(m, "next_piece", Mux(ends_item, 0, piece + 1)[: len(piece)])
+        next_item = named(m, "next_item", Mux(ends_record, 0, item + ends_item)[: len(item)])
         with m.If(moves):
-            m.d.sync += piece.eq(Mux(ends_item, 0, piece + 1))
-            with m.If(ends_item):
-                m.d.sync += item.eq(Mux(ends_record, 0, item + 1))
-        return piece, ends_item, ends_record
+            m.d.sync += [piece.eq(next_piece), item.eq(next_item)]
+        whole, last_of_item, last_of_record = (step // self._grain for step in self._steps)
+        last_piece, last_item = self._ends(m, "next_", next_piece, next_item)
+        return piece, ends_item, ends_record, Mux(last_item, last_of_record, Mux(last_piece, last_of_item, whole))
 
-    def _past(self, m: Module, position: Value, ends_item: Value, ends_record: Value) -> Value:
-        """Where the next piece begins, in grains from the beginning of this chunk."""
-        whole, item, record = (step // self._grain for step in self._steps)
-        past = Signal(range(2 * self._grains), name="past")
-        m.d.comb += past.eq(position + Mux(ends_record, record, Mux(ends_item, item, whole)))
-        return past
+    def _ends(self, m: Module, prefix: str, piece: Value, item: Value) -> tuple[Value, Value]:
+        """Whether a piece is the last of an item, and of a record."""
+        ends_item = named(m, f"{prefix}ends_item", piece == self._pieces - 1)
+        return ends_item, named(m, f"{prefix}ends_record", ends_item & (item == self._per_record - 1))
+
+    @property
+    def _first(self) -> int:
+        """Grains of a record's first piece."""
+        return self._steps[0 if self._pieces > 1 else 1 if self._per_record > 1 else 2] // self._grain
 
     def _place(self, address: Value) -> tuple[Value, Value]:
         """Where an address lies: the chunk of its word, and the grain of that chunk."""
@@ -241,11 +245,12 @@ class RecordReader(_Records):
         high, high_valid = chunks.o.payload, chunks.o.valid
         low = Signal(high.shape())
         low_valid = Signal()
+        # Where the next piece begins, and the one after it, in grains from the beginning of `low`.
         position = Signal(position_width)
+        past = Signal(range(2 * self._grains), init=self._first)
         moves = Signal()
 
-        piece, ends_item, ends_record = self._count(m, moves)
-        past = self._past(m, position, ends_item, ends_record)
+        piece, ends_item, _, step = self._count(m, moves)
         straddles = named(m, "straddles", past > self._grains)
         ends_low = ends_high = Const(0, 1)
         if marks:
@@ -274,12 +279,12 @@ class RecordReader(_Records):
 
         shifts = named(m, "shifts", ~low_valid | (moves & ((past >= self._grains) | ends_low)))
         with m.If(moves):
-            m.d.sync += position.eq(self._fits(past))
+            m.d.sync += [position.eq(self._fits(past)), past.eq(self._fits(past) + step)]
         with m.If(shifts):
             m.d.sync += [low.eq(high), low_valid.eq(high_valid & ~(moves & ends_high))]
             if marks:
                 with m.If(high.first & ~(moves & ends_high)):
-                    m.d.sync += position.eq(high.start)
+                    m.d.sync += [position.eq(high.start), past.eq(high.start + self._first)]
 
         m.d.comb += chunks.o.ready.eq(shifts)
         return m
@@ -398,8 +403,11 @@ class RecordWriter(_Records):
 
         place, start = self._place(span.address)
         select = Signal(len(place))
+        # Where the next piece goes, and the one after it, in grains from the beginning of the chunk.
         position = Signal(len(start))
+        past = Signal(range(2 * self._grains), init=self._first)
         left = Signal(RECORDS_WIDTH)
+        last = Signal()
         # Of the span's first chunk: grains that stay as they are.
         skipped = Signal(len(start))
         opens = Signal()
@@ -414,11 +422,10 @@ class RecordWriter(_Records):
         word = self.port.data
 
         puts = Signal()
-        piece, ends_item, ends_record = self._count(m, puts)
-        past = self._past(m, position, ends_item, ends_record)
+        piece, ends_item, ends_record, step = self._count(m, puts)
         fills = named(m, "fills", past >= self._grains)
         straddles = named(m, "straddles", past > self._grains)
-        final = named(m, "final", ends_record & (left == 1))
+        final = named(m, "final", ends_record & last)
         ready = named(m, "ready", active & ~flushes & (~word.valid | word.ready | ~(fills | final)))
         m.d.comb += [puts.eq(ready & items.valid), items.ready.eq(ready & ends_item)]
 
@@ -436,9 +443,13 @@ class RecordWriter(_Records):
         m.d.comb += closes.eq(flushed | (puts & final & ~straddles))
         emits = named(m, "emits", flushed | (puts & (fills | final)))
         with m.If(puts):
-            m.d.sync += [position.eq(self._fits(past)), low.eq(Mux(fills, filled[self._chunk :], filled))]
+            m.d.sync += [
+                position.eq(self._fits(past)),
+                past.eq(self._fits(past) + step),
+                low.eq(Mux(fills, filled[self._chunk :], filled)),
+            ]
             with m.If(ends_record):
-                m.d.sync += left.eq(left - 1)
+                m.d.sync += [left.eq(left - 1), last.eq(left == 2)]
             with m.If(final & straddles):
                 m.d.sync += flushes.eq(1)
         with m.If(closes):
@@ -471,8 +482,10 @@ class RecordWriter(_Records):
                 opens.eq(1),
                 select.eq(place),
                 position.eq(start),
+                past.eq(start + self._first),
                 skipped.eq(start),
                 left.eq(span.records),
+                last.eq(span.records == 1),
             ]
         return m
 
