@@ -110,7 +110,7 @@ class Combine(Engine):
 
         what = _What(m, f)
         of = Signal(len(f.channels))
-        by_channels = named(m, "by_channels", (f.summed == _BY_CHANNEL) & (of > 1))
+        by_channels = Signal()
         for walk in (asked, given):
             m.d.comb += [
                 walk.vectors.eq(f.vectors),
@@ -118,9 +118,12 @@ class Combine(Engine):
                 walk.of.eq(of),
                 walk.by_channels.eq(by_channels),
             ]
-        fork(m, "vector", given.o, [(factors.vectors, Const(1, 1)), (summed.i, f.summed != 0)])
+        # What a vector needs is not to reach the RAM of factors from its walk within a clock.
+        m.submodules.vectors = vectors = SkidBuffer(given.o.payload.shape())
+        wiring.connect(m, vectors.o, factors.vectors)
+        fork(m, "vector", given.o, [(vectors.i, Const(1, 1)), (summed.i, f.summed != 0)])
         m.d.comb += [
-            factors.vectors.payload.eq(given.o.payload),
+            vectors.i.payload.eq(given.o.payload),
             summed.i.p.base.eq(0),
             *(summed.i.p[name].eq(given.o.p[name]) for name in ("position", "channel", "used")),
             factors.terms.eq(f.terms),
@@ -158,6 +161,7 @@ class Combine(Engine):
             with m.State("divide"):
                 m.d.comb += quotient.o.ready.eq(1)
                 m.d.sync += of.eq(quotient.o.p.quotient)
+                m.d.sync += by_channels.eq((f.summed == _BY_CHANNEL) & (quotient.o.p.quotient > 1))
                 with m.If(quotient.o.valid):
                     m.next = "start"
             with m.State("start"):
@@ -226,7 +230,9 @@ class Combine(Engine):
 
     def _finish(self, m: Module, f: Fields, terms: Terms, writers: list[Any], sums: Sums) -> Value:
         """Give results to memory and to the sums; returns whether all of an operation have been given."""
-        o = terms.o
+        m.submodules.output = output = SkidBuffer(terms.o.payload.shape())
+        wiring.connect(m, terms.o, output.i)
+        o = output.o
         elements = o.p["values"].as_value()
         outputs = [(writers[0].items, Const(1, 1)), (writers[1].items, f.copied), (sums.i, f.summed != 0)]
         fork(m, "result", o, outputs)

@@ -24,7 +24,7 @@ from hw.arith.ranks import fill_slots, keep_largest
 from hw.arith.shift import leading_zeros
 from hw.memory import Ram
 from hw.near_memory.part import Part
-from hw.stream import Pipelined, Stage
+from hw.stream import Pipelined, SkidBuffer, Stage
 from hw.stream.records import RECORDS_WIDTH
 
 __all__ = ["DeltaPath", "Differences", "Digits", "Groups", "Ranks"]
@@ -328,7 +328,8 @@ class Digits(Part):
         kept = named(m, "keeps", s.moves & ~s.final)
         put = Signal()
         m.d.comb += [
-            self.rows.ready.eq((level != depth) & ~kept),
+            # Whether a row that waits is to be kept, not whether it moves: what comes does not wait for what leaves.
+            self.rows.ready.eq((level != depth) & ~(s.valid & ~s.final)),
             put.eq(self.rows.valid & self.rows.ready),
             kept_rows.write_enable.eq(put),
             kept_rows.write_address.eq(written),
@@ -535,7 +536,10 @@ class DeltaPath(Part):
         m.submodules.groups = groups = Groups(p)
         wiring.connect(m, wiring.flipped(self.x), differences.x)
         wiring.connect(m, wiring.flipped(self.held), differences.held)
-        wiring.connect(m, ranks.o, digits.vectors)
+        # Nor does what is ranked.
+        m.submodules.vectors = vectors = SkidBuffer(ranks.o.payload.shape())
+        wiring.connect(m, ranks.o, vectors.i)
+        wiring.connect(m, vectors.o, digits.vectors)
         wiring.connect(m, digits.o, groups.i)
         wiring.connect(m, groups.o, wiring.flipped(self.o))
         wiring.connect(m, groups.updated, wiring.flipped(self.updated))

@@ -19,6 +19,7 @@ from hw.near_memory.closed_loop.normalise import Normalise
 from hw.near_memory.closed_loop.positions import Gather, Spread
 from hw.near_memory.closed_loop.probabilities import Probabilities
 from hw.near_memory.closed_loop.transposer import Transposer
+from hw.stream import SkidBuffer
 from hw.stream.fork import fork
 from hw.stream.records import RECORDS_WIDTH
 
@@ -100,6 +101,9 @@ class XPath(Engine):
         along = named(m, "along", f.sent & f.along) if attends else Const(0, 1)
         wiring.connect(m, tables.tables_read, wiring.flipped(self.tables_read))
         wiring.connect(m, wiring.flipped(reader.o), spread.i)
+        # What a norm and f wait for is not to reach where elements stand within a clock.
+        m.submodules.parts = parts = SkidBuffer(spread.o.payload.shape())
+        wiring.connect(m, spread.o, parts.i)
         wiring.connect(m, tables.scales, normalise.scales)
         wiring.connect(m, tables.sets, normalise.sets)
         wiring.connect(m, gather.o, wiring.flipped(writer.items))
@@ -147,12 +151,12 @@ class XPath(Engine):
             ways.append((probabilities, softmax))
         for way, taken in ways:
             m.d.comb += [
-                way.i.payload.eq(spread.o.payload),
-                way.i.valid.eq(spread.o.valid & ~tables.fault & taken),
+                way.i.payload.eq(parts.o.payload),
+                way.i.valid.eq(parts.o.valid & ~tables.fault & taken),
                 way.o.ready.eq(self.z.ready & taken),
             ]
         m.d.comb += [
-            spread.o.ready.eq(or_tree(way.i.ready & taken for way, taken in ways) & ~tables.fault),
+            parts.o.ready.eq(or_tree(way.i.ready & taken for way, taken in ways) & ~tables.fault),
             self.z.valid.eq(or_tree(way.o.valid & taken for way, taken in ways)),
             self.z.p.eq(one_of([(taken, way.o.p.as_value()) for way, taken in ways])),
         ]
