@@ -286,7 +286,6 @@ class Sums(wiring.Component):
         m.d.comb += [
             changed.ready.eq(takes),
             rows.read_address.eq(row),
-            here.eq(touched.bit_select(line, 1)),
             skips.eq(self.by_position & ~here),
             whole.eq(skips | (last_lane & squares)),
             o.p.value.eq(Mux(here, Mux(squares, column.square, column.total), 0)),
@@ -339,7 +338,7 @@ class Sums(wiring.Component):
             with m.State("settle"):
                 # The last addition is written; row 0 is read after it.
                 m.d.comb += [rows.read_enable.eq(1), rows.read_address.eq(0)]
-                m.d.sync += [line.eq(0), left.eq(Mux(self.by_position, high + 1, records))]
+                m.d.sync += [line.eq(0), here.eq(touched[0]), left.eq(Mux(self.by_position, high + 1, records))]
                 with m.If(~adds & ~opened):
                     m.d.sync += [ending.eq(0), busy.eq(0)]
                     m.next = "gather"
@@ -364,7 +363,7 @@ class Sums(wiring.Component):
                     with m.If(skips):
                         m.d.sync += lane.eq(0)
                     with m.If(whole):
-                        m.d.sync += line.eq(line + 1)
+                        m.d.sync += [line.eq(line + 1), here.eq(touched.bit_select((line + 1)[: len(line)], 1))]
                     with m.If(skips | record_ends):
                         m.d.sync += left.eq(left - 1)
                         with m.If(left == 1):
