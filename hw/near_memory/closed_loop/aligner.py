@@ -134,7 +134,7 @@ class Aligner(Engine):
                               |                         |
                               +-> largest -> exponent --+
 
-    Throughput: a vector in n/u clocks and 4 more, or as memory gives them. Numerics: 12.13.
+    Throughput: a vector in n/u clocks and 5 more, or as memory gives them. Numerics: 12.13.
 
     Members
     -------
@@ -199,8 +199,12 @@ class Aligner(Engine):
         with m.If(self.operation.valid & c.chosen & ~self.error.any() & (~legal | bad_scale)):
             m.d.sync += self.error.eq(cause("field"))
         begun = Signal()
-        m.d.sync += begun.eq(offered & ~self.operation.ready & (begun | walk.valid))
-        m.d.comb += self.operation.ready.eq(offered & begun & ~walk.valid & writer.idle & ~self.error.any())
+        done = named(m, "done", offered & begun & ~walk.valid & writer.idle & ~self.error.any())
+        # That memory has all of it is told a clock later, as it is by a long way.
+        m.d.sync += [
+            begun.eq(offered & ~self.operation.ready & (begun | walk.valid)),
+            self.operation.ready.eq(done & ~self.operation.ready),
+        ]
         return m
 
     def _measure(self, m: Module, reader: Any) -> tuple[Fifo, SkidBuffer]:
@@ -244,8 +248,8 @@ class Aligner(Engine):
         scale = Signal(SCALE_WIDTH)
         part, full = Signal(range(parts)), Signal()
         last = named(m, "last_rounded", part == parts - 1)
-        free = named(m, "free", ~full | writer.items.ready)
-        moves = named(m, "moves", queue.o.valid & vectors.o.valid & free)
+        # Not while the writer takes the last of it: what it waits for is not to reach the queue within a clock.
+        moves = named(m, "moves", queue.o.valid & vectors.o.valid & ~full)
         rounded = []
         for lane in range(u):
             value = queue.o.payload[lane * w : (lane + 1) * w].as_signed()
