@@ -109,13 +109,13 @@ class Loops(wiring.Component):
         columns_left, lines_left = Signal(4, name="columns_left"), Signal(4, name="lines_left")
         last_group, last_column, last_line = (Signal(name=f"last_{name}") for name in ("group", "column", "line"))
         first_record, rest = Signal(name="first_record"), Signal(range(MultiplierArray.spacing), name="rest")
-        last_tile, last_block = Signal(name="last_tile"), Signal(name="last_block")
+        last_position, last_tile, last_block = (Signal(name=f"last_{name}") for name in ("position", "tile", "block"))
         last_pass = named(m, "last_pass", one_pass == c.passes)
         ready = named(m, "ready", runs & self.counted & ~self.halted)
         m.d.comb += [
             ends.steps.eq(ready & (~fresh | self.loaded) & (rest == 0) & (~ends.sums | (self.passed & self.free))),
             ends.begins.eq(ends.steps & fresh),
-            ends.passes.eq(self.position + 1 == Mux(ends.tiles, left, p.tile_positions)),
+            ends.passes.eq(last_position),
             ends.record.eq(ends.passes & last_pass),
             ends.sums.eq(ends.line & last_pass),
             ends.tile.eq(ends.passes & ends.sums),
@@ -135,7 +135,12 @@ class Loops(wiring.Component):
         all_groups = [groups_left.eq(c.groups - 1), last_group.eq(c.groups == 1)]
         all_columns = [columns_left.eq(c.kernel_columns - 1), last_column.eq(c.kernel_columns == 1)]
         all_lines = [lines_left.eq(c.kernel_lines - 1), last_line.eq(c.kernel_lines == 1)]
-        all_positions = [left.eq(self.positions), last_tile.eq(self.positions <= p.tile_positions)]
+        all_positions = [
+            left.eq(self.positions),
+            last_tile.eq(self.positions <= p.tile_positions),
+            last_position.eq((self.positions == 1) | (p.tile_positions == 1)),
+        ]
+        size = named(m, "size", Mux(last_tile, left, p.tile_positions))
         with m.If(self.start):
             m.d.sync += [runs.eq(1), fresh.eq(1), self.channels_left.eq(c.channels)]
             m.d.sync += last_block.eq(c.channels <= p.columns)
@@ -143,6 +148,7 @@ class Loops(wiring.Component):
             m.d.sync += runs.eq(0)
         with m.If(ends.steps):
             m.d.sync += [fresh.eq(ends.record), self.position.eq(self.position + 1)]
+            m.d.sync += last_position.eq(Mux(ends.passes, size == 1, self.position + 2 == size))
             with m.If(ends.passes):
                 spacing, last = MultiplierArray.spacing, self.position
                 m.d.sync += [self.position.eq(0), one_pass.eq(one_pass + 1)]
@@ -156,6 +162,7 @@ class Loops(wiring.Component):
                     m.d.sync += [*all_columns, lines_left.eq(lines_left - 1), last_line.eq(lines_left == 1)]
             with m.If(ends.tile):
                 m.d.sync += [left.eq(left - p.tile_positions), last_tile.eq(left <= 2 * p.tile_positions)]
+                m.d.sync += last_position.eq((left == p.tile_positions + 1) | (p.tile_positions == 1))
                 with m.If(last_tile):
                     m.d.sync += [*all_positions, self.channels_left.eq(self.channels_left - p.columns)]
                     m.d.sync += last_block.eq(self.channels_left <= 2 * p.columns)
