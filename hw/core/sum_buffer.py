@@ -175,17 +175,20 @@ class SumReader(wiring.Component):
     def elaborate(self, platform: object) -> Module:  # noqa: D102
         p, m = self._parameters, Module()
         at_once = sums_at_once(p)
-        reading = self._walk(m)
+        # The tile is read from a register, as its place in the queue is found by looking at two.
+        tile, begun = Signal(summed_tile(p), name="held_tile"), Signal(name="begun")
+        m.d.sync += [tile.eq(self.tile.payload), begun.eq(self.tile.valid & ~self.tile.ready)]
+        reading = self._walk(m, tile, begun)
 
         s = Stage.begin(m, reading)
         place = reading.p
         s.row, s.block, s.lane, s.computed, s.serial = place.row, place.block, place.lane, place.computed, place.serial
         s.complete, s.last_of_vector, s.last_of_tile = place.complete, place.last, place.end
-        s.floor, s.unit = self.tile.p.floor, self.tile.p.unit
-        s.groups = self.tile.p.groups if p.masks else Const(0, 0)
+        s.floor, s.unit = tile.floor, tile.unit
+        s.groups = tile.groups if p.masks else Const(0, 0)
         m.d.comb += [
             self.read.enable.eq(s.moves),
-            self.read.half.eq(self.tile.p.half),
+            self.read.half.eq(tile.half),
             self.read.word.eq(place.word),
         ]
 
@@ -220,13 +223,13 @@ class SumReader(wiring.Component):
         s.finish(self.o, Cat(values, poisoned, tail), depth=s.cuts)
         return m
 
-    def _walk(self, m: Module) -> stream.Interface:
-        """The places to read, one after the other.
+    def _walk(self, m: Module, tile: data.View, begun: Value) -> stream.Interface:
+        """The places of a tile to read, one after the other, once it has begun.
 
         `block`, `lane`: the column, as a multiple of `at_once` and the rest. `computed`: which of those read together
         are not 0. `serial`: only the one at `lane` counts. `complete`: it ends a part; `last` a vector, `end` the tile.
         """
-        p, tile, at_once = self._parameters, self.tile.p, sums_at_once(self._parameters)
+        p, at_once = self._parameters, sums_at_once(self._parameters)
         n, u, columns = p.lanes, p.near_lanes, p.columns
         place = data.StructLayout(
             {
@@ -262,8 +265,8 @@ class SumReader(wiring.Component):
         found = tile.computed.bit_select(channel, at_once)
         computed = Mux(serial, found[0].replicate(at_once), found) & (~padding).replicate(at_once)
         m.d.comb += [
-            reading.valid.eq(self.tile.valid),
-            self.tile.ready.eq(reading.ready & ends_tile),
+            reading.valid.eq(begun),
+            self.tile.ready.eq(begun & reading.ready & ends_tile),
             reading.p.row.eq(row),
             reading.p.word.eq(word),
             reading.p.block.eq(block),
