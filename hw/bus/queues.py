@@ -165,7 +165,8 @@ class ReadQueues(_Queues):
         # Words that were taken count in registers, too: a grant is the late part of an address, and reads no file.
         counts = [Signal.like(taken.of[0], name=f"taken{port}") for port in range(self._ports)]
         count = named(m, "taken_count", one_of(list(zip(chooser.grant, counts, strict=True))))
-        now_taken = Signal.like(taken.of[0])
+        was_taken = Signal.like(count)
+        now_taken = named(m, "now_taken", (was_taken + 1)[: len(count)])
         m.d.sync += [counts[port].eq(counts[port] + chooser.grant[port]) for port in range(self._ports)]
         taken.move(comes.any(), chosen, now_taken)
         m.d.comb += [
@@ -183,7 +184,7 @@ class ReadQueues(_Queues):
         ends = named(m, "ends", comes & last.replicate(self._ports))
         m.d.sync += [
             chosen.eq(chooser.number),
-            now_taken.eq(count + 1),
+            was_taken.eq(count),
             comes.eq(chooser.grant),
             waits.eq(waits & ~ends | arrives),
         ]
