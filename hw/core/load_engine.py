@@ -18,7 +18,7 @@ from hw.core.line_writer import LineWriter, ZeroWriter, groups_sent
 from hw.core.load_plan import LoadPlan, copies
 from hw.core.spool_reader import CompressedSpoolReader, DirectSpoolReader, spool_reader
 from hw.core.vector_filler import VectorFiller
-from hw.stream import Fifo
+from hw.stream import Fifo, SkidBuffer
 from hw.stream.fork import fork
 from hw.stream.records import RecordReader
 
@@ -226,17 +226,22 @@ class LoadEngine(Engine):
             reader.slot.eq(c.slot),
             reader.passes.eq(c.sent),
         ]
+        # What lines wait for is not to reach the spool's reader, or emission, within a clock.
+        m.submodules.linked = linked = SkidBuffer(self.up.payload.shape())
+        m.submodules.spooled = spooled = SkidBuffer(groups.payload.shape())
+        wiring.connect(m, wiring.flipped(self.up), linked.i)
+        wiring.connect(m, groups, spooled.i)
         with m.If(c.link):
             m.d.comb += [
-                source.valid.eq(self.up.valid & c.chosen),
-                source.payload.eq(self.up.payload),
-                self.up.ready.eq(source.ready & c.chosen),
+                source.valid.eq(linked.o.valid & c.chosen),
+                source.payload.eq(linked.o.payload),
+                linked.o.ready.eq(source.ready & c.chosen),
             ]
         with m.Else():
             m.d.comb += [
-                source.valid.eq(groups.valid),
-                source.payload.eq(groups.payload),
-                groups.ready.eq(source.ready),
+                source.valid.eq(spooled.o.valid),
+                source.payload.eq(spooled.o.payload),
+                spooled.o.ready.eq(source.ready),
             ]
         free = named(m, "free", ~self.banks.valid | self.banks.ready)
         m.d.comb += [lines.o.ready.eq(free), zeros.o.ready.eq(free & ~lines.o.valid)]
