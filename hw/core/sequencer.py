@@ -110,7 +110,7 @@ class Loops(wiring.Component):
         last_group, last_column, last_line = (Signal(name=f"last_{name}") for name in ("group", "column", "line"))
         first_record, rest = Signal(name="first_record"), Signal(range(MultiplierArray.spacing), name="rest")
         last_position, last_tile, last_block = (Signal(name=f"last_{name}") for name in ("position", "tile", "block"))
-        last_pass = named(m, "last_pass", one_pass == c.passes)
+        last_pass = Signal(name="last_pass")
         ready = named(m, "ready", runs & self.counted & ~self.halted)
         m.d.comb += [
             ends.steps.eq(ready & (~fresh | self.loaded) & (rest == 0) & (~ends.sums | (self.passed & self.free))),
@@ -151,10 +151,10 @@ class Loops(wiring.Component):
             m.d.sync += last_position.eq(Mux(ends.passes, size == 1, self.position + 2 == size))
             with m.If(ends.passes):
                 spacing, last = MultiplierArray.spacing, self.position
-                m.d.sync += [self.position.eq(0), one_pass.eq(one_pass + 1)]
+                m.d.sync += [self.position.eq(0), one_pass.eq(one_pass + 1), last_pass.eq(one_pass + 1 == c.passes)]
                 m.d.sync += rest.eq(Mux(last < spacing, spacing - 1 - last, 0))
             with m.If(ends.record):
-                m.d.sync += [one_pass.eq(0), first_record.eq(0)]
+                m.d.sync += [one_pass.eq(0), last_pass.eq(c.passes == 0), first_record.eq(0)]
                 m.d.sync += [groups_left.eq(groups_left - 1), last_group.eq(groups_left == 1)]
                 with m.If(ends.group):
                     m.d.sync += [*all_groups, columns_left.eq(columns_left - 1), last_column.eq(columns_left == 1)]
@@ -171,7 +171,7 @@ class Loops(wiring.Component):
         with m.If(~self.counted):
             m.d.sync += all_positions
         with m.If(self.start | (ends.steps & ends.tile)):
-            m.d.sync += [self.position.eq(0), one_pass.eq(0), first_record.eq(1)]
+            m.d.sync += [self.position.eq(0), one_pass.eq(0), last_pass.eq(c.passes == 0), first_record.eq(1)]
             m.d.sync += [*all_groups, *all_columns, *all_lines]
         return m
 
