@@ -118,12 +118,9 @@ class Combine(Engine):
                 walk.of.eq(of),
                 walk.by_channels.eq(by_channels),
             ]
-        # What a vector needs is not to reach the RAM of factors from its walk within a clock.
-        m.submodules.vectors = vectors = SkidBuffer(given.o.payload.shape())
-        wiring.connect(m, vectors.o, factors.vectors)
-        fork(m, "vector", given.o, [(vectors.i, Const(1, 1)), (summed.i, f.summed != 0)])
+        fork(m, "vector", given.o, [(factors.vectors, Const(1, 1)), (summed.i, f.summed != 0)])
         m.d.comb += [
-            vectors.i.payload.eq(given.o.payload),
+            factors.vectors.payload.eq(given.o.payload),
             summed.i.p.base.eq(0),
             *(summed.i.p[name].eq(given.o.p[name]) for name in ("position", "channel", "used")),
             factors.terms.eq(f.terms),

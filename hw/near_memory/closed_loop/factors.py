@@ -12,7 +12,7 @@ from hw.memory import Ram
 from hw.near_memory.closed_loop.terms import FACTOR_WIDTH, PLACES_WIDTH, SPREAD, TERMS
 from hw.near_memory.closed_loop.vector_walk import walked_vector
 from hw.near_memory.part import Part
-from hw.stream import Stage
+from hw.stream import SkidBuffer, Stage
 
 __all__ = ["CHANNEL", "ELEMENT", "ENTRY_WIDTH", "ONE", "POSITION", "Factors", "factor_part", "lowest"]
 
@@ -246,16 +246,25 @@ class Factors(Part):
         kinds = self.kinds
         # Terms whose factors are read from the RAM; those that wait for entries, or for being put together.
         held = named(m, "in_ram", Cat((kind != ONE) & ~((kind == POSITION) & wide) for kind in kinds))
+        # What a vector needs is known when it comes, a clock before anything hangs on it.
         needs = Cat(
             (kind == ELEMENT) | ((kind == POSITION) & self.vectors.p.turns) | ((kind != ONE) & ~wide) for kind in kinds
         )
+        waiting = data.StructLayout({"vector": self.vectors.payload.shape(), "needs": TERMS})
+        m.submodules.waiting = vectors = SkidBuffer(waiting)
+        m.d.comb += [
+            vectors.i.valid.eq(self.vectors.valid),
+            vectors.i.p.vector.eq(self.vectors.payload),
+            vectors.i.p.needs.eq(needs),
+            self.vectors.ready.eq(vectors.i.ready),
+        ]
         filled_terms = Signal(TERMS)
-        todo = named(m, "todo", needs & ~filled_terms)
-        here = named(m, "here", goes & self.vectors.valid)
+        todo = named(m, "todo", vectors.o.p.needs & ~filled_terms)
+        here = named(m, "here", goes & vectors.o.valid)
         # Factors that were read, or are of a position, stay until they have been given.
         read = Signal(name="was_read")
-        self._fill(m, entry, one, rams, wide, slot, here & todo.any() & ~read, todo, filled_terms)
-        self._emit(m, one, rams, wide, slot, here & ~todo.any(), held, filled_terms, read)
+        self._fill(m, entry, one, rams, vectors.o.p.vector, wide, slot, here & todo.any() & ~read, todo, filled_terms)
+        self._emit(m, one, rams, vectors.o, wide, slot, here & ~todo.any(), held, filled_terms, read)
 
     def _fill(
         self,
@@ -263,6 +272,7 @@ class Factors(Part):
         entry: Value,
         one: data.View,
         rams: list[Ram],
+        vector: data.View,
         wide: Value,
         slot: int,
         fills: Value,
@@ -277,7 +287,7 @@ class Factors(Part):
         row = Signal(range(self._parts), name="fill_row")
         # Of the element: its channel, if these are fewer than lanes.
         following = Signal(range(p.lanes))
-        channel = named(m, "fill_channel", Mux(element == 0, self.vectors.p.channel, following)[: len(following)])
+        channel = named(m, "fill_channel", Mux(element == 0, vector.channel, following)[: len(following)])
         # Whether this position's entry was taken, and whether the RAM was read for the element.
         served, read = Signal(), Signal()
 
@@ -320,6 +330,7 @@ class Factors(Part):
         m: Module,
         one: data.View,
         rams: list[Ram],
+        vectors: stream.Interface,
         wide: Value,
         slot: int,
         goes: Value,
@@ -328,14 +339,14 @@ class Factors(Part):
         was_read: Signal,
     ) -> None:
         """Give the factors of a part, term by term: those of a table are read."""
-        u, vector = self._parameters.near_lanes, self.vectors.p
+        u, vector = self._parameters.near_lanes, vectors.p.vector
         reads = stream.Signature(0).create(path=("reads",))
         part, term = Signal(range(self._parts)), Signal(range(TERMS), name="read_term")
         complete = named(m, "complete", self.product | (term == self.terms - 1))
         last = named(m, "last", part == self._parts - 1)
         m.d.comb += reads.valid.eq(goes)
         s = Stage.begin(m, reads)
-        m.d.comb += self.vectors.ready.eq(s.moves & complete & last)
+        m.d.comb += vectors.ready.eq(s.moves & complete & last)
         with m.If(s.moves):
             m.d.sync += term.eq(Mux(complete, 0, term + 1))
             with m.If(complete):
