@@ -161,21 +161,21 @@ class XPath(Engine):
             self.z.p.eq(one_of([(taken, way.o.p.as_value()) for way, taken in ways])),
         ]
         poison = 1 << p.state_width - 1
-        sends = stream.Signature(self.x.payload.shape()).create(path=("sends",))
-        fork(m, "x", self.x, [(sends, f.sent), (gather.i, f.written)])
+        m.submodules.sends = sends = SkidBuffer(self.x.payload.shape())
+        fork(m, "x", self.x, [(sends.i, f.sent), (gather.i, f.written)])
         m.d.comb += [
-            sends.payload.eq(self.x.payload),
+            sends.i.payload.eq(self.x.payload),
             gather.i.payload.eq(self.x.payload),
             self.poisoned.eq(self.x.valid & or_tree(value.as_unsigned() == poison for value in self.x.p["values"])),
         ]
 
         begins, first = Signal(), Signal(init=1, name="first_round")
         asked = self._ask(m, f, extent, reader, writer, begins, first, in_rounds)
-        given = self._group(m, f, extent, sends, along, channels, first)
+        given = self._group(m, f, extent, sends.o, along, channels, first)
         # Parts that have left `Spread` and have not come back.
         under_way = Signal(8)
         m.d.sync += under_way.eq(under_way + (spread.o.valid & spread.o.ready) - (self.x.valid & self.x.ready))
-        passed = spread.done & ~spread.o.valid & (under_way == 0) & (~f.written | gather.done)
+        passed = spread.done & ~spread.o.valid & (under_way == 0) & ~sends.o.valid & (~f.written | gather.done)
 
         m.d.comb += [spread.start.eq(begins), gather.start.eq(begins & f.written)]
         with m.FSM() as fsm:
@@ -308,7 +308,9 @@ class XPath(Engine):
         """
         p, o = self.parameters, self.o
         m.submodules.transposer = transposer = Transposer(p, signed(p.state_width), p.row_buffer)
+        m.submodules.columns = columns = SkidBuffer(transposer.o.payload.shape())
         m.submodules.segments = segments = Spread(p)
+        wiring.connect(m, transposer.o, columns.i)
         rows = stream.Signature(x.payload.shape()).create(path=("rows",))
         m.d.comb += [
             transposer.block.eq(extent.positions),
@@ -316,11 +318,11 @@ class XPath(Engine):
             transposer.i.p["values"].eq(x.p["values"]),
             transposer.i.p.last.eq(x.p.last),
             transposer.i.valid.eq(x.valid & along),
-            transposer.o.ready.eq(rows.ready & along),
+            columns.o.ready.eq(rows.ready & along),
             x.ready.eq(Mux(along, transposer.i.ready, rows.ready)),
-            rows.valid.eq(told & Mux(along, transposer.o.valid, x.valid)),
-            rows.p["values"].eq(Mux(along, transposer.o.p["values"].as_value(), x.p["values"].as_value())),
-            rows.p.last.eq(Mux(along, transposer.o.p.last, x.p.last)),
+            rows.valid.eq(told & Mux(along, columns.o.valid, x.valid)),
+            rows.p["values"].eq(Mux(along, columns.o.p["values"].as_value(), x.p["values"].as_value())),
+            rows.p.last.eq(Mux(along, columns.o.p.last, x.p.last)),
             rows.ready.eq(told & Mux(extent.apart, segments.i.ready, o.ready)),
             segments.start.eq(self.held.valid & self.held.ready),
             segments.channels.eq(extent.length),
@@ -332,4 +334,4 @@ class XPath(Engine):
             o.p["values"].eq(Mux(extent.apart, segments.o.p["values"].as_value(), rows.p["values"].as_value())),
             o.p.last.eq(Mux(extent.apart, segments.o.p.last, rows.p.last)),
         ]
-        return transposer.idle
+        return transposer.idle & ~columns.o.valid
