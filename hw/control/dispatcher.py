@@ -88,13 +88,14 @@ class Dispatcher(wiring.Component):
                 # Tokens that are still to be pushed come first, so that there is one set of them an engine.
                 begins.eq(full & ~o.valid & ~missing.any() & ~pushing[engine].any()),
                 taken.eq(o.valid & o.ready),
-                i.ready.eq(~full | taken),
+                # Not in the clock in which one is taken: what an engine waits for is not to reach all that is held.
+                i.ready.eq(~full),
                 o.payload.eq(held.operation),
             ]
-            with m.If(i.ready):
-                m.d.sync += full.eq(i.valid)
-                with m.If(i.valid):
-                    m.d.sync += held.eq(i.payload)
+            with m.If(i.valid & i.ready):
+                m.d.sync += [full.eq(1), held.eq(i.payload)]
+            with m.If(taken):
+                m.d.sync += full.eq(0)
             with m.If(begins):
                 m.d.sync += o.valid.eq(1)
             with m.Elif(o.ready):
