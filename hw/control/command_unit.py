@@ -172,7 +172,7 @@ class CommandUnit(wiring.Component):
         still = Signal(32)
         quiet = Signal(range(_QUIET))
         # What operations that have ended have yet to tell the counters is there within 32 clocks.
-        m.d.comb += moves.eq(self.progress | decoder.decoded | dispatcher.begun.any() | dispatcher.taken.any())
+        m.d.sync += moves.eq(self.progress | decoder.decoded | dispatcher.begun.any() | dispatcher.taken.any())
         m.d.sync += [still.eq(still + 1), self.clock.eq(self.clock + 1), quiet.eq(quiet + ~quiet.all())]
         with m.If(moves | ~self.clocks):
             m.d.sync += still.eq(0)

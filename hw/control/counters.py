@@ -118,7 +118,9 @@ class Counters(wiring.Component):
         ]
         running = []
         for name in events:
-            amount = getattr(self, name)
+            # What tells an event often comes late in a clock.
+            amount = Signal(self._widths[name], name=f"{name}_now", reset_less=True)
+            m.d.sync += amount.eq(getattr(self, name))
             counter = Signal(len(amount) + turn_width, name=f"{name}_running", reset_less=True)
             with m.If(amount.any()):
                 m.d.sync += counter.eq(counter + (amount if len(amount) > 1 else 1))
