@@ -13,6 +13,7 @@ import itertools
 import json
 import os
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,7 @@ def build_command(
     """Emit each unit as a Verilog file, with types and a template, a file list, a FuseSoC core and a manifest."""
     chosen = options.choose_units(units, machine.parameters)
     folder = out if out is not None else Path("build", machine.name)
+    start = time.monotonic()
     manifest = builder.build(
         machine.parameters,
         chosen,
@@ -104,8 +106,9 @@ def build_command(
         ],
         title=f"Machine {machine.name}, {target} leaves",
     )
-    count = len(manifest["units"])
-    click.echo(f"{folder}: {count} {'unit' if count == 1 else 'units'}, {len(manifest['files']) + 1} files")
+    count, seconds = len(manifest["units"]), round(time.monotonic() - start)
+    counts = f"{count} {'unit' if count == 1 else 'units'}, {len(manifest['files']) + 1} files"
+    click.echo(f"{folder}: {counts}, {seconds} s")
 
 
 @main.command("list")
