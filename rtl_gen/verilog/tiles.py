@@ -1,12 +1,17 @@
 """Tiles: each kind is a module, described once, and each of them an instance of it."""
 
 from amaranth.back import rtlil
+from amaranth.hdl import Fragment, Instance, Value
 from amaranth.lib import wiring
 
-from hw.tiles import TileLibrary
-from rtl_gen.verilog.rtlil import Module, Netlist
+from hw.tiles import Tile, TileLibrary
+from rtl_gen.verilog.rtlil import Constant, Module, Netlist, Slice
 
 __all__ = ["TilePlatform", "convert", "place_tiles"]
+
+# Amaranth has room for 65,536 bits of inputs at the top, less than a row of the array may have. So inputs of a tile
+# are driven by cells of this kind in its text, and ports from `place_tiles` on.
+_INPUT = "tile_input"
 
 
 class TilePlatform:
@@ -28,8 +33,20 @@ def convert(component: wiring.Component, name: str, platform: object) -> tuple[s
     while len(kinds) < len(library):
         kind, tile = library.take(len(kinds))
         kinds.append(kind)
-        texts.append(rtlil.convert(tile, name=kind, platform=platform, emit_src=False))
+        texts.append(_convert_tile(tile, kind, platform))
     return "\n".join(texts), kinds
+
+
+def _convert_tile(tile: Tile, kind: str, platform: object) -> str:
+    fragment = Fragment.get(tile, platform)
+    outputs = {}
+    for path, member, value in tile.signature.flatten(tile):
+        port, value = "__".join(map(str, path)), Value.cast(value)
+        if member.flow == wiring.Out:
+            outputs[port] = (value, None)
+        elif len(value):
+            fragment.add_subfragment(Instance(_INPUT, p_port=port, o_value=value))
+    return rtlil.convert_fragment(fragment, ports=outputs, name=kind, emit_src=False)[0]
 
 
 def place_tiles(netlist: Netlist, kinds: list[str]) -> None:
@@ -45,6 +62,8 @@ def place_tiles(netlist: Netlist, kinds: list[str]) -> None:
     tiles = {f"\\{kind}" for kind in kinds}
     names: dict[str, str] = {}
     for module in netlist.modules.values():
+        if module.name in tiles:
+            _open_inputs(module)
         for cell in module.cells:
             if cell.kind in tiles:
                 names.setdefault(cell.kind, f"{module.name}.{cell.name[1:]}")
@@ -53,6 +72,30 @@ def place_tiles(netlist: Netlist, kinds: list[str]) -> None:
     renamed = {module.name: module for module in netlist.modules.values()}
     netlist.modules.clear()
     netlist.modules.update(renamed)
+
+
+def _open_inputs(module: Module) -> None:
+    """Make ports of what drives the inputs of a tile."""
+    sources = [cell for cell in module.cells if cell.kind == f"\\{_INPUT}"]
+    module.cells = [cell for cell in module.cells if cell.kind != f"\\{_INPUT}"]
+    names: dict[str, str] = {}
+    for cell in sources:
+        (driven,) = cell.outputs["value"]
+        module.wires[driven.wire].port = "input"
+        port = "\\" + cell.parameters["port"].strip('"')
+        if driven.wire != port:  # a signal inside has that name
+            names |= {driven.wire: port, port: driven.wire}
+
+    def renamed(piece: Constant | Slice) -> Constant | Slice:
+        constant = isinstance(piece, Constant)
+        return piece if constant else Slice(names.get(piece.wire, piece.wire), piece.high, piece.low)
+
+    if names:
+        for wire in module.wires.values():
+            wire.name = names.get(wire.name, wire.name)
+        module.wires = {wire.name: wire for wire in module.wires.values()}
+        module.map_targets(renamed)
+        module.map_reads(lambda value: tuple(map(renamed, value)))
 
 
 def _rename(module: Module, names: dict[str, str]) -> None:

@@ -5,7 +5,7 @@ import dataclasses
 import time
 
 import pytest
-from amaranth.hdl import Cat, Module
+from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -18,7 +18,7 @@ from rtl_gen.verilog.emission import emit
 
 
 class Inner(Tile):
-    """Counts, and adds what it counted to one of its inputs; it leaves `spare` alone."""
+    """Counts, and adds what it counted to one of its inputs, whose name a signal has too; it leaves `spare` alone."""
 
     def __init__(self, parameters):
         self.parameters = parameters
@@ -36,9 +36,14 @@ class Inner(Tile):
 
     def describe(self, platform):
         m = Module()
+        pair = Signal(3, name="pair")
         with m.If(self.on):
-            m.d.sync += self.count.eq(self.count + self.pair[1])
-        m.d.comb += [self.both.sum.eq(self.pair[0] + self.count), self.both.odd.eq(self.count[0] ^ self.pair[0][2])]
+            m.d.sync += self.count.eq(self.count + pair)
+        m.d.comb += [
+            pair.eq(self.pair[1]),
+            self.both.sum.eq(self.pair[0] + self.count),
+            self.both.odd.eq(self.count[0] ^ self.pair[0][2]),
+        ]
         return m
 
 
