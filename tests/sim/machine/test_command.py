@@ -25,6 +25,19 @@ def test_a_block_is_run_and_drawn(capsys, tmp_path):
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
+@pytest.mark.cocotb
+def test_a_block_runs_on_the_published_shape(capsys):
+    """60 + 4 lanes under exponents of layers that saturate, in Verilog: all of memory and all counters, two steps."""
+    settings = ["weight_form=aligned", "rows=2", "columns=2", "near_lanes=4", "tile_positions=240"]
+    given = ["--network", "unet", "--block", "down1.block", "--steps", "0:2", "--method", "paper", "--preset", "paper"]
+    code, output, error = run(capsys, *given, *(word for one in settings for word in ("--set", one)), "--json")
+    found = json.loads(output)
+    assert code == 0, error
+    ran = [row for row in found["sections"] if row["ran"]]
+    assert len(ran) == 9 and all(row["clocks"] > 0 and row["odd"] == {} for row in ran) and found["failure"] == ""
+
+
 @pytest.mark.parametrize(
     "arguments, sentence",
     [
