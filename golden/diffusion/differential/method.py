@@ -25,7 +25,7 @@ ACTS_IN: dict[str, tuple[MethodFlow, ...]] = {
     "tensor_scale": ("raw",),
     "refresh": ("diffy", "sign_mask", "closed_loop"),
     "norm": ("sign_mask",),
-    "attention": ("sign_mask",),
+    "attention": ("sign_mask", "closed_loop"),
     "against": ("closed_loop",),
     "chains": ("closed_loop",),
     "weight_form": ("raw", "diffy", "sign_mask"),
@@ -39,7 +39,7 @@ ACTS_IN: dict[str, tuple[MethodFlow, ...]] = {
 }
 """Flows in which a member of a `Method` or of its machine acts; elsewhere it has to keep its default."""
 
-_WITH_CHAINS = ("attention", "exponent_policy", "overflow_policy", "flip_repair")
+_WITH_CHAINS = ("exponent_policy", "overflow_policy", "flip_repair")
 """Members that act in the closed loop too, with chains."""
 
 _PASSES = ("passes", "early_passes", "last_passes", "input_passes", "mix_passes")
@@ -103,7 +103,7 @@ class Method(Stored, noun="a method", schema=1):
     refresh: Steps = described(0, "send raw values every so many steps; 0: only in the first")
     norm: Literal["current", "calibrated"] = described("current", "whose deviation norms of the open loop divide by")
     attention: Literal["delta", "raw"] = described(
-        "delta", "products of two activations in the open loop, or with chains: on deltas, or from raw values"
+        "delta", "products of two activations: on deltas, or from raw values (sign_mask, closed_loop)"
     )
     against: Literal["held", "before"] = described(
         "held", "what deltas are taken against: what readers hold, or the value before, as in Diffy's dataflow"

@@ -108,6 +108,7 @@ PUBLISHED = dataclasses.replace(
 
 WIDE = {
     "closed": (CLOSED, ("unet", "silu", "dit")),
+    "closed, raw attention": (dataclasses.replace(CLOSED, attention="raw"), ("dit",)),
     "outliers": (machine(CLOSED, outliers=2), ("unet",)),
     "float weights": (machine(RAW, weight_form="float"), ("unet", "dit")),
     "raw": (RAW, ("unet", "dit")),

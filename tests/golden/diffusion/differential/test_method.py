@@ -62,7 +62,7 @@ ONCE = {"last_passes": 1, "input_passes": 1}
         ({"layer_passes": {3: 2}}, TypeError, "Key of layer_passes must be a text, not 3"),
         ({"flow": "raw", "refresh": 2}, ValueError, "refresh must be 0 with flow raw, not 2"),
         ({"norm": "calibrated"}, ValueError, "norm must be current with flow closed_loop, not calibrated"),
-        ({"attention": "raw"}, ValueError, "attention must be delta with flow closed_loop, not raw"),
+        ({"flow": "diffy", "attention": "raw"}, ValueError, "attention must be delta with flow diffy, not raw"),
         (
             {"machine": Parameters(state_format="float16")},
             ValueError,
