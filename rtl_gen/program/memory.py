@@ -46,8 +46,11 @@ MIXES, HELD = PROGRAMS, WEIGHTS
 """Regions of what attention makes in loops, and of what it keeps for the next step: a loop moves a region by one
 stride, and `INPUTS` by that of the queries, keys and values."""
 
+_ORDERED = 64
+"""Parts of a value that are ordered, if it has more than eight times as many lines."""
+
 _OVERFLOWS = (INPUTS, PROGRAMS, WEIGHTS)
-"""Regions that take states and spools which find no room in their own, as far as half of them."""
+"""Regions that take states and spools which find no room in their own, up to three quarters of them."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -110,6 +113,8 @@ class Tensor:
         grain = self.grain or self.width
         if grain == self.width:
             return list(lines)
+        if isinstance(lines, range):  # they follow each other
+            return list(range(lines.start * self.width // grain, -(-lines.stop * self.width // grain)))
         ends = ((line * self.width // grain, -(-(line + 1) * self.width // grain)) for line in lines)
         return sorted({number for begin, end in ends for number in range(begin, end)})
 
@@ -201,6 +206,9 @@ class Emission:
     def places(self, kind: str, lines: Iterable[int] | None = None) -> list[Hashable]:
         """What stands for some of its lines, or for all, where accesses are ordered: ``"held"`` or ``"spool"``."""
         lines = range(self.lines) if lines is None else lines
+        together = _together(self.lines)
+        if together > 1:
+            lines = sorted({line // together for line in lines})
         first, step = (self.held, self.stride) if kind == "held" else (self.spool, self.step * self.slot)
         return [(kind, start, line) for start in _starts(first, step, self.samples) for line in lines]
 
@@ -315,7 +323,7 @@ class Memory:
     def _roomy(self, region: int, size: int) -> int:
         """The region, or another one that has room for so many bytes if it has not."""
         units = -(-size // UNIT_BYTES)
-        rooms = {region: _LIMIT - _LIMIT // 16} | {other: _LIMIT // 2 for other in _OVERFLOWS if other != region}
+        rooms = {region: _LIMIT - _LIMIT // 16} | {other: _LIMIT * 3 // 4 for other in _OVERFLOWS if other != region}
         return next((one for one, room in rooms.items() if self._used[one] + units <= room), region)
 
     def used(self, region: int) -> int:
@@ -357,7 +365,9 @@ class Memory:
         ValueError
             If a vector would hold elements of two samples.
         """
-        plain = Tensor(name, Operand(region), lines, width, channels, unit, summed=summed, samples=samples)
+        several = lines if together else _together(lines)  # sequences of a loop are ordered as a whole
+        grain = width * several if several > 1 else 0
+        plain = Tensor(name, Operand(region), lines, width, channels, unit, summed=summed, samples=samples, grain=grain)
         step = plain.vectors(self.parameters.lanes)
         size = image.vector_bytes(self.parameters)
         if stripes is not None:
@@ -546,6 +556,11 @@ class Stripes:
 def positions_of(vectors: int, channels: int, lanes: int) -> int:
     """Positions of so many channels that vectors of n elements hold."""
     return vectors * lanes // channels if channels < lanes else vectors // -(-channels // lanes)
+
+
+def _together(lines: int) -> int:
+    """Lines that are ordered together, of a value of so many."""
+    return -(-lines // _ORDERED) if lines >= 8 * _ORDERED else 1
 
 
 def _starts(first: Operand, step: int, samples: int) -> list[tuple[int, int]]:

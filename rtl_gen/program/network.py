@@ -188,8 +188,8 @@ class Compiler:
         Whether what is given besides the first input is the same in every step.
     filled : bool
         Whether records of weights have content; without it a network is compiled for its shapes.
-    together : int
-        Products of heads that attention takes at once, a vector of outputs each: of more sequences it makes loops.
+    at_once : int
+        Products of heads that attention takes without a loop over sequences, of a vector of outputs each.
 
     Members
     -------
@@ -217,7 +217,7 @@ class Compiler:
         kept: str | None = None,
         steady: bool = False,
         filled: bool = True,
-        together: int = 256,
+        at_once: int = 256,
     ):
         self._network, self._method, self._profile = network, method, profile
         self._loop = ClosedLoop(network, method, profile)
@@ -251,7 +251,7 @@ class Compiler:
         self._scales: dict[Any, Operand] = {}  # of the norms of the step
         self._at_once: set[str] = set()  # states whose channels are there all together
         self._tags = {layer.name: number for number, layer in enumerate(network.layers)}
-        self._kept, self._steady, self._filled, self._together_most = kept, steady, filled, together
+        self._kept, self._steady, self._filled, self._products_at_once = kept, steady, filled, at_once
         self._saved: Any = None  # the value of the kept layer
         self._always = {layer.name for layer in network.evaluated({kept} if kept else ())}
         self.input = self._input_tensor()
@@ -585,9 +585,7 @@ class Compiler:
             Role.MOVE: self._move,
         }
         if layer.role not in handlers:
-            raise ValueError(
-                f"Layer {layer.name!r} must be of a kind that commands express, which {layer.kind!r} is not"
-            )
+            raise self._refused(layer, "no command adds up positions of a state")
         return handlers[layer.role](layer, values)
 
     def _require(self, layer: Layer, function: str) -> None:
@@ -923,13 +921,18 @@ class Compiler:
         """A position table as a state."""
         key = ("constant", layer.name)
         if key not in self._tables:
-            integers = self.integers(self._by_position(layer, layer.table), unit)
-            data = self.memory.place(TABLES, self.vectors(integers))
+            data = self.memory.place(TABLES, self._content(lambda: self._by_position(layer, layer.table), like, unit))
             # one for all samples
             self._tables[key] = dataclasses.replace(
                 like, name=layer.name, data=data, unit=unit, sums=None, summed="no", stride=0
             )
         return self._tables[key]
+
+    def _content(self, real: Callable[[], np.ndarray], like: Tensor, unit: int) -> np.ndarray | int:
+        """Bytes of real numbers (positions, channels) as a state, or how many where shapes are all that counts."""
+        if not self._filled:
+            return like.vectors(self._parameters.lanes) * image.vector_bytes(self._parameters)
+        return self.vectors(self.integers(real(), unit)).ravel()
 
     def _by_position(self, layer: Layer, table: np.ndarray) -> np.ndarray:
         """What a layer adds to its value, as it lies in memory: (positions, channels)."""
@@ -1400,10 +1403,12 @@ class Compiler:
             key = ("origin", state.name)
             if key not in self._tables:
                 own = own.reshape(-1, *[1] * (-1 - self._layouts[layer.name].axis))
-                real = self._by_position(self._network.by_name[state.name], np.asarray(own + shift)[0])
-                content = self.vectors(self.integers(real, state.unit))
-                data = self.memory.place(TABLES, self.samples * state.stride * UNIT_BYTES or len(content.ravel()))
-                for sample in range(self.samples):  # a row of the array finds its own where its state has its own
+                of = self._network.by_name[state.name]
+                content = self._content(lambda: self._by_position(of, np.asarray(own + shift)[0]), state, state.unit)
+                room = content if isinstance(content, int) else len(content)
+                data = self.memory.place(TABLES, self.samples * state.stride * UNIT_BYTES or room)
+                for sample in range(self.samples if self._filled else 0):
+                    # a row of the array finds its own where its state has its own
                     self.memory.fill(Operand(TABLES, data.offset + sample * state.stride), content)
                 self._tables[key] = dataclasses.replace(state, data=data, sums=None, summed="no")
             return None, nobody, self._tables[key]
@@ -1552,7 +1557,7 @@ class Compiler:
         """Sequences of a turn, where attention to a value is a loop over them; 0: there are few enough at once."""
         p, read = self._parameters, self._attended_as(name)
         heads, (rows, channels) = self._layouts[read].heads or 1, self._shapes[read][-2:]
-        most = max(self._together_most // (heads * -(-rows // p.lanes)), 1)
+        most = max(self._products_at_once // (heads * -(-rows // p.lanes)), 1)
         # turns begin on units of memory, in what is mixed too
         mixed = rows * heads * -(-channels // p.lanes) * image.vector_bytes(p)
         fits = [

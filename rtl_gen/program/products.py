@@ -340,10 +340,9 @@ class _Ring:
         Addresses of a half.
     """
 
-    _GRAIN = 16  # addresses that are ordered together
-
     def __init__(self, name: str, size: int):
         self._name, self.size = name, size
+        self._grain = 16 if size <= 4096 else size // 64  # addresses that are ordered together
         self._half, self._at = 0, 0
         self._kept: dict[Hashable, tuple[int, int, int]] = {}  # half, first address and end, by content
 
@@ -380,10 +379,10 @@ class _Ring:
 
     def places(self, half: int, at: int, count: int) -> list[Hashable]:
         """What stands for addresses where accesses are ordered."""
-        return [(self._name, half, grain) for grain in range(at // self._GRAIN, -(-(at + count) // self._GRAIN))]
+        return [(self._name, half, grain) for grain in range(at // self._grain, -(-(at + count) // self._grain))]
 
     def _whole(self, count: int) -> int:
-        return -(-count // self._GRAIN) * self._GRAIN
+        return -(-count // self._grain) * self._grain
 
 
 class Buffers:
@@ -648,6 +647,7 @@ class _Run:
         self.pitch = sum(piece.emission.groups(self.parameters.lanes) for piece in pieces) * self.slots
         self.per_line = (kernel.left + width + self.right) * self.pitch
         self.records = kernel.lines * kernel.columns * self.product.weights.groups
+        self._touched: dict[Hashable, tuple[list[tuple[int, Tensor, list[int]]], list[Hashable]]] = {}  # by tile
 
     def add(self) -> None:
         """Add the commands."""
@@ -994,17 +994,23 @@ class _Run:
         """What a tile's vectors change, where accesses are ordered."""
         target, lanes = self.product.target, self.parameters.lanes
         vectors = [target.first + vector] if target.first < target.step and not target.exchanged else None
-        found: list[Hashable] = []
-        for part, lines in self._lines(band, tile, vector).items():
-            for number in band.numbers:
-                one = target.state.sample(number * target.sequences + part)
-                found += [*one.places(lines), *one.sums_places(lanes, vectors, lines)]
-                if self.leaving:
-                    kept = self.leaving.kept
-                    found += kept.spools[vector].sample(number).places("spool", lines)
-                    found.append(("signs", kept.signs[vector][self.leaving.turn]))
-                    if kept.repairs:
-                        found += kept.repairs.sample(number).places(lines)
+        key = (band, tile, vector if target.exchanged else 0)
+        if key not in self._touched:
+            parts = [
+                (number, target.state.sample(number * target.sequences + part), lines)
+                for part, lines in self._lines(band, tile, vector).items()
+                for number in band.numbers
+            ]
+            self._touched[key] = parts, [place for _, one, lines in parts for place in one.places(lines)]
+        parts, found = self._touched[key]
+        for number, one, lines in parts if target.state.sums or self.leaving else ():
+            found = [*found, *one.sums_places(lanes, vectors, lines)]
+            if self.leaving:
+                kept = self.leaving.kept
+                found += kept.spools[vector].sample(number).places("spool", lines)
+                found.append(("signs", kept.signs[vector][self.leaving.turn]))
+                if kept.repairs:
+                    found += kept.repairs.sample(number).places(lines)
         return found
 
     def _lines(self, band: _Band, tile: _Tile, vector: int) -> dict[int, list[int]]:

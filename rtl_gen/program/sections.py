@@ -89,6 +89,8 @@ def cut_sampling(
     profile: Profile,
     steps: int,
     together: Callable[[Layer], Hashable],
+    *,
+    at_once: int = 256,
 ) -> Sections:
     """Compile the first steps of a sampling without guidance.
 
@@ -104,6 +106,8 @@ def cut_sampling(
         How many of its steps.
     together : callable
         Layers that follow each other, and for which it returns equal values, share a section.
+    at_once : int
+        As of `Compiler`.
 
     Raises
     ------
@@ -113,7 +117,7 @@ def cut_sampling(
     if sampling.guidance is not None or sampling.cache is not None:
         raise ValueError("sampling must be without guidance and cache to be cut into sections")
     inputs = Denoiser(sampling).inputs
-    compiler = Compiler(sampling.network, method, profile, samples=sampling.count)
+    compiler = Compiler(sampling.network, method, profile, samples=sampling.count, at_once=at_once)
     sampler = SamplerCommands(sampling, compiler)
     plain: list[tuple[int, tuple[Layer, ...], list[Command]]] = []
     given = []

@@ -8,9 +8,11 @@ import pytest
 
 from golden.diffusion.differential.profile import calibrate
 from golden.diffusion.differential.run import executor
+from golden.diffusion.layers import AveragePool, Layer, Mean
 from golden.diffusion.networks import stored
-from golden.diffusion.networks.builder import unallocated
+from golden.diffusion.networks.builder import Builder, unallocated
 from golden.diffusion.networks.dit2d import DiT2DConfig, dit2d
+from golden.diffusion.networks.graph import Network
 from golden.diffusion.networks.latte import LatteConfig, latte
 from golden.diffusion.networks.stdit import STDiTConfig, stdit
 from golden.diffusion.networks.unet2d import UNet2DConfig, unet2d
@@ -18,8 +20,10 @@ from golden.diffusion.sampling import Sampling
 from golden.machine import hazards
 from golden.machine.accelerator import Accelerator
 from rtl_gen.program.network import Compiler
+from rtl_gen.program.outline import outlined
 from rtl_gen.program.sampling import compile_sampling
 from tests.golden.diffusion.differential.networks import arguments, calibrated, moving
+from tests.golden.diffusion.sampling.networks import random_unet
 from tests.rtl_gen.program.test_network import Both, method
 
 pytestmark = pytest.mark.golden
@@ -294,7 +298,7 @@ def test_random_networks_on_random_machines(seed):
 
 
 def drawn_video(seed):
-    """A video whose frames are longer than a bank, a machine, and how many products attention takes at once."""
+    """A video whose frames are longer than a bank, a machine, how many products attention takes at once, and how."""
     rng = np.random.default_rng(seed)
     lanes, heads = int(rng.choice([4, 8])), int(rng.choice([1, 2]))
     height, width = (2 * int(number) for number in rng.integers(3, 7, 2))
@@ -324,19 +328,54 @@ def drawn_video(seed):
         "link_form": str(rng.choice(["direct", "compressed"])),
         "link_width": 32,
     }
-    return build, config, machine, int(rng.choice([1, 2, 4, 8]))
+    return build, config, machine, int(rng.choice([1, 2, 4, 8])), str(rng.choice(["delta", "raw"]))
 
 
 @pytest.mark.parametrize("seed", [6, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(14) if seed != 6)])
 def test_frames_longer_than_a_bank_and_attention_in_loops(seed):
     """Frames are cut into lines, and a loop goes over the sequences of attention; every state is golden's."""
-    build, config, machine, together = drawn_video(seed)
+    build, config, machine, at_once, attention = drawn_video(seed)
     network = made(build, config, seed)
     images = moving(network, 2, items=1, seed=seed)
-    chosen = method("closed-int4", **machine)
-    both = Both(network, chosen, calibrated(network, images), together=together)
+    chosen = dataclasses.replace(method("closed-int4", **machine), attention=attention)
+    both = Both(network, chosen, calibrated(network, images), at_once=at_once)
     for step, image in enumerate(images):
         _, *given = arguments(network, image, step)
         named = dict(zip(list(network.inputs)[1:], given, strict=True))
         wrong, compared = both.step(step, 2, image, named)
-        assert not wrong and compared > 10, (config, machine, together, step, wrong, compared)
+        assert not wrong and compared > 10, (config, machine, at_once, attention, step, wrong, compared)
+
+
+def behind_a_convolution(kind, options):
+    """A network of a convolution and a layer."""
+    b = Builder(unallocated)
+    b.add(kind, "tested", b.convolution("first", "image", 4, 8), **options)
+    return Network("small", {"image": (4, 8, 8)}, b.layers, {})
+
+
+def concrete(kind=Layer):
+    """Classes of layers that networks are made of."""
+    found = {kind} if kind.kind and kind.__module__.startswith("golden.") else set()
+    return found.union(*map(concrete, kind.__subclasses__()))
+
+
+REFUSED = {Mean: {}, AveragePool: {"factor": 2}}
+
+
+def test_every_kind_of_layer_is_expressed_or_refused_by_its_name():
+    """There is no third case."""
+    chosen, expressed = method("closed-int4", **TINY), set()
+    shapes = (
+        (unet2d, dataclasses.replace(UNET, **TEXT)),
+        (dit2d, DIT),
+        (dit2d, dataclasses.replace(DIT, activation="gelu-approximate")),
+        (stdit, ALTERNATING),
+    )
+    for network in (random_unet(), *(build(config, unallocated) for build, config in shapes)):
+        outlined(network, chosen, steps=1)
+        expressed |= {type(layer) for layer in network.layers}
+    for kind, options in REFUSED.items():
+        sentence = f"^Layer 'tested' \\({kind.kind}\\) cannot be expressed: no command adds up positions of a state$"
+        with pytest.raises(ValueError, match=sentence):
+            outlined(behind_a_convolution(kind, options), chosen, steps=1)
+    assert not expressed & REFUSED.keys() and expressed | REFUSED.keys() == concrete()

@@ -11,6 +11,7 @@ from golden.diffusion.differential.profile import calibrate
 from golden.diffusion.networks.stdit import stdit
 from golden.diffusion.sampling import Sampling
 from golden.diffusion.zoo import importer
+from golden.machine.command import Loop
 from golden.parameters import preset
 from hw.accelerator import Accelerator
 from rtl_gen import options
@@ -20,7 +21,7 @@ from sim.machine.run import SideBySide
 from sim.machine.verilated import MachineModel, Memory, VerilatedPort
 from tests.golden.diffusion.sampling.networks import random_unet
 from tests.golden.diffusion.zoo.diffusers_cases import RECORDED
-from tests.rtl_gen.program.test_kinds import ALTERNATING, made
+from tests.rtl_gen.program.test_kinds import ALTERNATING, STDIT, made
 
 pytestmark = pytest.mark.cocotb
 
@@ -93,3 +94,15 @@ def test_one_step_of_every_layer(title, fresh_seed):
     assert {row.name: row.odd for row in rows if row.odd} == {}
     products = {layer.name for layer in sampling.network.layers if layer.contracted}
     assert sum(row.name in products for row in rows) > 10 and all(row.ran for row in rows)
+
+
+@pytest.mark.slow
+def test_frames_longer_than_a_bank_and_attention_in_loops(fresh_seed):
+    """Frames of 30 tokens are two lines each, and a loop goes over 30 places, two in a turn."""
+    config = dataclasses.replace(STDIT, frames=4, height=10, width=12, channels_in=1, channels_out=1)
+    sampling = Sampling(made(stdit, config), text(6, 5), steps=3)
+    cut = cut_sampling(sampling, METHOD, calibrate(sampling), 1, lambda layer: layer.name, at_once=4)
+    assert cut.compiler.states["blocks.0"].width == 15
+    assert [one.turns for section in cut.sections for one in section.commands if isinstance(one, Loop)] == [15, 15]
+    rows = list(side_by_side(cut, Memory(latency=7, mode="both", seed=fresh_seed)).run())
+    assert {row.name: row.odd for row in rows if row.odd} == {} and all(row.ran for row in rows)
