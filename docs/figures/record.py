@@ -146,11 +146,15 @@ INTERPRETED: dict[str, tuple[str, int]] = {
 
 PROGRAMS: dict[str, tuple[str, int]] = {
     f"program-{network}": (
-        f"python -m rtl_gen forecast --network {network} --preset paper-sized --images 1 --method closed-int3 "
+        f"python -m rtl_gen forecast --network {network} --preset paper-sized --images 1 --method {method} "
         f"--by step --plot docs/images/program-{network}.png --json",
         minutes,
     )
-    for network, minutes in (("sd15", 5), ("dit-xl-2", 2))
+    for network, method, minutes in (
+        ("sd15", "closed-int3", 5),
+        ("dit-xl-2", "closed-int3", 2),
+        ("stdit-xl-2", "docs/figures/methods/raw-attention.json", 10),
+    )
 }
 """Published networks as programs; the table has those that are recorded."""
 
