@@ -1115,7 +1115,7 @@ class Compiler:
         lines: range | None = None,
         raw: int = 0,
     ) -> None:
-        """Emit a part of a value, or some of its lines; `raw` as of `_send`."""
+        """Emit a part of a value, or some of its lines; `raw` as of `_send`: such readers take the value as it is."""
         for sample in self._numbers(value.parts[number]):
             start = raw > 0 or self._begins(value.parts[number], sample)
             near.emit(
@@ -1129,7 +1129,7 @@ class Compiler:
                 softmax=self._rows_of(value, sample, lines) if value.scores is not None else None,
                 middle=value.middle,
                 start=start,
-                exact=self._method.against == "before",
+                exact=self._method.against == "before" or raw > 0,
                 target=target.sample(sample) if target else None,
                 lines=lines,
                 tag=self._tags.get(name, 0),
