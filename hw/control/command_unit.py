@@ -181,10 +181,14 @@ class CommandUnit(wiring.Component):
         with m.If(dispatcher.under_way.any() | ~(halting | decoder.stopped)):
             m.d.sync += quiet.eq(0)
 
-        # What is wrong is told a clock later: it stays wrong.
+        # What is wrong comes late in a clock and is told two clocks later: it stays wrong.
+        causes, bus = Signal.like(self.causes), Signal.like(self.bus)
+        m.d.sync += [causes.eq(self.causes), bus.eq(self.bus)]
+        with m.If(self.clear):
+            m.d.sync += [causes.eq(0), bus.eq(0)]
         finds = Signal(failure())
         found = Signal(failure())
-        self._find(m, finds, dispatcher, decoder, still)
+        self._find(m, finds, causes, bus, dispatcher, decoder, still)
         m.d.sync += found.eq(finds)
 
         begins = Signal()
@@ -241,6 +245,8 @@ class CommandUnit(wiring.Component):
         self,
         m: Module,
         found: data.View,
+        causes: data.View,
+        bus: data.View,
         dispatcher: Dispatcher,
         decoder: CommandDecoder,
         still: Signal,
@@ -255,16 +261,16 @@ class CommandUnit(wiring.Component):
             with m.If(expired & dispatcher.standings[number].opcode.any()):
                 m.d.comb += blamed.eq(number)
         for number in reversed(range(len(ENGINES))):
-            with m.If(self.causes[number].any()):
-                m.d.comb += [found.cause.eq(self.causes[number]), blamed.eq(number)]
-        with m.If(self.bus.cause.any()):
-            m.d.comb += [found.cause.eq(self.bus.cause), blamed.eq(self.bus.engine)]
+            with m.If(causes[number].any()):
+                m.d.comb += [found.cause.eq(causes[number]), blamed.eq(number)]
+        with m.If(bus.cause.any()):
+            m.d.comb += [found.cause.eq(bus.cause), blamed.eq(bus.engine)]
         m.d.comb += [
             found.engine.eq(blamed),
-            found.response.eq(self.bus.response),
-            found.unit.eq(self.bus.unit),
+            found.response.eq(bus.response),
+            found.unit.eq(bus.unit),
             # What is read ahead is no command yet.
-            found.tag.eq(Mux(self.bus.cause.any(), 0, decoder.tag)),
+            found.tag.eq(Mux(bus.cause.any(), 0, decoder.tag)),
             found.position.eq(decoder.at),
         ]
         with m.Switch(blamed):
