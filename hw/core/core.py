@@ -14,9 +14,14 @@ from hw.core.banks import Banks
 from hw.core.load_engine import LoadEngine
 from hw.core.multiply_engine import work_counts
 from hw.core.multiply_path import MultiplyPath
+from hw.core.processing_element import held_sum
+from hw.core.sum_buffer import sums_at_once
 from hw.core.weight_buffer import WeightBuffer
 
 __all__ = ["Core"]
+
+_VECTOR = 1 << 16
+"""Bits of a vector that Verilog promises; Amaranth writes none that is wider."""
 
 
 class Core(Cluster):
@@ -43,12 +48,23 @@ class Core(Cluster):
         Groups for it, with the dataflow sign_mask.
     counts : Out(stream of `work_counts`)
         What each `Multiply` has done.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for `Cluster`; and if the groups of all rows, or their sums, are wider than a vector of Verilog may be.
     """
 
     name = "core"
     summary = "groups times weights: buffers, the array, the way down"
 
     def _make(self, parameters: Parameters) -> list[Engine]:
+        sums = sums_at_once(parameters) * held_sum(parameters).size
+        for what, bits in (("groups", payloads.delta_group(parameters).size), ("sums read together", sums)):
+            if parameters.rows * bits > _VECTOR:
+                raise ValueError(
+                    f"rows must be at most {_VECTOR // bits} with {what} of {bits} bits, not {parameters.rows}"
+                )
         return [LoadEngine(parameters), MultiplyPath(parameters)]
 
     def _members(self, parameters: Parameters) -> dict[str, Any]:

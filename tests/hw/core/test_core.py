@@ -42,3 +42,15 @@ def test_refusals():
     sentence = "exponent_policy must be group for the closed loop, not layer"
     assert str(refusal(Core, Parameters(exponent_policy="layer", output_passes=1))) == sentence
     assert str(refusal(Core, None)) == "parameters must be Parameters, not None"
+
+
+@pytest.mark.parametrize(
+    "settings, sentence",
+    [
+        (["lanes=64", "outliers=8", "digit_width=8"], "rows must be at most 93 with groups of 702 bits, not 128"),
+        (["near_lanes=16", "columns=16"], "rows must be at most 117 with sums read together of 560 bits, not 128"),
+    ],
+)
+def test_buses_of_all_rows_are_vectors_of_verilog(settings, sentence):
+    wide = Parameters().with_settings(["memory_lanes=4", "rows=128", *settings])
+    assert str(refusal(Core, wide)) == sentence
