@@ -18,7 +18,7 @@ from golden.cli.drawn import Drawn, drawn_by_program
 from golden.cli.stats import measured
 from golden.common import console
 from golden.common import drawing as pictures
-from golden.diffusion.cost.cambricon_d import CAMBRICON_D
+from golden.diffusion.cost.cambricon_d import CAMBRICON_D, PAPER
 from golden.diffusion.cost.predict import Cost, multipliers, predict, total
 from golden.diffusion.cost.rates import Rates
 from golden.diffusion.cost.traffic import loads
@@ -282,11 +282,12 @@ def draw(rows: Sequence[Mapping[str, Any]], against: str, path: Path) -> None:
         own, other = figures["Cambricon-D"], figures["its PE, Diffy's dataflow"]
         published[f"Cambricon-D, {name}"] = own[0] / other[0], own[1] / other[1]
     look = pictures.colours([*ours, *published])
-    with pictures.figure(path, 1, 2, figsize=(12, 0.4 * len(look) + 1.5), sharey=True) as (_, axes):
+    with pictures.figure(path, 1, 2, figsize=(12, 0.4 * len(look) + 1.8), sharey=True) as (figure, axes):
         for side, (panel, title) in enumerate(zip(axes[0], ("speed-up at equal cost", "bytes at memory"), strict=True)):
             for number, (name, values) in enumerate((ours | published).items()):
                 hatch = "//" if name in published else None
                 panel.barh(number, values[side], color=look[name], hatch=hatch, edgecolor="white")
             panel.axvline(1, color="0.4", linewidth=1)
             panel.set(title=f"{title}, over Diffy's dataflow", yticks=range(len(look)), yticklabels=list(look))
-            panel.invert_yaxis()
+        axes[0][0].invert_yaxis()  # which both share
+        figure.supxlabel(f"hatched: published, {PAPER}", fontsize="small")
