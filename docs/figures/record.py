@@ -21,7 +21,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +83,7 @@ COMMANDS: dict[str, tuple[str, int]] = {
     "traffic": ("python -m golden traffic --network unet,unet-silu,dit,sd15,dit-xl-2 --json", 1),
     "sample-200": ("python -m golden sample --count 200 --json", 1),
     "fidelity-20": (_COMPARE.format(20), 2),
+    "machines-3": ("python -m sim compare --network unet --steps 3 --plot docs/images/machines.png --json", 2),
     "machines-20": ("python -m sim compare --network unet --steps 20 --label 3 --json", 4),
     "use": ("python -m rtl_gen forecast --network unet,dit --by layer --json", 2),
     "layer": ("python -m sim layer --steps 1:6 --json", 3),
@@ -227,23 +228,30 @@ def frechet() -> list[str]:
 
 
 def summary() -> list[str]:
-    """PSNR of the README: 50 steps, in words."""
+    """The README's: PSNR of 50 steps in words, and what machines do in three over Diffy's dataflow."""
     words = {
         "paper": "published open loop",
         "closed-int3": "closed loop, INT3, m = 0",
         "closed-int4": "closed loop, INT4, m = 0",
-        "raw-int8": "no state, INT8 under group exponents",
-        "raw-int8-tensor": "no state, INT8, one scale a tensor",
+        "raw-int8": "INT8 under group exponents",
+        "raw-int8-tensor": "INT8, one scale a tensor",
+        "diffy": "Diffy's dataflow",
     }
-    found = _compared(50)
-    rows = [
-        [f"{text} (`{method}`)", *(f"{found[method, network]['psnr_mean']:.1f} dB" for network in NETWORKS)]
-        for method, text in words.items()
-    ]
+    found, ran = _compared(50), Recording.load("machines-3")
+    counted = {row["method"]: (row["clocks"] * row["cost"], row["link"], row["memory MB"]) for row in ran.output}
+
+    def cells(method: str) -> Iterator[str]:
+        for network in NETWORKS:
+            yield f"{found[method, network]['psnr_mean']:.1f} dB" if (method, network) in found else ""
+        for own, other in zip(counted.get(method, [None] * 3), counted["diffy"], strict=True):
+            yield "" if own is None else f"{own / other:.2f}"
+
+    rows = [[f"{text} (`{method}`)", *cells(method)] for method, text in words.items()]
     return [
-        *_table(["method", "U-Net, ReLU", "U-Net, SiLU", "DiT"], rows),
+        *_table(["method", "U-Net, ReLU", "U-Net, SiLU", "DiT", "clocks", "link", "memory"], rows),
         "",
-        f"{Recording.load('fidelity-50').source}.",
+        f"{Recording.load('fidelity-50').source}.  ",
+        f"{ran.source}.",
     ]
 
 
@@ -506,9 +514,9 @@ def use_of_layers() -> list[str]:
     return _table(head, rows)
 
 
-def machines() -> list[str]:
+def machines(steps: int) -> list[str]:
     """What machines do for each method."""
-    found = Recording.load("machines-20")
+    found = Recording.load(f"machines-{steps}")
     head = ["method", "groups of", "counted by", "PSNR, dB", "M clocks", "M clocks x cost", "use", "not zero", "link"]
     head += ["memory, MB", "groups", "zero, %", "outliers, %"]
     rows = []
@@ -546,7 +554,8 @@ TABLES: dict[str, Callable[[], list[str]]] = {
     "psnr": psnr,
     "structure": structure,
     "frechet": frechet,
-    "machines": machines,
+    "machines": lambda: machines(20),
+    "machines-3": lambda: machines(3),
     "ranking": ranking,
     "digits": digits,
     "outputs": outputs,
@@ -570,7 +579,7 @@ TABLES: dict[str, Callable[[], list[str]]] = {
 PAGES = {
     "README.md": ("summary",),
     "docs/simulation.md": ("layer", "mutants", "drawn", "rates"),
-    "docs/fidelity.md": ("psnr", "structure", "frechet", "machines"),
+    "docs/fidelity.md": ("psnr", "structure", "frechet", "machines", "machines-3"),
     "docs/golden.md": ("link", "ranking"),
     "docs/use.md": ("use", "use-of-layers", "interpreted", "programs"),
     "docs/sampling.md": ("stream", "cached", "stream-cached"),
