@@ -331,9 +331,11 @@ def drawn_video(seed):
     return build, config, machine, int(rng.choice([1, 2, 4, 8])), str(rng.choice(["delta", "raw"]))
 
 
-@pytest.mark.parametrize(
-    "seed", [4, 6, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(14) if seed not in (4, 6))]
-)
+CUT = (0, 1, 2, 3, 5, 7, 9, 10, 12, 13, *range(20, 25))
+"""Seeds of machines whose banks hold a line of scores, at least."""
+
+
+@pytest.mark.parametrize("seed", [4, 6, *(pytest.param(seed, marks=pytest.mark.slow) for seed in CUT)])
 def test_frames_longer_than_a_bank_and_attention_in_loops(seed):
     """Frames are cut into lines, and a loop goes over the sequences of attention; every state is golden's."""
     build, config, machine, at_once, attention = drawn_video(seed)
