@@ -154,7 +154,7 @@ PROGRAMS: dict[str, tuple[str, int]] = {
     for network, method, minutes in (
         ("sd15", "closed-int3", 5),
         ("dit-xl-2", "closed-int3", 2),
-        ("stdit-xl-2", "docs/figures/methods/raw-attention.json", 10),
+        ("stdit-xl-2", "docs/figures/methods/raw-attention.json", 20),
     )
 }
 """Published networks as programs; the table has those that are recorded."""
