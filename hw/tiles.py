@@ -15,10 +15,23 @@ class Tile(wiring.Component):
 
     Where the platform has a `TileLibrary` as its `tiles`, every tile is a cell of its kind, and `rtl_gen.verilog`
     describes each kind once. Elsewhere, in a simulation for one, every tile is described.
+
+    Parameters
+    ----------
+    parameters : Parameters
+        The machine's parameters.
+    members : dict of str to wiring.Member
+        Its ports.
     """
 
-    parameters: Parameters
-    """What it was made from; tiles of one class and one such object are equal."""
+    def __init__(self, parameters: Parameters, members: dict[str, wiring.Member]):
+        self._parameters = parameters
+        super().__init__(members)
+
+    @property
+    def parameters(self) -> Parameters:
+        """What it was made from; tiles of one class and one such object are equal."""
+        return self._parameters
 
     def describe(self, platform: object) -> Module:
         """The component, as `elaborate` would return it."""

@@ -69,14 +69,8 @@ class WeightColumn(Tile):
     """
 
     def __init__(self, parameters: Parameters):
-        self._parameters = parameters
         factors = column_factors(parameters)
-        super().__init__({"enable": In(1), "arriving": In(factors), "swap": In(1), "factors": Out(factors)})
-
-    @property
-    def parameters(self) -> Parameters:
-        """The machine's parameters."""
-        return self._parameters
+        super().__init__(parameters, {"enable": In(1), "arriving": In(factors), "swap": In(1), "factors": Out(factors)})
 
     def describe(self, platform: object) -> Module:  # noqa: D102
         m, factors = Module(), column_factors(self._parameters)
@@ -191,9 +185,9 @@ class ArrayRow(Tile):
     """
 
     def __init__(self, parameters: Parameters):
-        self._parameters = parameters
         columns, address = parameters.columns, range(parameters.tile_positions)
         super().__init__(
+            parameters,
             {
                 "group": In(payloads.delta_group(parameters)),
                 "columns": In(column_factors(parameters)).array(columns),
@@ -204,13 +198,8 @@ class ArrayRow(Tile):
                 "write_address": In(address),
                 "clamped": Out(columns),
                 **kept_sums(parameters),
-            }
+            },
         )
-
-    @property
-    def parameters(self) -> Parameters:
-        """The machine's parameters."""
-        return self._parameters
 
     def describe(self, platform: object) -> Module:  # noqa: D102
         p, m = self._parameters, Module()

@@ -33,9 +33,9 @@ class Bank(Tile):
     """
 
     def __init__(self, parameters: Parameters):
-        self._parameters = parameters
         group, address = payloads.delta_group(parameters), range(parameters.group_buffer)
         super().__init__(
+            parameters,
             {
                 "write_enable": In(1),
                 "write_half": In(1),
@@ -45,13 +45,8 @@ class Bank(Tile):
                 "read_half": In(1),
                 "read_address": In(address),
                 "group": Out(group),
-            }
+            },
         )
-
-    @property
-    def parameters(self) -> Parameters:
-        """The machine's parameters."""
-        return self._parameters
 
     def describe(self, platform: object) -> Module:  # noqa: D102
         p, m = self._parameters, Module()

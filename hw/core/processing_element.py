@@ -123,9 +123,9 @@ class ProcessingElement(Tile):
     """Clocks after which a sum can be added to again."""
 
     def __init__(self, parameters: Parameters):
-        self._parameters = parameters
         address = range(parameters.tile_positions)
         super().__init__(
+            parameters,
             {
                 "row": In(row_factors(parameters)),
                 "column": In(column_factors(parameters)),
@@ -136,13 +136,8 @@ class ProcessingElement(Tile):
                 "write_address": In(address),
                 "result": Out(held_sum(parameters)),
                 "clamped": Out(1),
-            }
+            },
         )
-
-    @property
-    def parameters(self) -> Parameters:
-        """The machine's parameters."""
-        return self._parameters
 
     @classmethod
     def latency_of(cls, parameters: Parameters) -> int:

@@ -106,14 +106,8 @@ class SumRow(Tile):
     """
 
     def __init__(self, parameters: Parameters):
-        self._parameters = parameters
         sums = data.ArrayLayout(held_sum(parameters), parameters.columns)
-        super().__init__({"sums": In(sums), **kept_sums(parameters)})
-
-    @property
-    def parameters(self) -> Parameters:
-        """The machine's parameters."""
-        return self._parameters
+        super().__init__(parameters, {"sums": In(sums), **kept_sums(parameters)})
 
     def describe(self, platform: object) -> Module:  # noqa: D102
         p, m = self._parameters, Module()

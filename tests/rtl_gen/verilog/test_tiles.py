@@ -21,9 +21,9 @@ class Inner(Tile):
     """Counts, and adds what it counted to one of its inputs, whose name a signal has too; it leaves `spare` alone."""
 
     def __init__(self, parameters):
-        self.parameters = parameters
         self.elaborated = 0
         super().__init__(
+            parameters,
             {
                 "pair": In(data.ArrayLayout(3, 2)),
                 "on": In(1),
@@ -31,7 +31,7 @@ class Inner(Tile):
                 "nothing": In(0),
                 "both": Out(data.StructLayout({"sum": 4, "odd": 1})),
                 "count": Out(3),
-            }
+            },
         )
 
     def describe(self, platform):
@@ -51,8 +51,7 @@ class Outer(Tile):
     """Two inner tiles in a row, the second always on."""
 
     def __init__(self, parameters):
-        self.parameters = parameters
-        super().__init__({"i": In(6), "on": In(1), "o": Out(5)})
+        super().__init__(parameters, {"i": In(6), "on": In(1), "o": Out(5)})
 
     def describe(self, platform):
         m = Module()
