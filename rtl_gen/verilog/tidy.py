@@ -791,6 +791,8 @@ def _gather(module: Module) -> None:
     moved: dict[str, Slice] = {}
     for name, value in aliases:
         value = join(moved.get(p.wire, p) if isinstance(p, Slice) and p.wire in moved else p for p in value)
+        if any(wire not in module.wires for wire in wires_in([value])):
+            continue  # a part of the signal was dead, and has gone
         own = [
             piece.wire
             for piece in value

@@ -16,7 +16,7 @@ KINDS = (*ARITHMETIC, *COMPARISONS, *BITWISE, *REDUCTIONS, *SHIFTS, "$mux", "pro
 
 
 class RandomNetlist:
-    """A module of operators and decisions over a few inputs; `text` is its RTLIL.
+    """A module of operators and decisions over a few inputs, and names for some of them; `text` is its RTLIL.
 
     Parameters
     ----------
@@ -41,6 +41,10 @@ class RandomNetlist:
             wires.append(f"  wire width {width} {name}")
             bodies.append(body)
             self.wires[name] = width
+        for number in range(count // 4):
+            parts = self.draw.sample(list(self.wires)[4:], self.draw.randint(2, 4))
+            wires.append(f"  wire width {sum(self.wires[name] for name in parts)} \\name{number}")
+            bodies.append(f"connect \\name{number} {{ {' '.join(parts)} }}")
         results = list(self.wires)[4:][-8:]
         total = sum(self.wires[name] for name in results)
         wires.append(f"  wire width {total} output 4 \\out")

@@ -96,6 +96,15 @@ def test_what_is_part_of_a_signal_becomes_that_part():
 
 
 @pytest.mark.unit
+def test_a_signal_of_which_a_part_is_dead_stays_apart():
+    body = "  wire width 5 $1\n  wire width 4 $2\n  wire width 9 \\both\n  wire width 1 output 2 \\y\n"
+    body += cell("$add", "$1", A="\\a [3:0]", B="\\b [3:0]") + cell("$xor", "$2", A="\\a [3:0]", B="\\b [3:0]")
+    body += "  wire width 1 $3\n" + cell("$reduce_xor", "$3", A="$1")
+    top = tidied(body + "  connect \\both { $1 [4:0] $2 [3:0] }\n  connect \\y $3 [0]\n")
+    assert "\\both" not in top.wires and [cell.kind for cell in top.cells] == ["$add", "$reduce_xor"]
+
+
+@pytest.mark.unit
 def test_aliases_are_set_apart():
     netlist = read(
         HEAD + "  wire width 4 \\same\n  wire width 4 output 2 \\y\n  connect \\same \\a\n  connect \\y \\b\nend\n"
