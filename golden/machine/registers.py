@@ -21,6 +21,7 @@ __all__ = [
     "Counter",
     "Field",
     "Register",
+    "capabilities",
     "fingerprint",
     "register",
     "table",
@@ -177,6 +178,13 @@ _EVENTS = (
 )
 
 
+_CAPABILITIES = (
+    ("attention", "functions hold attention"),
+    ("tables", "functions hold tables: SiLU, GELU"),
+    ("sign_mask", "dataflows hold sign_mask: chains"),
+)
+
+
 def _registers() -> Iterator[Register]:
     yield Register("id", 0x000, _all("id", "ro", "the letters DRFT", IDENTITY), "tells that this is the machine")
     yield Register(
@@ -184,7 +192,7 @@ def _registers() -> Iterator[Register]:
         0x004,
         (
             Field("commands", 0, 4, "ro", "version of the commands", VERSION),
-            Field("registers", 4, 4, "ro", "version of this table", 1),
+            Field("registers", 4, 4, "ro", "version of this table", 2),
         ),
         "what software must know",
     )
@@ -240,6 +248,7 @@ def _registers() -> Iterator[Register]:
     )
     yield Register("error_position", 0x034, _all("command", "ro", "number in the program"), "which command it was")
     yield Register("error_address", 0x038, _all("unit", "ro", "unit of memory, if there is one"), "where it was")
+    yield Register("capabilities", 0x03C, _bits("ro", *_CAPABILITIES), "what this build has")
     for number in range(8):
         base = 0x040 + 8 * number
         yield Register(f"region{number}_base", base, _all("unit", "rw", "first unit of memory"), f"region {number}")
@@ -318,6 +327,12 @@ def fingerprint(parameters: Parameters) -> int:
     """
     text = json.dumps(parameters.to_dict(), sort_keys=True, separators=(",", ":"))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
+
+
+def capabilities(parameters: Parameters) -> int:
+    """What the register ``capabilities`` holds: a bit for each function and dataflow that the build has."""
+    held = (*parameters.functions, *parameters.dataflows)
+    return sum(field.mask for field in register("capabilities").fields if field.name in held)
 
 
 def register(name: str) -> Register:

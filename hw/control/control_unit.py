@@ -8,7 +8,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from golden.machine.command import ENGINES
-from golden.machine.registers import fingerprint
+from golden.machine.registers import capabilities, fingerprint, register
 from golden.parameters import Parameters
 from hw.bus.axi import AXI4Lite
 from hw.bus.lite_slave import LiteSlave
@@ -141,6 +141,10 @@ class ControlUnit(wiring.Component):
             unit.limit.eq(limits.read_data),
             *(getattr(unit, name).eq(getattr(bank, f"control_{name}")) for name in ("start", "halt", "reset")),
             bank.parameters_hash.eq(fingerprint(self._parameters)),
+            *(
+                getattr(bank, f"capabilities_{field.name}").eq(bool(capabilities(self._parameters) & field.mask))
+                for field in register("capabilities").fields
+            ),
             *(
                 getattr(bank, f"status_{name}").eq(getattr(unit, name))
                 for name in ("busy", "halted", "resetting", "done")

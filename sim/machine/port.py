@@ -10,7 +10,7 @@ import numpy as np
 
 from golden.machine.accelerator import Accelerator, MachineError
 from golden.machine.command import OPERATIONS, UNIT_BYTES, Operand
-from golden.machine.registers import CAUSES, COUNTERS, REGISTERS, fingerprint, register
+from golden.machine.registers import CAUSES, COUNTERS, REGISTERS, capabilities, fingerprint, register
 from golden.parameters import Parameters
 
 __all__ = ["InterpreterPort", "Port"]
@@ -60,6 +60,7 @@ class InterpreterPort:
         self._machine.memory = memory
         self._values = {one.offset: one.reset for one in REGISTERS}
         self._set("parameters", fingerprint(parameters))
+        self._set("capabilities", capabilities(parameters))
         self._writable = {
             one.offset: sum(field.mask for field in one.fields if field.access == "rw") for one in REGISTERS
         }

@@ -143,6 +143,7 @@ def test_registers_say_what_the_machine_is():
     machine = Machine(np.zeros(32 * UNITS, np.uint8))
     assert machine.get("id") == IDENTITY
     assert machine.get("parameters") == fingerprint(TINY)
+    assert machine.get("capabilities") == 0b011  # attention and tables
     assert [machine.get(f"region{number}_{part}") for number in range(8) for part in ("base", "limit")] == [
         value for pair in REGIONS for value in pair
     ]

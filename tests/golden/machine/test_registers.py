@@ -5,7 +5,7 @@ import pytest
 from golden.machine import registers
 from golden.machine.accelerator import Accelerator
 from golden.machine.command import ENGINES, Multiply, Operand, Stop, assemble
-from golden.machine.registers import COUNTERS, IDENTITY, REGISTERS, register
+from golden.machine.registers import COUNTERS, IDENTITY, REGISTERS, capabilities, register
 from golden.parameters import Parameters
 from tests.golden.machine.pages import page
 
@@ -32,6 +32,19 @@ def test_registers_by_hand():
     assert register("clocks_low").offset == 0x100 and register("clocks_high").offset == 0x104
     with pytest.raises(KeyError, match="Register must be one of"):
         register("nothing")
+
+
+@pytest.mark.parametrize(
+    "settings, expected",
+    [
+        ([], 0b011),
+        (["functions=[]"], 0),
+        (['functions=["tables"]'], 0b010),
+        (['functions=["attention"]', 'dataflows=["closed_loop", "sign_mask"]'], 0b101),
+    ],
+)
+def test_capabilities_by_hand(settings, expected):
+    assert capabilities(Parameters().with_settings(settings)) == expected
 
 
 def test_the_page_shows_the_table():
