@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import inspect
 import re
 import sys
 import traceback
@@ -38,7 +39,7 @@ def own(text: str) -> tuple[Network, Process | None] | None:
     Raises
     ------
     ValueError
-        If there is no such module, file or function, or it fails, with the line in which it does.
+        If there is no such module, file or function, it needs arguments, or it fails, with the line in which it does.
     TypeError
         If it returns something else.
     """
@@ -49,11 +50,23 @@ def own(text: str) -> tuple[Network, Process | None] | None:
     module = _run(text, lambda: _from_file(where) if where.endswith(".py") else _from_name(where))
     functions = {key: value for key, value in vars(module).items() if callable(value)}
     function = names.lookup(f"Function of {where}", name, functions)
+    if needed := _needed(function):
+        raise ValueError(f"Function {text!r} must need no arguments, not {', '.join(needed)}")
     found = _run(text, function)
     network, process = found if isinstance(found, tuple) and len(found) == 2 else (found, None)
     if not isinstance(network, Network) or not isinstance(process, Process | None):
         raise TypeError(f"Network {text!r} must return a Network, or one and its Process, not {found!r}")
     return network, process
+
+
+def _needed(function: Callable[..., Any]) -> list[str]:
+    """Parameters of a function that have no default; none where it does not tell."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except ValueError:
+        return []
+    many = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return [one.name for one in parameters if one.default is one.empty and one.kind not in many]
 
 
 def _from_name(name: str) -> ModuleType:

@@ -111,6 +111,7 @@ def test_a_folder_is_no_function(mine):
         ("mine.py:netwrk", "Function of mine.py must be one of the known names, not 'netwrk'; did you mean network"),
         ("other.py:network", "File 'other.py' must exist"),
         ("other:network", "Module 'other' must exist, but there is no 'other'"),
+        ("mine.py:numbers", "Function 'mine.py:numbers' must need no arguments, not name, shape"),
         ("mine.py:number", "Network 'mine.py:number' must return a Network, or one and its Process, not 3"),
         ("mine.py:broken", "must be built without error, not fail in mine.py, line 53: NameError: name 'undefined' is"),
         ("mine.py:even", "mine.py, line 19: ValueError: Padding of layer 'stem' must be given for the even kernel 4"),
