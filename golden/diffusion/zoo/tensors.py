@@ -22,8 +22,9 @@ def read_tensors(path: Path | str) -> tuple[dict[str, str], dict[str, np.ndarray
         If it cannot be read.
     """
     path = Path(path)
-    if not path.exists():
-        raise FileNotFoundError(f"Weights must be in {str(path)!r}, which does not exist")
+    if not path.is_file():
+        what = "is no file" if path.exists() else "does not exist"
+        raise FileNotFoundError(f"Weights must be in {str(path)!r}, which {what}")
     try:
         with safetensors.safe_open(path, "np") as file:
             for name in file.keys():

@@ -34,6 +34,8 @@ def test_other_types_are_refused_by_name(tmp_path, kind, size):
 def test_what_is_no_file_of_tensors(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"^Weights must be in '.*', which does not exist$"):
         read_tensors(tmp_path / "none")
+    with pytest.raises(FileNotFoundError, match=r"^Weights must be in '.*', which is no file$"):
+        read_tensors(tmp_path)
     (tmp_path / "some").write_bytes(b"x" * 100)
     with pytest.raises(ValueError, match=r"^Weights must be a safetensors file, not '.*some': "):
         read_tensors(tmp_path / "some")
