@@ -90,11 +90,11 @@ def needed(network: Network) -> tuple[str, ...]:
     Raises
     ------
     ValueError
-        If the network does not take a sample and a timestep.
+        If the second input of the network is not ``timestep``.
     """
     inputs = tuple(network.inputs)
     if inputs[1:2] != ("timestep",):
-        raise ValueError(f"Network must take a sample and a timestep to be sampled, not {', '.join(inputs)}")
+        raise ValueError(f"Inputs must begin with a sample and 'timestep', not be {', '.join(map(repr, inputs))}")
     return inputs[2:]
 
 

@@ -145,7 +145,7 @@ def test_outputs_are_tried_before_any_work(tmp_path, monkeypatch, arguments):
             "sample --network unett",
             "Network must be one of the known names, not 'unett'; did you mean unet or unet-silu?",
         ),
-        ("sample --network classifier", "Network must take a sample and a timestep to be sampled, not image"),
+        ("sample --network classifier", "Inputs must begin with a sample and 'timestep', not be 'image'"),
         ("sample --steps 0", "Steps must be in 1..1000, not 0"),
         ("sample --labels 3,12", "Labels must be comma-separated digits from 0 to 9, not '12'"),
         ("sample --labels 3,,4", "Labels must be comma-separated digits from 0 to 9, not ''"),

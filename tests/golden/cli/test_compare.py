@@ -142,7 +142,7 @@ def test_what_is_no_report_of_areas_is_refused(tmp_path, text):
         ("--network unet,ditt", "Network must be one of the known names, not 'ditt'; did you mean dit"),
         ("--network unet,unet", "Networks must be different, not 'unet' twice"),
         ("--cache 2 --pareto", "--cache must be left out with --pareto and --areas, which know no cache steps"),
-        ("--network classifier", "Network must take a sample and a timestep to be sampled, not image"),
+        ("--network classifier", "Inputs must begin with a sample and 'timestep', not be 'image'"),
         ("--steps 0", "Steps must be in 1..1000, not 0"),
         ("--plot drift.jpg", "Output must end in .png, not 'drift.jpg'"),
         ("--pareto a.png --plot a.png", "Pictures must be two files, not 'a.png' twice"),
