@@ -11,29 +11,6 @@ from typing import Any
 
 import numpy as np
 
-__all__ = [
-    "BFLOAT16",
-    "FLOAT16",
-    "FORMATS",
-    "HALF_LSB",
-    "HALF_MAX",
-    "HALF_NAN",
-    "Format",
-    "Halves",
-    "bit_length",
-    "encode_half",
-    "exact_half",
-    "fits",
-    "fixed_to_half",
-    "flags",
-    "half_to_fixed",
-    "integers",
-    "is_finite",
-    "patterns",
-    "round_shift",
-    "shift_left",
-]
-
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Halves:

@@ -20,8 +20,6 @@ from golden.diffusion.differential.method import Method
 from golden.diffusion.networks.graph import Network
 from golden.diffusion.sampling import Sampling
 
-__all__ = ["command", "price"]
-
 METHODS = "paper,closed-int3,closed-int4,raw-int8,raw-int8-tensor"
 
 

@@ -12,8 +12,6 @@ from golden.cli import options
 from golden.cli.subject import Subject, subject
 from golden.diffusion.sampling import Sampling
 
-__all__ = ["Drawn", "drawn", "drawn_by_program", "together"]
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Drawn:

@@ -17,8 +17,6 @@ from golden.diffusion.differential.method import Method
 from golden.diffusion.differential.profile import calibrate
 from golden.diffusion.sampling import Sampling
 
-__all__ = ["command"]
-
 
 @click.command("gains")
 @click.option("--method", default="closed-int4", show_default=True, help="Method whose output bits to deal out.")

@@ -15,8 +15,6 @@ from golden.common import names
 from golden.diffusion.networks.graph import Network
 from golden.diffusion.sampling import Process
 
-__all__ = ["own"]
-
 _OTHERS = (Path(__file__).parents[1], sys.prefix, sys.base_prefix)
 """Where no code of the user's is."""
 

@@ -16,8 +16,6 @@ from golden.common import console
 from golden.diffusion import zoo
 from golden.diffusion.networks import published
 
-__all__ = ["capture", "layers"]
-
 
 @click.command()
 @click.option("--layer", required=True, help="Layer to record, see `layers`.")

@@ -14,8 +14,6 @@ from golden.diffusion import zoo
 from golden.diffusion.differential.run import prepared
 from golden.diffusion.zoo.pictures import grid, visible, write_png
 
-__all__ = ["command"]
-
 _BATCH = 25
 
 DEFAULT = options.FOLDER / "samples.png"

@@ -16,8 +16,6 @@ from golden.diffusion.differential.run import run
 from golden.diffusion.networks.graph import Network
 from golden.diffusion.sampling import Sampling
 
-__all__ = ["command", "measured", "rows"]
-
 SIDES = ("inputs", "outputs")
 
 

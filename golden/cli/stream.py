@@ -20,8 +20,6 @@ from golden.diffusion.zoo.moving import blend_video, digit_video
 from golden.diffusion.zoo.pictures import grid
 from golden.diffusion.zoo.quality import psnr
 
-__all__ = ["command", "digit", "moving", "rows", "shift", "timesteps", "videos"]
-
 OTHERS = {"digit": 5, "into": 3}
 """What moves in the video that a stream is calibrated on."""
 

@@ -16,8 +16,6 @@ from golden.diffusion.sampling import Conditioning, Process, Sampler, Sampling, 
 from golden.diffusion.sampling.conditioning import NULL, check_names, classes, needed
 from golden.diffusion.zoo import importer, scheduler
 
-__all__ = ["Subject", "folder", "outline", "subject"]
-
 PARTS = ("unet", "transformer")
 """Folders in which pipelines of diffusers keep the network that is sampled."""
 

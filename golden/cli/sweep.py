@@ -17,8 +17,6 @@ from golden.diffusion.cost import ranking
 from golden.diffusion.cost.areas import read as read_areas
 from golden.diffusion.differential.sweep import sweep, variants
 
-__all__ = ["command"]
-
 
 @click.command("sweep")
 @click.option("--network", default="unet,unet-silu,dit", show_default=True, help="Networks, FILE.py:FUNCTION too.")

@@ -24,8 +24,6 @@ from golden.diffusion.networks.graph import Network
 from golden.diffusion.sampling import Sampling, Schedule
 from golden.parameters import DEFAULT_PRESET, PRESETS, Parameters
 
-__all__ = ["command", "flows", "published_rows"]
-
 KINDRED = {"unet2d": "unet-silu", "dit2d": "dit", "stdit": "dit"}
 """Network of the zoo on which rates of a published one are measured, by the builder of the latter."""
 

@@ -7,8 +7,6 @@ import click
 from golden.common import console, names
 from golden.diffusion import zoo
 
-__all__ = ["command"]
-
 
 @click.command("train")
 @click.option(

@@ -17,8 +17,6 @@ from golden.diffusion.differential.method import Method
 from golden.diffusion.differential.tune import tune
 from golden.diffusion.sampling import Sampling
 
-__all__ = ["command"]
-
 
 @click.command("tune")
 @click.option(

@@ -26,20 +26,6 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from golden.common import names
 
-__all__ = [
-    "Checked",
-    "Count",
-    "Positive",
-    "Range",
-    "Rule",
-    "Share",
-    "Stored",
-    "Whole",
-    "check",
-    "described",
-    "read_json",
-]
-
 
 @dataclasses.dataclass(frozen=True)
 class Rule:

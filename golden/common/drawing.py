@@ -13,8 +13,6 @@ import numpy as np
 
 from golden.common import files
 
-__all__ = ["DIGITS", "SIDES", "annotate", "colours", "figure", "images", "legend", "over_steps"]
-
 METHODS = {
     "dense": "#222222",
     "paper": "#d55e00",

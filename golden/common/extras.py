@@ -2,8 +2,6 @@
 
 from golden.common.rooms import DISTRIBUTION
 
-__all__ = ["install", "missing"]
-
 _MODULES = {
     "amaranth_boards": "fpga",
     "cocotb": "sim",

@@ -5,8 +5,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["complete", "check_writable"]
-
 
 def _target(path: Path | str) -> Path:
     """File that is written: where a link leads, which stays a link."""

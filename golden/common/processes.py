@@ -10,8 +10,6 @@ from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from typing import Any
 
-__all__ = ["pool"]
-
 
 @contextlib.contextmanager
 def pool(jobs: int) -> Iterator[concurrent.futures.ProcessPoolExecutor]:

@@ -6,8 +6,6 @@ Their names are short, and other projects install some of them, too. Python take
 from importlib.util import find_spec
 from pathlib import Path
 
-__all__ = ["DISTRIBUTION", "ROOMS", "VERSION", "foreign"]
-
 DISTRIBUTION = "driftless-hdl"
 """Name under which pip knows Driftless; `driftless` alone is another project's."""
 

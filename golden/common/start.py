@@ -7,8 +7,6 @@ from types import TracebackType
 
 from golden.common import extras
 
-__all__ = ["begin", "take_interrupts"]
-
 
 def begin() -> None:
     """Prepare for the imports of a command; for the first line of a program.

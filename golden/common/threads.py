@@ -10,8 +10,6 @@ from contextlib import AbstractContextManager
 
 import threadpoolctl
 
-__all__ = ["SMALL", "limited"]
-
 SMALL = 500_000_000
 """Multiply-accumulates of a product below which more threads than one cost more than they give."""
 

@@ -53,8 +53,6 @@ from golden.units.near_memory_engine import poison_code, poisoned_state, state_m
 from golden.units.norm import Affine, affine, coefficients, normalise
 from golden.units.sign_mask import mask_codes, sign_mask
 
-__all__ = ["CHIP_REGION", "Accelerator", "MachineError", "Region"]
-
 CHIP_REGION = 7
 """Region of the RAM on the chip; all others are in memory."""
 

@@ -18,50 +18,6 @@ import numpy as np
 
 from golden.common.checked import Checked, Range, described
 
-__all__ = [
-    "COMMAND_WORDS",
-    "DATAFLOWS",
-    "ENGINES",
-    "OPERATIONS",
-    "UNIT_BYTES",
-    "VERSION",
-    "Accumulate",
-    "Align",
-    "Bits",
-    "Coefficients",
-    "Combine",
-    "Command",
-    "CommandError",
-    "Emit",
-    "End",
-    "Factor",
-    "Function",
-    "Interrupt",
-    "LoadGroups",
-    "LoadScales",
-    "LoadWeights",
-    "Loop",
-    "Multiply",
-    "REGISTERS",
-    "Operand",
-    "Operation",
-    "Rows",
-    "Slot",
-    "Stamp",
-    "Step",
-    "Stop",
-    "Summed",
-    "Wait",
-    "assemble",
-    "dataflows_of",
-    "decode",
-    "disassemble",
-    "layout",
-    "operations",
-    "pack",
-    "table",
-]
-
 VERSION = 1
 """Of the commands; another one is refused by the machine."""
 

@@ -26,8 +26,6 @@ from golden.machine.command import (
     Wait,
 )
 
-__all__ = ["QUEUE", "Conflict", "HazardError", "Meets", "Overwritten", "Stuck", "Twice", "Unloaded", "check"]
-
 QUEUE = 8
 """Operations that wait in front of an engine at most, the one under way included; fetching stops before the next."""
 

@@ -14,43 +14,6 @@ from golden.parameters import SCALE_WIDTH, Parameters
 from golden.units.delta_group import DeltaGroups
 from golden.units.norm import Coefficients
 
-__all__ = [
-    "COEFFICIENT_BYTES",
-    "ENTRY_BYTES",
-    "FLOOR_BYTES",
-    "SUM_BYTES",
-    "Roots",
-    "RowSums",
-    "Sums",
-    "group_bytes",
-    "pack_coefficients",
-    "pack_entries",
-    "pack_floors",
-    "pack_groups",
-    "pack_rows",
-    "pack_scales",
-    "pack_signs",
-    "pack_sums",
-    "pack_vectors",
-    "pack_weights",
-    "record_blocks",
-    "scale_bytes",
-    "sign_bytes",
-    "unpack_coefficients",
-    "unpack_entries",
-    "unpack_floors",
-    "unpack_groups",
-    "unpack_rows",
-    "unpack_scales",
-    "unpack_signs",
-    "unpack_sums",
-    "unpack_vectors",
-    "unpack_weights",
-    "vector_bytes",
-    "vectors_of",
-    "weight_bytes",
-]
-
 ENTRY_BYTES = 4
 """Of an entry of a table: two's complement."""
 

@@ -12,21 +12,6 @@ from typing import Literal
 from golden.machine.command import ENGINES, VERSION
 from golden.parameters import Parameters
 
-__all__ = [
-    "CAUSES",
-    "COUNTERS",
-    "IDENTITY",
-    "REGISTERS",
-    "TRACE",
-    "Counter",
-    "Field",
-    "Register",
-    "capabilities",
-    "fingerprint",
-    "register",
-    "table",
-]
-
 IDENTITY = int.from_bytes(b"DRFT", "little")
 """What the register ``id`` holds."""
 

@@ -33,19 +33,6 @@ from golden.machine.command import (
 from golden.machine.hazards import QUEUE
 from golden.parameters import Parameters
 
-__all__ = [
-    "HUB_CLOCKS",
-    "LATENCY",
-    "Timeline",
-    "Work",
-    "executed",
-    "needed_by_tag",
-    "needed_groups",
-    "repeated",
-    "timeline",
-    "work",
-]
-
 LATENCY = 40
 """Clocks until memory gives the first beat."""
 

@@ -22,8 +22,6 @@ from golden import formats
 from golden.common import names
 from golden.units.activations import ACTIVATIONS
 
-__all__ = ["FUNCTIONS", "ActivationTable", "apply", "table"]
-
 FUNCTIONS = ("silu", "gelu", "erf_gelu")
 """Names of the functions with a table."""
 

@@ -26,8 +26,6 @@ import numpy as np
 from golden import formats
 from golden.common import names
 
-__all__ = ["ACTIVATIONS", "ActivationTable", "activation", "table"]
-
 _PI = decimal.Decimal("3.14159265358979323846264338327950288419716939937511")
 _CONTEXT = decimal.Context(prec=40, Emin=-(10**6), Emax=10**6)
 _CEILING = decimal.Decimal(2) ** 17  # stands for whatever is beyond FP16: it is clamped

@@ -7,8 +7,6 @@ import numpy as np
 from golden import formats
 from golden.parameters import SCALE_WIDTH, Parameters
 
-__all__ = ["channel_scale"]
-
 
 def channel_scale(
     sums: Any, poisoned: Any, scale: Any, lsb: Any, parameters: Parameters, *, shift: Any = None

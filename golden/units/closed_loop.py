@@ -20,8 +20,6 @@ from golden.units.near_memory_engine import poison_code, poisoned_state, state_m
 from golden.units.norm import UNIT, Affine, RealNorm, affine, coefficients, normalise, sums, variance_floor
 from golden.units.state_quantizer import quantise_state
 
-__all__ = ["Aligned", "ClosedLoop", "Emitted", "Norm", "accumulate", "activation_max", "align", "emit", "functions"]
-
 FUNCTIONS = ("identity", "relu", *activation_tables.FUNCTIONS)
 """Names of the functions of an emission."""
 

@@ -9,8 +9,6 @@ import numpy as np
 from golden import formats
 from golden.units.norm import FACTOR_BITS, FACTOR_MAX
 
-__all__ = ["Factors", "combine", "multiply"]
-
 PLACES_MAX = 44
 SPREAD = 16
 """At most by so many places the shifts of two operands differ: the adder has 18 + 17 + 16 bits and two of carry."""

@@ -4,8 +4,6 @@ import functools
 
 import numpy as np
 
-__all__ = ["CHECK_BITS", "POLYNOMIAL", "check_bits"]
-
 CHECK_BITS = 16
 """Bits of a check."""
 

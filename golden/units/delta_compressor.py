@@ -9,22 +9,6 @@ from golden.parameters import EXPONENT_BIAS, EXPONENT_WIDTH, ZERO_GROUP, Paramet
 from golden.units.cyclic_check import CHECK_BITS, check_bits
 from golden.units.delta_group import DeltaGroups
 
-__all__ = [
-    "BLOCK_GROUPS",
-    "CHECKED",
-    "HEADER_BITS",
-    "MARKER",
-    "MAX_PASSES",
-    "Cost",
-    "Layout",
-    "check_passes",
-    "cost",
-    "delta_compressor",
-    "entropy_bits",
-    "list_bitmap_bits",
-    "marker_bits",
-]
-
 MARKER = 0xE0
 """Low byte of the header of a block in one pass; more passes count up from it."""
 
@@ -150,6 +134,7 @@ def _exponent_field(groups: DeltaGroups, passes: int) -> tuple[np.ndarray, np.nd
 
 
 def fields(groups: DeltaGroups, parameters: Parameters, passes: int) -> _Fields:
+    """Bits of every field of each group, and which of them a group has."""
     layout = Layout.of(parameters)
     count, n = groups.digits.shape
     body = groups.exponent < ZERO_GROUP

@@ -10,8 +10,6 @@ from golden.units.cyclic_check import CHECK_BITS, check_bits
 from golden.units.delta_compressor import CHECKED, HEADER_BITS, MARKER, Layout, check_passes
 from golden.units.delta_group import DeltaGroups
 
-__all__ = ["Decoded", "delta_decompressor"]
-
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Decoded:

@@ -9,8 +9,6 @@ import numpy as np
 from golden import formats
 from golden.parameters import EXPONENT_BIAS, POISONED_GROUP, ZERO_GROUP, Parameters
 
-__all__ = ["DeltaGroups"]
-
 _TYPES = {
     "exponent": np.uint8,
     "replay": np.bool_,

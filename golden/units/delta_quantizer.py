@@ -9,8 +9,6 @@ from golden import formats
 from golden.parameters import POISONED_GROUP, ZERO_GROUP, Parameters
 from golden.units.delta_group import DeltaGroups
 
-__all__ = ["Passes", "Quantised", "delta_quantizer", "quantise_all", "quantise_passes"]
-
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Quantised:

@@ -10,8 +10,6 @@ from golden.parameters import Parameters
 from golden.units.int_float_multiplier import Product
 from golden.units.weights import aligned_weights
 
-__all__ = ["AlignedProduct", "float_multiplier"]
-
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class AlignedProduct:

@@ -9,8 +9,6 @@ from golden import formats
 from golden.parameters import Parameters
 from golden.units.weights import aligned_weights
 
-__all__ = ["Product", "int_float_multiplier"]
-
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Product:

@@ -25,8 +25,6 @@ from golden.units.delta_compressor import (
 from golden.units.delta_decompressor import Beyond, Block
 from golden.units.delta_group import DeltaGroups
 
-__all__ = ["JOINT_MARKER", "JointGroups", "JointStream"]
-
 JOINT_MARKER = 0xD8
 """Low byte of every block header; that of a block with checks is one more."""
 

@@ -13,11 +13,6 @@ from golden.parameters import Parameters
 from golden.units.delta_group import DeltaGroups
 from golden.units.weights import check_scale, weight_integers
 
-__all__ = [
-    "Sums",
-    "multiplier_group",
-]
-
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Sums:

@@ -13,8 +13,6 @@ from golden.parameters import Parameters
 from golden.units.delta_group import DeltaGroups
 from golden.units.sign_mask import mask_codes
 
-__all__ = ["Repairs", "Update", "near_memory_engine", "poison_code", "poisoned_state", "state_magnitude_max"]
-
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Repairs:

@@ -21,21 +21,6 @@ import numpy as np
 
 from golden import formats
 
-__all__ = [
-    "FACTOR_BITS",
-    "UNIT",
-    "Affine",
-    "Coefficients",
-    "RealNorm",
-    "affine",
-    "coefficients",
-    "factor",
-    "normalise",
-    "reciprocal_root",
-    "sums",
-    "variance_floor",
-]
-
 FACTOR_BITS = 17
 """Magnitude bits of every factor: they fit a signed multiplier of 18 bits."""
 

@@ -8,8 +8,6 @@ import numpy as np
 from golden import formats
 from golden.parameters import Parameters
 
-__all__ = ["Selection", "outlier_selector"]
-
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Selection:

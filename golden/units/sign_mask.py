@@ -13,8 +13,6 @@ from golden.common import names
 from golden.parameters import ZERO_GROUP, Parameters
 from golden.units.delta_group import DeltaGroups
 
-__all__ = ["SEGMENTS", "Segments", "mask_codes", "mask_values", "segment_mask", "segments", "sign_mask"]
-
 
 @dataclasses.dataclass(frozen=True)
 class Segments:

@@ -8,8 +8,6 @@ import numpy as np
 
 from golden.units.norm import RealNorm
 
-__all__ = ["Norm", "normalise", "reciprocal_root_single", "round_single"]
-
 
 def round_single(value: Fraction) -> np.float32:
     """Nearest binary32 (ties to even) of an exact rational."""

@@ -20,8 +20,6 @@ import numpy as np
 from golden import formats
 from golden.units.norm import factor
 
-__all__ = ["Rows", "log2_factor", "powers", "probabilities", "rows"]
-
 ARGUMENT = -13
 ARGUMENT_MAX = 2**18 - 1
 SEGMENT_PLACES = 5

@@ -9,8 +9,6 @@ from golden.parameters import POISONED_GROUP, ZERO_GROUP, Parameters
 from golden.units.delta_group import DeltaGroups
 from golden.units.delta_quantizer import Passes
 
-__all__ = ["quantise_state"]
-
 
 def quantise_state(differences: Any, parameters: Parameters, passes: int = 1, *, poisoned: Any = False) -> Passes:
     """Quantise vectors of integers in passes, each vector under its own exponents.

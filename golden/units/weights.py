@@ -14,20 +14,6 @@ import numpy as np
 from golden import formats
 from golden.parameters import Parameters
 
-__all__ = [
-    "Compiled",
-    "align_weights",
-    "aligned_weights",
-    "channel_exponents",
-    "check_scale",
-    "check_weights",
-    "check_window",
-    "compile_weights",
-    "largest_dequantised",
-    "weight_integers",
-    "window_widths",
-]
-
 SCALE_LIMIT = 220
 """Largest magnitude of `scale` that hardware takes."""
 

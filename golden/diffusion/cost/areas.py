@@ -11,8 +11,6 @@ from typing import Any
 from golden.common.checked import read_json
 from golden.parameters import Parameters
 
-__all__ = ["DENSE", "SHIPPED", "lane", "piece", "read"]
-
 SHIPPED = Path(__file__).parent / "areas.json"
 """Figures on ECP5 with the command and the date that made them; see ``docs/fpga.md``."""
 

@@ -8,8 +8,6 @@ from golden.diffusion.cost.predict import multipliers, predict
 from golden.diffusion.cost.rates import Rates
 from golden.parameters import PRESETS, Parameters
 
-__all__ = ["BANDWIDTH", "CAMBRICON_D", "PAPER", "against_dense"]
-
 PAPER = "Cambricon-D, ISCA 2024, doi 10.1109/ISCA59077.2024.00070"
 """Where `CAMBRICON_D` is from."""
 

@@ -5,8 +5,6 @@ Methods, the cost model and every report name a flow by its key here.
 
 from typing import Literal, get_args
 
-__all__ = ["FLOWS", "METHOD_FLOWS", "Flow", "MethodFlow"]
-
 MethodFlow = Literal["dense", "raw", "diffy", "sign_mask", "closed_loop"]
 """Flows that a method can have."""
 

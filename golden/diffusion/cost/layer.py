@@ -9,8 +9,6 @@ from golden.common.checked import Checked, Count, Whole
 from golden.diffusion.layers import Convolution, Layer, Linear, Shape
 from golden.parameters import SCALE_WIDTH, Parameters
 
-__all__ = ["HALF_BYTES", "LayerShape", "Load", "layer_shape"]
-
 HALF_BYTES = 2
 """Bytes of a raw activation or a stored weight."""
 

@@ -17,8 +17,6 @@ from golden.diffusion.cost.rates import Rates, group_bits
 from golden.parameters import Parameters
 from golden.units import delta_compressor
 
-__all__ = ["Cost", "explain", "machine", "multipliers", "predict", "total"]
-
 DIGIT_COST = 0.239
 """Cost of one 3-bit by FP16 multiplier over that of an FP16 by FP16 one. Source: Cambricon-D (ISCA 2024), derived from
 its 60 + 4 multipliers that stand for 18.3."""

@@ -9,8 +9,6 @@ no more bits and no more area, one of them better.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["BASELINE", "KEYS", "merits", "ranked"]
-
 BASELINE = "raw-int8-tensor"
 """INT8 as it is usually meant: what the others are compared with."""
 

@@ -8,9 +8,6 @@ from golden.common.checked import Checked, Range, Share
 from golden.diffusion.differential.measure import Measure, Row
 from golden.parameters import EXPONENT_WIDTH, Parameters
 
-__all__ = ["Rates", "group_bits"]
-
-
 _Number = Annotated[float, Range(0)]
 
 

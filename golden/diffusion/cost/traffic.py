@@ -17,11 +17,8 @@ from golden.diffusion.cost.predict import Cost, predict, total
 from golden.diffusion.cost.rates import Rates
 from golden.diffusion.differential.measure import Measure
 from golden.diffusion.differential.method import Method
-from golden.diffusion.differential.profile import main_values
 from golden.diffusion.layers import AddChannel, Layer, Role, Shape
-from golden.diffusion.networks.graph import Network
-
-__all__ = ["loads", "passes", "price", "step"]
+from golden.diffusion.networks.graph import Network, main_values
 
 
 def loads(network: Network, batch: int = 1, attention: str = "delta", *, modulated: bool = False) -> list[Load]:

@@ -20,8 +20,6 @@ from golden.diffusion.layers import Layer
 from golden.diffusion.networks.graph import Executor, Network, StatefulExecutor, dense, main_values
 from golden.diffusion.sampling import Sampling
 
-__all__ = ["STEPS", "dealt", "gains_of", "measure_gains", "output_bits", "output_bits_by_product", "products"]
-
 STEPS = 20
 """Steps in which gains are measured: at 50 the bits that follow from them differ by a fifth of a bit."""
 

@@ -24,8 +24,6 @@ from golden.parameters import EXPONENT_BIAS, Parameters
 from golden.units.activations import activation
 from golden.units.sign_mask import segments
 
-__all__ = ["Arithmetic", "align", "tabulated"]
-
 
 @functools.cache
 def _outcomes(name: str) -> np.ndarray:

@@ -12,12 +12,10 @@ import numpy as np
 from golden.diffusion.differential.arithmetic import Arithmetic
 from golden.diffusion.differential.measure import Measure
 from golden.diffusion.differential.method import PATTERNS, Method, matches
-from golden.diffusion.differential.profile import Profile, main_values
+from golden.diffusion.differential.profile import Profile
 from golden.diffusion.differential.quantise import Grouping
 from golden.diffusion.layers import Concat, Convolution, Layer
-from golden.diffusion.networks.graph import Network, StatefulExecutor
-
-__all__ = ["Differential", "Rival"]
+from golden.diffusion.networks.graph import Network, StatefulExecutor, main_values
 
 
 class Differential(StatefulExecutor):

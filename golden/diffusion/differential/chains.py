@@ -21,18 +21,6 @@ from golden.diffusion.layers import AddChannel, Layer, Norm, Role
 from golden.diffusion.networks.graph import Network
 from golden.parameters import Parameters
 
-__all__ = [
-    "Chain",
-    "Scales",
-    "chain_passes",
-    "chains",
-    "most_groups",
-    "most_kept",
-    "repair_passes",
-    "scales",
-    "static_exponent",
-]
-
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Chain:

@@ -65,8 +65,6 @@ from golden.diffusion.networks.graph import Network, conditioned
 from golden.parameters import EXPONENT_BIAS
 from golden.units.norm import UNIT
 
-__all__ = ["ClosedLoop"]
-
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Sent:

@@ -14,8 +14,6 @@ from golden.diffusion.differential.run import Run, run
 from golden.diffusion.sampling import Sampling, Step
 from golden.diffusion.zoo import quality
 
-__all__ = ["Track", "compare"]
-
 Track = Callable[[Iterable[Step]], Iterable[Step]]
 """Wraps the iteration over the steps of a sampling, to show progress."""
 

@@ -20,8 +20,6 @@ import numpy as np
 from golden.diffusion.differential.base import Rival
 from golden.diffusion.layers import Layer, Role
 
-__all__ = ["DeltaProducts", "Sent"]
-
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Sent:

@@ -40,8 +40,6 @@ from golden.units.sign_mask import mask_codes, segment_mask, segments
 from golden.units.single_norm import Norm, normalise
 from golden.units.weights import align_weights, compile_weights, weight_integers
 
-__all__ = ["ExactArithmetic", "check_exact", "quantised"]
-
 
 def check_exact(method: Method, network: Network | None = None) -> None:
     """Refuse what has no exact form.

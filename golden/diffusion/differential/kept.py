@@ -14,8 +14,6 @@ from golden.common import files
 from golden.diffusion import zoo
 from golden.diffusion.sampling import Sampling
 
-__all__ = ["folder", "load", "save"]
-
 SCHEMA = 1
 """Raised when entries of an earlier form, or of another arithmetic, must not be found."""
 

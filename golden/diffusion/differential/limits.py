@@ -7,8 +7,6 @@ from golden.diffusion.differential.method import Method
 from golden.diffusion.differential.profile import Profile
 from golden.diffusion.networks.graph import Network
 
-__all__ = ["check_range"]
-
 _LEAST, _MOST = 2.0**-24, 65504.0
 
 

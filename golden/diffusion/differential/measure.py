@@ -18,8 +18,6 @@ from golden.parameters import Parameters
 from golden.units.cyclic_check import CHECK_BITS
 from golden.units.delta_compressor import BLOCK_GROUPS, HEADER_BITS
 
-__all__ = ["Measure", "Row", "count", "framing"]
-
 SCALE_BITS = 16
 """Bits of the scale of a tensor that has one for each item instead of group exponents."""
 

@@ -12,8 +12,6 @@ from golden.diffusion.layers import Layer, Role
 from golden.diffusion.networks.graph import Network
 from golden.parameters import PRESETS, Parameters
 
-__all__ = ["ACTS_IN", "METHODS", "PATTERNS", "SENDING", "Method", "matches"]
-
 SENDING: tuple[MethodFlow, ...] = ("raw", "diffy", "sign_mask", "closed_loop")
 """Flows that send something: where every member acts that `ACTS_IN` does not name."""
 

@@ -26,8 +26,6 @@ from golden.diffusion.differential.base import Rival
 from golden.diffusion.differential.quantise import Grouping, run_on
 from golden.diffusion.layers import Add, AddChannel, AddConstant, Layer, Role
 
-__all__ = ["Flow", "OpenLoop"]
-
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Flow:

@@ -15,8 +15,6 @@ from golden.diffusion.layers import Layer, Role
 from golden.diffusion.networks.graph import Network, StatefulExecutor, main_values
 from golden.diffusion.sampling import Sampling
 
-__all__ = ["Calibration", "Profile", "calibrate", "main_values"]
-
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Profile:

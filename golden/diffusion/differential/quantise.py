@@ -14,8 +14,6 @@ import numpy as np
 from golden import formats
 from golden.parameters import EXPONENT_BIAS, Parameters
 
-__all__ = ["Grouping", "Passes", "Vectors", "half", "quantise", "quantise_tensor", "run_on", "weight_numbers"]
-
 HALF_MAX = np.float32(65504)
 
 

@@ -17,8 +17,6 @@ from golden.diffusion.differential.profile import Profile, calibrate
 from golden.diffusion.networks.graph import Executor, Network, dense
 from golden.diffusion.sampling import Sampling, Step
 
-__all__ = ["Run", "executor", "prepared", "run"]
-
 
 def executor(
     network: Network,

@@ -15,9 +15,6 @@ from golden.diffusion.networks.graph import Network
 from golden.diffusion.sampling.streaming import Stream, Streaming
 from golden.diffusion.zoo.quality import psnr
 
-__all__ = ["Figures", "calibrate_stream", "pushed", "streamed"]
-
-
 ROOM = 1.5
 """Largest magnitudes over those calibrated: another video has larger ones, and what is sent holds less than twice them
 (numerics, 12.8 and 12.17)."""

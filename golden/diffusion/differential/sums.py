@@ -11,17 +11,6 @@ from golden.diffusion.differential.quantise import Grouping, weight_numbers
 from golden.diffusion.layers import Convolution, Layer
 from golden.parameters import EXPONENT_BIAS, Parameters
 
-__all__ = [
-    "Bound",
-    "Compiled",
-    "Group",
-    "group_edges",
-    "grouped_matmul",
-    "grouped_patterns",
-    "low_zeros",
-    "weight_patterns",
-]
-
 
 def low_zeros(integers: np.ndarray) -> int:
     """Zeros that every integer ends in; 0 if there is none but 0."""

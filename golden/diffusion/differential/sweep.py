@@ -15,8 +15,6 @@ from golden.diffusion.differential.run import run
 from golden.diffusion.sampling import Sampling
 from golden.diffusion.zoo.quality import psnr
 
-__all__ = ["sweep", "variants"]
-
 MEASURED = 2
 """Images on which bits are counted: counting takes longer than executing, and the shares hardly differ."""
 

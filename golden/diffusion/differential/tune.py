@@ -27,8 +27,6 @@ from golden.diffusion.networks.graph import main_values
 from golden.diffusion.sampling import Sampling
 from golden.diffusion.zoo.quality import psnr
 
-__all__ = ["OperandSet", "Tuned", "effects", "operand_sets", "tune"]
-
 EARLY, LATE = 8, 3
 """Steps of the early and of the late part."""
 

@@ -19,8 +19,6 @@ from golden.diffusion.networks.graph import Network
 from golden.diffusion.networks.stdit import STDiTConfig, stdit
 from golden.diffusion.networks.unet2d import UNet2DConfig, unet2d
 
-__all__ = ["PUBLISHED", "Published", "Totals", "network", "totals"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Published:

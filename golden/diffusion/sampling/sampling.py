@@ -16,8 +16,6 @@ from golden.diffusion.sampling.deepcache import Cache, Reuse
 from golden.diffusion.sampling.guidance import guided
 from golden.diffusion.sampling.samplers import Process, Sampler, Step, check_output, noise
 
-__all__ = ["Denoiser", "Sampling"]
-
 EVERY = slice(None)
 """All images of a sampling."""
 

@@ -7,8 +7,6 @@ import numpy as np
 
 from golden.common.checked import Checked, Range, check
 
-__all__ = ["STABLE_DIFFUSION", "Offset", "Schedule", "Timesteps"]
-
 Timesteps = Annotated[int, Range(2, 100_000)]
 """Noise levels that a network can be trained on."""
 

@@ -25,8 +25,6 @@ from golden.diffusion.networks.sources import Source
 from golden.diffusion.networks.unet2d import UNet2DConfig, unet2d
 from golden.diffusion.zoo.tensors import read_tensors
 
-__all__ = ["CLASSES", "Options", "build", "configuration", "convert", "load", "outline", "read"]
-
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 """File of the weights; ``<it>.index.json`` instead, where they are spread over several files."""
 

@@ -15,8 +15,6 @@ from golden.common.checked import Checked, Range, check, read_json
 from golden.diffusion.sampling import STABLE_DIFFUSION, Sampler, Schedule
 from golden.diffusion.sampling.schedule import Offset, Timesteps
 
-__all__ = ["DEFAULTS", "FILE", "SCHEDULERS", "find", "read"]
-
 FILE = "scheduler_config.json"
 """File of a scheduler's configuration, in the folder of the model or in ``scheduler`` beside it."""
 

@@ -5,8 +5,6 @@ from pathlib import Path
 import numpy as np
 import safetensors
 
-__all__ = ["read_tensors"]
-
 _FLOATS = ("F16", "F32", "F64")
 
 

@@ -24,8 +24,6 @@ from golden.parameters import EXPONENT_BIAS, Parameters
 from golden.units.closed_loop import align as align_state
 from golden.units.weights import align_weights, largest_dequantised
 
-__all__ = ["Core", "ExactCore", "FloatCore", "Sums"]
-
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Sums:

@@ -15,8 +15,6 @@ from golden.units.channel_scale import channel_scale
 from golden.units.joint_stream import JointStream
 from golden.units.state_quantizer import quantise_state
 
-__all__ = ["ExactLink", "FloatLink", "Link", "largest", "output_vectors", "row_maximum"]
-
 
 def _halved(flat: np.ndarray, length: int) -> np.ndarray:
     """Maximum of each `length` neighbours, a power of two: numpy reduces a short last axis ten times as slowly."""

@@ -19,8 +19,6 @@ from golden.units.combine import Factors, combine, multiply
 from golden.units.near_memory_engine import state_magnitude_max
 from golden.units.norm import Affine, Coefficients, affine, coefficients, normalise, variance_floor
 
-__all__ = ["ExactNear", "FloatNear", "Near", "across"]
-
 
 def across(vector: np.ndarray | None, value: np.ndarray, axis: int) -> np.ndarray:
     """Numbers by channel, (channels,) or (batch, channels), ready to be broadcast against a value along `axis`."""

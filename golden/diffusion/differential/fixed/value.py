@@ -8,8 +8,6 @@ import numpy as np
 
 from golden.diffusion.differential.quantise import Passes
 
-__all__ = ["Chained", "Change", "Fixed", "Gated", "Masked", "Normed"]
-
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Fixed:

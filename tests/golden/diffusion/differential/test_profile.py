@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from golden.diffusion.differential.profile import Calibration, Profile, calibrate, main_values
+from golden.diffusion.differential.profile import Calibration, Profile, calibrate
 from golden.diffusion.networks import Recorder
+from golden.diffusion.networks.graph import main_values
 from golden.diffusion.sampling import Sampling
 from tests.golden.diffusion.differential.networks import (
     arguments,
