@@ -93,7 +93,7 @@ class ReadQueues(_Queues):
 
     Room is kept for words that are asked for, so whatever comes is taken at once, and no port waits for another.
 
-    Latency: 3 clocks from a beat to its port. Throughput: a word a clock in, one a clock out, in 2 clocks to a port.
+    Latency: 4 clocks from a beat to its port. Throughput: a word a clock in, one a clock out, in 2 clocks to a port.
 
     Parameters
     ----------
@@ -142,7 +142,7 @@ class ReadQueues(_Queues):
         m.submodules.next = chooser = RoundRobin(self._ports)
         ram, cleared = self._ram(m, self._width), self._clear(m)
         asked = _Count(m, "asked", self, cleared, [self.burst_port])
-        chosen = Signal.like(chooser.number)
+        reading, chosen = Signal.like(chooser.number), Signal.like(chooser.number)
         arrived = _Count(m, "arrived", self, cleared, [self.port, chosen])
         taken = _Count(m, "taken", self, cleared, [self.burst_port])
 
@@ -158,22 +158,28 @@ class ReadQueues(_Queues):
             ram.write_data.eq(self.word),
         ]
 
-        # A port's word waits in a register of its own: it gets the next one when that is empty, or about to be.
+        # A port's word waits in a register of its own. Who gets the next one is chosen a clock before it is read, so
+        # that no port's ready leads to an address: first those whose register is empty, then those that may empty it
+        # by then. Whether they did decides whether the word is taken, or read once more.
         waits = Signal(self._ports)
         comes = Signal(self._ports)
+        reads = Signal(self._ports)
+        held_words = Cat(words.valid for words in self.words)
         empty = Cat(~words.valid | words.ready for words in self.words)
-        # Words that were taken count in registers, too: a grant is the late part of an address, and reads no file.
+        needs = named(m, "needs", waits & ~held_words & ~comes & ~reads)
+        # Words that were taken count in registers, too: an address waits for no file.
         counts = [Signal.like(taken.of[0], name=f"taken{port}") for port in range(self._ports)]
-        count = named(m, "taken_count", one_of(list(zip(chooser.grant, counts, strict=True))))
+        count = named(m, "taken_count", one_of(list(zip(reads, counts, strict=True))))
         was_taken = Signal.like(count)
         now_taken = named(m, "now_taken", (was_taken + 1)[: len(count)])
-        m.d.sync += [counts[port].eq(counts[port] + chooser.grant[port]) for port in range(self._ports)]
+        gets = named(m, "gets", reads & waits & empty & ~comes)
+        m.d.sync += [counts[port].eq(counts[port] + comes[port]) for port in range(self._ports)]
         taken.move(comes.any(), chosen, now_taken)
         m.d.comb += [
-            chooser.wants.eq(waits & empty & ~comes),
+            chooser.wants.eq(Mux(needs.any(), needs, waits)),
             chooser.moves.eq(1),
             ram.read_enable.eq(1),
-            ram.read_address.eq(self._row(count, chooser.number)),
+            ram.read_address.eq(self._row(count, reading)),
             self.moved.eq(comes),
         ]
         # Whether that was the port's last word shows a clock later, in which no other word of it is taken.
@@ -183,9 +189,11 @@ class ReadQueues(_Queues):
         last = named(m, "last", now_taken == arrived.of[1])
         ends = named(m, "ends", comes & last.replicate(self._ports))
         m.d.sync += [
-            chosen.eq(chooser.number),
+            reads.eq(chooser.grant),
+            reading.eq(chooser.number),
+            chosen.eq(reading),
             was_taken.eq(count),
-            comes.eq(chooser.grant),
+            comes.eq(gets),
             waits.eq(waits & ~ends | arrives),
         ]
         for port, words in enumerate(self.words):
