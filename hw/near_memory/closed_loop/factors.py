@@ -52,7 +52,8 @@ class Factors(Part):
     Where channels are fewer than lanes, the factors of a vector's elements are put together in the RAM.
 
     Throughput: a part in as many clocks as there are terms, a product's in one. A table by element takes a clock more
-    for each element; so do others where channels are fewer than lanes, by channel two.
+    for each element; so do others where channels are fewer than lanes, by channel two. What a term needs of a vector is
+    looked at a clock before it is taken.
 
     Members
     -------
@@ -263,7 +264,21 @@ class Factors(Part):
         here = named(m, "here", goes & vectors.o.valid)
         # Factors that were read, or are of a position, stay until they have been given.
         read = Signal(name="was_read")
-        self._fill(m, entry, one, rams, vectors.o.p.vector, wide, slot, here & todo.any() & ~read, todo, filled_terms)
+        # Which term is filled stands in registers: what takes entries hangs on it.
+        fills, term, kind = (
+            Signal(name="fills_term"),
+            Signal(range(TERMS), name="fill_term"),
+            Signal(2, name="fill_kind"),
+        )
+        ends = Signal(name="fill_ends")
+        with m.If(ends):
+            m.d.sync += fills.eq(0)
+        with m.Elif(~fills):
+            first = lowest(m, "term_todo", todo)
+            m.d.sync += [fills.eq(here & todo.any() & ~read), term.eq(first), kind.eq(kinds[first])]
+        self._fill(m, entry, one, rams, vectors.o.p.vector, wide, slot, fills, term, kind, ends)
+        with m.If(ends):
+            m.d.sync += filled_terms.eq(filled_terms | (1 << term))
         self._emit(m, one, rams, vectors.o, wide, slot, here & ~todo.any(), held, filled_terms, read)
 
     def _fill(
@@ -276,13 +291,12 @@ class Factors(Part):
         wide: Value,
         slot: int,
         fills: Value,
-        todo: Value,
-        filled_terms: Signal,
+        term: Value,
+        kind: Value,
+        ends: Signal,
     ) -> None:
-        """Take what a vector needs: an entry for its position, or the factors of all its elements."""
+        """Take what a term needs of a vector: an entry for its position, or the factors of all its elements."""
         p, u, entries = self._parameters, self._parameters.near_lanes, self.entries
-        term = lowest(m, "fill_term", todo)
-        kind = named(m, "fill_kind", self.kinds[term])
         element, lane = Signal(range(p.lanes)), Signal(range(u), name="fill_lane")
         row = Signal(range(self._parts), name="fill_row")
         # Of the element: its channel, if these are fewer than lanes.
@@ -295,7 +309,7 @@ class Factors(Part):
         lacks = named(m, "lacks", fills & (kind == POSITION) & ~served & (wide | (channel == 0)))
         there = Mux(kind == CHANNEL, read, (kind == POSITION) | entries.valid)
         puts = named(m, "puts", fills & ~single & ~lacks & there)
-        ends = named(m, "fill_ends", (puts & (element == p.lanes - 1)) | (lacks & single & entries.valid))
+        m.d.comb += ends.eq((puts & (element == p.lanes - 1)) | (lacks & single & entries.valid))
         with m.If(lacks | (puts & (kind == ELEMENT))):
             m.d.comb += entries.ready.eq(1)
             with m.If(entries.valid):
@@ -313,7 +327,7 @@ class Factors(Part):
                 following.eq(Mux(channel == self.channels - 1, 0, channel + 1)),
             ]
         with m.If(ends):
-            m.d.sync += [filled_terms.eq(filled_terms | (1 << term)), served.eq(0)]
+            m.d.sync += served.eq(0)
         for index, ram in enumerate(rams):
             with m.If(fills):
                 m.d.comb += [ram.read_enable.eq(1), ram.read_address.eq(self._at(channel, term, slot))]
