@@ -55,7 +55,7 @@ class CommandDecoder(wiring.Component):
     After a reset the shadow registers are made 0; `ready` tells that they are. A command of which something is wrong
     fails when all operations before it are done, so that an error of one of these is told instead.
 
-    Throughput: 8 clocks a command; an operation takes as many more as it has registers, and 5; the end of a turn 12,
+    Throughput: 8 clocks a command; an operation takes as many more as it has registers, and 6; the end of a turn 13,
     and what it takes to read from another place.
 
     Parameters
@@ -147,6 +147,9 @@ class CommandDecoder(wiring.Component):
             own.eq(one_of([(chosen, Value.cast(ENGINES.index(kind.engine))) for kind, chosen in kinds.items()])),
             length.eq(one_of([(chosen, Value.cast(_words(kind, self._dataflows))) for kind, chosen in kinds.items()])),
         ]
+        # Of a command that is carried out, these stand long before.
+        own_queue, words_left = Signal.like(own), Signal.like(length)
+        m.d.sync += [own_queue.eq(own), words_left.eq(length)]
         known = (
             is_operation
             | Cat(
@@ -208,12 +211,13 @@ class CommandDecoder(wiring.Component):
             with m.Else():
                 m.d.sync += bad.eq(bad | word.any())
 
-        # An operation on its way: a register is read; the move of its region is read; their sum is queued.
+        # An operation on its way: a register is read; the move of its region is read, and waits; their sum is queued.
         field = Signal(range(REGISTERS))
-        read, moved = Signal(), Signal()
-        read_field, moved_field = Signal.like(field), Signal.like(field)
-        register = Signal(32)
-        is_operand = Signal()
+        read, moving_word, moved = Signal(), Signal(), Signal()
+        read_field = Signal.like(field)
+        read_register, register = Signal(32), Signal(32)
+        read_operand, is_operand = Signal(), Signal()
+        read_last, last = Signal(), Signal()
         source = data.View(operand(), shadow.read_data)
         m.submodules.rules = rules = Rom(_rules(self._dataflows))
         m.d.comb += [rules.enable.eq(1), rules.addresses[0].eq(Cat(field[:4], opcode[:3], own))]
@@ -223,26 +227,33 @@ class CommandDecoder(wiring.Component):
         offset = Signal(OFFSET_WIDTH)
         m.d.sync += [
             read.eq(0),
-            moved.eq(read),
-            moved_field.eq(read_field),
-            register.eq(shadow.read_data),
-            is_operand.eq(rule[32]),
+            moving_word.eq(read),
+            moved.eq(moving_word),
+            read_last.eq(read_field == words_left - 1),
+            last.eq(read_last),
+            read_register.eq(shadow.read_data),
+            register.eq(read_register),
+            read_operand.eq(rule[32]),
+            is_operand.eq(read_operand),
         ]
 
         # Regions that a loop moves, one after the other: a stride and a move are read, their sum is written. Going
         # into a loop, the moves around it are copied: they remain when it is over.
-        turn = Signal(range(_REGIONS + 2))
+        turn = Signal(range(_REGIONS + 3))
         adding = Signal()
-        added, adds = Signal(), Signal()
-        added_region, adds_region = Signal(REGION_WIDTH), Signal(REGION_WIDTH)
+        added, waits, adds = Signal(), Signal(), Signal()
+        added_region, waits_region, adds_region = (Signal(REGION_WIDTH) for _ in range(3))
         m.d.sync += [
             added.eq(0),
-            adds.eq(added),
+            waits.eq(added),
+            adds.eq(waits),
             added_region.eq(turn),
-            adds_region.eq(added_region),
+            waits_region.eq(added_region),
+            adds_region.eq(waits_region),
         ]
         # One adder for operands and for moves. A move that was lost, or is now, stays so.
-        move = moves.read_data.as_signed()
+        move = Signal(signed(_MOVE_WIDTH))
+        m.d.sync += move.eq(moves.read_data)
         addend = Signal(signed(_MOVE_WIDTH))
         total = Signal(signed(_MOVE_WIDTH + 1))
         lost, clears = Signal(), Signal()
@@ -345,17 +356,17 @@ class CommandDecoder(wiring.Component):
 
             with m.State("FIELDS"):
                 m.d.comb += [
-                    shadow.read_address.eq(Cat(field, own)),
+                    shadow.read_address.eq(Cat(field, own_queue)),
                     moves.read_address.eq(_move(source.region, depth)),
                     self.queue.valid.eq(moved),
                     self.queue.p.word.eq(Mux(is_operand, Cat(offset, register[OFFSET_WIDTH:]), register)),
-                    self.queue.p.last.eq(moved_field == length - 1),
+                    self.queue.p.last.eq(last),
                 ]
-                with m.If(field != length):
+                with m.If(field != words_left):
                     m.d.sync += [field.eq(field + 1), read.eq(1), read_field.eq(field)]
                 with m.If(read & refused):
                     # The last word, which would make an operation of the others, is not among those that were sent.
-                    m.d.sync += [read.eq(0), moved.eq(0)]
+                    m.d.sync += [read.eq(0), moving_word.eq(0), moved.eq(0)]
                     m.next = "FAIL"
                 with m.Elif(moved & self.queue.p.last):
                     m.next = "NEXT"
@@ -405,14 +416,14 @@ class CommandDecoder(wiring.Component):
                 ]
                 self._walk(m, turn, added)
 
-        m.d.comb += self.queue.p.engine.eq(own)
+        m.d.comb += self.queue.p.engine.eq(own_queue)
         return m
 
     @staticmethod
     def _walk(m: Module, turn: Signal, added: Signal) -> None:
-        """From region to region; two clocks after the last one was read all is written."""
+        """From region to region; three clocks after the last one was read all is written."""
         m.d.sync += [turn.eq(turn + 1), added.eq(~turn[REGION_WIDTH])]
-        with m.If(turn == _REGIONS + 1):
+        with m.If(turn == _REGIONS + 2):
             m.next = "NEXT"
 
 
