@@ -49,6 +49,9 @@ _MULTIPLY_BEGIN = 6
 _LOAD_CLOCKS = 40
 """Clocks until a load asks for its first line, or record."""
 
+_PORT_CLOCKS = 2
+"""Clocks in which the hub gives a port a word."""
+
 _WORD_CLOCKS = 3
 """Clocks in which a port that reads groups takes a word."""
 
@@ -62,7 +65,10 @@ _RECORD_SUM_CLOCKS, _ROOT_CLOCKS = 12, 110
 """Clocks in which a record of sums is added up, and a set besides its records."""
 
 _ROW_CLOCKS = 24
-"""Clocks of a row of scores besides its elements."""
+"""Clocks of a row of scores besides its elements, of which one is summed in a clock."""
+
+_ALIGN_BITS, _ALIGN_CLOCKS = 56, 2
+"""Bits of an aligned record that are written in a clock, and clocks of a record besides."""
 
 _JOINT_CLOCKS = 6
 """Clocks of a joint vector in its coder, and in the decoder, besides its elements and parts: planes of digits."""
@@ -172,7 +178,9 @@ def work(operation: Operation, p: Parameters) -> Work:
 
 
 def _load_weights(c: LoadWeights, p: Parameters) -> Work:
-    return Work(read=c.records * image.weight_bytes(p), clocks=_LOAD_CLOCKS + p.record_clocks * c.records)
+    size = c.records * image.weight_bytes(p)
+    clocks = max(p.record_clocks * c.records, _PORT_CLOCKS * -(-8 * size // p.memory_width))
+    return Work(read=size, clocks=_LOAD_CLOCKS + clocks)
 
 
 def _load_scales(c: LoadScales, p: Parameters) -> Work:
@@ -296,7 +304,9 @@ def _emit(c: Emit, p: Parameters) -> Work:
 def _align(c: Align, p: Parameters) -> Work:
     vectors = c.outputs * c.groups
     size = vectors * image.weight_bytes(p)
-    return Work(vectors=vectors, read=vectors * image.vector_bytes(p), written=size, clocks=2 * _elements(vectors, p))
+    pieces = -(-8 * image.weight_bytes(p) // _ALIGN_BITS)
+    clocks = vectors * (p.lanes // p.near_lanes + pieces + _ALIGN_CLOCKS)
+    return Work(vectors=vectors, read=vectors * image.vector_bytes(p), written=size, clocks=clocks)
 
 
 def _rows(c: Rows, p: Parameters) -> Work:
@@ -304,7 +314,7 @@ def _rows(c: Rows, p: Parameters) -> Work:
     # the largest first, then the sum: two readings
     read = 2 * vectors * image.vector_bytes(p)
     written = c.rows * image.COEFFICIENT_BYTES
-    return Work(vectors=vectors, read=read, written=written, clocks=2 * _elements(vectors, p) + _ROW_CLOCKS * c.rows)
+    return Work(vectors=vectors, read=read, written=written, clocks=c.rows * (c.channels + _ROW_CLOCKS))
 
 
 def _elements(vectors: int, p: Parameters) -> int:

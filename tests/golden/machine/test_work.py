@@ -125,11 +125,12 @@ def test_engines_share_the_bus():
     rows = Rows(rows=10, channels=64)
     first, second = work(load, p), work(rows, p)
     reads = [8 * one.read / p.memory_width / one.clocks for one in (first, second)]
-    assert sum(reads) > 1 + 0.55 * max(reads), "the bus must be what binds"
-    # alone, the shorter one would take clocks; both are held up by the whole load until it has ended
-    short, long = sorted((first.clocks, second.clocks))
-    together = short * sum(reads)
-    expected = together + long - together / sum(reads)
+    # each waits behind the other's bursts, and both for the whole load, until the shorter one has ended
+    slowed = [max(1 + 0.55 * other, sum(reads)) for other in reversed(reads)]
+    assert max(slowed) > 1.3
+    ends = [one.clocks * times for one, times in zip((first, second), slowed, strict=True)]
+    longer = max((0, 1), key=ends.__getitem__)
+    expected = min(ends) + (ends[longer] - min(ends)) / slowed[longer]
     assert timeline([load, rows], p).clocks == pytest.approx(expected, abs=1)
     assert timeline([load, rows], p).busy["load"] > first.clocks
     wide = dataclasses.replace(p, memory_width=256)
