@@ -51,9 +51,8 @@ first axis of every array counts transactions in stream order; G groups, V vecto
 ``single_norm``
     ``normalise(y, poisoned, norm, state_exponent)``, ``Norm(sets, gamma, beta, epsilon, centred)``: in binary32
 ``norm``
-    Fixed point: ``sums(y, sets, count)``, ``coefficients(total, square, size, floor) -> Coefficients(mean, root,
-    exponent)``, ``normalise(y, mean, root, exponent) -> u, overflow``, ``Affine.of(gain, shift, unit)``,
-    ``affine(u, tables, top) -> z, overflow``
+    Fixed point: ``coefficients(total, square, size, floor) -> Coefficients(mean, root, exponent)``, ``normalise(y,
+    mean, root, exponent) -> u, overflow``, ``Affine.of(gain, shift, unit)``, ``affine(u, tables, top) -> z, overflow``
 ``activation_tables``
     ``apply("silu" | "gelu" | "erf_gelu", z, unit, result)``, ``table(name)``: fixed point to fixed point
 ``softmax``
@@ -63,9 +62,9 @@ first axis of every array counts transactions in stream order; G groups, V vecto
 ``state_quantizer``
     ``quantise_state(differences, parameters, passes, *, poisoned) -> Passes``: integers to delta groups
 ``closed_loop``
-    ``accumulate(state, delta, parameters, *, bias, start, poisoned)``, ``functions(name, z, unit, result)``,
-    ``emit(x, xhat, parameters, passes, *, start) -> Emitted(groups, vector, last, xhat, status)``, ``align(values,
-    parameters) -> Aligned(weights, exponent, poisoned)``; ``ClosedLoop(parameters, vectors, *, unit, ...)``
+    ``accumulate(state, delta, parameters, *, bias, poisoned)``, ``functions(name, z, unit, result)``, ``emit(x, xhat,
+    parameters, passes, *, start) -> Emitted(groups, vector, last, xhat, status)``, ``align(values, parameters) ->
+    Aligned(weights, exponent, poisoned)``
 
 Patterns are uint16, or integers of 0 to 65535; floats are refused. ``formats.FLOAT16.from_floats(values)`` makes
 patterns of floats. ``status`` is a dict of sticky bits by name. ``sum`` is int64, or an object array of Python integers

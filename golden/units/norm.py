@@ -15,7 +15,7 @@ import dataclasses
 import functools
 import math
 from fractions import Fraction
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -42,49 +42,6 @@ SEEDS = np.array([(math.isqrt(2**50 // ((2 * i + 1) << 7)) + 1) // 2 for i in ra
 """``RNE(2^24 / sqrt((i + 1/2) 2^8))`` for i in 128..511: 384 words of 17 bits."""
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class RealNorm:
-    """A normalisation over sets of elements in real numbers: GroupNorm, LayerNorm, RMS norm.
-
-    A subclass says in which `dtype` its numbers are.
-
-    Members
-    -------
-    sets : int64 (vectors, n)
-        Statistics set of each element, 0 and up; -1 for padding.
-    gamma, beta : dtype, broadcast against `sets`
-        Scale and shift.
-    epsilon : float
-        Added to the variance, as `dtype`; positive.
-    centred : bool
-        Whether the mean is taken away; an RMS norm leaves it, and its variance is the mean square.
-
-    Raises
-    ------
-    ValueError
-        If a number is not finite or `epsilon` not positive.
-    """
-
-    dtype: ClassVar[type]
-
-    sets: np.ndarray
-    gamma: Any = 1.0
-    beta: Any = 0.0
-    epsilon: float = 1e-5
-    centred: bool = True
-
-    def __post_init__(self) -> None:
-        """Check the numbers and bring them to their type."""
-        object.__setattr__(self, "sets", np.asarray(self.sets, np.int64))
-        for name in ("gamma", "beta"):
-            array = np.asarray(getattr(self, name), self.dtype)
-            if not np.isfinite(array).all():
-                raise ValueError(f"{name} must be finite, not {array[~np.isfinite(array)].ravel()[0]}")
-            object.__setattr__(self, name, array)
-        if not 0 < self.dtype(self.epsilon) < np.inf:
-            raise ValueError(f"epsilon must be positive and finite, not {self.epsilon}")
-
-
 @functools.lru_cache(maxsize=1024)
 def factor(value: Any) -> tuple[int, int]:
     """``(a, e)``: the nearest number ``a 2^e`` to a positive rational, with `a` in ``2^16 .. 2^17 - 1``.
@@ -104,39 +61,6 @@ def factor(value: Any) -> tuple[int, int]:
 
 
 _shift_right = np.frompyfunc(lambda value, shift: value >> int(shift) if shift > 0 else value << -int(shift), 2, 1)
-
-
-def sums(y: Any, sets: Any, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Exact ``sum Y`` and ``sum Y^2`` of each set.
-
-    Parameters
-    ----------
-    y : int array
-        State, at most 24 bits.
-    sets : int array of the shape of `y`
-        Set of each element, 0 to ``count - 1``; -1 is of none.
-    count : int
-        Sets.
-
-    Returns
-    -------
-    total, square : int64 (count,)
-        `square` as Python integers where a set of that size could pass 63 bits.
-    """
-    y, sets = np.asarray(y, np.int64), np.asarray(sets, np.int64)
-    used = sets >= 0
-    y, sets = y[used], sets[used]
-    total = np.zeros(count, np.int64)
-    np.add.at(total, sets, y)
-    parts = []
-    for part in (y * y >> 24, y * y & 2**24 - 1):  # each far from 63 bits
-        found = np.zeros(count, np.int64)
-        np.add.at(found, sets, part)
-        parts.append(found)
-    high, low = parts
-    if not formats.fits(high, 37):
-        high, low = high.astype(object), low.astype(object)
-    return total, high * 2**24 + low
 
 
 @functools.lru_cache(maxsize=1024)

@@ -1,12 +1,11 @@
 """Norms in binary32, of the flows whose values near memory are not fixed point. Source: ``docs/open-loop.md``, 13.1."""
 
+import dataclasses
 import math
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
-
-from golden.units.norm import RealNorm
 
 
 def round_single(value: Fraction) -> np.float32:
@@ -35,10 +34,43 @@ def reciprocal_root_single(value: Fraction) -> np.float32:
     return round_single(Fraction(2 * root + sticky, 2 ** (shift + 1)))
 
 
-class Norm(RealNorm):
-    """A normalisation in binary32; x of padding is 0. RMS norm: numerics, section 13.2."""
+@dataclasses.dataclass(frozen=True, eq=False)
+class Norm:
+    """A normalisation over sets of elements in binary32: GroupNorm, LayerNorm, RMS norm (13.2). z of padding is 0.
 
-    dtype = np.float32
+    Members
+    -------
+    sets : int64 (vectors, n)
+        Statistics set of each element, 0 and up; -1 for padding.
+    gamma, beta : float32, broadcast against `sets`
+        Scale and shift.
+    epsilon : float
+        Added to the variance, as binary32; positive.
+    centred : bool
+        Whether the mean is taken away; an RMS norm leaves it, and its variance is the mean square.
+
+    Raises
+    ------
+    ValueError
+        If a number is not finite or `epsilon` not positive.
+    """
+
+    sets: np.ndarray
+    gamma: Any = 1.0
+    beta: Any = 0.0
+    epsilon: float = 1e-5
+    centred: bool = True
+
+    def __post_init__(self) -> None:
+        """Check the numbers and bring them to their type."""
+        object.__setattr__(self, "sets", np.asarray(self.sets, np.int64))
+        for name in ("gamma", "beta"):
+            array = np.asarray(getattr(self, name), np.float32)
+            if not np.isfinite(array).all():
+                raise ValueError(f"{name} must be finite, not {array[~np.isfinite(array)].ravel()[0]}")
+            object.__setattr__(self, name, array)
+        if not 0 < np.float32(self.epsilon) < np.inf:
+            raise ValueError(f"epsilon must be positive and finite, not {self.epsilon}")
 
 
 def _totals(sets: np.ndarray, values: np.ndarray, count: int) -> list[int]:

@@ -182,7 +182,8 @@ class Case:
         delta = self.elements(
             stream.fixed(stream.quantise(vectors.astype(np.int64), self.product.weights.unit - 24)[0])
         )
-        self.y, _ = accumulate(self.y, delta, p, bias=self.biases[step], start=step == 0)
+        before = self.y if step else np.zeros_like(self.y)
+        self.y, _ = accumulate(before, delta, p, bias=self.biases[step])
         return self.y
 
     def aligned(self):
