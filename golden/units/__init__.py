@@ -34,9 +34,8 @@ first axis of every array counts transactions in stream order; G groups, V vecto
     ``segment_mask(values, codes, slopes) -> formats.Halves``; ``mask_codes(state, parameters, *, thresholds)``;
     ``segments("silu" | "gelu", s) -> Segments(thresholds, slopes)``, ``.of(parameters, state_exponent)`` thresholds
 ``delta_compressor``
-    ``delta_compressor(groups, parameters, *, passes=1) -> words`` (list of int); ``cost(groups, parameters, *, passes,
-    elements) -> Cost``: bits by field, ``.bits``, ``.per_element``; rivals in bits: ``list_bitmap_bits``,
-    ``marker_bits``, ``entropy_bits``
+    ``delta_compressor(groups, parameters, *, passes=1) -> words`` (list of int); ``cost(groups, parameters, *, passes)
+    -> Cost``: bits by field, ``.bits``; rivals in bits: ``list_bitmap_bits``, ``entropy_bits``
 ``delta_decompressor``
     ``delta_decompressor(words, parameters) -> Decoded(groups, error, status)``: one stream, malformed or not
 ``joint_stream``

@@ -271,8 +271,6 @@ class Cost:
     -------
     header, exponent, count, planes, rest, signs, outliers, padding : int
         Bits by field; `header` holds the checks too, `padding` fills the last word of each block.
-    elements : int
-        Digits that are no padding of the tensor.
     """
 
     header: int
@@ -283,67 +281,24 @@ class Cost:
     signs: int
     outliers: int
     padding: int
-    elements: int
 
     @property
     def bits(self) -> int:
         """All bits, headers and padding included."""
-        return sum(value for name, value in dataclasses.asdict(self).items() if name != "elements")
-
-    @property
-    def per_element(self) -> float:
-        """Bits for each element."""
-        return self.bits / self.elements if self.elements else 0.0
-
-    def by_element(self) -> dict[str, float]:
-        """Bits for each element, by field."""
-        elements = max(self.elements, 1)
-        return {name: value / elements for name, value in dataclasses.asdict(self).items() if name != "elements"}
+        return sum(dataclasses.asdict(self).values())
 
 
-def cost(
-    groups: DeltaGroups,
-    parameters: Parameters,
-    *,
-    passes: int = 1,
-    elements: int | None = None,
-) -> Cost:
-    """Bits that `delta_compressor` spends, by field.
-
-    Parameters
-    ----------
-    groups, parameters, passes :
-        As for `delta_compressor`.
-    elements : int
-        Elements of the tensor without its padding, every element once however many passes it has; the default is
-        the lanes of all vectors.
-
-    Raises
-    ------
-    ValueError
-        As `delta_compressor`.
-    """
+def cost(groups: DeltaGroups, parameters: Parameters, *, passes: int = 1) -> Cost:
+    """Bits that `delta_compressor` spends, by field; arguments and errors as there."""
     _check(groups, parameters, passes)
-    if elements is None:
-        elements = int((~groups.replay).sum()) // int(passes) * groups.lanes
     if len(groups) == 0:
-        return Cost(0, 0, 0, 0, 0, 0, 0, 0, elements)
+        return Cost(0, 0, 0, 0, 0, 0, 0, 0)
     present = group_lengths(groups, parameters, passes)
     header, padding = framed(sum(present.values()), parameters)
-    return Cost(
-        header=header,
-        padding=padding,
-        elements=elements,
-        **{name: int(bits.sum()) for name, bits in present.items()},
-    )
+    return Cost(header=header, padding=padding, **{name: int(bits.sum()) for name, bits in present.items()})
 
 
 # Other forms, for comparison ----------------------------------------------------------------------------------------
-
-
-def _lanes(groups: DeltaGroups) -> tuple[int, int]:
-    """Lanes of all groups but replays, and outliers of all groups."""
-    return int((~groups.replay).sum()) * groups.lanes, int(groups.outlier_valid.sum())
 
 
 def list_bitmap_bits(groups: DeltaGroups, parameters: Parameters) -> int:
@@ -352,17 +307,8 @@ def list_bitmap_bits(groups: DeltaGroups, parameters: Parameters) -> int:
     ``lanes + k * inliers + 16 * outliers``; exponents, which that machine fixes for each layer, are not counted.
     Source: Cambricon-D (ISCA 2024), compression unit: 4.24 bits per element at k = 3 and 1.86 % outliers.
     """
-    lanes, outliers = _lanes(groups)
+    lanes, outliers = int((~groups.replay).sum()) * groups.lanes, int(groups.outlier_valid.sum())
     return lanes + parameters.digit_width * (lanes - outliers) + 16 * outliers
-
-
-def marker_bits(groups: DeltaGroups, parameters: Parameters) -> int:
-    """Bits of the marker form: k bits for each lane, the unused code ``-2^(k-1)`` marking an FP16 value that follows.
-
-    ``k * lanes + 16 * outliers``; exponents are not counted. 3.30 bits per element at k = 3 and 1.86 % outliers.
-    """
-    lanes, outliers = _lanes(groups)
-    return parameters.digit_width * lanes + 16 * outliers
 
 
 def entropy_bits(groups: DeltaGroups, *, passes: int = 1) -> float:

@@ -3,13 +3,10 @@
 Methods, the cost model and every report name a flow by its key here.
 """
 
-from typing import Literal, get_args
+from typing import Literal
 
 MethodFlow = Literal["dense", "raw", "diffy", "sign_mask", "closed_loop"]
 """Flows that a method can have."""
-
-Flow = Literal["dense", "int8", "raw", "diffy", "sign_mask", "closed_loop"]
-"""Those, and ``int8``, which is only counted: its arithmetic is that of ``raw`` with one scale a tensor."""
 
 FLOWS: dict[str, str] = {
     "dense": "every step from scratch, FP16 in and out: the reference",
@@ -21,7 +18,4 @@ FLOWS: dict[str, str] = {
     "out, mask bits in; what has no delta form, raw attention above all, in FP16",
     "closed_loop": "deltas against what the consumers have summed so far: delta groups in, delta groups out",
 }
-"""Every flow and what it does."""
-
-METHOD_FLOWS: dict[str, str] = {name: FLOWS[name] for name in get_args(MethodFlow)}
-"""Those that a method can have."""
+"""Every flow and what it does; ``int8`` is only counted: its arithmetic is ``raw`` with one scale a tensor."""

@@ -18,7 +18,7 @@ KEYS = ("db_per_byte", "db_per_area")
 _COSTS = ("link_bits", "area_cycles")
 
 
-def merits(rows: Sequence[Mapping[str, Any]], baseline: str = BASELINE) -> list[dict[str, Any]]:
+def merits(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Rows with what their PSNR costs.
 
     Parameters
@@ -26,20 +26,18 @@ def merits(rows: Sequence[Mapping[str, Any]], baseline: str = BASELINE) -> list[
     rows : sequence of mapping
         With ``variant`` or ``method``, ``network``, ``steps``, ``psnr_mean``, ``link_bits`` and ``area_cycles``; what
         is not known is None.
-    baseline : str
-        Row of the same network and steps that others are compared with; without it what follows from it is None.
 
     Returns
     -------
     list of dict
         The rows, and ``db_per_byte``: PSNR over bytes on the link for a boundary element (in and out together);
-        ``db_per_area``: PSNR over LUTs times clocks of a multiply-accumulate; against the baseline ``db_over`` (a
-        difference, dB), ``link_over`` and ``area_over`` (quotients); ``front``.
+        ``db_per_area``: PSNR over LUTs times clocks of a multiply-accumulate; against `BASELINE` ``db_over`` (a
+        difference, dB), ``link_over`` and ``area_over`` (quotients), None without it; ``front``.
     """
     found = []
     for row in rows:
         same = [other for other in rows if (other["network"], other["steps"]) == (row["network"], row["steps"])]
-        base: Mapping[str, Any] = next((other for other in same if _name(other) == baseline), {})
+        base: Mapping[str, Any] = next((other for other in same if _name(other) == BASELINE), {})
         psnr, link, area = row["psnr_mean"], row["link_bits"], row["area_cycles"]
         known = base.get("psnr_mean")
         found.append(

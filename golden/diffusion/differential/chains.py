@@ -54,7 +54,7 @@ class Chain:
         return self.activation.inputs[0]
 
 
-def chains(network: Network, main: frozenset[str], lanes: int, kept: str | None = None) -> tuple[Chain, ...]:
+def chains(network: Network, main: frozenset[str], lanes: int) -> tuple[Chain, ...]:
     """Every chain of a network.
 
     Parameters
@@ -65,8 +65,6 @@ def chains(network: Network, main: frozenset[str], lanes: int, kept: str | None 
         Values that depend on the network's first input.
     lanes : int
         n: a chain has at least so many channels.
-    kept : str, optional
-        Layer whose value some steps take from an earlier one: no chain runs over it.
     """
     shapes, found = network.shapes(), []
     for layer in network.layers:
@@ -82,7 +80,7 @@ def chains(network: Network, main: frozenset[str], lanes: int, kept: str | None 
         ends = last.role is Role.ACTIVATION and _goes_on(path, main) and bool(readers)
         ends &= all(reader.contracted and not reader.bilinear for reader in readers)
         ends &= shapes[layer.name][layer.channel_axis or -1] >= lanes and getattr(layer, "scale", 1.0) == 1.0
-        if ends and kept not in {one.name for one in path}:
+        if ends:
             by_role = {one.role: one for one in path}
             found.append(Chain(layer, by_role.get(Role.SUM), by_role.get(Role.NORM), last))
     return tuple(found)

@@ -71,7 +71,7 @@ class Method(Stored, noun="a method", schema=1):
         If a value is outside its range, or two exclude each other.
     """
 
-    flow: MethodFlow = described("closed_loop", "how activations travel, see METHOD_FLOWS of the cost model")
+    flow: MethodFlow = described("closed_loop", "how activations travel, see FLOWS of the cost model")
     machine: Parameters = dataclasses.field(default_factory=Parameters, metadata={"help": "parameters of the machine"})
     passes: Passes = described(1, "passes of an input delta")
     first_passes: RawPasses = described(3, "passes of the first step and of every refresh, which send raw values")

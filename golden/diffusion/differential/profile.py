@@ -15,6 +15,9 @@ from golden.diffusion.layers import Layer, Role
 from golden.diffusion.networks.graph import Network, StatefulExecutor, main_values
 from golden.diffusion.sampling import Sampling
 
+_FITTING = 0.98
+"""Share of deltas that a static exponent has to fit: it leaves about the published share of outliers."""
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Profile:
@@ -29,7 +32,7 @@ class Profile:
     deviation : mapping of str to float32 (steps, sets)
         Mean over the images of what a norm divides by, for each set: groups of a GroupNorm, tokens of the others.
     overflow : mapping of str to float
-        Magnitude that `quantile` of a value's deltas do not exceed, over all steps but the first and the last.
+        Magnitude that 98 % of a value's deltas do not exceed, over all steps but the first and the last.
     rows : int (batch,), optional
         Row of `deviation` for each item of the batch, where a stream keeps its items at timesteps of their own; the
         default is the row of the step, for all of them.
@@ -52,9 +55,9 @@ class Profile:
         """``s`` in the closed loop (numerics, 12.17): `width` bits hold twice the largest magnitude over `factor`."""
         return int(np.frexp((self.largest.get(name, 1.0) or 1.0) / abs(factor))[1]) + 2 - width
 
-    def state_exponent(self, name: str, width: int, margin: int = 1) -> int:
-        """``s`` of a tensor: `width` bits hold 2^`margin` times its largest magnitude; -24 at the least."""
-        return max(self.magnitude(name) + margin - (width - 1), -24)
+    def state_exponent(self, name: str, width: int) -> int:
+        """``s`` of a tensor: `width` bits hold twice its largest magnitude; -24 at the least."""
+        return max(self.magnitude(name) + 2 - width, -24)
 
     def deviations(self, name: str, step: int, reference: np.ndarray | None = None) -> np.ndarray:
         """What a norm divides by in a step, float32 (batch or 1, sets).
@@ -94,20 +97,17 @@ class Calibration(StatefulExecutor):
     ----------
     network : Network
         To calibrate.
-    quantile : float
-        Share of deltas that a static exponent has to fit; 0.98 leaves about the published share of outliers.
     stream : bool
         Whether every item of the batch keeps a timestep of its own, see `Profile.rows`. Means are then over the calls,
         without as many of the first ones as there are items: these fill the stream.
     """
 
-    def __init__(self, network: Network, quantile: float = 0.98, *, stream: bool = False):
+    def __init__(self, network: Network, *, stream: bool = False):
         self._network = network
         self._stream = stream
         self._index = 0
         self._reference: np.ndarray | None = None
         self._main = main_values(network)
-        self._quantile = quantile
         reads = (layer for layer in network.layers if layer.contracted or layer.role is Role.ACTIVATION)
         self._read = {source for layer in reads for source in layer.inputs} & self._main
         self._largest: dict[str, float] = dict.fromkeys(self._main, 0.0)
@@ -151,7 +151,7 @@ class Calibration(StatefulExecutor):
             if self._reference is not None:
                 refers = self._reference >= 0
                 delta = value[refers] - before[self._reference[refers]]
-            self._overflow.setdefault(name, []).append(float(np.quantile(np.abs(delta), self._quantile)))
+            self._overflow.setdefault(name, []).append(float(np.quantile(np.abs(delta), _FITTING)))
         self._last[name] = value
 
     def profile(self, steps: int, gains: Mapping[str, float] | None = None) -> Profile:

@@ -231,10 +231,6 @@ class Passes:
             terms=tuple(term * factor for term in self.terms),
         )
 
-    def shaped(self, back: Callable[[np.ndarray], np.ndarray]) -> "Passes":
-        """With `terms` in the shape that `back` gives them."""
-        return dataclasses.replace(self, terms=tuple(back(term) for term in self.terms))
-
 
 def quantise(
     values: np.ndarray,
@@ -245,7 +241,6 @@ def quantise(
     floor: int = -EXPONENT_BIAS,
     exponent: int | None = None,
     outliers: int | None = None,
-    digit_width: int | None = None,
     finer: int | None = None,
     split: bool = False,
 ) -> Passes:
@@ -267,14 +262,12 @@ def quantise(
         Exponent of pass 0 under the layer policy, raised to `floor`; the default is the group policy.
     outliers : int, optional
         m; the default is that of `parameters`.
-    digit_width : int, optional
-        k; the default is that of `parameters`.
     finer : int, optional
         Bits behind the first digit at most, instead of `passes`: the joint form (``docs/formats.md``).
     split : bool
         Whether `Passes.terms` are wanted, pass by pass; an outlier is in the first one. The joint form has one term.
     """
-    k = parameters.digit_width if digit_width is None else digit_width
+    k = parameters.digit_width
     m = parameters.outliers if outliers is None else outliers
     lanes = grouping.split(values)
     axis = lanes.ndim + grouping.axis

@@ -8,7 +8,6 @@ That is a small delta of its own kind, between frames; `Stream` tells the execut
 Follows the published code (github.com/cumulo-autumn/StreamDiffusion, b623251) for frames that are one image each.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -21,9 +20,6 @@ from golden.diffusion.sampling.deepcache import Reuse
 from golden.diffusion.sampling.guidance import guided
 from golden.diffusion.sampling.samplers import check_output, noise
 from golden.diffusion.sampling.schedule import Schedule
-
-Measure = Callable[[np.ndarray, np.ndarray], np.ndarray]
-"""Distance of items of a batch, ``(now, before) -> (batch,)``, by which a reference is chosen."""
 
 
 def distance(now: np.ndarray, before: np.ndarray) -> np.ndarray:
@@ -207,9 +203,6 @@ class Stream:
     executor : Executor
         Evaluates the layers. The first call is step 0 and refers to nothing. Nobody knows how many follow, so no call
         is announced as the last: what is left out of a delta comes with the next frame.
-    measure : callable
-        Distance for references ``"measured"``, called with the images of the call now and before; an executor may offer
-        a better one than `distance`.
 
     Members
     -------
@@ -239,7 +232,6 @@ class Stream:
         how: Streaming = Streaming(),
         *,
         executor: Executor = dense,
-        measure: Measure = distance,
     ):
         one = condition(
             network, [given] if isinstance(given, int | np.integer) and "label" in network.inputs else given
@@ -250,7 +242,7 @@ class Stream:
         self.network = network
         self.executor = executor
         self.items = how.items
-        self.how, self._measure = how, measure
+        self.how = how
         self._similarity = how.similarity and SimilarityFilter(how.similarity)
         self._channels = check_output(network)
         self._reuse = Reuse(network, how.branch) if how.interval > 1 else None
@@ -342,8 +334,8 @@ class Stream:
         if self.how.reference == "timesteps":
             return self._reached(self._previous)
         chosen, later = self._reached(self._own), np.flatnonzero(self._previous >= 0)
-        frames = self._measure(image, self._before)[later]
-        levels = self._measure(image[later], self._before[self._previous[later]])
+        frames = distance(image, self._before)[later]
+        levels = distance(image[later], self._before[self._previous[later]])
         nearer = later[(levels < frames) & (chosen[later] >= 0)]
         chosen[nearer] = self._previous[nearer]
         return chosen

@@ -3,12 +3,13 @@
 import dataclasses
 import json
 import re
+import typing
 
 import numpy as np
 import pytest
 
 from golden.diffusion import layers
-from golden.diffusion.cost.flows import METHOD_FLOWS
+from golden.diffusion.cost.flows import MethodFlow
 from golden.diffusion.differential.method import METHODS, Method
 from golden.diffusion.networks import Network
 from golden.parameters import Parameters
@@ -125,7 +126,7 @@ def test_rules(options, error, message):
 def test_every_member_is_explained_and_every_flow():
     for field in dataclasses.fields(Method):
         assert field.metadata["help"], field.name
-    for flow in METHOD_FLOWS:
+    for flow in typing.get_args(MethodFlow):
         assert Method(flow=flow).flow == flow
 
 

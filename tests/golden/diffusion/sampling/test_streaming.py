@@ -195,15 +195,6 @@ def test_measured_references_are_the_nearer_ones(network, video):
             assert (measured <= others * (1 + 1e-3) + 1e-6).all()
 
 
-def test_an_executor_may_bring_its_own_measure(network, video):
-    stream = Stream(
-        network, 3, Streaming(TIMESTEPS, reference="measured"), measure=lambda now, before: np.arange(3)[: len(now)]
-    )
-    for frame in video[:4]:
-        stream.push(frame)
-    assert stream.references.tolist() == [0, 0, 1]  # 1 and 2 along frames, 0 and 1 along timesteps
-
-
 def test_distance():
     now, before = np.zeros((2, 1, 1, 2)), np.array([[3, 4], [0, 2]]).reshape(2, 1, 1, 2)
     assert distance(now, before).tolist() == [5, 2]
