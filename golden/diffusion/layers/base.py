@@ -2,9 +2,11 @@
 
 import enum
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
+
+from golden.common import names
 
 Shape = tuple[int, ...]
 
@@ -34,6 +36,9 @@ class Role(enum.Enum):
     """Anything else, such as a layer class of one's own: evaluated from raw values, without a bit-exact rule."""
 
 
+_SAID = dict.fromkeys(("kind", "role", "linear", "channel_axis", "function"))
+
+
 @dataclass(frozen=True, eq=False)
 class Layer:
     """One node of a network.
@@ -45,25 +50,28 @@ class Layer:
     inputs : tuple of str
         Names of the layers, or of the inputs of the network, whose values it reads, in order.
 
-    Members
-    -------
+    Parameters of a subclass
+    ------------------------
     kind : str
         What the layer computes, one word for each subclass.
     role : Role
         What that is to an executor. What only one class has is asked of the class.
-    stored : bool
-        Whether the value is state of its own: a product, a sum or a mean. Others are made from state when read.
     linear : bool
         True if the layer is linear in its first input once the others are held: it can run on deltas.
+    channel_axis : int or None
+        Axis of the channels of its value, counted from the end; None: that of its first input.
+    function : str or None
+        Of `golden.units.activations`, what is tabulated near memory for each element; None: nothing is.
+
+    Members
+    -------
+    stored : bool
+        Whether the value is state of its own: a product, a sum or a mean. Others are made from state when read.
     contracted : tuple of int
         Of each operand of a product, the axis that is contracted and whose elements form groups; empty for layers that
         do not contract. All are counted from the end.
     bilinear : bool
         Whether it is a product of two activations.
-    channel_axis : int or None
-        Axis of the channels of its value, counted from the end; None: that of its first input.
-    function : str or None
-        Of `golden.units.activations`, what is tabulated near memory for each element; None: nothing is.
     """
 
     name: str
@@ -73,6 +81,13 @@ class Layer:
     linear: ClassVar[bool] = False
     channel_axis: ClassVar[int | None] = None
     function: ClassVar[str | None] = None
+
+    def __init_subclass__(cls, **says: Any):
+        """Keep what a class says of itself; ValueError if that is none of the above."""
+        super().__init_subclass__()
+        for name, value in says.items():
+            names.lookup(f"Keyword of class {cls.__name__}", name, _SAID)
+            setattr(cls, name, value)
 
     @property
     def stored(self) -> bool:

@@ -1,7 +1,6 @@
 """Values put together: sums, and channels side by side."""
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 
@@ -9,12 +8,8 @@ from golden.diffusion.layers.base import Layer, Pair, Role, Shape
 
 
 @dataclass(frozen=True, eq=False)
-class Add(Pair):
+class Add(Pair, kind="add", role=Role.SUM, linear=True):
     """Sum of two values of one shape: a residual connection."""
-
-    kind: ClassVar[str] = "add"
-    role: ClassVar[Role] = Role.SUM
-    linear: ClassVar[bool] = True
 
     def __call__(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         """Add elementwise."""
@@ -22,12 +17,8 @@ class Add(Pair):
 
 
 @dataclass(frozen=True, eq=False)
-class AddChannel(Layer):
+class AddChannel(Layer, kind="add_channel", role=Role.SUM, linear=True):
     """An image plus one value for each channel: how the time embedding enters a block."""
-
-    kind: ClassVar[str] = "add_channel"
-    role: ClassVar[Role] = Role.SUM
-    linear: ClassVar[bool] = True
 
     def __call__(self, x: np.ndarray, shift: np.ndarray) -> np.ndarray:
         """Add ``(batch, channels)`` to every pixel of ``(batch, channels, height, width)``."""
@@ -41,7 +32,7 @@ class AddChannel(Layer):
 
 
 @dataclass(frozen=True, eq=False)
-class AddConstant(Layer):
+class AddConstant(Layer, kind="add_constant", role=Role.SUM, linear=True):
     """A value plus a learnt or fixed table: positions of tokens.
 
     Parameters
@@ -51,9 +42,6 @@ class AddConstant(Layer):
     """
 
     table: np.ndarray
-    kind: ClassVar[str] = "add_constant"
-    role: ClassVar[Role] = Role.SUM
-    linear: ClassVar[bool] = True
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """Add to every item of the batch."""
@@ -74,12 +62,8 @@ class AddConstant(Layer):
 
 
 @dataclass(frozen=True, eq=False)
-class Concat(Layer):
+class Concat(Layer, kind="concat", role=Role.MOVE, linear=True):
     """Channels of two images side by side, the first input's first."""
-
-    kind: ClassVar[str] = "concat"
-    role: ClassVar[Role] = Role.MOVE
-    linear: ClassVar[bool] = True
 
     def __call__(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         """Concatenate along axis 1."""

@@ -1,7 +1,6 @@
 """How timestep and label become vectors."""
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 
@@ -9,7 +8,7 @@ from golden.diffusion.layers.base import Layer, Role, Shape
 
 
 @dataclass(frozen=True, eq=False)
-class TimeEncoding(Layer):
+class TimeEncoding(Layer, kind="time_encoding", role=Role.EMBEDDING, channel_axis=-1):
     """Sinusoidal encoding of a timestep (Vaswani et al., *Attention is all you need*, 2017, section 3.5).
 
     Parameters
@@ -28,9 +27,6 @@ class TimeEncoding(Layer):
     period: float = 10_000.0
     shift: float = 0.0
     sines_first: bool = False
-    kind: ClassVar[str] = "time_encoding"
-    role: ClassVar[Role] = Role.EMBEDDING
-    channel_axis: ClassVar[int | None] = -1
 
     def __call__(self, timestep: np.ndarray) -> np.ndarray:
         """Encode ``(batch,)`` timesteps as float32 ``(batch, channels)``."""
@@ -46,7 +42,7 @@ class TimeEncoding(Layer):
 
 
 @dataclass(frozen=True, eq=False)
-class Embedding(Layer):
+class Embedding(Layer, kind="embedding", role=Role.EMBEDDING, channel_axis=-1):
     """A row of a table for each label.
 
     Parameters
@@ -56,9 +52,6 @@ class Embedding(Layer):
     """
 
     weight: np.ndarray
-    kind: ClassVar[str] = "embedding"
-    role: ClassVar[Role] = Role.EMBEDDING
-    channel_axis: ClassVar[int | None] = -1
 
     def __call__(self, label: np.ndarray) -> np.ndarray:
         """Look up ``(batch,)`` integer labels."""

@@ -2,7 +2,7 @@
 
 import functools
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -13,7 +13,7 @@ Padding = int | Literal["same"] | tuple[tuple[int, int], tuple[int, int]]
 
 
 @dataclass(frozen=True, eq=False)
-class Convolution(Weighted):
+class Convolution(Weighted, kind="convolution", role=Role.PRODUCT, channel_axis=-3, linear=True):
     """Two-dimensional convolution with a square kernel, with the parameters and defaults of ``torch.nn.Conv2d``.
 
     Parameters
@@ -42,10 +42,6 @@ class Convolution(Weighted):
     padding: Padding = 0
     dilation: int = 1
     groups: int = 1
-    kind: ClassVar[str] = "convolution"
-    role: ClassVar[Role] = Role.PRODUCT
-    channel_axis: ClassVar[int | None] = -3
-    linear: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         """Check every rule."""
@@ -147,7 +143,7 @@ class Convolution(Weighted):
 
 
 @dataclass(frozen=True, eq=False)
-class Linear(Weighted):
+class Linear(Weighted, kind="linear", role=Role.PRODUCT, channel_axis=-1, linear=True):
     """Matrix product with the last axis: ``y = x @ weight.T + bias``.
 
     Parameters
@@ -157,11 +153,6 @@ class Linear(Weighted):
     bias : float32 (out,) or None
         Added to each output channel.
     """
-
-    kind: ClassVar[str] = "linear"
-    role: ClassVar[Role] = Role.PRODUCT
-    channel_axis: ClassVar[int | None] = -1
-    linear: ClassVar[bool] = True
 
     @property
     def contracted(self) -> tuple[int, ...]:
@@ -194,7 +185,7 @@ class Linear(Weighted):
 
 
 @dataclass(frozen=True, eq=False)
-class MatMul(Layer):
+class MatMul(Layer, kind="matmul", role=Role.PRODUCT, channel_axis=-1, linear=True):
     """Product of two activations, ``scale * a @ b`` or ``scale * a @ b.T``: both operands change from step to step.
 
     Parameters
@@ -207,10 +198,6 @@ class MatMul(Layer):
 
     transposed: bool = False
     scale: float = 1.0
-    kind: ClassVar[str] = "matmul"
-    role: ClassVar[Role] = Role.PRODUCT
-    channel_axis: ClassVar[int | None] = -1
-    linear: ClassVar[bool] = True
 
     @property
     def contracted(self) -> tuple[int, ...]:

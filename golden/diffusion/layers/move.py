@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -54,7 +54,7 @@ _SIDE = r"(\s*(\w+|\.\.\.|\(\s*\w+(\s+\w+)*\s*\)))+\s*"
 
 
 @dataclass(frozen=True, eq=False)
-class Move(Layer):
+class Move(Layer, kind="move", role=Role.MOVE, linear=True):
     """The elements of a value in another order or number, by a pattern of named axes.
 
     ======================================  ==============================================================
@@ -87,9 +87,6 @@ class Move(Layer):
     pattern: str = ""
     sizes: Mapping[str, int] = field(default_factory=dict)
     index: int = 0
-    kind: ClassVar[str] = "move"
-    role: ClassVar[Role] = Role.MOVE
-    linear: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         """Check the pattern, and that sizes tell every axis."""

@@ -1,7 +1,6 @@
 """Normalisation by the statistics of the value itself."""
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 
@@ -9,7 +8,7 @@ from golden.diffusion.layers.base import Layer, Role, Shape
 
 
 @dataclass(frozen=True, eq=False)
-class Norm(Layer):
+class Norm(Layer, kind="norm", role=Role.NORM):
     """Normalise sets of elements to mean 0 and variance 1, then scale and shift each channel.
 
     ==============  ================================================  ==========  =========
@@ -40,8 +39,6 @@ class Norm(Layer):
     groups: int = 0
     epsilon: float = 1e-5
     centred: bool = True
-    kind: ClassVar[str] = "norm"
-    role: ClassVar[Role] = Role.NORM
 
     def sets(self, shape: Shape) -> Shape:
         """Of a value's shape, that of its statistics: ``(batch, groups)``, or all but the last axis."""

@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 
@@ -30,11 +29,8 @@ def erf(x: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True, eq=False)
-class ReLU(Layer):
+class ReLU(Layer, kind="relu", role=Role.ACTIVATION):
     """``max(x, 0)``."""
-
-    kind: ClassVar[str] = "relu"
-    role: ClassVar[Role] = Role.ACTIVATION
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """Clamp below at zero."""
@@ -42,12 +38,8 @@ class ReLU(Layer):
 
 
 @dataclass(frozen=True, eq=False)
-class SiLU(Layer):
+class SiLU(Layer, kind="silu", role=Role.ACTIVATION, function="silu"):
     """``x / (1 + exp(-x))``."""
-
-    kind: ClassVar[str] = "silu"
-    role: ClassVar[Role] = Role.ACTIVATION
-    function: ClassVar[str | None] = "silu"
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """Multiply by the logistic function."""
@@ -56,15 +48,11 @@ class SiLU(Layer):
 
 
 @dataclass(frozen=True, eq=False)
-class GELU(Layer):
+class GELU(Layer, kind="gelu", role=Role.ACTIVATION, function="gelu"):
     """Gaussian error linear unit in its tanh form: ``x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))``.
 
     Source: Hendrycks and Gimpel, *Gaussian error linear units*, 2016.
     """
-
-    kind: ClassVar[str] = "gelu"
-    role: ClassVar[Role] = Role.ACTIVATION
-    function: ClassVar[str | None] = "gelu"
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """Weight by the approximate normal distribution."""
@@ -73,15 +61,11 @@ class GELU(Layer):
 
 
 @dataclass(frozen=True, eq=False)
-class ErfGELU(Layer):
+class ErfGELU(Layer, kind="erf_gelu", role=Role.ACTIVATION, function="erf_gelu"):
     """Gaussian error linear unit in its exact form: ``x/2 (1 + erf(x / sqrt(2)))``.
 
     Source: Hendrycks and Gimpel, *Gaussian error linear units*, 2016.
     """
-
-    kind: ClassVar[str] = "erf_gelu"
-    role: ClassVar[Role] = Role.ACTIVATION
-    function: ClassVar[str | None] = "erf_gelu"
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """Weight by the normal distribution."""
@@ -89,12 +73,8 @@ class ErfGELU(Layer):
 
 
 @dataclass(frozen=True, eq=False)
-class Softmax(Layer):
+class Softmax(Layer, kind="softmax", role=Role.SOFTMAX, function="exp"):
     """``exp(x) / sum(exp(x))`` along the last axis."""
-
-    kind: ClassVar[str] = "softmax"
-    role: ClassVar[Role] = Role.SOFTMAX
-    function: ClassVar[str | None] = "exp"
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """Normalised exponentials; the largest is subtracted first, so nothing overflows."""

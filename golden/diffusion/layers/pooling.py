@@ -1,7 +1,6 @@
 """Means over the pixels of an image."""
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 
@@ -9,13 +8,8 @@ from golden.diffusion.layers.base import Layer, Role, Shape
 
 
 @dataclass(frozen=True, eq=False)
-class Mean(Layer):
+class Mean(Layer, kind="mean", role=Role.MEAN, channel_axis=-1, linear=True):
     """Mean of each channel over the pixels of an image."""
-
-    kind: ClassVar[str] = "mean"
-    role: ClassVar[Role] = Role.MEAN
-    channel_axis: ClassVar[int | None] = -1
-    linear: ClassVar[bool] = True
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """Average ``(batch, channels, height, width)`` to ``(batch, channels)``."""
@@ -33,7 +27,7 @@ class Mean(Layer):
 
 
 @dataclass(frozen=True, eq=False)
-class AveragePool(Layer):
+class AveragePool(Layer, kind="average_pool", role=Role.MEAN, linear=True):
     """Every square of `factor` by `factor` pixels becomes their mean.
 
     Parameters
@@ -43,9 +37,6 @@ class AveragePool(Layer):
     """
 
     factor: int = 2
-    kind: ClassVar[str] = "average_pool"
-    role: ClassVar[Role] = Role.MEAN
-    linear: ClassVar[bool] = True
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """Reduce images ``(batch, channels, height, width)``."""

@@ -1,7 +1,6 @@
 """Products, and products and sums, element by element."""
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 
@@ -16,7 +15,7 @@ def _per_channel(vector: np.ndarray, ndim: int, axis: int) -> np.ndarray:
 
 
 @dataclass(frozen=True, eq=False)
-class Modulate(Layer):
+class Modulate(Layer, kind="modulate", role=Role.SCALE):
     """``x * (1 + scale) + shift``, with a shift and a scale for each channel: adaptive normalisation.
 
     Source: Peebles and Xie, *Scalable diffusion models with transformers*, 2023. Inputs: x, shift, scale.
@@ -28,8 +27,6 @@ class Modulate(Layer):
     """
 
     axis: int = -1
-    kind: ClassVar[str] = "modulate"
-    role: ClassVar[Role] = Role.SCALE
 
     def __call__(self, x: np.ndarray, shift: np.ndarray, scale: np.ndarray) -> np.ndarray:
         """Scale and shift ``(batch, ..., channels)`` by ``(batch, channels)``."""
@@ -45,7 +42,7 @@ class Modulate(Layer):
 
 
 @dataclass(frozen=True, eq=False)
-class Gate(Layer):
+class Gate(Layer, kind="gate", role=Role.SCALE, linear=True):
     """``x * gate``, with a gate for each channel. Inputs: x, gate.
 
     Parameters
@@ -55,9 +52,6 @@ class Gate(Layer):
     """
 
     axis: int = -1
-    kind: ClassVar[str] = "gate"
-    role: ClassVar[Role] = Role.SCALE
-    linear: ClassVar[bool] = True
 
     def __call__(self, x: np.ndarray, gate: np.ndarray) -> np.ndarray:
         """Scale ``(batch, ..., channels)`` by ``(batch, channels)``."""
@@ -71,12 +65,8 @@ class Gate(Layer):
 
 
 @dataclass(frozen=True, eq=False)
-class Multiply(Pair):
+class Multiply(Pair, kind="multiply", role=Role.SCALE, linear=True):
     """Product of two values of one shape, element by element: the gate of GEGLU. Both change from step to step."""
-
-    kind: ClassVar[str] = "multiply"
-    role: ClassVar[Role] = Role.SCALE
-    linear: ClassVar[bool] = True
 
     def __call__(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         """Multiply elementwise."""
@@ -89,7 +79,7 @@ def exchanged_pairs(x: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True, eq=False)
-class Rotary(Layer):
+class Rotary(Layer, kind="rotary", role=Role.SCALE, linear=True):
     """Rotary position embedding: neighbouring pairs of channels are turned by an angle that grows with the token.
 
     With pair j of ``width / 2`` and token p the angle is ``p * period ** (-2 j / width)``; the product of a query and a
@@ -102,9 +92,6 @@ class Rotary(Layer):
     """
 
     period: float = 10_000.0
-    kind: ClassVar[str] = "rotary"
-    role: ClassVar[Role] = Role.SCALE
-    linear: ClassVar[bool] = True
 
     def shape(self, *shapes: Shape) -> Shape:
         """That of the value."""

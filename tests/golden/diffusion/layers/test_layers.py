@@ -276,3 +276,8 @@ def test_rotary_products_depend_on_the_distance_only(rng):
     for offset in range(-5, 6):
         diagonal = np.diagonal(scores, offset)
         np.testing.assert_allclose(diagonal, np.full_like(diagonal, diagonal[0]), rtol=1e-4, atol=1e-5)
+
+
+def test_what_a_class_cannot_say_is_refused():
+    with pytest.raises(ValueError, match="^Keyword of class Odd must be one of the known names, not 'lineal'; did"):
+        type("Odd", (layers.Layer,), {}, lineal=True)
