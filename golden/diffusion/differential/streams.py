@@ -1,4 +1,4 @@
-"""StreamDiffusion under a method: what its deltas cost, and how far its images are off.
+"""StreamDiffusion under a method: its images, and what its deltas cost.
 
 ``golden stream`` prints what is here.
 """
@@ -13,7 +13,6 @@ from golden.diffusion.differential.profile import Calibration, Profile
 from golden.diffusion.differential.run import executor
 from golden.diffusion.networks.graph import Network
 from golden.diffusion.sampling.streaming import Stream, Streaming
-from golden.diffusion.zoo.quality import psnr
 
 ROOM = 1.5
 """Largest magnitudes over those calibrated: another video has larger ones, and what is sent holds less than twice them
@@ -28,8 +27,6 @@ class Figures:
     -------
     images : float32 (images, channels, side, side)
         What came out.
-    psnr : float64 (images,)
-        Against the reference, in dB.
     input_bits, output_bits : float
         On the link, for each element that a product reads, and for each that it writes.
     megabits : float
@@ -37,22 +34,9 @@ class Figures:
     """
 
     images: np.ndarray
-    psnr: np.ndarray
     input_bits: float
     output_bits: float
     megabits: float
-
-
-def _figures(images: np.ndarray, expected: np.ndarray, measure: Measure, method: Method, calls: range) -> Figures:
-    sent, given = measure.total(measure.inputs, calls), measure.total(measure.outputs, calls)
-    written = given.joint if method.flow == "closed_loop" else given.bits
-    return Figures(
-        images=images,
-        psnr=psnr(images, expected),
-        input_bits=sent.bits / max(sent.elements, 1),
-        output_bits=written / max(given.elements, 1),
-        megabits=(sent.bits + written) / max(len(calls), 1) / 1e6,  # a call is an image
-    )
 
 
 def pushed(stream: Stream, video: np.ndarray) -> np.ndarray:
@@ -88,7 +72,7 @@ def calibrate_stream(network: Network, video: np.ndarray, label: int, how: Strea
 def streamed(
     network: Network, method: Method, video: np.ndarray, label: int, how: Streaming, profile: Profile
 ) -> Figures:
-    """Figures of a video under a method, against the dense stream; bits without the calls that fill it.
+    """Figures of a video under a method; bits without the calls that fill the stream.
 
     Parameters
     ----------
@@ -103,6 +87,12 @@ def streamed(
     """
     measure = Measure(method.machine)
     own = Stream(network, label, how, executor=executor(network, method, profile, measure=measure))
-    images = pushed(own, video)
-    expected = pushed(Stream(network, label, how), video)
-    return _figures(images, expected, measure, method, range(own.items, own.calls))
+    images, calls = pushed(own, video), range(own.items, own.calls)
+    sent, given = measure.total(measure.inputs, calls), measure.total(measure.outputs, calls)
+    written = given.joint if method.flow == "closed_loop" else given.bits
+    return Figures(
+        images=images,
+        input_bits=sent.bits / max(sent.elements, 1),
+        output_bits=written / max(given.elements, 1),
+        megabits=(sent.bits + written) / max(len(calls), 1) / 1e6,  # a call is an image
+    )
