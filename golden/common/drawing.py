@@ -72,8 +72,11 @@ def figure(path: Path, rows: int = 1, columns: int = 1, **settings: Any) -> Iter
 
 
 def legend(panel: Any, columns: int = 3) -> None:
-    """A legend below a panel, where it covers no curve."""
-    place = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.16), "frameon": False}
+    """A legend half an inch below a panel, however tall that is: it covers no curve, nor the name of the axis."""
+    from matplotlib.transforms import ScaledTranslation
+
+    below = panel.transAxes + ScaledTranslation(0, -0.5, panel.figure.dpi_scale_trans)
+    place = {"loc": "upper center", "bbox_to_anchor": (0.5, 0), "bbox_transform": below, "frameon": False}
     panel.legend(fontsize="small", ncols=columns, **place)
 
 
