@@ -100,8 +100,8 @@ def _judged(sampling: Sampling, images: np.ndarray) -> Callable[[np.ndarray], di
     def judge(own: np.ndarray) -> dict[str, float | None]:
         digits = zoo.classify(own)
         return {
-            "agreement": quality.agreement(digits, seen),
-            "found": quality.agreement(digits, sampling.given.values["label"]),
+            "agreement": float(np.mean(digits == seen)),
+            "found": float(np.mean(digits == sampling.given.values["label"])),
             "frechet": quality.frechet(zoo.statistics(own), real) if len(own) >= quality.FEWEST else None,
         }
 

@@ -152,20 +152,6 @@ def ssim(images: np.ndarray, references: np.ndarray) -> np.ndarray:
     return places.mean(axis=(1, 2, 3))
 
 
-def agreement(labels: np.ndarray, others: np.ndarray) -> float:
-    """Share of equal labels: of what a classifier finds with what was asked, or with what it finds in other images.
-
-    Raises
-    ------
-    ValueError
-        If there are not as many of both, or none.
-    """
-    labels, others = np.asarray(labels), np.asarray(others)
-    if labels.shape != others.shape or labels.ndim != 1 or not labels.size:
-        raise ValueError(f"Labels must be two lists of one length, not {labels.shape} and {others.shape}")
-    return float(np.mean(labels == others))
-
-
 def _pair(images: np.ndarray, references: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     images, references = np.asarray(images, np.float64), np.asarray(references, np.float64)
     if images.ndim < 4 or images.shape != references.shape:

@@ -6,7 +6,7 @@ import pytest
 
 from golden.diffusion import zoo
 from golden.diffusion.sampling import Sampling
-from golden.diffusion.zoo.quality import Statistics, agreement, frechet, psnr, ssim
+from golden.diffusion.zoo.quality import Statistics, frechet, psnr, ssim
 
 pytestmark = pytest.mark.golden
 
@@ -99,10 +99,6 @@ def test_ssim_against_loops(rng):
     np.testing.assert_allclose(ssim(images, images), 1)
 
 
-def test_agreement():
-    assert agreement([1, 2, 3, 4], [1, 2, 0, 4]) == 0.75
-
-
 def test_refusals(rng):
     image = np.zeros((2, 1, 8, 8))
     for measure in (psnr, ssim):
@@ -113,8 +109,6 @@ def test_refusals(rng):
             measure(image[0], image[0])
     with pytest.raises(ValueError, match=r"^Images must have at least 7 x 7 pixels, not \(6, 8\)$"):
         ssim(image[:, :, :6], image[:, :, :6])
-    with pytest.raises(ValueError, match=r"^Labels must be two lists of one length, not \(2,\) and \(3,\)$"):
-        agreement([1, 2], [1, 2, 3])
     with pytest.raises(ValueError, match=r"^Statistics must be of 2 features both, not 2 and 3$"):
         frechet(spread(rng, 2), spread(rng, 3))
     with pytest.raises(ValueError, match=r"^Features must have the shape \(at least 2 images, features\), not \(1, "):
