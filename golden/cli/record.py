@@ -110,7 +110,7 @@ def _totals(name: str, table: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     known = published.PUBLISHED.get(name)
     found = {key: sum(row[key] for row in table) for key in ("parameters", "weights", "activations", "macs")}
     if known is not None:
-        found["parameters"] = published.totals(name).parameters
+        found["parameters"] = published.learnt(name)
     found["weight_macs"] = sum(row["macs"] for row in table if row["kind"] != "matmul")
     counted = found["weight_macs" if known is not None and known.counted == "weights" else "macs"]
     return {

@@ -192,55 +192,14 @@ def network(name: str) -> Network:
     return found.build(found.config, unallocated, name)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Totals:
-    """A published network summed up.
-
-    Members
-    -------
-    macs : int
-        Multiply-accumulates of one step.
-    weight_macs : int
-        Those among them with a weight; the others have two activations.
-    parameters : int
-        Learnt values, biases and tables included.
-    activations : int
-        Elements of the values of all layers.
-    layers : int
-        Number of layers.
-    """
-
-    macs: int
-    weight_macs: int
-    parameters: int
-    activations: int
-    layers: int
-
-
-def totals(name: str, batch: int = 1) -> Totals:
-    """Totals of a published network.
-
-    Parameters
-    ----------
-    name : str
-        In `PUBLISHED`.
-    batch : int
-        Images or videos of one step.
-    """
+def learnt(name: str) -> int:
+    """Learnt values of a published network, biases and tables included: what its builder asks for."""
     found = names.lookup("Published network", name, PUBLISHED)
-    learnt = 0
+    asked: list[int] = []
 
     def count(parameter: str, shape: Shape) -> np.ndarray:
-        nonlocal learnt
-        learnt += math.prod(shape)
+        asked.append(math.prod(shape))
         return unallocated(parameter, shape)
 
-    made = found.build(found.config, count, name)
-    shapes, macs = made.shapes(batch), made.macs(batch)
-    return Totals(
-        macs=sum(macs.values()),
-        weight_macs=sum(macs[layer.name] for layer in made.layers if not layer.bilinear),
-        parameters=learnt,
-        activations=sum(math.prod(shapes[layer.name]) for layer in made.layers),
-        layers=len(made.layers),
-    )
+    found.build(found.config, count, name)
+    return sum(asked)

@@ -143,10 +143,12 @@ def test_padding_of_narrow_layers_is_left_out_elsewhere():
 
 @pytest.mark.parametrize("name", ["guided-diffusion-256", "sd15", "dit-xl-2", "stdit-xl-2"])
 def test_work_of_published_networks_is_all_there(name):
-    table = traffic.loads(published.network(name))
-    macs = sum(shape.macs for item in table for shape in item.dense)
-    assert macs == pytest.approx(published.totals(name).macs, rel=0.03)  # time, label and text are left out
-    assert macs <= published.totals(name).macs
+    network = published.network(name)
+    macs, most = (
+        sum(shape.macs for item in traffic.loads(network) for shape in item.dense),
+        sum(network.macs().values()),
+    )
+    assert most * 0.97 < macs <= most  # time, label and text are left out
 
 
 def test_predicted_counterpart_of_the_published_machine():
