@@ -43,29 +43,6 @@ def check_multiple(what: str, value: int, divisor: int, of: str = "") -> None:
         raise ValueError(f"{what} must be a multiple of {of}{' ' * bool(of)}{divisor}, not {value}")
 
 
-def line(width: int, positions: np.ndarray) -> np.ndarray:
-    """Sinusoidal table of positions: first the sines, then the cosines, float64 ``(positions, width)``."""
-    half = width // 2
-    angle = np.asarray(positions, np.float64).reshape(-1, 1) * 10_000.0 ** (-np.arange(half) / half)
-    return np.concatenate([np.sin(angle), np.cos(angle)], axis=1)
-
-
-def grid(width: int, rows: int, columns: int, units: tuple[float, float] = (1.0, 1.0)) -> np.ndarray:
-    """Sinusoidal table of a grid, row by row: half of the channels for the column, then half for the row, float32.
-
-    Parameters
-    ----------
-    width : int
-        Channels; a multiple of 4.
-    rows, columns : int
-        Size of the grid.
-    units : two floats
-        Distance between rows, and between columns.
-    """
-    row, column = np.meshgrid(np.arange(rows) * units[0], np.arange(columns) * units[1], indexing="ij")
-    return np.concatenate([line(width // 2, column), line(width // 2, row)], axis=1).astype(np.float32)
-
-
 class Builder:
     """Appends layers; every method returns the name of what it appended last.
 

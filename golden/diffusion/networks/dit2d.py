@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 from golden.common.checked import Count, Positive
 from golden.diffusion import layers as kinds
-from golden.diffusion.networks.builder import Builder, grid
+from golden.diffusion.networks.builder import Builder
 from golden.diffusion.networks.graph import Network
-from golden.diffusion.networks.sources import Source
+from golden.diffusion.networks.sources import Source, grid
 from golden.diffusion.networks.transformer import SIX, TransformerConfig
 
 

@@ -11,9 +11,9 @@ import numpy as np
 
 from golden.common.checked import Count
 from golden.diffusion import layers as kinds
-from golden.diffusion.networks.builder import Builder, grid, line
+from golden.diffusion.networks.builder import Builder
 from golden.diffusion.networks.graph import Network
-from golden.diffusion.networks.sources import Source
+from golden.diffusion.networks.sources import Source, grid, line
 from golden.diffusion.networks.transformer import SIX, TransformerConfig
 
 

@@ -1,4 +1,4 @@
-"""Sources of parameters: random ones to start training from, and stored ones."""
+"""Sources of parameters: random ones to start training from, stored ones, and tables of positions."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -23,7 +23,7 @@ def initial(seed: int) -> Source:
     What closes a residual branch starts at 0, so that every block starts as the identity: the last convolution of the
     U-Net's branches (Ho et al., *Denoising diffusion probabilistic models*, 2020), the modulation of the transformer's,
     gates included (adaLN-zero: Peebles and Xie, *Scalable diffusion models with transformers*, 2023). So does the last
-    layer of the network. Positions start as the sines and cosines of `positions`.
+    layer of the network. Positions start as the sines and cosines of `grid`.
     """
     rng = np.random.default_rng(seed)
 
@@ -31,7 +31,8 @@ def initial(seed: int) -> Source:
         owner, parameter = name.rsplit(".", 1)
         role = owner.rsplit(".", 1)[-1]
         if parameter == "table":
-            return positions(math.isqrt(shape[0]), shape[1])
+            side = math.isqrt(shape[0])
+            return grid(shape[1], side, side)
         if parameter == "bias" or role in _ZERO or owner in ("head.conv", "head.linear"):
             return np.zeros(shape, np.float32)
         if role.startswith("norm"):
@@ -43,25 +44,29 @@ def initial(seed: int) -> Source:
     return source
 
 
-def positions(side: int, channels: int) -> np.ndarray:
-    """Sines and cosines of row and column of each token of a square image (Peebles and Xie, 2023).
+def line(width: int, positions: np.ndarray) -> np.ndarray:
+    """Sinusoidal table of positions: first the sines, then the cosines, float64 ``(positions, width)``."""
+    half = width // 2
+    angle = np.asarray(positions, np.float64).reshape(-1, 1) * 10_000.0 ** (-np.arange(half) / half)
+    return np.concatenate([np.sin(angle), np.cos(angle)], axis=1)
+
+
+def grid(width: int, rows: int, columns: int, units: tuple[float, float] = (1.0, 1.0)) -> np.ndarray:
+    """Sinusoidal table of a grid, row by row: half of the channels for the column, then half for the row, float32.
+
+    Source: Peebles and Xie, *Scalable diffusion models with transformers*, 2023.
 
     Parameters
     ----------
-    side : int
-        Tokens in a row.
-    channels : int
-        Divisible by 4: a quarter each for the sines and cosines of the column, then of the row.
-
-    Returns
-    -------
-    float32 (side * side, channels)
-        One vector for each token, row by row.
+    width : int
+        Channels; a multiple of 4.
+    rows, columns : int
+        Size of the grid.
+    units : two floats
+        Distance between rows, and between columns.
     """
-    frequency = 10_000.0 ** (-np.arange(channels // 4) / (channels // 4))
-    row, column = np.divmod(np.arange(side * side), side)
-    angles = [place[:, None] * frequency for place in (column, row)]
-    return np.concatenate([f(angle) for angle in angles for f in (np.sin, np.cos)], axis=1).astype(np.float32)
+    row, column = np.meshgrid(np.arange(rows) * units[0], np.arange(columns) * units[1], indexing="ij")
+    return np.concatenate([line(width // 2, column), line(width // 2, row)], axis=1).astype(np.float32)
 
 
 def stored(parameters: Mapping[str, np.ndarray]) -> Source:

@@ -17,9 +17,9 @@ import numpy as np
 
 from golden.common.checked import Checked, Count, Positive
 from golden.diffusion import layers as kinds
-from golden.diffusion.networks.builder import Builder, check_multiple, grid, line
+from golden.diffusion.networks.builder import Builder, check_multiple
 from golden.diffusion.networks.graph import Network
-from golden.diffusion.networks.sources import Source
+from golden.diffusion.networks.sources import Source, grid, line
 from golden.diffusion.networks.transformer import SIX
 
 Form = Literal["joint", "alternating"]

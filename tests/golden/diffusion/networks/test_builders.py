@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from golden.diffusion.networks import Recorder, stored
-from golden.diffusion.networks.builder import grid, unallocated
+from golden.diffusion.networks.builder import unallocated
 from golden.diffusion.networks.dit2d import DiT2DConfig, dit2d
 from golden.diffusion.networks.latte import LatteConfig, latte
+from golden.diffusion.networks.sources import grid
 from golden.diffusion.networks.unet2d import UNet2DConfig, unet2d
 
 pytestmark = pytest.mark.golden

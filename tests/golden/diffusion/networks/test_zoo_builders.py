@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from golden.diffusion.networks import ClassifierConfig, DiTConfig, Recorder, UNetConfig, dit, initial, stored, unet
-from golden.diffusion.networks.sources import positions
+from golden.diffusion.networks.sources import grid
 from golden.diffusion.sampling import noise
 
 pytestmark = pytest.mark.golden
@@ -51,7 +51,7 @@ def test_configurations_without_the_newer_fields_still_build():
 
 
 def test_positions():
-    table = positions(3, 8)
+    table = grid(8, 3, 3)
     assert table.shape == (9, 8) and table.dtype == np.float32
     for row, column in itertools.product(range(3), range(3)):
         expected = []
