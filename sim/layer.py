@@ -24,7 +24,7 @@ from golden.parameters import Parameters
 from golden.units import delta_compressor as packing
 from golden.units.channel_scale import channel_scale
 from golden.units.delta_group import DeltaGroups
-from golden.units.delta_quantizer import delta_quantizer, quantise_all
+from golden.units.delta_quantizer import delta_quantizer, quantise_passes
 from golden.units.multiplier_group import multiplier_group
 from golden.units.near_memory_engine import near_memory_engine
 from golden.units.sign_mask import mask_codes
@@ -413,7 +413,7 @@ class _Preparation:
         self.cases["delta_quantizer"].append(
             quantising.passes_case(f"{name}, outputs", parameters, values, passes, **options)
         )
-        quantised = quantise_all(values, parameters, passes, **options)
+        quantised = quantise_passes(values, parameters, passes, **options)
         groups, vector, last = quantised.groups, quantised.vector, quantised.last
 
         # The next layer's input, by the masks that came with the step before.

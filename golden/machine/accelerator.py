@@ -47,7 +47,7 @@ from golden.units.combine import PLACES_MAX, SPREAD, Factors, combine, multiply
 from golden.units.delta_compressor import cost, delta_compressor
 from golden.units.delta_decompressor import delta_decompressor
 from golden.units.delta_group import DeltaGroups
-from golden.units.delta_quantizer import quantise_all
+from golden.units.delta_quantizer import quantise_passes
 from golden.units.joint_stream import JointGroups, JointStream
 from golden.units.near_memory_engine import poison_code, poisoned_state, state_magnitude_max
 from golden.units.norm import Affine, affine, coefficients, normalise
@@ -623,7 +623,7 @@ class Accelerator:
         record = np.repeat(c.scales + np.arange(rows) * c.scales_step, positions)
         factors, shifts = self._factors_held[:, record]
         scaled = channel_scale(np.where(lost, 0, sums), lost, factors, c.unit - 24, p, shift=shifts)
-        found = quantise_all(
+        found = quantise_passes(
             scaled.values, p, c.sent + 1, floor=c.floor, by_group=not c.static, exponent=c.floor if c.static else 0
         )
         self._raise(overflow=scaled.status["overflow"] or found.status["saturated"], poisoned=found.status["poisoned"])

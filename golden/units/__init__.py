@@ -13,8 +13,8 @@ first axis of every array counts transactions in stream order; G groups, V vecto
 ``delta_quantizer``
     ``delta_quantizer(values, parameters, *, by_group=True, first_pass=True, exponent=0, floor=0) -> Quantised(groups,
     vector, last, next_exponent, overflow, residual, status)``; ``vector`` int[G]: which input made the group;
-    ``quantise_passes(values, parameters, passes, *, floor, by_group, exponent) -> DeltaGroups``: vector by vector, its
-    passes in order; ``quantise_all(...) -> Passes(groups, vector, last, status)``: the same with what belongs to it
+    ``quantise_passes(values, parameters, passes, *, floor, by_group, exponent) -> Passes(groups, vector, last,
+    status)``: vector by vector, its passes in order
 ``int_float_multiplier``
     ``int_float_multiplier(digits, weights, parameters) -> Product(negative, exponent, magnitude)``, int64 if aligned
 ``float_multiplier``

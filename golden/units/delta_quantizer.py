@@ -144,32 +144,6 @@ def delta_quantizer(
     )
 
 
-def quantise_passes(
-    values: Any, parameters: Parameters, passes: int, *, floor: Any = 0, by_group: bool | None = None, exponent: Any = 0
-) -> DeltaGroups:
-    """Quantise vectors in several passes, each taking the residual of the one before (rule 3.8).
-
-    Parameters
-    ----------
-    values : uint16 (V, n)
-        FP16 patterns.
-    parameters : Parameters
-        Of the machine.
-    passes : int
-        1 or more.
-    floor, exponent : int, or int (V,)
-        Codes as in `delta_quantizer`; `exponent` is for pass 0 under the layer policy.
-    by_group : bool
-        Policy of pass 0; the default is that of `parameters`.
-
-    Returns
-    -------
-    DeltaGroups
-        Vector by vector, its passes in order; replay groups follow the pass they belong to.
-    """
-    return quantise_all(values, parameters, passes, floor=floor, by_group=by_group, exponent=exponent).groups
-
-
 @dataclasses.dataclass(frozen=True, eq=False)
 class Passes:
     """All passes of V vectors.
@@ -192,10 +166,24 @@ class Passes:
     status: dict[str, bool]
 
 
-def quantise_all(
+def quantise_passes(
     values: Any, parameters: Parameters, passes: int, *, floor: Any = 0, by_group: bool | None = None, exponent: Any = 0
 ) -> Passes:
-    """`quantise_passes` with what belongs to its groups."""
+    """Quantise vectors in several passes, each taking the residual of the one before (rule 3.8).
+
+    Parameters
+    ----------
+    values : uint16 (V, n)
+        FP16 patterns.
+    parameters : Parameters
+        Of the machine.
+    passes : int
+        1 or more.
+    floor, exponent : int, or int (V,)
+        Codes as in `delta_quantizer`; `exponent` is for pass 0 under the layer policy.
+    by_group : bool
+        Policy of pass 0; the default is that of `parameters`.
+    """
     if not isinstance(passes, int | np.integer) or passes < 1:
         raise ValueError(f"passes must be a positive integer, not {passes!r}")
     policy = parameters.exponent_policy == "group" if by_group is None else by_group

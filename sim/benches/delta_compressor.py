@@ -86,7 +86,7 @@ def streams(request: Request) -> list[Streams]:
     by_group = parameters.exponent_policy == "group"
     code = 0 if by_group else layer_exponent(deltas.view(np.float16), parameters)
     for passes in sorted({1, parameters.output_passes}):
-        groups = quantise_passes(deltas[: count // passes], parameters, passes, exponent=code)
+        groups = quantise_passes(deltas[: count // passes], parameters, passes, exponent=code).groups
         result.append(_compressed(f"recorded deltas, {passes} passes", [groups], parameters, passes))
     return result
 

@@ -166,7 +166,7 @@ def _trained(request: Request) -> Case:
     chosen = request.count(8, 200)
     vectors = deltas[random.integers(1, steps, chosen), random.integers(0, positions, chosen)].reshape(-1, n)
     policy = {} if parameters.exponent_policy == "group" else {"exponent": layer_exponent(vectors, parameters)}
-    groups = quantise_passes(vectors.view(np.uint16), parameters, 1, **policy)
+    groups = quantise_passes(vectors.view(np.uint16), parameters, 1, **policy).groups
     if len(groups) != len(vectors):  # a replay adds groups; the rest of this case wants one for each vector
         groups = groups[~groups.replay]
     taps = np.zeros((len(recording.weight), per_position * n), np.float16)

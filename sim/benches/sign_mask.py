@@ -70,7 +70,7 @@ def _recorded_groups(request: Request) -> Case:
     deltas = stimuli.recorded_deltas(random, request.count(600, 20_000), parameters.lanes)
     by_group = parameters.exponent_policy == "group"
     code = 0 if by_group else layer_exponent(deltas.view(np.float16), parameters)
-    groups = quantise_passes(deltas, parameters, 1, exponent=code)
+    groups = quantise_passes(deltas, parameters, 1, exponent=code).groups
     mask = random.uniform(size=groups.digits.shape) < 0.5
     return group_case("recorded deltas", groups, mask, parameters)
 

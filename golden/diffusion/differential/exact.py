@@ -35,7 +35,7 @@ from golden.diffusion.layers import Convolution, Layer, Role
 from golden.diffusion.networks.graph import Network, main_values
 from golden.parameters import EXPONENT_BIAS, ZERO_GROUP, Parameters
 from golden.units.channel_scale import channel_scale
-from golden.units.delta_quantizer import quantise_all
+from golden.units.delta_quantizer import quantise_passes
 from golden.units.sign_mask import mask_codes, segment_mask, segments
 from golden.units.single_norm import Norm, normalise
 from golden.units.weights import align_weights, compile_weights, weight_integers
@@ -353,7 +353,7 @@ def quantised(
     exact = np.zeros(flat.shape, np.bool_) if parameters.outliers else None
     for count in np.unique(counts):
         rows = np.flatnonzero(counts == count)
-        result = quantise_all(
+        result = quantise_passes(
             flat[rows],
             parameters,
             int(count),

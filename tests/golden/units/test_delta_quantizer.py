@@ -199,7 +199,7 @@ def test_passes_lose_at_most_half_of_the_last_step():
     values = vectors(rng, 2000, 16)
     values = values[(values & 0x7C00 != 0x7C00).all(axis=1)]
     for passes in (1, 2, 4):
-        groups = quantise_passes(values, parameters, passes, floor=2)
+        groups = quantise_passes(values, parameters, passes, floor=2).groups
         assert len(groups) == passes * len(values)
         total = groups.dequantise().reshape(len(values), passes, 16).sum(axis=1)
         first = delta_quantizer(values, parameters, floor=2)
@@ -215,7 +215,7 @@ def test_passes_are_each_the_quantiser():
     parameters = Parameters(digit_width=3, lanes=4, outliers=1, **REPLAY)
     rng = np.random.default_rng(5)
     values = vectors(rng, 300, 4)
-    groups = list(rows(quantise_passes(values, parameters, 3, floor=3, exponent=20)))
+    groups = list(rows(quantise_passes(values, parameters, 3, floor=3, exponent=20).groups))
     index = 0
     for v in range(300):
         current, code = [int(x) for x in values[v]], 20

@@ -106,7 +106,7 @@ def groups_of(rng, parameters, count, passes=1):
     bits[rng.random(count) < 0.1] = 0
     bits[rng.random(count) < 0.05, 0] = 0x7C00
     exponent = np.clip(field.max(axis=1) + 8 - parameters.digit_width, 0, 42 - parameters.digit_width)
-    return quantise_passes(bits.astype(np.uint16), parameters, passes, floor=3, exponent=exponent)
+    return quantise_passes(bits.astype(np.uint16), parameters, passes, floor=3, exponent=exponent).groups
 
 
 @pytest.mark.parametrize("passes", [1, 2, 5, 8])

@@ -5,7 +5,7 @@ import pytest
 
 from golden.parameters import Parameters
 from golden.units.delta_group import DeltaGroups
-from golden.units.delta_quantizer import quantise_all
+from golden.units.delta_quantizer import quantise_passes
 from golden.units.near_memory_engine import near_memory_engine
 
 pytestmark = pytest.mark.golden
@@ -116,7 +116,7 @@ def traffic(rng, parameters, vectors, s, passes):
     values[rng.random(vectors) < 0.04, 1] = 0x7C00
     floor = s + 24 if parameters.state_format == "fixed" else 0
     exponent = np.clip(field[:, 0] + 9 - k, floor, 42 - k)
-    result = quantise_all(values.astype(np.uint16), parameters, passes, floor=floor, exponent=exponent)
+    result = quantise_passes(values.astype(np.uint16), parameters, passes, floor=floor, exponent=exponent)
     groups = result.groups
     odd = groups.outlier_valid & (rng.random(groups.outlier_valid.shape) < 0.02)
     groups = groups.replace(outlier_value=np.where(odd, 0x7E01, groups.outlier_value))

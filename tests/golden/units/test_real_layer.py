@@ -8,7 +8,7 @@ from golden.parameters import PRESETS, Parameters
 from golden.units.channel_scale import channel_scale
 from golden.units.delta_compressor import delta_compressor
 from golden.units.delta_decompressor import delta_decompressor
-from golden.units.delta_quantizer import quantise_all
+from golden.units.delta_quantizer import quantise_passes
 from golden.units.multiplier_group import multiplier_group
 from golden.units.near_memory_engine import near_memory_engine
 from golden.units.weights import compile_weights
@@ -70,7 +70,7 @@ def test_open_loop_of_a_convolution(name, floor):
     for step in range(steps):
         passes = 4 if step == 0 else 1
         compiled = compile_weights(weights, parameters, largest=largest, passes=passes)
-        result = quantise_all(vectors[step].reshape(-1, n).view(np.uint16), parameters, passes)
+        result = quantise_passes(vectors[step].reshape(-1, n).view(np.uint16), parameters, passes)
         sums = convolve(result.groups, passes, compiled, parameters, side, chunks)
         lanes = np.zeros((side * side, n), np.int64)
         lanes[:, :CHANNELS] = sums
@@ -78,7 +78,7 @@ def test_open_loop_of_a_convolution(name, floor):
         lsb[:CHANNELS] = compiled.lsb
         scaled = channel_scale(lanes, False, 0x3C00, lsb, parameters)
         assert scaled.status == {"overflow": False, "poisoned": False}
-        outputs = quantise_all(scaled.values, parameters, parameters.output_passes, floor=EXPONENT + 24)
+        outputs = quantise_passes(scaled.values, parameters, parameters.output_passes, floor=EXPONENT + 24)
         words = delta_compressor(outputs.groups, parameters, passes=parameters.output_passes)
         decoded = delta_decompressor(words, parameters, passes=parameters.output_passes)
         assert not decoded.error and decoded.groups.equals(outputs.groups).all()
@@ -104,7 +104,7 @@ def test_exact_sums_are_the_convolution():
     weights = recording.weight[:2].astype(np.float16).transpose(0, 2, 3, 1).reshape(2, -1, 16)
     compiled = compile_weights(weights.view(np.uint16), parameters, largest=1000.0)
     assert compiled.exact.all()
-    result = quantise_all(vectors, parameters, 1)
+    result = quantise_passes(vectors, parameters, 1)
     values = result.groups.dequantise().reshape(8, 8, 4, 16)
     stream = result.groups[np.arange(4)]  # the 64 channels of position 0, as a 1 x 1 convolution with the middle tap
     for channel in range(2):

@@ -73,7 +73,7 @@ def test_a_proven_window_never_overflows(parameters, passes):
                 by_group = parameters.exponent_policy == "group"
                 groups = quantise_passes(
                     values.view(np.uint16), parameters, passes, by_group=by_group, exponent=int(rng.integers(15, 30))
-                )
+                ).groups
                 vector = np.repeat(np.arange(3), passes)
                 if len(groups) != len(vector):  # replays
                     continue

@@ -7,7 +7,7 @@ import pytest
 
 from golden.parameters import Parameters
 from golden.units.channel_scale import channel_scale
-from golden.units.delta_quantizer import quantise_all
+from golden.units.delta_quantizer import quantise_passes
 from hw.core.chain_path import ChainPath, ScaleLoader
 from tests.hw.lint import complaints
 from tests.hw.masks import plain_group
@@ -59,7 +59,9 @@ def test_tiles_become_groups(name, fresh_seed):
                 parts.append({**part, "last": int(at + u == n), "end": int(end and at + u == n)})
             factors, shifts = np.array(table[record + number // positions * step], np.uint16).reshape(2, n)
             made = channel_scale(np.array([sums]), np.array([poisoned], bool), factors, unit - 24, p, shift=shifts)
-            found = quantise_all(made.values, p, tile["passes"] + 1, floor=floor, by_group=not static, exponent=floor)
+            found = quantise_passes(
+                made.values, p, tile["passes"] + 1, floor=floor, by_group=not static, exponent=floor
+            )
             for index, last in enumerate(found.last):
                 marks = {"last": int(last), "end": int(last and end), "passes": tile["passes"]}
                 wanted.append({"group": plain_group(found.groups, p, index), **marks})

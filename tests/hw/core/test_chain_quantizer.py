@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from golden.parameters import Parameters
-from golden.units.delta_quantizer import quantise_all
+from golden.units.delta_quantizer import quantise_passes
 from hw.core.chain_quantizer import ChainQuantizer
 from tests.hw.masks import plain_group
 from tests.hw.streams import PATTERNS, counted, exchange
@@ -64,7 +64,7 @@ def parts(p, values, *, floor, passes, static, end):
 
 def expected(p, values, *, floor, passes, static, end):
     """Groups of a vector, as golden makes them."""
-    found = quantise_all(np.array([values], np.uint16), p, passes, floor=floor, exponent=floor, by_group=not static)
+    found = quantise_passes(np.array([values], np.uint16), p, passes, floor=floor, exponent=floor, by_group=not static)
     for index, last in enumerate(found.last):
         marks = {"last": int(last), "end": int(last and end), "passes": passes - 1}
         yield {"group": plain_group(found.groups, p, index), **marks}

@@ -26,7 +26,7 @@ from golden.diffusion.networks import DiTConfig, Network, UNetConfig, dit, initi
 from golden.diffusion.sampling import Sampling
 from golden.parameters import Parameters
 from golden.units.delta_group import DeltaGroups
-from golden.units.delta_quantizer import quantise_all
+from golden.units.delta_quantizer import quantise_passes
 from golden.units.multiplier_group import multiplier_group
 from golden.units.near_memory_engine import near_memory_engine
 from golden.units.weights import align_weights, compile_weights
@@ -375,7 +375,7 @@ def test_product_is_the_multiplier_group(name):
     compiled = compile_weights(loaded, proof, largest=2.0 ** (STATE + 24), passes=3, floor=STATE + 24)
     assert compiled.exact.any() == name.startswith("wider")
     vectors = {
-        (number, *place): quantise_all(
+        (number, *place): quantise_passes(
             patterns_of(padded(x[:, a:b, *place], 8)),
             base,
             2,
@@ -433,7 +433,7 @@ def test_product_of_activations_is_the_multiplier_group(right, transposed, chang
         parts, weights, scales = [], [], []
         for start, stop in ((0, 8), (8, 11)):
             lanes = patterns_of(padded(delta[:, j if right else i, start:stop], 8))
-            parts.append(quantise_all(lanes, base, 2, floor=STATE + 24).groups)
+            parts.append(quantise_passes(lanes, base, 2, floor=STATE + 24).groups)
             loaded = weight_numbers(padded(raw[0, i if right else j, start:stop], 8).astype(np.float32), base)
             brain = base.weight_format == "bfloat16"
             loaded = (loaded.view(np.uint32) >> 16).astype(np.uint16) if brain else patterns_of(loaded)
@@ -462,7 +462,7 @@ def test_state_is_the_near_memory_engine(state_format):
     layer = Linear("layer", ("x",), np.eye(8, dtype=np.float32), rng.standard_normal(8).astype(np.float32))
     x = (np.rint(rng.standard_normal((6, 8)) * 2.0**13) * 2.0**s).astype(np.float16).astype(np.float64)
     sent = exact.quantise(x, Grouping(-1, (8,), 8), passes=3, floor=-8)
-    groups = quantise_all(patterns_of(x), base, 3, floor=16 if fixed else 0)
+    groups = quantise_passes(patterns_of(x), base, 3, floor=16 if fixed else 0)
     held = np.rint(rng.uniform(-1, 1, (6, 8)) * 2.0**15) * 2.0**s
     held = held if fixed else held.astype(np.float16).astype(np.float64)
     bias = np.rint(layer.bias * 2.0**-s).astype(np.int64) if fixed else patterns_of(layer.bias)

@@ -7,7 +7,7 @@ import numpy as np
 from golden.parameters import ZERO_GROUP
 from golden.units.channel_scale import channel_scale
 from golden.units.delta_group import DeltaGroups
-from golden.units.delta_quantizer import quantise_all
+from golden.units.delta_quantizer import quantise_passes
 from golden.units.multiplier_group import multiplier_group
 from golden.units.near_memory_engine import near_memory_engine
 from golden.units.sign_mask import mask_codes, sign_mask
@@ -47,7 +47,7 @@ def tensor(rows, shape, axis, segments, n):
 def units(values, axis, segments, parameters, passes, **options):
     """Groups of all passes as the units make them, and the tensor that they dequantise to."""
     rows = vectors(patterns(values), axis, segments, parameters.lanes)
-    result = quantise_all(rows, parameters, passes, **options)
+    result = quantise_passes(rows, parameters, passes, **options)
     total = np.zeros(rows.shape, np.int64)
     np.add.at(total, result.vector, result.groups.fixed())
     return result, tensor((total * 2.0**-24).astype(np.float32), values.shape, axis, segments, parameters.lanes)
@@ -129,7 +129,7 @@ class Stream:
     def quantised(cls, values, parameters, passes, floor, exponent):
         layout = Layout(values.shape, parameters.lanes, exponent is not None)
         options = {} if exponent is None else {"exponent": exponent}
-        result = quantise_all(
+        result = quantise_passes(
             layout.rows(values), parameters, passes, floor=floor, by_group=exponent is None, **options
         )
         return cls(result.groups, result.vector, layout)

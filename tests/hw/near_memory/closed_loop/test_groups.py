@@ -11,7 +11,7 @@ from golden.machine.accelerator import MachineError, Region, _Tile
 from golden.machine.command import Accumulate, Operand
 from golden.parameters import preset
 from golden.units.delta_group import DeltaGroups
-from golden.units.delta_quantizer import quantise_all
+from golden.units.delta_quantizer import quantise_passes
 from hw.near_memory.closed_loop.accumulate_engine import AccumulateEngine
 from hw.near_memory.closed_loop.groups import Chains
 from sim import engine
@@ -80,7 +80,7 @@ def tile(draw, p, count):
     patterns[draw.random(count) < 0.1] = 0
     patterns[draw.random(count) < 0.03, 0] = 0x7C00
     static = p.exponent_policy == "layer" and bool(draw.integers(2))
-    found = quantise_all(patterns, p, passes, floor=floor, by_group=not static, exponent=floor if static else 0)
+    found = quantise_passes(patterns, p, passes, floor=floor, by_group=not static, exponent=floor if static else 0)
     return _Tile(found.groups, passes), found.last
 
 
