@@ -87,7 +87,7 @@ def test_bits_are_those_of_the_stream(k, n, m, passes, layer):
     vectors = np.moveaxis(values.reshape(5, -1, n, 8, 8), (1, 2), (-2, -1)).reshape(-1, n)
     code = 0 if layer is None else layer + 24
     groups = quantise_passes(vectors.view(np.uint16), parameters, passes, exponent=code).groups
-    cost = delta_compressor.cost(groups, parameters, passes=passes, elements=values.size)
+    cost = delta_compressor.cost(groups, parameters, passes=passes)
     blocks = -(-len(groups) // 64)
     assert abs(row.bits - cost.bits) < blocks * parameters.link_width / 2
     assert row.bits - blocks * parameters.link_width / 2 == pytest.approx(cost.bits - cost.padding)
