@@ -18,6 +18,7 @@ from rtl_gen import options
 from sim import bench, compare, latency, mutants, parts, play, sample, stream, trust
 from sim import layer as layers
 from sim import run as running
+from sim.machine import mutants as machine_mutants
 from sim.machine.command import command as machine_command
 from sim.ranges import half_open
 from sim.result import Result
@@ -123,25 +124,48 @@ def _row(label: str, results: list[Result]) -> dict[str, Any]:
 @main.command(name="mutate")
 @click.argument("unit", default="all")
 @options.machine(default=lambda others: "tiny", shown="tiny")
-@click.option("--count", default=150, show_default=True, type=click.IntRange(1), help="Mutants of each unit.")
+@click.option(
+    "--count", type=click.IntRange(1), help="Mutants of each unit.  [default: 150, of each file of the machine 20]"
+)
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Of mutants, vectors and pauses.")
+@click.option("--among", default="", metavar="TEXT", help="Of `machine`: only files of hw with this in their names.")
 @options.as_json
 @click.pass_context
-def inject(context: click.Context, unit: str, machine: options.Machine, count: int, seed: int, as_json: bool) -> None:
+def inject(
+    context: click.Context,
+    unit: str,
+    machine: options.Machine,
+    count: int | None,
+    seed: int,
+    among: str,
+    as_json: bool,
+) -> None:
     """Draw mutants of the Verilog of UNIT (or all) and see which of them its bench catches.
 
     UNIT may also be a file of tests of the machine's parts, as tests/hw/link/test_serial_joint.py: its runs are the
-    bench of each part in it, of the shapes that the tests have. Ends with code 1 if a mutant survives that is not
+    bench of each part in it, of the shapes that the tests have. And it may be `machine`: mutants of each file that the
+    whole machine is made of, which run layers of a small network. Ends with code 1 if a mutant survives that is not
     proven to be the unit itself. About two minutes a unit.
     """
     reports = []
-    if unit.endswith(".py"):
+    if among and unit != "machine":
+        raise ValueError(f"Among must be given with the unit machine, not with {unit!r}")
+    if unit == "machine":
+        reports = machine_mutants.run(
+            machine.parameters,
+            count=count or 20,
+            seed=seed,
+            among=among,
+            track=lambda drawn: console.progress(drawn, "Mutants", named=lambda one: one[0]),
+        )
+    elif unit.endswith(".py"):
+        count = count or 150
         reports = parts.run(
             Path(unit), count=count, seed=seed, track=lambda drawn: console.progress(drawn, "Mutants", count)
         )
     else:
         for name in console.progress(list(bench.BENCHES) if unit == "all" else [unit], "Mutants", named=str):
-            reports.append(mutants.run(name, machine.parameters, count=count, seed=seed))
+            reports.append(mutants.run(name, machine.parameters, count=count or 150, seed=seed))
     rows = [
         {
             "unit": report.unit,

@@ -75,7 +75,7 @@ def run(
 ) -> list[mutants.Report]:
     """Draw mutants of each kind of part that a file of tests runs, and see which of them the tests catch.
 
-    Of a kind that runs in several shapes, the first shape is taken.
+    Of a kind that runs in several shapes, the one that runs most often is taken.
 
     Parameters
     ----------
@@ -95,12 +95,10 @@ def run(
     ValueError, SimulationError
         As `record` does.
     """
-    kinds: dict[str, list[engine.Recorded]] = {}
+    kinds: dict[str, dict[int, list[engine.Recorded]]] = {}
     for one in record(tests, seed):
-        runs = kinds.setdefault(type(one.component).__name__, [])
-        if not runs or runs[0].component is one.component:
-            runs.append(one)
-    return [_of_part(name, runs, count, seed, full, track) for name, runs in kinds.items()]
+        kinds.setdefault(type(one.component).__name__, {}).setdefault(id(one.component), []).append(one)
+    return [_of_part(name, max(shapes.values(), key=len), count, seed, full, track) for name, shapes in kinds.items()]
 
 
 def _of_part(

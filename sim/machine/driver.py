@@ -27,7 +27,8 @@ from sim.machine.port import Port
 
 __all__ = ["Driver", "Timeout"]
 
-_SLICE = 1 << 16  # clocks between two looks at the status
+_SLICE = 1 << 16  # clocks between two looks at the status, and for the bus to drain
+_DRAINED = 64  # clocks between two looks at the bus
 _REACHED = next(field.mask for field in register("interrupt").fields if field.name == "reached")
 
 
@@ -121,14 +122,17 @@ class Driver:
             raise ValueError("a program must be loaded first")
         return self._program
 
-    def run(self, operand: Operand | None = None, commands: int | None = None) -> None:
-        """Start the program that was loaded, or the one that lies elsewhere in its memory; counters start at 0."""
+    def run(self, operand: Operand | None = None, commands: int | None = None, *, clear: bool = True) -> None:
+        """Start the program that was loaded, or the one that lies elsewhere in its memory.
+
+        Counters start at 0, or where they are without `clear`.
+        """
         program = self._of_program()
         self.set("program", (operand or program.operand).encode())
         self.set("program_size", program.commands if commands is None else commands)
         self.set("interrupt", sum(field.mask for field in register("interrupt").fields))
         self.set("interrupt_enable", sum(field.mask for field in register("interrupt_enable").fields))
-        self.command("start", "clear")
+        self.command("start", *["clear"] * clear)
 
     def wait(self, timeout: int) -> None:
         """Wait until the program has ended.
@@ -171,10 +175,19 @@ class Driver:
                 yield memory
 
     def reset(self) -> None:
-        """Stop whatever runs and forget it; registers and memory stay."""
+        """Stop whatever runs and forget it; registers and memory stay.
+
+        Raises
+        ------
+        Timeout
+            If the bus has not drained in time.
+        """
         self.command("reset")
-        while self.get("status", "resetting"):
-            self.port.advance(64)
+        for _ in range(0, _SLICE, _DRAINED):
+            if not self.get("status", "resetting"):
+                return
+            self.port.advance(_DRAINED)
+        raise Timeout(self.dump())
 
     def counters(self) -> "collections.Counter[str]":
         """What was counted since the start of the last program, by `golden.machine.registers.COUNTERS`."""

@@ -4,12 +4,14 @@ Words: a *trial* is a program that something is done to, and what must come of i
 to an end within its watchdog, and the memory behind its bus sees to it that no region is left.
 """
 
+import collections
 import contextlib
 import dataclasses
+import functools
 import math
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -30,13 +32,16 @@ from golden.machine.command import (
     Wait,
     assemble,
 )
+from golden.machine.registers import COUNTERS, REGISTERS, Register, register
+from golden.machine.work import timeline
 from golden.parameters import ZERO_GROUP
 from golden.units.delta_group import DeltaGroups
 from golden.units.joint_stream import JointGroups
 from rtl_gen.program.memory import SPOOLS
 from rtl_gen.program.sections import Sections, cut_sampling
 from sim.machine.driver import Driver, Timeout
-from sim.machine.port import InterpreterPort
+from sim.machine.port import InterpreterPort, Port
+from sim.machine.run import odd_counters
 from sim.machine.verilated import Fault, MachineModel, Memory, ProtocolError, VerilatedPort
 
 __all__ = ["MUTANTS", "Programs", "Trial", "Trials", "small_sections"]
@@ -50,6 +55,8 @@ _WAITS = frozenset({"token", "starved"})
 """Causes that the hardware does not know: an engine waits for ever, and the others go on meanwhile."""
 
 _BEHIND = 1 << 22  # bytes that an access behind the end of a region may meet
+
+_KEPT = 256  # mistakes whose outcome is remembered
 
 _FORGOTTEN = 1 << 16  # vectors of a tile that never comes, at most
 
@@ -188,19 +195,47 @@ class Programs:
         The layers.
     before : list of uint8 arrays
         Memory in front of each, and behind the last one.
+    counters : list of mappings
+        What each has counted, by `golden.machine.registers.COUNTERS`.
+    sticky : list of dict of str to bool
+        What has happened to numbers in each.
+    varied : list of int
+        Layers that each have a command with a field that is 0, 1, more, or a word, as in none before.
     """
 
     def __init__(self, made: Sections):
         self.program, self.sections = made.program, made.sections
         self.before: list[np.ndarray] = []
+        self.counters: list[Mapping[str, int]] = []
+        self.sticky: list[dict[str, bool]] = []
         self._read: dict[int, np.ndarray] = {}
+        self.mistake = functools.lru_cache(_KEPT)(self._mistake)
         driver = Driver(InterpreterPort(self.program.parameters, self.program.image.copy()))
         driver.load(self.program)
         for section in self.sections:
             self.before.append(driver.port.memory.copy())
             driver.run(section.operand, section.size)
             driver.wait(0)
+            self.counters.append(driver.counters())
+            self.sticky.append(driver.sticky)
+            driver.set("sticky", sum(field.mask for field in register("sticky").fields))
         self.before.append(driver.port.memory.copy())
+        self.varied = self._varied()
+
+    def _varied(self) -> list[int]:
+        seen: set[tuple[str, str, object]] = set()
+        found = []
+        for number, section in enumerate(self.sections):
+            fields = {
+                (type(command).__name__, field.name, _sort(getattr(command, field.name)))
+                for command in section.commands
+                for field in dataclasses.fields(command)
+                if field.name != "tag"
+            }
+            if not fields <= seen:
+                found.append(number)
+            seen |= fields
+        return found
 
     def interpreter(
         self, memory: np.ndarray, limits: Sequence[int] | None = None, kind: type[Accelerator] = Accelerator
@@ -211,6 +246,21 @@ class Programs:
         for number, (region, (base, limit)) in enumerate(zip(reference.regions, self.program.regions, strict=True)):
             region.base, region.limit = base, limit if limits is None else limits[number]
         return reference
+
+    def _mistake(self, seed: int, turn: int) -> "_Mistake":
+        """What a turn of a seed draws, and what the interpreter says of it; some are kept."""
+        draw = random.Random(f"{seed} mutant {turn}")
+        kind = draw.choice(MUTANTS)
+        number = draw.choice(self.that_read(_READS.get(kind, ())))
+        wrong = _WRONG[kind](draw, self, number)
+        reference, section = self.interpreter(wrong.memory.copy(), wrong.limits), self.sections[number]
+        try:
+            hazards.check(reference, section.operand, section.size)
+        except MachineError as error:
+            return _Mistake(kind, number, wrong, None, error.cause)
+        except hazards.HazardError:
+            return _Mistake(kind, number, wrong, None, None)
+        return _Mistake(kind, number, wrong, reference.memory, None)
 
     def words_at(self, number: int) -> int:
         """First byte of a layer's program."""
@@ -256,6 +306,23 @@ class _Wrong:
     told: str
     memory: np.ndarray
     limits: Sequence[int] | None = None
+
+
+class _Mistake(NamedTuple):
+    """A layer with something wrong, and the memory or the cause of the error after it; neither if both are open."""
+
+    kind: str
+    number: int
+    wrong: _Wrong
+    memory: np.ndarray | None
+    cause: str | None
+
+
+def _sort(value: object) -> object:
+    """Of a field's value: numbers from 2 on are of one sort."""
+    if isinstance(value, int):
+        return min(value, 2)
+    return value if isinstance(value, str) else repr(type(value))
 
 
 def _values(kind: type, command: Command) -> list[str]:
@@ -377,12 +444,14 @@ class Trials:
         How memory behaves.
     seed : int
         Of all that is drawn.
+    mutant : int
+        Number of the mutant that the machine is, if the model has any; 0: none.
     """
 
-    def __init__(self, model: MachineModel, programs: Programs, how: Memory, seed: int):
+    def __init__(self, model: MachineModel, programs: Programs, how: Memory, seed: int, mutant: int = 0):
         self._programs, self._seed = programs, seed
         memory = np.zeros(len(programs.program.image), np.uint8)
-        self._port = VerilatedPort(model, programs.program.parameters, memory, how)
+        self._port = VerilatedPort(model, programs.program.parameters, memory, how, mutant=mutant)
         self._driver = Driver(self._port, watchdog=WATCHDOG)
         self._driver.load(programs.program)
 
@@ -390,6 +459,49 @@ class Trials:
     def clocks(self) -> int:
         """That have passed."""
         return self._port.clocks
+
+    def layers(self) -> Iterator[Trial]:
+        """Run layers that differ, as they are: memory and, of all together, counters and sticky bits are right."""
+        programs, expected = self._programs, collections.Counter()
+        self._restart(1)
+        sticky = dict.fromkeys(programs.sticky[0], False)
+        for number in programs.varied:
+            outcome, failure = self._right(number, clear=number == programs.varied[0])
+            expected.update(programs.counters[number])
+            sticky = {name: seen or programs.sticky[number][name] for name, seen in sticky.items()}
+            if not failure and number == programs.varied[-1]:
+                odd = odd_counters(self._driver.counters(), expected) | {
+                    name: (seen, sticky[name]) for name, seen in self._driver.sticky.items() if seen != sticky[name]
+                }
+                failure = ", ".join(f"{name} is {one}, not {two}" for name, (one, two) in odd.items())
+            yield self._judged("layer", number, self._name(number), (outcome, failure))
+
+    def registers(self, count: int) -> Iterator[Trial]:
+        """Write any values to the registers that take them, of an idle machine: all hold what the interpreter's do.
+
+        Counters are left out, which a reset does not clear.
+        """
+        counted = register(f"{COUNTERS[0].name}_low").offset
+        shown = [one for one in REGISTERS if one.offset < counted]
+        for turn, draw in self._turns("registers", count):
+            self._port.reset(1)
+            ports = self._port, InterpreterPort(self._port.parameters, self._port.memory)
+            for one in shown:
+                value = draw.getrandbits(32)
+                if any(field.access == "rw" for field in one.fields):
+                    for port in ports:
+                        port.write(one.offset, value)
+            odd = {one.name: read for one in shown if len(set(read := [self._at_rest(one, p) for p in ports])) > 1}
+            self._port.reset(1)
+            self._driver.load(self._programs.program)
+            self._driver.set("watchdog", WATCHDOG)
+            failure = "; ".join(f"{name} is {got:#x}, not {expected:#x}" for name, (got, expected) in odd.items())
+            yield self._judged("registers", turn, "registers are written and read", ("equal", failure))
+
+    @staticmethod
+    def _at_rest(one: Register, port: Port) -> int:
+        """What a register holds; an engine at rest may wait for the link."""
+        return port.read(one.offset) & ~sum(field.mask for field in one.fields if field.name == "link")
 
     def resets(self, count: int) -> Iterator[Trial]:
         """Break off a program at any clock, by the register or by the pin; the next one must run as ever."""
@@ -408,11 +520,8 @@ class Trials:
 
     def mutants(self, count: int) -> Iterator[Trial]:
         """Run programs with something wrong: they must end as the interpreter says."""
-        for turn, draw in self._turns("mutant", count):
-            kind = draw.choice(MUTANTS)
-            number = draw.choice(self._programs.that_read(_READS.get(kind, ())))
-            wrong = _WRONG[kind](draw, self._programs, number)
-            expected, cause = self._interpreted(number, wrong)
+        for turn in range(count):
+            kind, number, wrong, expected, cause = self._programs.mistake(self._seed, turn)
             self._limit(wrong.limits)
             outcome, failure = self._run(number, wrong.memory)
             self._limit(None)
@@ -467,16 +576,16 @@ class Trials:
         for number, (_, limit) in enumerate(self._programs.program.regions):
             self._driver.set(f"region{number}_limit", limit if limits is None else limits[number])
 
-    def _start(self, number: int, memory: np.ndarray) -> None:
+    def _start(self, number: int, memory: np.ndarray, *, clear: bool = True) -> None:
         self._port.memory[:] = memory
         section = self._programs.sections[number]
-        self._driver.run(section.operand, section.size)
+        self._driver.run(section.operand, section.size, clear=clear)
 
-    def _run(self, number: int, memory: np.ndarray) -> tuple[str, str]:
+    def _run(self, number: int, memory: np.ndarray, limit: int = _LIMIT, *, clear: bool = True) -> tuple[str, str]:
         """Run a layer's program: "equal", for now, or the cause of its error; and what should not have been."""
         try:
-            self._start(number, memory)
-            self._driver.wait(_LIMIT)
+            self._start(number, memory, clear=clear)
+            self._driver.wait(limit)
         except MachineError as error:
             return error.cause, ""
         except (ProtocolError, Timeout) as error:
@@ -484,28 +593,18 @@ class Trials:
             return "failed", str(error)
         return "equal", ""
 
-    def _right(self, number: int) -> tuple[str, str]:
+    def _right(self, number: int, *, clear: bool = True) -> tuple[str, str]:
         """Run a layer as it is."""
-        outcome, failure = self._run(number, self._programs.before[number])
-        return outcome, failure or self._difference(outcome, self._programs.before[number + 1])
+        programs = self._programs
+        predicted = timeline(programs.sections[number].commands, programs.program.parameters).clocks
+        outcome, failure = self._run(number, programs.before[number], 20 * predicted + 10_000, clear=clear)
+        return outcome, failure or self._difference(outcome, programs.before[number + 1])
 
     def _difference(self, outcome: str, expected: np.ndarray) -> str:
         if outcome != "equal":
             return f"must end well, not with {outcome}"
         odd = np.flatnonzero(self._port.memory != expected)
         return f"{len(odd)} bytes of memory differ, the first at {odd[0]}" if len(odd) else ""
-
-    def _interpreted(self, number: int, wrong: _Wrong) -> tuple[np.ndarray | None, str | None]:
-        """Memory and cause after a program; no memory where the hardware may leave another one."""
-        reference = self._programs.interpreter(wrong.memory.copy(), wrong.limits)
-        section = self._programs.sections[number]
-        try:
-            hazards.check(reference, section.operand, section.size)
-        except MachineError as error:
-            return None, error.cause
-        except hazards.HazardError:
-            return None, None
-        return reference.memory, None
 
     def _causes(self, number: int, wrong: _Wrong, first: str) -> set[str]:
         """Causes of which any may be told: the interpreter's, others of that operation, and of those beside it."""

@@ -103,6 +103,8 @@ class MachineModel:
         Whether it can write waveforms.
     optimise : str
         Option of the compiler: how fast it runs, against how long it is compiled.
+    mutated : str, optional
+        Verilog with mutants of the machine (`sim.machine.mutants.mutate`) in place of its own; a port chooses one.
 
     Raises
     ------
@@ -118,9 +120,10 @@ class MachineModel:
         traced: bool = False,
         waves: bool = False,
         optimise: str = "-O3",
+        mutated: str | None = None,
     ):
         unit = emission.emit(component, name="unit", ports="flat")
-        sources = {"unit.v": unit.text, "table.h": _table(component, unit, threads)}
+        sources = {"unit.v": mutated or unit.text, "table.h": _table(component, unit, threads, mutated is not None)}
         self.library = library = native.build(
             "unit", sources, "machine.cpp", optimise=optimise, threads=threads, waves=waves,
             visible=_OFFERS if traced else (),
@@ -132,7 +135,7 @@ class MachineModel:
             getattr(library, name).restype = ctypes.c_char_p
 
 
-def _table(component: wiring.Component, unit: emission.Emitted, threads: int) -> str:
+def _table(component: wiring.Component, unit: emission.Emitted, threads: int, mutated: bool) -> str:
     """C++ that lists the ports of the model."""
     by_member = {port.member or port.name: port for port in unit.ports}
 
@@ -146,6 +149,7 @@ def _table(component: wiring.Component, unit: emission.Emitted, threads: int) ->
             raise ValueError(f"{name} of a machine must be {kind.__name__}, not {signature!r}")
         return ", ".join(f".{member} = {port(f'{name}.{member}')}" for member in signature.members)
 
+    mutant = "Port{&unit.mutant, 32}" if mutated else "Port{nullptr, 0}"
     return "\n".join(
         [
             '#include "Unit.h"',
@@ -153,7 +157,7 @@ def _table(component: wiring.Component, unit: emission.Emitted, threads: int) ->
             "struct Table {",
             "  explicit Table(Unit& unit) : unit(unit) {}",
             "  Unit& unit;",
-            f"  Port clk = {port('clk')}, rst = {port('rst')}, interrupt = {port('interrupt')};",
+            f"  Port clk = {port('clk')}, rst = {port('rst')}, interrupt = {port('interrupt')}, mutant = {mutant};",
             f"  AxiPorts memory{{{ports('memory', AXI4)}}};",
             f"  LitePorts registers{{{ports('registers', AXI4Lite)}}};",
             "};",
@@ -179,6 +183,8 @@ class VerilatedPort:
         Beats that it refuses.
     waves : Path, optional
         File .vcd to write, if the model can.
+    mutant : int
+        Number of the mutant that it is, if the model has any; 0: none.
     """
 
     def __init__(
@@ -189,6 +195,7 @@ class VerilatedPort:
         how: Memory = _PLAIN,
         faults: Sequence[Fault] = (),
         waves: Path | None = None,
+        mutant: int = 0,
     ):
         self.parameters, self.memory = parameters, memory
         self._library = model.library
@@ -204,6 +211,7 @@ class VerilatedPort:
         flags = sum((flag in MODES[how.mode]) << bit for bit, flag in enumerate(_FLAGS))
         numbers = map(ctypes.c_uint64, (how.latency, how.beats, how.clocks))
         library.machine_settings(machine, *numbers, ctypes.c_uint32(how.seed), flags)
+        library.machine_mutant(machine, mutant)
         self.refuse(faults)
         self._watched = self._watch()
         if waves is not None:

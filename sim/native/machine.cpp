@@ -115,6 +115,9 @@ EXPORT void machine_settings(Machine* machine, uint64_t latency, uint64_t beats,
   machine->settings = {latency, beats, clocks, {seed, bool(flags & 1), bool(flags & 2), bool(flags & 4)}};
 }
 
+// A mutant of the machine instead of it, if the model has any; 0: none.
+EXPORT void machine_mutant(Machine* machine, uint32_t number) { machine->table.mutant.assign(number); }
+
 EXPORT int machine_reset(Machine* machine, unsigned clocks) {
   return guarded(machine, [=] { machine->reset(clocks); });
 }

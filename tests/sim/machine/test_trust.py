@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import json
 import random
+import re
 
 import numpy as np
 import pytest
@@ -113,6 +114,21 @@ def trials(layers, seed):
 
 def failures(found):
     return [f"turn {trial.turn}, {trial.kind}, {trial.told}: {trial.failure}" for trial in found if trial.failure]
+
+
+def test_layers_and_registers_are_right_and_trials_can_fail(layers, fresh_seed, monkeypatch):
+    right = trials(layers, fresh_seed)
+    found = [*right.layers(), *right.registers(2), *right.layers()]
+    assert not failures(found) and len(layers.varied) > 10
+    last = layers.varied[-1]
+    monkeypatch.setitem(layers.counters[last], "combined", layers.counters[last]["combined"] + 1)
+    (failure,) = failures(right.layers())
+    assert re.search(r"combined is \d+, not \d+$", failure)
+    layers.before[last + 1][-1] ^= 1
+    assert failures(right.layers())[-1].endswith(
+        ": 1 bytes of memory differ, the first at " + str(len(layers.before[last]) - 1)
+    )
+    layers.before[last + 1][-1] ^= 1
 
 
 def test_after_a_reset_at_any_clock_every_program_is_right(layers, fresh_seed):

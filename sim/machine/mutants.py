@@ -1,0 +1,211 @@
+"""Mutants of a whole machine's Verilog, judged by programs: those of every file of the hardware, in one model.
+
+A mutant sits in a module of the emitted text, and counts for the file of `hw` that the module is written in; where
+equal parts share a module it sits in all of them. It is caught if a program leaves other memory, counters or sticky
+bits than the interpreter, breaks a rule of the bus, or does not end.
+"""
+
+import re
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+
+from amaranth.hdl import Fragment
+from amaranth.lib import wiring
+
+from golden.diffusion.differential.method import Method
+from golden.parameters import Parameters
+from hw.accelerator import Accelerator
+from rtl_gen import tools
+from rtl_gen.options import Machine
+from rtl_gen.program.commands import on_machine
+from rtl_gen.verilog import emission
+from rtl_gen.verilog.naming import plain_name
+from sim.machine.driver import Timeout
+from sim.machine.trust import Programs, Trial, Trials, small_sections
+from sim.machine.verilated import MachineModel, Memory
+from sim.mutants import Finding, Mutant, Report
+from sim.simulator import SimulationError
+
+__all__ = ["Judge", "files", "mutate", "run"]
+
+_REGISTERS, _MISTAKES, _RESETS, _FAULTS = 2, 40, 4, 4
+"""Trials of each kind that a mutant meets behind the layers."""
+
+
+def files(component: wiring.Component, name: str) -> dict[str, str]:
+    """The file, below the project, of every module that `emission.emit` may write for a component of that name."""
+    found: dict[str, str] = {}
+
+    def walk(fragment: Fragment, path: str) -> None:
+        origin = next((one for one in fragment.origins or () if type(one).__module__.startswith("hw.")), None)
+        if origin is not None:
+            file = type(origin).__module__.replace(".", "/") + ".py"
+            found.setdefault(path, file)
+            found.setdefault(re.sub(r"_?\d+$", "", path), file)
+        for number, (below, called, _) in enumerate(fragment.subfragments):
+            walk(below, plain_name(f"{path}_{called or f'U{number}'}"))
+
+    walk(Fragment.get(component, None), name)
+    return found
+
+
+_READ = """\
+read_verilog unit.v
+hierarchy -check -top unit
+proc
+memory_collect
+opt -full
+wreduce
+opt_clean
+rename -src
+splitcells
+opt_clean
+"""
+"""As `sim.mutants` reads a unit, but with its modules."""
+
+
+def mutate(text: str, sources: Mapping[str, str], count: int, seed: int = 0) -> tuple[str, dict[str, list[Mutant]]]:
+    """Draw mutants of each file of a machine.
+
+    Parameters
+    ----------
+    text : str
+        Emitted Verilog of the machine, whose top module is ``unit``.
+    sources : mapping of str to str
+        File of each module; modules that are not in it stay as they are.
+    count : int
+        Mutants of each file, fewer if it has no place for as many.
+    seed : int
+        Of the draw.
+
+    Returns
+    -------
+    text : str
+        Verilog with all of them, chosen by the new input ``mutant`` of each module: 0 is the machine as it was.
+    mutants : dict of str to list of Mutant
+        By file, ascending; numbers from 1.
+
+    Raises
+    ------
+    ToolError
+        If yosys fails.
+    """
+    by_file: dict[str, list[str]] = {}
+    for module in re.findall(r"^module (\w+)", text, re.MULTILINE):
+        if module in sources:
+            by_file.setdefault(sources[module], []).append(module)
+    lists = {f"list{number}.txt": file for number, file in enumerate(sorted(by_file))}
+    with tempfile.TemporaryDirectory(prefix="driftless-mutants-") as folder:
+        Path(folder, "unit.v").write_text(text, encoding="utf-8")
+        draw = "".join(
+            f"mutate -list {count} -seed {seed} -ctrl mutant 32 {number * count + 1} -o {name} "
+            f"{' '.join(by_file[file])}\n"
+            for number, (name, file) in enumerate(lists.items())
+        )
+        apply = "".join(f"script {name}\n" for name in lists)
+        tools.run_yosys(f"{_READ}{draw}{apply}opt_clean\nwrite_verilog -noattr -noparallelcase mutated.v\n", cwd=folder)
+        mutated = Path(folder, "mutated.v").read_text(encoding="utf-8")
+        drawn = {
+            file: [_mutant(line) for line in Path(folder, name).read_text(encoding="utf-8").splitlines()]
+            for name, file in lists.items()
+        }
+    return mutated, drawn
+
+
+def _mutant(line: str) -> Mutant:
+    """That of a line of yosys' list."""
+    number = int(re.search(r"-ctrl mutant 32 (\d+) ", line)[1])
+    return Mutant(number, re.sub(r"-ctrl mutant 32 \d+ ", "", line))
+
+
+class Judge:
+    """Tells mutants of a machine from it, by all that `sim.machine.trust` does to programs of layers.
+
+    Parameters
+    ----------
+    model : MachineModel
+        With the mutants.
+    programs : Programs
+        What it runs.
+    seed : int
+        Of all that is drawn, and of the pauses of memory.
+    """
+
+    def __init__(self, model: MachineModel, programs: Programs, seed: int):
+        self._model, self._programs, self._seed = model, programs, seed
+        self._how = Memory(latency=7, mode="both", seed=seed)
+
+    def __call__(self, number: int) -> str | None:
+        """What the first trial that a mutant fails shows, if it fails any; mutant 0, the machine itself, fails none."""
+        try:
+            trials = Trials(self._model, self._programs, self._how, self._seed, number)
+            failed = (trial for trial in self._trials(trials) if trial.failure)
+            first = next(failed, None)
+        except (SimulationError, Timeout, ValueError) as error:  # while registers are written, or by what they say
+            return str(error)
+        return first and f"{first.told}: {first.failure}"
+
+    @staticmethod
+    def _trials(trials: Trials) -> Iterator[Trial]:
+        yield from trials.layers()
+        yield from trials.registers(_REGISTERS)
+        yield from trials.mutants(_MISTAKES)
+        yield from trials.resets(_RESETS)
+        yield from trials.faults(_FAULTS)
+
+
+def run(
+    parameters: Parameters,
+    *,
+    count: int = 20,
+    seed: int = 0,
+    among: str = "",
+    track: Callable[[list[tuple[str, Mutant]]], Iterable[tuple[str, Mutant]]] = iter,
+) -> list[Report]:
+    """Draw mutants of the files of a machine and see which of them its programs catch.
+
+    Parameters
+    ----------
+    parameters : Parameters
+        The machine.
+    count : int
+        Mutants of each file.
+    seed : int
+        Of mutants, of the network and of the trials.
+    among : str
+        What the names of the files have in them.
+    track : callable
+        Wraps files and mutants, to show progress.
+
+    Returns
+    -------
+    list of Report
+        One for each file. None of the mutants is compared with the machine by a proof.
+
+    Raises
+    ------
+    ValueError
+        If no file has such a name.
+    SimulationError
+        If the simulation cannot be built, or the machine fails without any mutant.
+    """
+    component = Accelerator(parameters)
+    sources = {module: file for module, file in files(component, "unit").items() if among in file}
+    if not sources:
+        raise ValueError(f"Files must have {among!r} in their names, but none of this machine has")
+    unit = emission.emit(component, name="unit", ports="flat")
+    text, drawn = mutate(unit.text, sources, count, seed)
+    method = on_machine(Method.named(f"closed-int{parameters.digit_width}"), Machine("tiny", parameters))
+    judge = Judge(MachineModel(component, optimise="-O1", mutated=text), Programs(small_sections(method, seed)), seed)
+    shown = judge(0)
+    if shown is not None:
+        raise SimulationError(f"The machine must be right without a mutant: {shown}")
+    findings: dict[str, list[Finding]] = {file: [] for file in drawn}
+    seconds = dict.fromkeys(drawn, 0.0)
+    for file, mutant in track([(file, mutant) for file, found in drawn.items() for mutant in found]):
+        begun = time.monotonic()
+        findings[file].append(Finding(mutant, judge(mutant.number)))
+        seconds[file] += time.monotonic() - begun
+    return [Report(file, found, seconds[file]) for file, found in findings.items()]

@@ -1,0 +1,51 @@
+"""Mutants of a whole machine's Verilog: whose file they are, that they are chosen by a port, and that trials tell."""
+
+import re
+
+import pytest
+
+from golden.parameters import preset
+from hw.stream.records import RecordReader
+from rtl_gen.verilog import emission
+from sim.__main__ import main
+from sim.machine import mutants
+
+
+@pytest.mark.formal
+def test_each_module_has_a_file_and_its_mutants_are_numbered():
+    component = RecordReader(32, 24, 3)
+    text = emission.emit(component, name="unit", ports="flat").text
+    sources = mutants.files(component, "unit")
+    found = {module: sources[module] for module in re.findall(r"^module (\w+)", text, re.MULTILINE)}
+    assert found["unit"] == "hw/stream/records.py" and found["unit_spans"] == "hw/stream/fifo.py"
+    mutated, drawn = mutants.mutate(text, sources, 4, seed=3)
+    assert drawn.keys() == set(found.values())
+    numbers = [mutant.number for each in drawn.values() for mutant in each]
+    assert len(set(numbers)) == len(numbers) > 4 and min(numbers) == 1
+    for file, each in drawn.items():
+        assert {found[re.search(r"-module (\S+)", mutant.command)[1]] for mutant in each} == {file}
+    assert mutated.count("input [31:0] mutant") > 1
+    assert mutants.mutate(text, sources, 4, seed=3) == (mutated, drawn)
+
+
+@pytest.mark.cocotb
+@pytest.mark.slow
+def test_trials_tell_mutants_from_the_machine():
+    """All of them sit where every command and every beat comes by."""
+    (report,) = mutants.run(preset("tiny"), count=10, seed=1, among="control/fetch")
+    assert report.unit == "hw/control/fetch.py" and len(report.findings) == 10 and report.caught > 5
+
+
+@pytest.mark.unit
+@pytest.mark.parametrize(
+    "arguments, sentence",
+    [
+        (["machine", "--among", "hw/none"], "Files must have 'hw/none' in their names, but none of this machine has"),
+        (["float_add", "--among", "hw"], "Among must be given with the unit machine, not with 'float_add'"),
+    ],
+)
+def test_what_names_no_file_is_refused(arguments, sentence, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["mutate", *arguments], prog_name="sim")
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == f"Error: {sentence}\n"
