@@ -33,6 +33,8 @@ __all__ = ["Judge", "files", "mutate", "run"]
 _REGISTERS, _MISTAKES, _RESETS, _FAULTS = 2, 40, 4, 4
 """Trials of each kind that a mutant meets behind the layers."""
 
+_LIMIT = 100_000  # clocks of a program that is not as it should be: ten times what any of them takes
+
 
 def files(component: wiring.Component, name: str) -> dict[str, str]:
     """The file, below the project, of every module that `emission.emit` may write for a component of that name."""
@@ -140,7 +142,7 @@ class Judge:
     def __call__(self, number: int) -> str | None:
         """What the first trial that a mutant fails shows, if it fails any; mutant 0, the machine itself, fails none."""
         try:
-            trials = Trials(self._model, self._programs, self._how, self._seed, number)
+            trials = Trials(self._model, self._programs, self._how, self._seed, mutant=number, limit=_LIMIT)
             failed = (trial for trial in self._trials(trials) if trial.failure)
             first = next(failed, None)
         except (SimulationError, Timeout, ValueError) as error:  # while registers are written, or by what they say

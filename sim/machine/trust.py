@@ -49,8 +49,6 @@ __all__ = ["MUTANTS", "Programs", "Trial", "Trials", "small_sections"]
 WATCHDOG = 4_000
 """Clocks without progress that a trial may take: far more than memory ever does."""
 
-_LIMIT = 2_000_000  # clocks of a program
-
 _WAITS = frozenset({"token", "starved"})
 """Causes that the hardware does not know: an engine waits for ever, and the others go on meanwhile."""
 
@@ -446,10 +444,21 @@ class Trials:
         Of all that is drawn.
     mutant : int
         Number of the mutant that the machine is, if the model has any; 0: none.
+    limit : int
+        Clocks that a program may take which is not as it should be.
     """
 
-    def __init__(self, model: MachineModel, programs: Programs, how: Memory, seed: int, mutant: int = 0):
-        self._programs, self._seed = programs, seed
+    def __init__(
+        self,
+        model: MachineModel,
+        programs: Programs,
+        how: Memory,
+        seed: int,
+        *,
+        mutant: int = 0,
+        limit: int = 2_000_000,
+    ):
+        self._programs, self._seed, self._clocks = programs, seed, limit
         memory = np.zeros(len(programs.program.image), np.uint8)
         self._port = VerilatedPort(model, programs.program.parameters, memory, how, mutant=mutant)
         self._driver = Driver(self._port, watchdog=WATCHDOG)
@@ -581,11 +590,11 @@ class Trials:
         section = self._programs.sections[number]
         self._driver.run(section.operand, section.size, clear=clear)
 
-    def _run(self, number: int, memory: np.ndarray, limit: int = _LIMIT, *, clear: bool = True) -> tuple[str, str]:
+    def _run(self, number: int, memory: np.ndarray, limit: int | None = None, *, clear: bool = True) -> tuple[str, str]:
         """Run a layer's program: "equal", for now, or the cause of its error; and what should not have been."""
         try:
             self._start(number, memory, clear=clear)
-            self._driver.wait(limit)
+            self._driver.wait(limit or self._clocks)
         except MachineError as error:
             return error.cause, ""
         except (ProtocolError, Timeout) as error:
