@@ -28,6 +28,7 @@ from sim.machine.port import Port
 __all__ = ["Driver", "Timeout"]
 
 _SLICE = 1 << 16  # clocks between two looks at the status, and for the bus to drain
+_ANSWERED = 12  # clocks at least that an answer to an interrupt takes
 _DRAINED = 64  # clocks between two looks at the bus
 _REACHED = next(field.mask for field in register("interrupt").fields if field.name == "reached")
 
@@ -169,6 +170,7 @@ class Driver:
             if not self.port.advance(clocks):
                 timeout -= clocks
                 continue
+            timeout -= _ANSWERED
             memory = self.port.memory.copy()  # before a register is read, which takes clocks
             if self.get("interrupt", "reached"):
                 self.set("interrupt", _REACHED)

@@ -133,6 +133,28 @@ def test_where_every_engine_stands():
     assert port.clocks == 200_000
 
 
+class Interrupting(MadeUp):
+    """Interrupts whatever is answered."""
+
+    def advance(self, clocks):
+        self.clocks += 1
+        return True
+
+
+def test_a_broken_machine_is_not_waited_for_for_ever():
+    port = Interrupting({"status": 1, "interrupt": 4})
+    found = Driver(port)
+    found.load(sum_of_two()[0])
+    found.run()
+    with pytest.raises(Timeout, match="^machine: a program is under way"):
+        found.wait(10_000)
+    assert port.clocks < 10_000
+    port = MadeUp({"status": 4})
+    with pytest.raises(Timeout, match="^machine: the bus is draining after a reset"):
+        Driver(port).reset()
+    assert port.clocks == 1 << 16
+
+
 @pytest.mark.parametrize(
     "name, value, sentence",
     [
