@@ -33,6 +33,9 @@ __all__ = ["Judge", "files", "mutate", "run"]
 _REGISTERS, _MISTAKES, _RESETS, _FAULTS = 2, 40, 4, 4
 """Trials of each kind that a mutant meets behind the layers."""
 
+_ORIGINS = (0x5A5A5000, 0xA5A5A000)
+"""Where memory lies, before what is wrong and then: every bit of an address is 0 once, and 1."""
+
 _LIMIT = 100_000  # clocks of a program that is not as it should be: ten times what any of them takes
 
 
@@ -137,22 +140,27 @@ class Judge:
 
     def __init__(self, model: MachineModel, programs: Programs, seed: int):
         self._model, self._programs, self._seed = model, programs, seed
-        self._how = Memory(latency=7, mode="both", seed=seed)
+        self._hows = [Memory(latency=7, mode="both", seed=seed, origin=origin) for origin in _ORIGINS]
 
     def __call__(self, number: int) -> str | None:
         """What the first trial that a mutant fails shows, if it fails any; mutant 0, the machine itself, fails none."""
         try:
-            trials = Trials(self._model, self._programs, self._how, self._seed, mutant=number, limit=_LIMIT)
-            failed = (trial for trial in self._trials(trials) if trial.failure)
-            first = next(failed, None)
+            for how, carry_out in zip(self._hows, (self._as_they_are, self._wrong), strict=True):
+                trials = Trials(self._model, self._programs, how, self._seed, mutant=number, limit=_LIMIT)
+                first = next((trial for trial in carry_out(trials) if trial.failure), None)
+                if first is not None:
+                    return f"{first.told}: {first.failure}"
         except (SimulationError, Timeout, ValueError) as error:  # while registers are written, or by what they say
             return str(error)
-        return first and f"{first.told}: {first.failure}"
+        return None
 
     @staticmethod
-    def _trials(trials: Trials) -> Iterator[Trial]:
+    def _as_they_are(trials: Trials) -> Iterator[Trial]:
         yield from trials.layers()
         yield from trials.registers(_REGISTERS)
+
+    @staticmethod
+    def _wrong(trials: Trials) -> Iterator[Trial]:
         yield from trials.mutants(_MISTAKES)
         yield from trials.resets(_RESETS)
         yield from trials.faults(_FAULTS)

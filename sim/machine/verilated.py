@@ -47,6 +47,9 @@ class Memory:
         Pauses, of `sim.play.MODES` without ``reset``.
     seed : int
         Of the pauses.
+    origin : int
+        Address of its first byte, in whole pages of 4 KiB. A port adds it to the bases of regions and takes it away
+        again, so that programs and drivers need not know it.
     """
 
     latency: int = 40
@@ -54,6 +57,7 @@ class Memory:
     clocks: int = 1
     mode: str = "none"
     seed: int = 0
+    origin: int = 0
 
     def __post_init__(self) -> None:
         if self.mode not in MODES or self.mode == "reset":
@@ -63,6 +67,8 @@ class Memory:
                 raise ValueError(f"{name} must be at least {least}, not {getattr(self, name)}")
         if self.beats > self.clocks:
             raise ValueError(f"beats must be at most clocks = {self.clocks}, not {self.beats}")
+        if self.origin not in range(0, 1 << 32, 4096):
+            raise ValueError(f"origin must be a multiple of 4096 below 2^32, not {self.origin}")
 
 
 _PLAIN = Memory()
@@ -198,6 +204,7 @@ class VerilatedPort:
         mutant: int = 0,
     ):
         self.parameters, self.memory = parameters, memory
+        self._origin = how.origin // UNIT_BYTES
         self._library = model.library
         self._machine = ctypes.c_void_p(self._library.machine_open())
         self._regions = [[0, 0] for _ in range(8)]
@@ -207,7 +214,9 @@ class VerilatedPort:
             for index, part in enumerate(("base", "limit"))
         }
         library, machine = self._library, self._machine
-        library.machine_memory(machine, ctypes.c_void_p(memory.ctypes.data), ctypes.c_uint64(memory.size))
+        # The model never looks below its regions, hence not below the origin.
+        at, size = memory.ctypes.data - how.origin, how.origin + memory.size
+        library.machine_memory(machine, ctypes.c_void_p(at), ctypes.c_uint64(size))
         flags = sum((flag in MODES[how.mode]) << bit for bit, flag in enumerate(_FLAGS))
         numbers = map(ctypes.c_uint64, (how.latency, how.beats, how.clocks))
         library.machine_settings(machine, *numbers, ctypes.c_uint32(how.seed), flags)
@@ -270,10 +279,11 @@ class VerilatedPort:
         """Read a register."""
         value = ctypes.c_uint32()
         self._judge(self._library.machine_read(self._machine, offset, ctypes.byref(value)))
-        return value.value
+        return value.value - self._moves(offset) & 0xFFFFFFFF
 
     def write(self, offset: int, value: int) -> None:
         """Write a register."""
+        value = value + self._moves(offset) & 0xFFFFFFFF
         if offset in self._places:
             number, index = self._places[offset]
             self._regions[number][index] = value
@@ -284,6 +294,10 @@ class VerilatedPort:
         """Let so many clocks pass, or fewer if the machine interrupts; whether it does."""
         self._judge(self._library.machine_advance(self._machine, ctypes.c_uint64(clocks)))
         return bool(self._library.machine_interrupts(self._machine))
+
+    def _moves(self, offset: int) -> int:
+        """Units that a register is moved by: those of bases."""
+        return self._origin if self._places.get(offset, (0, 1))[1] == 0 else 0
 
     def _allow(self) -> None:
         """Tell the memory which bytes the machine may touch."""

@@ -9,7 +9,10 @@ from amaranth.lib.wiring import In, Out
 from golden.machine.registers import register
 from golden.parameters import preset
 from hw.bus.axi import AXI4, AXI4Lite
+from rtl_gen.verilog import emission
 from sim.machine.verilated import Fault, MachineModel, Memory, ProtocolError, VerilatedPort
+from sim.mutants import mutate
+from sim.simulator import SimulationError
 
 pytestmark = pytest.mark.cocotb
 
@@ -150,9 +153,9 @@ def model():
 PLAIN = Memory()
 
 
-def begin(model, how=PLAIN, *, bursts=20, flaw="none", faults=(), seed=0, base=3):
+def begin(model, how=PLAIN, *, bursts=20, flaw="none", faults=(), seed=0, base=3, mutant=0):
     memory = np.random.default_rng(seed).integers(0, 256, 1 << 15, np.uint8)
-    port = VerilatedPort(model, preset("tiny"), memory, how, faults)
+    port = VerilatedPort(model, preset("tiny"), memory, how, faults, mutant=mutant)
     values = {"region0_base": base, "region0_limit": 100, "region1_base": 130, "region1_limit": 100}
     for name, value in (values | {"program_size": bursts, "watchdog": list(FLAWS).index(flaw)}).items():
         port.write(register(name).offset, value)
@@ -174,6 +177,18 @@ def test_a_copy_in_every_mode(model, mode, fresh_seed):
     assert status(port) == 8
     np.testing.assert_array_equal(port.memory, expected)
     assert port.traffic == {"bursts read": 20, "beats read": 80, "bursts written": 20, "beats written": 80}
+
+
+@pytest.mark.parametrize("origin", [0x1000, 0x5A5A5000, 0xA5A5A000])
+def test_memory_may_lie_anywhere(model, origin):
+    port, expected = begin(model, Memory(origin=origin))
+    port.advance(100_000)
+    expected[130 * 32 : 130 * 32 + 1280] = expected[96 : 96 + 1280]
+    assert status(port) == 8 and port.read(register("program_size").offset) == 20
+    np.testing.assert_array_equal(port.memory, expected)
+    with pytest.raises(ProtocolError, match=rf"^Clock \d+: R is outside every region, at {origin + 80}$"):
+        port, _ = begin(model, Memory(origin=origin), flaw="stray")
+        port.advance(10_000)
 
 
 def test_latency_and_bandwidth(model):
@@ -214,6 +229,25 @@ def test_memory_that_is_not_there_is_refused(model):
     assert status(port) == 16
 
 
+def test_a_mutant_is_chosen_by_a_port():
+    text, drawn = mutate(emission.emit(Copier(), name="unit", ports="flat").text, "unit", 6, seed=1)
+    mutated = MachineModel(Copier(), optimise="-O1", mutated=text)
+
+    def shows(number):
+        try:
+            port, _ = begin(mutated, Memory(mode="both", seed=1), mutant=number)
+            port.advance(100_000)
+            return status(port) != 8 or port.memory.tobytes() != right
+        except (AssertionError, SimulationError):
+            return True
+
+    port, _ = begin(mutated)
+    port.advance(100_000)
+    right = port.memory.tobytes()
+    assert not shows(0)
+    assert any(shows(mutant.number) for mutant in drawn)
+
+
 def test_a_reset_begins_anew(model):
     port, before = begin(model, Memory(mode="both", seed=5))
     port.advance(333)
@@ -241,6 +275,8 @@ def test_every_rule_is_checked(model, flaw):
         ({"mode": "nun"}, "mode must be one of the known names, not 'nun'; did you mean none"),
         ({"latency": 0}, "latency must be at least 1, not 0"),
         ({"beats": 3, "clocks": 2}, "beats must be at most clocks = 2, not 3"),
+        ({"origin": 100}, r"origin must be a multiple of 4096 below 2\^32, not 100"),
+        ({"origin": 1 << 32}, r"origin must be a multiple of 4096 below 2\^32, not 4294967296"),
     ],
 )
 def test_bad_behaviour_is_refused(values, sentence):
