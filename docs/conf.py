@@ -28,7 +28,7 @@ autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
 napoleon_google_docstring = False
 napoleon_use_ivar = True
-napoleon_custom_sections = [("Members", "params_style")]
+napoleon_custom_sections = [(name, "params_style") for name in ("Members", "Parameters of a subclass")]
 
 html_theme = "furo"
 html_title = f"Driftless {VERSION}"
