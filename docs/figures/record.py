@@ -289,7 +289,7 @@ def _swept(*names: str) -> list[str]:
         cells = []
         for column in columns:
             row, again = recorded[column][name], recorded.get(f"{column}-again")
-            other = f" / {again[name]['psnr_mean']:.1f}" if again else ""
+            other = f" / {again[name]['psnr_mean']:.1f}" if again and name in again else ""
             cells.append(f"{row['psnr_mean']:.1f}{other} ({row['psnr_min']:.1f})")
         row, lut = first[name], first[name]["area_cycles"]
         cost = "" if lut is None else f"{lut:.0f}"
