@@ -61,7 +61,12 @@ def _default_preset(others: dict[str, Any]) -> str:
 @options.machine(default=_default_preset, shown="; ".join(f"{name}: {entry.preset}" for name, entry in BOARDS.items()))
 @_seeds
 @click.option("--quick", is_flag=True, help="Count a unit's cells only: no place and route, no clock.")
-@click.option("--target-mhz", type=click.FloatRange(0, min_open=True), help="Clock target.  [default: the board's]")
+@click.option(
+    "--target-mhz",
+    type=click.FloatRange(0, min_open=True),
+    callback=console.finite,
+    help="Clock target.  [default: the board's]",
+)
 @click.option("--corrupt", type=int, metavar="INDEX", help="Falsify a stored sum of the demo, which must report it.")
 @click.option(
     "--out", default=flows.DEFAULT_FOLDER, show_default=True, type=click.Path(path_type=Path), help="Folder to write."

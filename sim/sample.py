@@ -9,6 +9,7 @@ import numpy as np
 
 from golden.cli import options as drawing
 from golden.cli.drawn import Drawn, drawn_by_program
+from golden.common import console
 from golden.diffusion.zoo.pictures import grid, visible, write_png
 from rtl_gen import options
 from rtl_gen.program.commands import compiled, one_method
@@ -30,7 +31,7 @@ _SIDE = 128  # pixels of an image that is written, at least about
 @click.option(
     "--clock",
     type=click.FloatRange(0, min_open=True),
-    callback=drawing.finite,
+    callback=console.finite,
     metavar="MHZ",
     help="Of a placed machine, for images a second; by golden on paper.",
 )

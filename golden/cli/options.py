@@ -10,19 +10,11 @@ from typing import Any
 import click
 import numpy as np
 
-from golden.common import files
+from golden.common import console, files
 from golden.diffusion.differential.exact import check_exact
 from golden.diffusion.differential.method import Method
 from golden.diffusion.differential.profile import known_gains
 from golden.diffusion.sampling import Sampling, deepcache
-
-
-def finite(ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:
-    """Callback of an option that is a number: refuse NaN and infinities, which no range does."""
-    if value is not None and not np.isfinite(value):
-        raise click.BadParameter(f"{value} is not a finite number.", ctx, param)
-    return value
-
 
 network = click.option(
     "--network",
@@ -54,7 +46,10 @@ sampler = click.option(
     help="Without fresh noise in every step, or with.  [default: as the folder's scheduler, or ddim]",
 )
 guidance = click.option(
-    "--guidance", type=float, callback=finite, help="Scale of classifier-free guidance; needs what stands for none."
+    "--guidance",
+    type=float,
+    callback=console.finite,
+    help="Scale of classifier-free guidance; needs what stands for none.",
 )
 
 
@@ -151,7 +146,7 @@ def caching(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--cache-power",
             type=float,
-            callback=finite,
+            callback=console.finite,
             help="Cache steps ever farther apart, or around the centre (1.4).",
         ),
         click.option("--cache-centre", type=int, metavar="STEP", help="Cache steps dense around this one."),

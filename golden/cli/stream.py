@@ -145,7 +145,7 @@ def rows(
 @click.option("--into", default=5, show_default=True, type=click.IntRange(0, 9), help="Digit that blend ends with.")
 @shift
 @click.option(
-    "--rotation", default=2.0, show_default=True, type=float, callback=options.finite, help="Degrees that turn takes."
+    "--rotation", default=2.0, show_default=True, type=float, callback=console.finite, help="Degrees that turn takes."
 )
 @click.option("--frames", default=12, show_default=True, type=click.IntRange(2, 1000), help="Frames of a video.")
 @timesteps
@@ -163,12 +163,12 @@ def rows(
     help="Where guidance takes the prediction without a label from.",
 )
 @click.option(
-    "--guidance", default=1.2, show_default=True, type=float, callback=options.finite, help="Scale, with --residual."
+    "--guidance", default=1.2, show_default=True, type=float, callback=console.finite, help="Scale, with --residual."
 )
 @click.option(
     "--similarity",
     type=float,
-    callback=options.finite,
+    callback=console.finite,
     metavar="ETA",
     help="Leave out frames more alike than this, by chance.",
 )

@@ -206,17 +206,17 @@ def _rates(
 @click.option(
     "--input-bits",
     type=click.FloatRange(0, 64),
-    callback=options.finite,
+    callback=console.finite,
     help="Bits of an input, instead of those measured.",
 )
-@click.option("--output-bits", type=click.FloatRange(0, 64), callback=options.finite, help="Bits of an output.")
+@click.option("--output-bits", type=click.FloatRange(0, 64), callback=console.finite, help="Bits of an output.")
 @click.option(
-    "--zero-groups", type=click.FloatRange(0, 1), callback=options.finite, help="Share of groups that are zero."
+    "--zero-groups", type=click.FloatRange(0, 1), callback=console.finite, help="Share of groups that are zero."
 )
 @click.option(
     "--passes",
     type=click.FloatRange(0, 64),
-    callback=options.finite,
+    callback=console.finite,
     help="Passes of an input, instead of the method's.",
 )
 @options.picture("plot", "traffic.png", "Draw the link, and of published networks speed-up and traffic.")

@@ -22,6 +22,7 @@ from golden.diffusion.sampling import Sampling
 @click.option(
     "--target",
     type=click.FloatRange(10, 100),
+    callback=console.finite,
     default=50.0,
     show_default=True,
     help="PSNR against dense to reach, dB, mean of images.",

@@ -105,6 +105,13 @@ def group(help: str) -> Callable[[Callable[..., Any]], Group]:
     return decorate
 
 
+def finite(ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:
+    """Callback of an option that is a number: refuse NaN and infinities, which no range does."""
+    if value is not None and not math.isfinite(value):
+        raise click.BadParameter(f"{value} is not a finite number.", ctx, param)
+    return value
+
+
 def show(rows: Sequence[Mapping[str, Any]], *, title: str = "", as_json: bool = False) -> None:
     """Print rows (mappings with the same keys) as a table, or as a JSON list on standard output.
 

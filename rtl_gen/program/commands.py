@@ -277,7 +277,7 @@ MACHINES = {"paper-sized": PAPER_SIZED}
     default=8.5,
     show_default=True,
     type=click.FloatRange(0, 64),
-    callback=drawing.finite,
+    callback=console.finite,
     help="Bits of an output on the link, for the traffic of published networks.",
 )
 @click.option(

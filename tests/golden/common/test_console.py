@@ -1,9 +1,11 @@
 """Tables hold their numbers whole at every width, and lose nothing."""
 
+import importlib
 import json
 import random
 import re
 
+import click
 import pytest
 
 from golden.common import console
@@ -66,3 +68,23 @@ def test_json_is_the_rows(capsys):
 )
 def test_cells(capsys, monkeypatch, value, text):
     assert printed(capsys, monkeypatch, [{"a": "k", "b": value}], 80).splitlines()[3].split("│")[2].strip() == text
+
+
+def options_of(command, path=()):
+    """Every option of a command and of those below it, by the words that lead there."""
+    for name, below in getattr(command, "commands", {}).items():
+        yield from options_of(below, (*path, name))
+    for option in command.params:
+        yield (*path, *option.opts), command, option
+
+
+@pytest.mark.parametrize("package", ["golden", "rtl_gen", "sim", "fpga"])
+def test_no_number_of_a_command_is_infinite_or_none(package):
+    found = [one for one in options_of(importlib.import_module(f"{package}.__main__").main)]
+    numbers = [one for one in found if isinstance(one[2].type, click.types.FloatParamType)]
+    assert numbers
+    for path, command, option in numbers:
+        for text in ("nan", "inf", "-inf"):
+            with pytest.raises(click.BadParameter):
+                option.process_value(click.Context(command), text)
+                raise AssertionError(" ".join(path))
