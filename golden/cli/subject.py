@@ -208,4 +208,4 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
         with np.load(path) as file:
             return dict(file)
     except (ValueError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"Conditioning must be an .npz of numpy.savez, not {str(path)!r}: {error}") from error
+        raise ValueError(f"Conditioning must be an .npz of numpy.savez, not {str(path)!r}") from error

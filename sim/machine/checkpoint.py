@@ -68,7 +68,7 @@ class Checkpoint:
                 told, memory = json.loads(str(arrays["told"])), arrays["memory"]
             return cls(told["program"], told["about"], _rows(told["rows"]), memory)
         except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
-            raise ValueError(f"Checkpoint must be one that `sim` wrote, not {str(path)!r}: {error}") from error
+            raise ValueError(f"Checkpoint must be one that `sim` wrote, not {str(path)!r}") from error
 
     def check(self, program: Program, about: str) -> None:
         """Refuse another program.

@@ -157,7 +157,7 @@ class Recording:
             with open(path, "rb") as stream, np.load(stream) as file:
                 arrays = dict(file)
         except (ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
-            raise ValueError(f"Recording must be an .npz of `golden capture`, not {path}: {error}") from error
+            raise ValueError(f"Recording must be an .npz of `golden capture`, not {str(path)!r}") from error
         found = arrays.pop("format", None)
         if found is None or found.shape != () or found != _FORMAT:
             raise ValueError(f"Recording {path} must have format {_FORMAT}, not {found}")

@@ -143,7 +143,7 @@ def test_load_rejects_other_files(tmp_path):
         Recording.load(path)
     for content in (b"", b"text", b"PK\x03\x04 cut off"):
         path.write_bytes(content)
-        with pytest.raises(ValueError, match=r"^Recording must be an \.npz of `golden capture`, not "):
+        with pytest.raises(ValueError, match=r"^Recording must be an \.npz of `golden capture`, not '.*other\.npz'$"):
             Recording.load(path)
     np.savez(path, inputs=np.zeros(3))
     with pytest.raises(ValueError, match=r" must have format 1, not None$"):
