@@ -30,11 +30,14 @@ from sim.simulator import SimulationError
 
 __all__ = ["Judge", "files", "mutate", "run"]
 
-_REGISTERS, _MISTAKES, _RESETS, _FAULTS = 2, 40, 4, 4
+_REGISTERS, _STAMPS, _NOISE, _MISTAKES, _RESETS, _FAULTS = 2, 2, 40, 40, 4, 4
 """Trials of each kind that a mutant meets behind the layers."""
 
 _ORIGINS = (0x5A5A5000, 0xA5A5A000)
 """Where memory lies, before what is wrong and then: every bit of an address is 0 once, and 1."""
+
+_DISTANCES = (0x1555555, 0x2AAAAAA)
+"""Units by which operands are moved: every bit but the highest is 0 once, and 1."""
 
 _LIMIT = 100_000  # clocks of a program that is not as it should be: ten times what any of them takes
 
@@ -158,9 +161,12 @@ class Judge:
     def _as_they_are(trials: Trials) -> Iterator[Trial]:
         yield from trials.layers()
         yield from trials.registers(_REGISTERS)
+        yield from trials.stamps(_STAMPS)
 
     @staticmethod
     def _wrong(trials: Trials) -> Iterator[Trial]:
+        yield from trials.noise(_NOISE)
+        yield from trials.moved(_DISTANCES)
         yield from trials.mutants(_MISTAKES)
         yield from trials.resets(_RESETS)
         yield from trials.faults(_FAULTS)

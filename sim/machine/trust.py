@@ -22,17 +22,19 @@ from golden.diffusion.sampling import Sampling
 from golden.machine import hazards
 from golden.machine.accelerator import Accelerator, MachineError
 from golden.machine.command import (
+    NOWHERE,
     UNIT_BYTES,
     Accumulate,
     Command,
     LoadGroups,
     Operand,
     Operation,
+    Stamp,
     Stop,
     Wait,
     assemble,
 )
-from golden.machine.registers import COUNTERS, REGISTERS, Register, register
+from golden.machine.registers import COUNTERS, REGISTERS, TRACE, Register, register
 from golden.machine.work import timeline
 from golden.parameters import ZERO_GROUP
 from golden.units.delta_group import DeltaGroups
@@ -53,6 +55,8 @@ _WAITS = frozenset({"token", "starved"})
 """Causes that the hardware does not know: an engine waits for ever, and the others go on meanwhile."""
 
 _BEHIND = 1 << 22  # bytes that an access behind the end of a region may meet
+
+_STICKY = sum(field.mask for field in register("sticky").fields)
 
 _KEPT = 256  # mistakes whose outcome is remembered
 
@@ -208,6 +212,7 @@ class Programs:
         self.sticky: list[dict[str, bool]] = []
         self._read: dict[int, np.ndarray] = {}
         self.mistake = functools.lru_cache(_KEPT)(self._mistake)
+        self.noise = functools.lru_cache(_KEPT)(self._noise)
         driver = Driver(InterpreterPort(self.program.parameters, self.program.image.copy()))
         driver.load(self.program)
         for section in self.sections:
@@ -216,7 +221,7 @@ class Programs:
             driver.wait(0)
             self.counters.append(driver.counters())
             self.sticky.append(driver.sticky)
-            driver.set("sticky", sum(field.mask for field in register("sticky").fields))
+            driver.set("sticky", _STICKY)
         self.before.append(driver.port.memory.copy())
         self.varied = self._varied()
 
@@ -246,19 +251,32 @@ class Programs:
         return reference
 
     def _mistake(self, seed: int, turn: int) -> "_Mistake":
-        """What a turn of a seed draws, and what the interpreter says of it; some are kept."""
+        """What a turn of a seed draws, and what the interpreter makes of it."""
         draw = random.Random(f"{seed} mutant {turn}")
         kind = draw.choice(MUTANTS)
         number = draw.choice(self.that_read(_READS.get(kind, ())))
-        wrong = _WRONG[kind](draw, self, number)
+        return self._interpreted(kind, number, _WRONG[kind](draw, self, number))
+
+    def _noise(self, seed: int, turn: int) -> "_Mistake":
+        """A layer on random numbers in a region that it reads, and what the interpreter makes of it."""
+        draw = random.Random(f"{seed} noise {turn}")
+        number = self.varied[turn % len(self.varied)]
+        region = draw.choice([region for region in range(1, 7) if len(self.read_of(number, region))])
+        memory, places = self.before[number].copy(), self.read_of(number, region)
+        memory[places] = np.random.default_rng(draw.getrandbits(32)).integers(0, 256, len(places), np.uint8)
+        return self._interpreted("noise", number, _Wrong(f"noise in region {region}", memory))
+
+    def _interpreted(self, kind: str, number: int, wrong: "_Wrong") -> "_Mistake":
         reference, section = self.interpreter(wrong.memory.copy(), wrong.limits), self.sections[number]
+        memory, cause = None, None
         try:
             hazards.check(reference, section.operand, section.size)
+            memory = reference.memory
         except MachineError as error:
-            return _Mistake(kind, number, wrong, None, error.cause)
+            cause = error.cause
         except hazards.HazardError:
-            return _Mistake(kind, number, wrong, None, None)
-        return _Mistake(kind, number, wrong, reference.memory, None)
+            pass
+        return _Mistake(kind, number, wrong, memory, cause, reference.counters, dict(reference.status))
 
     def words_at(self, number: int) -> int:
         """First byte of a layer's program."""
@@ -307,13 +325,31 @@ class _Wrong:
 
 
 class _Mistake(NamedTuple):
-    """A layer with something wrong, and the memory or the cause of the error after it; neither if both are open."""
+    """A layer with something wrong, and what the interpreter makes of it.
+
+    Members
+    -------
+    kind : str
+        What is wrong.
+    number : int
+        Of the layer.
+    wrong : _Wrong
+        Its program.
+    memory : uint8 array or None
+        What it leaves, if that is certain.
+    cause : str or None
+        Of the error, if there is one; without memory and cause any end is right.
+    counters, sticky : mapping
+        What it counts, and what happens to numbers.
+    """
 
     kind: str
     number: int
     wrong: _Wrong
     memory: np.ndarray | None
     cause: str | None
+    counters: Mapping[str, int]
+    sticky: Mapping[str, bool]
 
 
 def _sort(value: object) -> object:
@@ -479,11 +515,70 @@ class Trials:
             expected.update(programs.counters[number])
             sticky = {name: seen or programs.sticky[number][name] for name, seen in sticky.items()}
             if not failure and number == programs.varied[-1]:
-                odd = odd_counters(self._driver.counters(), expected) | {
-                    name: (seen, sticky[name]) for name, seen in self._driver.sticky.items() if seen != sticky[name]
-                }
-                failure = ", ".join(f"{name} is {one}, not {two}" for name, (one, two) in odd.items())
+                failure = self._odd(expected, sticky)
             yield self._judged("layer", number, self._name(number), (outcome, failure))
+
+    def moved(self, units: Sequence[int]) -> Iterator[Trial]:
+        """Run these layers with so many units added to every operand and taken from every base; all is as before."""
+        programs = self._programs
+        for turn, distance in enumerate(units):
+            for region, (base, limit) in enumerate(programs.program.regions):
+                self._driver.set(f"region{region}_base", base - distance & 0xFFFFFFFF)
+                self._driver.set(f"region{region}_limit", limit + distance)
+            for number in programs.varied:
+                section, at = programs.sections[number], programs.words_at(number)
+                commands = [
+                    dataclasses.replace(
+                        command,
+                        **{
+                            name: getattr(command, name).moved(distance)
+                            for name in _values(Operand, command)
+                            if getattr(command, name) != NOWHERE
+                        },
+                    )
+                    for command in section.commands
+                ]
+                words = assemble([*commands, Stop()]).view(np.uint8).ravel()
+                memory, expected = programs.before[number].copy(), programs.before[number + 1].copy()
+                memory[at : at + words.size] = expected[at : at + words.size] = words
+                outcome, failure = self._end(memory, section.operand.moved(distance), section.size)
+                failure = failure or self._difference(outcome, expected)
+                yield self._judged("moved", turn, f"{self._name(number)}, {distance} units on", (outcome, failure))
+        self._driver.load(programs.program)
+
+    def noise(self, count: int) -> Iterator[Trial]:
+        """Run these layers on random numbers in a region that they read: counters and sticky bits are right, too."""
+        for turn in range(count):
+            mistake = self._programs.noise(self._seed, turn)
+            self._driver.set("sticky", _STICKY)
+            trial = self._tried(turn, mistake)
+            if trial.outcome == "equal":
+                told = trial.outcome, self._odd(mistake.counters, mistake.sticky)
+                trial = self._judged(trial.kind, turn, trial.told, told)
+            yield trial
+
+    def stamps(self, count: int) -> Iterator[Trial]:
+        """Run programs of stamps: the trace keeps as many as it has room for, in order, and tells of the others."""
+        programs = self._programs
+        number = max(range(len(programs.sections)), key=lambda one: programs.sections[one].size)
+        section, at = programs.sections[number], programs.words_at(number)
+        for turn, draw in self._turns("stamps", count):
+            tags = [draw.getrandbits(16) for _ in range(draw.choice([3, TRACE, TRACE + 3]))]
+            words = assemble([*(Stamp(tag=tag) for tag in tags), Stop()]).view(np.uint8).ravel()
+            memory = programs.before[number].copy()
+            memory[at : at + words.size] = words
+            outcome, failure = self._end(memory, section.operand, len(tags) + 1)
+            lost, clocks = self._driver.get("trace", "lost"), []
+            for left in range(min(len(tags), TRACE), 0, -1):
+                held = [self._driver.get("trace", name) for name in ("stamps", "tag")]
+                clocks.append(self._driver.get("trace_clock", "clock"))
+                if not failure and held != [left, tags[len(clocks) - 1]]:
+                    failure = f"stamp {len(clocks) - 1} is {held}, not {[left, tags[len(clocks) - 1]]}"
+                self._driver.command("advance")
+            took = self._driver.counters()["clocks"]
+            if not failure and (lost != (len(tags) > TRACE) or clocks != sorted(set(clocks)) or clocks[-1] > took):
+                failure = f"of {len(tags)} stamps in {took} clocks, lost is {lost}, clocks are {clocks}"
+            yield self._judged("stamps", turn, f"{len(tags)} stamps", (outcome, failure))
 
     def registers(self, count: int) -> Iterator[Trial]:
         """Write any values to the registers that take them, of an idle machine: all hold what the interpreter's do.
@@ -519,7 +614,9 @@ class Trials:
             clock = draw.choice([draw.randrange(1, 600), draw.randrange(600, 4_000)])
             pin = draw.random() < 0.5
             told = f"{self._name(broken)} is broken off at clock {clock} by the {'pin' if pin else 'register'}"
-            self._start(broken, self._programs.before[broken])
+            section = self._programs.sections[broken]
+            self._port.memory[:] = self._programs.before[broken]
+            self._driver.run(section.operand, section.size)
             self._port.advance(clock)
             if pin:
                 self._restart(draw.randrange(1, 4))
@@ -530,18 +627,21 @@ class Trials:
     def mutants(self, count: int) -> Iterator[Trial]:
         """Run programs with something wrong: they must end as the interpreter says."""
         for turn in range(count):
-            kind, number, wrong, expected, cause = self._programs.mistake(self._seed, turn)
-            self._limit(wrong.limits)
-            outcome, failure = self._run(number, wrong.memory)
-            self._limit(None)
-            if not failure and expected is not None:
-                failure = self._difference(outcome, expected)
-            elif not failure and cause is not None and outcome != cause:
-                allowed = self._causes(number, wrong, cause)
-                if outcome not in allowed:
-                    failure = f"must end with {' or '.join(sorted(allowed))}, not {outcome}"
-            shown = "open" if expected is None and cause is None else outcome
-            yield self._judged(kind, turn, f"{self._name(number)}: {wrong.told}", (shown, failure))
+            yield self._tried(turn, self._programs.mistake(self._seed, turn))
+
+    def _tried(self, turn: int, mistake: _Mistake) -> Trial:
+        number, wrong, expected, cause = mistake.number, mistake.wrong, mistake.memory, mistake.cause
+        self._limit(wrong.limits)
+        outcome, failure = self._run(number, wrong.memory)
+        self._limit(None)
+        if not failure and expected is not None:
+            failure = self._difference(outcome, expected)
+        elif not failure and cause is not None and outcome != cause:
+            allowed = self._causes(number, wrong, cause)
+            if outcome not in allowed:
+                failure = f"must end with {' or '.join(sorted(allowed))}, not {outcome}"
+        shown = "open" if expected is None and cause is None else outcome
+        return self._judged(mistake.kind, turn, f"{self._name(number)}: {wrong.told}", (shown, failure))
 
     def faults(self, count: int) -> Iterator[Trial]:
         """Refuse a beat of a program, any of those that it reads or writes: an error; the next program runs as ever."""
@@ -585,15 +685,20 @@ class Trials:
         for number, (_, limit) in enumerate(self._programs.program.regions):
             self._driver.set(f"region{number}_limit", limit if limits is None else limits[number])
 
-    def _start(self, number: int, memory: np.ndarray, *, clear: bool = True) -> None:
-        self._port.memory[:] = memory
-        section = self._programs.sections[number]
-        self._driver.run(section.operand, section.size, clear=clear)
-
     def _run(self, number: int, memory: np.ndarray, limit: int | None = None, *, clear: bool = True) -> tuple[str, str]:
         """Run a layer's program: "equal", for now, or the cause of its error; and what should not have been."""
+        section = self._programs.sections[number]
+        return self._end(memory, section.operand, section.size, limit, clear=clear)
+
+    def _end(
+        self, memory: np.ndarray, operand: Operand, size: int, limit: int | None = None, *, clear: bool = True
+    ) -> tuple[str, str]:
+        """Run a program: "equal", for now, or the cause of its error; and what should not have been."""
         try:
-            self._start(number, memory, clear=clear)
+            self._port.memory[:] = memory
+            self._driver.run(operand, size, clear=clear)
+            if not self._port.advance(limit or self._clocks):
+                raise Timeout(f"no interrupt has come; {self._driver.dump()}")
             self._driver.wait(limit or self._clocks)
         except MachineError as error:
             return error.cause, ""
@@ -608,6 +713,12 @@ class Trials:
         predicted = timeline(programs.sections[number].commands, programs.program.parameters).clocks
         outcome, failure = self._run(number, programs.before[number], 20 * predicted + 10_000, clear=clear)
         return outcome, failure or self._difference(outcome, programs.before[number + 1])
+
+    def _odd(self, counters: Mapping[str, int], sticky: Mapping[str, bool]) -> str:
+        """Counters and sticky bits that are not these."""
+        odd = odd_counters(self._driver.counters(), counters)
+        odd |= {name: (seen, sticky[name]) for name, seen in self._driver.sticky.items() if seen != sticky[name]}
+        return ", ".join(f"{name} is {one}, not {two}" for name, (one, two) in odd.items())
 
     def _difference(self, outcome: str, expected: np.ndarray) -> str:
         if outcome != "equal":

@@ -214,7 +214,7 @@ class VerilatedPort:
             for index, part in enumerate(("base", "limit"))
         }
         library, machine = self._library, self._machine
-        # The model never looks below its regions, hence not below the origin.
+        # What lies below is never looked at: it is in no span that `_allow` tells.
         at, size = memory.ctypes.data - how.origin, how.origin + memory.size
         library.machine_memory(machine, ctypes.c_void_p(at), ctypes.c_uint64(size))
         flags = sum((flag in MODES[how.mode]) << bit for bit, flag in enumerate(_FLAGS))
@@ -302,7 +302,7 @@ class VerilatedPort:
     def _allow(self) -> None:
         """Tell the memory which bytes the machine may touch."""
         spans = [
-            [base * UNIT_BYTES, (base + limit) * UNIT_BYTES]
+            [max(base, self._origin) * UNIT_BYTES, (base + limit) * UNIT_BYTES]
             for number, (base, limit) in enumerate(self._regions)
             if number != CHIP_REGION
         ]

@@ -116,6 +116,13 @@ def failures(found):
     return [f"turn {trial.turn}, {trial.kind}, {trial.told}: {trial.failure}" for trial in found if trial.failure]
 
 
+def test_programs_run_wherever_operands_lie_and_on_any_numbers(layers, fresh_seed):
+    right = Trials(model(), layers, Memory(latency=7, mode="both", seed=fresh_seed, origin=0xA5A5A000), fresh_seed)
+    found = [*right.moved([1 + fresh_seed % 0x2AAAAAA]), *right.stamps(3), *right.noise(20)]
+    assert not failures(found)
+    assert {trial.kind for trial in found} == {"moved", "stamps", "noise"}
+
+
 def test_layers_and_registers_are_right_and_trials_can_fail(layers, fresh_seed, monkeypatch):
     right = trials(layers, fresh_seed)
     found = [*right.layers(), *right.registers(2), *right.layers()]
