@@ -255,7 +255,7 @@ class Programs:
         draw = random.Random(f"{seed} mutant {turn}")
         kind = draw.choice(MUTANTS)
         number = draw.choice(self.that_read(_READS.get(kind, ())))
-        return self._interpreted(kind, number, _WRONG[kind](draw, self, number))
+        return self.interpreted(kind, number, _WRONG[kind](draw, self, number))
 
     def _noise(self, seed: int, turn: int) -> "_Mistake":
         """A layer on random numbers in a region that it reads, and what the interpreter makes of it."""
@@ -264,9 +264,10 @@ class Programs:
         region = draw.choice([region for region in range(1, 7) if len(self.read_of(number, region))])
         memory, places = self.before[number].copy(), self.read_of(number, region)
         memory[places] = np.random.default_rng(draw.getrandbits(32)).integers(0, 256, len(places), np.uint8)
-        return self._interpreted("noise", number, _Wrong(f"noise in region {region}", memory))
+        return self.interpreted("noise", number, _Wrong(f"noise in region {region}", memory))
 
-    def _interpreted(self, kind: str, number: int, wrong: "_Wrong") -> "_Mistake":
+    def interpreted(self, kind: str, number: int, wrong: "_Wrong") -> "_Mistake":
+        """What the interpreter makes of a layer with something wrong."""
         reference, section = self.interpreter(wrong.memory.copy(), wrong.limits), self.sections[number]
         memory, cause = None, None
         try:

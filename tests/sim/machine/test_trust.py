@@ -179,7 +179,7 @@ def test_which_causes_may_be_told_first(layers):
         words = assemble([*changed, Stop()]).view(np.uint8).ravel()
         memory[layers.words_at(number) :][: words.size] = words
         wrong = sim.machine.trust._Wrong("", memory, limits)
-        return one._causes(number, wrong, one._interpreted(number, wrong)[1])
+        return one._causes(number, wrong, layers.interpreted("", number, wrong).cause)
 
     number = of(layers, "Emit", "LoadWeights", "LoadGroups", "Multiply", "Accumulate")[0]
     nowhere = Operand(2, (1 << 29) - 2)
