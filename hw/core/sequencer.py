@@ -110,18 +110,18 @@ class Loops(wiring.Component):
         last_group, last_column, last_line = (Signal(name=f"last_{name}") for name in ("group", "column", "line"))
         first_record, rest = Signal(name="first_record"), Signal(range(MultiplierArray.spacing), name="rest")
         last_position, last_tile, last_block = (Signal(name=f"last_{name}") for name in ("position", "tile", "block"))
-        last_pass = Signal(name="last_pass")
+        last_pass, last_tap = Signal(name="last_pass"), Signal(name="last_tap")
         ready = named(m, "ready", runs & self.counted & ~self.halted)
         m.d.comb += [
             ends.steps.eq(ready & (~fresh | self.loaded) & (rest == 0) & (~ends.sums | (self.passed & self.free))),
             ends.begins.eq(ends.steps & fresh),
             ends.passes.eq(last_position),
             ends.record.eq(ends.passes & last_pass),
-            ends.sums.eq(ends.line & last_pass),
+            ends.sums.eq(last_tap & last_pass),
             ends.tile.eq(ends.passes & ends.sums),
             ends.group.eq(last_group),
             ends.column.eq(last_group & last_column),
-            ends.line.eq(last_group & last_column & last_line),
+            ends.line.eq(last_tap),
             ends.tiles.eq(last_tile),
             ends.blocks.eq(last_block),
             self.first.eq(first_record & (one_pass == 0)),
@@ -132,9 +132,16 @@ class Loops(wiring.Component):
             self.waits.fields.eq(runs & ~self.halted & (~self.counted | (ends.sums & ~self.passed))),
         ]
         # What is left counts down, and whether that is the last of it is known in advance: the clock depends on it.
-        all_groups = [groups_left.eq(c.groups - 1), last_group.eq(c.groups == 1)]
-        all_columns = [columns_left.eq(c.kernel_columns - 1), last_column.eq(c.kernel_columns == 1)]
-        all_lines = [lines_left.eq(c.kernel_lines - 1), last_line.eq(c.kernel_lines == 1)]
+        turns = {"group": c.groups, "column": c.kernel_columns, "line": c.kernel_lines}
+        only = [named(m, f"only_{name}", count == 1) for name, count in turns.items()]
+        all_groups = [groups_left.eq(c.groups - 1), last_group.eq(only[0])]
+        all_columns = [columns_left.eq(c.kernel_columns - 1), last_column.eq(only[1])]
+        all_lines = [lines_left.eq(c.kernel_lines - 1), last_line.eq(only[2])]
+        following = [
+            Mux(ends.group, only[0], groups_left == 1),
+            Mux(ends.column, only[1], Mux(ends.group, columns_left == 1, last_column)),
+            Mux(ends.column, lines_left == 1, last_line),
+        ]
         all_positions = [
             left.eq(self.positions),
             last_tile.eq(self.positions <= p.tile_positions),
@@ -155,6 +162,7 @@ class Loops(wiring.Component):
                 m.d.sync += rest.eq(Mux(last < spacing, spacing - 1 - last, 0))
             with m.If(ends.record):
                 m.d.sync += [one_pass.eq(0), last_pass.eq(c.passes == 0), first_record.eq(0)]
+                m.d.sync += last_tap.eq(Cat(following).all())
                 m.d.sync += [groups_left.eq(groups_left - 1), last_group.eq(groups_left == 1)]
                 with m.If(ends.group):
                     m.d.sync += [*all_groups, columns_left.eq(columns_left - 1), last_column.eq(columns_left == 1)]
@@ -172,7 +180,7 @@ class Loops(wiring.Component):
             m.d.sync += all_positions
         with m.If(self.start | (ends.steps & ends.tile)):
             m.d.sync += [self.position.eq(0), one_pass.eq(0), last_pass.eq(c.passes == 0), first_record.eq(1)]
-            m.d.sync += [*all_groups, *all_columns, *all_lines]
+            m.d.sync += [*all_groups, *all_columns, *all_lines, last_tap.eq(Cat(only).all())]
         return m
 
 
