@@ -43,7 +43,7 @@ class BurstCutter(wiring.Component):
     A burst ends where a block of `MAX_BEATS` words ends, so one comparison finds its length, and no burst crosses a
     boundary of 4 KiB. A port whose next burst does not fit its queue is passed over until that changes.
 
-    Latency: 4 clocks from a span to its first burst. Throughput: a burst in 3 clocks.
+    Latency: 5 clocks from a span to its first burst. Throughput: a burst in 3 clocks, of a port alone in 4.
 
     Parameters
     ----------
@@ -113,25 +113,32 @@ class BurstCutter(wiring.Component):
         with m.If(self.valid):
             m.d.comb += begins.eq(1 << self.span.port)
 
-        # A clock to choose a port, one to look at its span, and one to see whether its queue is ready.
+        # A clock to choose a port, one to read its span, one to look at it, and one to see whether its queue is ready,
+        # in which the next port is chosen.
+        reads = Signal()
         looks = Signal()
         decides = Signal()
         chosen = Signal(self._ports)
         free = named(m, "free", ~self.bursts.valid | self.bursts.ready)
-        chooses = named(m, "chooses", ~looks & ~decides & self.enable & free)
+        chooses = named(m, "chooses", ~reads & ~looks & self.enable)
         m.d.comb += [
-            chooser.wants.eq(active & ~blocked),
+            chooser.wants.eq(active & ~blocked & ~(chosen & decides.replicate(self._ports))),
             chooser.moves.eq(chooses),
             spans.write_enable.eq(self.valid),
             spans.write_address.eq(Cat(self.span.port, (filled & begins).any())),
             spans.write_data.first.eq(self.span.first),
             spans.write_data.last.eq(self.span.last),
-            spans.read_enable.eq(chooses),
-            spans.read_address.eq(Cat(chooser.number, (emptied & chooser.grant).any())),
-            blocks.read_enable.eq(chooses),
-            blocks.read_address.eq(chooser.number),
+            spans.read_enable.eq(reads),
+            spans.read_address.eq(Cat(self.port, (emptied & chosen).any())),
+            blocks.read_enable.eq(reads),
+            blocks.read_address.eq(self.port),
         ]
-        m.d.sync += [looks.eq(chooses & chooser.wants.any()), decides.eq(looks)]
+        # The burst before must have left: the next one takes its place when its span is looked at.
+        m.d.sync += [
+            reads.eq(Mux(reads, ~free, chooses & chooser.wants.any())),
+            looks.eq(reads & free),
+            decides.eq(looks),
+        ]
         with m.If(chooses):
             m.d.sync += [chosen.eq(chooser.grant), self.port.eq(chooser.number)]
 
@@ -156,7 +163,6 @@ class BurstCutter(wiring.Component):
             blocks.write_address.eq(self.port),
             blocks.write_data.eq(address[LENGTH_WIDTH:] + 1),
             self.bursts.payload.length.eq(self.length),
-            self.bursts.payload.tag.eq(self.port),
         ]
         m.d.sync += [
             active.eq(begins | twice | (active & ~self.ended)),
@@ -167,7 +173,7 @@ class BurstCutter(wiring.Component):
             blocked.eq((blocked | (chosen & fails.replicate(self._ports))) & ~self.moved),
         ]
         with m.If(free):
-            m.d.sync += self.bursts.valid.eq(self.cuts)
+            m.d.sync += [self.bursts.valid.eq(self.cuts), self.bursts.payload.tag.eq(self.port)]
         return m
 
 

@@ -54,7 +54,7 @@ class SpanCheck(wiring.Component):
     A span past the limit of its region, or past the last address of its memory, goes nowhere: it is a fault. Places in
     the RAM on the chip have the highest bit set, of an address that is one bit longer then.
 
-    Latency: 4 clocks. Throughput: a span a clock, of a port in two.
+    Latency: 5 clocks. Throughput: a span a clock, of a port in three.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ class SpanCheck(wiring.Component):
     lookup : Out(Lookup)
         The table of regions.
     enable : In(1)
-        Whether requests are taken.
+        Whether requests are taken; one may still be in the clock after.
     ended : In(ports)
         The oldest span of a port has been dealt with.
     busy : Out(ports)
@@ -112,19 +112,20 @@ class SpanCheck(wiring.Component):
         m.submodules.next = chooser = RoundRobin(self._ports)
         # A port may have two spans on their way: the next is checked while the last bursts of one are cut.
         twice = Signal(self._ports)
-        # Who is chosen in one clock is taken in the next one.
+        # Requests are seen in one clock, one is chosen in the next, and taken in the third: ports lie far away.
+        offered = Signal(self._ports)
         chosen = Signal(self._ports)
         chosen_port = Signal.like(chooser.number)
-        offered = Cat(request.valid for request in self.requests)
         m.d.comb += [chooser.wants.eq(offered & ~twice & ~chosen), chooser.moves.eq(self.enable)]
-        m.d.sync += [chosen.eq(Mux(self.enable, chooser.grant, 0)), chosen_port.eq(chooser.number)]
-        takes = named(m, "takes", Mux(self.enable, chosen & offered, 0))
-        for index, request in enumerate(self.requests):
-            m.d.comb += request.ready.eq(self.enable & chosen[index])
         m.d.sync += [
-            self.busy.eq(takes | twice | (self.busy & ~self.ended)),
-            twice.eq((twice | (takes & self.busy)) & ~self.ended),
+            offered.eq(Cat(request.valid for request in self.requests) & ~chosen),
+            chosen.eq(Mux(self.enable, chooser.grant, 0)),
+            chosen_port.eq(chooser.number),
+            self.busy.eq(chosen | twice | (self.busy & ~self.ended)),
+            twice.eq((twice | (chosen & self.busy)) & ~self.ended),
         ]
+        for index, request in enumerate(self.requests):
+            m.d.comb += request.ready.eq(chosen[index])
 
         # The request, and the table's answer to it.
         asked = Signal(span())
@@ -134,7 +135,7 @@ class SpanCheck(wiring.Component):
         m.d.sync += [
             asked.eq(one_of(list(zip(chosen, payloads, strict=True)))),
             asked_port.eq(chosen_port),
-            asked_valid.eq(takes.any()),
+            asked_valid.eq(chosen.any()),
         ]
         m.d.comb += [
             self.lookup.region.eq(asked.region),
