@@ -81,7 +81,9 @@ class RowReader(Engine):
         fits = c.channels <= p.row_buffer
         with m.If(offered & ~(legal & fits)):
             m.d.sync += self.error.eq(Mux(legal, cause("buffer"), cause("field")))
-        runs = named(m, "runs", offered & legal & fits)
+        # From the second clock on: comparisons of fields are not to reach what asks for memory.
+        runs = Signal()
+        m.d.sync += runs.eq(offered & legal & fits & ~self.operation.ready)
 
         vectors = self._ask(m, c, runs, reader, writer)
         summed = Signal()

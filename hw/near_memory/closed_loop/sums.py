@@ -74,7 +74,7 @@ class Sums(wiring.Component):
     i : In(stream of `changed_part`)
         Their elements. Those past the `used` ones of a vector do not count.
     by_position, fresh : In(1)
-        What a record is for; whether records start at 0.
+        What a record is for, from a clock before the first vector on; whether records start at 0.
     channels : In(16)
         Channels of the tensor; from a clock before its first vector on.
     region, offset : In
@@ -123,21 +123,21 @@ class Sums(wiring.Component):
     def elaborate(self, platform: object) -> Module:  # noqa: D102
         m = Module()
         p = self._parameters
-        narrow = Signal(reset_less=True)
-        m.d.sync += narrow.eq(self.channels < p.lanes)
+        narrow, by_position = Signal(reset_less=True), Signal(reset_less=True)
+        m.d.sync += [narrow.eq(self.channels < p.lanes), by_position.eq(self.by_position)]
         m.submodules.reader = reader = RecordReader(p.memory_width, _SUM_WIDTH, _SUMS)
         m.submodules.writer = writer = RecordWriter(p.memory_width, _SUM_WIDTH, _SUMS)
         wiring.connect(m, reader.port, wiring.flipped(self.sums_read))
         wiring.connect(m, writer.port, wiring.flipped(self.sums_written))
-        changed = self._change_of(m, self._split(m, narrow))
+        changed = self._change_of(m, self._split(m, narrow, by_position))
         # Whether the window takes a change is told by long comparisons: what is before it does not wait for them.
         m.submodules.changes = changes = SkidBuffer(changed.payload.shape())
         wiring.connect(m, changed, changes.i)
-        closing = self._keep(m, narrow, changes.o, reader, writer)
+        closing = self._keep(m, narrow, by_position, changes.o, reader, writer)
         self._total(m, closing, reader.o, writer.items)
         return m
 
-    def _split(self, m: Module, narrow: Value) -> stream.Interface:
+    def _split(self, m: Module, narrow: Value, by_position: Value) -> stream.Interface:
         """What is added at a time: a part, or an element where neighbours share no row."""
         p, i, vector = self._parameters, self.i, self.vectors.p
         n, u = p.lanes, p.near_lanes
@@ -160,7 +160,7 @@ class Sums(wiring.Component):
             o.p.new.eq(i.p.new),
             o.p.counts.eq(Mux(narrow, some << lane, Cat(now["used"] > each for each in range(u)))),
             o.p.any.eq(some),
-            o.p.base.eq(vector.base + Mux(self.by_position, now["position"], Mux(narrow, 0, vector.channel))),
+            o.p.base.eq(vector.base + Mux(by_position, now["position"], Mux(narrow, 0, vector.channel))),
             o.p.slot.eq(Mux(narrow, now["channel"], part)),
             o.p.records.eq(Mux(narrow, self.channels, vector.used)),
             o.p.end.eq(i.p.end & whole),
@@ -223,7 +223,13 @@ class Sums(wiring.Component):
         return o
 
     def _keep(
-        self, m: Module, narrow: Value, changed: stream.Interface, reader: RecordReader, writer: RecordWriter
+        self,
+        m: Module,
+        narrow: Value,
+        by_position: Value,
+        changed: stream.Interface,
+        reader: RecordReader,
+        writer: RecordWriter,
     ) -> stream.Interface:
         """The window: what changed is added to its rows; a stream of their columns when it closes."""
         p, c = self._parameters, changed.p
@@ -241,11 +247,9 @@ class Sums(wiring.Component):
         small, near = distance[: len(records)], Signal(name="near")
         m.d.comb += [
             near.eq(~distance[len(records) :].any()),
-            within.eq(
-                near & Mux(self.by_position, (small >= high) & (small < n), ~small.any() & (c.records == records))
-            ),
-            behind.eq(distance[-1] | (near & (small < Mux(self.by_position, high, records)))),
-            row.eq(Mux(self.by_position, Mux(opened, distance, 0), c.slot)),
+            within.eq(near & Mux(by_position, (small >= high) & (small < n), ~small.any() & (c.records == records))),
+            behind.eq(distance[-1] | (near & (small < Mux(by_position, high, records)))),
+            row.eq(Mux(by_position, Mux(opened, distance, 0), c.slot)),
             takes.eq(gathers & changed.valid & (~opened | within | ~c.any)),
         ]
 
@@ -279,14 +283,14 @@ class Sums(wiring.Component):
         squares, whole, moves, here, skips = (
             Signal(name=name) for name in ("squares", "row_ends", "moves", "here", "skips")
         )
-        separate = named(m, "separate", ~self.by_position & ~narrow)
+        separate = named(m, "separate", ~by_position & ~narrow)
         column = data.View(self._column, rows.read_data.as_value().word_select(lane, self._column.size))
         last_lane = named(m, "last_lane", lane == u - 1)
         record_ends = named(m, "record_ends", squares & (last_lane | separate))
         m.d.comb += [
             changed.ready.eq(takes),
             rows.read_address.eq(row),
-            skips.eq(self.by_position & ~here),
+            skips.eq(by_position & ~here),
             whole.eq(skips | (last_lane & squares)),
             o.p.value.eq(Mux(here, Mux(squares, column.square, column.total), 0)),
             o.p.poisoned.eq(here & column.poisoned),
@@ -298,8 +302,8 @@ class Sums(wiring.Component):
         # Records are asked for while changes are still gathered, as far as the reader takes it.
         asked, asks, there = Signal(range(n + 1), name="asked"), Signal(name="asks"), Signal(name="asked_there")
         m.d.comb += [
-            asks.eq(opened & ~self.fresh & Mux(self.by_position, asked <= high, asked == 0)),
-            there.eq(~self.by_position | touched.bit_select(asked, 1)),
+            asks.eq(opened & ~self.fresh & Mux(by_position, asked <= high, asked == 0)),
+            there.eq(~by_position | touched.bit_select(asked, 1)),
             reader.i.valid.eq(asks & there),
         ]
         with m.If(asks & (~there | reader.i.ready)):
@@ -307,8 +311,8 @@ class Sums(wiring.Component):
         for spans, number in ((reader.i, asked), (writer.i, line)):
             m.d.comb += [
                 spans.p.region.eq(self.region),
-                spans.p.address.eq(self._address(base + Mux(self.by_position, number, 0))),
-                spans.p.records.eq(Mux(self.by_position, 1, records)),
+                spans.p.address.eq(self._address(base + Mux(by_position, number, 0))),
+                spans.p.records.eq(Mux(by_position, 1, records)),
             ]
         with m.If(self.i.valid & self.i.ready):
             m.d.sync += busy.eq(1)
@@ -338,16 +342,16 @@ class Sums(wiring.Component):
             with m.State("settle"):
                 # The last addition is written; row 0 is read after it.
                 m.d.comb += [rows.read_enable.eq(1), rows.read_address.eq(0)]
-                m.d.sync += [line.eq(0), here.eq(touched[0]), left.eq(Mux(self.by_position, high + 1, records))]
+                m.d.sync += [line.eq(0), here.eq(touched[0]), left.eq(Mux(by_position, high + 1, records))]
                 with m.If(~adds & ~opened):
                     m.d.sync += [ending.eq(0), busy.eq(0)]
                     m.next = "gather"
                 with m.Elif(~adds):
-                    m.d.comb += writer.i.valid.eq(~self.by_position)
-                    with m.If(self.by_position | writer.i.ready):
+                    m.d.comb += writer.i.valid.eq(~by_position)
+                    with m.If(by_position | writer.i.ready):
                         m.next = "close"
             with m.State("close"):
-                announces = named(m, "announces", self.by_position & here & (lane == 0) & ~squares)
+                announces = named(m, "announces", by_position & here & (lane == 0) & ~squares)
                 m.d.comb += [
                     o.valid.eq(~skips & (~announces | writer.i.ready)),
                     writer.i.valid.eq(announces & o.ready),
