@@ -274,23 +274,23 @@ class LoadEngine(Engine):
                         with m.If(scales):
                             m.next = "scales"
             with m.State("weights"):
-                m.d.comb += self.operation.ready.eq(loader.done)
                 with m.If(loader.done):
-                    m.next = "idle"
+                    m.next = "end"
             with m.State("plan"):
                 with m.If(plan.ready):
                     m.d.comb += zeros.start.eq(1)
                     m.next = "groups"
             with m.State("groups"):
-                with m.If(over & ~self.error.any()):
-                    m.d.comb += self.operation.ready.eq(1)
-                    m.next = "idle"
+                with m.If(over):
+                    m.next = "end"
 
             if p.masks:
                 with m.State("scales"):
-                    m.d.comb += self.operation.ready.eq(scales_loaded)
                     with m.If(scales_loaded):
-                        m.next = "idle"
+                        m.next = "end"
+            with m.State("end"):
+                m.d.comb += self.operation.ready.eq(~self.error.any())
+                m.next = "idle"
 
         with m.If(~self.error.any()):
             if p.masks:

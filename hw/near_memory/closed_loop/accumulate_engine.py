@@ -264,25 +264,30 @@ class AccumulateEngine(Engine):
             if p.flip_repair:
                 plain &= c.start != STARTS.index("region")
             allowed.append(~c.groups | plain)
-        over = Signal()
+        over, sound = Signal(), Signal()
+        m.d.sync += sound.eq(Cat(allowed).all())
         with m.FSM(name="control"):
             with m.State("idle"):
                 m.d.sync += over.eq(0)
                 with m.If(self.operation.valid & ~self.error.any()):
-                    with m.If(Cat(allowed).all()):
-                        m.d.comb += begins.eq(1)
-                        m.next = "walk"
-                    with m.Else():
-                        m.d.sync += self.error.eq(cause("field"))
+                    m.next = "check"
+            with m.State("check"):
+                with m.If(sound):
+                    m.d.comb += begins.eq(1)
+                    m.next = "walk"
+                with m.Else():
+                    m.d.sync += self.error.eq(cause("field"))
+                    m.next = "idle"
             with m.State("walk"):
                 m.d.comb += places.i.valid.eq(1)
                 with m.If(places.i.ready):
                     m.next = "wait"
             with m.State("wait"):
                 with m.If(over & written):
-                    m.d.comb += self.operation.ready.eq(~self.error.any())
-                with m.If(self.operation.ready):
-                    m.next = "idle"
+                    m.next = "end"
+            with m.State("end"):
+                m.d.comb += self.operation.ready.eq(~self.error.any())
+                m.next = "idle"
         with m.If(ended):
             m.d.sync += over.eq(1)
         for name, fault in faults.items():

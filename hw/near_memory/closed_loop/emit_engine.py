@@ -148,7 +148,7 @@ class EmitEngine(Engine):
         ]
 
     def _distribute(self, m: Module, chosen: dict[str, Signal], settled: Signal) -> None:
-        """Offer the operation to the parts that carry it out, and take it a clock after all of them have."""
+        """Offer the operation to the parts that carry it out, and take it two clocks after all of them have."""
         waits = []
         for name, part in self._parts.items():
             taken = Signal(name=f"{name}_taken")
@@ -156,7 +156,8 @@ class EmitEngine(Engine):
             m.d.comb += [part.operation.valid.eq(offered), part.operation.payload.eq(self.operation.payload)]
             m.d.sync += taken.eq(~self.operation.ready & (taken | (offered & part.operation.ready)))
             waits.append(chosen[name] & ~taken)
-        m.d.comb += self.operation.ready.eq(settled & Cat(chosen.values()).any() & ~or_tree(waits))
+        done = named(m, "done", settled & Cat(chosen.values()).any() & ~or_tree(waits))
+        m.d.sync += self.operation.ready.eq(done & ~self.operation.ready)
         # Of two parts that go wrong in the same clock, the first one counts.
         causes = [part.error for part in self._parts.values()]
         if set(self._kinds) != {*_PARTS, *_ATTENTION}:
