@@ -74,8 +74,7 @@ class WeightLoader(wiring.Component):
         # Whole bytes: the bits that fill the last one are read and dropped, so that no piece of a record is cut short.
         size = payloads.weight_record(p).size
         bits = -(-size // 8) * 8
-        chunk = min(p.memory_width, 1 << (-(-bits // p.record_clocks) - 1).bit_length())
-        m.submodules.reader = reader = RecordReader(p.memory_width, bits, chunk=chunk)
+        m.submodules.reader = reader = RecordReader(p.memory_width, bits, clocks=p.record_clocks)
         # A word waits here while the one before it is cut up: the hub gives no word before the last one is taken.
         words, word = self.weights_read.data, reader.port.data
         wiring.connect(m, reader.port.request, wiring.flipped(self.weights_read.request))

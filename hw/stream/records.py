@@ -77,8 +77,8 @@ class WriteRecords(wiring.Signature):
 class _Records(wiring.Component):
     """What reading and writing records share: how items, records, chunks and words lie in each other."""
 
-    def __init__(self, width: int, bits: int, per_record: int = 1, *, chunk: int | None = None):
-        for name, value in [("width", width), ("bits", bits), ("per_record", per_record)]:
+    def __init__(self, width: int, bits: int, per_record: int = 1, *, clocks: int = 1, chunk: int | None = None):
+        for name, value in [("width", width), ("bits", bits), ("per_record", per_record), ("clocks", clocks)]:
             if not isinstance(value, int):
                 raise TypeError(f"{name} must be an integer, not {value!r}")
         if width < 8 or width & (width - 1):
@@ -87,12 +87,13 @@ class _Records(wiring.Component):
             raise ValueError(f"bits must be at least 1, not {bits}")
         if per_record < 1:
             raise ValueError(f"per_record must be at least 1, not {per_record}")
+        if clocks < 1:
+            raise ValueError(f"clocks must be at least 1, not {clocks}")
         self._width, self._bits, self._per_record = width, bits, per_record
         if self.record_bytes >= 1 << BYTES_WIDTH - RECORDS_WIDTH:
             limit = (1 << BYTES_WIDTH - RECORDS_WIDTH) - 1
             raise ValueError(f"bits * per_record must be at most {limit} bytes, not {self.record_bytes}")
-        least = 1 << (bits + self._padding - 1).bit_length()
-        self._chunk = min(width, max(least, 8)) if chunk is None else chunk
+        self._chunk = self._least_chunk(clocks) if chunk is None else chunk
         if not isinstance(self._chunk, int):
             raise TypeError(f"chunk must be an integer, not {chunk!r}")
         if not 8 <= self._chunk <= width or self._chunk & (self._chunk - 1):
@@ -124,6 +125,13 @@ class _Records(wiring.Component):
         if self._bits + self._padding <= self._chunk:
             return self._bits
         return self._chunk - 8 if self._padding else self._chunk
+
+    def _least_chunk(self, clocks: int) -> int:
+        """Least chunk of which an item takes at most so many, or a word."""
+        for self._chunk in (8 << index for index in range((self._width // 8).bit_length())):
+            if self._piece and self._pieces <= clocks:
+                break
+        return self._chunk
 
     @property
     def _pieces(self) -> int:
@@ -200,8 +208,11 @@ class RecordReader(_Records):
         Bits of an item.
     per_record : int
         Items of a record.
+    clocks : int
+        Clocks that there are for an item: the more there are, the fewer bits are moved in one.
     chunk : int, optional
-        Bits that are moved in a clock, a power of two; less than an item takes several clocks for each.
+        Bits that are moved in a clock, a power of two; less than an item takes several clocks for each. Default: the
+        least with which an item takes `clocks`.
 
     Members
     -------
@@ -368,7 +379,7 @@ class RecordWriter(_Records):
 
     Parameters
     ----------
-    width, bits, per_record, chunk
+    width, bits, per_record, clocks, chunk
         As those of `RecordReader`.
 
     Members

@@ -103,9 +103,9 @@ class Bench:
         simulator.run()
 
 
-def read(width, bits, per_record, wanted, memory, pattern="none", seed=1, chunk=None):
+def read(width, bits, per_record, wanted, memory, pattern="none", seed=1, **moved):
     """Items that a reader delivers, and the clocks in which they came."""
-    dut = RecordReader(width, bits, per_record, chunk=chunk)
+    dut = RecordReader(width, bits, per_record, **moved)
     bench, asked, items = Bench(dut, pattern, seed), [], []
     total = sum(len(values) for _, _, values in wanted)
 
@@ -160,9 +160,9 @@ def test_reads_what_memory_holds(name, width, pattern):
     assert items == [item for _, _, values in wanted for item in values]
 
 
-def write(width, bits, per_record, wanted, memory, pattern="none", seed=1, chunk=None):
+def write(width, bits, per_record, wanted, memory, pattern="none", seed=1, **moved):
     """Memory after the spans have been written into it; returns the clocks in which items were taken."""
-    dut = RecordWriter(width, bits, per_record, chunk=chunk)
+    dut = RecordWriter(width, bits, per_record, **moved)
     bench, asked, words, taken = Bench(dut, pattern, seed), [], [], []
     size = width // 8
 
@@ -241,9 +241,24 @@ def test_chunks_of_another_size(name, width, chunk):
     print("seed", seed)
     wanted, size = spans(random.Random(seed), *KINDS[name])
     memory = bytearray(-(-size // 64) * 64 + 64)
-    write(width, *KINDS[name], wanted, memory, "both", seed, chunk)
-    items, _ = read(width, *KINDS[name], wanted, memory, "both", seed, chunk)
+    write(width, *KINDS[name], wanted, memory, "both", seed, chunk=chunk)
+    items, _ = read(width, *KINDS[name], wanted, memory, "both", seed, chunk=chunk)
     assert items == [item for _, _, values in wanted for item in values]
+
+
+@pytest.mark.parametrize(
+    "name, width, clocks", [("weights of edge", 128, 8), ("sums", 128, 2), ("weights of tiny", 64, 3)]
+)
+def test_an_item_takes_no_more_clocks_than_there_are(name, width, clocks):
+    bits, per_record = KINDS[name]
+    draw = random.Random(5)
+    wanted = [(96, 20, [draw.getrandbits(bits) for _ in range(20)])]
+    memory = bytearray(21 * record_bytes(bits, per_record) + 128)
+    taken = write(width, bits, per_record, wanted, memory, clocks=clocks)
+    assert taken[-1] - taken[2] <= 17 * clocks
+    items, came = read(width, bits, per_record, wanted, memory, clocks=clocks)
+    assert items == wanted[0][2]
+    assert 19 < came[-1] - came[0] <= 19 * clocks
 
 
 @pytest.mark.parametrize("name, width", [case for case in CASES if KINDS[case[0]][0] <= case[1] - 7])
@@ -270,6 +285,8 @@ def test_an_item_every_clock(name, width):
         ((64, 0), ValueError, "bits must be at least 1, not 0"),
         ((64, "8"), TypeError, "bits must be an integer, not '8'"),
         ((64, 8, 0), ValueError, "per_record must be at least 1, not 0"),
+        ((64, 8, 1, None, 0), ValueError, "clocks must be at least 1, not 0"),
+        ((64, 8, 1, None, "2"), TypeError, "clocks must be an integer, not '2'"),
         ((64, 64, 32), ValueError, "bits * per_record must be at most 255 bytes, not 256"),
         ((64, 8, 1, 24), ValueError, "chunk must be a power of two from 8 to width = 64, not 24"),
         ((64, 8, 1, 128), ValueError, "chunk must be a power of two from 8 to width = 64, not 128"),
@@ -277,8 +294,8 @@ def test_an_item_every_clock(name, width):
     ],
 )
 def test_rejects(kind, arguments, error, message):
-    def make(width, bits, per_record=1, chunk=None):
-        return kind(width, bits, per_record, chunk=chunk)
+    def make(width, bits, per_record=1, chunk=None, clocks=1):
+        return kind(width, bits, per_record, chunk=chunk, clocks=clocks)
 
     found = refusal(make, *arguments)
     assert type(found) is error
