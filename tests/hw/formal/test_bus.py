@@ -43,8 +43,10 @@ class Regions(wiring.Component):
         for number, request in enumerate(dut.requests):
             offered, spanned = getattr(self, f"valid{number}"), getattr(self, f"span{number}")
             m.d.comb += [request.valid.eq(offered), request.payload.eq(spanned)]
-            # A span has at least a byte.
-            m.d.comb += Assume(request.payload.bytes != 0)
+            # A span has at least a byte; what is offered stays until it is taken.
+            waits = Signal(name=f"waits{number}")
+            m.d.sync += waits.eq(offered & ~request.ready)
+            m.d.comb += [Assume(request.payload.bytes != 0), Assume(offered | ~waits)]
             with m.If(offered & request.ready):
                 m.d.comb += taken.eq(1)
                 m.d.sync += [asked.eq(spanned), port.eq(number)]
@@ -93,12 +95,12 @@ class Regions(wiring.Component):
 @pytest.mark.parametrize("chip_bytes", [0, 1024])
 def test_what_leaves_lies_in_its_region(chip_bytes):
     dut = Regions(chip_bytes=chip_bytes)
-    proof = prove(dut, f"regions_{chip_bytes}", engine="induction", depth=5, timeout=300)
+    proof = prove(dut, f"regions_{chip_bytes}", engine="induction", depth=6, timeout=300)
     assert proof, proof.output
 
 
 def test_a_wrong_limit_is_found(tmp_path):
-    assert not prove(Regions(fault=True), "regions_fault", engine="bmc", depth=6, folder=tmp_path, timeout=300)
+    assert not prove(Regions(fault=True), "regions_fault", engine="bmc", depth=8, folder=tmp_path, timeout=300)
 
 
 class Walk(wiring.Component):
