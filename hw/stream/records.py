@@ -128,9 +128,9 @@ class _Records(wiring.Component):
 
     def _least_chunk(self, clocks: int) -> int:
         """Least chunk of which an item takes at most so many, or a word."""
-        for self._chunk in (8 << index for index in range((self._width // 8).bit_length())):
-            if self._piece and self._pieces <= clocks:
-                break
+        self._chunk = 8
+        while self._chunk < self._width and not (self._piece and self._pieces <= clocks):
+            self._chunk *= 2
         return self._chunk
 
     @property

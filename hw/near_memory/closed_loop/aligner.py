@@ -168,7 +168,9 @@ class Aligner(Engine):
         m.submodules.writer = writer = RecordWriter(p.memory_width, record, chunk=min(64, p.memory_width))
         wiring.connect(m, writer.port, wiring.flipped(self.weights_written))
         legal = named(m, "legal", (c.outputs != 0) & (c.groups != 0))
-        offered = named(m, "offered", self.operation.valid & c.chosen & legal)
+        # From the second clock on: what is asked for does not wait for comparisons of fields.
+        offered = Signal()
+        m.d.sync += offered.eq(self.operation.valid & c.chosen & legal & ~self.operation.ready)
 
         # Vectors are asked for one by one, records by block.
         written = Signal(ADDRESS_WIDTH)
