@@ -194,9 +194,11 @@ class Hub(wiring.Component):
             wiring.connect(m, write_queues.words[number], wiring.flipped(port.data))
             unanswered = Signal.like(writer.pending, name=f"unanswered{number}")
             answered = writer.answers.valid & (writer.answers.payload.tag == number)
-            m.d.sync += unanswered.eq(unanswered + (write_cutter.cuts & (write_cutter.port == number)) - answered)
+            cut = Signal(name=f"cut{number}")
+            m.d.sync += cut.eq(write_cutter.cuts & (write_cutter.port == number))
+            m.d.sync += unanswered.eq(unanswered + cut - answered)
             quiet = Signal(init=1, name=f"quiet{number}")
-            m.d.sync += quiet.eq(~port.request.valid & ~check.busy[n_reads + number] & (unanswered == 0))
+            m.d.sync += quiet.eq(~port.request.valid & ~check.busy[n_reads + number] & ~cut & (unanswered == 0))
             m.d.comb += port.idle.eq(~port.request.valid & quiet)
 
         for half in (reader.bus, writer.bus):

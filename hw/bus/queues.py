@@ -166,7 +166,9 @@ class ReadQueues(_Queues):
         reads = Signal(self._ports)
         held_words = Cat(words.valid for words in self.words)
         empty = Cat(~words.valid | words.ready for words in self.words)
-        needs = named(m, "needs", waits & ~held_words & ~comes & ~reads)
+        needs = Signal(self._ports)
+        m.d.sync += needs.eq(waits & ~held_words & ~comes & ~reads)
+        first = named(m, "first", needs & ~reads)
         # Words that were taken count in registers, too: an address waits for no file.
         counts = [Signal.like(taken.of[0], name=f"taken{port}") for port in range(self._ports)]
         count = named(m, "taken_count", one_of(list(zip(reads, counts, strict=True))))
@@ -176,7 +178,7 @@ class ReadQueues(_Queues):
         m.d.sync += [counts[port].eq(counts[port] + comes[port]) for port in range(self._ports)]
         taken.move(comes.any(), chosen, now_taken)
         m.d.comb += [
-            chooser.wants.eq(Mux(needs.any(), needs, waits)),
+            chooser.wants.eq(Mux(first.any(), first, waits)),
             chooser.moves.eq(1),
             ram.read_enable.eq(1),
             ram.read_address.eq(self._row(count, reading)),

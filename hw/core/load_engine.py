@@ -230,11 +230,14 @@ class LoadEngine(Engine):
         m.submodules.spooled = spooled = SkidBuffer(groups.payload.shape())
         wiring.connect(m, wiring.flipped(self.up), linked.i)
         wiring.connect(m, groups, spooled.i)
-        with m.If(c.link):
+        # Groups come long after an operation has begun.
+        links = Signal()
+        m.d.sync += links.eq(c.link & c.chosen)
+        with m.If(links):
             m.d.comb += [
-                source.valid.eq(linked.o.valid & c.chosen),
+                source.valid.eq(linked.o.valid),
                 source.payload.eq(linked.o.payload),
-                linked.o.ready.eq(source.ready & c.chosen),
+                linked.o.ready.eq(source.ready),
             ]
         with m.Else():
             m.d.comb += [

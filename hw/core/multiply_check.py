@@ -72,9 +72,10 @@ class MultiplyCheck(wiring.Component):
         p, m, c = self._parameters, Module(), Fields(self.operation, Multiply)
         n, columns = p.lanes, p.columns
         clock, runs = Signal(range(self.latency + 1), name="clock"), Signal(name="runs")
-        now = named(m, "now", Mux(self.start, 0, clock))
+        # It rests at 0, so that nothing but its first step waits for a start.
+        last = named(m, "last_clock", clock == self.latency - 1)
         with m.If(self.start | runs):
-            m.d.sync += [clock.eq(now + 1), runs.eq(now != self.latency - 1)]
+            m.d.sync += [clock.eq(Mux(last, 0, clock + 1)), runs.eq(~last)]
 
         a, b, product = Signal(16, name="a"), Signal(16, name="b"), Signal(32, name="product")
         positions, taps, records = Signal(16, name="positions"), Signal(8, name="taps"), Signal(16, name="records")
@@ -103,11 +104,11 @@ class MultiplyCheck(wiring.Component):
             no_chain = chained & ((c.collected != n) | self._breaks_policy(c))
             beyond_scales = chained & (scales_last >= p.scale_buffer)
         m.d.sync += product.eq(a * b)
-        with m.Switch(now):
+        with m.Switch(clock):
             for at, first, second, _ in steps:
                 with m.Case(at):
                     m.d.sync += [a.eq(first), b.eq(second)]
-        with m.Switch(now):
+        with m.Switch(clock):
             for at, _, _, use in steps:
                 with m.Case(at + 2):
                     m.d.sync += use
@@ -127,9 +128,9 @@ class MultiplyCheck(wiring.Component):
         other = (c.rows != self.key.rows) | (positions != self.key.positions) | (c.collected != self.key.collected)
         with m.If(self.start):
             m.d.sync += [self.counted.eq(0), self.passed.eq(0)]
-        with m.Elif(now == 3):
+        with m.Elif(clock == 3):
             m.d.sync += self.counted.eq(1)
-        with m.Elif(runs & (now == self.latency - 1)):
+        with m.Elif(last):
             field = or_tree(rules) | (~beyond & self.open & other)
             if p.masks:
                 field = or_tree(rules) | (~beyond & (no_chain | (~beyond_scales & self.open & other)))

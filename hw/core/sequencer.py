@@ -221,17 +221,19 @@ class GroupAddresses(wiring.Component):
         )
         column, begin_column = Signal(8, name="column"), Signal(8, name="begin_column")
         m.d.comb += self.address.eq(position + tap)
-        with m.If(self.start | (turn.steps & turn.tile)):
-            m.d.sync += [each.eq(c.at) for each in (tap, column_tap, line_tap)]
-        with m.Elif(turn.steps & turn.passes):
-            kernel = Mux(turn.column, line_tap, column_tap), Mux(turn.column, c.kernel_pitch, c.tap_pitch)
-            moves = named(m, "moves", turn.record & turn.group)
-            following = named(m, "next_tap", (Mux(moves, kernel[0], tap) + Mux(moves, kernel[1], 1))[:width])
-            m.d.sync += tap.eq(following)
-            with m.If(moves):
-                m.d.sync += column_tap.eq(following)
-                with m.If(turn.column):
-                    m.d.sync += line_tap.eq(following)
+        # Whether there is a step, which is known last, only says whether registers move.
+        kernel = Mux(turn.column, line_tap, column_tap), Mux(turn.column, c.kernel_pitch, c.tap_pitch)
+        moves = named(m, "moves", turn.record & turn.group)
+        following = named(m, "next_tap", (Mux(moves, kernel[0], tap) + Mux(moves, kernel[1], 1))[:width])
+        with m.If(self.start | (turn.steps & turn.passes)):
+            with m.If(self.start | turn.tile):
+                m.d.sync += [each.eq(c.at) for each in (tap, column_tap, line_tap)]
+            with m.Else():
+                m.d.sync += tap.eq(following)
+                with m.If(moves):
+                    m.d.sync += column_tap.eq(following)
+                    with m.If(turn.column):
+                        m.d.sync += line_tap.eq(following)
 
         ends_line = named(m, "ends_line", column + 1 == c.columns)
         pitch = Mux(ends_line, c.line_pitch, c.column_pitch)
@@ -239,13 +241,14 @@ class GroupAddresses(wiring.Component):
         here = position, line, column
         ahead = following, Mux(ends_line, following, line), Mux(ends_line, 0, column + 1)
         first = begin, begin_line, begin_column
-        with m.If(self.start | (turn.steps & turn.tile & turn.tiles)):
-            m.d.sync += [each.eq(0) for each in (*here, *first)]
-        with m.Elif(turn.steps):
-            returns = named(m, "returns", turn.passes & ~turn.tile)
-            m.d.sync += [each.eq(Mux(returns, back, on)) for each, back, on in zip(here, first, ahead, strict=True)]
-            with m.If(turn.tile):
-                m.d.sync += [each.eq(on) for each, on in zip(first, ahead, strict=True)]
+        returns = named(m, "returns", turn.passes & ~turn.tile)
+        with m.If(self.start | turn.steps):
+            with m.If(self.start | (turn.tile & turn.tiles)):
+                m.d.sync += [each.eq(0) for each in (*here, *first)]
+            with m.Else():
+                m.d.sync += [each.eq(Mux(returns, back, on)) for each, back, on in zip(here, first, ahead, strict=True)]
+                with m.If(turn.tile):
+                    m.d.sync += [each.eq(on) for each, on in zip(first, ahead, strict=True)]
         return m
 
 

@@ -285,7 +285,8 @@ class Combine(Engine):
         number, entry = Signal(range(TERMS)), Signal(len(f.vectors) + p.lanes.bit_length())
         asked = Signal(TERMS)
         heads = [f.factor1, f.factor2, f.factor3]
-        wide = named(m, "wide", f.channels >= p.lanes)
+        wide = Signal()
+        m.d.sync += wide.eq(f.channels >= p.lanes)
         by_position = Cat((kind == POSITION) & (vector.turns | ~wide) for kind in what.kinds)
         by_element = Cat(kind == ELEMENT for kind in what.kinds)
         todo = named(m, "todo", (by_element | by_position) & ~asked)
@@ -388,15 +389,16 @@ class _What:
     product : Value
         Whether it is a product.
     kinds : list of Value
-        What the factors of each term are for; ONE where there is no such term.
+        What the factors of each term are for; ONE where there is no such term. Told a clock later.
     by_channel : Value
         Whether a term has a table by channel.
     """
 
     def __init__(self, m: Module, f: Fields):
         self.product = named(m, "product", f.form != 0)
-        self.kinds = [
-            named(m, f"kind{index + 1}", Mux(~self.product & (f.terms > index), kind, ONE))
-            for index, kind in enumerate((f.kind1, f.kind2, f.kind3))
+        kinds = [
+            Mux(~self.product & (f.terms > index), kind, ONE) for index, kind in enumerate((f.kind1, f.kind2, f.kind3))
         ]
-        self.by_channel = Cat(kind == CHANNEL for kind in self.kinds).any()
+        self.by_channel = Cat(kind == CHANNEL for kind in kinds).any()
+        self.kinds = [Signal(2, name=f"kind{index + 1}") for index in range(TERMS)]
+        m.d.sync += [kind.eq(value) for kind, value in zip(self.kinds, kinds, strict=True)]

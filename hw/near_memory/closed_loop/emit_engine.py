@@ -152,9 +152,11 @@ class EmitEngine(Engine):
         waits = []
         for name, part in self._parts.items():
             taken = Signal(name=f"{name}_taken")
-            offered = named(m, f"{name}_offered", self.operation.valid & settled & chosen[name] & ~taken)
+            offered = Signal(name=f"{name}_offered")
+            takes = named(m, f"{name}_takes", offered & part.operation.ready)
+            offers = self.operation.valid & settled & chosen[name] & ~taken & ~takes & ~self.operation.ready
             m.d.comb += [part.operation.valid.eq(offered), part.operation.payload.eq(self.operation.payload)]
-            m.d.sync += taken.eq(~self.operation.ready & (taken | (offered & part.operation.ready)))
+            m.d.sync += [offered.eq(offers), taken.eq(~self.operation.ready & (taken | takes))]
             waits.append(chosen[name] & ~taken)
         done = named(m, "done", settled & Cat(chosen.values()).any() & ~or_tree(waits))
         m.d.sync += self.operation.ready.eq(done & ~self.operation.ready)

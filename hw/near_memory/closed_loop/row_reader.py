@@ -229,8 +229,11 @@ class RowReader(Engine):
         s.valid, s.last, s.lane = active, active & last, lane
         s = s.cut(buffer.latency)
         element = buffer.read.data.word_select(s.lane, w).as_signed()
+        # Of the operation; the first element comes long after it.
+        root = Signal.like(c.root, reset_less=True)
+        m.d.sync += root.eq(c.root)
         s.below = Mux(rows.p.poisoned, 0, rows.p.largest - element)[: w + 1]
-        s = powers.argument(s, s.below, c.root, powers.argument_amount(m, c.exponent, w + 1))
+        s = powers.argument(s, s.below, root, powers.argument_amount(m, c.exponent, w + 1))
         s = powers.power(s, Const(1))
         s.term = Cat(Const(0, _SUM_PLACES - 16), s.power, Const(0, 1)).as_signed()
         width = len(s.term) + 1

@@ -204,8 +204,10 @@ class XPath(Engine):
                     m.d.comb += [normalise.advance.eq(1), tables.again.eq(f.normed | softmax)]
                     m.d.sync += rest.eq(rest - p.lanes)
                     m.next = "round"
-            with m.State("end"), m.If(extent.done & given & (~f.written | writer.idle) & (self.error == 0)):
-                m.d.comb += self.operation.ready.eq(1)
+            with m.State("end"), m.If(extent.done & given & (~f.written | writer.idle)):
+                m.next = "over"
+            with m.State("over"):
+                m.d.comb += self.operation.ready.eq(self.error == 0)
                 m.d.sync += first.eq(1)
                 m.next = "idle"
         uneven = named(m, "uneven", ~fsm.ongoing("idle") & extent.done & extent.uneven & f.sent)
