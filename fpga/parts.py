@@ -56,13 +56,15 @@ class Part:
         Without wide multiplexers, which cost more look-up tables than they save: on control and near memory 3 to 26 %
         fewer LUT4 (``synth_ecp5 -nowidelut``), no slower. On pins, since clock, resets and enables of tens of thousands
         of flip-flops need global wires. By nextpnr's second router: the first one rips up as much as it routes. With
-        empty tiles in between, without which no machine was routed.
+        empty tiles in between, without which no machine was routed. Placed for the clock more than nextpnr does by
+        itself (timing weight 10): half of a path is wires, and a machine is as wide as the part.
         """
         ecp5 = self.family == "ecp5"
         return dataclasses.replace(
             self,
             synthesis=self.synthesis + " -nowidelut" * ecp5,
             beyond_pins="serial harness",
+            place=(*self.place, *(("--placer-heap-timingweight", "30") if ecp5 else ())),
             routing={"router": "router2"} if ecp5 else {},
             empty_tiles=_EMPTY_TILES.get(self.name, ()),
         )
