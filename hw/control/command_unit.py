@@ -203,6 +203,8 @@ class CommandUnit(wiring.Component):
             ]
         with m.If(self.halt & self.busy):
             m.d.sync += halting.eq(1)
+        # A register, whose wires lead all over the machine.
+        m.d.sync += self.clear.eq(0)
         with m.FSM(name="program"):
             with m.State("IDLE"):
                 with m.If(self.resetting):
@@ -223,9 +225,9 @@ class CommandUnit(wiring.Component):
             with m.State("DRAIN"):
                 m.d.comb += self.drain.eq(1)
                 with m.If(self.drained):
+                    m.d.sync += self.clear.eq(1)
                     m.next = "CLEAR"
             with m.State("CLEAR"):
-                m.d.comb += self.clear.eq(1)
                 m.d.sync += [begins.eq(0), self.busy.eq(0), halting.eq(0), self.resetting.eq(0)]
                 with m.If(~self.resetting):
                     m.d.comb += [self.fails.eq(self.failure.cause.any()), self.ends.eq(~self.fails & ~halting)]
