@@ -194,7 +194,10 @@ class Combine(Engine):
             readers[1].o.ready.eq(pairs.i.ready),
         ]
         states = [[reader.o.payload[lane * width : (lane + 1) * width] for lane in range(u)] for reader in readers]
-        second, states[1] = pairs.o, list(pairs.o.payload)
+        # What terms wait for is not to reach a reader through the pairs within a clock.
+        m.submodules.paired = paired = SkidBuffer(pairs.o.payload.shape())
+        wiring.connect(m, pairs.o, paired.i)
+        second, states[1] = paired.o, list(paired.o.payload)
         smooth = named(m, "smooth", f.function != 0)
         m.d.comb += [
             self.z.p["values"].eq(Cat(*states[1])),

@@ -52,8 +52,8 @@ class Factors(Part):
     Where channels are fewer than lanes, the factors of a vector's elements are put together in the RAM.
 
     Throughput: a part in as many clocks as there are terms, a product's in one. A table by element takes a clock more
-    for each element; so do others where channels are fewer than lanes, by channel two. What a term needs of a vector is
-    looked at a clock before it is taken.
+    for each element; so do others where channels are fewer than lanes, by channel three. What a term needs of a vector
+    is looked at a clock before it is taken.
 
     Members
     -------
@@ -302,12 +302,13 @@ class Factors(Part):
         # Of the element: its channel, if these are fewer than lanes.
         following = Signal(range(p.lanes))
         channel = named(m, "fill_channel", Mux(element == 0, vector.channel, following)[: len(following)])
-        # Whether this position's entry was taken, and whether the RAM was read for the element.
-        served, read = Signal(), Signal()
+        # Whether this position's entry was taken, and whether the RAM was read for the element, which then waits.
+        served, read, fetched = Signal(), Signal(), Signal()
+        channel_factor = Signal.like(rams[0].read_data)
 
         single = named(m, "single", wide & (kind == POSITION))
         lacks = named(m, "lacks", fills & (kind == POSITION) & ~served & (wide | (channel == 0)))
-        there = Mux(kind == CHANNEL, read, (kind == POSITION) | entries.valid)
+        there = Mux(kind == CHANNEL, fetched, (kind == POSITION) | entries.valid)
         puts = named(m, "puts", fills & ~single & ~lacks & there)
         m.d.comb += ends.eq((puts & (element == p.lanes - 1)) | (lacks & single & entries.valid))
         with m.If(lacks | (puts & (kind == ELEMENT))):
@@ -316,7 +317,7 @@ class Factors(Part):
                 self._check(m, below_power(entry, FACTOR_WIDTH - 1))
         with m.If(lacks & entries.valid):
             m.d.sync += [one[term].eq(entry), served.eq(1)]
-        m.d.sync += read.eq(fills & ~puts)
+        m.d.sync += [read.eq(fills & ~puts), fetched.eq(read & ~puts), channel_factor.eq(rams[0].read_data)]
         with m.If(puts):
             wraps = lane == u - 1
             m.d.sync += [
@@ -332,7 +333,7 @@ class Factors(Part):
             with m.If(fills):
                 m.d.comb += [ram.read_enable.eq(1), ram.read_address.eq(self._at(channel, term, slot))]
             with m.If(puts & (lane == index)):
-                value = Mux(kind == ELEMENT, entry, Mux(kind == POSITION, one[term], rams[0].read_data))
+                value = Mux(kind == ELEMENT, entry, Mux(kind == POSITION, one[term], channel_factor))
                 m.d.comb += [
                     ram.write_enable.eq(1),
                     ram.write_address.eq(self._at(p.lanes + row, term, slot)),

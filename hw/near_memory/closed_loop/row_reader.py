@@ -164,10 +164,12 @@ class RowReader(Engine):
             now = named(m, f"largest{lane}", Mux(counts & (value > now), value, now)[:w].as_signed())
         bad = Cat(counts & (value == lowest) for value, counts in zip(values, used, strict=True)).any()
         poisoned_now = named(m, "poisoned_now", poisoned | bad)
+        # Whether the next part has an element of the row: a part that fills up the last vector is not kept.
+        some = Signal(init=1)
         takes = named(m, "takes", reader.o.valid & ~waiting[1] & (rows.i.ready | ~last))
         m.d.comb += [
             reader.o.ready.eq(~waiting[1] & (rows.i.ready | ~last)),
-            buffer.write_enable.eq(takes & used[0]),
+            buffer.write_enable.eq(takes & some),
             buffer.write_half.eq(half),
             buffer.write_address.eq(address),
             buffer.write_data.eq(reader.o.payload),
@@ -181,6 +183,7 @@ class RowReader(Engine):
             m.d.sync += [
                 part.eq(Mux(part == parts - 1, 0, part + 1)),
                 left.eq(Mux(here > u, here - u, 0)),
+                some.eq(last | (here > u)),
                 address.eq(address + 1),
                 largest.eq(now),
                 poisoned.eq(poisoned_now),

@@ -103,10 +103,12 @@ class LineBatches(wiring.Component):
         unit, line, step = Signal(UNIT_WIDTH + 1), Signal(len(first_line)), Signal(range(steps + 1))
         counts = named(m, "counts", step.any())
         count = Signal(range(self.batch))
-        begin, taken = (Signal(payloads.LINE_BYTES_WIDTH, name=name) for name in ("begin", "taken"))
+        begin = Signal(payloads.LINE_BYTES_WIDTH, name="begin")
+        # Bytes of the line, the next item included.
+        past = Signal(payloads.LINE_BYTES_WIDTH + 1, name="past", init=size)
         spans = self.spans
         closes = named(m, "closes", self.i.p.last | (count == self.batch - 1))
-        beyond = named(m, "beyond", taken + size > c.slot * UNIT_BYTES)
+        beyond = named(m, "beyond", past > c.slot * UNIT_BYTES)
         takes = named(m, "takes", ~counts & ~self.full & (~spans.valid | spans.ready | ~closes))
         moves = named(m, "moves", self.i.valid & self.i.ready)
         m.d.comb += [
@@ -114,7 +116,7 @@ class LineBatches(wiring.Component):
             queue.i.valid.eq(self.i.valid & takes & ~beyond),
             queue.i.payload.eq(self.i.p.item),
             self.ends.eq(moves & self.i.p.last),
-            self.length.eq(taken + size),
+            self.length.eq(past),
             self.idle.eq(~spans.valid & ~count.any()),
         ]
         added = named(m, "added", Mux(step == 1, c.spool.offset, Mux(counts & ~line[-1], 0, c.slot)))
@@ -131,7 +133,7 @@ class LineBatches(wiring.Component):
         with m.If(spans.ready):
             m.d.sync += spans.valid.eq(0)
         with m.If(moves):
-            m.d.sync += [taken.eq(self.length), count.eq(count + 1)]
+            m.d.sync += [past.eq(Mux(self.i.p.last, 0, self.length) + size), count.eq(count + 1)]
             with m.If(closes):
                 first = Cat(Const(0, UNIT_BYTES.bit_length() - 1), bounded(unit, UNIT_WIDTH))
                 m.d.sync += [
@@ -143,7 +145,7 @@ class LineBatches(wiring.Component):
                     begin.eq(self.length),
                 ]
             with m.If(self.i.p.last):
-                m.d.sync += [begin.eq(0), taken.eq(0)]
+                m.d.sync += begin.eq(0)
         return m
 
 
