@@ -159,16 +159,15 @@ class ReadQueues(_Queues):
         ]
 
         # A port's word waits in a register of its own. Who gets the next one is chosen a clock before it is read, so
-        # that no port's ready leads to an address: first those whose register is empty, then those that may empty it
-        # by then. Whether they did decides whether the word is taken, or read once more.
+        # that no port's ready leads to an address: first those whose register is empty, or who took their last word at
+        # once, then those that may empty it by then. Whether they did decides whether the word is taken, or read again.
         waits = Signal(self._ports)
         comes = Signal(self._ports)
         reads = Signal(self._ports)
         held_words = Cat(words.valid for words in self.words)
         empty = Cat(~words.valid | words.ready for words in self.words)
-        needs = Signal(self._ports)
-        m.d.sync += needs.eq(waits & ~held_words & ~comes & ~reads)
-        first = named(m, "first", needs & ~reads)
+        quick = Signal(self._ports)
+        first = named(m, "first", waits & ~reads & (quick | ~held_words & ~comes))
         # Words that were taken count in registers, too: an address waits for no file.
         counts = [Signal.like(taken.of[0], name=f"taken{port}") for port in range(self._ports)]
         count = named(m, "taken_count", one_of(list(zip(reads, counts, strict=True))))
@@ -199,6 +198,8 @@ class ReadQueues(_Queues):
             waits.eq(waits & ~ends | arrives),
         ]
         for port, words in enumerate(self.words):
+            with m.If(words.valid):
+                m.d.sync += quick[port].eq(words.ready)
             with m.If(comes[port]):
                 m.d.sync += [words.valid.eq(1), words.payload.eq(ram.read_data)]
             with m.Elif(words.ready):
