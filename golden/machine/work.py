@@ -264,7 +264,7 @@ def _combine(c: Combine, p: Parameters) -> Work:
 def _factors(c: Combine, p: Parameters, kinds: Sequence[str]) -> int:
     """Clocks beside those of parts and terms: factors of a vector's elements are put together before."""
     narrow = c.channels < p.lanes
-    single = kinds.count("element") + narrow * (kinds.count("position") + 2 * kinds.count("channel"))
+    single = kinds.count("element") + narrow * (kinds.count("position") + 3 * kinds.count("channel"))
     return c.vectors * p.lanes * single
 
 
