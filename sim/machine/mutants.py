@@ -2,9 +2,11 @@
 
 A mutant sits in a module of the emitted text, and counts for the file of `hw` that the module is written in; where
 equal parts share a module it sits in all of them. It is caught if a program leaves other memory, counters or sticky
-bits than the interpreter, breaks a rule of the bus, or does not end.
+bits than the interpreter, breaks a rule of the bus, or does not end; or if registers, which tell of clocks too, hold
+something else than the machine's own after the same program.
 """
 
+import itertools
 import re
 import tempfile
 import time
@@ -30,14 +32,14 @@ from sim.simulator import SimulationError
 
 __all__ = ["Judge", "files", "mutate", "run"]
 
-_REGISTERS, _STAMPS, _NOISE, _MISTAKES, _RESETS, _FAULTS = 2, 2, 40, 40, 4, 4
+_REGISTERS, _STAMPS, _NOISE, _MISTAKES, _RESETS, _FAULTS = 2, 2, 12, 40, 4, 4
 """Trials of each kind that a mutant meets behind the layers."""
 
 _ORIGINS = (0x5A5A5000, 0xA5A5A000)
 """Where memory lies, before what is wrong and then: every bit of an address is 0 once, and 1."""
 
-_DISTANCES = (0x1555555, 0x2AAAAAA)
-"""Units by which operands are moved: every bit but the highest is 0 once, and 1."""
+_DISTANCE = 0x2AAAAAA
+"""Units by which operands are moved: every other bit is 1."""
 
 _LIMIT = 100_000  # clocks of a program that is not as it should be: ten times what any of them takes
 
@@ -139,23 +141,43 @@ class Judge:
         What it runs.
     seed : int
         Of all that is drawn, and of the pauses of memory.
+
+    Raises
+    ------
+    SimulationError
+        If the machine fails a trial without any mutant.
     """
 
     def __init__(self, model: MachineModel, programs: Programs, seed: int):
         self._model, self._programs, self._seed = model, programs, seed
         self._hows = [Memory(latency=7, mode="both", seed=seed, origin=origin) for origin in _ORIGINS]
+        self._shown: list[dict[str, int]] = []
+        failure = self(0)
+        if failure is not None:
+            raise SimulationError(f"The machine must be right without a mutant: {failure}")
 
     def __call__(self, number: int) -> str | None:
         """What the first trial that a mutant fails shows, if it fails any; mutant 0, the machine itself, fails none."""
+        place = itertools.count()
         try:
             for how, carry_out in zip(self._hows, (self._as_they_are, self._wrong), strict=True):
                 trials = Trials(self._model, self._programs, how, self._seed, mutant=number, limit=_LIMIT)
-                first = next((trial for trial in carry_out(trials) if trial.failure), None)
-                if first is not None:
-                    return f"{first.told}: {first.failure}"
+                for trial in carry_out(trials):
+                    failure = trial.failure or self._odd(next(place), trials.shown(counters=trial.kind == "layer"))
+                    if failure:
+                        return f"{trial.told}: {failure}"
         except (SimulationError, Timeout, ValueError) as error:  # while registers are written, or by what they say
             return str(error)
         return None
+
+    def _odd(self, place: int, shown: dict[str, int]) -> str:
+        """The first register that is not what it was after the same trial of the machine itself."""
+        if place == len(self._shown):
+            self._shown.append(shown)
+        right = self._shown[place]
+        return next(
+            (f"{name} is {shown[name]:#x}, not {right[name]:#x}" for name in right if shown[name] != right[name]), ""
+        )
 
     @staticmethod
     def _as_they_are(trials: Trials) -> Iterator[Trial]:
@@ -166,7 +188,7 @@ class Judge:
     @staticmethod
     def _wrong(trials: Trials) -> Iterator[Trial]:
         yield from trials.noise(_NOISE)
-        yield from trials.moved(_DISTANCES)
+        yield from trials.moved([_DISTANCE])
         yield from trials.mutants(_MISTAKES)
         yield from trials.resets(_RESETS)
         yield from trials.faults(_FAULTS)
@@ -215,9 +237,6 @@ def run(
     text, drawn = mutate(unit.text, sources, count, seed)
     method = on_machine(Method.named(f"closed-int{parameters.digit_width}"), Machine("tiny", parameters))
     judge = Judge(MachineModel(component, optimise="-O1", mutated=text), Programs(small_sections(method, seed)), seed)
-    shown = judge(0)
-    if shown is not None:
-        raise SimulationError(f"The machine must be right without a mutant: {shown}")
     findings: dict[str, list[Finding]] = {file: [] for file in drawn}
     seconds = dict.fromkeys(drawn, 0.0)
     for file, mutant in track([(file, mutant) for file, found in drawn.items() for mutant in found]):

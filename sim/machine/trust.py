@@ -56,6 +56,9 @@ _WAITS = frozenset({"token", "starved"})
 
 _BEHIND = 1 << 22  # bytes that an access behind the end of a region may meet
 
+_OTHERS = [one for one in REGISTERS if one.offset < register(f"{COUNTERS[0].name}_low").offset]
+"""Registers that are no counters."""
+
 _STICKY = sum(field.mask for field in register("sticky").fields)
 
 _KEPT = 256  # mistakes whose outcome is remembered
@@ -506,6 +509,11 @@ class Trials:
         """That have passed."""
         return self._port.clocks
 
+    def shown(self, *, counters: bool = False) -> dict[str, int]:
+        """What registers hold, counters too if they are asked for."""
+        found = {one.name: self._port.read(one.offset) for one in _OTHERS}
+        return found | self._driver.counters() if counters else found
+
     def layers(self) -> Iterator[Trial]:
         """Run layers that differ, as they are: memory and, of all together, counters and sticky bits are right."""
         programs, expected = self._programs, collections.Counter()
@@ -586,17 +594,15 @@ class Trials:
 
         Counters are left out, which a reset does not clear.
         """
-        counted = register(f"{COUNTERS[0].name}_low").offset
-        shown = [one for one in REGISTERS if one.offset < counted]
         for turn, draw in self._turns("registers", count):
             self._port.reset(1)
             ports = self._port, InterpreterPort(self._port.parameters, self._port.memory)
-            for one in shown:
+            for one in _OTHERS:
                 value = draw.getrandbits(32)
                 if any(field.access == "rw" for field in one.fields):
                     for port in ports:
                         port.write(one.offset, value)
-            odd = {one.name: read for one in shown if len(set(read := [self._at_rest(one, p) for p in ports])) > 1}
+            odd = {one.name: read for one in _OTHERS if len(set(read := [self._at_rest(one, p) for p in ports])) > 1}
             self._port.reset(1)
             self._driver.load(self._programs.program)
             self._driver.set("watchdog", WATCHDOG)
