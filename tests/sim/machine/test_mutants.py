@@ -1,5 +1,6 @@
 """Mutants of a whole machine's Verilog: whose file they are, that they are chosen by a port, and that trials tell."""
 
+import json
 import re
 
 import pytest
@@ -34,6 +35,20 @@ def test_trials_tell_mutants_from_the_machine():
     """All of them sit where every command and every beat comes by."""
     (report,) = mutants.run(preset("tiny"), count=10, seed=1, among="control/fetch")
     assert report.unit == "hw/control/fetch.py" and len(report.findings) == 10 and report.caught > 5
+
+
+@pytest.mark.formal
+def test_the_command_lists_each_file_and_what_survives(monkeypatch, capsys):
+    monkeypatch.setattr(mutants, "Accelerator", lambda parameters: RecordReader(32, 24, 3))
+    monkeypatch.setattr(mutants, "MachineModel", lambda component, **options: options["mutated"])
+    monkeypatch.setattr(mutants, "Programs", lambda sections: None)
+    monkeypatch.setattr(mutants, "Judge", lambda *given: lambda number: None if number == 2 else "differs")
+    with pytest.raises(SystemExit) as ended:
+        main(["mutate", "machine", "--count", "3", "--among", "stream/f", "--json"], prog_name="sim")
+    told = capsys.readouterr()
+    (row,) = json.loads(told.out)
+    assert (row["unit"], row["mutants"], row["caught"], row["survived"]) == ("hw/stream/fifo.py", 3, 2, 1)
+    assert ended.value.code == 1 and told.err.startswith("survived: unit hw/stream/fifo.py, mutant 2: ")
 
 
 @pytest.mark.unit
