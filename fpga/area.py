@@ -21,8 +21,6 @@ from hw.rivals.dense_group import DenseGroup
 from hw.rivals.multiplied_group import MultipliedGroup
 from hw.units import MultiplierGroup, OutlierSelector
 
-__all__ = ["DENSE", "ROWS", "Goal", "Outcome", "Row", "area"]
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Goal:

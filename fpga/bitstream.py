@@ -14,8 +14,6 @@ from fpga.mapped import Cells
 from fpga.parts import Board, Part
 from rtl_gen import tools
 
-__all__ = ["BoardDemo", "build_demo", "pack"]
-
 _NAME = "driftless_demo"
 
 

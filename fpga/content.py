@@ -11,8 +11,6 @@ from golden.units.delta_quantizer import delta_quantizer
 from golden.units.multiplier_group import multiplier_group
 from golden.units.weights import compile_weights
 
-__all__ = ["DEFAULT_GROUPS", "Content", "recorded_content"]
-
 DEFAULT_GROUPS = 1024
 """Groups of the demo."""
 

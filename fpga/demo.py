@@ -18,8 +18,6 @@ from golden.units.delta_group import DeltaGroups
 from hw import payloads
 from hw.units import MultiplierGroup
 
-__all__ = ["BAUD", "Demo", "UartTransmitter", "clocks"]
-
 BAUD = 115_200
 """Bits per second on the UART, 8N1."""
 

@@ -34,19 +34,6 @@ from hw.arith.leaves import LeafTarget, leaf_target
 from rtl_gen import tools
 from rtl_gen.verilog.emission import emit
 
-__all__ = [
-    "DEFAULT_FOLDER",
-    "Design",
-    "DoesNotFit",
-    "Flow",
-    "Hop",
-    "Measurement",
-    "Mode",
-    "Placement",
-    "TargetMissed",
-    "read_placement",
-]
-
 DEFAULT_FOLDER = Path("build/fpga")
 """Where reports, netlists and bitstreams go."""
 

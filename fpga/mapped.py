@@ -12,8 +12,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-__all__ = ["GLOBAL_FLIP_FLOPS", "Cells", "Netlist"]
-
 GLOBAL_FLIP_FLOPS = 1000
 """Flip-flops that make it worth to give their reset one of the eight global wires that reach more than clocks."""
 

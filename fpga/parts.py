@@ -7,8 +7,6 @@ from typing import Any
 
 from golden.common import names
 
-__all__ = ["BOARDS", "ECP5_25F", "ECP5_85F", "PARTS", "UP5K", "Board", "Part", "board"]
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Part:

@@ -22,8 +22,6 @@ from hw.control.registers import ADDRESS_WIDTH
 from hw.core.core import Core
 from hw.near_memory.closed_loop.near_memory import NearMemory
 
-__all__ = ["Accelerator"]
-
 _QUEUE_WORDS = 64
 """Words of a port's queue: so many that memory of 40 clocks brings weights as fast as they are taken."""
 

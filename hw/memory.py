@@ -6,8 +6,6 @@ from amaranth.hdl import Cat, Module, Shape, ShapeLike
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
-__all__ = ["BufferRead", "DoubleBuffer", "Ram", "Rom"]
-
 
 class Ram(wiring.Component):
     """One write port and one read port on one clock.

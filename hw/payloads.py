@@ -5,47 +5,6 @@ from amaranth.lib import data
 
 from golden.parameters import EXPONENT_WIDTH, SCALE_WIDTH, Parameters
 
-__all__ = [
-    "LINE_BYTES_WIDTH",
-    "Payload",
-    "address_width",
-    "aligned_product",
-    "bank_write",
-    "chain_group",
-    "chain_part",
-    "chain_sums",
-    "channel_scale_input",
-    "delta_group",
-    "element_part",
-    "exact_product",
-    "group_record",
-    "joint_part",
-    "joint_word",
-    "link_word",
-    "memory_word",
-    "multiplier_group_input",
-    "near_memory_input",
-    "near_memory_mask",
-    "near_memory_repair",
-    "near_memory_request",
-    "near_memory_write",
-    "outlier",
-    "quantizer_input",
-    "quantizer_output",
-    "selector_input",
-    "selector_output",
-    "sign_mask_input",
-    "sign_mask_output",
-    "state_element",
-    "stream_group",
-    "sum_part",
-    "sum_with_poison",
-    "vector_bytes",
-    "weight",
-    "weight_record",
-    "weight_write",
-]
-
 POISONED_RECORD = -256
 """Scale of a record of weights that poisons every sum it is part of."""
 

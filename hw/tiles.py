@@ -7,8 +7,6 @@ from amaranth.lib import wiring
 
 from golden.parameters import Parameters
 
-__all__ = ["Tile", "TileLibrary"]
-
 
 class Tile(wiring.Component):
     """A component that defines `describe` in place of `elaborate`, and is made from parameters alone.

@@ -7,8 +7,6 @@ from hw.core.core import Core
 from hw.near_memory.closed_loop.near_memory import NearMemory
 from hw.units import UNITS
 
-__all__ = ["COMPONENTS", "TOPS"]
-
 TOPS: dict[str, type[wiring.Component]] = {top.name: top for top in (Accelerator, Core, NearMemory)}
 """The accelerator and its halves, by name; of machines with a closed loop."""
 

@@ -23,8 +23,6 @@ from rtl_gen.verilog.emission import Emitted, emit
 from rtl_gen.verilog.lint import WAIVERS
 from rtl_gen.verilog.usage import recorded
 
-__all__ = ["MANIFEST", "SCHEMA", "build", "emit_units", "tool_versions"]
-
 SCHEMA = 1
 """Version of ``manifest.json``; see ``docs/generator.md``."""
 

@@ -16,8 +16,6 @@ from hw.accelerator import Accelerator
 from hw.tops import COMPONENTS
 from hw.units import UNITS
 
-__all__ = ["Machine", "as_json", "choose_units", "jobs", "machine", "units"]
-
 
 @dataclasses.dataclass(frozen=True)
 class Machine:

@@ -10,8 +10,6 @@ from hw.tops import COMPONENTS
 from rtl_gen.verilog.emission import meanings
 from rtl_gen.verilog.ports import Field, Port, members, name_ports
 
-__all__ = ["markdown"]
-
 _LEGEND = """\
 `in` and `out` are the unit's directions, `s` is two's complement. Bits of an array are written
 elements x bits, element 0 in the low bits; bits of a field (`.name`) are its places, counted from

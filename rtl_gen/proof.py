@@ -20,8 +20,6 @@ from amaranth.lib import wiring
 from rtl_gen import tools
 from rtl_gen.verilog.emission import Emitted
 
-__all__ = ["ENGINES", "Proof", "prove", "prove_same"]
-
 ENGINES = ("abc", "bmc", "induction")
 """``abc`` answers for runs of any length (`dprove` if there are no registers, else `pdr`), the fastest where it ends.
 ``bmc`` looks at every run of `depth` clocks, with yices; ``induction`` does too, and proves that after any `depth` good

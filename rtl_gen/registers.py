@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from golden.machine.registers import CAUSES, COUNTERS, REGISTERS, Field, Register, fingerprint, table
 from golden.parameters import Parameters
 
-__all__ = ["files", "header", "markdown", "python", "systemrdl"]
-
 
 def files(machine: str, parameters: Parameters) -> dict[str, str]:
     """All of them, by file name.

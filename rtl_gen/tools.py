@@ -24,28 +24,6 @@ from packaging.version import InvalidVersion, Version
 
 from golden.common import extras, rooms
 
-__all__ = [
-    "TOOLS",
-    "Tool",
-    "ToolError",
-    "abc_command",
-    "ecppack_command",
-    "environment",
-    "examine",
-    "icepack_command",
-    "nextpnr_ecp5_command",
-    "nextpnr_ice40_command",
-    "require",
-    "run",
-    "run_yosys",
-    "sby_command",
-    "smtbmc_command",
-    "verilator_command",
-    "verilator_environment",
-    "verilator_root",
-    "yosys_share",
-]
-
 
 class ToolError(click.ClickException):
     """A tool is missing or has failed: one sentence, exit code 1.

@@ -13,8 +13,6 @@ from golden.common import names
 from golden.parameters import Parameters
 from sim import player
 
-__all__ = ["BENCHES", "Bench", "Case", "Memory", "Request", "component", "load", "variants"]
-
 BENCHES = (
     "delta_quantizer",
     "outlier_selector",

@@ -37,8 +37,6 @@ from rtl_gen.program.sampling import Sampled, compile_sampling
 from sim.machine import drawn as drawings
 from sim.machine.run import Failure
 
-__all__ = ["METHODS", "behind", "command", "of_model", "of_program"]
-
 METHODS = "closed-int3,closed-int4,paper,diffy,raw-int8"
 
 

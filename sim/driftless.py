@@ -8,8 +8,6 @@ from golden.common import console
 from golden.common.rooms import VERSION
 from rtl_gen.__main__ import main as generator
 
-__all__ = ["main"]
-
 _PACKAGES = {
     "fpga": "Place, route and measure on FPGAs with open tools.",
     "golden": "Golden model: trained networks, and what differential computing makes of them.",

@@ -44,8 +44,6 @@ from sim import native, player, vectors
 from sim.play import MODES
 from sim.simulator import SimulationError
 
-__all__ = ["Hung", "Model", "Outcome", "Recorded", "Violation", "build", "recording", "run"]
-
 _FLAGS = ("idle", "stall", "late")
 _MUTANT = "mutant"  # no part has a port of that name
 _GRACE = 1024  # clocks without any movement until all is over: more than a serial coder takes to fill its widest word

@@ -15,8 +15,6 @@ from hw.units import UNITS
 from sim import bench as benches
 from sim import player, vectors
 
-__all__ = ["Watch", "markdown", "watch"]
-
 _MOST = 100  # clocks: far beyond the longest unit
 
 _HEAD = """\

@@ -40,8 +40,6 @@ from sim.benches.delta_compressor import Streams
 from sim.result import Result
 from sim.run import run
 
-__all__ = ["Layer", "Step", "UNITS", "plot", "prepare", "recording"]
-
 UNITS = (
     "delta_quantizer",
     "multiplier_group",

@@ -20,8 +20,6 @@ from sim.bench import Bench, Request, load
 from sim.play import MODES, Play, top
 from sim.result import Mismatch, judge
 
-__all__ = ["Finding", "Mutant", "Report", "is_equivalent", "mutate", "run"]
-
 _READ = """\
 read_verilog unit.v
 hierarchy -check -top {top}

@@ -19,8 +19,6 @@ from rtl_gen.verilog import emission
 from sim import engine, mutants
 from sim.simulator import SimulationError
 
-__all__ = ["record", "run"]
-
 _SLOWER = 4
 """Times the clocks of a run that a mutant may take, before it counts as caught."""
 

@@ -11,8 +11,6 @@ from rtl_gen.verilog import emission
 from sim import player, vectors
 from sim.bench import Bench, Case
 
-__all__ = ["FLAGS", "MODES", "Play", "top"]
-
 MODES = {
     "none": (),
     "idle": ("idle",),

@@ -2,8 +2,6 @@
 
 import re
 
-__all__ = ["half_open"]
-
 
 def half_open(what: str, text: str) -> range:
     """A range ``A:B`` of integers from 0, B not in it.

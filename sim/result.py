@@ -12,8 +12,6 @@ from sim import vectors
 from sim.bench import Case
 from sim.play import Play
 
-__all__ = ["Mismatch", "Result", "judge"]
-
 
 @dataclass(frozen=True)
 class Mismatch:

@@ -13,8 +13,6 @@ from sim import play, simulator
 from sim.bench import Bench, Request, load
 from sim.result import Result, judge
 
-__all__ = ["build", "carry_out", "run"]
-
 _ECP5_CELLS = ("CCU2C", "LUT4", "LUT2")  # what leaves instantiate, and what the models of those instantiate
 
 

@@ -17,8 +17,6 @@ from sim.machine import drawn as drawings
 from sim.machine import figures
 from sim.machine.run import Failure
 
-__all__ = ["command"]
-
 _SIDE = 128  # pixels of an image that is written, at least about
 
 

@@ -2,8 +2,6 @@
 
 from golden.common import start
 
-__all__ = ["main"]
-
 
 def main() -> None:
     """Run `sim.driftless`."""

@@ -21,8 +21,6 @@ from cocotb_tools import runner
 from rtl_gen import tools
 from sim import player
 
-__all__ = ["BUILD", "Model", "SimulationError", "Workspace", "build", "workspace"]
-
 BUILD = Path("build/sim")
 """Where models and runs are kept, below the working folder."""
 

@@ -8,18 +8,6 @@ from golden.diffusion import zoo
 from golden.parameters import Parameters
 from golden.units.delta_group import DeltaGroups
 
-__all__ = [
-    "CORNERS",
-    "all_weights",
-    "delta_groups",
-    "halves",
-    "one_lane",
-    "poisoned",
-    "recorded_deltas",
-    "vectors",
-    "weights",
-]
-
 CORNERS = np.array(
     [
         *(0x0000, 0x8000),  # zeros

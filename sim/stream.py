@@ -21,8 +21,6 @@ from rtl_gen.program.streaming import compile_stream
 from sim.machine import drawn as drawings
 from sim.machine.run import Failure
 
-__all__ = ["command"]
-
 
 @click.command("stream")
 @drawing.network

@@ -16,8 +16,6 @@ from sim.machine.trust import Programs, Trial, Trials, small_sections
 from sim.machine.verilated import MachineModel, Memory
 from sim.play import MODES
 
-__all__ = ["command"]
-
 _TOLD = 20  # failures that are printed
 
 

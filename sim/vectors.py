@@ -11,8 +11,6 @@ from amaranth.lib import data
 from golden.parameters import Parameters
 from golden.units.delta_group import DeltaGroups
 
-__all__ = ["Leaf", "decode", "flags_of", "group_values", "leaves", "number", "pack", "unpack", "width"]
-
 _CHUNK = 1 << 15  # vectors packed at a time: bounds the matrix of bits
 
 

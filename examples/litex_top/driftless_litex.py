@@ -7,8 +7,6 @@ from litex.gen import LiteXModule
 from litex.soc.interconnect import axi
 from migen import ClockSignal, Instance, ResetSignal, Signal
 
-__all__ = ["Driftless"]
-
 
 class Driftless(LiteXModule):
     """The accelerator that ``python -m rtl_gen build`` wrote.

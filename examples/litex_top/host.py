@@ -8,8 +8,6 @@ import numpy as np
 from golden.machine.command import UNIT_BYTES
 from golden.machine.registers import register
 
-__all__ = ["HostPort"]
-
 
 class HostPort:
     """A machine on a bus whose host is another process (``host.cpp``).

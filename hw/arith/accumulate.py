@@ -8,8 +8,6 @@ from hw.arith.leaves import fused_add
 from hw.arith.shift import Window
 from hw.stream import Stage
 
-__all__ = ["ROUNDING_CUTS", "Accumulated", "add_to", "clamp_total", "round_and_accumulate", "round_to_addend", "tell"]
-
 ROUNDING_CUTS = 3
 """Cuts of `round_to_addend` before it reads ``first``."""
 

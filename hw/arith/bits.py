@@ -6,26 +6,6 @@ from typing import Any
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, ValueLike
 from amaranth.lib import data
 
-__all__ = [
-    "add_thermometers",
-    "below_power",
-    "bounded",
-    "choose",
-    "filled",
-    "in_range",
-    "looked_up",
-    "multiply_constant",
-    "named",
-    "one_of",
-    "ones",
-    "or_tree",
-    "pack",
-    "prefix_ones",
-    "saturated",
-    "take",
-    "unpack",
-]
-
 
 def named(m: Module, name: str, value: ValueLike) -> Signal:
     """A signal of that name, driven by `value`."""

@@ -16,18 +16,6 @@ from hw.arith.bits import named
 from hw.arith.shift import Window, leading_zeros, shift_left
 from hw.stream import Pipelined, Stage
 
-__all__ = [
-    "BFLOAT16",
-    "FLOAT16",
-    "FloatAdd",
-    "FloatFormat",
-    "Rules",
-    "FloatMultiply",
-    "float_add",
-    "float_multiply",
-    "round_and_pack",
-]
-
 _NEVER = Const(0, 1)
 
 

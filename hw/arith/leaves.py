@@ -6,8 +6,6 @@ any tool reads; the form for a target instantiates its cells. Both compute the s
 
 from amaranth.hdl import Cat, Const, Instance, Module, Signal, Value, ValueLike, signed
 
-__all__ = ["LEAF_TARGETS", "LeafTarget", "fused_add", "leaf_target"]
-
 LEAF_TARGETS = ("generic", "ecp5")
 """Targets that leaves know."""
 

@@ -6,8 +6,6 @@ from amaranth.lib import data
 from hw.arith.bits import multiply_constant, named
 from hw.stream import Stage
 
-__all__ = ["fill_slots", "keep_largest"]
-
 
 def keep_largest(s: Stage, codes: list[Value], count: int) -> tuple[Stage, Value]:
     """The `count`-th largest of all lanes' codes, when the last row of them has come.

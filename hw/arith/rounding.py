@@ -6,8 +6,6 @@ from hw.arith.bits import below_power
 from hw.arith.shift import Window, saturate_amount
 from hw.stream import Stage
 
-__all__ = ["amount_width", "round_shift", "shift_amount"]
-
 
 def amount_width(value_width: int, width: int) -> int:
     """Bits of an amount of `round_shift`."""

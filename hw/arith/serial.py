@@ -4,8 +4,6 @@ from amaranth.hdl import Module, Mux, Shape, Signal, signed, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-__all__ = ["Divider", "Multiplier", "Quotient"]
-
 
 class Multiplier(wiring.Component):
     """``a * b`` by shifts and adds, one pair at a time.

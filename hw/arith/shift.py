@@ -11,8 +11,6 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 
 from hw.arith.bits import named
 
-__all__ = ["Window", "leading_zeros", "saturate_amount", "shift_left"]
-
 
 def leading_zeros(m: Module, name: str, value: Value) -> Value:
     """Zeros above the highest one; all of them if there is none.

@@ -14,8 +14,6 @@ from amaranth.hdl import Const, Signal, Value, signed
 from hw.arith.leaves import fused_add, leaf_target
 from hw.stream import Stage
 
-__all__ = ["Term", "add_terms", "plane_product"]
-
 
 @dataclasses.dataclass(frozen=True)
 class Term:

@@ -8,19 +8,6 @@ from amaranth.hdl import unsigned
 from amaranth.lib import enum, wiring
 from amaranth.lib.wiring import In, Out
 
-__all__ = [
-    "BOUNDARY",
-    "MAX_BEATS",
-    "MEANINGS",
-    "AXI4",
-    "AXI4Lite",
-    "AXI4Read",
-    "AXI4Write",
-    "Burst",
-    "Response",
-    "check_range",
-]
-
 MAX_BEATS = 16
 """Beats of a burst at most, of the 256 that AXI4 allows: no master holds the bus for long."""
 

@@ -10,8 +10,6 @@ from hw.bus.round_robin import RoundRobin
 from hw.memory import Ram
 from hw.stream.fifo import Fifo
 
-__all__ = ["LENGTH_WIDTH", "Asking", "BurstCutter", "burst", "places", "word_address_width"]
-
 LENGTH_WIDTH = (MAX_BEATS - 1).bit_length()
 """Bits of the length of a burst, which is its beats minus 1."""
 

@@ -9,8 +9,6 @@ from hw.bus.axi import AXI4, Response
 from hw.memory import Ram
 from hw.stream.fifo import Fifo
 
-__all__ = ["ChipMemory", "check_chip"]
-
 
 def check_chip(size: int, width: int) -> None:
     """Refuse a size in bytes of a RAM on the chip with words of `width` bits that is none."""

@@ -8,8 +8,6 @@ from amaranth.lib.wiring import In, Out
 
 from hw.stream.async_fifo import AsyncFifo
 
-__all__ = ["Crossing"]
-
 _CHANNELS = ("aw", "w", "b", "ar", "r")
 
 

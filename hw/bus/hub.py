@@ -16,8 +16,6 @@ from hw.bus.read_master import ReadMaster
 from hw.bus.span_check import UNITS_WIDTH, Fault, Lookup, SpanCheck, asked_span
 from hw.bus.write_master import WriteMaster
 
-__all__ = ["Hub", "hub_error"]
-
 
 def hub_error(ports: int) -> data.StructLayout:
     """The first access that went wrong: what, how the bus answered, whose it was, and where.

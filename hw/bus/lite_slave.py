@@ -6,8 +6,6 @@ from amaranth.lib.wiring import In, Out
 
 from hw.bus.axi import AXI4Lite, Response
 
-__all__ = ["LiteSlave", "RegisterPort"]
-
 
 class RegisterPort(wiring.Signature):
     """Accesses to registers of 32 bits, one after the other.

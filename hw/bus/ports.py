@@ -7,18 +7,6 @@ lie in words. Its first word and its last may hold bytes that do not belong to i
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-__all__ = [
-    "ADDRESS_WIDTH",
-    "BYTES_WIDTH",
-    "ENTRY_WIDTH",
-    "REGION_WIDTH",
-    "UNIT_BYTES",
-    "UNIT_WIDTH",
-    "MemoryRead",
-    "MemoryWrite",
-    "span",
-]
-
 REGION_WIDTH = 3
 """Bits of a region's number."""
 

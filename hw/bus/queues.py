@@ -13,8 +13,6 @@ from hw.bus.write_master import burst_word
 from hw.memory import Ram, RegisterFile
 from hw.stream.fifo import Fifo
 
-__all__ = ["ReadQueues", "WriteQueues", "check_depth"]
-
 
 def check_depth(depth: int) -> None:
     """Refuse a depth of queues that is none."""

@@ -8,8 +8,6 @@ from hw.arith.bits import named
 from hw.bus.axi import AXI4Read
 from hw.bus.bursts import LENGTH_WIDTH, Asking, burst
 
-__all__ = ["ReadMaster"]
-
 
 class ReadMaster(wiring.Component):
     """Asks for bursts on AXI4, several ahead, and gives their beats in order.

@@ -8,8 +8,6 @@ from hw.bus.ports import REGION_WIDTH
 from hw.bus.span_check import UNITS_WIDTH, Lookup
 from hw.memory import RegisterFile
 
-__all__ = ["RegionTable"]
-
 
 class RegionTable(wiring.Component):
     """Bases and limits of regions in a small memory, written by a host. No reset changes it.

@@ -6,8 +6,6 @@ from amaranth.lib.wiring import In, Out
 
 from hw.arith.bits import named, or_tree
 
-__all__ = ["RoundRobin"]
-
 
 class RoundRobin(wiring.Component):
     """Grants what one of many wants: the first behind the one that was granted last.

@@ -9,8 +9,6 @@ from hw.bus.bursts import places
 from hw.bus.ports import ADDRESS_WIDTH, BYTES_WIDTH, REGION_WIDTH, UNIT_BYTES, span
 from hw.bus.round_robin import RoundRobin
 
-__all__ = ["CHIP_REGION", "UNITS_WIDTH", "Fault", "Lookup", "SpanCheck", "asked_span"]
-
 UNITS_WIDTH = 32
 """Bits of a number of units of memory: the base and the limit of a region."""
 

@@ -7,8 +7,6 @@ from amaranth.lib.wiring import In, Out
 from hw.bus.axi import AXI4Write
 from hw.bus.bursts import Asking, burst
 
-__all__ = ["WriteMaster", "burst_word"]
-
 
 def burst_word(width: int) -> data.StructLayout:
     """A word of a burst; `last` marks its final one."""

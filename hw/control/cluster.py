@@ -12,8 +12,6 @@ from golden.parameters import Parameters
 from hw.bus.ports import MemoryRead, MemoryWrite
 from hw.control.engine import CAUSE_WIDTH, Engine, operation
 
-__all__ = ["Cluster", "check_machine", "memory_ports"]
-
 _COUNTED = {counter.name for counter in COUNTERS}
 
 

@@ -13,8 +13,6 @@ from hw.control.fetch import CommandFetch
 from hw.control.queues import QUEUE_DEPTH, OperationQueues
 from hw.stream.records import RecordReader
 
-__all__ = ["FETCH", "CommandUnit", "bus_fault", "failure"]
-
 FETCH = 15
 """Number that stands for the fetching of commands among engines."""
 

@@ -22,8 +22,6 @@ from hw.control.registers import ADDRESS_WIDTH, RegisterBank
 from hw.control.trace import Trace
 from hw.memory import Ram
 
-__all__ = ["ControlUnit"]
-
 _OWN_EVENTS = (
     "clocks",
     "commands",

@@ -10,8 +10,6 @@ from golden.machine.registers import COUNTERS
 from hw.arith.bits import choose
 from hw.memory import Ram
 
-__all__ = ["Amounts", "Counters"]
-
 _NAMES = [counter.name for counter in COUNTERS]
 _INDEX_WIDTH = (len(COUNTERS) - 1).bit_length()
 _NOTHING = (1 << _INDEX_WIDTH) - 1

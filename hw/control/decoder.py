@@ -26,8 +26,6 @@ from hw.bus.ports import REGION_WIDTH
 from hw.control.engine import CAUSE_WIDTH, OFFSET_WIDTH, cause, operand
 from hw.memory import Ram, Rom
 
-__all__ = ["CommandDecoder", "head", "queue_word"]
-
 _CONFIGURE = 0x08
 _DATA_WORDS = COMMAND_WORDS - 2
 _REGIONS = 1 << REGION_WIDTH

@@ -8,8 +8,6 @@ from golden.machine.command import CLOSED_LOOP, ENGINES
 from hw.control.engine import operation
 from hw.control.queues import queued_operation
 
-__all__ = ["Dispatcher", "standing"]
-
 TOKENS_MAX = 255
 """Tokens that wait from one engine to another at most."""
 

@@ -12,8 +12,6 @@ from golden.parameters import Parameters
 from hw.bus.ports import REGION_WIDTH, MemoryRead, MemoryWrite
 from hw.stream.records import ReadRecords, WriteRecords
 
-__all__ = ["CAUSE_WIDTH", "OFFSET_WIDTH", "Engine", "Fields", "cause", "operand", "operation", "words"]
-
 CAUSE_WIDTH = 4
 """Bits of an error's cause."""
 

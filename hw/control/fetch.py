@@ -8,8 +8,6 @@ from golden.machine.command import COMMAND_WORDS, UNIT_BYTES
 from hw.control.engine import CAUSE_WIDTH, OFFSET_WIDTH, cause, operand
 from hw.stream.records import record_span
 
-__all__ = ["CommandFetch"]
-
 _AHEAD = 5
 """Commands that are asked for ahead."""
 

@@ -9,8 +9,6 @@ from hw.control.decoder import head, queue_word
 from hw.control.engine import operation, words
 from hw.memory import Ram
 
-__all__ = ["QUEUE_DEPTH", "OperationQueues", "queued_operation"]
-
 QUEUE_DEPTH = 8
 """Operations that wait in front of an engine at most, the one under way included."""
 

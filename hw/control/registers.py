@@ -13,8 +13,6 @@ from hw.arith.bits import or_tree
 from hw.bus.lite_slave import RegisterPort
 from hw.control.engine import OFFSET_WIDTH
 
-__all__ = ["ADDRESS_WIDTH", "RegisterBank"]
-
 ADDRESS_WIDTH = 12
 """Bits of the address of a register, in bytes."""
 

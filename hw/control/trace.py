@@ -7,8 +7,6 @@ from amaranth.lib.wiring import In, Out
 from golden.machine.registers import TRACE
 from hw.stream.fifo import Fifo
 
-__all__ = ["Trace"]
-
 
 class Trace(wiring.Component):
     """A queue of stamps, empty after a reset. One that comes when it is full is lost, which is told.

@@ -22,8 +22,6 @@ from hw.core.sum_buffer import SumRead, SumRow, kept_sums
 from hw.stream import Stage
 from hw.tiles import Tile
 
-__all__ = ["ArrayRow", "MultiplierArray", "WeightColumn", "WeightColumns", "array_step", "column_state"]
-
 
 def array_step(parameters: Parameters) -> data.StructLayout:
     """What a step of the array does with the groups of all rows.

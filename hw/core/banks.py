@@ -9,8 +9,6 @@ from hw import payloads
 from hw.memory import BufferRead, DoubleBuffer
 from hw.tiles import Tile
 
-__all__ = ["Bank", "Banks"]
-
 
 class Bank(Tile):
     """The groups of a row: a `DoubleBuffer`.

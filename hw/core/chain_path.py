@@ -14,17 +14,6 @@ from hw.memory import Ram
 from hw.stream import Stage
 from hw.stream.records import RecordReader, record_span
 
-__all__ = [
-    "CHAINS_AHEAD",
-    "ChainPath",
-    "ScaleBuffer",
-    "ScaleLoader",
-    "chain_tile",
-    "scale_span",
-    "scale_write",
-    "tiles_waiting",
-]
-
 CHAINS_AHEAD = 4
 """Tiles that wait for their way to groups while others are on it, besides the next one."""
 

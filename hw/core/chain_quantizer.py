@@ -24,8 +24,6 @@ from hw.memory import Ram
 from hw.stream import Stage
 from hw.units.delta_quantizer import digit_of, fit_of, residual_of, shift_of
 
-__all__ = ["ChainQuantizer"]
-
 _PASSES_WIDTH = 3
 
 

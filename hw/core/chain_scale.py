@@ -18,8 +18,6 @@ from hw.arith.rounding import shift_amount
 from hw.arith.shift import Window, leading_zeros, shift_left
 from hw.stream import Pipelined, Stage
 
-__all__ = ["ChainScale"]
-
 _RULES = Rules(overflow="clamp", zero="positive", non_finite="nan")
 
 _UNIT = -26

@@ -18,8 +18,6 @@ from hw.core.processing_element import held_sum
 from hw.core.sum_buffer import sums_at_once
 from hw.core.weight_buffer import WeightBuffer
 
-__all__ = ["Core"]
-
 _VECTOR = 1 << 16
 """Bits of a vector that Verilog promises; Amaranth writes none that is wider."""
 

@@ -11,8 +11,6 @@ from hw.stream import Pipelined, Stage
 from hw.units.delta_compressor import PASSES_WIDTH
 from hw.units.sign_mask import mask_group
 
-__all__ = ["GroupMask"]
-
 
 class GroupMask(Pipelined):
     """Masks groups by the mask of their vector (``docs/numerics.md``, section 9).

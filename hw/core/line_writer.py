@@ -11,8 +11,6 @@ from hw.arith.bits import named
 from hw.control.engine import Fields, operation
 from hw.core.load_plan import bank_address, copies, line_number, pitches
 
-__all__ = ["LineWriter", "ZeroWriter", "groups_sent"]
-
 
 def groups_sent(parameters: Parameters, load: Fields) -> Value:
     """Groups of a vector that come, minus 1: as many as were sent, or of a spool that knows replays, as addresses."""

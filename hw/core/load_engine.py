@@ -22,8 +22,6 @@ from hw.stream import Fifo, SkidBuffer
 from hw.stream.fork import fork
 from hw.stream.records import RecordReader
 
-__all__ = ["LoadEngine", "WeightLoader"]
-
 _SCALE_MAX = 220
 _POISONED_RECORD = -256
 """Scale of a record that poisons what it takes part in."""

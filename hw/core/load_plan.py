@@ -10,8 +10,6 @@ from hw.arith.bits import bounded, named
 from hw.bus.ports import ADDRESS_WIDTH, ENTRY_WIDTH, UNIT_WIDTH
 from hw.control.engine import CAUSE_WIDTH, Fields, cause, operation
 
-__all__ = ["LoadPlan", "bank_address", "copies", "line_number", "pitches", "spool_line"]
-
 _PITCH_WIDTH = 16
 """Bits of a pitch: as a field has them, and more than any bank has addresses."""
 

@@ -9,8 +9,6 @@ from golden.parameters import Parameters
 from hw.arith.bits import looked_up, named, or_tree
 from hw.control.engine import CAUSE_WIDTH, Fields, cause, operation
 
-__all__ = ["MultiplyCheck", "tile_key"]
-
 
 def tile_key(parameters: Parameters) -> data.StructLayout:
     """What all parts of a tile have in common: `rows` minus 1, `positions`, `collected`."""

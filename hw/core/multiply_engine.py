@@ -19,8 +19,6 @@ from hw.core.sum_buffer import SumReader, summed_tile
 from hw.memory import BufferRead, DoubleBuffer
 from hw.stream import Fifo, Stage
 
-__all__ = ["MultiplyEngine", "TileQueue", "WorkCounter", "work_counts"]
-
 
 def work_counts(parameters: Parameters) -> data.StructLayout:
     """What an operation adds to the counters of the array, as ``docs/machine.md`` names them."""

@@ -16,8 +16,6 @@ from hw.core.sequencer import waits
 from hw.link.joint_link import JointLink
 from hw.memory import BufferRead
 
-__all__ = ["MultiplyPath"]
-
 
 class MultiplyPath(Engine):
     """Carries out `Multiply`: sums of the array leave in the joint form, or as groups.

@@ -11,8 +11,6 @@ from hw.arith.rounding import round_shift, shift_amount
 from hw.arith.shift import leading_zeros
 from hw.stream import Fifo, SkidBuffer, Stage, count_stages
 
-__all__ = ["OutputPath"]
-
 _PLACES_WIDTH = 9
 """Bits of the signed number of places that a sum moves to the right: a code less finer bits less a unit."""
 

@@ -14,8 +14,6 @@ from hw.units.float_multiplier import split_value
 from hw.units.group_sum import Factors, GroupSum, Slot
 from hw.units.int_float_multiplier import split_digit
 
-__all__ = ["ProcessingElement", "column_factors", "held_sum", "row_factors", "split_group", "split_record"]
-
 
 def held_sum(parameters: Parameters) -> data.StructLayout:
     """A sum as an adder leaves it, one bit wider and not yet clamped; `negative` is the sign of what was added last."""

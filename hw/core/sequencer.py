@@ -12,8 +12,6 @@ from hw.core.array import MultiplierArray, array_step
 from hw.core.multiply_check import tile_key
 from hw.core.sum_buffer import summed_tile
 
-__all__ = ["GroupAddresses", "Loops", "RecordAddresses", "Sequencer", "SumPlaces", "sequenced_step", "turn", "waits"]
-
 
 def sequenced_step(parameters: Parameters) -> data.StructLayout:
     """A step of the array as the loops make it.

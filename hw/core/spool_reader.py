@@ -15,8 +15,6 @@ from hw.stream import Fifo, Stage
 from hw.stream.records import RecordReader
 from hw.units.delta_compressor import PASSES_WIDTH
 
-__all__ = ["CompressedSpoolReader", "DirectSpoolReader", "spool_reader"]
-
 
 class _SpoolReader(wiring.Component):
     """What both forms share.

@@ -15,8 +15,6 @@ from hw.memory import Ram
 from hw.stream import Stage
 from hw.tiles import Tile
 
-__all__ = ["SumRead", "SumReader", "SumRow", "kept_sums", "summed_tile", "sums_at_once"]
-
 
 def summed_tile(parameters: Parameters) -> data.StructLayout:
     """A tile whose sums leave.

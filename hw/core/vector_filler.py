@@ -9,8 +9,6 @@ from hw import payloads
 from hw.arith.bits import named
 from hw.units.delta_compressor import PASSES_WIDTH
 
-__all__ = ["VectorFiller"]
-
 
 class VectorFiller(wiring.Component):
     """Gives every vector the groups of all its addresses, on a machine that knows replay groups.

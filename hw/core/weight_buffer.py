@@ -8,8 +8,6 @@ from golden.parameters import Parameters
 from hw import payloads
 from hw.memory import BufferRead, DoubleBuffer
 
-__all__ = ["WeightBuffer"]
-
 
 class WeightBuffer(wiring.Component):
     """A `DoubleBuffer` of weight records: the weights of a group of an output channel, and their scale.

@@ -7,8 +7,6 @@ from amaranth.lib.wiring import In, Out
 from hw.arith.bits import named, take
 from hw.arith.shift import shift_left
 
-__all__ = ["BitReader", "BitWriter", "amount_width", "bit_item", "block_word"]
-
 
 def amount_width(bits: int) -> int:
     """Bits of a number of up to so many bits."""

@@ -8,8 +8,6 @@ from hw.arith.bits import named
 from hw.link.bits import block_word
 from hw.stream import Fifo
 
-__all__ = ["BLOCK_GROUPS", "HEADER_WIDTH", "BlockQueue"]
-
 BLOCK_GROUPS = 64
 """Groups of a full block."""
 

@@ -11,8 +11,6 @@ from hw.arith.bits import named
 from hw.link.blocks import BLOCK_GROUPS, HEADER_WIDTH
 from hw.stream import Fifo
 
-__all__ = ["ALGORITHM", "CHECK_WIDTH", "CheckReader", "CheckWriter", "sound_header", "with_checks", "without_checks"]
-
 CHECK_WIDTH = 16
 """Bits of a check."""
 

@@ -14,8 +14,6 @@ from golden.parameters import EXPONENT_WIDTH, POISONED_GROUP, ZERO_GROUP, Parame
 from hw.arith.bits import choose, named, one_of, ones, or_tree, pack, prefix_ones, take, unpack
 from hw.stream import Stage
 
-__all__ = ["Code", "Measured"]
-
 PREFIX_WIDTH = 4 + 2 * EXPONENT_WIDTH
 """Bits of the longest prefix."""
 

@@ -17,8 +17,6 @@ from hw.arith.bits import named
 from hw.link.delta_code import PREFIX_WIDTH, Code
 from hw.stream import Stage
 
-__all__ = ["Scan"]
-
 Sliced = list[Value]
 
 _PREFIX_WIDTH = 10

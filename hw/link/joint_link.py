@@ -9,8 +9,6 @@ from hw import payloads
 from hw.link.serial_joint import SerialJointCoder, SerialJointDecoder
 from hw.stream import SkidBuffer
 
-__all__ = ["JointLink"]
-
 
 class JointLink(wiring.Component):
     """Carries joint vectors: as they are, or as a joint stream for each tile, by `link_form`.

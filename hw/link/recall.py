@@ -7,8 +7,6 @@ from amaranth.lib.wiring import In, Out
 from hw.arith.bits import named
 from hw.memory import Ram
 
-__all__ = ["Recall"]
-
 
 class Recall(wiring.Component):
     """Passes words on and keeps them, so that it can go back to one and pass them on once more.

@@ -10,8 +10,6 @@ from hw.link.bits import BitReader, amount_width
 from hw.link.blocks import BLOCK_GROUPS, HEADER_WIDTH
 from hw.link.delta_code import Code
 
-__all__ = ["GROUPS_WIDTH", "LENGTH_WIDTH", "MARKER_WIDTH", "BlockDecoder", "plane_states"]
-
 MARKER_WIDTH = 8
 """Bits of a block's marker."""
 

@@ -19,8 +19,6 @@ from hw.memory import Ram
 from hw.units.delta_compressor import PASSES_WIDTH, DeltaCompressor, delta_marker, link_ports
 from hw.units.delta_decompressor import DeltaDecompressor
 
-__all__ = ["SerialDeltaCoder", "SerialDeltaDecoder", "delta_coder", "delta_decoder"]
-
 
 class _Predictors:
     """Exponent codes that groups of a pass are coded against: the last one of the pass in this block.

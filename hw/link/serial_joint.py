@@ -17,8 +17,6 @@ from hw.link.serial import GROUPS_WIDTH, LENGTH_WIDTH, MARKER_WIDTH, BlockDecode
 from hw.memory import Ram
 from hw.stream import Fifo
 
-__all__ = ["SerialJointCoder", "SerialJointDecoder"]
-
 _MARKER = 0xD8
 """Low byte of a block's header, but for its lowest bit: whether blocks have checks."""
 

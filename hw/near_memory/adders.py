@@ -9,8 +9,6 @@ from golden.parameters import Parameters
 from hw.arith.float import FLOAT16, FloatAdd
 from hw.stream import Stage
 
-__all__ = ["Adders"]
-
 
 class Adders(wiring.Component):
     """Adds two words of FP16 values; what is `beside` them travels along.

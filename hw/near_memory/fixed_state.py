@@ -14,8 +14,6 @@ from hw.near_memory.part import Part
 from hw.near_memory.rows import Rows
 from hw.stream import Pipelined, Stage
 
-__all__ = ["FixedSums", "FixedTerms", "FixedUpdate"]
-
 _TERM_WIDTH = 42
 
 _FRACTION = 12

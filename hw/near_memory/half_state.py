@@ -18,8 +18,6 @@ from hw.near_memory.part import Part
 from hw.near_memory.rows import Rows
 from hw.stream import Stage, count_stages
 
-__all__ = ["HalfTerms", "HalfUpdate"]
-
 
 class HalfTerms(Part):
     """Words as FP16 values to add, with the bias of their vector.

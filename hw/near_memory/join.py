@@ -8,8 +8,6 @@ from golden.parameters import Parameters
 from hw import payloads
 from hw.near_memory import layouts
 
-__all__ = ["Join"]
-
 
 class Join(wiring.Component):
     """Pairs what waits with the state that was asked for when it was formed.

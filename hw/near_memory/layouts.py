@@ -9,18 +9,6 @@ from amaranth.lib import data
 from golden.parameters import EXPONENT_WIDTH, Parameters
 from hw.payloads import address_width, memory_word, outlier
 
-__all__ = [
-    "fixed_delta",
-    "fixed_terms",
-    "flipped",
-    "half_terms",
-    "joined",
-    "result",
-    "running_sum",
-    "sources",
-    "word",
-]
-
 _SUM_WIDTH = 48
 """Bits of a running delta: each group adds less than 2^41, so 63 groups and a bias fit."""
 

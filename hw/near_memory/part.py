@@ -6,8 +6,6 @@ from amaranth.lib import wiring
 
 from golden.parameters import Parameters
 
-__all__ = ["Part"]
-
 
 class Part(wiring.Component):
     """A part of the near-memory engine.

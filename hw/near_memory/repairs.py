@@ -13,8 +13,6 @@ from hw.near_memory import layouts
 from hw.near_memory.part import Part
 from hw.stream import Fifo, Stage
 
-__all__ = ["Repairs"]
-
 _WAITING = 16
 """Words with flips that can wait for their repairs to leave."""
 

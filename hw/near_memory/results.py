@@ -13,8 +13,6 @@ from hw.near_memory import layouts
 from hw.near_memory.part import Part
 from hw.near_memory.scoreboard import Scoreboard
 
-__all__ = ["Results"]
-
 
 class Results(Part):
     """Gives each word to memory, each vector's mask to `o`, each word with flips to `flipped`.

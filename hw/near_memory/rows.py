@@ -6,8 +6,6 @@ from amaranth.lib.wiring import In, Out
 
 from hw.memory import Ram
 
-__all__ = ["Rows"]
-
 
 class Rows(wiring.Component):
     """A row for each word of a vector, in the order of the words; the words of all groups pass in turn.

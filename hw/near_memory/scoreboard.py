@@ -4,8 +4,6 @@ from amaranth.hdl import Const, Module, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In
 
-__all__ = ["Scoreboard"]
-
 
 class Scoreboard(wiring.Component):
     """A bit for each hash of an address: set from a vector's start until memory accepted its last word.

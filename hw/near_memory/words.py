@@ -13,8 +13,6 @@ from hw.near_memory import layouts
 from hw.near_memory.part import Part
 from hw.near_memory.scoreboard import Scoreboard
 
-__all__ = ["Words"]
-
 
 class Words(Part):
     """Cuts groups into words, starts vectors, asks for their state.

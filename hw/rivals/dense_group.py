@@ -15,8 +15,6 @@ from hw.arith.shift import saturate_amount
 from hw.arith.sums import Term, add_terms
 from hw.stream import Pipelined, Stage
 
-__all__ = ["DenseGroup"]
-
 _PRODUCT_WIDTH = 22
 _SCALE_WIDTH = 9
 

@@ -8,8 +8,6 @@ from hw.stream import Stage
 from hw.units.group_sum import Factors, GroupSum
 from hw.units.multiplier_group import MultiplierGroup
 
-__all__ = ["MultipliedGroup"]
-
 
 class _MultipliedSum(GroupSum):
     """A `GroupSum` whose digits and weights meet in multiplier blocks."""

@@ -4,8 +4,6 @@ from amaranth.hdl import Cat, Module, ShapeLike, Signal, Value
 from amaranth.lib import cdc, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-__all__ = ["AsyncFifo"]
-
 
 class AsyncFifo(wiring.Component):
     """A queue that is filled in one clock domain and emptied in another, of any two frequencies.

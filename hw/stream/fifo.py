@@ -6,8 +6,6 @@ from amaranth.lib.wiring import In, Out
 
 from hw.memory import Ram
 
-__all__ = ["Fifo"]
-
 
 class Fifo(wiring.Component):
     """A queue in a `Ram`, whose read register is its output.

@@ -5,8 +5,6 @@ from amaranth.lib import stream
 
 from hw.arith.bits import named, or_tree
 
-__all__ = ["fork"]
-
 
 def fork(m: Module, name: str, i: stream.Interface, outputs: list[tuple[stream.Interface, Value]]) -> None:
     """Give every payload of `i` to each output that wants it.

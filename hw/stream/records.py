@@ -20,8 +20,6 @@ from hw.bus.ports import ADDRESS_WIDTH, BYTES_WIDTH, REGION_WIDTH, UNIT_BYTES, M
 from hw.stream.fifo import Fifo
 from hw.stream.skid_buffer import SkidBuffer
 
-__all__ = ["RECORDS_WIDTH", "ReadRecords", "RecordReader", "RecordWriter", "WriteRecords", "record_span"]
-
 RECORDS_WIDTH = 24
 """Bits of a number of records."""
 

@@ -8,8 +8,6 @@ from amaranth.lib.wiring import Out
 
 from hw.arith.bits import or_tree
 
-__all__ = ["share"]
-
 
 def share(m: Module, port: Any, parts: Sequence[tuple[Value, Any]]) -> None:
     """Give a port to whichever part is chosen.

@@ -4,8 +4,6 @@ from amaranth.hdl import Module, ShapeLike, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-__all__ = ["SkidBuffer"]
-
 
 class SkidBuffer(wiring.Component):
     """Two places for payloads: the output register, and a spare that catches what arrives while the output waits.

@@ -9,8 +9,6 @@ from typing import Any
 from amaranth.hdl import Cat, Const, Module, Signal, Value, ValueCastable, ValueLike
 from amaranth.lib import data, stream, wiring
 
-__all__ = ["Pipelined", "Stage", "count_cuts", "count_stages", "enabled_cuts"]
-
 
 def enabled_cuts(cuts: int, depth: int) -> tuple[bool, ...]:
     """Which of a unit's `cuts` hold registers when at most `depth` may.

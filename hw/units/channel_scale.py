@@ -12,8 +12,6 @@ from hw.arith.shift import Window, leading_zeros
 from hw.stream import Stage
 from hw.units.unit import PipelinedUnit
 
-__all__ = ["ChannelScale"]
-
 _RULES = Rules(overflow="clamp", zero="positive", non_finite="nan")
 
 

@@ -13,8 +13,6 @@ from hw.link.delta_code import START, Code
 from hw.stream import Fifo, Stage, count_stages
 from hw.units.unit import Unit
 
-__all__ = ["PASSES_WIDTH", "DeltaCompressor", "delta_marker", "link_ports"]
-
 PASSES_WIDTH = 3
 """Bits of the passes, minus 1."""
 

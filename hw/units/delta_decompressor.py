@@ -16,8 +16,6 @@ from hw.stream import SkidBuffer, Stage, count_stages
 from hw.units.delta_compressor import PASSES_WIDTH, delta_marker, link_ports
 from hw.units.unit import Unit
 
-__all__ = ["DeltaDecompressor"]
-
 _ROWS = 3
 """Rows of words that wait: two that hold a group, and one that is being filled."""
 

@@ -20,8 +20,6 @@ from hw.stream import Stage
 from hw.units.outlier_selector import multiplex_slots, select_outliers
 from hw.units.unit import PipelinedUnit
 
-__all__ = ["DeltaQuantizer", "digit_of", "fit_of", "residual_of", "shift_of"]
-
 
 class DeltaQuantizer(PipelinedUnit):
     """Makes delta groups of FP16 vectors (``docs/numerics.md``, section 3).

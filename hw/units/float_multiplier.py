@@ -10,8 +10,6 @@ from hw.stream import Stage
 from hw.units.int_float_multiplier import split_weight
 from hw.units.unit import PipelinedUnit
 
-__all__ = ["FloatMultiplier", "split_value"]
-
 
 def split_value(pattern: Value) -> tuple[Value, Value, Value]:
     """Sign, exponent field (1 for subnormals) and significand of an FP16 value."""

@@ -18,8 +18,6 @@ from hw.stream import Stage, count_cuts
 from hw.units.float_multiplier import split_value
 from hw.units.int_float_multiplier import split_digit, split_weight
 
-__all__ = ["Factors", "GroupSum", "Slot"]
-
 _FRAME_LSB = -24
 _FINE = (1, 2, 4)  # weights shifted by in the first half of a shifter
 

@@ -9,8 +9,6 @@ from hw import payloads
 from hw.stream import Stage
 from hw.units.unit import PipelinedUnit
 
-__all__ = ["IntFloatMultiplier", "split_digit", "split_weight"]
-
 
 def split_digit(digit: Value) -> tuple[Value, Value]:
     """Sign and magnitude (k - 1 bits) of a digit, ``-2^(k-1)`` excepted."""

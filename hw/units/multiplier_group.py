@@ -11,8 +11,6 @@ from hw.stream import Stage
 from hw.units.group_sum import Factors, GroupSum
 from hw.units.unit import PipelinedUnit
 
-__all__ = ["MultiplierGroup"]
-
 
 class MultiplierGroup(PipelinedUnit):
     """Sums the products of a delta group and n weights, and accumulates the sums (``docs/numerics.md`` section 7).

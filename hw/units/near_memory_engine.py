@@ -13,8 +13,6 @@ from hw.arith.bits import or_tree
 from hw.stream import Fifo
 from hw.units.unit import Unit
 
-__all__ = ["NearMemoryEngine"]
-
 _WAITING = 64
 """Words of a delta that can wait for their state: memory latencies up to about this many clocks cost nothing."""
 

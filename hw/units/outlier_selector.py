@@ -16,8 +16,6 @@ from hw.arith.bits import add_thermometers, named, or_tree
 from hw.stream import Stage
 from hw.units.unit import PipelinedUnit
 
-__all__ = ["OutlierSelector", "multiplex_slots", "select_outliers"]
-
 _TABLES_PER_CUT = 4
 """Look-up tables in a row that the prefix count may take between two cuts."""
 

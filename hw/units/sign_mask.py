@@ -12,8 +12,6 @@ from hw.stream import Stage
 from hw.units.outlier_selector import select_outliers
 from hw.units.unit import PipelinedUnit
 
-__all__ = ["SignMask", "mask_group"]
-
 _RULES = Rules(overflow="clamp", zero="positive", non_finite="nan")
 
 

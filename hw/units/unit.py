@@ -6,8 +6,6 @@ from amaranth.lib import wiring
 from golden.parameters import Parameters
 from hw.stream import Pipelined
 
-__all__ = ["PipelinedUnit", "Unit"]
-
 
 class Unit(wiring.Component):
     """A unit of the machine: a component with a name, made from `Parameters`.

@@ -18,8 +18,6 @@ from golden.machine.work import repeated, work
 from golden.parameters import Parameters
 from rtl_gen.program.forecast import Forecast
 
-__all__ = ["activity"]
-
 _ZERO_BITS = 3
 """Of a zero group in a stream."""
 

@@ -32,8 +32,6 @@ from rtl_gen.program.forecast import PAPER_SIZED, Forecast, forecast
 from rtl_gen.program.sampling import Sampled, compile_sampling
 from rtl_gen.program.sums import SAMPLE_TAG
 
-__all__ = ["command", "compiled", "forecast_command", "on_machine", "one_method", "programmed"]
-
 one_method = click.option(
     "--method",
     default="closed-int4",

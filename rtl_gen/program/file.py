@@ -14,8 +14,6 @@ from golden.machine.command import UNIT_BYTES, Command, Operand, Operation, asse
 from golden.parameters import Parameters
 from rtl_gen.program.memory import PROGRAMS, Memory, Tensor
 
-__all__ = ["Program", "listing"]
-
 SCHEMA = 2
 """Version of the description beside the memory image."""
 

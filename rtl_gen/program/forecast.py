@@ -23,8 +23,6 @@ from golden.machine.work import Timeline, needed_by_tag, needed_groups, repeated
 from golden.parameters import PRESETS, Parameters
 from rtl_gen.program.outline import OutlinedStep, outlined
 
-__all__ = ["PAPER_SIZED", "Forecast", "forecast"]
-
 PAPER_SIZED = Parameters(
     lanes=60,
     outliers=0,

@@ -12,8 +12,6 @@ import numpy as np
 from golden.diffusion.layers import Layer, MatMul, Move, Norm, Rotary
 from golden.diffusion.networks.graph import Network
 
-__all__ = ["Layout", "attended", "joins", "layouts", "merges", "splits"]
-
 
 def _is(layer: Layer, *patterns: str) -> bool:
     return isinstance(layer, Move) and " ".join(layer.pattern.split()) in patterns

@@ -12,27 +12,6 @@ from golden.machine.accelerator import CHIP_REGION, Accelerator
 from golden.machine.command import UNIT_BYTES, Operand
 from golden.parameters import Parameters
 
-__all__ = [
-    "HELD",
-    "INPUTS",
-    "LONGEST_SLOT",
-    "MIXES",
-    "PROGRAMS",
-    "SPOOLS",
-    "STATES",
-    "STEPS",
-    "TABLES",
-    "WEIGHTS",
-    "Emission",
-    "Kept",
-    "Memory",
-    "Placed",
-    "Stripes",
-    "Tensor",
-    "positions_of",
-    "slot_units",
-]
-
 PROGRAMS, WEIGHTS, STATES, STEPS, TABLES, SPOOLS, INPUTS = range(7)
 """Regions by what they hold, see ``docs/machine.md``."""
 

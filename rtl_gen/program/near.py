@@ -13,8 +13,6 @@ from golden.units.norm import Affine
 from rtl_gen.program.memory import Emission, Tensor
 from rtl_gen.program.schedule import Schedule
 
-__all__ = ["Norm", "Softmax", "emit", "factors", "scales"]
-
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Norm:

@@ -88,8 +88,6 @@ from rtl_gen.program.products import (
 )
 from rtl_gen.program.schedule import Schedule
 
-__all__ = ["Compiler"]
-
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Value:

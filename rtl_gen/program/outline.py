@@ -18,8 +18,6 @@ from rtl_gen.program.memory import SPOOLS, STATES, STEPS, TABLES, WEIGHTS
 from rtl_gen.program.network import Compiler
 from rtl_gen.program.schedule import Schedule
 
-__all__ = ["OutlinedStep", "outlined"]
-
 TIMESTEP = 500
 """Given to the network."""
 

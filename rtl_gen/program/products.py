@@ -21,23 +21,6 @@ from golden.units.weights import align_weights, largest_dequantised
 from rtl_gen.program.memory import WEIGHTS, Emission, Kept, Memory, Tensor, positions_of
 from rtl_gen.program.schedule import Schedule
 
-__all__ = [
-    "Bias",
-    "Buffers",
-    "Kernel",
-    "Leaving",
-    "Piece",
-    "Product",
-    "Target",
-    "Weights",
-    "bias_vectors",
-    "compile_weights",
-    "multiply",
-    "reach",
-    "room_for_weights",
-]
-
-
 _FIELD = 255
 """Lines of a Multiply at most, and columns."""
 _STEP = 2**16 - 1

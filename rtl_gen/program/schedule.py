@@ -33,8 +33,6 @@ from golden.machine.command import (
 from golden.machine.work import work
 from golden.parameters import Parameters
 
-__all__ = ["Schedule", "rolled"]
-
 _WINDOW = {"load": 64, "multiply": 1, "accumulate": 1, "emit": 64}
 """Operations of each engine among which one is looked for that is ready."""
 

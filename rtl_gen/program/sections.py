@@ -22,8 +22,6 @@ from rtl_gen.program.sampling import SamplerCommands, ordered
 from rtl_gen.program.schedule import Schedule
 from rtl_gen.program.sums import SAMPLE_TAG
 
-__all__ = ["Section", "Sections", "cut_sampling"]
-
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Section:

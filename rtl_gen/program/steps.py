@@ -16,8 +16,6 @@ from rtl_gen.program.network import Compiler
 from rtl_gen.program.schedule import Schedule, rolled
 from rtl_gen.program.sums import SAMPLE_TAG
 
-__all__ = ["Steps", "Turns"]
-
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Steps:

@@ -22,8 +22,6 @@ from rtl_gen.program.schedule import Schedule
 from rtl_gen.program.steps import Steps, Turns
 from rtl_gen.program.sums import Sums
 
-__all__ = ["Streamed", "compile_stream"]
-
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Streamed(Steps):

@@ -12,8 +12,6 @@ from rtl_gen.program.memory import TABLES, Tensor
 from rtl_gen.program.network import Compiler
 from rtl_gen.program.schedule import Schedule
 
-__all__ = ["SAMPLE_TAG", "Sums"]
-
 SAMPLE_TAG = 0xFFFF
 """Tag of the sampler's commands; those of a layer have its number."""
 

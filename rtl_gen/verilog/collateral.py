@@ -6,8 +6,6 @@ from rtl_gen.verilog.emission import Emitted
 from rtl_gen.verilog.naming import plain_name
 from rtl_gen.verilog.ports import Field, Port, bit_range
 
-__all__ = ["collateral", "header", "instance", "package"]
-
 
 def collateral(emitted: Emitted) -> dict[str, str]:
     """All of it, by file name."""

@@ -19,8 +19,6 @@ from rtl_gen.verilog.tidy import tidy
 from rtl_gen.verilog.tiles import convert, place_tiles
 from rtl_gen.verilog.writer import Writer, check_writable
 
-__all__ = ["Emitted", "SignalNames", "emit", "meanings"]
-
 _COLUMNS = 117
 
 _ALLOCATIONS = 100_000

@@ -10,8 +10,6 @@ from collections.abc import Callable, Iterable, Sequence
 
 from rtl_gen.verilog.rtlil import Bits, Cell, Constant, Slice
 
-__all__ = ["Expression", "constant", "equals", "inverse", "leaf", "named", "operator", "value"]
-
 # Ranks: what stands lower needs brackets inside what stands higher.
 _PRIMARY, _UNARY, _PREFIX, _BINARY, _CHOICE = 5, 4, 3, 2, 1
 

@@ -8,8 +8,6 @@ from typing import Any
 
 from rtl_gen import tools
 
-__all__ = ["READERS", "WAIVERS", "check_files", "check_together"]
-
 WAIVERS = Path(__file__).with_name("waivers.vlt")
 """Waived Verilator warnings, each with its reason."""
 

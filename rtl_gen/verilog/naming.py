@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from rtl_gen.verilog.rtlil import Bits, Constant, Module, Slice, whole
 from rtl_gen.verilog.tidy import is_unnamed_port
 
-__all__ = ["KEYWORDS", "Names", "is_legal", "plain_name", "unique"]
-
 _VERILOG = """
 accept_on alias always always_comb always_ff always_latch and assert assign assume automatic before begin bind bins
 binsof bit break buf bufif0 bufif1 byte case casex casez cell chandle checker class clocking cmos config const

@@ -29,8 +29,6 @@ from rtl_gen.verilog.rtlil import (
 )
 from rtl_gen.verilog.tidy import substitute
 
-__all__ = ["FORMS", "Field", "Member", "Port", "members", "name_ports", "split"]
-
 FORMS = ("fields", "flat", "axis")
 """How payloads become ports: one for each field, one for all, or ``tdata`` and ``tlast`` of AXI4-Stream."""
 

@@ -9,30 +9,6 @@ import dataclasses
 import re
 from collections.abc import Callable, Iterable, Iterator
 
-__all__ = [
-    "Assign",
-    "Bits",
-    "Case",
-    "Cell",
-    "Constant",
-    "Memory",
-    "Module",
-    "Netlist",
-    "Process",
-    "Slice",
-    "Statement",
-    "Switch",
-    "Wire",
-    "bits_of",
-    "join",
-    "low_bits",
-    "read",
-    "take",
-    "whole",
-    "width",
-    "wires_in",
-]
-
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Constant:

@@ -33,8 +33,6 @@ from rtl_gen.verilog.rtlil import (
     wires_in,
 )
 
-__all__ = ["is_unnamed_port", "split_aliases", "substitute", "tidy"]
-
 # Cells whose low result bits depend on the same low bits of these operands only.
 _LOW_BITS = {
     **dict.fromkeys(("$add", "$sub", "$mul", "$and", "$or", "$xor", "$mux"), "AB"),

@@ -7,8 +7,6 @@ from amaranth.lib import wiring
 from hw.tiles import Tile, TileLibrary
 from rtl_gen.verilog.rtlil import Constant, Module, Netlist, Slice
 
-__all__ = ["TilePlatform", "convert", "place_tiles"]
-
 # Amaranth has room for 65,536 bits of inputs at the top, less than a row of the array may have. So inputs of a tile
 # are driven by cells of this kind in its text, and ports from `place_tiles` on.
 _INPUT = "tile_input"

@@ -5,8 +5,6 @@ from typing import Any, ClassVar
 
 from golden.parameters import Parameters
 
-__all__ = ["recorded"]
-
 
 def recorded(parameters: Parameters) -> Parameters:
     """Return equal parameters whose attribute `used` is the set of those fields that anything has read of them."""

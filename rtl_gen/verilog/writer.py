@@ -29,8 +29,6 @@ from rtl_gen.verilog.rtlil import (
 )
 from rtl_gen.verilog.tidy import order_by
 
-__all__ = ["Writer", "check_writable"]
-
 # An operator goes into its one reader up to this many characters, and anywhere up to the second.
 _INLINED, _REPEATED = 80, 12
 

@@ -15,8 +15,6 @@ from golden.machine.registers import fingerprint
 from rtl_gen.program.file import Program
 from sim.machine.whole import StepRow
 
-__all__ = ["Checkpoint", "digest"]
-
 
 def digest(program: Program) -> str:
     """What tells a program from others: of its machine, commands and data."""

@@ -30,8 +30,6 @@ from sim.machine.trace import chrome
 from sim.machine.verilated import MachineModel, Memory, VerilatedPort
 from sim.ranges import half_open
 
-__all__ = ["command"]
-
 _STEPS = 50  # of the sampling whose first steps are run
 
 

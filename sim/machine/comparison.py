@@ -10,8 +10,6 @@ from golden.parameters import Parameters
 from rtl_gen.program.memory import Memory
 from rtl_gen.program.network import Compiler
 
-__all__ = ["Difference", "difference"]
-
 _REGIONS = ("programs", "weights", "states", "tables of steps", "tables", "spools", "inputs", "on the chip")
 
 

@@ -22,8 +22,6 @@ from sim.machine.run import Failure
 from sim.machine.verilated import MachineModel, Memory, VerilatedPort
 from sim.machine.whole import Snapshot, StepRow, WholeSampling, interpreted
 
-__all__ = ["EXECUTORS", "Drawn", "Run", "executor", "resume", "show"]
-
 EXECUTORS = ("golden", "verilog")
 
 executor = click.option(

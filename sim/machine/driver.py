@@ -25,8 +25,6 @@ from rtl_gen.program.file import Program
 from rtl_gen.program.memory import Tensor
 from sim.machine.port import Port
 
-__all__ = ["Driver", "Timeout"]
-
 _SLICE = 1 << 16  # clocks between two looks at the status, and for the bus to drain
 _ANSWERED = 12  # clocks at least that an answer to an interrupt takes
 _DRAINED = 64  # clocks between two looks at the bus

@@ -19,8 +19,6 @@ from golden.parameters import Parameters
 from rtl_gen.program.sums import SAMPLE_TAG
 from sim.machine.whole import StepRow
 
-__all__ = ["by_step", "counted", "counts", "flows", "images", "int8_clocks", "link", "rates", "shares", "totals"]
-
 
 def images(network: Network, drawn: np.ndarray, dense: np.ndarray) -> list[dict[str, Any]]:
     """A row for each image: how far it is from the dense network's, and what the shipped classifier sees in both.

@@ -30,8 +30,6 @@ from sim.machine.verilated import MachineModel, Memory
 from sim.mutants import Finding, Mutant, Report
 from sim.simulator import SimulationError
 
-__all__ = ["Judge", "files", "mutate", "run"]
-
 _REGISTERS, _STAMPS, _NOISE, _MISTAKES, _RESETS, _FAULTS = 2, 2, 12, 40, 4, 4
 """Trials of each kind that a mutant meets behind the layers."""
 

@@ -13,8 +13,6 @@ from golden.machine.command import OPERATIONS, UNIT_BYTES, Operand
 from golden.machine.registers import CAUSES, COUNTERS, REGISTERS, capabilities, fingerprint, register
 from golden.parameters import Parameters
 
-__all__ = ["InterpreterPort", "Port"]
-
 
 class Port(Protocol):
     """Where a driver reaches a machine.

@@ -22,8 +22,6 @@ from sim.machine.comparison import Difference, difference
 from sim.machine.driver import Driver, Timeout
 from sim.machine.port import InterpreterPort, Port
 
-__all__ = ["Failure", "Row", "SideBySide", "failing", "odd_counters", "total"]
-
 
 class Failure(Exception):
     """The machine did something else than the interpreter; the text says what."""

@@ -11,8 +11,6 @@ from typing import Any
 from golden.machine.command import ENGINES, Command, Operand, Operation
 from sim.machine.run import Row
 
-__all__ = ["chrome"]
-
 _SECTIONS = len(ENGINES)  # number of the line that shows sections, behind those of the engines
 
 

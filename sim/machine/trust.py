@@ -46,8 +46,6 @@ from sim.machine.port import InterpreterPort, Port
 from sim.machine.run import odd_counters
 from sim.machine.verilated import Fault, MachineModel, Memory, ProtocolError, VerilatedPort
 
-__all__ = ["MUTANTS", "Programs", "Trial", "Trials", "small_sections"]
-
 WATCHDOG = 4_000
 """Clocks without progress that a trial may take: far more than memory ever does."""
 

@@ -23,8 +23,6 @@ from sim import native
 from sim.play import MODES
 from sim.simulator import SimulationError
 
-__all__ = ["Fault", "Memory", "MachineModel", "ProtocolError", "VerilatedPort"]
-
 _FLAGS = ("idle", "stall", "late")
 _OFFERS = ("operation_valid", "operation_ready")  # of an engine
 

@@ -25,8 +25,6 @@ from sim.machine.driver import Driver
 from sim.machine.port import Port
 from sim.machine.run import Failure, failing, odd_counters
 
-__all__ = ["TAGGED", "Snapshot", "StepRow", "WholeSampling", "clocks_by_tag", "interpreted"]
-
 
 @dataclass(frozen=True, eq=False)
 class Snapshot:

@@ -23,8 +23,6 @@ from hw.stream import Fifo, Pipelined, SkidBuffer, Stage
 from hw.stream.fork import fork
 from hw.stream.records import RecordReader, RecordWriter
 
-__all__ = ["AccumulateEngine", "Addresses"]
-
 _SUMMED = ("no", "channel", "position")
 
 _AHEAD = 16

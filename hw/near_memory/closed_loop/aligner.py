@@ -16,8 +16,6 @@ from hw.near_memory.part import Part
 from hw.stream import Fifo, SkidBuffer
 from hw.stream.records import RecordWriter
 
-__all__ = ["Aligner"]
-
 _SCALE_MAX = 220
 _POISONED_RECORD = -256
 """Scale of a record that poisons what it takes part in."""

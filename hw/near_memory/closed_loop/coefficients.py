@@ -19,8 +19,6 @@ from hw.near_memory.part import Part
 from hw.stream import Fifo
 from hw.stream.records import RecordReader, RecordWriter
 
-__all__ = ["CoefficientsEngine", "SetReader", "seeds"]
-
 _LIMB = 16
 """Bits of a limb: long numbers are worked on limb by limb, the lowest one first."""
 

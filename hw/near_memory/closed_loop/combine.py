@@ -23,8 +23,6 @@ from hw.stream import Fifo, SkidBuffer
 from hw.stream.fork import fork
 from hw.stream.records import RecordReader
 
-__all__ = ["Combine"]
-
 _ENTRY_BYTES = ENTRY_WIDTH // 8
 _BY_CHANNEL, _BY_POSITION = 1, 2
 """What sums are of, by number."""

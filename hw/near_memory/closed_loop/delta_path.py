@@ -27,8 +27,6 @@ from hw.near_memory.part import Part
 from hw.stream import Pipelined, SkidBuffer, Stage
 from hw.stream.records import RECORDS_WIDTH
 
-__all__ = ["DeltaPath", "Differences", "Digits", "Groups", "Ranks"]
-
 _CODE_WIDTH = 5
 """Bits of an exponent code here: with at most 24 bits of state no code is above 23."""
 

@@ -22,8 +22,6 @@ from hw.near_memory.closed_loop.x_path import XPath
 from hw.stream import SkidBuffer
 from hw.stream.shared import share
 
-__all__ = ["EmitEngine"]
-
 _PARTS = {
     "x_path": (command.Emit, XPath),
     "sender": (command.Emit, Sender),

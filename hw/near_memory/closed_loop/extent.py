@@ -14,8 +14,6 @@ from hw.bus.ports import ADDRESS_WIDTH
 from hw.near_memory.part import Part
 from hw.stream.records import RECORDS_WIDTH
 
-__all__ = ["Extent", "place", "sent_lines"]
-
 _COUNT_WIDTH = 16
 """Bits of lines, of a width, of channels."""
 

@@ -14,8 +14,6 @@ from hw.near_memory.closed_loop.vector_walk import walked_vector
 from hw.near_memory.part import Part
 from hw.stream import SkidBuffer, Stage
 
-__all__ = ["CHANNEL", "ELEMENT", "ENTRY_WIDTH", "ONE", "POSITION", "Factors", "factor_part", "lowest"]
-
 ENTRY_WIDTH = 32
 
 ONE, CHANNEL, POSITION, ELEMENT = range(4)

@@ -18,8 +18,6 @@ from hw.near_memory.closed_loop import tables
 from hw.near_memory.part import Part
 from hw.stream import Stage
 
-__all__ = ["Functions", "known", "settings"]
-
 _NUMBERS = {name: number for number, name in enumerate(get_args(Function))}
 
 _PLACE = 8

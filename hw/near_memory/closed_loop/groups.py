@@ -22,8 +22,6 @@ from hw.stream import Stage
 from hw.stream.fork import fork
 from hw.stream.records import RecordWriter
 
-__all__ = ["Chains", "GroupTerms", "KeptGroups", "SignWriter", "chain_ports", "group_part"]
-
 
 def group_part(parameters: Parameters) -> data.StructLayout:
     """What a group adds to u elements of its vector; `more` marks a group that others of the vector follow."""

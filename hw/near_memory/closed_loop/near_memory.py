@@ -13,8 +13,6 @@ from hw.control.engine import Engine
 from hw.near_memory.closed_loop.accumulate_engine import AccumulateEngine
 from hw.near_memory.closed_loop.emit_engine import EmitEngine
 
-__all__ = ["NearMemory"]
-
 
 class NearMemory(Cluster):
     """Accumulate and emit engine, side by side at memory.

@@ -26,8 +26,6 @@ from hw.near_memory.closed_loop.probabilities import RECIPROCAL_WIDTH, known_row
 from hw.near_memory.part import Part
 from hw.stream.records import RECORDS_WIDTH, RecordReader
 
-__all__ = ["COEFFICIENTS_BYTES", "NormTables"]
-
 COEFFICIENTS_BYTES = 8
 """Of a record of coefficients."""
 

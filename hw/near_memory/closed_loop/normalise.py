@@ -16,19 +16,6 @@ from hw.near_memory.closed_loop.positions import position_part
 from hw.near_memory.part import Part
 from hw.stream import Stage
 
-__all__ = [
-    "FACTOR_MAX",
-    "FINER_MAX",
-    "MEAN_WIDTH",
-    "PLACES_MAX",
-    "PLACES_MIN",
-    "ROOT_WIDTH",
-    "Normalise",
-    "root_amount",
-    "scale",
-    "statistics",
-]
-
 MEAN_WIDTH = 32
 ROOT_WIDTH = 17
 

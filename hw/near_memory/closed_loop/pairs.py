@@ -11,8 +11,6 @@ from hw import payloads
 from hw.arith.bits import named
 from hw.near_memory.part import Part
 
-__all__ = ["Pairs"]
-
 
 class Pairs(Part):
     """Each pair of elements of a vector in exchanged order, or all as they come.

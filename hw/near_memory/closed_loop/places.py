@@ -12,8 +12,6 @@ from hw.memory import Ram
 from hw.near_memory.part import Part
 from hw.stream import Stage
 
-__all__ = ["CHANNEL_WIDTH", "INDEX_WIDTH", "POSITION_WIDTH", "Places", "place", "walk"]
-
 INDEX_WIDTH = 33
 """Bits of a vector's number: no sum of steps is larger."""
 

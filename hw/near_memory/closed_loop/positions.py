@@ -11,8 +11,6 @@ from hw import payloads
 from hw.arith.bits import named
 from hw.near_memory.part import Part
 
-__all__ = ["Gather", "Spread", "position_part"]
-
 _CHANNELS_WIDTH = 16
 _POSITION_WIDTH = 32
 

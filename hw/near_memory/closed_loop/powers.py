@@ -12,18 +12,6 @@ from hw.arith.rounding import amount_width, round_shift, shift_amount
 from hw.memory import Rom
 from hw.stream import Stage
 
-__all__ = [
-    "ARGUMENT_WIDTH",
-    "FRACTION",
-    "POWER_WIDTH",
-    "ROOT_WIDTH",
-    "WHOLE_WIDTH",
-    "argument",
-    "argument_amount",
-    "power",
-    "table",
-]
-
 FRACTION = 13
 """Fraction bits of an argument."""
 

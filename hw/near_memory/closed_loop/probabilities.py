@@ -15,8 +15,6 @@ from hw.near_memory.closed_loop.positions import position_part
 from hw.near_memory.part import Part
 from hw.stream import Stage
 
-__all__ = ["RECIPROCAL_WIDTH", "Probabilities", "known_row"]
-
 RECIPROCAL_WIDTH = 17
 """Bits of V."""
 

@@ -19,8 +19,6 @@ from hw.near_memory.closed_loop import powers
 from hw.stream import SkidBuffer, Stage
 from hw.stream.records import RecordWriter
 
-__all__ = ["RowReader"]
-
 _SUM_PLACES = 24
 """A sum counts units of ``2^-24``."""
 

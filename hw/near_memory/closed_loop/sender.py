@@ -17,8 +17,6 @@ from hw.near_memory.closed_loop.extent import place, sent_lines
 from hw.near_memory.closed_loop.spool import SpoolWriter, spool_ports
 from hw.stream import SkidBuffer
 
-__all__ = ["Sender"]
-
 
 class Sender(Engine):
     """The part of `Emit` from x on: differences to Xhat as groups, and Xhat as it then is (``docs/machine.md``, Emit).

@@ -16,8 +16,6 @@ from hw.link.serial_delta import delta_coder
 from hw.stream import Fifo
 from hw.stream.records import RecordWriter, record_span
 
-__all__ = ["LineBatches", "SpoolWriter", "spool_ports"]
-
 _LINE_WIDTH = 24
 """Bits of the number of a slot that a row begins with."""
 

@@ -13,8 +13,6 @@ from hw.near_memory.closed_loop.places import CHANNEL_WIDTH, POSITION_WIDTH
 from hw.stream import SkidBuffer, Stage
 from hw.stream.records import RecordReader, RecordWriter
 
-__all__ = ["Sums", "changed_part", "summed_vector"]
-
 _SUM_WIDTH = 64
 """Bits of each sum of a record (sums, version 1): of elements; of squares, with a bit for poison above."""
 

@@ -7,8 +7,6 @@ what the series leave out is far from any tie (tested against golden's, which co
 import functools
 import math
 
-__all__ = ["BASE_WIDTH", "FUNCTIONS", "SEGMENTS", "table"]
-
 FUNCTIONS = ("silu", "gelu", "erf_gelu")
 """Functions that have a table, in the order of their numbers."""
 

@@ -13,8 +13,6 @@ from hw.arith.rounding import amount_width, round_shift, shift_amount
 from hw.near_memory.part import Part
 from hw.stream import Stage
 
-__all__ = ["FACTOR_WIDTH", "PLACES_WIDTH", "SPREAD", "TERMS", "Terms"]
-
 TERMS = 3
 """Terms of a sum at most."""
 

@@ -9,8 +9,6 @@ from hw.arith.bits import choose, looked_up, multiply_constant, named
 from hw.memory import Ram
 from hw.stream import Stage
 
-__all__ = ["Transposer", "block_part"]
-
 
 def block_part(parameters: Parameters, shape: ShapeLike) -> data.StructLayout:
     """`near_lanes` elements of a vector; `last` ends the vector, `end` the last vector of a row."""

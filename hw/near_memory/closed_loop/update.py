@@ -16,8 +16,6 @@ from hw.near_memory.part import Part
 from hw.near_memory.rows import Rows
 from hw.stream import Pipelined, Stage
 
-__all__ = ["SIGNIFICAND", "STARTS", "Update", "bias_entry", "term", "update"]
-
 SIGNIFICAND = 11
 """Bits of an FP16 number's significand."""
 

@@ -10,8 +10,6 @@ from golden.parameters import Parameters
 from hw.arith.bits import named
 from hw.near_memory.part import Part
 
-__all__ = ["VectorWalk", "walked_vector"]
-
 _VECTORS_WIDTH = 24
 _CHANNEL_WIDTH = 16
 

@@ -10,8 +10,6 @@ from hw.bus.ports import MemoryRead, MemoryWrite
 from hw.control.engine import Engine
 from hw.stream.records import ReadRecords, RecordReader, RecordWriter, WriteRecords
 
-__all__ = ["join_memory", "ports_to_memory"]
-
 
 def ports_to_memory(part: Engine) -> dict[str, wiring.Member]:
     """Ports to memory that a part needs, by name: its own, and for each port of vectors one."""

@@ -23,8 +23,6 @@ from hw.stream import SkidBuffer
 from hw.stream.fork import fork
 from hw.stream.records import RECORDS_WIDTH
 
-__all__ = ["XPath"]
-
 _IDENTITY = get_args(Function).index("identity")
 _SOFTMAX = get_args(Function).index("softmax")
 

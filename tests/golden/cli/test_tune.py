@@ -9,7 +9,7 @@ from golden.diffusion.differential.method import Method
 pytestmark = pytest.mark.golden
 
 OWN = """
-from tests.golden.diffusion.differential.networks import random_unet
+from tests.golden.diffusion.sampling.networks import random_unet
 def network():
     return random_unet()
 """

@@ -5,7 +5,6 @@ import numpy as np
 from golden.diffusion import layers
 from golden.diffusion.differential.profile import Calibration
 from golden.diffusion.networks import Network
-from tests.golden.diffusion.sampling.networks import random_unet
 
 STEPS = 8
 TIMESTEPS = np.linspace(900, 100, STEPS).astype(int)
@@ -163,20 +162,3 @@ class Spy:
 
     def raw(self, step, layer, sent, grouping):
         self.raws.setdefault((step, layer), []).append(sent)
-
-
-__all__ = [
-    "LABELS",
-    "STEPS",
-    "TIMESTEPS",
-    "Spy",
-    "arguments",
-    "attention_network",
-    "calibrated",
-    "deviation_of",
-    "moving",
-    "normalised",
-    "normed",
-    "passes_sent",
-    "random_unet",
-]

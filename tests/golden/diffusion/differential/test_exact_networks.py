@@ -18,7 +18,8 @@ from golden.diffusion.networks.stdit import STDiTConfig, stdit
 from golden.diffusion.networks.unet2d import UNet2DConfig, unet2d
 from golden.diffusion.sampling import Cache, Sampling, deepcache
 from golden.diffusion.sampling.streaming import Stream, Streaming
-from tests.golden.diffusion.differential.networks import arguments, calibrated, moving, random_unet
+from tests.golden.diffusion.differential.networks import arguments, calibrated, moving
+from tests.golden.diffusion.sampling.networks import random_unet
 
 pytestmark = pytest.mark.golden
 

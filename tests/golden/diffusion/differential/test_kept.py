@@ -10,7 +10,7 @@ from golden.diffusion.differential.allocation import gains_of
 from golden.diffusion.differential.profile import calibrate
 from golden.diffusion.networks import Network
 from golden.diffusion.sampling import Cache, Sampler, Sampling
-from tests.golden.diffusion.differential.networks import random_unet
+from tests.golden.diffusion.sampling.networks import random_unet
 
 pytestmark = pytest.mark.golden
 

@@ -15,7 +15,7 @@ from golden.diffusion.differential.run import executor, run
 from golden.diffusion.networks import dense
 from golden.diffusion.sampling import Sampling
 from golden.diffusion.zoo.quality import psnr
-from tests.golden.diffusion.differential.networks import random_unet
+from tests.golden.diffusion.sampling.networks import random_unet
 
 pytestmark = pytest.mark.golden
 

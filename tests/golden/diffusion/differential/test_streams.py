@@ -17,7 +17,8 @@ from golden.diffusion.sampling import Cache, Sampling, deepcache
 from golden.diffusion.sampling.streaming import Stream, Streaming
 from golden.diffusion.zoo.moving import digit_video
 from golden.diffusion.zoo.quality import psnr
-from tests.golden.diffusion.differential.networks import Spy, random_unet
+from tests.golden.diffusion.differential.networks import Spy
+from tests.golden.diffusion.sampling.networks import random_unet
 
 pytestmark = pytest.mark.golden
 

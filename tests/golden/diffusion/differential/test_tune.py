@@ -12,7 +12,8 @@ from golden.diffusion.differential.run import run
 from golden.diffusion.differential.tune import effects, operand_sets, tune
 from golden.diffusion.networks import Network
 from golden.diffusion.sampling import Sampling
-from tests.golden.diffusion.differential.networks import f32, random_unet
+from tests.golden.diffusion.differential.networks import f32
+from tests.golden.diffusion.sampling.networks import random_unet
 
 pytestmark = pytest.mark.golden
 
