@@ -27,8 +27,8 @@ from tests.golden.diffusion.differential.networks import (
     moving,
     normed,
     passes_sent,
-    random_unet,
 )
+from tests.golden.diffusion.sampling.networks import random_unet
 
 pytestmark = pytest.mark.golden
 

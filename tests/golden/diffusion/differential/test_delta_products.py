@@ -18,8 +18,8 @@ from tests.golden.diffusion.differential.networks import (
     f32,
     moving,
     normed,
-    random_unet,
 )
+from tests.golden.diffusion.sampling.networks import random_unet
 
 pytestmark = pytest.mark.golden
 

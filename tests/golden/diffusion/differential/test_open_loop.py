@@ -25,9 +25,9 @@ from tests.golden.diffusion.differential.networks import (
     normalised,
     normed,
     passes_sent,
-    random_unet,
 )
 from tests.golden.diffusion.differential.walks import State, Stream, multiplied, nearest, numbers, units
+from tests.golden.diffusion.sampling.networks import random_unet
 
 pytestmark = pytest.mark.golden
 

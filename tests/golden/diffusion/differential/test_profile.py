@@ -12,8 +12,8 @@ from tests.golden.diffusion.differential.networks import (
     attention_network,
     calibrated,
     moving,
-    random_unet,
 )
+from tests.golden.diffusion.sampling.networks import random_unet
 
 pytestmark = pytest.mark.golden
 
