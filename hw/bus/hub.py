@@ -36,7 +36,7 @@ class Hub(wiring.Component):
       written when all of it is there: no port ever stalls the bus.
     * After an error no further access leaves. What has left is completed.
 
-    Latency: 11 clocks from a request to its address on the bus, 4 from a beat to the port.
+    Latency: 11 clocks from a request to its address on the bus, 3 from a beat to the port.
     Throughput: a beat a clock each way, a burst in 3 clocks.
 
     Parameters

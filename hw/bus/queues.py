@@ -91,7 +91,7 @@ class ReadQueues(_Queues):
 
     Room is kept for words that are asked for, so whatever comes is taken at once, and no port waits for another.
 
-    Latency: 4 clocks from a beat to its port. Throughput: a word a clock in, one a clock out, in 2 clocks to a port.
+    Latency: 3 clocks from a beat to its port. Throughput: a word a clock in, one a clock out, in 2 clocks to a port.
 
     Parameters
     ----------
@@ -140,7 +140,7 @@ class ReadQueues(_Queues):
         m.submodules.next = chooser = RoundRobin(self._ports)
         ram, cleared = self._ram(m, self._width), self._clear(m)
         asked = _Count(m, "asked", self, cleared, [self.burst_port])
-        reading, chosen = Signal.like(chooser.number), Signal.like(chooser.number)
+        chosen = Signal.like(chooser.number)
         arrived = _Count(m, "arrived", self, cleared, [self.port, chosen])
         taken = _Count(m, "taken", self, cleared, [self.burst_port])
 
@@ -156,29 +156,22 @@ class ReadQueues(_Queues):
             ram.write_data.eq(self.word),
         ]
 
-        # A port's word waits in a register of its own. Who gets the next one is chosen a clock before it is read, so
-        # that no port's ready leads to an address: first those whose register is empty, or who took their last word at
-        # once, then those that may empty it by then. Whether they did decides whether the word is taken, or read again.
+        # A port's word waits in a register of its own: it gets the next one when that is empty, or about to be.
         waits = Signal(self._ports)
         comes = Signal(self._ports)
-        reads = Signal(self._ports)
-        held_words = Cat(words.valid for words in self.words)
         empty = Cat(~words.valid | words.ready for words in self.words)
-        quick = Signal(self._ports)
-        first = named(m, "first", waits & ~reads & (quick | ~held_words & ~comes))
-        # Words that were taken count in registers, too: an address waits for no file.
+        # Words that were taken count in registers, too: a grant is the late part of an address, and reads no file.
         counts = [Signal.like(taken.of[0], name=f"taken{port}") for port in range(self._ports)]
-        count = named(m, "taken_count", one_of(list(zip(reads, counts, strict=True))))
+        count = named(m, "taken_count", one_of(list(zip(chooser.grant, counts, strict=True))))
         was_taken = Signal.like(count)
         now_taken = named(m, "now_taken", (was_taken + 1)[: len(count)])
-        gets = named(m, "gets", reads & waits & empty & ~comes)
-        m.d.sync += [counts[port].eq(counts[port] + comes[port]) for port in range(self._ports)]
+        m.d.sync += [counts[port].eq(counts[port] + chooser.grant[port]) for port in range(self._ports)]
         taken.move(comes.any(), chosen, now_taken)
         m.d.comb += [
-            chooser.wants.eq(Mux(first.any(), first, waits)),
+            chooser.wants.eq(waits & empty & ~comes),
             chooser.moves.eq(1),
             ram.read_enable.eq(1),
-            ram.read_address.eq(self._row(count, reading)),
+            ram.read_address.eq(self._row(count, chooser.number)),
             self.moved.eq(comes),
         ]
         # Whether that was the port's last word shows a clock later, in which no other word of it is taken.
@@ -188,16 +181,12 @@ class ReadQueues(_Queues):
         last = named(m, "last", now_taken == arrived.of[1])
         ends = named(m, "ends", comes & last.replicate(self._ports))
         m.d.sync += [
-            reads.eq(chooser.grant),
-            reading.eq(chooser.number),
-            chosen.eq(reading),
+            chosen.eq(chooser.number),
             was_taken.eq(count),
-            comes.eq(gets),
+            comes.eq(chooser.grant),
             waits.eq(waits & ~ends | arrives),
         ]
         for port, words in enumerate(self.words):
-            with m.If(words.valid):
-                m.d.sync += quick[port].eq(words.ready)
             with m.If(comes[port]):
                 m.d.sync += [words.valid.eq(1), words.payload.eq(ram.read_data)]
             with m.Elif(words.ready):

@@ -12,7 +12,7 @@ from rtl_gen.proof import prove
 pytestmark = pytest.mark.formal
 
 DEPTH = 32
-CLOCKS = {"Reads": 9, "Writes": 9}
+CLOCKS = {"Reads": 8, "Writes": 9}
 """Clocks of the runs that are looked at: from the reset until words of both ports have passed, and a queue is full."""
 
 
