@@ -201,9 +201,7 @@ class SpoolWriter(wiring.Component):
         groups, compressed = self.groups.p.group, p.link_form == "compressed"
         bits = p.link_width if compressed else payloads.group_record(p).size
         m.submodules.batches = batches = LineBatches(bits, rows=self._rows)
-        # A group comes in n/u clocks, as its elements do; words of a coder may come faster.
-        clocks = 1 if compressed else p.lanes // p.near_lanes
-        m.submodules.writer = writer = RecordWriter(p.memory_width, bits, clocks=clocks)
+        m.submodules.writer = writer = RecordWriter(p.memory_width, bits)
         wiring.connect(m, batches.spans, writer.i)
         wiring.connect(m, batches.items, writer.items)
         wiring.connect(m, writer.port, wiring.flipped(self.spools_written))
