@@ -8,7 +8,7 @@ is compared with the unit by a short proof of equivalence (abc); what is left me
 import re
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +24,7 @@ _READ = """\
 read_verilog unit.v
 hierarchy -check -top {top}
 proc
-flatten
+{flatten}
 memory_collect
 opt -full
 wreduce
@@ -168,20 +168,62 @@ def mutate(text: str, unit: str, count: int, seed: int = 0) -> tuple[str, list[M
     """
     if count < 1:
         raise ValueError(f"count of mutants must be at least 1, not {count}")
+    mutated, found = draw(text, unit, {unit: ()}, count, seed)
+    if not found[unit]:
+        raise ValueError(f"Verilog of {unit} must have a cell to mutate, but has none")
+    return mutated, found[unit]
+
+
+def draw(
+    text: str, top: str, modules: Mapping[str, Sequence[str]], count: int, seed: int = 0, *, flatten: bool = True
+) -> tuple[str, dict[str, list[Mutant]]]:
+    """Draw mutants of several kinds, all in one text.
+
+    Parameters
+    ----------
+    text, top, seed
+        As those of `mutate`.
+    modules : mapping of str to sequence of str
+        By kind, the modules in which its mutants are drawn; none for the whole text.
+    count : int
+        Mutants of each kind, fewer if it has no place for as many.
+    flatten : bool
+        Make one module of all first.
+
+    Returns
+    -------
+    text : str
+        Verilog with all of them, chosen by the new input ``mutant`` of each module: 0 is the text as it was.
+    mutants : dict of str to list of Mutant
+        By kind, ascending; numbers from 1.
+
+    Raises
+    ------
+    ToolError
+        If yosys fails.
+    """
+    files = {name: f"list{number}.txt" for number, name in enumerate(modules)}
+    read = _READ.format(top=top, flatten="flatten" * flatten)
+    lists = "".join(
+        f"mutate -list {count} -seed {seed} {_APPLY}{number * count + 1} -o {files[name]} {' '.join(among)}\n"
+        for number, (name, among) in enumerate(modules.items())
+    )
+    applied = "".join(f"script {file}\n" for file in files.values())
     with tempfile.TemporaryDirectory(prefix="driftless-mutants-") as folder:
         Path(folder, "unit.v").write_text(text, encoding="utf-8")
         tools.run_yosys(
-            _READ.format(top=unit)
-            + f"mutate -list {count} -seed {seed} {_APPLY}1 -o list.txt\n"
-            + "script list.txt\nopt_clean\nwrite_verilog -noattr -noparallelcase mutated.v\n",
-            cwd=folder,
+            f"{read}{lists}{applied}opt_clean\nwrite_verilog -noattr -noparallelcase mutated.v\n", cwd=folder
         )
-        lines = Path(folder, "list.txt").read_text(encoding="utf-8").splitlines()
-        mutated = Path(folder, "mutated.v").read_text(encoding="utf-8")
-    if not lines:
-        raise ValueError(f"Verilog of {unit} must have a cell to mutate, but has none")
-    commands = [re.sub(rf"{_APPLY}\d+ ", "", line) for line in lines]
-    return mutated, [Mutant(number, command) for number, command in enumerate(commands, start=1)]
+        found = {
+            name: [_mutant(line) for line in Path(folder, file).read_text(encoding="utf-8").splitlines()]
+            for name, file in files.items()
+        }
+        return Path(folder, "mutated.v").read_text(encoding="utf-8"), found
+
+
+def _mutant(line: str) -> Mutant:
+    """That of a line of yosys' list."""
+    return Mutant(int(re.search(rf"{_APPLY}(\d+) ", line)[1]), re.sub(rf"{_APPLY}\d+ ", "", line))
 
 
 def is_equivalent(text: str, unit: str, mutant: Mutant, seconds: int = _PATIENT) -> bool:
@@ -194,7 +236,7 @@ def is_equivalent(text: str, unit: str, mutant: Mutant, seconds: int = _PATIENT)
     with tempfile.TemporaryDirectory(prefix="driftless-mutant-") as folder:
         Path(folder, "unit.v").write_text(text, encoding="utf-8")
         script = (
-            _READ.format(top=unit)
+            _READ.format(top=unit, flatten="flatten")
             + f"copy {unit} mutant\n"
             + re.sub(r"-module \S+", "-module mutant", mutant.command)
             + "\n"

@@ -8,10 +8,8 @@ something else than the machine's own after the same program.
 
 import itertools
 import re
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from pathlib import Path
 
 from amaranth.hdl import Fragment
 from amaranth.lib import wiring
@@ -19,7 +17,6 @@ from amaranth.lib import wiring
 from golden.diffusion.differential.method import Method
 from golden.parameters import Parameters
 from hw.accelerator import Accelerator
-from rtl_gen import tools
 from rtl_gen.options import Machine
 from rtl_gen.program.commands import on_machine
 from rtl_gen.verilog import emission
@@ -27,7 +24,7 @@ from rtl_gen.verilog.naming import plain_name
 from sim.machine.driver import Timeout
 from sim.machine.trust import Programs, Trial, Trials, small_sections
 from sim.machine.verilated import MachineModel, Memory
-from sim.mutants import Finding, Mutant, Report
+from sim.mutants import Finding, Mutant, Report, draw
 from sim.simulator import SimulationError
 
 _REGISTERS, _STAMPS, _NOISE, _MISTAKES, _RESETS, _FAULTS = 2, 2, 12, 40, 4, 4
@@ -57,21 +54,6 @@ def files(component: wiring.Component, name: str) -> dict[str, str]:
 
     walk(Fragment.get(component, None), name)
     return found
-
-
-_READ = """\
-read_verilog unit.v
-hierarchy -check -top unit
-proc
-memory_collect
-opt -full
-wreduce
-opt_clean
-rename -src
-splitcells
-opt_clean
-"""
-"""As `sim.mutants` reads a unit, but with its modules."""
 
 
 def mutate(text: str, sources: Mapping[str, str], count: int, seed: int = 0) -> tuple[str, dict[str, list[Mutant]]]:
@@ -104,28 +86,7 @@ def mutate(text: str, sources: Mapping[str, str], count: int, seed: int = 0) -> 
     for module in re.findall(r"^module (\w+)", text, re.MULTILINE):
         if module in sources:
             by_file.setdefault(sources[module], []).append(module)
-    lists = {f"list{number}.txt": file for number, file in enumerate(sorted(by_file))}
-    with tempfile.TemporaryDirectory(prefix="driftless-mutants-") as folder:
-        Path(folder, "unit.v").write_text(text, encoding="utf-8")
-        draw = "".join(
-            f"mutate -list {count} -seed {seed} -ctrl mutant 32 {number * count + 1} -o {name} "
-            f"{' '.join(by_file[file])}\n"
-            for number, (name, file) in enumerate(lists.items())
-        )
-        apply = "".join(f"script {name}\n" for name in lists)
-        tools.run_yosys(f"{_READ}{draw}{apply}opt_clean\nwrite_verilog -noattr -noparallelcase mutated.v\n", cwd=folder)
-        mutated = Path(folder, "mutated.v").read_text(encoding="utf-8")
-        drawn = {
-            file: [_mutant(line) for line in Path(folder, name).read_text(encoding="utf-8").splitlines()]
-            for name, file in lists.items()
-        }
-    return mutated, drawn
-
-
-def _mutant(line: str) -> Mutant:
-    """That of a line of yosys' list."""
-    number = int(re.search(r"-ctrl mutant 32 (\d+) ", line)[1])
-    return Mutant(number, re.sub(r"-ctrl mutant 32 \d+ ", "", line))
+    return draw(text, "unit", dict(sorted(by_file.items())), count, seed, flatten=False)
 
 
 class Judge:
