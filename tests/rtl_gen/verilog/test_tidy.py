@@ -31,6 +31,14 @@ def value_of(top, name):
     return value
 
 
+def named_after(read):
+    """A sum and an exclusive or that are named as one signal afterwards, of which the output reads a part."""
+    body = "  wire width 5 $1\n  wire width 4 $2\n  wire width 9 \\both\n  wire width 1 output 2 \\y\n"
+    body += cell("$add", "$1", A="\\a [3:0]", B="\\b [3:0]") + cell("$xor", "$2", A="\\a [3:0]", B="\\b [3:0]")
+    body += "  wire width 1 $3\n" + cell("$reduce_xor", "$3", A=read)
+    return tidied(body + "  connect \\both { $1 [4:0] $2 [3:0] }\n  connect \\y $3 [0]\n")
+
+
 @pytest.mark.unit
 @pytest.mark.parametrize(
     ("kind", "ports", "bits"),
@@ -87,20 +95,14 @@ def test_a_case_that_never_happens_goes():
 @pytest.mark.unit
 def test_what_is_part_of_a_signal_becomes_that_part():
     """Amaranth drives unnamed wires and names them afterwards."""
-    body = "  wire width 5 $1\n  wire width 4 $2\n  wire width 9 \\both\n  wire width 1 output 2 \\y\n"
-    body += cell("$add", "$1", A="\\a [3:0]", B="\\b [3:0]") + cell("$xor", "$2", A="\\a [3:0]", B="\\b [3:0]")
-    body += "  wire width 1 $3\n" + cell("$reduce_xor", "$3", A="{ $1 [4:0] $2 [3:0] }")
-    top = tidied(body + "  connect \\both { $1 [4:0] $2 [3:0] }\n  connect \\y $3 [0]\n")
+    top = named_after("{ $1 [4:0] $2 [3:0] }")
     assert "\\both" in top.wires and not {"$1", "$2"} & set(top.wires)
     assert {cell.kind: cell.outputs["Y"] for cell in top.cells}["$add"] == (Slice("\\both", 8, 4),)
 
 
 @pytest.mark.unit
 def test_a_signal_of_which_a_part_is_dead_stays_apart():
-    body = "  wire width 5 $1\n  wire width 4 $2\n  wire width 9 \\both\n  wire width 1 output 2 \\y\n"
-    body += cell("$add", "$1", A="\\a [3:0]", B="\\b [3:0]") + cell("$xor", "$2", A="\\a [3:0]", B="\\b [3:0]")
-    body += "  wire width 1 $3\n" + cell("$reduce_xor", "$3", A="$1")
-    top = tidied(body + "  connect \\both { $1 [4:0] $2 [3:0] }\n  connect \\y $3 [0]\n")
+    top = named_after("$1")
     assert "\\both" not in top.wires and [cell.kind for cell in top.cells] == ["$add", "$reduce_xor"]
 
 
