@@ -3,13 +3,14 @@
 from typing import Any
 
 from amaranth.hdl import Module, Value
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import data, stream
 from amaranth.lib.wiring import In, Out
 
 from golden.machine.command import CLOSED_LOOP, DATAFLOWS, Operand, Operation, layout, operations
 from golden.machine.registers import CAUSES
 from golden.parameters import Parameters
 from hw.bus.ports import REGION_WIDTH, MemoryRead, MemoryWrite
+from hw.part import Part
 from hw.stream.records import ReadRecords, WriteRecords
 
 CAUSE_WIDTH = 4
@@ -81,17 +82,12 @@ class Fields:
         return bits.as_signed() if slot.signed else bits
 
 
-class Engine(wiring.Component):
+class Engine(Part):
     """An engine, or one that carries out some of an engine's operations.
 
     An operation is *offered* as long as ``operation.valid``, and stays as it is. The engine may begin at once. It takes
     it (``ready``) in the clock when its last access is done: what follows, in this engine or by a token in another
     one, sees all that was written. An error comes instead, and stays until a reset.
-
-    Parameters
-    ----------
-    parameters : Parameters
-        The machine's parameters.
 
     Members
     -------
@@ -106,28 +102,14 @@ class Engine(wiring.Component):
     name: str
     """Of the engine, as `golden.machine.command.ENGINES` has it."""
 
-    def __init__(self, parameters: Parameters):
-        if not isinstance(parameters, Parameters):
-            raise TypeError(f"parameters must be Parameters, not {parameters!r}")
-        self._parameters = parameters
-        super().__init__(
-            {
-                "operation": In(stream.Signature(operation(self.name, parameters.dataflows))),
-                "error": Out(CAUSE_WIDTH),
-                "overflow": Out(1),
-                "poisoned": Out(1),
-            }
-            | self._members(parameters)
-        )
-
-    @property
-    def parameters(self) -> Parameters:
-        """The machine's parameters."""
-        return self._parameters
-
     def _members(self, parameters: Parameters) -> dict[str, Any]:
-        """Ports that this engine has besides: memory ports (`read`, `write`), links."""
-        raise NotImplementedError(f"{type(self).__name__} must define _members")
+        """What every engine has; one adds what it has besides: memory ports (`read`, `write`), links."""
+        return {
+            "operation": In(stream.Signature(operation(self.name, parameters.dataflows))),
+            "error": Out(CAUSE_WIDTH),
+            "overflow": Out(1),
+            "poisoned": Out(1),
+        }
 
     def elaborate(self, platform: object) -> Module:  # noqa: D102
         raise NotImplementedError(f"{type(self).__name__} must define elaborate")

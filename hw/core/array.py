@@ -4,8 +4,10 @@ A column's weights go to all rows, so rows are told by `Tile.give` what they sha
 hundred thousand bits of weights, and no second name for them in a row.
 """
 
+from typing import Any
+
 from amaranth.hdl import Cat, Module, Mux, Signal
-from amaranth.lib import data, wiring
+from amaranth.lib import data
 from amaranth.lib.wiring import In, Out
 
 from golden.parameters import POISONED_GROUP, Parameters
@@ -19,6 +21,7 @@ from hw.core.processing_element import (
     split_record,
 )
 from hw.core.sum_buffer import SumRead, SumRow, kept_sums
+from hw.part import Part
 from hw.stream import Stage
 from hw.tiles import Tile
 
@@ -81,7 +84,7 @@ class WeightColumn(Tile):
         return m
 
 
-class WeightColumns(wiring.Component):
+class WeightColumns(Part):
     """The weights of each column, and those that will follow.
 
     Latency: a record is there one clock after it came; a swap takes one clock.
@@ -105,26 +108,18 @@ class WeightColumns(wiring.Component):
         A record that is used in the next clock poisons.
     """
 
-    def __init__(self, parameters: Parameters):
-        self._parameters = parameters
+    def _members(self, parameters: Parameters) -> dict[str, Any]:
         columns = parameters.columns
-        super().__init__(
-            {
-                "enable": In(1),
-                "column": In(range(columns)),
-                "wrapped": In(1),
-                "record": In(payloads.weight_record(parameters)),
-                "swap": In(1),
-                "factors": Out(column_factors(parameters)).array(columns),
-                "state": Out(data.ArrayLayout(column_state(), columns)),
-                "poisons": Out(1),
-            }
-        )
-
-    @property
-    def parameters(self) -> Parameters:
-        """The machine's parameters."""
-        return self._parameters
+        return {
+            "enable": In(1),
+            "column": In(range(columns)),
+            "wrapped": In(1),
+            "record": In(payloads.weight_record(parameters)),
+            "swap": In(1),
+            "factors": Out(column_factors(parameters)).array(columns),
+            "state": Out(data.ArrayLayout(column_state(), columns)),
+            "poisons": Out(1),
+        }
 
     def elaborate(self, platform: object) -> Module:  # noqa: D102
         p, m = self._parameters, Module()
@@ -227,7 +222,7 @@ class ArrayRow(Tile):
         return m
 
 
-class MultiplierArray(wiring.Component):
+class MultiplierArray(Part):
     """Rows times columns of processing elements; what travels with a group is delayed once for all of them.
 
     Sums that a step ends are kept: channel ch of those that leave together in column ``ch mod columns``,
@@ -259,25 +254,17 @@ class MultiplierArray(wiring.Component):
 
     spacing = ProcessingElement.spacing
 
-    def __init__(self, parameters: Parameters):
-        self._parameters = parameters
+    def _members(self, parameters: Parameters) -> dict[str, Any]:
         rows, columns = parameters.rows, parameters.columns
-        super().__init__(
-            {
-                "step": In(array_step(parameters)),
-                "groups": In(data.ArrayLayout(payloads.delta_group(parameters), rows)),
-                "factors": In(column_factors(parameters)).array(columns),
-                "state": In(data.ArrayLayout(column_state(), columns)),
-                "done": Out(array_step(parameters)),
-                "read": In(SumRead(parameters)),
-                "overflow": Out(1),
-            }
-        )
-
-    @property
-    def parameters(self) -> Parameters:
-        """The machine's parameters."""
-        return self._parameters
+        return {
+            "step": In(array_step(parameters)),
+            "groups": In(data.ArrayLayout(payloads.delta_group(parameters), rows)),
+            "factors": In(column_factors(parameters)).array(columns),
+            "state": In(data.ArrayLayout(column_state(), columns)),
+            "done": Out(array_step(parameters)),
+            "read": In(SumRead(parameters)),
+            "overflow": Out(1),
+        }
 
     @classmethod
     def latency_of(cls, parameters: Parameters) -> int:

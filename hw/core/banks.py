@@ -1,12 +1,15 @@
 """The banks of delta groups: one for each row of the array, all read at one address."""
 
+from typing import Any
+
 from amaranth.hdl import Cat, Module
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import data, stream
 from amaranth.lib.wiring import In, Out
 
 from golden.parameters import Parameters
 from hw import payloads
 from hw.memory import BufferRead, DoubleBuffer
+from hw.part import Part
 from hw.tiles import Tile
 
 
@@ -62,7 +65,7 @@ class Bank(Tile):
         return m
 
 
-class Banks(wiring.Component):
+class Banks(Part):
     """A `Bank` for each row of the array.
 
     Latency: 2 clocks from address to groups. Throughput: one write into one row and one read of all rows per clock.
@@ -82,20 +85,12 @@ class Banks(wiring.Component):
 
     latency = DoubleBuffer.latency
 
-    def __init__(self, parameters: Parameters):
-        self._parameters = parameters
+    def _members(self, parameters: Parameters) -> dict[str, Any]:
         groups = data.ArrayLayout(payloads.delta_group(parameters), parameters.rows)
-        super().__init__(
-            {
-                "write": In(stream.Signature(payloads.bank_write(parameters))),
-                "read": In(BufferRead(groups, parameters.group_buffer)),
-            }
-        )
-
-    @property
-    def parameters(self) -> Parameters:
-        """The machine's parameters."""
-        return self._parameters
+        return {
+            "write": In(stream.Signature(payloads.bank_write(parameters))),
+            "read": In(BufferRead(groups, parameters.group_buffer)),
+        }
 
     def elaborate(self, platform: object) -> Module:  # noqa: D102
         p, m, write = self._parameters, Module(), self.write.p

@@ -1,5 +1,7 @@
 """Outputs of a product that an activation follows: sums times norm, plus shift, to delta groups."""
 
+from typing import Any
+
 from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -11,6 +13,7 @@ from hw.bus.ports import MemoryRead
 from hw.core.chain_quantizer import ChainQuantizer
 from hw.core.chain_scale import ChainScale
 from hw.memory import Ram
+from hw.part import Part
 from hw.stream import Stage
 from hw.stream.records import RecordReader, record_span
 
@@ -50,7 +53,7 @@ def scale_span(parameters: Parameters) -> data.StructLayout:
     return data.StructLayout({**span, "at": range(parameters.scale_buffer)})
 
 
-class ScaleLoader(wiring.Component):
+class ScaleLoader(Part):
     """Reads records of n factors and n shifts for `ScaleBuffer`, which ends after the last of them.
 
     Throughput: u numbers per clock, or as memory gives words.
@@ -70,15 +73,12 @@ class ScaleLoader(wiring.Component):
         Memory.
     """
 
-    def __init__(self, parameters: Parameters):
-        self._parameters = parameters
-        super().__init__(
-            {
-                "i": In(stream.Signature(scale_span(parameters))),
-                "o": Out(stream.Signature(scale_write(parameters))),
-                "scales_read": Out(MemoryRead(parameters.memory_width)),
-            }
-        )
+    def _members(self, parameters: Parameters) -> dict[str, Any]:
+        return {
+            "i": In(stream.Signature(scale_span(parameters))),
+            "o": Out(stream.Signature(scale_write(parameters))),
+            "scales_read": Out(MemoryRead(parameters.memory_width)),
+        }
 
     def elaborate(self, platform: object) -> Module:  # noqa: D102
         m = Module()
@@ -114,7 +114,7 @@ class ScaleLoader(wiring.Component):
         return m
 
 
-class ScaleBuffer(wiring.Component):
+class ScaleBuffer(Part):
     """Keeps records of factors and shifts, u channels a row.
 
     Latency: 1 clock from address to data. Throughput: one write and one read per clock.
@@ -134,19 +134,16 @@ class ScaleBuffer(wiring.Component):
         The row.
     """
 
-    def __init__(self, parameters: Parameters):
-        self._parameters = parameters
+    def _members(self, parameters: Parameters) -> dict[str, Any]:
         self._rows = parameters.scale_buffer * parameters.lanes // parameters.near_lanes
         values = data.ArrayLayout(16, parameters.near_lanes)
-        super().__init__(
-            {
-                "write": In(stream.Signature(scale_write(parameters))),
-                "enable": In(1),
-                "row": In(range(self._rows)),
-                "factors": Out(values),
-                "shifts": Out(values),
-            }
-        )
+        return {
+            "write": In(stream.Signature(scale_write(parameters))),
+            "enable": In(1),
+            "row": In(range(self._rows)),
+            "factors": Out(values),
+            "shifts": Out(values),
+        }
 
     def elaborate(self, platform: object) -> Module:  # noqa: D102
         m = Module()
@@ -164,7 +161,7 @@ class ScaleBuffer(wiring.Component):
         return m
 
 
-class ChainPath(wiring.Component):
+class ChainPath(Part):
     """Makes delta groups of the sums of a tile, u lanes a clock (``docs/machine.md``, `Multiply` with `leaves`).
 
     ::
@@ -192,22 +189,14 @@ class ChainPath(wiring.Component):
         Events: a delta was clamped, a lane was sent as the largest digit, a vector is poisoned.
     """
 
-    def __init__(self, parameters: Parameters):
-        self._parameters = parameters
-        super().__init__(
-            {
-                "i": In(stream.Signature(payloads.sum_part(parameters))),
-                "tile": In(stream.Signature(chain_tile(parameters))),
-                "write": In(stream.Signature(scale_write(parameters))),
-                "o": Out(stream.Signature(payloads.chain_group(parameters))),
-                **{event: Out(1) for event in ("overflow", "saturated", "poisoned")},
-            }
-        )
-
-    @property
-    def parameters(self) -> Parameters:
-        """The machine's parameters."""
-        return self._parameters
+    def _members(self, parameters: Parameters) -> dict[str, Any]:
+        return {
+            "i": In(stream.Signature(payloads.sum_part(parameters))),
+            "tile": In(stream.Signature(chain_tile(parameters))),
+            "write": In(stream.Signature(scale_write(parameters))),
+            "o": Out(stream.Signature(payloads.chain_group(parameters))),
+            **{event: Out(1) for event in ("overflow", "saturated", "poisoned")},
+        }
 
     def elaborate(self, platform: object) -> Module:  # noqa: D102
         m = Module()

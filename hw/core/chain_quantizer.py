@@ -12,8 +12,10 @@ one needs: the residuals, or, where a replay follows, the values that found no s
                                          residuals
 """
 
+from typing import Any
+
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, unsigned
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import data, stream
 from amaranth.lib.wiring import In, Out
 
 from golden.parameters import EXPONENT_WIDTH, POISONED_GROUP, ZERO_GROUP, Parameters
@@ -21,13 +23,14 @@ from hw import payloads
 from hw.arith.bits import filled, looked_up, named, or_tree
 from hw.arith.ranks import fill_slots, keep_largest
 from hw.memory import Ram
+from hw.part import Part
 from hw.stream import Stage
 from hw.units.delta_quantizer import digit_of, fit_of, residual_of, shift_of
 
 _PASSES_WIDTH = 3
 
 
-class ChainQuantizer(wiring.Component):
+class ChainQuantizer(Part):
     """Makes delta groups of vectors of FP16 deltas, u lanes a clock (``docs/numerics.md``, section 3).
 
     Throughput: a row a clock; a vector takes as many scans of its n / u rows as it becomes groups. A scan that is not
@@ -50,21 +53,13 @@ class ChainQuantizer(wiring.Component):
         Events: a lane that did not fit was sent as the largest digit; a vector with a NaN or an infinity.
     """
 
-    def __init__(self, parameters: Parameters):
-        self._parameters = parameters
-        super().__init__(
-            {
-                "i": In(stream.Signature(payloads.chain_part(parameters))),
-                "o": Out(stream.Signature(payloads.chain_group(parameters))),
-                "saturated": Out(1),
-                "poisoned": Out(1),
-            }
-        )
-
-    @property
-    def parameters(self) -> Parameters:
-        """The machine's parameters."""
-        return self._parameters
+    def _members(self, parameters: Parameters) -> dict[str, Any]:
+        return {
+            "i": In(stream.Signature(payloads.chain_part(parameters))),
+            "o": Out(stream.Signature(payloads.chain_group(parameters))),
+            "saturated": Out(1),
+            "poisoned": Out(1),
+        }
 
     @property
     def rows(self) -> int:

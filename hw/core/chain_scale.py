@@ -16,6 +16,7 @@ from hw.arith.bits import filled, named, or_tree
 from hw.arith.float import FLOAT16, Rules, round_and_pack
 from hw.arith.rounding import shift_amount
 from hw.arith.shift import Window, leading_zeros, shift_left
+from hw.part import Part
 from hw.stream import Pipelined, Stage
 
 _RULES = Rules(overflow="clamp", zero="positive", non_finite="nan")
@@ -30,7 +31,7 @@ _SHIFT = 42
 """Bits of the magnitude of a shift in that unit."""
 
 
-class ChainScale(Pipelined):
+class ChainScale(Pipelined, Part):
     """``RNE16(sum 2^(unit-24) factor + shift)`` of u lanes a clock, clamped (``docs/machine.md``, `Multiply`).
 
     ::
@@ -56,16 +57,13 @@ class ChainScale(Pipelined):
         Events: a delta was clamped, is NaN.
     """
 
-    def __init__(self, parameters: Parameters):
-        self._parameters = parameters
-        super().__init__(
-            {
-                "i": In(stream.Signature(payloads.chain_sums(parameters))),
-                "o": Out(stream.Signature(payloads.chain_part(parameters))),
-                "overflow": Out(1),
-                "poisoned": Out(1),
-            }
-        )
+    def _members(self, parameters: Parameters) -> dict[str, Any]:
+        return {
+            "i": In(stream.Signature(payloads.chain_sums(parameters))),
+            "o": Out(stream.Signature(payloads.chain_part(parameters))),
+            "overflow": Out(1),
+            "poisoned": Out(1),
+        }
 
     def _describe(self, m: Module, platform: object) -> int:
         p, i = self._parameters, self.i.p

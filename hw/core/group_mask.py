@@ -1,5 +1,7 @@
 """The sign mask between a spool and the banks: groups pass where the old output was not negative."""
 
+from typing import Any
+
 from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import stream
 from amaranth.lib.wiring import In, Out
@@ -7,12 +9,13 @@ from amaranth.lib.wiring import In, Out
 from golden.parameters import Parameters
 from hw import payloads
 from hw.arith.bits import named
+from hw.part import Part
 from hw.stream import Pipelined, Stage
 from hw.units.delta_compressor import PASSES_WIDTH
 from hw.units.sign_mask import mask_group
 
 
-class GroupMask(Pipelined):
+class GroupMask(Pipelined, Part):
     """Masks groups by the mask of their vector (``docs/numerics.md``, section 9).
 
     ::
@@ -47,18 +50,15 @@ class GroupMask(Pipelined):
         Masked groups.
     """
 
-    def __init__(self, parameters: Parameters):
-        self._parameters = parameters
+    def _members(self, parameters: Parameters) -> dict[str, Any]:
         flow = stream.Signature(payloads.stream_group(parameters))
-        super().__init__(
-            {
-                "i": In(flow),
-                "masks": In(stream.Signature(parameters.lanes)),
-                "enable": In(1),
-                "groups": In(PASSES_WIDTH),
-                "o": Out(flow),
-            }
-        )
+        return {
+            "i": In(flow),
+            "masks": In(stream.Signature(parameters.lanes)),
+            "enable": In(1),
+            "groups": In(PASSES_WIDTH),
+            "o": Out(flow),
+        }
 
     def _describe(self, m: Module, platform: object) -> int:
         p, group = self._parameters, self.i.p.group

@@ -1,7 +1,9 @@
 """Delta groups into the banks: lines of a spool to all places that have them, and zero groups to all others."""
 
+from typing import Any
+
 from amaranth.hdl import Const, Module, Mux, Signal, Value, signed
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import data, stream
 from amaranth.lib.wiring import In, Out
 
 from golden.machine.command import LoadGroups
@@ -10,6 +12,7 @@ from hw import payloads
 from hw.arith.bits import named
 from hw.control.engine import Fields, operation
 from hw.core.load_plan import bank_address, copies, line_number, pitches
+from hw.part import Part
 
 
 def groups_sent(parameters: Parameters, load: Fields) -> Value:
@@ -17,15 +20,10 @@ def groups_sent(parameters: Parameters, load: Fields) -> Value:
     return Mux(load.link, load.sent, load.passes) if parameters.replays else load.sent
 
 
-class LineWriter(wiring.Component):
+class LineWriter(Part):
     """Puts each group of a line to every place that has it, one place a clock.
 
     Latency: none (combinational). Throughput: one place per clock; a clock between lines.
-
-    Parameters
-    ----------
-    parameters : Parameters
-        The machine's parameters.
 
     Members
     -------
@@ -45,19 +43,16 @@ class LineWriter(wiring.Component):
         Event: a line ends too soon or too late.
     """
 
-    def __init__(self, parameters: Parameters):
-        self._parameters = parameters
-        super().__init__(
-            {
-                "operation": In(operation("load", parameters.dataflows)),
-                "pitches": In(pitches(parameters)),
-                "places": In(stream.Signature(copies(parameters))),
-                "groups": In(stream.Signature(payloads.stream_group(parameters))),
-                "o": Out(stream.Signature(payloads.bank_write(parameters))),
-                "idle": Out(1),
-                "wrong": Out(1),
-            }
-        )
+    def _members(self, parameters: Parameters) -> dict[str, Any]:
+        return {
+            "operation": In(operation("load", parameters.dataflows)),
+            "pitches": In(pitches(parameters)),
+            "places": In(stream.Signature(copies(parameters))),
+            "groups": In(stream.Signature(payloads.stream_group(parameters))),
+            "o": Out(stream.Signature(payloads.bank_write(parameters))),
+            "idle": Out(1),
+            "wrong": Out(1),
+        }
 
     def elaborate(self, platform: object) -> Module:  # noqa: D102
         m = Module()
@@ -127,15 +122,10 @@ class LineWriter(wiring.Component):
         return m
 
 
-class ZeroWriter(wiring.Component):
+class ZeroWriter(Part):
     """Writes zero groups wherever no line of the spool puts a group: lines and positions outside, passes not sent.
 
     Throughput: one address per clock; two clocks between the paddings and the inside of each line.
-
-    Parameters
-    ----------
-    parameters : Parameters
-        The machine's parameters.
 
     Members
     -------
@@ -151,17 +141,14 @@ class ZeroWriter(wiring.Component):
         Nothing is under way.
     """
 
-    def __init__(self, parameters: Parameters):
-        self._parameters = parameters
-        super().__init__(
-            {
-                "operation": In(operation("load", parameters.dataflows)),
-                "pitches": In(pitches(parameters)),
-                "start": In(1),
-                "o": Out(stream.Signature(payloads.bank_write(parameters))),
-                "idle": Out(1),
-            }
-        )
+    def _members(self, parameters: Parameters) -> dict[str, Any]:
+        return {
+            "operation": In(operation("load", parameters.dataflows)),
+            "pitches": In(pitches(parameters)),
+            "start": In(1),
+            "o": Out(stream.Signature(payloads.bank_write(parameters))),
+            "idle": Out(1),
+        }
 
     def elaborate(self, platform: object) -> Module:  # noqa: D102
         m = Module()

@@ -18,6 +18,7 @@ from hw.core.line_writer import LineWriter, ZeroWriter, groups_sent
 from hw.core.load_plan import LoadPlan, copies
 from hw.core.spool_reader import CompressedSpoolReader, DirectSpoolReader, spool_reader
 from hw.core.vector_filler import VectorFiller
+from hw.part import Part
 from hw.stream import Fifo, SkidBuffer
 from hw.stream.fork import fork
 from hw.stream.records import RecordReader
@@ -27,15 +28,10 @@ _POISONED_RECORD = -256
 """Scale of a record that poisons what it takes part in."""
 
 
-class WeightLoader(wiring.Component):
+class WeightLoader(Part):
     """Carries out a `LoadWeights`.
 
     Throughput: one record in `Parameters.record_clocks`, or as memory gives words.
-
-    Parameters
-    ----------
-    parameters : Parameters
-        The machine's parameters.
 
     Members
     -------
@@ -53,18 +49,15 @@ class WeightLoader(wiring.Component):
         Memory.
     """
 
-    def __init__(self, parameters: Parameters):
-        self._parameters = parameters
-        super().__init__(
-            {
-                "operation": In(operation("load", parameters.dataflows)),
-                "start": In(1),
-                "o": Out(stream.Signature(payloads.weight_write(parameters))),
-                "done": Out(1),
-                "error": Out(4),
-                "weights_read": Engine.read(parameters),
-            }
-        )
+    def _members(self, parameters: Parameters) -> dict[str, Any]:
+        return {
+            "operation": In(operation("load", parameters.dataflows)),
+            "start": In(1),
+            "o": Out(stream.Signature(payloads.weight_write(parameters))),
+            "done": Out(1),
+            "error": Out(4),
+            "weights_read": Engine.read(parameters),
+        }
 
     def elaborate(self, platform: object) -> Module:  # noqa: D102
         m = Module()
@@ -175,7 +168,7 @@ class LoadEngine(Engine):
             "signs_tables_read": self.read(parameters),
             "scales_tables_read": self.read(parameters),
         }
-        return {
+        return super()._members(parameters) | {
             "banks": Out(stream.Signature(payloads.bank_write(parameters))),
             "weights": Out(stream.Signature(payloads.weight_write(parameters))),
             "up": In(stream.Signature(payloads.stream_group(parameters))),

@@ -1,7 +1,9 @@
 """What a load of groups comes to: its products, and line by line where the groups of a line go."""
 
+from typing import Any
+
 from amaranth.hdl import Cat, Module, Mux, Signal, signed
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import data, stream
 from amaranth.lib.wiring import In, Out
 
 from golden.machine.command import LoadGroups
@@ -9,6 +11,7 @@ from golden.parameters import Parameters
 from hw.arith.bits import bounded, named
 from hw.bus.ports import ADDRESS_WIDTH, ENTRY_WIDTH, UNIT_WIDTH
 from hw.control.engine import CAUSE_WIDTH, Fields, cause, operation
+from hw.part import Part
 
 _PITCH_WIDTH = 16
 """Bits of a pitch: as a field has them, and more than any bank has addresses."""
@@ -53,7 +56,7 @@ def spool_line(parameters: Parameters) -> data.StructLayout:
     return data.StructLayout({"unit": UNIT_WIDTH, "entry": ENTRY_WIDTH, **mask})
 
 
-class LoadPlan(wiring.Component):
+class LoadPlan(Part):
     """Checks a `LoadGroups`, and walks over the lines of its spool that any row needs.
 
     One multiplier makes all products, one after the other. Then, for strips once and for samples row by row: from the
@@ -62,11 +65,6 @@ class LoadPlan(wiring.Component):
 
     Latency: about 30 clocks from `start` to `ready`, 10 more to the first line. Throughput: a line in 2 clocks, and one
     for each row and copy.
-
-    Parameters
-    ----------
-    parameters : Parameters
-        The machine's parameters.
 
     Members
     -------
@@ -90,21 +88,18 @@ class LoadPlan(wiring.Component):
         Cause of a field that breaks a rule; until a reset.
     """
 
-    def __init__(self, parameters: Parameters):
-        self._parameters = parameters
-        super().__init__(
-            {
-                "operation": In(operation("load", parameters.dataflows)),
-                "start": In(1),
-                "ready": Out(1),
-                "pitches": Out(pitches(parameters)),
-                "records": Out(16),
-                "lines": Out(stream.Signature(spool_line(parameters))),
-                "places": Out(stream.Signature(copies(parameters))),
-                "done": Out(1, init=1),
-                "error": Out(CAUSE_WIDTH),
-            }
-        )
+    def _members(self, parameters: Parameters) -> dict[str, Any]:
+        return {
+            "operation": In(operation("load", parameters.dataflows)),
+            "start": In(1),
+            "ready": Out(1),
+            "pitches": Out(pitches(parameters)),
+            "records": Out(16),
+            "lines": Out(stream.Signature(spool_line(parameters))),
+            "places": Out(stream.Signature(copies(parameters))),
+            "done": Out(1, init=1),
+            "error": Out(CAUSE_WIDTH),
+        }
 
     def elaborate(self, platform: object) -> Module:  # noqa: D102
         m = Module()

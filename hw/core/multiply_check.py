@@ -1,13 +1,16 @@
 """Whether the fields of a `Multiply` keep its rules, found with one multiplier."""
 
+from typing import Any
+
 from amaranth.hdl import Const, Module, Mux, Signal, Value
-from amaranth.lib import data, wiring
+from amaranth.lib import data
 from amaranth.lib.wiring import In, Out
 
 from golden.machine.command import Multiply
 from golden.parameters import Parameters
 from hw.arith.bits import looked_up, named, or_tree
 from hw.control.engine import CAUSE_WIDTH, Fields, cause, operation
+from hw.part import Part
 
 
 def tile_key(parameters: Parameters) -> data.StructLayout:
@@ -16,7 +19,7 @@ def tile_key(parameters: Parameters) -> data.StructLayout:
     return data.StructLayout({"rows": 8, "positions": positions, "collected": range(parameters.lanes + 1)})
 
 
-class MultiplyCheck(wiring.Component):
+class MultiplyCheck(Part):
     """Checks the fields of an operation, a product per clock.
 
     Latency: `latency` clocks from `start` to the verdict, 4 to `positions`.
@@ -46,25 +49,17 @@ class MultiplyCheck(wiring.Component):
 
     latency = 14
 
-    def __init__(self, parameters: Parameters):
-        self._parameters = parameters
-        super().__init__(
-            {
-                "operation": In(operation("multiply", parameters.dataflows)),
-                "start": In(1),
-                "open": In(1),
-                "key": In(tile_key(parameters)),
-                "counted": Out(1),
-                "positions": Out(tile_key(parameters)["positions"].shape),
-                "passed": Out(1),
-                "cause": Out(CAUSE_WIDTH),
-            }
-        )
-
-    @property
-    def parameters(self) -> Parameters:
-        """The machine's parameters."""
-        return self._parameters
+    def _members(self, parameters: Parameters) -> dict[str, Any]:
+        return {
+            "operation": In(operation("multiply", parameters.dataflows)),
+            "start": In(1),
+            "open": In(1),
+            "key": In(tile_key(parameters)),
+            "counted": Out(1),
+            "positions": Out(tile_key(parameters)["positions"].shape),
+            "passed": Out(1),
+            "cause": Out(CAUSE_WIDTH),
+        }
 
     def elaborate(self, platform: object) -> Module:  # noqa: D102
         p, m, c = self._parameters, Module(), Fields(self.operation, Multiply)

@@ -17,6 +17,7 @@ from hw.core.multiply_check import MultiplyCheck
 from hw.core.sequencer import Sequencer, waits
 from hw.core.sum_buffer import SumReader, summed_tile
 from hw.memory import BufferRead, DoubleBuffer
+from hw.part import Part
 from hw.stream import Fifo, Stage
 
 
@@ -76,7 +77,7 @@ class TileQueue(wiring.Component):
         return m
 
 
-class WorkCounter(wiring.Component):
+class WorkCounter(Part):
     """Counts what an operation does: groups times channels, and addresses.
 
     Parameters
@@ -93,18 +94,15 @@ class WorkCounter(wiring.Component):
         Of each operation; no operation may end before those of the last one are taken.
     """
 
-    def __init__(self, parameters: Parameters):
-        self._parameters = parameters
-        super().__init__(
-            {
-                "valid": In(1),
-                "rows": In(parameters.rows),
-                "zero": In(parameters.rows),
-                "channels": In(range(parameters.columns + 1)),
-                "end": In(1),
-                "o": Out(stream.Signature(work_counts(parameters))),
-            }
-        )
+    def _members(self, parameters: Parameters) -> dict[str, Any]:
+        return {
+            "valid": In(1),
+            "rows": In(parameters.rows),
+            "zero": In(parameters.rows),
+            "channels": In(range(parameters.columns + 1)),
+            "end": In(1),
+            "o": Out(stream.Signature(work_counts(parameters))),
+        }
 
     def elaborate(self, platform: object) -> Module:  # noqa: D102
         m, channels = Module(), len(self.channels)
@@ -176,7 +174,7 @@ class MultiplyEngine(Engine):
         }
         groups = data.ArrayLayout(payloads.delta_group(parameters), parameters.rows)
         record = payloads.weight_record(parameters)
-        return {
+        return super()._members(parameters) | {
             "banks": Out(BufferRead(groups, parameters.group_buffer)),
             "weights": Out(BufferRead(record, parameters.weight_buffer)),
             "sums": Out(stream.Signature(payloads.sum_part(parameters))),

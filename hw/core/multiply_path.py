@@ -60,7 +60,7 @@ class MultiplyPath(Engine):
             "scales_held": Out(tiles_waiting()),
             "scales_left": Out(1),
         }
-        return {
+        return super()._members(parameters) | {
             "banks": Out(BufferRead(groups, parameters.group_buffer)),
             "weights": Out(BufferRead(payloads.weight_record(parameters), parameters.weight_buffer)),
             "down": Out(stream.Signature(payloads.joint_part(parameters))),

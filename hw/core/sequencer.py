@@ -1,5 +1,7 @@
 """The loops of a `Multiply`: which records are loaded, which groups are read, and what is done with them."""
 
+from typing import Any
+
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
@@ -11,6 +13,7 @@ from hw.control.engine import Fields, operation
 from hw.core.array import MultiplierArray, array_step
 from hw.core.multiply_check import tile_key
 from hw.core.sum_buffer import summed_tile
+from hw.part import Part
 
 
 def sequenced_step(parameters: Parameters) -> data.StructLayout:
@@ -40,7 +43,7 @@ def waits() -> data.StructLayout:
     return data.StructLayout(dict.fromkeys(("records", "sums", "half", "fields"), 1))
 
 
-class Loops(wiring.Component):
+class Loops(Part):
     """Counts the loops of ``docs/machine.md``, Multiply.
 
     A step waits for its records, for the sum it adds to (an address returns after `MultiplierArray.spacing` clocks),
@@ -77,26 +80,23 @@ class Loops(wiring.Component):
         Why there is no step.
     """
 
-    def __init__(self, parameters: Parameters):
-        self._parameters = parameters
-        super().__init__(
-            {
-                "operation": In(operation("multiply", parameters.dataflows)),
-                "start": In(1),
-                "counted": In(1),
-                "positions": In(tile_key(parameters)["positions"].shape),
-                "passed": In(1),
-                "halted": In(1),
-                "free": In(1),
-                "loaded": In(1),
-                "turn": Out(turn()),
-                "first": Out(1),
-                "position": Out(range(parameters.tile_positions)),
-                "channels_left": Out(7),
-                "final": Out(1),
-                "waits": Out(waits()),
-            }
-        )
+    def _members(self, parameters: Parameters) -> dict[str, Any]:
+        return {
+            "operation": In(operation("multiply", parameters.dataflows)),
+            "start": In(1),
+            "counted": In(1),
+            "positions": In(tile_key(parameters)["positions"].shape),
+            "passed": In(1),
+            "halted": In(1),
+            "free": In(1),
+            "loaded": In(1),
+            "turn": Out(turn()),
+            "first": Out(1),
+            "position": Out(range(parameters.tile_positions)),
+            "channels_left": Out(7),
+            "final": Out(1),
+            "waits": Out(waits()),
+        }
 
     def elaborate(self, platform: object) -> Module:  # noqa: D102
         p, m, c, ends = self._parameters, Module(), Fields(self.operation, Multiply), self.turn
@@ -250,7 +250,7 @@ class GroupAddresses(wiring.Component):
         return m
 
 
-class RecordAddresses(wiring.Component):
+class RecordAddresses(Part):
     """Asks for the records of the first group, then for those of the group after the one that begins.
 
     Throughput: one record per clock.
@@ -276,23 +276,20 @@ class RecordAddresses(wiring.Component):
         Channels of the tile that there are records for.
     """
 
-    def __init__(self, parameters: Parameters):
-        self._parameters = parameters
-        super().__init__(
-            {
-                "operation": In(operation("multiply", parameters.dataflows)),
-                "start": In(1),
-                "turn": In(turn()),
-                "channels_left": In(7),
-                "enable": Out(1),
-                "address": Out(range(parameters.weight_buffer)),
-                "column": Out(range(parameters.columns)),
-                "wrapped": Out(1),
-                "loaded": Out(1),
-                "leave": In(1),
-                "computed": Out(parameters.lanes),
-            }
-        )
+    def _members(self, parameters: Parameters) -> dict[str, Any]:
+        return {
+            "operation": In(operation("multiply", parameters.dataflows)),
+            "start": In(1),
+            "turn": In(turn()),
+            "channels_left": In(7),
+            "enable": Out(1),
+            "address": Out(range(parameters.weight_buffer)),
+            "column": Out(range(parameters.columns)),
+            "wrapped": Out(1),
+            "loaded": Out(1),
+            "leave": In(1),
+            "computed": Out(parameters.lanes),
+        }
 
     def elaborate(self, platform: object) -> Module:  # noqa: D102
         p, m, c, turn = self._parameters, Module(), Fields(self.operation, Multiply), self.turn
@@ -330,7 +327,7 @@ class RecordAddresses(wiring.Component):
         return m
 
 
-class SumPlaces(wiring.Component):
+class SumPlaces(Part):
     """The word of a column that a step's sums are kept in: position by position, block by block.
 
     Parameters
@@ -346,16 +343,13 @@ class SumPlaces(wiring.Component):
         Of the sums that the step ends.
     """
 
-    def __init__(self, parameters: Parameters):
-        self._parameters = parameters
-        super().__init__(
-            {
-                "operation": In(operation("multiply", parameters.dataflows)),
-                "start": In(1),
-                "turn": In(turn()),
-                "word": Out(range(parameters.tile_words)),
-            }
-        )
+    def _members(self, parameters: Parameters) -> dict[str, Any]:
+        return {
+            "operation": In(operation("multiply", parameters.dataflows)),
+            "start": In(1),
+            "turn": In(turn()),
+            "word": Out(range(parameters.tile_words)),
+        }
 
     def elaborate(self, platform: object) -> Module:  # noqa: D102
         p, m, c, turn = self._parameters, Module(), Fields(self.operation, Multiply), self.turn
@@ -371,15 +365,10 @@ class SumPlaces(wiring.Component):
         return m
 
 
-class Sequencer(wiring.Component):
+class Sequencer(Part):
     """Runs the loops of ``docs/machine.md``, Multiply: a record and a step per clock.
 
     Records of the next group are read while the steps of this one go on.
-
-    Parameters
-    ----------
-    parameters : Parameters
-        The machine's parameters.
 
     Members
     -------
@@ -401,39 +390,31 @@ class Sequencer(wiring.Component):
         and this is how.
     """
 
-    def __init__(self, parameters: Parameters):
-        self._parameters = parameters
-        super().__init__(
-            {
-                "operation": In(operation("multiply", parameters.dataflows)),
-                "start": In(1),
-                "counted": In(1),
-                "positions": In(tile_key(parameters)["positions"].shape),
-                "passed": In(1),
-                "halted": In(1),
-                "free": In(1),
-                "final": Out(1),
-                "waits": Out(waits()),
-                "weights_enable": Out(1),
-                "weights_half": Out(1),
-                "weights_address": Out(range(parameters.weight_buffer)),
-                "column": Out(range(parameters.columns)),
-                "wrapped": Out(1),
-                "banks_enable": Out(1),
-                "banks_half": Out(1),
-                "banks_address": Out(range(parameters.group_buffer)),
-                "step": Out(sequenced_step(parameters)),
-                "open": Out(1),
-                "key": Out(tile_key(parameters)),
-                "leave": Out(1),
-                "tile": Out(summed_tile(parameters)),
-            }
-        )
-
-    @property
-    def parameters(self) -> Parameters:
-        """The machine's parameters."""
-        return self._parameters
+    def _members(self, parameters: Parameters) -> dict[str, Any]:
+        return {
+            "operation": In(operation("multiply", parameters.dataflows)),
+            "start": In(1),
+            "counted": In(1),
+            "positions": In(tile_key(parameters)["positions"].shape),
+            "passed": In(1),
+            "halted": In(1),
+            "free": In(1),
+            "final": Out(1),
+            "waits": Out(waits()),
+            "weights_enable": Out(1),
+            "weights_half": Out(1),
+            "weights_address": Out(range(parameters.weight_buffer)),
+            "column": Out(range(parameters.columns)),
+            "wrapped": Out(1),
+            "banks_enable": Out(1),
+            "banks_half": Out(1),
+            "banks_address": Out(range(parameters.group_buffer)),
+            "step": Out(sequenced_step(parameters)),
+            "open": Out(1),
+            "key": Out(tile_key(parameters)),
+            "leave": Out(1),
+            "tile": Out(summed_tile(parameters)),
+        }
 
     def elaborate(self, platform: object) -> Module:  # noqa: D102
         p, m, c = self._parameters, Module(), Fields(self.operation, Multiply)

@@ -1,5 +1,7 @@
 """Lines of a spool from memory: records of groups that are checked, or streams that are decoded."""
 
+from typing import Any
+
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -11,18 +13,14 @@ from hw.arith.serial import Divider
 from hw.bus.ports import REGION_WIDTH, UNIT_BYTES, UNIT_WIDTH, MemoryRead
 from hw.core.load_plan import spool_line
 from hw.link.serial_delta import delta_decoder
+from hw.part import Part
 from hw.stream import Fifo, Stage
 from hw.stream.records import RecordReader
 from hw.units.delta_compressor import PASSES_WIDTH
 
 
-class _SpoolReader(wiring.Component):
+class _SpoolReader(Part):
     """What both forms share.
-
-    Parameters
-    ----------
-    parameters : Parameters
-        The machine's parameters.
 
     Members
     -------
@@ -46,23 +44,20 @@ class _SpoolReader(wiring.Component):
         Memory, for lengths; only where a table holds them.
     """
 
-    def __init__(self, parameters: Parameters):
-        self._parameters = parameters
+    def _members(self, parameters: Parameters) -> dict[str, Any]:
         tables = {"tables_read": Out(MemoryRead(parameters.memory_width))} if parameters.has_lengths else {}
-        super().__init__(
-            {
-                "i": In(stream.Signature(spool_line(parameters))),
-                "region": In(REGION_WIDTH),
-                "lengths_region": In(REGION_WIDTH),
-                "records": In(16),
-                "slot": In(16),
-                "passes": In(PASSES_WIDTH),
-                "o": Out(stream.Signature(payloads.stream_group(parameters))),
-                "damaged": Out(1),
-                "spools_read": Out(MemoryRead(parameters.memory_width)),
-                **tables,
-            }
-        )
+        return {
+            "i": In(stream.Signature(spool_line(parameters))),
+            "region": In(REGION_WIDTH),
+            "lengths_region": In(REGION_WIDTH),
+            "records": In(16),
+            "slot": In(16),
+            "passes": In(PASSES_WIDTH),
+            "o": Out(stream.Signature(payloads.stream_group(parameters))),
+            "damaged": Out(1),
+            "spools_read": Out(MemoryRead(parameters.memory_width)),
+            **tables,
+        }
 
     def _queues(self, m: Module) -> tuple[Fifo, Fifo]:
         """Lines whose lengths are asked for; items of those that are asked for themselves."""

@@ -1,6 +1,7 @@
 """The sums of whole tiles: kept as the array ends them, read row by row in the order that they leave."""
 
 import math
+from typing import Any
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, stream, wiring
@@ -12,6 +13,7 @@ from hw.arith.accumulate import clamp_total
 from hw.arith.bits import choose, looked_up, named
 from hw.core.processing_element import held_sum
 from hw.memory import Ram
+from hw.part import Part
 from hw.stream import Stage
 from hw.tiles import Tile
 
@@ -127,7 +129,7 @@ class SumRow(Tile):
         return m
 
 
-class SumReader(wiring.Component):
+class SumReader(Part):
     """Reads the sums of a tile row by row, position by position, channel by channel; rows are padded to whole vectors.
 
     It reads `sums_at_once`, or one by one where the channels of a position are no multiple of them.
@@ -149,20 +151,12 @@ class SumReader(wiring.Component):
         The sums, clamped; 0 where they are poisoned.
     """
 
-    def __init__(self, parameters: Parameters):
-        self._parameters = parameters
-        super().__init__(
-            {
-                "tile": In(stream.Signature(summed_tile(parameters))),
-                "read": Out(SumRead(parameters)),
-                "o": Out(stream.Signature(payloads.sum_part(parameters))),
-            }
-        )
-
-    @property
-    def parameters(self) -> Parameters:
-        """The machine's parameters."""
-        return self._parameters
+    def _members(self, parameters: Parameters) -> dict[str, Any]:
+        return {
+            "tile": In(stream.Signature(summed_tile(parameters))),
+            "read": Out(SumRead(parameters)),
+            "o": Out(stream.Signature(payloads.sum_part(parameters))),
+        }
 
     def elaborate(self, platform: object) -> Module:  # noqa: D102
         p, m = self._parameters, Module()

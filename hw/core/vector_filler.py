@@ -1,16 +1,19 @@
 """Vectors of as many groups as addresses: replay groups make some longer, zero groups fill up the others."""
 
+from typing import Any
+
 from amaranth.hdl import Module, Mux, Signal
-from amaranth.lib import stream, wiring
+from amaranth.lib import stream
 from amaranth.lib.wiring import In, Out
 
 from golden.parameters import ZERO_GROUP, Parameters
 from hw import payloads
 from hw.arith.bits import named
+from hw.part import Part
 from hw.units.delta_compressor import PASSES_WIDTH
 
 
-class VectorFiller(wiring.Component):
+class VectorFiller(Part):
     """Gives every vector the groups of all its addresses, on a machine that knows replay groups.
 
     A vector has ended when the group behind its last pass is no replay group: so a group waits for the one that follows
@@ -37,19 +40,16 @@ class VectorFiller(wiring.Component):
         Event: a line ends in the midst of a vector, or a vector begins with a replay group.
     """
 
-    def __init__(self, parameters: Parameters):
-        self._parameters = parameters
+    def _members(self, parameters: Parameters) -> dict[str, Any]:
         groups = stream.Signature(payloads.stream_group(parameters))
-        super().__init__(
-            {
-                "i": In(groups),
-                "sent": In(PASSES_WIDTH),
-                "passes": In(PASSES_WIDTH),
-                "o": Out(groups),
-                "full": Out(1),
-                "wrong": Out(1),
-            }
-        )
+        return {
+            "i": In(groups),
+            "sent": In(PASSES_WIDTH),
+            "passes": In(PASSES_WIDTH),
+            "o": Out(groups),
+            "full": Out(1),
+            "wrong": Out(1),
+        }
 
     def elaborate(self, platform: object) -> Module:  # noqa: D102
         m = Module()

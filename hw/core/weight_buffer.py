@@ -1,15 +1,18 @@
 """The buffer of weight records."""
 
+from typing import Any
+
 from amaranth.hdl import Module
-from amaranth.lib import stream, wiring
+from amaranth.lib import stream
 from amaranth.lib.wiring import In, connect, flipped
 
 from golden.parameters import Parameters
 from hw import payloads
 from hw.memory import BufferRead, DoubleBuffer
+from hw.part import Part
 
 
-class WeightBuffer(wiring.Component):
+class WeightBuffer(Part):
     """A `DoubleBuffer` of weight records: the weights of a group of an output channel, and their scale.
 
     Latency: 2 clocks from address to record. Throughput: one write and one read per clock.
@@ -29,19 +32,11 @@ class WeightBuffer(wiring.Component):
 
     latency = DoubleBuffer.latency
 
-    def __init__(self, parameters: Parameters):
-        self._parameters = parameters
-        super().__init__(
-            {
-                "write": In(stream.Signature(payloads.weight_write(parameters))),
-                "read": In(BufferRead(payloads.weight_record(parameters), parameters.weight_buffer)),
-            }
-        )
-
-    @property
-    def parameters(self) -> Parameters:
-        """The machine's parameters."""
-        return self._parameters
+    def _members(self, parameters: Parameters) -> dict[str, Any]:
+        return {
+            "write": In(stream.Signature(payloads.weight_write(parameters))),
+            "read": In(BufferRead(payloads.weight_record(parameters), parameters.weight_buffer)),
+        }
 
     def elaborate(self, platform: object) -> Module:  # noqa: D102
         p, m, write = self._parameters, Module(), self.write.p

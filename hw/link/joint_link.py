@@ -1,5 +1,7 @@
 """The link down: joint vectors from the core to near memory."""
 
+from typing import Any
+
 from amaranth.hdl import Module
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -7,16 +9,12 @@ from amaranth.lib.wiring import In, Out
 from golden.parameters import Parameters
 from hw import payloads
 from hw.link.serial_joint import SerialJointCoder, SerialJointDecoder
+from hw.part import Part
 from hw.stream import SkidBuffer
 
 
-class JointLink(wiring.Component):
+class JointLink(Part):
     """Carries joint vectors: as they are, or as a joint stream for each tile, by `link_form`.
-
-    Parameters
-    ----------
-    parameters : Parameters
-        The machine's parameters.
 
     Members
     -------
@@ -28,10 +26,9 @@ class JointLink(wiring.Component):
         A stream was refused; until a reset.
     """
 
-    def __init__(self, parameters: Parameters):
-        self._parameters = parameters
+    def _members(self, parameters: Parameters) -> dict[str, Any]:
         vectors = stream.Signature(payloads.joint_part(parameters))
-        super().__init__({"i": In(vectors), "o": Out(vectors), "words": Out(1), "damaged": Out(1)})
+        return {"i": In(vectors), "o": Out(vectors), "words": Out(1), "damaged": Out(1)}
 
     def elaborate(self, platform: object) -> Module:  # noqa: D102
         m = Module()

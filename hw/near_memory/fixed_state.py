@@ -10,8 +10,8 @@ from golden.parameters import EXPONENT_WIDTH, ZERO_GROUP, Parameters
 from hw import payloads
 from hw.arith.bits import filled, named, or_tree
 from hw.near_memory import layouts
-from hw.near_memory.part import Part
 from hw.near_memory.rows import Rows
+from hw.part import Part
 from hw.stream import Pipelined, Stage
 
 _TERM_WIDTH = 42

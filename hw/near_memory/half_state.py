@@ -14,8 +14,8 @@ from hw.arith.bits import filled, named, or_tree
 from hw.arith.float import FLOAT16
 from hw.near_memory import layouts
 from hw.near_memory.adders import Adders
-from hw.near_memory.part import Part
 from hw.near_memory.rows import Rows
+from hw.part import Part
 from hw.stream import Stage, count_stages
 
 

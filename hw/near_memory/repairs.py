@@ -10,7 +10,7 @@ from golden.parameters import EXPONENT_WIDTH, Parameters
 from hw import payloads
 from hw.arith.bits import filled, named
 from hw.near_memory import layouts
-from hw.near_memory.part import Part
+from hw.part import Part
 from hw.stream import Fifo, Stage
 
 _WAITING = 16

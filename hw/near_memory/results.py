@@ -10,8 +10,8 @@ from golden.parameters import Parameters
 from hw import payloads
 from hw.arith.bits import multiply_constant
 from hw.near_memory import layouts
-from hw.near_memory.part import Part
 from hw.near_memory.scoreboard import Scoreboard
+from hw.part import Part
 
 
 class Results(Part):

@@ -10,8 +10,8 @@ from golden.parameters import POISONED_GROUP, Parameters
 from hw import payloads
 from hw.arith.bits import multiply_constant, or_tree
 from hw.near_memory import layouts
-from hw.near_memory.part import Part
 from hw.near_memory.scoreboard import Scoreboard
+from hw.part import Part
 
 
 class Words(Part):

@@ -18,7 +18,10 @@ class Mover(Engine):
     source = target = count = ""
 
     def _members(self, parameters):
-        return {"states_read": self.read(parameters), "states_written": self.write(parameters)}
+        return super()._members(parameters) | {
+            "states_read": self.read(parameters),
+            "states_written": self.write(parameters),
+        }
 
     def elaborate(self, platform):
         m = Module()
@@ -62,9 +65,6 @@ class Waiter(Engine):
     """Has no operand: takes as many clocks as there are lines, and breaks a rule of its fields if told to."""
 
     name = "multiply"
-
-    def _members(self, parameters):
-        return {}
 
     def elaborate(self, platform):
         m = Module()

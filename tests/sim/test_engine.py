@@ -27,7 +27,7 @@ class Copier(Engine):
     name = "load"
 
     def _members(self, parameters):
-        return {
+        return super()._members(parameters) | {
             "source": self.read(parameters),
             "target": self.write(parameters),
             "shown": Out(stream.Signature(parameters.memory_width)),

@@ -17,8 +17,8 @@ from hw.near_memory.closed_loop.places import POSITION_WIDTH, Places, place
 from hw.near_memory.closed_loop.sums import Sums, summed_vector
 from hw.near_memory.closed_loop.transposer import Transposer, block_part
 from hw.near_memory.closed_loop.update import STARTS, Update, bias_entry, term
-from hw.near_memory.part import Part
 from hw.near_memory.rows import Rows
+from hw.part import Part
 from hw.stream import Fifo, Pipelined, SkidBuffer, Stage
 from hw.stream.fork import fork
 from hw.stream.records import RecordReader, RecordWriter
@@ -163,7 +163,7 @@ class AccumulateEngine(Engine):
         chains: dict[str, Any] = {}
         if p.masks:
             chains = {"down_groups": In(stream.Signature(payloads.chain_group(p))), **chain_ports(p)}
-        return {
+        return super()._members(parameters) | {
             "down": In(stream.Signature(payloads.joint_part(p))),
             "states_read": self.read(p),
             "tables_read": self.read(p),

@@ -12,7 +12,7 @@ from hw import payloads
 from hw.arith.bits import multiply_constant, named
 from hw.bus.ports import ADDRESS_WIDTH, UNIT_BYTES
 from hw.control.engine import Engine, Fields, cause
-from hw.near_memory.part import Part
+from hw.part import Part
 from hw.stream import Fifo, SkidBuffer
 from hw.stream.records import RecordWriter
 
@@ -145,7 +145,10 @@ class Aligner(Engine):
     name = "emit"
 
     def _members(self, parameters: Parameters) -> dict[str, Any]:
-        return {"held_read": self.read_vectors(parameters), "weights_written": self.write(parameters)}
+        return super()._members(parameters) | {
+            "held_read": self.read_vectors(parameters),
+            "weights_written": self.write(parameters),
+        }
 
     @property
     def _thresholds(self) -> list[int]:

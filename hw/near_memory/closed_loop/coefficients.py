@@ -15,7 +15,7 @@ from hw.arith.serial import Quotient
 from hw.bus.ports import ADDRESS_WIDTH, UNIT_BYTES, MemoryRead
 from hw.control.engine import Engine, Fields, cause, operation
 from hw.memory import Ram, Rom
-from hw.near_memory.part import Part
+from hw.part import Part
 from hw.stream import Fifo
 from hw.stream.records import RecordReader, RecordWriter
 
@@ -504,7 +504,7 @@ class CoefficientsEngine(Engine):
     name = "emit"
 
     def _members(self, parameters: Parameters) -> dict[str, Any]:
-        return {
+        return super()._members(parameters) | {
             "sums_read": self.read(parameters),
             "tables_written": self.write(parameters),
         }

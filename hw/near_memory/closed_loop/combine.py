@@ -75,7 +75,7 @@ class Combine(Engine):
         part = stream.Signature(payloads.element_part(parameters))
         reads = ("states_read", "second_states_read", "third_states_read")
         writes = ("states_written", "copy_states_written")
-        return {
+        return super()._members(parameters) | {
             **{name: self.read_vectors(parameters) for name in reads},
             **{name: self.write_vectors(parameters) for name in writes},
             "tables_read": self.read(parameters),

@@ -23,7 +23,7 @@ from hw.arith.bits import filled, named, or_tree, take
 from hw.arith.ranks import fill_slots, keep_largest
 from hw.arith.shift import leading_zeros
 from hw.memory import Ram
-from hw.near_memory.part import Part
+from hw.part import Part
 from hw.stream import Pipelined, SkidBuffer, Stage
 from hw.stream.records import RECORDS_WIDTH
 

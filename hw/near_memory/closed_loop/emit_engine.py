@@ -67,7 +67,7 @@ class EmitEngine(Engine):
         attends = "attention" in parameters.functions
         self._kinds = {name: kind for name, (kind, _) in (_PARTS | _ATTENTION).items() if attends or name in _PARTS}
         self._parts = {name: (_PARTS | _ATTENTION)[name][1](parameters) for name in self._kinds}
-        return {
+        return super()._members(parameters) | {
             **{
                 _STANDS_AT.get(name, name): port
                 for part in self._parts.values()

@@ -11,7 +11,7 @@ from golden.parameters import Parameters
 from hw.arith.bits import named, saturated
 from hw.arith.serial import Divider, Multiplier
 from hw.bus.ports import ADDRESS_WIDTH
-from hw.near_memory.part import Part
+from hw.part import Part
 from hw.stream.records import RECORDS_WIDTH
 
 _COUNT_WIDTH = 16

@@ -11,7 +11,7 @@ from hw.arith.bits import below_power, filled, in_range, multiply_constant, name
 from hw.memory import Ram
 from hw.near_memory.closed_loop.terms import FACTOR_WIDTH, PLACES_WIDTH, SPREAD, TERMS
 from hw.near_memory.closed_loop.vector_walk import walked_vector
-from hw.near_memory.part import Part
+from hw.part import Part
 from hw.stream import SkidBuffer, Stage
 
 ENTRY_WIDTH = 32

@@ -15,7 +15,7 @@ from hw.arith.rounding import round_shift, shift_amount
 from hw.arith.shift import Window, saturate_amount
 from hw.memory import Rom
 from hw.near_memory.closed_loop import tables
-from hw.near_memory.part import Part
+from hw.part import Part
 from hw.stream import Stage
 
 _NUMBERS = {name: number for number, name in enumerate(get_args(Function))}

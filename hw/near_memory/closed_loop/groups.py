@@ -17,7 +17,7 @@ from hw.near_memory.closed_loop.spool import SpoolWriter, spool_ports
 from hw.near_memory.closed_loop.sums import changed_part
 from hw.near_memory.closed_loop.transposer import block_part
 from hw.near_memory.closed_loop.update import SIGNIFICAND, STARTS, term
-from hw.near_memory.part import Part
+from hw.part import Part
 from hw.stream import Stage
 from hw.stream.fork import fork
 from hw.stream.records import RecordWriter

@@ -23,7 +23,7 @@ from hw.near_memory.closed_loop.normalise import (
     statistics,
 )
 from hw.near_memory.closed_loop.probabilities import RECIPROCAL_WIDTH, known_row
-from hw.near_memory.part import Part
+from hw.part import Part
 from hw.stream.records import RECORDS_WIDTH, RecordReader
 
 COEFFICIENTS_BYTES = 8

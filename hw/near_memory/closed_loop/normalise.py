@@ -13,7 +13,7 @@ from hw.arith.rounding import amount_width, round_shift, shift_amount
 from hw.arith.shift import Window
 from hw.memory import Ram
 from hw.near_memory.closed_loop.positions import position_part
-from hw.near_memory.part import Part
+from hw.part import Part
 from hw.stream import Stage
 
 MEAN_WIDTH = 32

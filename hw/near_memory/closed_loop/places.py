@@ -9,7 +9,7 @@ from amaranth.lib.wiring import In, Out
 from golden.parameters import Parameters
 from hw.arith.bits import choose, multiply_constant, named
 from hw.memory import Ram
-from hw.near_memory.part import Part
+from hw.part import Part
 from hw.stream import Stage
 
 INDEX_WIDTH = 33

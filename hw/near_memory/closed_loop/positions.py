@@ -9,7 +9,7 @@ from amaranth.lib.wiring import In, Out
 from golden.parameters import Parameters
 from hw import payloads
 from hw.arith.bits import named
-from hw.near_memory.part import Part
+from hw.part import Part
 
 _CHANNELS_WIDTH = 16
 _POSITION_WIDTH = 32

@@ -12,7 +12,7 @@ from hw.arith.bits import filled, or_tree
 from hw.arith.rounding import round_shift, shift_amount
 from hw.near_memory.closed_loop import powers
 from hw.near_memory.closed_loop.positions import position_part
-from hw.near_memory.part import Part
+from hw.part import Part
 from hw.stream import Stage
 
 RECIPROCAL_WIDTH = 17

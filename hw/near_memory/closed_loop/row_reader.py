@@ -52,7 +52,10 @@ class RowReader(Engine):
     name = "emit"
 
     def _members(self, parameters: Parameters) -> dict[str, Any]:
-        return {"states_read": self.read_vectors(parameters), "tables_written": self.write(parameters)}
+        return super()._members(parameters) | {
+            "states_read": self.read_vectors(parameters),
+            "tables_written": self.write(parameters),
+        }
 
     @property
     def _row(self) -> data.StructLayout:

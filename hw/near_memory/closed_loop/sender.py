@@ -52,7 +52,7 @@ class Sender(Engine):
 
     def _members(self, parameters: Parameters) -> dict[str, Any]:
         p = parameters
-        return {
+        return super()._members(parameters) | {
             "x": In(stream.Signature(payloads.element_part(p))),
             "held": In(stream.Signature(place())),
             "sent": In(sent_lines()),

@@ -10,7 +10,7 @@ from golden.parameters import Parameters
 from hw import payloads
 from hw.arith.bits import choose, filled, or_tree
 from hw.arith.rounding import amount_width, round_shift, shift_amount
-from hw.near_memory.part import Part
+from hw.part import Part
 from hw.stream import Stage
 
 TERMS = 3

@@ -12,8 +12,8 @@ from hw.arith.bits import filled, named, or_tree
 from hw.arith.shift import Window
 from hw.near_memory.closed_loop.sums import changed_part
 from hw.near_memory.closed_loop.transposer import block_part
-from hw.near_memory.part import Part
 from hw.near_memory.rows import Rows
+from hw.part import Part
 from hw.stream import Pipelined, Stage
 
 SIGNIFICAND = 11

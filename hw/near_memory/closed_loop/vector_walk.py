@@ -8,7 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 from golden.parameters import Parameters
 from hw.arith.bits import named
-from hw.near_memory.part import Part
+from hw.part import Part
 
 _VECTORS_WIDTH = 24
 _CHANNEL_WIDTH = 16

@@ -73,7 +73,7 @@ class XPath(Engine):
 
     def _members(self, parameters: Parameters) -> dict[str, Any]:
         part = stream.Signature(payloads.element_part(parameters))
-        return {
+        return super()._members(parameters) | {
             "states_read": self.read_vectors(parameters),
             "tables_read": self.read(parameters),
             "states_written": self.write_vectors(parameters),

@@ -40,7 +40,9 @@ class Sender(Engine):
     def _members(self, parameters):
         self.spool = SpoolWriter(parameters)
         names = ("groups", "up", "spools_written", "tables_written")
-        return {name: self.spool.signature.members[name] for name in names if name in self.spool.signature.members}
+        return super()._members(parameters) | {
+            name: self.spool.signature.members[name] for name in names if name in self.spool.signature.members
+        }
 
     def elaborate(self, platform):
         m = Module()

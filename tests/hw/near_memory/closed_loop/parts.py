@@ -31,7 +31,7 @@ class OnMemory(Engine):
     def _members(self, parameters):
         common = ("operation", "error", "overflow", "poisoned", *self._left)
         members = dict(self.part.signature.members) | ports_to_memory(self.part)
-        return {name: member for name, member in members.items() if name not in common}
+        return super()._members(parameters) | {name: member for name, member in members.items() if name not in common}
 
     def elaborate(self, platform):
         m = Module()
