@@ -107,6 +107,11 @@ class BufferRead(wiring.Signature):
         super().__init__({"enable": Out(1), "half": Out(1), "address": Out(range(depth)), "data": In(shape)})
 
 
+def buffer_writes(shape: ShapeLike, depth: int) -> dict[str, wiring.Member]:
+    """Members that write a row of a `DoubleBuffer`: those of a `BufferRead`, all of them inputs, behind ``write_``."""
+    return {f"write_{name}": In(member.shape) for name, member in BufferRead(shape, depth).members.items()}
+
+
 class RegisterFile(wiring.Component):
     """A few rows that are read without a clock: look-up tables that hold data, where the target has such.
 
@@ -205,16 +210,7 @@ class DoubleBuffer(wiring.Component):
     def __init__(self, shape: ShapeLike, depth: int):
         _check_depth(depth)
         self._shape, self._depth = shape, depth
-        address_width = (depth - 1).bit_length()
-        super().__init__(
-            {
-                "write_enable": In(1),
-                "write_half": In(1),
-                "write_address": In(address_width),
-                "write_data": In(shape),
-                "read": In(BufferRead(shape, depth)),
-            }
-        )
+        super().__init__({**buffer_writes(shape, depth), "read": In(BufferRead(shape, depth))})
 
     @property
     def depth(self) -> int:

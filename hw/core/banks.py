@@ -4,17 +4,17 @@ from typing import Any
 
 from amaranth.hdl import Cat, Module
 from amaranth.lib import data, stream
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In
 
 from golden.parameters import Parameters
 from hw import payloads
-from hw.memory import BufferRead, DoubleBuffer
+from hw.memory import BufferRead, DoubleBuffer, buffer_writes
 from hw.part import Part
 from hw.tiles import Tile
 
 
 class Bank(Tile):
-    """The groups of a row: a `DoubleBuffer`.
+    """The groups of a row: a `DoubleBuffer` that is read by ports of its own.
 
     Latency: 2 clocks from address to group. Throughput: one write and one read per clock.
 
@@ -25,42 +25,25 @@ class Bank(Tile):
 
     Members
     -------
-    write_enable, write_half, write_address, write_group : In
+    write_enable, write_half, write_address, write_data : In
         Group to keep at this clock edge.
-    read_enable, read_half, read_address : In
-        Group to read at this clock edge; without `read_enable` the last one stays.
-    group : Out(delta group)
-        The group.
+    read_enable, read_half, read_address, read_data
+        As the members of `BufferRead`.
     """
 
     def __init__(self, parameters: Parameters):
-        group, address = payloads.delta_group(parameters), range(parameters.group_buffer)
-        super().__init__(
-            parameters,
-            {
-                "write_enable": In(1),
-                "write_half": In(1),
-                "write_address": In(address),
-                "write_group": In(group),
-                "read_enable": In(1),
-                "read_half": In(1),
-                "read_address": In(address),
-                "group": Out(group),
-            },
-        )
+        kept = payloads.delta_group(parameters), parameters.group_buffer
+        reads = BufferRead(*kept).flip().members
+        super().__init__(parameters, buffer_writes(*kept) | {f"read_{name}": member for name, member in reads.items()})
 
     def describe(self, platform: object) -> Module:  # noqa: D102
         p, m = self._parameters, Module()
         m.submodules.groups = groups = DoubleBuffer(payloads.delta_group(p), p.group_buffer)
+        asked = ("enable", "half", "address")
         m.d.comb += [
-            groups.write_enable.eq(self.write_enable),
-            groups.write_half.eq(self.write_half),
-            groups.write_address.eq(self.write_address),
-            groups.write_data.eq(self.write_group),
-            groups.read.enable.eq(self.read_enable),
-            groups.read.half.eq(self.read_half),
-            groups.read.address.eq(self.read_address),
-            self.group.eq(groups.read.data),
+            *(getattr(groups, f"write_{name}").eq(getattr(self, f"write_{name}")) for name in (*asked, "data")),
+            *(getattr(groups.read, name).eq(getattr(self, f"read_{name}")) for name in asked),
+            self.read_data.eq(groups.read.data),
         ]
         return m
 
@@ -102,11 +85,11 @@ class Banks(Part):
                 write_enable=self.write.valid & (write.row == row),
                 write_half=write.half,
                 write_address=write.address,
-                write_group=write.group,
+                write_data=write.group,
                 read_enable=self.read.enable,
                 read_half=self.read.half,
                 read_address=self.read.address,
             )
-            groups.append(bank.group)
+            groups.append(bank.read_data)
         m.d.comb += self.read.data.eq(Cat(*groups))
         return m
