@@ -436,8 +436,11 @@ def timeline(commands: Iterable[Command], p: Parameters) -> Timeline:
     Raises
     ------
     ValueError
-        If the program does not end: an operation waits for a token that nobody pushes.
+        If the program does not end: an operation waits for a token that nobody pushes. If engines may be at work
+        where a turn of a loop begins or ends.
     """
+    commands = list(commands)
+    _check_turns(commands)
     clocks, busy, by_tag = 0, collections.Counter(dict.fromkeys(ENGINES, 0)), collections.Counter()
     for times, turn in itertools.groupby(repeated(commands), key=lambda pair: pair[1]):
         found = _played((command for command, _ in turn), p)
@@ -445,6 +448,34 @@ def timeline(commands: Iterable[Command], p: Parameters) -> Timeline:
         busy.update({engine: times * count for engine, count in found.busy.items()})
         by_tag.update({tag: times * count for tag, count in found.by_tag.items()})
     return Timeline(clocks, dict(busy), dict(by_tag))
+
+
+def _check_turns(commands: Iterable[Command]) -> None:
+    """Turns begin and end where a `Wait` is for all engines: before them, or the first that follows."""
+    last: Operation | Wait | None = None
+    bounds = False  # whether a turn begins or ends behind `last`
+    firsts: list[Operation | Wait | None] = []  # of each loop that is open
+    for command in commands:
+        if isinstance(command, Operation | Wait):
+            if bounds:
+                _check_bound(last, command)
+            firsts = [command if first is None else first for first in firsts]
+            last, bounds = command, False
+        elif isinstance(command, Loop):
+            firsts.append(None)
+            bounds = True
+        elif isinstance(command, End):
+            _check_bound(last, firsts.pop())  # the next turn
+            bounds = True
+
+
+def _check_bound(before: Operation | Wait | None, after: Operation | Wait | None) -> None:
+    whole = any(isinstance(one, Wait) and all(getattr(one, engine) for engine in ENGINES) for one in (before, after))
+    if before is not None and after is not None and not whole:
+        raise ValueError(
+            "Turns of a loop must begin and end with a Wait for all engines, or follow each other as they are "
+            f"executed, not have {type(before).__name__} before and {type(after).__name__} behind"
+        )
 
 
 def _played(commands: Iterable[Command], p: Parameters) -> Timeline:

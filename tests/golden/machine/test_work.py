@@ -9,6 +9,7 @@ from golden.diffusion.differential.method import Method
 from golden.diffusion.differential.profile import calibrate
 from golden.diffusion.sampling import Sampling
 from golden.machine.command import (
+    ENGINES,
     Accumulate,
     End,
     LoadGroups,
@@ -17,7 +18,9 @@ from golden.machine.command import (
     Multiply,
     Operation,
     Rows,
+    Stamp,
     Stop,
+    Wait,
     disassemble,
 )
 from golden.machine.work import LATENCY, executed, timeline, work
@@ -155,6 +158,40 @@ def test_eight_operations_wait_at_most():
 def test_a_program_that_never_ends_is_told():
     with pytest.raises(ValueError, match="Operations must wait for tokens that are pushed, not for ever"):
         timeline([LoadWeights(records=8, pop=("multiply",))], Parameters())
+
+
+WAIT = Wait(**dict.fromkeys(ENGINES, True))
+LOAD = LoadWeights(records=8)
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        [Loop(turns=3), WAIT, LOAD, End(), WAIT, LOAD],
+        [LOAD, WAIT, Loop(turns=3), LOAD, WAIT, End(), LOAD],
+        [LOAD, Loop(turns=3), WAIT, Loop(turns=2), Stamp(), WAIT, LOAD, End(), WAIT, LOAD, End(), Stop()],
+        [LOAD, Loop(turns=3), Stamp(), End(), Loop(turns=2), WAIT, LOAD, WAIT, End(), LOAD],
+    ],
+)
+def test_turns_with_idle_engines_are_played_once(program):
+    p = Parameters(near_lanes=2, memory_width=256, lanes=16)
+    assert timeline(program, p) == timeline(executed(program), p)
+
+
+@pytest.mark.parametrize(
+    ("program", "before", "behind"),
+    [
+        ([LOAD, Loop(turns=2), LOAD, WAIT, End()], "LoadWeights", "LoadWeights"),
+        ([Loop(turns=2), LOAD, Wait(load=True), End()], "Wait", "LoadWeights"),
+        ([Loop(turns=2), WAIT, LOAD, End(), Stamp(), Wait(load=True)], "LoadWeights", "Wait"),
+        ([WAIT, Loop(turns=2), Loop(turns=3), LOAD, WAIT, Multiply(), End(), WAIT, End()], "Multiply", "LoadWeights"),
+    ],
+)
+def test_turns_that_overlap_are_refused(program, before, behind):
+    """Of these a turn played once says nothing: they take other clocks, turn by turn."""
+    sentence = "Turns of a loop must begin and end with a Wait for all engines, or follow each other as they are "
+    with pytest.raises(ValueError, match=f"^{sentence}executed, not have {before} before and {behind} behind$"):
+        timeline(program, Parameters())
 
 
 def test_a_load_of_groups_by_hand():
