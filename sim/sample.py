@@ -55,14 +55,14 @@ def command(
     """
     drawing.writable(png)
     network, steps = drawn.network, drawn.steps
-    runs = drawings.Run.of(executor, "sample", (network, method, machine.name), resume)
+    run = drawings.Run.of(executor, "sample", (network, method, machine.name), resume)
     begin = time.perf_counter()
     sampled = compiled(drawn, method, machine)
     seconds = time.perf_counter() - begin
     told = {"network": network, "method": method, "machine": machine.name, "steps": steps, "executor": executor}
     about = ", ".join([network, method, machine.name, f"{steps} steps", f"label {drawn.labels}", f"seed {drawn.seed}"])
     try:
-        found = runs.draw(sampled, about)
+        found = run.draw(sampled, about)
     except Failure as failure:
         click.echo(f"FAIL {failure}", err=True)
         context.exit(1)
