@@ -26,7 +26,8 @@ first axis of every array counts transactions in stream order; G groups, V vecto
     ``align_weights(weights, parameters) -> (int32[..., n], exponent int64[...])``;
     ``compile_weights(weights[channels, groups, n], parameters, *, largest, passes, floor, lsb=None) ->
     Compiled(weights, scale, lsb, width, exact)``: aligns or checks, chooses ``L`` and proves the window; its parts
-    ``check_weights``, ``channel_exponents``, ``window_widths``, ``check_window``, ``largest_dequantised``
+    ``check_weights``, ``channel_exponents``, ``window_widths``, ``check_window``, ``largest_dequantised``;
+    ``product_exponent(unit, totals, parameters, *, passes) -> L`` of a product of the closed loop
 ``channel_scale``
     ``channel_scale(sums, poisoned, scale, lsb, parameters) -> formats.Halves(values, status)``
 ``sign_mask``

@@ -280,6 +280,45 @@ def channel_exponents(
     return lsb
 
 
+def product_exponent(unit: np.ndarray, totals: np.ndarray, parameters: Parameters, *, passes: int) -> int:
+    """Least ``L`` of a product of the closed loop whose window provably holds every sum (numerics, 12.11).
+
+    Deltas are below ``3 2^(w-2)``, with `flip_repair` below twice that: a delta and a repair meet in a lane (12.28).
+
+    Parameters
+    ----------
+    unit : int array (outputs, ...)
+        Exponent of the unit of each output's groups of weights, over that of the state behind the product.
+    totals : int array (outputs, ...)
+        Sum of the magnitudes of each group's integers.
+    parameters : Parameters
+        Of the machine.
+    passes : int
+        Groups of a vector of the operand at most.
+
+    Raises
+    ------
+    ValueError
+        If the roundings alone fill half of the window, however coarse it is.
+    """
+    largest = 3 * 2.0 ** (parameters.state_width - 2 + parameters.flip_repair - 24)
+    worst = largest_dequantised(parameters, largest, passes=passes) * 2**24
+    low, groups = int(unit.min()), passes * totals[0].size
+    most = max(
+        sum(int(total) << int(exponent) - low for total, exponent in zip(row.ravel(), units.ravel(), strict=True))
+        for row, units in zip(totals, unit, strict=True)
+    )
+    roundings, limit = Fraction(groups, 2), 2 ** (parameters.accumulator_width - 1) - 1
+    if roundings > Fraction(limit, 2):
+        raise ValueError(
+            f"accumulator_width must hold the roundings of {groups} groups, not be {parameters.accumulator_width}"
+        )
+    lsb = low
+    while worst * most * Fraction(2) ** (low - lsb) + (roundings if lsb > low else 0) > limit:
+        lsb += 1
+    return lsb
+
+
 def check_window(
     weights: Any, parameters: Parameters, *, largest: float, lsb: Any, passes: int = 1, floor: int = 0
 ) -> None:

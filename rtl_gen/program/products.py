@@ -9,7 +9,6 @@ and a band can be multiplied as soon as its groups are there.
 import dataclasses
 import math
 from collections.abc import Hashable, Iterator, Sequence
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ import numpy as np
 from golden.machine import image
 from golden.machine.command import UNIT_BYTES, Accumulate, LoadGroups, LoadScales, LoadWeights, Multiply, Operand
 from golden.parameters import Parameters
-from golden.units.weights import align_weights, largest_dequantised
+from golden.units.weights import align_weights, product_exponent
 from rtl_gen.program.memory import WEIGHTS, Emission, Kept, Memory, Tensor, positions_of
 from rtl_gen.program.schedule import Schedule
 
@@ -264,7 +263,8 @@ def compile_weights(
         units.append(exponent - p.fraction_bits + piece.emission.unit - unit)
         start += channels
     integers, exponents = np.concatenate(records, axis=2), np.concatenate(units, axis=2)
-    lsb = _window(integers, exponents, p, passes) if lsb is None else lsb
+    if lsb is None:
+        lsb = product_exponent(exponents, np.abs(integers).sum(axis=-1), p, passes=passes)
     scale = exponents - lsb + 24
     if (np.abs(scale) > 220).any():
         raise ValueError(f"scale of a record must be in -220..220, not {int(scale.ravel()[np.abs(scale).argmax()])}")
@@ -289,27 +289,6 @@ def room_for_weights(
     groups = sum(-(-piece.emission.channels // p.lanes) for piece in pieces)
     size = outputs // parts * taps * groups * image.weight_bytes(p)
     return tuple(Weights(memory.place(WEIGHTS, size), groups, 0) for _ in range(parts))
-
-
-def _window(integers: np.ndarray, exponents: np.ndarray, p: Parameters, passes: int) -> int:
-    """The least L at which no sum of ``|d| < 3 2^(w-2)`` leaves its accumulator (numerics, 12.11 and 12.28)."""
-    worst = largest_dequantised(p, 3 * 2.0 ** (p.state_width - 2 + p.flip_repair - 24), passes=passes) * 2**24
-    low = int(exponents.min())
-    totals = np.abs(integers).sum(axis=-1)
-    most = max(
-        sum(int(total) << int(exponent) - low for total, exponent in zip(row.ravel(), units.ravel(), strict=True))
-        for row, units in zip(totals, exponents, strict=True)
-    )
-    roundings = Fraction(passes * totals[0].size, 2)
-    limit = 2 ** (p.accumulator_width - 1) - 1
-    if roundings > limit / 2:
-        raise ValueError(
-            f"accumulator_width must hold the roundings of {2 * roundings} groups, not {p.accumulator_width} bits"
-        )
-    lsb = low
-    while worst * most * Fraction(2) ** (low - lsb) + (roundings if lsb > low else 0) > limit:
-        lsb += 1
-    return lsb
 
 
 class _Ring:

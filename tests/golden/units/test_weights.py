@@ -6,7 +6,14 @@ import pytest
 from golden.parameters import Parameters
 from golden.units.delta_quantizer import delta_quantizer, quantise_passes
 from golden.units.multiplier_group import multiplier_group
-from golden.units.weights import align_weights, channel_exponents, check_window, compile_weights, window_widths
+from golden.units.weights import (
+    align_weights,
+    channel_exponents,
+    check_window,
+    compile_weights,
+    product_exponent,
+    window_widths,
+)
 from tests.golden.units.test_multiplier_group import weight, weights_of
 
 pytestmark = pytest.mark.golden
@@ -160,6 +167,46 @@ def test_window_names_the_width_it_takes():
     check_window(weights, parameters, largest=1.0, lsb=lsb)
     with pytest.raises(ValueError, match="^accumulator_width must be at least 17 "):
         check_window(weights, parameters, largest=1.0, lsb=lsb - 1)
+
+
+@pytest.mark.parametrize("passes", [1, 2, 3])
+@pytest.mark.parametrize("repairs", [False, True])
+def test_the_window_of_a_product_is_the_least(repairs, passes):
+    """At k = 4 and m = 0 a delta of 3 2^(w-2) is 6 steps of 2^(w-3); each later pass adds half a step of the last."""
+    parameters = Parameters(
+        lanes=4,
+        outliers=0,
+        digit_width=4,
+        accumulator_width=32,
+        memory_lanes=1,
+        flip_repair=repairs,
+        dataflows=("closed_loop", "sign_mask"),
+    )
+    steps = 6 + sum(Fraction(1, 2 * 8**number) for number in range(passes - 1))
+    worst = steps * 2 ** (parameters.state_width - 3 + repairs)
+    # A coarse group and a fine one, which round by a half in every pass: all that accumulators of 2^1 units hold.
+    coarse = (2**31 - 1) * 2 // worst - 1
+    fine = ((2**31 - 1 - passes) * 2 / worst - coarse) * 2**40 // 1
+    unit, other = np.array([[0, -40], [0, -40]]), [[1, 1]]
+    assert product_exponent(unit, np.array([*other, [int(coarse), int(fine)]]), parameters, passes=passes) == 1
+    assert product_exponent(unit, np.array([*other, [int(coarse), int(fine) + 1]]), parameters, passes=passes) == 2
+
+
+def test_a_product_that_rounds_nothing_has_no_roundings():
+    """Which would not fit beside these sums, as there are so many groups."""
+    parameters = Parameters(lanes=4, outliers=0, digit_width=4, accumulator_width=32, memory_lanes=1)
+    groups = np.zeros((1, 2**19), np.int64)
+    most = (2**31 - 1) // (6 * 2 ** (parameters.state_width - 3))
+    for total, expected in ((most, -7), (most + 1, -6)):
+        groups[0, 0] = total
+        assert product_exponent(np.full_like(groups, -7), groups, parameters, passes=1) == expected
+
+
+def test_roundings_of_a_product_must_fit():
+    parameters = Parameters(lanes=4, outliers=0, accumulator_width=18, memory_lanes=1)
+    groups = np.ones((1, 2**16), np.int64)
+    with pytest.raises(ValueError, match="accumulator_width must hold the roundings of 196608 groups, not be 18"):
+        product_exponent(groups, groups, parameters, passes=3)
 
 
 def test_more_groups_than_a_narrow_accumulator_can_round():

@@ -3,7 +3,6 @@
 import abc
 import dataclasses
 from collections.abc import Callable
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,7 @@ from golden.diffusion.differential.sums import (
 from golden.diffusion.layers import Layer
 from golden.parameters import EXPONENT_BIAS, Parameters
 from golden.units.closed_loop import align as align_state
-from golden.units.weights import align_weights, largest_dequantised
+from golden.units.weights import align_weights, product_exponent
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -171,37 +170,13 @@ class ExactCore(Core):
             units.append(exponent - machine.fraction_bits + shift[start])
         unit = np.concatenate(units, axis=1)
         totals = np.concatenate([np.abs(part.astype(np.int64)).sum(axis=-1) for part in integers], axis=1)
-        lsb = self._window(unit, totals, passes)
+        lsb = product_exponent(unit, totals, machine, passes=passes)
         groups = [
             Group(part[:, tap], (exponent[:, tap] - lsb)[:, None])
             for part, exponent in zip(integers, units, strict=True)
             for tap in range(part.shape[1])
         ]
         return Compiled(edges, groups, lsb)
-
-    def _window(self, unit: np.ndarray, totals: np.ndarray, passes: int) -> int:
-        """The least ``L`` whose window provably holds every sum of ``|d| < 3 2^(w-2)`` (numerics, 12.11).
-
-        With repairs twice that: a delta and a repair meet in a lane (12.28).
-        """
-        machine = self.parameters
-        most = 3 * 2 ** (machine.state_width - 2 + machine.flip_repair)
-        worst = largest_dequantised(machine, most * 2.0**-24, passes=passes) * 2**24
-        low = int(unit.min())
-        largest = max(
-            sum(int(t) << int(u) - low for t, u in zip(row, exponents, strict=True))
-            for row, exponents in zip(totals, unit, strict=True)
-        )
-        roundings, lsb = Fraction(passes * unit.shape[1], 2), low
-        limit = 2 ** (machine.accumulator_width - 1) - 1
-        if roundings > limit / 2:
-            raise ValueError(
-                f"accumulator_width must hold the roundings of {passes * unit.shape[1]} groups, "
-                f"not be {machine.accumulator_width}"
-            )
-        while worst * largest * Fraction(2) ** (low - lsb) + roundings * (lsb > low) > limit:
-            lsb += 1
-        return lsb
 
     def matmul(self, layer: Layer, sent: Passes, held: np.ndarray, *, right: bool, shift: int) -> Sums:
         """Pass by pass, group by group; a sum that leaves its accumulator clamps there."""
