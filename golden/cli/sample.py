@@ -115,6 +115,7 @@ def _draw(sheets: Mapping[str, np.ndarray], title: str, path: Path, labels: Sequ
         for axis, (name, sheet) in zip(axes[:, 0], sheets.items(), strict=True):
             drawing.images(axis, sheet)
             if len(sheets) > 1:
+                axis.set_anchor("W")  # beside its name, for which room was made before the grid got its shape
                 axis.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=11)
         if labels and all(label == labels[index % columns] for index, label in enumerate(labels)):
             axes[0, 0].xaxis.tick_top()

@@ -1,9 +1,11 @@
 """Pictures: colours that stay, legends and labels that cover nothing, steps that are whole."""
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from matplotlib import pyplot
 from matplotlib.text import Annotation, Text
+from PIL import Image
 
 from golden.__main__ import main
 from golden.common import drawing
@@ -54,11 +56,13 @@ def test_legends_cover_no_panel(tmp_path, monkeypatch, figures, line):
 
 def test_samples_carry_their_labels(tmp_path, monkeypatch, figures):
     monkeypatch.chdir(tmp_path)
-    arguments = "sample --steps 1 --count 6 --labels 3,1,4 --method dense,raw-int8 --plot p.png"
+    arguments = "sample --steps 1 --count 4 --labels 3,1,4 --method dense,raw-int8-tensor --plot p.png"
     assert CliRunner().invoke(main, arguments.split()).exit_code == 0
     above = figures[0].axes[0]
-    assert [label.get_text() for label in above.get_xticklabels()] == ["3", "1", "4", "3", "1", "4"]
-    assert [panel.get_ylabel() for panel in figures[0].axes] == ["dense", "raw-int8"]
+    assert [label.get_text() for label in above.get_xticklabels()] == ["3", "1", "4", "3"]
+    assert [panel.get_ylabel() for panel in figures[0].axes] == ["dense", "raw-int8-tensor"]
+    dark = (np.asarray(Image.open("p.png").convert("L")) < 250).any(axis=0)
+    assert not dark[:3].any() and not dark[-3:].any()  # no name is cut off
 
 
 def test_a_method_has_one_colour_in_every_picture():
