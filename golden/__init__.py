@@ -2,6 +2,11 @@
 
 import warnings
 
+from golden.common import start
+
+if start.runs_command():
+    start.begin()  # before anything else is imported
+
 from golden.common import rooms
 
 __all__ = ["__version__", "driftless_version"]
