@@ -36,7 +36,11 @@ opt_clean
 """Without the bits that nothing reads, mutants of which are the unit, and with contents of memories as parameters."""
 
 _MITER = """\
-miter -equiv -flatten {top} mutant both
+read_rtlil netlist.il
+copy {module} mutant
+{command}
+{cut}
+miter -equiv -flatten {module} mutant both
 hierarchy -top both
 opt -fast
 memory_map
@@ -75,9 +79,33 @@ class Mutant:
     number: int
     command: str
 
+    @property
+    def module(self) -> str:
+        """That it sits in."""
+        return re.search(r"-module (\S+)", self.command)[1]
+
     def __str__(self) -> str:
         field = dict(re.findall(r"-(mode|cell|port|portbit|wire) (\S+)", self.command))
         return f"{field['mode']} at port {field['port']}[{field.get('portbit', 0)}] of the cell at {field['cell']}"
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Mutants of a text.
+
+    Members
+    -------
+    text : str
+        Verilog with all of them, chosen by the new input ``mutant`` of each module: 0 is the text as it was.
+    mutants : dict of str to list of Mutant
+        By kind, ascending; numbers from 1.
+    netlist : str
+        In what they were drawn, as RTLIL.
+    """
+
+    text: str
+    mutants: dict[str, list[Mutant]]
+    netlist: str
 
 
 @dataclass(frozen=True)
@@ -138,7 +166,7 @@ class Report:
         return self.caught / max(len(self.findings) - self.equivalent, 1)
 
 
-def mutate(text: str, unit: str, count: int, seed: int = 0) -> tuple[str, list[Mutant]]:
+def mutate(text: str, unit: str, count: int, seed: int = 0) -> Drawn:
     """Draw mutants of a unit.
 
     Parameters
@@ -154,10 +182,8 @@ def mutate(text: str, unit: str, count: int, seed: int = 0) -> tuple[str, list[M
 
     Returns
     -------
-    text : str
-        Verilog with all of them, chosen by the new input ``mutant``: 0 is the unit as it was.
-    mutants : list of Mutant
-        By number, from 1.
+    Drawn
+        Of one kind, the unit.
 
     Raises
     ------
@@ -168,15 +194,15 @@ def mutate(text: str, unit: str, count: int, seed: int = 0) -> tuple[str, list[M
     """
     if count < 1:
         raise ValueError(f"count of mutants must be at least 1, not {count}")
-    mutated, found = draw(text, unit, {unit: ()}, count, seed)
-    if not found[unit]:
+    drawn = draw(text, unit, {unit: ()}, count, seed)
+    if not drawn.mutants[unit]:
         raise ValueError(f"Verilog of {unit} must have a cell to mutate, but has none")
-    return mutated, found[unit]
+    return drawn
 
 
 def draw(
     text: str, top: str, modules: Mapping[str, Sequence[str]], count: int, seed: int = 0, *, flatten: bool = True
-) -> tuple[str, dict[str, list[Mutant]]]:
+) -> Drawn:
     """Draw mutants of several kinds, all in one text.
 
     Parameters
@@ -189,13 +215,6 @@ def draw(
         Mutants of each kind, fewer if it has no place for as many.
     flatten : bool
         Make one module of all first.
-
-    Returns
-    -------
-    text : str
-        Verilog with all of them, chosen by the new input ``mutant`` of each module: 0 is the text as it was.
-    mutants : dict of str to list of Mutant
-        By kind, ascending; numbers from 1.
 
     Raises
     ------
@@ -212,13 +231,19 @@ def draw(
     with tempfile.TemporaryDirectory(prefix="driftless-mutants-") as folder:
         Path(folder, "unit.v").write_text(text, encoding="utf-8")
         tools.run_yosys(
-            f"{read}{lists}{applied}opt_clean\nwrite_verilog -noattr -noparallelcase mutated.v\n", cwd=folder
+            f"{read}write_rtlil netlist.il\n{lists}{applied}opt_clean\n"
+            "write_verilog -noattr -noparallelcase mutated.v\n",
+            cwd=folder,
         )
         found = {
             name: [_mutant(line) for line in Path(folder, file).read_text(encoding="utf-8").splitlines()]
             for name, file in files.items()
         }
-        return Path(folder, "mutated.v").read_text(encoding="utf-8"), found
+        return Drawn(_read(folder, "mutated.v"), found, _read(folder, "netlist.il"))
+
+
+def _read(folder: str, name: str) -> str:
+    return Path(folder, name).read_text(encoding="utf-8")
 
 
 def _mutant(line: str) -> Mutant:
@@ -226,27 +251,45 @@ def _mutant(line: str) -> Mutant:
     return Mutant(int(re.search(rf"{_APPLY}(\d+) ", line)[1]), re.sub(rf"{_APPLY}\d+ ", "", line))
 
 
-def is_equivalent(text: str, unit: str, mutant: Mutant, seconds: int = _PATIENT) -> bool:
-    """Whether abc proves, in so many seconds, that a mutant does what the unit does, from the initial state on.
+def is_equivalent(netlist: str, mutant: Mutant, seconds: int = _PATIENT) -> bool:
+    """Whether abc proves, in so many seconds, that a mutant does what its module does, from the initial state on.
 
+    The module is looked at alone: on inputs that a machine never gives it, it has to do the same, too. If it has
+    modules below, it is tried first with these taken out: all that they are given must be equal, whatever they give.
     Registers without an initial value begin with 0. So does one whose output is a mutant's, which loses its own.
+
+    Parameters
+    ----------
+    netlist : str
+        In which the mutant was drawn.
+    mutant : Mutant
+        The mutant.
+    seconds : int
+        Of processor time for either form.
     """
-    if "-port CLK " in mutant.command:
+    if re.search(r"-port \w*clk ", mutant.command, re.IGNORECASE):
         return False  # the proof knows one clock, of which gates see nothing
+    cuts = [f"expose -evert {mutant.module} mutant", ""]
+    return any(_is_proven(netlist, mutant, cut, seconds) for cut in cuts[not _has_modules(netlist, mutant.module) :])
+
+
+def _has_modules(netlist: str, module: str) -> bool:
+    """Whether a module of RTLIL has others below it."""
+    body = re.search(rf"^module \\{re.escape(module)}$.*?^end$", netlist, re.MULTILINE | re.DOTALL)[0]
+    return bool(re.search(r"^  cell \\", body, re.MULTILINE))
+
+
+def _is_proven(netlist: str, mutant: Mutant, cut: str, seconds: int) -> bool:
+    """One form of the proof."""
+    command = re.sub(r"-module \S+", "-module mutant", mutant.command)
     with tempfile.TemporaryDirectory(prefix="driftless-mutant-") as folder:
-        Path(folder, "unit.v").write_text(text, encoding="utf-8")
-        script = (
-            _READ.format(top=unit, flatten="flatten")
-            + f"copy {unit} mutant\n"
-            + re.sub(r"-module \S+", "-module mutant", mutant.command)
-            + "\n"
-            + _MITER.format(top=unit)
-        )
+        Path(folder, "netlist.il").write_text(netlist, encoding="utf-8")
         limit = ["sh", "-c", f'ulimit -t {seconds} && exec "$@"', "sh"]
-        command = [*limit, *tools.abc_command(), "-q", "read_aiger both.aig; strash; scorr; dprove"]
+        prove = [*limit, *tools.abc_command(), "-q", "read_aiger both.aig; strash; scorr; dprove"]
         try:
-            tools.run_yosys(script, cwd=folder)
-            output = tools.run(command, cwd=folder)
+            script = _MITER.format(module=mutant.module, command=command, cut=cut)
+            tools.run_yosys(script, cwd=folder, timeout=10 * seconds)
+            output = tools.run(prove, cwd=folder)
         except tools.ToolError:
             return False  # no answer in time
     return bool(re.search(r"^(UNSATISFIABLE|Networks are equivalent)", output, re.MULTILINE))
@@ -258,8 +301,9 @@ class _Subject:
     def __init__(self, bench: Bench, count: int, seed: int):
         self.name = bench.name
         self.unit = emission.emit(bench.component, name=bench.name)
-        text, self.mutants = mutate(self.unit.text, bench.name, count, seed)
-        self.model = simulator.build({f"{bench.name}.v": text, "player.sv": top(bench, self.unit, mutants=True)})
+        drawn = mutate(self.unit.text, bench.name, count, seed)
+        self.mutants, self.netlist = drawn.mutants[bench.name], drawn.netlist
+        self.model = simulator.build({f"{bench.name}.v": drawn.text, "player.sv": top(bench, self.unit, mutants=True)})
 
     def play(self, bench: Bench, mutants: Sequence[Mutant], modes: Sequence[str], seed: int) -> list[Finding]:
         """Run the bench with each of the mutants until its first mismatch, and with none of them."""
@@ -320,7 +364,7 @@ def run(
 
     def prove(seconds: int) -> None:
         for mutant in track(left()):
-            same = is_equivalent(subject.unit.text, name, mutant, seconds)
+            same = is_equivalent(subject.netlist, mutant, seconds)
             findings[mutant.number] = Finding(mutant, None, same)
 
     # What pauses show is shown by all at once; then each pattern by itself.

@@ -110,16 +110,16 @@ def _of_part(
     began = time.monotonic()
     component: wiring.Component = runs[0].component
     unit = emission.emit(component, name="unit", ports="flat")
-    text, drawn = mutants.mutate(unit.text, "unit", count, seed)
-    model = engine.Model(component, mutated=text)
+    drawn = mutants.mutate(unit.text, "unit", count, seed)
+    model = engine.Model(component, mutated=drawn.text)
     runs = sorted(runs, key=lambda one: one.outcome.length)
     itself = _caught(model, runs, 0)
     if itself is not None:
         raise SimulationError(f"Runs of {name} must be the same when they are repeated: {itself}")
     findings = []
-    for mutant in track(drawn):
+    for mutant in track(drawn.mutants["unit"]):
         difference = _caught(model, runs, mutant.number)
-        proven = full and difference is None and mutants.is_equivalent(unit.text, "unit", mutant)
+        proven = full and difference is None and mutants.is_equivalent(drawn.netlist, mutant)
         findings.append(mutants.Finding(mutant, difference, proven))
     return mutants.Report(name, findings, time.monotonic() - began)
 

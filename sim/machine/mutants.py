@@ -3,7 +3,7 @@
 A mutant sits in a module of the emitted text, and counts for the file of `hw` that the module is written in; where
 equal parts share a module it sits in all of them. It is caught if a program leaves other memory, counters or sticky
 bits than the interpreter, breaks a rule of the bus, or does not end; or if registers, which tell of clocks too, hold
-something else than the machine's own after the same program.
+something else than the machine's own after the same program. What is left is compared with its module by a proof.
 """
 
 import itertools
@@ -24,7 +24,7 @@ from rtl_gen.verilog.naming import plain_name
 from sim.machine.driver import Timeout
 from sim.machine.trust import Programs, Trial, Trials, small_sections
 from sim.machine.verilated import MachineModel, Memory
-from sim.mutants import Finding, Mutant, Report, draw
+from sim.mutants import Drawn, Finding, Mutant, Report, draw, is_equivalent
 from sim.simulator import SimulationError
 
 _REGISTERS, _STAMPS, _NOISE, _MISTAKES, _RESETS, _FAULTS = 2, 2, 12, 40, 4, 4
@@ -56,7 +56,7 @@ def files(component: wiring.Component, name: str) -> dict[str, str]:
     return found
 
 
-def mutate(text: str, sources: Mapping[str, str], count: int, seed: int = 0) -> tuple[str, dict[str, list[Mutant]]]:
+def mutate(text: str, sources: Mapping[str, str], count: int, seed: int = 0) -> Drawn:
     """Draw mutants of each file of a machine.
 
     Parameters
@@ -69,13 +69,6 @@ def mutate(text: str, sources: Mapping[str, str], count: int, seed: int = 0) -> 
         Mutants of each file, fewer if it has no place for as many.
     seed : int
         Of the draw.
-
-    Returns
-    -------
-    text : str
-        Verilog with all of them, chosen by the new input ``mutant`` of each module: 0 is the machine as it was.
-    mutants : dict of str to list of Mutant
-        By file, ascending; numbers from 1.
 
     Raises
     ------
@@ -159,6 +152,7 @@ def run(
     count: int = 20,
     seed: int = 0,
     among: str = "",
+    full: bool = True,
     track: Callable[[list[tuple[str, Mutant]]], Iterable[tuple[str, Mutant]]] = iter,
 ) -> list[Report]:
     """Draw mutants of the files of a machine and see which of them its programs catch.
@@ -173,13 +167,16 @@ def run(
         Of mutants, of the network and of the trials.
     among : str
         What the names of the files have in them.
+    full : bool
+        Whether those that the trials miss meet the proof.
     track : callable
         Wraps files and mutants, to show progress.
 
     Returns
     -------
     list of Report
-        One for each file. None of the mutants is compared with the machine by a proof.
+        One for each file. What is proven to do the same as its module, alone, does so in the machine; what is not may
+        do so all the same, since a machine does not give its modules whatever they take.
 
     Raises
     ------
@@ -193,13 +190,16 @@ def run(
     if not sources:
         raise ValueError(f"Files must have {among!r} in their names, but none of this machine has")
     unit = emission.emit(component, name="unit", ports="flat")
-    text, drawn = mutate(unit.text, sources, count, seed)
+    drawn = mutate(unit.text, sources, count, seed)
     method = on_machine(Method.named(f"closed-int{parameters.digit_width}"), Machine("tiny", parameters))
-    judge = Judge(MachineModel(component, optimise="-O1", mutated=text), Programs(small_sections(method, seed)), seed)
-    findings: dict[str, list[Finding]] = {file: [] for file in drawn}
-    seconds = dict.fromkeys(drawn, 0.0)
-    for file, mutant in track([(file, mutant) for file, found in drawn.items() for mutant in found]):
+    model = MachineModel(component, optimise="-O1", mutated=drawn.text)
+    judge = Judge(model, Programs(small_sections(method, seed)), seed)
+    findings: dict[str, list[Finding]] = {file: [] for file in drawn.mutants}
+    seconds = dict.fromkeys(drawn.mutants, 0.0)
+    for file, mutant in track([(file, mutant) for file, found in drawn.mutants.items() for mutant in found]):
         begun = time.monotonic()
-        findings[file].append(Finding(mutant, judge(mutant.number)))
+        failure = judge(mutant.number)
+        proven = full and failure is None and is_equivalent(drawn.netlist, mutant)
+        findings[file].append(Finding(mutant, failure, proven))
         seconds[file] += time.monotonic() - begun
     return [Report(file, found, seconds[file]) for file, found in findings.items()]

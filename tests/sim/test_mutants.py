@@ -25,22 +25,63 @@ endmodule
 
 @pytest.mark.formal
 def test_mutants_are_numbered_and_chosen_by_an_input():
-    text, found = mutants.mutate(TOY, "toy", 5, seed=3)
+    drawn = mutants.mutate(TOY, "toy", 5, seed=3)
+    found = drawn.mutants["toy"]
     assert [mutant.number for mutant in found] == [1, 2, 3, 4, 5]
-    assert "input [31:0] mutant" in text and "-ctrl" not in found[0].command
+    assert "input [31:0] mutant" in drawn.text and "-ctrl" not in found[0].command
     assert " at port " in str(found[0]) and "of the cell at unit.v:" in str(found[0])
-    assert mutants.mutate(TOY, "toy", 5, seed=3) == (text, found)
-    assert mutants.mutate(TOY, "toy", 5, seed=4) != (text, found)
+    assert mutants.mutate(TOY, "toy", 5, seed=3) == drawn
+    assert mutants.mutate(TOY, "toy", 5, seed=4) != drawn
 
 
 @pytest.mark.formal
 def test_only_what_no_input_shows_is_equivalent():
-    _, found = mutants.mutate(TOY, "toy", 60)
+    drawn = mutants.mutate(TOY, "toy", 60)
+    found = drawn.mutants["toy"]
     # `a & (a | b)` is a whatever becomes of b there, and `same` is 1; nothing in line 10, the sum, is without effect.
-    equivalent = [mutant for mutant in found if mutants.is_equivalent(TOY, "toy", mutant)]
+    equivalent = [mutant for mutant in found if mutants.is_equivalent(drawn.netlist, mutant)]
     assert equivalent and len(equivalent) < len(found) / 2
     assert not any("unit.v:10." in mutant.command for mutant in equivalent)
     assert any("unit.v:10." in mutant.command for mutant in found)
+
+
+WHOLE = """\
+module whole (
+  input wire clk,
+  input wire [1:0] a,
+  input wire [1:0] b,
+  output wire [1:0] sum
+);
+  wire [1:0] twice = a & (a | b);
+  adder below (.clk(clk), .a(twice), .b(b), .unread(a[0]), .sum(sum));
+endmodule
+module adder (
+  input wire clk,
+  input wire [1:0] a,
+  input wire [1:0] b,
+  input wire unread,
+  output reg [1:0] sum
+);
+  always @(posedge clk) if (b[0]) sum <= a + b;
+endmodule
+"""
+
+
+def is_equivalent(drawn, *words):
+    """Whether one of the first six mutants with these words in their commands is."""
+    (found,) = drawn.mutants.values()
+    found = [mutant for mutant in found if all(word in mutant.command for word in words)]
+    assert found
+    return any(mutants.is_equivalent(drawn.netlist, mutant) for mutant in found[:6])
+
+
+@pytest.mark.formal
+def test_a_module_is_proven_without_those_below_and_with_them():
+    drawn = mutants.draw(WHOLE, "whole", {"whole": ["whole"]}, 60, flatten=False)
+    assert is_equivalent(drawn, "-cell unit.v:7.", "-port B ")  # what the adder is given is the same
+    assert is_equivalent(drawn, "-port unread ")  # it is not, but never read
+    assert not is_equivalent(drawn, "-port b ", "-portbit 0")
+    assert not is_equivalent(drawn, "-port clk ")
 
 
 @pytest.mark.unit

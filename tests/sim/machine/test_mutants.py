@@ -19,14 +19,14 @@ def test_each_module_has_a_file_and_its_mutants_are_numbered():
     sources = mutants.files(component, "unit")
     found = {module: sources[module] for module in re.findall(r"^module (\w+)", text, re.MULTILINE)}
     assert found["unit"] == "hw/stream/records.py" and found["unit_spans"] == "hw/stream/fifo.py"
-    mutated, drawn = mutants.mutate(text, sources, 4, seed=3)
-    assert drawn.keys() == set(found.values())
-    numbers = [mutant.number for each in drawn.values() for mutant in each]
+    drawn = mutants.mutate(text, sources, 4, seed=3)
+    assert drawn.mutants.keys() == set(found.values())
+    numbers = [mutant.number for each in drawn.mutants.values() for mutant in each]
     assert len(set(numbers)) == len(numbers) > 4 and min(numbers) == 1
-    for file, each in drawn.items():
-        assert {found[re.search(r"-module (\S+)", mutant.command)[1]] for mutant in each} == {file}
-    assert mutated.count("input [31:0] mutant") > 1
-    assert mutants.mutate(text, sources, 4, seed=3) == (mutated, drawn)
+    for file, each in drawn.mutants.items():
+        assert {found[mutant.module] for mutant in each} == {file}
+    assert drawn.text.count("input [31:0] mutant") > 1
+    assert mutants.mutate(text, sources, 4, seed=3) == drawn
 
 
 @pytest.mark.cocotb
@@ -42,12 +42,14 @@ def test_the_command_lists_each_file_and_what_survives(monkeypatch, capsys):
     monkeypatch.setattr(mutants, "Accelerator", lambda parameters: RecordReader(32, 24, 3))
     monkeypatch.setattr(mutants, "MachineModel", lambda component, **options: options["mutated"])
     monkeypatch.setattr(mutants, "Programs", lambda sections: None)
-    monkeypatch.setattr(mutants, "Judge", lambda *given: lambda number: None if number == 2 else "differs")
+    monkeypatch.setattr(mutants, "Judge", lambda *given: lambda number: None if number in (2, 3) else "differs")
+    monkeypatch.setattr(mutants, "is_equivalent", lambda netlist, mutant: netlist and mutant.number == 3)
     with pytest.raises(SystemExit) as ended:
         main(["mutate", "machine", "--count", "3", "--among", "stream/f", "--json"], prog_name="sim")
     told = capsys.readouterr()
     (row,) = json.loads(told.out)
-    assert (row["unit"], row["mutants"], row["caught"], row["survived"]) == ("hw/stream/fifo.py", 3, 2, 1)
+    counted = [row[name] for name in ("unit", "mutants", "caught", "equivalent", "survived")]
+    assert counted == ["hw/stream/fifo.py", 3, 1, 1, 1]
     assert ended.value.code == 1 and told.err.startswith("survived: unit hw/stream/fifo.py, mutant 2: ")
 
 
