@@ -42,13 +42,15 @@ copy {module} mutant
 {cut}
 miter -equiv -flatten {module} mutant both
 hierarchy -top both
+setundef -init -zero
 opt -fast
 memory_map
+setundef -init -zero
+setundef -zero
 opt -full
 techmap
 opt -fast
 setundef -zero
-setundef -init -zero
 formalff -clk2ff
 simplemap
 dffunmap
@@ -56,6 +58,7 @@ aigmap
 opt_clean
 write_aiger -zinit both.aig
 """
+"""What has no value yet gets one before anything is left out: else it would be equal to all it is compared with."""
 
 _APPLY = "-ctrl mutant 32 "
 """Options with which a mutant waits for its number at the input `mutant`."""

@@ -84,6 +84,12 @@ def test_a_module_is_proven_without_those_below_and_with_them():
     assert not is_equivalent(drawn, "-port clk ")
 
 
+@pytest.mark.formal
+def test_a_register_that_is_never_loaded_is_not_what_is():
+    drawn = mutants.draw(WHOLE, "whole", {"adder": ["adder"]}, 60, flatten=False)
+    assert not is_equivalent(drawn, "-mode const0 ", "-port EN ")
+
+
 @pytest.mark.unit
 def test_bad_arguments_are_refused():
     with pytest.raises(ValueError, match="^count of mutants must be at least 1, not 0$"):
