@@ -272,14 +272,23 @@ def is_equivalent(netlist: str, mutant: Mutant, seconds: int = _PATIENT) -> bool
     """
     if re.search(r"-port \w*clk ", mutant.command, re.IGNORECASE):
         return False  # the proof knows one clock, of which gates see nothing
+    modules = _with_those_below(netlist, mutant.module)
+    netlist = "\n".join([re.search(r"^autoidx.*$", netlist, re.MULTILINE)[0], *modules, ""])
     cuts = [f"expose -evert {mutant.module} mutant", ""]
-    return any(_is_proven(netlist, mutant, cut, seconds) for cut in cuts[not _has_modules(netlist, mutant.module) :])
+    return any(_is_proven(netlist, mutant, cut, seconds) for cut in cuts[len(modules) == 1 :])
 
 
-def _has_modules(netlist: str, module: str) -> bool:
-    """Whether a module of RTLIL has others below it."""
-    body = re.search(rf"^module \\{re.escape(module)}$.*?^end$", netlist, re.MULTILINE | re.DOTALL)[0]
-    return bool(re.search(r"^  cell \\", body, re.MULTILINE))
+def _with_those_below(netlist: str, module: str) -> list[str]:
+    """Text of a module of RTLIL, and of all that it is made of."""
+    every = re.finditer(r"^module \\(\S+)$.*?^end$", netlist, re.MULTILINE | re.DOTALL)
+    texts = {one[1]: one[0] for one in every}
+    found, left = {}, [module]
+    while left:
+        name = left.pop()
+        if name not in found:
+            found[name] = texts[name]
+            left += re.findall(r"^  cell \\(\S+) ", texts[name], re.MULTILINE)
+    return list(found.values())
 
 
 def _is_proven(netlist: str, mutant: Mutant, cut: str, seconds: int) -> bool:
