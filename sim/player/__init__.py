@@ -172,7 +172,7 @@ def top(unit: Emitted, ports: Interface, *, mutants: bool = False) -> str:
         outputs += [("wrong_got", width), ("wrong_expected", width), ("stray", 1), ("unstable", 1)]
         declare.append("  input  logic [31:0] memory__first, memory__count")
         declare += [f"  output logic [{bits - 1}:0] memory__{name}" for name, bits in outputs]
-        wires = [".clk, .start, .seed, .idle, .stall, .late, .noise, .cycle, .settled(settled && !done)"]
+        wires = [".clk, .start, .seed, .idle, .stall, .late, .noise, .cycle, .settled(settled && !done && !start)"]
         wires += [f".{name}(memory__{name})" for name in ("first", "count", "active", "finished")]
         wires += [f".{name}(memory__{name})" for name, _ in outputs]
         lines.append("  logic memory__active, memory__finished;")

@@ -7,7 +7,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from rtl_gen.verilog import emission
-from sim import play, player, run
+from sim import play, player, run, simulator
 from sim.bench import Bench, Case, Memory
 from sim.result import Result
 
@@ -76,6 +76,35 @@ class Restless(wiring.Component):
         return m
 
 
+class Keeper(wiring.Component):
+    """Hands on what it gets, and writes it to word 0 of memory."""
+
+    i: In(stream.Signature(8))
+    o: Out(stream.Signature(8))
+    request: Out(stream.Signature(data.StructLayout({"address": 32})))
+    response: In(stream.Signature(8))
+    write: Out(stream.Signature(data.StructLayout({"address": 32, "data": 8})))
+
+    def elaborate(self, platform):
+        m = Module()
+        writes, gives, held = Signal(), Signal(), Signal(8)
+        m.d.comb += [
+            self.i.ready.eq(~writes & ~gives),
+            self.write.valid.eq(writes),
+            self.write.p.data.eq(held),
+            self.o.valid.eq(gives),
+            self.o.payload.eq(held),
+            self.response.ready.eq(1),
+        ]
+        with m.If(self.i.valid & self.i.ready):
+            m.d.sync += [writes.eq(1), held.eq(self.i.payload)]
+        with m.If(writes & self.write.ready):
+            m.d.sync += [writes.eq(0), gives.eq(1)]
+        with m.If(gives & self.o.ready):
+            m.d.sync += gives.eq(0)
+        return m
+
+
 def outcome(defect: str, mode: str = "both") -> Result:
     values = np.arange(COUNT)
     values[[60, ODD]] = values[[ODD, 60]]  # the odd one comes at 60, and last when an extra one is to follow it
@@ -135,6 +164,24 @@ def test_every_defect_is_noticed(defect):
         assert first.where == "lanes[0]"  # taken while changed
     else:
         assert first.what == expected[defect]
+
+
+@pytest.mark.cocotb
+def test_a_run_that_is_broken_off_as_it_ends_leaves_no_verdict_on_memory():
+    values = np.arange(1, 21)
+    memory = Memory(address=np.array([0]), before=np.array([0]), after=np.array([20]))
+    case = Case("keep", {"i": values}, {"o": values}, memory=memory)
+    bench = Bench("keeper", Keeper(), [case], memory=player.MemoryPorts("request", "response", "write"))
+    made = play.Play(bench, modes=["reset"])
+    model, (whole,) = run.build(bench), made.plan["runs"]
+    with simulator.workspace("keeper", None) as space:
+        (outcome,) = model.run(made.plan, made.files, space.folder)
+        # The reset comes before the clock in which a run ends, in it, or after it.
+        ends = range(outcome["cycles"] - 5, outcome["cycles"] + 5)
+        made.plan["runs"] = [whole | {"begun": begun, "reset": 1} for begun in ends]
+        outcomes = model.run(made.plan, made.files, space.folder)
+    assert len(outcomes) == 10
+    assert not [(one["cycles"], one["memory"]) for one in (outcome, *outcomes) if one["failed"]]
 
 
 @pytest.mark.cocotb
