@@ -296,6 +296,38 @@ def float_add(s: Stage, format: FloatFormat, rules: Rules, a: Value, b: Value) -
 
 
 class _FloatUnit(Pipelined):
+    """An operation on two floats, rounded to nearest, ties to even.
+
+    Numerics: IEEE 754 with subnormals; NaN results are ``format.nan``. See `Rules` for the choices.
+
+    Parameters
+    ----------
+    format : FloatFormat
+        Format of operands and result.
+    overflow : "infinity" | "clamp"
+        What a finite result too large becomes.
+    zero : "ieee" | "positive"
+        Sign of exact zeros.
+    non_finite : "ieee" | "nan"
+        What infinities as operands do.
+    depth : int
+        At most this many register stages; at least 1.
+
+    Members
+    -------
+    i : In(stream)
+        ``{a, b}``.
+    o : Out(stream)
+        ``{value, overflow}``; `overflow` if a finite result was too large.
+
+    Raises
+    ------
+    TypeError
+        If `format` is no `FloatFormat`.
+    ValueError
+        If a choice is unknown or `depth` is no positive integer.
+    """
+
     _operation: Callable[..., Stage]
 
     def __init__(
@@ -341,35 +373,6 @@ class FloatMultiply(_FloatUnit):
         exponents ----> add ----------------^
 
     Latency: 7 clocks (at most `depth`). Throughput: one product per clock.
-
-    Numerics: IEEE 754 with subnormals; NaN results are ``format.nan``. See `Rules` for the choices.
-
-    Parameters
-    ----------
-    format : FloatFormat
-        Format of operands and result.
-    overflow : "infinity" | "clamp"
-        What a finite result too large becomes.
-    zero : "ieee" | "positive"
-        Sign of exact zeros.
-    non_finite : "ieee" | "nan"
-        What infinities as operands do.
-    depth : int
-        At most this many register stages; at least 1.
-
-    Members
-    -------
-    i : In(stream)
-        ``{a, b}``.
-    o : Out(stream)
-        ``{value, overflow}``; `overflow` if a finite result was too large.
-
-    Raises
-    ------
-    TypeError
-        If `format` is no `FloatFormat`.
-    ValueError
-        If a choice is unknown or `depth` is no positive integer.
     """
 
     _operation = staticmethod(float_multiply)
@@ -381,35 +384,6 @@ class FloatAdd(_FloatUnit):
     See `float_add` for the stages.
 
     Latency: 6 clocks (at most `depth`). Throughput: one sum per clock.
-
-    Numerics: IEEE 754 with subnormals; NaN results are ``format.nan``. See `Rules` for the choices.
-
-    Parameters
-    ----------
-    format : FloatFormat
-        Format of operands and result.
-    overflow : "infinity" | "clamp"
-        What a finite result too large becomes.
-    zero : "ieee" | "positive"
-        Sign of exact zeros.
-    non_finite : "ieee" | "nan"
-        What infinities as operands do.
-    depth : int
-        At most this many register stages; at least 1.
-
-    Members
-    -------
-    i : In(stream)
-        ``{a, b}``.
-    o : Out(stream)
-        ``{value, overflow}``; `overflow` if a finite result was too large.
-
-    Raises
-    ------
-    TypeError
-        If `format` is no `FloatFormat`.
-    ValueError
-        If a choice is unknown or `depth` is no positive integer.
     """
 
     _operation = staticmethod(float_add)

@@ -39,6 +39,13 @@ PART = "$port"
 """Ends the names of wires that are part of a member and did not exist in Amaranth's netlist."""
 
 
+def _where_it_applies(part: "Field | Port") -> dict[str, Any]:
+    """Elements, fields and meaning of what has them."""
+    fields = [field.to_dict() for field in part.fields]
+    found = {"count": part.count, "fields": fields or None, "meaning": part.meaning or None}
+    return {name: value for name, value in found.items() if value is not None}
+
+
 @dataclasses.dataclass(frozen=True)
 class Field:
     """Part of a port.
@@ -76,19 +83,8 @@ class Field:
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as a mapping for the manifest; `count`, `fields` and `meaning` only where they apply."""
-        result: dict[str, Any] = {
-            "name": self.name,
-            "offset": self.offset,
-            "width": self.width,
-            "signed": self.signed,
-        }
-        if self.count is not None:
-            result["count"] = self.count
-        if self.fields:
-            result["fields"] = [field.to_dict() for field in self.fields]
-        if self.meaning:
-            result["meaning"] = self.meaning
-        return result
+        result = {"name": self.name, "offset": self.offset, "width": self.width, "signed": self.signed}
+        return result | _where_it_applies(self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,13 +135,7 @@ class Port:
         if self.member:
             result["member"] = self.member
             result["offset"] = self.parts[0][0] if self.parts else 0
-        if self.count is not None:
-            result["count"] = self.count
-        if self.fields:
-            result["fields"] = [field.to_dict() for field in self.fields]
-        if self.meaning:
-            result["meaning"] = self.meaning
-        return result
+        return result | _where_it_applies(self)
 
 
 @dataclasses.dataclass(frozen=True)
