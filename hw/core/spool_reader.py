@@ -87,20 +87,17 @@ class _SpoolReader(Part):
         unfit = ~length.any() | (length > self.slot * UNIT_BYTES)
         if size & (size - 1):
             m.submodules.divider = divider = Divider(payloads.LINE_BYTES_WIDTH, size)
-            number = divider.o.p.quotient
-            broken = named(m, "broken", unfit | (divider.o.valid & divider.o.p.rest.any()))
-            known = named(m, "known", found & ~broken & divider.o.valid)
-        else:
-            number = length // size
-            broken = named(m, "broken", unfit | (length % size).any())
-            known = named(m, "known", found & ~broken)
-        asks = named(m, "asks", known & items.i.ready & counts.i.ready)
-        if size & (size - 1):
+            number, rest, divided = divider.o.p.quotient, divider.o.p.rest, divider.o.valid
             m.d.comb += [
                 divider.i.valid.eq(found & ~unfit),
                 divider.i.payload.eq(length),
-                divider.o.ready.eq(asks),
+                divider.o.ready.eq(table.ready),
             ]
+        else:
+            number, rest, divided = length // size, length % size, Const(1, 1)
+        broken = named(m, "broken", unfit | (divided & rest.any()))
+        known = named(m, "known", found & ~broken & divided)
+        asks = named(m, "asks", known & items.i.ready & counts.i.ready)
         m.d.comb += [
             items.i.valid.eq(known & counts.i.ready),
             items.i.p.region.eq(self.region),
