@@ -122,7 +122,7 @@ SWEEPS: dict[str, tuple[str, int]] = {
         f"python -m golden sweep --network {network} --steps {steps} --count 16{seed} --json",
         minutes,
     )
-    for seed, steps, minutes in (("", 50, 6), ("", 20, 3), (AGAIN, 50, 6))
+    for seed, steps, minutes in (("", 50, 6), ("", 20, 3), (AGAIN, 50, 6), (AGAIN, 20, 3))
     for network in NETWORKS
 }
 """Every variant, on each network; tables have the columns of those that are recorded."""
