@@ -55,14 +55,18 @@ class Rogue(wiring.Component):
         return m
 
 
-class Restless(wiring.Component):
-    """Hands on what it gets, and reads a word of memory again and again."""
+class Remembers(wiring.Component):
+    """Ports of a unit with a memory of bytes."""
 
     i: In(stream.Signature(8))
     o: Out(stream.Signature(8))
     request: Out(stream.Signature(data.StructLayout({"address": 32})))
     response: In(stream.Signature(8))
     write: Out(stream.Signature(data.StructLayout({"address": 32, "data": 8})))
+
+
+class Restless(Remembers):
+    """Hands on what it gets, and reads a word of memory again and again."""
 
     def elaborate(self, platform):
         m = Module()
@@ -76,14 +80,8 @@ class Restless(wiring.Component):
         return m
 
 
-class Keeper(wiring.Component):
+class Keeper(Remembers):
     """Hands on what it gets, and writes it to word 0 of memory."""
-
-    i: In(stream.Signature(8))
-    o: Out(stream.Signature(8))
-    request: Out(stream.Signature(data.StructLayout({"address": 32})))
-    response: In(stream.Signature(8))
-    write: Out(stream.Signature(data.StructLayout({"address": 32, "data": 8})))
 
     def elaborate(self, platform):
         m = Module()
