@@ -15,6 +15,7 @@ An annotation is one of `int`, `float` (any finite number), `bool`, `str`, None,
 """
 
 import dataclasses
+import functools
 import json
 import math
 import numbers
@@ -171,6 +172,41 @@ def _fits(value: Any, kind: Any) -> bool:
     return isinstance(value, _NUMBERS.get(kind) or origin or kind)
 
 
+def _plain_kind(kind: Any) -> Callable[[Any], bool]:
+    """Tells most of the values that `check` would give back as they are, in a fraction of its time."""
+    origin = typing.get_origin(kind)
+    if kind is Any:
+        return lambda value: True
+    if origin is Annotated:
+        fits, holds = _plain_kind(kind.__origin__), [rule.holds for rule in kind.__metadata__]
+        if len(holds) == 1:
+            (only,) = holds
+            return lambda value: fits(value) and only(value)
+        return lambda value: fits(value) and all(rule(value) for rule in holds)
+    if origin in _UNIONS:
+        types = [one.__origin__ if typing.get_origin(one) is Annotated else one for one in _members(kind)]
+        # of two members of a type `check` takes the first
+        every = [_plain_kind(one) for one in _members(kind)] if len({*types}) == len(types) else []
+        return lambda value: any(fits(value) for fits in every)
+    if origin is tuple:
+        fits = _plain_kind(typing.get_args(kind)[0])
+        return lambda value: type(value) is tuple and all(map(fits, value))
+    if origin is Literal:
+        choices = {(type(one), one) for one in typing.get_args(kind)}
+        return lambda value: isinstance(value, bool | int | str) and (type(value), value) in choices
+    if kind is float:
+        return lambda value: type(value) is float and math.isfinite(value)
+    if isinstance(kind, type) and origin is None:
+        return lambda value: type(value) is kind
+    return lambda value: value is None and kind is None
+
+
+@functools.cache
+def _plain_fields(kind: type) -> list[tuple[str, Any, Callable[[Any], bool]]]:
+    """Fields of a dataclass, what they are to be, and what tells at once that they are."""
+    return [(field.name, field.type, _plain_kind(field.type)) for field in dataclasses.fields(kind)]
+
+
 def _shown(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
@@ -222,9 +258,10 @@ class Checked:
 
     def __post_init__(self) -> None:
         """Check every field, then all of them together."""
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            object.__setattr__(self, field.name, check(self.called(field.name), value, field.type))
+        for name, kind, is_plain in _plain_fields(type(self)):
+            value = getattr(self, name)
+            if not is_plain(value):
+                object.__setattr__(self, name, check(self.called(name), value, kind))
         self.check_together()
 
     @classmethod

@@ -20,9 +20,15 @@ def test_the_example_of_the_module():
     assert doctest.testmod(checked).failed == 0 < doctest.testmod(checked).attempted
 
 
+def made(kind, value):
+    """The value as a field of an object, which looks at plain values in a way of its own."""
+    return dataclasses.make_dataclass("Made", [("it", kind)], bases=(Checked,), frozen=True)(value).it
+
+
 def refused(kind, value, error, message):
-    with pytest.raises(error, match=f"^{re.escape(message)}$"):
-        check("it", value, kind)
+    for checks in (lambda: check("it", value, kind), lambda: made(kind, value)):
+        with pytest.raises(error, match=f"^{re.escape(message)}$"):
+            checks()
 
 
 @pytest.mark.parametrize(
@@ -43,14 +49,16 @@ def refused(kind, value, error, message):
         (tuple[tuple[int, ...], ...], [[1], []], ((1,), ())),
         (Mapping[int, float], {1: 2}, {1: 2}),
         (int | tuple[int, ...] | None, [1], (1,)),
+        (tuple[Count, ...], (2, 1), (2, 1)),
         (Count | None, None, None),
+        (Count | None, 2, 2),
         (Checked, Checked(), None),
     ],
 )
 def test_good_values(kind, good, found):
-    value = check("it", good, kind)
-    assert value == (good if found is None else found) or value is good
-    assert type(value) is (tuple if isinstance(good, list) and kind is not Any else type(good))
+    for value in (check("it", good, kind), made(kind, good)):
+        assert value == (good if found is None else found) or value is good
+        assert type(value) is (tuple if isinstance(good, list) and kind is not Any else type(good))
 
 
 @pytest.mark.parametrize(
@@ -86,6 +94,8 @@ def test_good_values(kind, good, found):
         (Mapping[str, int], {"a": "b"}, TypeError, "it['a'] must be an integer, not 'b'"),
         (Count | None, "x", TypeError, "it must be an integer at least 1 or None, not 'x'"),
         (Count | None, 0, ValueError, "it must be at least 1, not 0"),
+        (Count | int, 0, ValueError, "it must be at least 1, not 0"),
+        (tuple[Count, ...], (1, 0), ValueError, "it[1] must be at least 1, not 0"),
         (int | tuple[int, ...], ["x"], TypeError, "it[0] must be an integer, not 'x'"),
         (Checked, 3, TypeError, "it must be Checked, not int"),
     ],
