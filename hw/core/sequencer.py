@@ -43,18 +43,8 @@ def waits() -> data.StructLayout:
     return data.StructLayout(dict.fromkeys(("records", "sums", "half", "fields"), 1))
 
 
-class Loops(Part):
-    """Counts the loops of ``docs/machine.md``, Multiply.
-
-    A step waits for its records, for the sum it adds to (an address returns after `MultiplierArray.spacing` clocks),
-    and, if it ends sums, for the verdict on the fields and for a half to keep them in.
-
-    Throughput: one step per clock.
-
-    Parameters
-    ----------
-    parameters : Parameters
-        Uses ``columns`` and ``tile_positions``.
+class _Controlled(Part):
+    """What counts the loops of an operation, and what it needs to know of the checks and of the sums' buffer.
 
     Members
     -------
@@ -64,16 +54,8 @@ class Loops(Part):
         First clock of the operation.
     counted, positions, passed : In
         From `hw.core.multiply_check.MultiplyCheck`.
-    halted, free, loaded : In(1)
-        The operation cannot go on; there is a half to keep sums in; the records of the next group are read.
-    turn : Out(`turn`)
-        Where the loops stand.
-    first : Out(1)
-        The step is the first one of its sums.
-    position : Out
-        Of the block.
-    channels_left : Out(7)
-        Of this block and those after it.
+    halted, free : In(1)
+        The operation cannot go on; there is a half to keep sums in.
     final : Out(1)
         Last clock of the operation: the last group is read.
     waits : Out(`waits`)
@@ -89,13 +71,45 @@ class Loops(Part):
             "passed": In(1),
             "halted": In(1),
             "free": In(1),
+            "final": Out(1),
+            "waits": Out(waits()),
+        }
+
+
+class Loops(_Controlled):
+    """Counts the loops of ``docs/machine.md``, Multiply.
+
+    A step waits for its records, for the sum it adds to (an address returns after `MultiplierArray.spacing` clocks),
+    and, if it ends sums, for the verdict on the fields and for a half to keep them in.
+
+    Throughput: one step per clock.
+
+    Parameters
+    ----------
+    parameters : Parameters
+        Uses ``columns`` and ``tile_positions``.
+
+    Members
+    -------
+    loaded : In(1)
+        The records of the next group are read.
+    turn : Out(`turn`)
+        Where the loops stand.
+    first : Out(1)
+        The step is the first one of its sums.
+    position : Out
+        Of the block.
+    channels_left : Out(7)
+        Of this block and those after it.
+    """
+
+    def _members(self, parameters: Parameters) -> dict[str, Any]:
+        return super()._members(parameters) | {
             "loaded": In(1),
             "turn": Out(turn()),
             "first": Out(1),
             "position": Out(range(parameters.tile_positions)),
             "channels_left": Out(7),
-            "final": Out(1),
-            "waits": Out(waits()),
         }
 
     def elaborate(self, platform: object) -> Module:  # noqa: D102
@@ -365,15 +379,13 @@ class SumPlaces(Part):
         return m
 
 
-class Sequencer(Part):
+class Sequencer(_Controlled):
     """Runs the loops of ``docs/machine.md``, Multiply: a record and a step per clock.
 
     Records of the next group are read while the steps of this one go on.
 
     Members
     -------
-    operation, start, counted, positions, passed, halted, free, final, waits
-        As in `Loops`.
     weights_enable, weights_half, weights_address : Out
         Record to read at this clock edge.
     column, wrapped : Out
@@ -391,16 +403,7 @@ class Sequencer(Part):
     """
 
     def _members(self, parameters: Parameters) -> dict[str, Any]:
-        return {
-            "operation": In(operation("multiply", parameters.dataflows)),
-            "start": In(1),
-            "counted": In(1),
-            "positions": In(tile_key(parameters)["positions"].shape),
-            "passed": In(1),
-            "halted": In(1),
-            "free": In(1),
-            "final": Out(1),
-            "waits": Out(waits()),
+        return super()._members(parameters) | {
             "weights_enable": Out(1),
             "weights_half": Out(1),
             "weights_address": Out(range(parameters.weight_buffer)),
