@@ -41,10 +41,15 @@ def tiles_waiting() -> range:
     return range(CHAINS_AHEAD + 2)
 
 
+def scale_rows(parameters: Parameters) -> range:
+    """Rows of `near_lanes` channels of all records of factors, or of shifts."""
+    return range(parameters.scale_buffer * parameters.lanes // parameters.near_lanes)
+
+
 def scale_write(parameters: Parameters) -> data.StructLayout:
     """`near_lanes` factors, or shifts, and their place: `row` counts those of all records before."""
-    rows = parameters.scale_buffer * parameters.lanes // parameters.near_lanes
-    return data.StructLayout({"row": range(rows), "shifts": 1, "values": data.ArrayLayout(16, parameters.near_lanes)})
+    values = data.ArrayLayout(16, parameters.near_lanes)
+    return data.StructLayout({"row": scale_rows(parameters), "shifts": 1, "values": values})
 
 
 def scale_span(parameters: Parameters) -> data.StructLayout:
@@ -135,12 +140,11 @@ class ScaleBuffer(Part):
     """
 
     def _members(self, parameters: Parameters) -> dict[str, Any]:
-        self._rows = parameters.scale_buffer * parameters.lanes // parameters.near_lanes
         values = data.ArrayLayout(16, parameters.near_lanes)
         return {
             "write": In(stream.Signature(scale_write(parameters))),
             "enable": In(1),
-            "row": In(range(self._rows)),
+            "row": In(scale_rows(parameters)),
             "factors": Out(values),
             "shifts": Out(values),
         }
@@ -149,7 +153,7 @@ class ScaleBuffer(Part):
         m = Module()
         m.d.comb += self.write.ready.eq(1)
         for name, port in (("factors", self.factors), ("shifts", self.shifts)):
-            m.submodules[name] = ram = Ram(port.shape(), self._rows)
+            m.submodules[name] = ram = Ram(port.shape(), len(scale_rows(self._parameters)))
             m.d.comb += [
                 ram.write_enable.eq(self.write.valid & (self.write.p.shifts == (name == "shifts"))),
                 ram.write_address.eq(self.write.p.row),
