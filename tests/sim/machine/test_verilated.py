@@ -230,8 +230,8 @@ def test_memory_that_is_not_there_is_refused(model):
 
 
 def test_a_mutant_is_chosen_by_a_port():
-    text, drawn = mutate(emission.emit(Copier(), name="unit", ports="flat").text, "unit", 6, seed=1)
-    mutated = MachineModel(Copier(), optimise="-O1", mutated=text)
+    drawn = mutate(emission.emit(Copier(), name="unit", ports="flat").text, "unit", 6, seed=1)
+    mutated = MachineModel(Copier(), optimise="-O1", mutated=drawn.text)
 
     def shows(number):
         try:
@@ -245,7 +245,7 @@ def test_a_mutant_is_chosen_by_a_port():
     port.advance(100_000)
     right = port.memory.tobytes()
     assert not shows(0)
-    assert any(shows(mutant.number) for mutant in drawn)
+    assert any(shows(mutant.number) for mutant in drawn.mutants["unit"])
 
 
 def test_a_reset_begins_anew(model):
