@@ -297,7 +297,7 @@ def _is_proven(netlist: str, mutant: Mutant, cut: str, seconds: int) -> bool:
     with tempfile.TemporaryDirectory(prefix="driftless-mutant-") as folder:
         Path(folder, "netlist.il").write_text(netlist, encoding="utf-8")
         limit = ["sh", "-c", f'ulimit -t {seconds} && exec "$@"', "sh"]
-        prove = [*limit, *tools.abc_command(), "-q", "read_aiger both.aig; strash; scorr; dprove"]
+        prove = [*limit, *tools.abc_command(), "-q", "read_aiger both.aig; strash; lcorr; scorr; dprove"]
         try:
             script = _MITER.format(module=mutant.module, command=command, cut=cut)
             tools.run_yosys(script, cwd=folder, timeout=10 * seconds)
