@@ -182,8 +182,10 @@ def bench(request: Request) -> Bench:
                 random=random,
             )
         )
-    cases.append(_at_full_speed(request, s))
+    cases += [_at_full_speed(request, s), _neighbours(request, s)]
     cases += _events(request)
+    if parameters.state_format == "fixed":
+        cases.append(_near_the_ends(request))
     if parameters.outliers:
         cases.append(_cancelling_outliers(request))
     return Bench(
@@ -233,6 +235,29 @@ def _events(request: Request) -> list[Case]:
     return cases
 
 
+def _near_the_ends(request: Request) -> Case:
+    """Sums that are a bit away from the least of a state's bits, or from the largest: none of them clamps."""
+    parameters = request.parameters
+    n, width = parameters.lanes, parameters.state_width
+    bits = 1 << np.arange(width - 1)
+    state = np.repeat(np.concatenate([bits - (1 << width - 1), (1 << width - 1) - 1 - bits])[:, None], n, axis=1)
+    count = len(state)
+    groups = DeltaGroups.zeros(count, parameters)
+    groups.exponent[:] = 12
+    return case(
+        "sums near the ends",
+        parameters,
+        state,
+        groups,
+        address=np.arange(count),
+        last=np.ones(count, bool),
+        refresh=np.zeros(count, bool),
+        bias=np.zeros((count, n), np.int64),
+        state_exponent=-12,
+        random=request.generator(7),
+    )
+
+
 def _cancelling_outliers(request: Request) -> Case:
     """Vectors of large outliers that cancel, at the finest state: every bit of a term shows in the small sum."""
     parameters, random = request.parameters, request.generator(5)
@@ -264,6 +289,30 @@ def _cancelling_outliers(request: Request) -> Case:
         bias=np.zeros((3 * count, n), np.int64),
         state_exponent=-24,
         random=random,
+    )
+
+
+def _neighbours(request: Request, state_exponent: int) -> Case:
+    """Pairs of 64 neighbours by turns: none may be taken again, nor wait, for what became of the other one."""
+    parameters, random = request.parameters, request.generator(6)
+    pairs = np.array([(first, second) for first in range(64) for second in range(64) if first != second])
+    pairs = random.permutation(pairs)[: request.count(300, len(pairs))]
+    address = pairs[:, [0, 1, 0, 1]].reshape(-1)
+    groups = DeltaGroups.zeros(len(address), parameters)
+    groups.exponent[:] = state_exponent + 24
+    groups.digits[:] = random.integers(-1, 2, groups.digits.shape)
+    return case(
+        "neighbours by turns",
+        parameters,
+        _state(parameters, random, 64, 0.01),
+        groups,
+        address=address,
+        last=np.ones(len(address), bool),
+        refresh=np.zeros(len(address), bool),
+        bias=np.zeros((len(address), parameters.lanes), np.int64),
+        state_exponent=state_exponent,
+        random=random,
+        places=64 * int(random.integers(1 << 20)) + np.arange(64),
     )
 
 
