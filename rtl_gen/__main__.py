@@ -290,7 +290,7 @@ def lint_command(machine: options.Machine, units: tuple[str, ...], target: str, 
         name: text.text
         for name, (text, _) in zip(chosen, console.progress(emitted, "Emitting", total=len(chosen)), strict=True)
     }
-    rows = lint.check_files(files, target=target, track=lambda found: console.progress(found, "Linting"))
+    rows = lint.check_files(files, target=target, jobs=jobs, track=lambda found: console.progress(found, "Linting"))
     together = lint.check_together(files, target=target)
     if as_json:
         click.echo(json.dumps({"units": rows, "together": together}, indent=2))

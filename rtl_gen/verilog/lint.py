@@ -3,6 +3,7 @@
 import sys
 import tempfile
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,11 @@ def _slang(file: Path, top: str, target: str) -> list[str]:
 
 
 def check_files(
-    files: dict[str, str], *, target: str = "generic", track: Callable[[Iterable[str]], Iterable[str]] = iter
+    files: dict[str, str],
+    *,
+    target: str = "generic",
+    jobs: int = 1,
+    track: Callable[[Iterable[str]], Iterable[str]] = iter,
 ) -> list[dict[str, Any]]:
     """Lint Verilog files, each of which holds a top module of its own name.
 
@@ -81,6 +86,8 @@ def check_files(
         Name of the top module and text.
     target : str
         What the leaves are made of.
+    jobs : int
+        Readers at a time.
     track : function
         Wraps the names, for a progress bar.
 
@@ -89,19 +96,20 @@ def check_files(
     list of dict
         Per file ``unit``, ``lines``, and the lists of complaints of each of `READERS`; none is a pass.
     """
-    rows = []
-    with tempfile.TemporaryDirectory(prefix="driftless-lint-") as folder:
-        for name in track(files):
+    with tempfile.TemporaryDirectory(prefix="driftless-lint-") as folder, ThreadPoolExecutor(jobs) as pool:
+        found = {}
+        for name, text in files.items():
             file = Path(folder, f"{name}.v")
-            file.write_text(files[name], encoding="utf-8")
-            rows.append(
-                {
-                    "unit": name,
-                    "lines": files[name].count("\n"),
-                    **{reader: check(file, name, target) for reader, check in READERS.items()},
-                }
-            )
-    return rows
+            file.write_text(text, encoding="utf-8")
+            found[name] = {reader: pool.submit(check, file, name, target) for reader, check in READERS.items()}
+        return [
+            {
+                "unit": name,
+                "lines": files[name].count("\n"),
+                **{reader: complaints.result() for reader, complaints in found[name].items()},
+            }
+            for name in track(files)
+        ]
 
 
 READERS: dict[str, Callable[[Path, str, str], list[str]]] = {
