@@ -21,7 +21,7 @@ def test_the_example_of_the_module():
 
 
 def made(kind, value):
-    """The value as a field of an object, which looks at plain values in a way of its own."""
+    """The value as a field of an object that was given it."""
     return dataclasses.make_dataclass("Made", [("it", kind)], bases=(Checked,), frozen=True)(value).it
 
 
