@@ -68,7 +68,7 @@ class Unloaded(HazardError):
 
 
 class Stuck(HazardError):
-    """Engines that wait for each other for ever."""
+    """Engines that wait for each other for ever, or for somebody who takes what they send."""
 
 
 _BUFFERS = ("bank", "weights", "scales")
@@ -127,7 +127,7 @@ class _Watch:
         if isinstance(command, Multiply) and command.leave:
             self.down.append(clock)
         if isinstance(command, Emit) and command.sent and command.link:
-            self.up.extend([clock] * command.lines)
+            self.up.extend([clock] * _lines(command))
         clock = clock.copy()
         clock[number] = self.clock[command.engine][number] + 1
         self.clock[command.engine] = clock
@@ -224,7 +224,7 @@ def check(accelerator: Accelerator, program: Operand, commands: int) -> None:
     Overwritten
         At the first operation that writes a command of the program.
     Stuck
-        If engines can wait for each other for ever.
+        If engines can wait for each other for ever, or for what nobody takes from the link.
     """
     p = accelerator.parameters
     places = {
@@ -288,18 +288,27 @@ def _check_progress(done: list[tuple[int, Operation]]) -> None:
 def _partners(done: list[tuple[int, Operation]]) -> dict[int, list[int]]:
     """Of what gives to the link and of what takes from it: those on the other side."""
     found: dict[int, list[int]] = collections.defaultdict(list)
-    up: collections.deque[tuple[int, int]] = collections.deque()
+    up: collections.deque[int] = collections.deque()
     down: collections.deque[int] = collections.deque()
     for number, (_, operation) in enumerate(done):
         if isinstance(operation, Emit) and operation.sent and operation.link:
-            up.extend([(number, line) for line in range(operation.lines)])
+            up.extend([number] * _lines(operation))
         if isinstance(operation, LoadGroups) and operation.link:
             for _ in range(operation.height):
-                giver, _ = up.popleft()
+                giver = up.popleft()
                 if number not in found[giver]:
                     found[giver].append(number)
         if isinstance(operation, Multiply) and operation.leave:
             down.append(number)
         if isinstance(operation, Accumulate):
             found[down.popleft()].append(number)
+    for number in [*up, *down][:1]:
+        position, operation = done[number]
+        kind = type(operation).__name__
+        raise Stuck(f"What goes to the link must be taken from it, not left there, as by {kind} at {position}")
     return found
+
+
+def _lines(emission: Emit) -> int:
+    """Lines that an emission sends."""
+    return emission.lines if emission.along == "channels" else emission.channels // emission.across

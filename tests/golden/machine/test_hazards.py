@@ -7,7 +7,7 @@ import pytest
 
 from golden.machine import hazards, image
 from golden.machine.accelerator import Accelerator, MachineError
-from golden.machine.command import UNIT_BYTES, Combine, LoadGroups, LoadWeights, Multiply, Operand, Stop, assemble
+from golden.machine.command import UNIT_BYTES, Combine, Emit, LoadGroups, LoadWeights, Multiply, Operand, Stop, assemble
 from golden.parameters import preset
 from golden.units.delta_group import DeltaGroups
 
@@ -37,7 +37,7 @@ WEIGHTS = LoadWeights(source=Operand(1), at=3, records=6)
 GROUPS = LoadGroups(source=Operand(2), slot=SLOT, rows=1, lines=1, width=4, height=1, groups=2, pitch=2)
 GROUPS = dataclasses.replace(GROUPS, at=5, push=("multiply",))
 PRODUCT = Multiply(at=5, weights_at=3, lines=1, columns=4, channels=3, rows=1, column_pitch=2, kernel_lines=1)
-PRODUCT = dataclasses.replace(PRODUCT, kernel_columns=1, groups=2, collected=4, pop=("load",))
+PRODUCT = dataclasses.replace(PRODUCT, kernel_columns=1, groups=2, collected=4, leave=False, pop=("load",))
 
 
 def test_a_product_of_what_was_loaded():
@@ -109,3 +109,20 @@ def test_an_error_that_comes_of_what_nothing_orders():
 def test_a_load_that_nothing_orders():
     with pytest.raises(hazards.Conflict, match="^Tokens must order Load.* before Multiply at"):
         check([WEIGHTS, GROUPS, dataclasses.replace(PRODUCT, pop=())])
+
+
+EMISSION = Emit(state=Operand(2), held=Operand(2, 8), width=4, lines=2, channels=8, link=True, start=True)
+"""Two lines of four positions, of as many groups as those of a load; along positions, eight of one group."""
+
+
+@pytest.mark.parametrize(("fields", "height"), [({}, 2), ({"along": "positions", "across": 4, "lines": 1}, 2)])
+def test_what_goes_to_the_link_is_taken(fields, height):
+    emission = dataclasses.replace(EMISSION, **fields)
+    taken = dataclasses.replace(GROUPS, link=True, height=height, lines=height, push=())
+    if emission.along == "positions":
+        taken = dataclasses.replace(taken, groups=1)
+    check([emission, taken])
+    with pytest.raises(hazards.Stuck, match=r"^What goes to the link must be taken .* as by Emit at \d+$"):
+        check([emission, emission, taken])
+    with pytest.raises(hazards.Stuck, match="as by Multiply at"):
+        check([WEIGHTS, GROUPS, dataclasses.replace(PRODUCT, leave=True)])
