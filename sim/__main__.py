@@ -129,6 +129,12 @@ def _row(label: str, results: list[Result]) -> dict[str, Any]:
 )
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Of mutants, vectors and pauses.")
 @click.option("--among", default="", metavar="TEXT", help="Of `machine`: only files of hw with this in their names.")
+@click.option(
+    "--patience",
+    type=click.IntRange(1),
+    metavar="SECONDS",
+    help=f"Of `machine`: processor time of each form of a proof.  [default: {mutants.PATIENT}]",
+)
 @options.as_json
 @click.pass_context
 def inject(
@@ -138,6 +144,7 @@ def inject(
     count: int | None,
     seed: int,
     among: str,
+    patience: int | None,
     as_json: bool,
 ) -> None:
     """Draw mutants of the Verilog of UNIT (or all) and see which of them its bench catches.
@@ -148,14 +155,16 @@ def inject(
     proven to be the unit itself. About two minutes a unit.
     """
     reports = []
-    if among and unit != "machine":
-        raise ValueError(f"Among must be given with the unit machine, not with {unit!r}")
+    for name, given in (("Among", among), ("Patience", patience)):
+        if given and unit != "machine":
+            raise ValueError(f"{name} must be given with the unit machine, not with {unit!r}")
     if unit == "machine":
         reports = machine_mutants.run(
             machine.parameters,
             count=count or 20,
             seed=seed,
             among=among,
+            patience=patience or mutants.PATIENT,
             track=lambda drawn: console.progress(drawn, "Mutants", named=lambda one: one[0]),
         )
     elif unit.endswith(".py"):

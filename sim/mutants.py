@@ -63,7 +63,7 @@ write_aiger -zinit both.aig
 _APPLY = "-ctrl mutant 32 "
 """Options with which a mutant waits for its number at the input `mutant`."""
 
-_BRIEF, _PATIENT = 10, 120
+_BRIEF, PATIENT = 10, 120
 """Seconds of processor time of a proof of equivalence, however busy the machine is: before full vectors, and after."""
 
 
@@ -254,7 +254,7 @@ def _mutant(line: str) -> Mutant:
     return Mutant(int(re.search(rf"{_APPLY}(\d+) ", line)[1]), re.sub(rf"{_APPLY}\d+ ", "", line))
 
 
-def is_equivalent(netlist: str, mutant: Mutant, seconds: int = _PATIENT) -> bool:
+def is_equivalent(netlist: str, mutant: Mutant, seconds: int = PATIENT) -> bool:
     """Whether abc proves, in so many seconds, that a mutant does what its module does, from the initial state on.
 
     The module is looked at alone: on inputs that a machine never gives it, it has to do the same, too. If it has
@@ -386,5 +386,5 @@ def run(
         prove(_BRIEF)
         if left():
             play(load(name, Request(parameters, full=True, seed=seed)), list(MODES))
-        prove(_PATIENT)
+        prove(PATIENT)
     return Report(name, [findings[mutant.number] for mutant in subject.mutants], time.monotonic() - began)

@@ -22,12 +22,13 @@ from rtl_gen.program.commands import on_machine
 from rtl_gen.verilog import emission
 from rtl_gen.verilog.naming import plain_name
 from sim.machine.driver import Timeout
+from sim.machine.invented import invented
 from sim.machine.trust import Programs, Trial, Trials, small_sections
 from sim.machine.verilated import MachineModel, Memory
-from sim.mutants import Drawn, Finding, Mutant, Report, draw, is_equivalent
+from sim.mutants import PATIENT, Drawn, Finding, Mutant, Report, draw, is_equivalent
 from sim.simulator import SimulationError
 
-_REGISTERS, _STAMPS, _NOISE, _MISTAKES, _RESETS, _FAULTS = 2, 2, 12, 40, 4, 4
+_REGISTERS, _STAMPS, _INVENTED, _NOISE, _MISTAKES, _RESETS, _FAULTS = 2, 2, 104, 12, 40, 4, 4
 """Trials of each kind that a mutant meets behind the layers."""
 
 _ORIGINS = (0x5A5A5000, 0xA5A5A000)
@@ -104,6 +105,7 @@ class Judge:
         self._model, self._programs, self._seed = model, programs, seed
         self._hows = [Memory(latency=7, mode="both", seed=seed, origin=origin) for origin in _ORIGINS]
         self._shown: list[dict[str, int]] = []
+        self._invented = [invented(programs, seed, turn) for turn in range(_INVENTED)]
         failure = self(0)
         if failure is not None:
             raise SimulationError(f"The machine must be right without a mutant: {failure}")
@@ -131,11 +133,11 @@ class Judge:
             (f"{name} is {shown[name]:#x}, not {right[name]:#x}" for name in right if shown[name] != right[name]), ""
         )
 
-    @staticmethod
-    def _as_they_are(trials: Trials) -> Iterator[Trial]:
+    def _as_they_are(self, trials: Trials) -> Iterator[Trial]:
         yield from trials.layers()
         yield from trials.registers(_REGISTERS)
         yield from trials.stamps(_STAMPS)
+        yield from itertools.starmap(trials.counted, enumerate(self._invented))
 
     @staticmethod
     def _wrong(trials: Trials) -> Iterator[Trial]:
@@ -153,6 +155,7 @@ def run(
     seed: int = 0,
     among: str = "",
     full: bool = True,
+    patience: int = PATIENT,
     track: Callable[[list[tuple[str, Mutant]]], Iterable[tuple[str, Mutant]]] = iter,
 ) -> list[Report]:
     """Draw mutants of the files of a machine and see which of them its programs catch.
@@ -169,6 +172,8 @@ def run(
         What the names of the files have in them.
     full : bool
         Whether those that the trials miss meet the proof.
+    patience : int
+        Seconds of processor time of each form of it.
     track : callable
         Wraps files and mutants, to show progress.
 
@@ -199,7 +204,7 @@ def run(
     for file, mutant in track([(file, mutant) for file, found in drawn.mutants.items() for mutant in found]):
         begun = time.monotonic()
         failure = judge(mutant.number)
-        proven = full and failure is None and is_equivalent(drawn.netlist, mutant)
+        proven = full and failure is None and is_equivalent(drawn.netlist, mutant, patience)
         findings[file].append(Finding(mutant, failure, proven))
         seconds[file] += time.monotonic() - begun
     return [Report(file, found, seconds[file]) for file, found in findings.items()]

@@ -204,6 +204,8 @@ class Programs:
         What has happened to numbers in each.
     varied : list of int
         Layers that each have a command with a field that is 0, 1, more, or a word, as in none before.
+    emissions : dict of type to list of (int, Operation)
+        Operations of the emit engine in these, by kind, each with the number of its layer.
     """
 
     def __init__(self, made: Sections):
@@ -225,6 +227,11 @@ class Programs:
             driver.set("sticky", _STICKY)
         self.before.append(driver.port.memory.copy())
         self.varied = self._varied()
+        self.emissions: dict[type[Operation], list[tuple[int, Operation]]] = {}
+        for number in self.varied:
+            for command in self.sections[number].commands:
+                if isinstance(command, Operation) and command.engine == "emit":
+                    self.emissions.setdefault(type(command), []).append((number, command))
 
     def _varied(self) -> list[int]:
         seen: set[tuple[str, str, object]] = set()
@@ -251,34 +258,34 @@ class Programs:
             region.base, region.limit = base, limit if limits is None else limits[number]
         return reference
 
-    def _mistake(self, seed: int, turn: int) -> "_Mistake":
+    def _mistake(self, seed: int, turn: int) -> "Mistake":
         """What a turn of a seed draws, and what the interpreter makes of it."""
         draw = random.Random(f"{seed} mutant {turn}")
         kind = draw.choice(MUTANTS)
         number = draw.choice(self.that_read(_READS.get(kind, ())))
         return self.interpreted(kind, number, _WRONG[kind](draw, self, number))
 
-    def _noise(self, seed: int, turn: int) -> "_Mistake":
+    def _noise(self, seed: int, turn: int) -> "Mistake":
         """A layer on random numbers in a region that it reads, and what the interpreter makes of it."""
         draw = random.Random(f"{seed} noise {turn}")
         number = self.varied[turn % len(self.varied)]
         region = draw.choice([region for region in range(1, 7) if len(self.read_of(number, region))])
         memory, places = self.before[number].copy(), self.read_of(number, region)
         memory[places] = np.random.default_rng(draw.getrandbits(32)).integers(0, 256, len(places), np.uint8)
-        return self.interpreted("noise", number, _Wrong(f"noise in region {region}", memory))
+        return self.interpreted("noise", number, Wrong(f"noise in region {region}", memory))
 
-    def interpreted(self, kind: str, number: int, wrong: "_Wrong") -> "_Mistake":
+    def interpreted(self, kind: str, number: int, wrong: "Wrong") -> "Mistake":
         """What the interpreter makes of a layer with something wrong."""
         reference, section = self.interpreter(wrong.memory.copy(), wrong.limits), self.sections[number]
         memory, cause = None, None
         try:
-            hazards.check(reference, section.operand, section.size)
+            hazards.check(reference, section.operand, wrong.size or section.size)
             memory = reference.memory
         except MachineError as error:
             cause = error.cause
         except hazards.HazardError:
             pass
-        return _Mistake(kind, number, wrong, memory, cause, reference.counters, dict(reference.status))
+        return Mistake(kind, number, wrong, memory, cause, reference.counters, dict(reference.status))
 
     def words_at(self, number: int) -> int:
         """First byte of a layer's program."""
@@ -287,11 +294,18 @@ class Programs:
     def read(self, number: int) -> np.ndarray:
         """Bytes of memory that a layer finds and reads, ascending, its program left out."""
         if number not in self._read:
-            self._read[number] = self._bytes_read(number)
+            self._read[number] = self.bytes_read(self.before[number], number, self.sections[number].size)
         return self._read[number]
 
-    def _bytes_read(self, number: int) -> np.ndarray:
-        reference = self.interpreter(self.before[number].copy())
+    def bytes_read(self, memory: np.ndarray, number: int, size: int) -> np.ndarray:
+        """Those that a program of so many commands finds and reads which stands in the place of a layer's.
+
+        Raises
+        ------
+        MachineError
+            If it does not end well.
+        """
+        reference = self.interpreter(memory.copy())
         found, written = [], np.zeros(len(reference.memory), bool)
 
         def watch(name: str, places: np.ndarray, write: bool) -> None:
@@ -301,8 +315,7 @@ class Programs:
                 found.append(places[~written[places]])
 
         reference.access = watch
-        section = self.sections[number]
-        reference.run(section.operand, section.size)
+        reference.run(self.sections[number].operand, size)
         return np.unique(np.concatenate([np.zeros(0, np.int64), *map(np.ravel, found)]))
 
     def read_of(self, number: int, region: int) -> np.ndarray:
@@ -318,15 +331,28 @@ class Programs:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Wrong:
-    """A layer's program with something wrong: what was done, the memory, and limits of the regions, if others."""
+class Wrong:
+    """A layer's program with something wrong.
+
+    Members
+    -------
+    told : str
+        What was done.
+    memory : uint8 array
+        With the program in it.
+    limits : sequence of int, optional
+        Of the regions, if others.
+    size : int
+        Commands, if others; 0: as many as the layer has.
+    """
 
     told: str
     memory: np.ndarray
     limits: Sequence[int] | None = None
+    size: int = 0
 
 
-class _Mistake(NamedTuple):
+class Mistake(NamedTuple):
     """A layer with something wrong, and what the interpreter makes of it.
 
     Members
@@ -335,7 +361,7 @@ class _Mistake(NamedTuple):
         What is wrong.
     number : int
         Of the layer.
-    wrong : _Wrong
+    wrong : Wrong
         Its program.
     memory : uint8 array or None
         What it leaves, if that is certain.
@@ -347,7 +373,7 @@ class _Mistake(NamedTuple):
 
     kind: str
     number: int
-    wrong: _Wrong
+    wrong: Wrong
     memory: np.ndarray | None
     cause: str | None
     counters: Mapping[str, int]
@@ -368,7 +394,7 @@ def _values(kind: type, command: Command) -> list[str]:
 
 def _with_a_change(
     draw: random.Random, programs: Programs, number: int, kind: type, change: Callable[[Any], Any]
-) -> _Wrong:
+) -> Wrong:
     """One field of this kind, of one command, becomes what `change` makes of it, if the field takes it."""
     section, memory = programs.sections[number], programs.before[number].copy()
     while True:
@@ -384,10 +410,10 @@ def _with_a_change(
             continue
         if words.size <= section.size * UNIT_BYTES:
             memory[programs.words_at(number) :][: words.size] = words
-            return _Wrong(f"{name} of {command} becomes {changed}", memory)
+            return Wrong(f"{name} of {command} becomes {changed}", memory)
 
 
-def _number(draw: random.Random, programs: Programs, number: int) -> _Wrong:
+def _number(draw: random.Random, programs: Programs, number: int) -> Wrong:
     """A number of a command is another one."""
     return _with_a_change(
         draw,
@@ -398,7 +424,7 @@ def _number(draw: random.Random, programs: Programs, number: int) -> _Wrong:
     )
 
 
-def _operand(draw: random.Random, programs: Programs, number: int) -> _Wrong:
+def _operand(draw: random.Random, programs: Programs, number: int) -> Wrong:
     """An operand of a command lies elsewhere."""
     return _with_a_change(
         draw,
@@ -414,43 +440,43 @@ def _operand(draw: random.Random, programs: Programs, number: int) -> _Wrong:
     )
 
 
-def _flipped(draw: random.Random, memory: np.ndarray, among: np.ndarray) -> _Wrong:
+def _flipped(draw: random.Random, memory: np.ndarray, among: np.ndarray) -> Wrong:
     """Bits of some bytes flip."""
     places = [(int(among[draw.randrange(len(among))]), draw.randrange(8)) for _ in range(draw.choice([1, 1, 5, 50]))]
     changed = memory.copy()
     for place, bit in places:
         changed[place] ^= 1 << bit
-    return _Wrong("bits " + ", ".join(f"{place}.{bit}" for place, bit in places) + " flip", changed)
+    return Wrong("bits " + ", ".join(f"{place}.{bit}" for place, bit in places) + " flip", changed)
 
 
-def _program(draw: random.Random, programs: Programs, number: int) -> _Wrong:
+def _program(draw: random.Random, programs: Programs, number: int) -> Wrong:
     """Bits of the program flip."""
     begin = programs.words_at(number)
     places = np.arange(begin, begin + programs.sections[number].size * UNIT_BYTES)
     return _flipped(draw, programs.before[number], places)
 
 
-def _image(draw: random.Random, programs: Programs, number: int) -> _Wrong:
+def _image(draw: random.Random, programs: Programs, number: int) -> Wrong:
     """Bits of what the program reads flip."""
     return _flipped(draw, programs.before[number], programs.read(number))
 
 
-def _stream(draw: random.Random, programs: Programs, number: int) -> _Wrong:
+def _stream(draw: random.Random, programs: Programs, number: int) -> Wrong:
     """Bits of groups in a spool flip."""
     return _flipped(draw, programs.before[number], programs.read_of(number, SPOOLS))
 
 
-def _region(draw: random.Random, programs: Programs, number: int) -> _Wrong:
+def _region(draw: random.Random, programs: Programs, number: int) -> Wrong:
     """A region ends earlier, often before or within what is read."""
     limits = [limit for _, limit in programs.program.regions]
     region = draw.choice([region for region, limit in enumerate(limits) if limit])
     places = programs.read_of(number, region) // UNIT_BYTES - programs.program.regions[region][0]
     ends = [*places.tolist(), limits[region] - 1] if draw.random() < 0.8 else range(limits[region])
     limits[region] = draw.choice(ends)
-    return _Wrong(f"region {region} ends at {limits[region]}", programs.before[number].copy(), limits)
+    return Wrong(f"region {region} ends at {limits[region]}", programs.before[number].copy(), limits)
 
 
-_WRONG: Mapping[str, Callable[[random.Random, Programs, int], _Wrong]] = {
+_WRONG: Mapping[str, Callable[[random.Random, Programs, int], Wrong]] = {
     "number": _number,
     "operand": _operand,
     "program": _program,
@@ -556,13 +582,24 @@ class Trials:
     def noise(self, count: int) -> Iterator[Trial]:
         """Run these layers on random numbers in a region that they read: counters and sticky bits are right, too."""
         for turn in range(count):
-            mistake = self._programs.noise(self._seed, turn)
-            self._driver.set("sticky", _STICKY)
-            trial = self._tried(turn, mistake)
-            if trial.outcome == "equal":
-                told = trial.outcome, self._odd(mistake.counters, mistake.sticky)
-                trial = self._judged(trial.kind, turn, trial.told, told)
-            yield trial
+            yield self.counted(turn, self._programs.noise(self._seed, turn))
+
+    def counted(self, turn: int, mistake: Mistake) -> Trial:
+        """Run a program: it ends as the interpreter says and, if it ends well, counters and sticky bits are right.
+
+        Parameters
+        ----------
+        turn : int
+            Number of the trial.
+        mistake : Mistake
+            The program, and what the interpreter makes of it.
+        """
+        self._driver.set("sticky", _STICKY)
+        trial = self._tried(turn, mistake)
+        if trial.outcome != "equal":
+            return trial
+        told = trial.outcome, self._odd(mistake.counters, mistake.sticky)
+        return self._judged(trial.kind, turn, trial.told, told)
 
     def stamps(self, count: int) -> Iterator[Trial]:
         """Run programs of stamps: the trace keeps as many as it has room for, in order, and tells of the others."""
@@ -634,10 +671,11 @@ class Trials:
         for turn in range(count):
             yield self._tried(turn, self._programs.mistake(self._seed, turn))
 
-    def _tried(self, turn: int, mistake: _Mistake) -> Trial:
+    def _tried(self, turn: int, mistake: Mistake) -> Trial:
         number, wrong, expected, cause = mistake.number, mistake.wrong, mistake.memory, mistake.cause
         self._limit(wrong.limits)
-        outcome, failure = self._run(number, wrong.memory)
+        section = self._programs.sections[number]
+        outcome, failure = self._end(wrong.memory, section.operand, wrong.size or section.size)
         self._limit(None)
         if not failure and expected is not None:
             failure = self._difference(outcome, expected)
@@ -731,13 +769,13 @@ class Trials:
         odd = np.flatnonzero(self._port.memory != expected)
         return f"{len(odd)} bytes of memory differ, the first at {odd[0]}" if len(odd) else ""
 
-    def _causes(self, number: int, wrong: _Wrong, first: str) -> set[str]:
+    def _causes(self, number: int, wrong: Wrong, first: str) -> set[str]:
         """Causes of which any may be told: the interpreter's, others of that operation, and of those beside it."""
         section = self._programs.sections[number]
         engines = self._programs.interpreter(wrong.memory.copy(), wrong.limits, _Engines)
         # A command at fault is told when all operations before it are done.
         with contextlib.suppress(_Blocked, MachineError):
-            engines.run(section.operand, section.size)
+            engines.run(section.operand, wrong.size or section.size)
         return (engines.causes | {first}) - _WAITS | ({"watchdog"} if first in _WAITS else set())
 
     @staticmethod

@@ -43,9 +43,10 @@ def test_the_command_lists_each_file_and_what_survives(monkeypatch, capsys):
     monkeypatch.setattr(mutants, "MachineModel", lambda component, **options: options["mutated"])
     monkeypatch.setattr(mutants, "Programs", lambda sections: None)
     monkeypatch.setattr(mutants, "Judge", lambda *given: lambda number: None if number in (2, 3) else "differs")
-    monkeypatch.setattr(mutants, "is_equivalent", lambda netlist, mutant: netlist and mutant.number == 3)
+    monkeypatch.setattr(mutants, "is_equivalent", lambda netlist, mutant, seconds: seconds == 7 and mutant.number == 3)
+    few = ["--count", "3", "--among", "stream/f", "--patience", "7"]
     with pytest.raises(SystemExit) as ended:
-        main(["mutate", "machine", "--count", "3", "--among", "stream/f", "--json"], prog_name="sim")
+        main(["mutate", "machine", *few, "--json"], prog_name="sim")
     told = capsys.readouterr()
     (row,) = json.loads(told.out)
     counted = [row[name] for name in ("unit", "mutants", "caught", "equivalent", "survived")]
@@ -59,6 +60,7 @@ def test_the_command_lists_each_file_and_what_survives(monkeypatch, capsys):
     [
         (["machine", "--among", "hw/none"], "Files must have 'hw/none' in their names, but none of this machine has"),
         (["float_add", "--among", "hw"], "Among must be given with the unit machine, not with 'float_add'"),
+        (["float_add", "--patience", "5"], "Patience must be given with the unit machine, not with 'float_add'"),
     ],
 )
 def test_what_names_no_file_is_refused(arguments, sentence, capsys):

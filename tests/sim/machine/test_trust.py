@@ -178,7 +178,7 @@ def test_which_causes_may_be_told_first(layers):
         changed = [dataclasses.replace(each, **changes.get(type(each).__name__, {})) for each in section.commands]
         words = assemble([*changed, Stop()]).view(np.uint8).ravel()
         memory[layers.words_at(number) :][: words.size] = words
-        wrong = sim.machine.trust._Wrong("", memory, limits)
+        wrong = sim.machine.trust.Wrong("", memory, limits)
         return one._causes(number, wrong, layers.interpreted("", number, wrong).cause)
 
     number = of(layers, "Emit", "LoadWeights", "LoadGroups", "Multiply", "Accumulate")[0]

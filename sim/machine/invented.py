@@ -1,0 +1,174 @@
+"""Programs that no compiler writes: fields drawn anew, single operations, loops, groups on the link without a spool.
+
+Each is made of layers of `sim.machine.trust.Programs`, and ends well by the interpreter: the machine must leave the
+same memory, counters and sticky bits.
+"""
+
+import dataclasses
+import functools
+import random
+
+import numpy as np
+
+from golden.machine import image
+from golden.machine.accelerator import MachineError
+from golden.machine.command import (
+    NOWHERE,
+    UNIT_BYTES,
+    Coefficients,
+    Command,
+    Emit,
+    End,
+    LoadGroups,
+    Loop,
+    Operand,
+    Operation,
+    Slot,
+    Step,
+    Stop,
+    Wait,
+    assemble,
+    layout,
+)
+from rtl_gen.program.memory import STATES
+from sim.machine.trust import Mistake, Programs, Wrong
+
+_COUNTS = frozenset(
+    "lines width vectors channels rows sets size outputs groups height records outer inner columns kernel_lines "
+    "kernel_columns collected across segment".split()
+)
+"""Fields of which there is something to do for each: they stay small."""
+
+_CALM = Wait(load=True, multiply=True, accumulate=True, emit=True)
+
+_Drawn = tuple[int, list[Command], np.ndarray]
+"""Number of a layer, commands that stand in its place, and the memory before them."""
+
+
+def invented(programs: Programs, seed: int, turn: int) -> Mistake:
+    """A program of one kind or another, by turns, that ends well, and what the interpreter makes of it.
+
+    Parameters
+    ----------
+    programs : Programs
+        What it is made of.
+    seed, turn : int
+        All that is drawn follows from them.
+    """
+    draw = random.Random(f"{seed} invented {turn}")
+    alone = {kind.__name__: functools.partial(_alone, kind=kind) for kind in programs.emissions}
+    made = [("fields", _redrawn_layer), ("loop", _looped), ("link", _linked), *alone.items(), *alone.items()]
+    kind, make = made[turn % len(made)]
+    while True:
+        try:
+            number, commands, memory = make(draw, programs)
+            size = _place(programs, number, commands, memory)
+            told = "; ".join(map(str, commands)) if len(commands) < 3 else f"{len(commands)} other commands"
+            found = programs.interpreted(kind, number, Wrong(told, memory, size=size))
+        except (ArithmeticError, LookupError, MachineError, ValueError):
+            continue  # fields that no command has, or numbers on which the law is silent
+        if found.memory is not None:
+            return found
+
+
+def _place(programs: Programs, number: int, commands: list[Command], memory: np.ndarray) -> int:
+    """Write a program where that of a layer begins; its size."""
+    words, begin = assemble([*commands, Stop()]), programs.words_at(number)
+    memory[begin : begin + words.nbytes] = words.view(np.uint8).ravel()
+    return len(words)
+
+
+def _layer(draw: random.Random, programs: Programs) -> _Drawn:
+    """A layer as it is."""
+    number = draw.choice(programs.varied)
+    return number, list(programs.sections[number].commands), programs.before[number].copy()
+
+
+def _redrawn_layer(draw: random.Random, programs: Programs) -> _Drawn:
+    """A layer of which an operation or two have some other fields."""
+    number, commands, memory = _layer(draw, programs)
+    operations = [place for place, one in enumerate(commands) if isinstance(one, Operation)]
+    for place in draw.sample(operations, min(draw.choice([1, 1, 2]), len(operations))):
+        commands[place] = _redrawn(draw, commands[place], 0.1)
+    return number, commands, memory
+
+
+def _alone(draw: random.Random, programs: Programs, kind: type[Operation]) -> _Drawn:
+    """An operation of the emit engine behind its layer: some fields, and some of what it reads, are drawn anew."""
+    number, command = draw.choice(programs.emissions[kind])
+    command = dataclasses.replace(_redrawn(draw, command, 0.2), pop=(), push=())
+    memory = programs.before[number + 1].copy()
+    if isinstance(command, Coefficients):
+        _fill_sums(draw, programs, command, memory)
+    if draw.random() < 0.7:
+        _shake(draw, programs, number, command, memory)
+    return number, [command], memory
+
+
+def _looped(draw: random.Random, programs: Programs) -> _Drawn:
+    """A layer, or such an operation, in loops that move regions; then once more where it was."""
+    if draw.random() < 0.3:
+        number, commands, memory = _layer(draw, programs)
+    else:
+        number, commands, memory = _alone(draw, programs, draw.choice(list(programs.emissions)))
+    commands = once = [_CALM, *commands]
+    for _ in range(draw.choice([1, 1, 2, 3, 4])):
+        strides = {region: draw.choice([1, 2, 3, -1, -2]) for region in draw.sample(range(1, 8), draw.randrange(3))}
+        steps = tuple(Step(region, stride) for region, stride in strides.items())
+        commands = [Loop(turns=draw.choice([1, 2, 2, 3]), steps=steps), *commands, End()]
+    return number, [*commands, *once], memory
+
+
+def _linked(draw: random.Random, programs: Programs) -> _Drawn:
+    """A layer of which an emission and the load of its groups use the link, without a spool."""
+    number, commands, memory = _layer(draw, programs)
+    emissions = {one.spool: place for place, one in enumerate(commands) if isinstance(one, Emit) and one.sent}
+    loads = {one.source: place for place, one in enumerate(commands) if isinstance(one, LoadGroups)}
+    for spool in emissions.keys() & loads.keys():
+        for place, other, engine in ((emissions[spool], "push", "load"), (loads[spool], "pop", "emit")):
+            left = tuple(one for one in getattr(commands[place], other) if one != engine)
+            commands[place] = dataclasses.replace(commands[place], link=True, **{other: left})
+    return number, commands, memory
+
+
+def _redrawn(draw: random.Random, command: Operation, share: float) -> Operation:
+    """Some fields are others."""
+    some = [slot for slot in layout(type(command)) if draw.random() < share]
+    return dataclasses.replace(command, **{slot.name: _other(draw, slot, getattr(command, slot.name)) for slot in some})
+
+
+def _other(draw: random.Random, slot: Slot, value: object) -> object:
+    """A value of a field, often another one."""
+    if slot.kind is bool:
+        return draw.random() < 0.5
+    if isinstance(slot.kind, tuple):
+        return draw.choice(slot.kind)
+    if slot.kind is Operand:
+        return Operand(STATES, draw.randrange(256)) if value == NOWHERE else value.moved(draw.randrange(8))
+    near = [0, 1, value + 1, value - 1, 2 * value, draw.randrange(16)]
+    if slot.name in _COUNTS:
+        return draw.choice(near)
+    return draw.choice([*near, draw.getrandbits(draw.randrange(1, slot.width)) * draw.choice([1, 1 - 2 * slot.signed])])
+
+
+def _fill_sums(draw: random.Random, programs: Programs, command: Coefficients, memory: np.ndarray) -> None:
+    """Any sums that a set may have."""
+    records, most = command.sets * command.size, draw.randrange(1, 55 - command.size.bit_length())
+
+    def numbers(bits: int) -> np.ndarray:
+        return np.array([draw.getrandbits(draw.randrange(bits)) for _ in range(records)], np.int64)
+
+    data = image.pack_sums(image.Sums(numbers(most) - numbers(most), numbers(64), numbers(6) == 1))
+    for operand, part in ((command.sums1, data[: command.records1]), (command.sums2, data[command.records1 :])):
+        begin = (programs.program.regions[operand.region][0] + operand.offset) * UNIT_BYTES
+        memory[begin : begin + part.size] = part.ravel()
+
+
+def _shake(draw: random.Random, programs: Programs, number: int, command: Operation, memory: np.ndarray) -> None:
+    """Some bytes next to each other, of those that an operation reads, are others."""
+    places = programs.bytes_read(memory, number, _place(programs, number, [command], memory))
+    first = draw.randrange(len(places))
+    some = places[first : first + (1 << draw.randrange(10))]
+    noise = np.frombuffer(draw.randbytes(len(some)), np.uint8)
+    ends = np.array([0, 1, 127, 128, 255], np.uint8)
+    memory[some] = draw.choice([noise, memory[some] ^ noise & draw.choice([1, 15, 128]), ends[noise % 5]])
