@@ -67,9 +67,10 @@ def test_breaks_what_does_not(engine, kind, arguments, sign, tmp_path):
     assert f" {sign} " in result.trace.read_text()
 
 
-def test_bounded_proofs_see_no_further_than_their_depth():
-    assert prove(Counter(9), "short", engine="bmc", depth=5).proven
-    assert not prove(Counter(9), "short", engine="bmc", depth=6).proven
+@pytest.mark.parametrize("engine", ["bmc", "unrolled"])
+def test_bounded_proofs_see_no_further_than_their_depth(engine, tmp_path):
+    assert prove(Counter(9), "short", engine=engine, depth=5).proven
+    assert not prove(Counter(9), "short", engine=engine, depth=6, folder=tmp_path).proven
 
 
 def test_a_memory_can_be_part_of_a_proof():
@@ -91,7 +92,8 @@ def test_a_memory_can_be_part_of_a_proof():
             return m
 
     assert prove(Remembers(), "remembers", engine="abc").proven
-    assert prove(Remembers(), "remembers", engine="bmc", depth=4).proven
+    for engine in ("bmc", "unrolled"):
+        assert prove(Remembers(), "remembers", engine=engine, depth=4).proven
 
 
 def test_induction_without_an_answer_is_an_error():
@@ -126,7 +128,7 @@ def test_no_answer_in_time_is_an_error():
 
 def test_rejections():
     component = inspect(Counter(5))
-    with pytest.raises(ValueError, match=r"^engine must be abc or bmc or induction, not 'hope'$"):
+    with pytest.raises(ValueError, match=r"^engine must be abc or bmc or unrolled or induction, not 'hope'$"):
         prove(component, "counter", engine="hope")
     with pytest.raises(ValueError, match=r"^name of a proof must be letters, digits, '_', '.' and '-', not '../x'$"):
         prove(component, "../x")
