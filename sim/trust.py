@@ -3,7 +3,7 @@
 import collections
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import click
 
@@ -12,6 +12,7 @@ from golden.diffusion.differential.method import Method
 from hw.accelerator import Accelerator
 from rtl_gen import options
 from rtl_gen.program.commands import on_machine
+from sim.machine.invented import invented
 from sim.machine.trust import Programs, Trial, Trials, small_sections
 from sim.machine.verilated import MachineModel, Memory
 from sim.play import MODES
@@ -23,6 +24,14 @@ _TOLD = 20  # failures that are printed
 @click.option("--resets", default=100, show_default=True, type=click.IntRange(0), help="Programs broken off.")
 @click.option("--mutants", default=1000, show_default=True, type=click.IntRange(0), help="Programs with a mistake.")
 @click.option("--faults", default=100, show_default=True, type=click.IntRange(0), help="Beats that memory refuses.")
+@click.option(
+    "--invented",
+    "others",
+    default=100,
+    show_default=True,
+    type=click.IntRange(0),
+    help="Programs that no compiler writes, without a mistake.",
+)
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Of the network and all trials.")
 @click.option(
     "--method", default="closed-int3", show_default=True, help="Closed loop, raw or diffy: a name, or a file .json."
@@ -42,6 +51,7 @@ def command(
     resets: int,
     mutants: int,
     faults: int,
+    others: int,
     seed: int,
     method: str,
     mode: str,
@@ -53,8 +63,10 @@ def command(
     Resets come at any clock, by register and by pin, and the next program must run as ever. Mutants are wrong numbers
     and operands of commands, flipped bits of programs, of what they read, and of streams on the link, and regions that
     end too early: memory, or the cause of the error, must be the interpreter's. A refused beat must end the program
-    with its response. Memory checks the bus in every clock, and that nothing outside the regions is touched. Ends with
-    code 1 if anything was not as it should be. The defaults take about two minutes, 10,000 mutants about fifteen.
+    with its response. What is invented has other fields, operations by themselves, loops, and groups on the link
+    without a spool: memory, counters and sticky bits must be the interpreter's. Memory checks the bus in every clock,
+    and that nothing outside the regions is touched. Ends with code 1 if anything was not as it should be. The defaults
+    take about two minutes, 10,000 mutants about fifteen.
     """
     chosen = on_machine(Method.named(method), machine)
     with console.advancing("Compiling program and Verilog", 2) as advance:
@@ -64,12 +76,17 @@ def command(
             MachineModel(Accelerator(chosen.machine)), programs, Memory(latency=7, mode=mode, seed=seed), seed
         )
         advance()
+
+    def inventions(count: int) -> Iterator[Trial]:
+        return (trials.counted(turn, invented(programs, seed, turn)) for turn in range(count))
+
     rows, failures = [], []
     causes: collections.Counter[str] = collections.Counter()
     for name, made, count in (
         ("resets", trials.resets, resets),
         ("mutants", trials.mutants, mutants),
         ("refused beats", trials.faults, faults),
+        ("invented", inventions, others),
     ):
         begun, clocks = time.perf_counter(), trials.clocks
         found = list(console.progress(made(count), name.capitalize(), count))

@@ -56,8 +56,8 @@ def invented(programs: Programs, seed: int, turn: int) -> Mistake:
         All that is drawn follows from them.
     """
     draw = random.Random(f"{seed} invented {turn}")
-    alone = {kind.__name__: functools.partial(_alone, kind=kind) for kind in programs.emissions}
-    made = [("fields", _redrawn_layer), ("loop", _looped), ("link", _linked), *alone.items(), *alone.items()]
+    alone = [(f"{kind.__name__} alone", functools.partial(_alone, kind=kind)) for kind in programs.emissions]
+    made = [("other fields", _redrawn_layer), ("loops", _looped), ("no spool", _linked), *alone, *alone]
     kind, make = made[turn % len(made)]
     while True:
         try:

@@ -11,8 +11,8 @@ from sim.machine.trust import Programs, Trials, small_sections
 from sim.machine.verilated import Memory
 from tests.sim.machine.test_networks import METHOD, model
 
-ALONE = ("Combine", "Coefficients", "Emit", "Align", "Rows")
-KINDS = {"fields", "loop", "link", *ALONE}
+ALONE = {f"{name} alone" for name in ("Combine", "Coefficients", "Emit", "Align", "Rows")}
+KINDS = {"other fields", "loops", "no spool"} | ALONE
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,7 @@ from sim.__main__ import main
 from sim.machine import Driver
 from sim.machine.trust import MUTANTS, Programs, Trial, Trials, small_sections
 from sim.machine.verilated import Memory, VerilatedPort
+from tests.sim.machine.test_invented import KINDS
 from tests.sim.machine.test_networks import METHOD, model
 
 pytestmark = pytest.mark.cocotb
@@ -213,12 +214,13 @@ def command(capsys, *arguments):
 def test_the_command_counts_trials_and_ends_with_what_failed(monkeypatch, capsys):
     monkeypatch.setattr(sim.trust, "Accelerator", lambda parameters: None)
     monkeypatch.setattr(sim.trust, "MachineModel", lambda component: model())
-    few = ["--resets", "2", "--mutants", "12", "--faults", "2", "--seed", "3"]
+    few = ["--resets", "2", "--mutants", "12", "--faults", "2", "--invented", "13", "--seed", "3"]
     code, output, error = command(capsys, *few, "--json")
     found = json.loads(output)
     assert code == 0 and error == "" and found["failures"] == []
-    assert sum(row["trials"] for row in found["trials"]) == sum(row["trials"] for row in found["outcomes"]) == 16
-    assert {"reset", "refused beat"} <= {row["kind"] for row in found["trials"]} <= {"reset", "refused beat", *MUTANTS}
+    assert sum(row["trials"] for row in found["trials"]) == sum(row["trials"] for row in found["outcomes"]) == 29
+    kinds = {row["kind"] for row in found["trials"]}
+    assert kinds - set(MUTANTS) == {"reset", "refused beat", *KINDS}
     told = Trial("number", 5, "step 0, stem.conv: lines becomes 1", "failed", "3 bytes of memory differ")
     monkeypatch.setattr(Trials, "mutants", lambda self, count: iter([told]))
     code, output, error = command(capsys, *few)
