@@ -1,7 +1,7 @@
 """Programs that no compiler writes: fields drawn anew, single operations, loops, groups on the link without a spool.
 
-Each is made of layers of `sim.machine.trust.Programs`, and ends well by the interpreter: the machine must leave the
-same memory, counters and sticky bits.
+Each is made of layers of `sim.machine.trust.Programs`, and ends well by the interpreter, or leaves a region in a loop:
+the machine must leave the same memory, counters and sticky bits, or end so.
 """
 
 import dataclasses
@@ -13,17 +13,20 @@ import numpy as np
 from golden.machine import image
 from golden.machine.accelerator import MachineError
 from golden.machine.command import (
+    ENGINES,
     NOWHERE,
     UNIT_BYTES,
     Coefficients,
     Command,
     Emit,
     End,
+    Interrupt,
     LoadGroups,
     Loop,
     Operand,
     Operation,
     Slot,
+    Stamp,
     Step,
     Stop,
     Wait,
@@ -46,7 +49,7 @@ _Drawn = tuple[int, list[Command], np.ndarray]
 
 
 def invented(programs: Programs, seed: int, turn: int) -> Mistake:
-    """A program of one kind or another, by turns, that ends well, and what the interpreter makes of it.
+    """A program of one kind or another, by turns, and what the interpreter makes of it.
 
     Parameters
     ----------
@@ -67,7 +70,7 @@ def invented(programs: Programs, seed: int, turn: int) -> Mistake:
             found = programs.interpreted(kind, number, Wrong(told, memory, size=size))
         except (ArithmeticError, LookupError, MachineError, ValueError):
             continue  # fields that no command has, or numbers on which the law is silent
-        if found.memory is not None:
+        if found.memory is not None or (make is _looped and found.cause == "region"):
             return found
 
 
@@ -87,6 +90,7 @@ def _layer(draw: random.Random, programs: Programs) -> _Drawn:
 def _redrawn_layer(draw: random.Random, programs: Programs) -> _Drawn:
     """A layer of which an operation or two have some other fields."""
     number, commands, memory = _layer(draw, programs)
+    _sprinkle(draw, commands)
     operations = [place for place, one in enumerate(commands) if isinstance(one, Operation)]
     for place in draw.sample(operations, min(draw.choice([1, 1, 2]), len(operations))):
         commands[place] = _redrawn(draw, commands[place], 0.1)
@@ -111,12 +115,22 @@ def _looped(draw: random.Random, programs: Programs) -> _Drawn:
         number, commands, memory = _layer(draw, programs)
     else:
         number, commands, memory = _alone(draw, programs, draw.choice(list(programs.emissions)))
+    _sprinkle(draw, commands)
     commands = once = [_CALM, *commands]
     for _ in range(draw.choice([1, 1, 2, 3, 4])):
-        strides = {region: draw.choice([1, 2, 3, -1, -2]) for region in draw.sample(range(1, 8), draw.randrange(3))}
-        steps = tuple(Step(region, stride) for region, stride in strides.items())
+        regions = draw.sample(range(1, 8), draw.randrange(3))
+        strides = [draw.choice([1, 2, 3, -1, -2, 1 + draw.getrandbits(27), -1 - draw.getrandbits(28)]) for _ in regions]
+        steps = tuple(map(Step, regions, strides))
         commands = [Loop(turns=draw.choice([1, 2, 2, 3]), steps=steps), *commands, End()]
     return number, [*commands, *once], memory
+
+
+def _sprinkle(draw: random.Random, commands: list[Command]) -> None:
+    """Put commands that touch nothing between others."""
+    for _ in range(draw.randrange(3)):
+        engines = {engine: draw.random() < 0.5 for engine in ENGINES}
+        kind = draw.choice([Stamp, Interrupt, functools.partial(Wait, **engines)])
+        commands.insert(draw.randrange(len(commands) + 1), kind(tag=draw.getrandbits(16)))
 
 
 def _linked(draw: random.Random, programs: Programs) -> _Drawn:
