@@ -6,6 +6,7 @@ bits than the interpreter, breaks a rule of the bus, or does not end; or if regi
 something else than the machine's own after the same program. What is left is compared with its module by a proof.
 """
 
+import dataclasses
 import itertools
 import re
 import time
@@ -197,7 +198,7 @@ def run(
     unit = emission.emit(component, name="unit", ports="flat")
     drawn = mutate(unit.text, sources, count, seed)
     method = on_machine(Method.named(f"closed-int{parameters.digit_width}"), Machine("tiny", parameters))
-    model = MachineModel(component, optimise="-O1", mutated=drawn.text)
+    model = MachineModel(component, optimise="-O1", mutated=dataclasses.replace(unit, text=drawn.text))
     judge = Judge(model, Programs(small_sections(method, seed)), seed)
     findings: dict[str, list[Finding]] = {file: [] for file in drawn.mutants}
     seconds = dict.fromkeys(drawn.mutants, 0.0)

@@ -107,8 +107,8 @@ class MachineModel:
         Whether it can write waveforms.
     optimise : str
         Option of the compiler: how fast it runs, against how long it is compiled.
-    mutated : str, optional
-        Verilog with mutants of the machine (`sim.machine.mutants.mutate`) in place of its own; a port chooses one.
+    mutated : Emitted, optional
+        The machine as it is emitted, in a text with mutants of it (`sim.machine.mutants.mutate`); a port chooses one.
 
     Raises
     ------
@@ -124,10 +124,10 @@ class MachineModel:
         traced: bool = False,
         waves: bool = False,
         optimise: str = "-O3",
-        mutated: str | None = None,
+        mutated: emission.Emitted | None = None,
     ):
-        unit = emission.emit(component, name="unit", ports="flat")
-        sources = {"unit.v": mutated or unit.text, "table.h": _table(component, unit, threads, mutated is not None)}
+        unit = mutated or emission.emit(component, name="unit", ports="flat")
+        sources = {"unit.v": unit.text, "table.h": _table(component, unit, threads, mutated is not None)}
         self.library = library = native.build(
             "unit", sources, "machine.cpp", optimise=optimise, threads=threads, waves=waves,
             visible=_OFFERS if traced else (),
