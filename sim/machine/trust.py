@@ -61,6 +61,8 @@ _STICKY = sum(field.mask for field in register("sticky").fields)
 
 _KEPT = 256  # mistakes whose outcome is remembered
 
+_CALM = 16  # clocks between two looks at a machine that was halted
+
 _FORGOTTEN = 1 << 16  # vectors of a tile that never comes, at most
 
 
@@ -665,6 +667,36 @@ class Trials:
             else:
                 self._driver.reset()
             yield self._judged("reset", turn, f"{told}, then {self._name(number)}", self._right(number))
+
+    def halts(self, count: int) -> Iterator[Trial]:
+        """Halt a program at any clock, some interrupts enabled: what was begun ends; the next one must run as ever."""
+        for turn, draw in self._turns("halt", count):
+            halted, number = (draw.randrange(len(self._programs.sections)) for _ in range(2))
+            clock, enabled = draw.randrange(draw.choice([600, 12_000])), draw.getrandbits(3)
+            told = f"{self._name(halted)} is halted at clock {clock}, interrupts {enabled:03b}"
+            section = self._programs.sections[halted]
+            self._port.memory[:] = self._programs.before[halted]
+            self._driver.run(section.operand, section.size)
+            self._driver.set("interrupt_enable", enabled)
+            self._port.advance(clock)
+            self._driver.command("halt")
+            found = "equal", self._calm(halted, enabled)
+            if not found[1]:
+                told, found = f"{told}, then {self._name(number)}", self._right(number)
+            yield self._judged("halt", turn, told, found)
+
+    def _calm(self, number: int, enabled: int) -> str:
+        """What should not be, once a layer that was halted has come to rest or to its end."""
+        for _ in range(0, WATCHDOG, _CALM):
+            if not self._driver.get("status", "busy"):
+                break
+            self._port.advance(_CALM)
+        status = [field.name for field in register("status").fields if self._driver.get("status", field.name)]
+        pending = self._port.read(register("interrupt").offset)
+        told = bool(self._port.advance(1))
+        if status not in (["halted"], ["done"]) or pending != (status == ["done"]) or told != bool(pending & enabled):
+            return f"status is {' '.join(status)}, of interrupts {pending:03b} are pending, one is told: {told}"
+        return self._difference("equal", self._programs.before[number + 1]) if status == ["done"] else ""
 
     def mutants(self, count: int) -> Iterator[Trial]:
         """Run programs with something wrong: they must end as the interpreter says."""

@@ -152,6 +152,14 @@ def test_programs_that_are_wrong_end_as_the_interpreter_says(layers):
     assert {"equal", "command", "field", "damaged", "region"} <= {trial.outcome for trial in found}
 
 
+def test_a_program_that_is_halted_ends_what_it_began(layers, fresh_seed, monkeypatch):
+    found = list(trials(layers, fresh_seed).halts(20))
+    assert {trial.kind for trial in found} == {"halt"} and not failures(found)
+    keep = Driver.set
+    monkeypatch.setattr(Driver, "set", lambda self, name, value: keep(self, name, value | 7 * name.endswith("enable")))
+    assert any(re.search("pending, one is told: True$", failure) for failure in failures(trials(layers, 3).halts(20)))
+
+
 def test_a_beat_that_memory_refuses_ends_a_program(layers, fresh_seed):
     found = list(trials(layers, fresh_seed).faults(20))
     assert {trial.outcome for trial in found} == {"bus"} and not failures(found)
