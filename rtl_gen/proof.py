@@ -155,6 +155,7 @@ delete -output
 opt -full
 techmap
 opt -fast
+setundef -anyseq
 formalff -clk2ff -ff2anyinit
 simplemap
 dffunmap
