@@ -65,6 +65,8 @@ def invented(programs: Programs, seed: int, turn: int) -> Mistake:
     while True:
         try:
             number, commands, memory = make(draw, programs)
+            if draw.random() < 0.6:
+                _shake(draw, programs, number, commands, memory)
             size = _place(programs, number, commands, memory)
             told = "; ".join(map(str, commands)) if len(commands) < 3 else f"{len(commands)} other commands"
             found = programs.interpreted(kind, number, Wrong(told, memory, size=size))
@@ -98,14 +100,12 @@ def _redrawn_layer(draw: random.Random, programs: Programs) -> _Drawn:
 
 
 def _alone(draw: random.Random, programs: Programs, kind: type[Operation]) -> _Drawn:
-    """An operation of the emit engine behind its layer: some fields, and some of what it reads, are drawn anew."""
+    """An operation of the emit engine behind its layer: some fields are drawn anew."""
     number, command = draw.choice(programs.emissions[kind])
     command = dataclasses.replace(_redrawn(draw, command, 0.2), pop=(), push=())
     memory = programs.before[number + 1].copy()
     if isinstance(command, Coefficients):
         _fill_sums(draw, programs, command, memory)
-    if draw.random() < 0.7:
-        _shake(draw, programs, number, command, memory)
     return number, [command], memory
 
 
@@ -178,9 +178,9 @@ def _fill_sums(draw: random.Random, programs: Programs, command: Coefficients, m
         memory[begin : begin + part.size] = part.ravel()
 
 
-def _shake(draw: random.Random, programs: Programs, number: int, command: Operation, memory: np.ndarray) -> None:
-    """Some bytes next to each other, of those that an operation reads, are others."""
-    places = programs.bytes_read(memory, number, _place(programs, number, [command], memory))
+def _shake(draw: random.Random, programs: Programs, number: int, commands: list[Command], memory: np.ndarray) -> None:
+    """Some bytes next to each other, of those that a program reads, are others."""
+    places = programs.bytes_read(memory, number, _place(programs, number, commands, memory))
     first = draw.randrange(len(places))
     some = places[first : first + (1 << draw.randrange(10))]
     noise = np.frombuffer(draw.randbytes(len(some)), np.uint8)
