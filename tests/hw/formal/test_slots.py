@@ -1,6 +1,6 @@
 """Lines that are written into slots of a spool: each item goes where ``docs/machine.md`` says, in batches as they come.
 
-Where an emission lies besides does not depend on how it is stalled: `test_extent.py` compares it with integers.
+Where an emission lies besides does not depend on how it is stalled: that is `test_extent.py`.
 """
 
 import pytest
