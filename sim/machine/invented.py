@@ -1,7 +1,8 @@
 """Programs that no compiler writes: fields drawn anew, single operations, loops, groups on the link without a spool.
 
-Each is made of layers of `sim.machine.trust.Programs`, and ends well by the interpreter, or leaves a region in a loop:
-the machine must leave the same memory, counters and sticky bits, or end so.
+They are made of layers of `sim.machine.trust.Programs`. The machine must leave the memory, counters and sticky bits of
+the interpreter, or end with its error: an invented program ends well, or leaves a region in a loop, one with an odd
+field ends as it may.
 """
 
 import dataclasses
@@ -36,11 +37,20 @@ from golden.machine.command import (
 from rtl_gen.program.memory import STATES
 from sim.machine.trust import Mistake, Programs, Wrong
 
+_TRIES = 8
+"""Programs with an odd field that are drawn until it is certain how one ends."""
+
+_FEW = 6
+"""Low bits of what is counted that may be others."""
+
 _COUNTS = frozenset(
     "lines width vectors channels rows sets size outputs groups height records outer inner columns kernel_lines "
     "kernel_columns collected across segment".split()
 )
 """Fields of which there is something to do for each: they stay small."""
+
+_VECTORS = ("state", "held", "origin", "source1", "source2", "source3")
+"""Operands of vectors that are read."""
 
 _CALM = Wait(load=True, multiply=True, accumulate=True, emit=True)
 
@@ -74,6 +84,53 @@ def invented(programs: Programs, seed: int, turn: int) -> Mistake:
             continue  # fields that no command has, or numbers on which the law is silent
         if found.memory is not None or (make is _looped and found.cause == "region"):
             return found
+
+
+def fields(programs: Programs) -> list[tuple[type[Operation], Slot]]:
+    """Fields of the operations that programs have, each with its operation."""
+    every = (one for number in programs.varied for one in programs.sections[number].commands)
+    kinds = dict.fromkeys(type(one) for one in every if isinstance(one, Operation))
+    return [(kind, slot) for kind in kinds for slot in layout(kind)]
+
+
+def odd_field(programs: Programs, seed: int, turn: int) -> Mistake:
+    """A program of which a field is odd, and what the interpreter makes of it: rarely is any end right.
+
+    Turns go through `fields`, twice: the first time a field is 0, then one of its bits is another.
+
+    Parameters are those of `invented`.
+    """
+    draw, every = random.Random(f"{seed} odd {turn}"), fields(programs)
+    kind, slot = every[turn % len(every)]
+    for _ in range(_TRIES):
+        number = draw.choice([one for one in programs.varied if kind in map(type, programs.sections[one].commands)])
+        memory, commands = programs.before[number].copy(), list(programs.sections[number].commands)
+        place = draw.choice([place for place, one in enumerate(commands) if type(one) is kind])
+        if kind in programs.emissions:
+            memory, commands, place = programs.before[number + 1].copy(), [commands[place]], 0
+            commands = [dataclasses.replace(commands[0], pop=(), push=())]
+        bit = draw.randrange(_FEW if slot.name in _COUNTS else 32) % slot.width
+        try:
+            value = _odd(slot, getattr(commands[place], slot.name), None if turn < len(every) else 1 << bit)
+            commands[place] = dataclasses.replace(commands[place], **{slot.name: value})
+            wrong = Wrong(f"{slot.name} of {commands[place]}", memory, size=_place(programs, number, commands, memory))
+            found = programs.interpreted("odd field", number, wrong)
+        except (ArithmeticError, LookupError, ValueError):
+            continue
+        if found.memory is not None or found.cause is not None:
+            break
+    return found
+
+
+def _odd(slot: Slot, value: object, bits: int | None) -> object:
+    """A value with other bits, or 0."""
+    code = value.encode() if slot.kind is Operand else slot.kind.index(value) if isinstance(slot.kind, tuple) else value
+    code = 0 if bits is None else int(code) & (1 << slot.width) - 1 ^ bits
+    if slot.kind is Operand:
+        return Operand.decode(code)
+    if isinstance(slot.kind, tuple):
+        return slot.kind[code]
+    return slot.kind(code - (slot.signed and code >> slot.width - 1) * (1 << slot.width))
 
 
 def _place(programs: Programs, number: int, commands: list[Command], memory: np.ndarray) -> int:
@@ -179,10 +236,26 @@ def _fill_sums(draw: random.Random, programs: Programs, command: Coefficients, m
 
 
 def _shake(draw: random.Random, programs: Programs, number: int, commands: list[Command], memory: np.ndarray) -> None:
-    """Some bytes next to each other, of those that a program reads, are others."""
+    """Vectors, or some bytes next to each other, of those that a program reads, are others."""
     places = programs.bytes_read(memory, number, _place(programs, number, commands, memory))
+    if draw.random() < 0.5:
+        for operand in dict.fromkeys(getattr(command, name, NOWHERE) for command in commands for name in _VECTORS):
+            data = _vectors(draw, programs)
+            begin = (programs.program.regions[operand.region][0] + operand.offset) * UNIT_BYTES
+            some = np.intersect1d(places, np.arange(begin, begin + data.size))
+            memory[some] = data[some - begin]
+        return
     first = draw.randrange(len(places))
     some = places[first : first + (1 << draw.randrange(10))]
     noise = np.frombuffer(draw.randbytes(len(some)), np.uint8)
     ends = np.array([0, 1, 127, 128, 255], np.uint8)
     memory[some] = draw.choice([noise, memory[some] ^ noise & draw.choice([1, 15, 128]), ends[noise % 5]])
+
+
+def _vectors(draw: random.Random, programs: Programs) -> np.ndarray:
+    """Bytes of vectors of a state, of numbers of all sizes."""
+    p = programs.program.parameters
+    most = draw.randrange(1, p.state_width)
+    widths = [draw.randrange(most) for _ in range(64)]
+    numbers = [[draw.getrandbits(width) * draw.choice([-1, 1]) for _ in range(p.lanes)] for width in widths]
+    return image.pack_vectors(np.array(numbers), p).ravel()

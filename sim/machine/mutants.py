@@ -23,7 +23,7 @@ from rtl_gen.program.commands import on_machine
 from rtl_gen.verilog import emission
 from rtl_gen.verilog.naming import plain_name
 from sim.machine.driver import Timeout
-from sim.machine.invented import invented
+from sim.machine.invented import fields, invented, odd_field
 from sim.machine.trust import Programs, Trial, Trials, small_sections
 from sim.machine.verilated import MachineModel, Memory
 from sim.mutants import PATIENT, Drawn, Finding, Mutant, Report, draw, is_equivalent
@@ -35,8 +35,8 @@ _REGISTERS, _STAMPS, _INVENTED, _NOISE, _MISTAKES, _RESETS, _HALTS, _FAULTS = 2,
 _ORIGINS = (0x5A5A5000, 0xA5A5A000)
 """Where memory lies, before what is wrong and then: every bit of an address is 0 once, and 1."""
 
-_DISTANCE = 0x2AAAAAA
-"""Units by which operands are moved: every other bit is 1."""
+_DISTANCES = 0x2AAAAAA, 0x1555555
+"""Units by which operands are moved: every bit is 0 once, and 1."""
 
 _LIMIT = 100_000  # clocks of a program that is not as it should be: ten times what any of them takes
 
@@ -107,6 +107,7 @@ class Judge:
         self._hows = [Memory(latency=7, mode="both", seed=seed, origin=origin) for origin in _ORIGINS]
         self._shown: list[dict[str, int]] = []
         self._invented = [invented(programs, seed, turn) for turn in range(_INVENTED)]
+        self._odd_fields = [odd_field(programs, seed, turn) for turn in range(2 * len(fields(programs)))]
         failure = self(0)
         if failure is not None:
             raise SimulationError(f"The machine must be right without a mutant: {failure}")
@@ -140,11 +141,11 @@ class Judge:
         yield from trials.stamps(_STAMPS)
         yield from itertools.starmap(trials.counted, enumerate(self._invented))
 
-    @staticmethod
-    def _wrong(trials: Trials) -> Iterator[Trial]:
+    def _wrong(self, trials: Trials) -> Iterator[Trial]:
         yield from trials.noise(_NOISE)
-        yield from trials.moved([_DISTANCE])
+        yield from trials.moved(_DISTANCES)
         yield from trials.mutants(_MISTAKES)
+        yield from itertools.starmap(trials.counted, enumerate(self._odd_fields))
         yield from trials.resets(_RESETS)
         yield from trials.halts(_HALTS)
         yield from trials.faults(_FAULTS)

@@ -20,7 +20,7 @@ from golden.diffusion.differential.profile import calibrate
 from golden.diffusion.networks import UNetConfig, scattered, unet
 from golden.diffusion.sampling import Sampling
 from golden.machine import hazards
-from golden.machine.accelerator import Accelerator, MachineError
+from golden.machine.accelerator import CHIP_REGION, Accelerator, MachineError
 from golden.machine.command import (
     NOWHERE,
     UNIT_BYTES,
@@ -389,6 +389,12 @@ def _sort(value: object) -> object:
     return value if isinstance(value, str) else repr(type(value))
 
 
+def _elsewhere(operand: Operand, regions: int, units: int) -> Operand:
+    """Where an operand is after regions got other numbers, but for that of the chip, and lie so many units lower."""
+    region = operand.region if operand.region == CHIP_REGION else (operand.region + regions) % CHIP_REGION
+    return Operand(region, operand.offset + units)
+
+
 def _values(kind: type, command: Command) -> list[str]:
     """Fields of a command that are of a kind."""
     return [field.name for field in dataclasses.fields(command) if type(getattr(command, field.name)) is kind]
@@ -554,10 +560,15 @@ class Trials:
             yield self._judged("layer", number, self._name(number), (outcome, failure))
 
     def moved(self, units: Sequence[int]) -> Iterator[Trial]:
-        """Run these layers with so many units added to every operand and taken from every base; all is as before."""
+        """Run these layers with so many units added to every operand and taken from every base; all is as before.
+
+        Regions have other numbers besides: the first time one more, then two more.
+        """
         programs = self._programs
         for turn, distance in enumerate(units):
-            for region, (base, limit) in enumerate(programs.program.regions):
+            other = functools.partial(_elsewhere, regions=turn + 1, units=distance)
+            for number, (base, limit) in enumerate(programs.program.regions):
+                region = other(Operand(number)).region
                 self._driver.set(f"region{region}_base", base - distance & 0xFFFFFFFF)
                 self._driver.set(f"region{region}_limit", limit + distance)
             for number in programs.varied:
@@ -566,7 +577,7 @@ class Trials:
                     dataclasses.replace(
                         command,
                         **{
-                            name: getattr(command, name).moved(distance)
+                            name: other(getattr(command, name))
                             for name in _values(Operand, command)
                             if getattr(command, name) != NOWHERE
                         },
@@ -576,7 +587,7 @@ class Trials:
                 words = assemble([*commands, Stop()]).view(np.uint8).ravel()
                 memory, expected = programs.before[number].copy(), programs.before[number + 1].copy()
                 memory[at : at + words.size] = expected[at : at + words.size] = words
-                outcome, failure = self._end(memory, section.operand.moved(distance), section.size)
+                outcome, failure = self._end(memory, other(section.operand), section.size)
                 failure = failure or self._difference(outcome, expected)
                 yield self._judged("moved", turn, f"{self._name(number)}, {distance} units on", (outcome, failure))
         self._driver.load(programs.program)

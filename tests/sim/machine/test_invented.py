@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from golden.machine.command import OPERATIONS, UNIT_BYTES, disassemble
-from sim.machine.invented import invented
+from sim.machine.invented import fields, invented, odd_field
 from sim.machine.trust import Programs, Trials, small_sections
 from sim.machine.verilated import Memory
 from tests.sim.machine.test_networks import METHOD, model
@@ -57,6 +57,30 @@ def test_the_machine_does_the_same(layers, fresh_seed):
     for turn in range(39):
         trial = trials.counted(turn, invented(layers, fresh_seed, turn))
         assert (trial.outcome in ("equal", "region"), trial.failure) == (True, ""), trial.told
+
+
+@pytest.mark.unit
+def test_each_field_is_odd_in_two_programs(layers):
+    every = fields(layers)
+    assert {kind for kind, _ in every} == set(OPERATIONS) and len(every) > 140
+    for turn in (*range(0, len(every), 9), *range(len(every), 2 * len(every), 9)):
+        kind, slot = every[turn % len(every)]
+        mistake = odd_field(layers, 1, turn)
+        assert mistake.wrong.told.startswith(f"{slot.name} of {kind.__name__}(")
+        (odd,) = {
+            repr(vars(one)) for name, one in commands(layers, mistake) if f"{slot.name} of {one}" == mistake.wrong.told
+        }
+        plain = [vars(one) for section in layers.sections for one in section.commands if type(one) is kind]
+        if turn >= len(every):
+            assert odd not in map(repr, plain)
+
+
+@pytest.mark.cocotb
+def test_odd_fields_end_on_the_machine_as_the_interpreter_says(layers, fresh_seed):
+    trials = Trials(model(), layers, Memory(latency=7, mode="both", seed=fresh_seed), fresh_seed)
+    found = [trials.counted(turn, odd_field(layers, fresh_seed, turn)) for turn in range(fresh_seed % 5, 2 * 151, 5)]
+    assert not [f"{trial.told}: {trial.failure}" for trial in found if trial.failure]
+    assert {"equal", "field"} <= {trial.outcome for trial in found}
 
 
 @pytest.mark.cocotb
