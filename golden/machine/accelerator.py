@@ -952,6 +952,7 @@ class Accelerator:
         self._sound(fits.all(), "sums of a set must be below 2^55, and 2^80 for squares, in magnitude")
         floors = image.unpack_floors(self._span(c.floors, 0, c.sets * image.FLOOR_BYTES))
         self._count(c.floors, "sums_read", c.sets * image.FLOOR_BYTES)
+        result = self._span(c.result, 0, c.sets * image.COEFFICIENT_BYTES, write=True)
         found = [
             coefficients(total[[number]], square[[number]], c.count, floors[number], unit=-c.unit, centred=c.centred)
             for number in range(c.sets)
@@ -964,7 +965,7 @@ class Accelerator:
         )
         roots = image.Roots(joined, mixed * abs(c.shift), np.full(c.sets, c.shift > 0), poisoned.any(axis=1))
         data = image.pack_coefficients(roots)
-        self._span(c.result, 0, data.size, write=True)[:] = data.ravel()
+        result[:] = data.ravel()
         self._count(c.result, "tables_written", data.size)
 
     def _emit(self, c: Emit) -> None:

@@ -11,7 +11,8 @@ import pytest
 
 import sim.trust
 from golden.machine.accelerator import MachineError
-from golden.machine.command import UNIT_BYTES, Operand, Operation, Stop, assemble
+from golden.machine.command import UNIT_BYTES, Coefficients, Operand, Operation, Stop, assemble
+from golden.machine.image import SUM_BYTES
 from sim.__main__ import main
 from sim.machine import Driver
 from sim.machine.trust import MUTANTS, Programs, Trial, Trials, small_sections
@@ -182,8 +183,11 @@ def test_which_causes_may_be_told_first(layers):
     """Those of operations side by side; none of what waits for the one at fault; of a load all that it breaks."""
     one = Trials(model(), layers, Memory(), 0)
 
-    def causes(number, limits=None, **changes):
+    def causes(number, limits=None, large=None, **changes):
         section, memory = layers.sections[number], layers.before[number].copy()
+        if large is not None:
+            begin = (layers.program.regions[large.region][0] + large.offset) * UNIT_BYTES
+            memory[begin : begin + 8 * SUM_BYTES] = 0x7F
         changed = [dataclasses.replace(each, **changes.get(type(each).__name__, {})) for each in section.commands]
         words = assemble([*changed, Stop()]).view(np.uint8).ravel()
         memory[layers.words_at(number) :][: words.size] = words
@@ -206,6 +210,9 @@ def test_which_causes_may_be_told_first(layers):
     number = of(layers, "Coefficients")[0]
     commands = layers.sections[number].operand
     assert causes(number, Coefficients={"sums1": commands, "result": nowhere}) == {"damaged", "region"}
+    # So it is where sums have more bits than anybody counts with.
+    sums = next(each.sums1 for each in layers.sections[number].commands if isinstance(each, Coefficients))
+    assert causes(number, large=sums, Coefficients={"result": nowhere}) == {"damaged", "region"}
     number = of(layers, "Emit", "LoadWeights", "LoadGroups", "Multiply", "Accumulate")[0]
     # A line is asked for before the one in front of it, which is damaged, is there.
     assert causes(number, LoadGroups={"slot": 1 << 15}) == {"region"}
