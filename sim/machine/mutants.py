@@ -29,7 +29,7 @@ from sim.machine.verilated import MachineModel, Memory
 from sim.mutants import PATIENT, Drawn, Finding, Mutant, Report, draw, is_equivalent
 from sim.simulator import SimulationError
 
-_REGISTERS, _STAMPS, _INVENTED, _NOISE, _MISTAKES, _RESETS, _HALTS, _FAULTS = 2, 2, 104, 12, 40, 4, 6, 4
+_REGISTERS, _STAMPS, _INVENTED, _NOISE, _MISTAKES, _RESETS, _HALTS, _FAULTS = 2, 2, 104, 12, 40, 4, 6, 24
 """Trials of each kind that a mutant meets behind the layers."""
 
 _ORIGINS = (0x5A5A5000, 0xA5A5A000)

@@ -748,10 +748,12 @@ class Trials:
             self._port.refuse([])
             if not failure and (outcome, response) != ("bus", fault.response):
                 failure = f"must end with bus, response {fault.response}, not {outcome}, response {response}"
-            if not failure:
-                failure = self._right(number)[1]
             told = f"{self._name(number)}: beat {fault.beat} {what} has response {fault.response}"
             yield self._judged("refused beat", turn, told, (outcome, failure))
+            # Behind it, since registers tell of the error until a program begins.
+            again = self._right(number)
+            if again[1]:
+                yield self._judged("refused beat", turn, f"{told}, then it has not", again)
 
     def _turns(self, kind: str, count: int) -> Iterator[tuple[int, random.Random]]:
         """Numbers from 0, each with what draws for it."""
