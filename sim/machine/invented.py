@@ -16,7 +16,6 @@ from golden.machine.accelerator import MachineError
 from golden.machine.command import (
     ENGINES,
     NOWHERE,
-    UNIT_BYTES,
     Coefficients,
     Command,
     Emit,
@@ -29,9 +28,7 @@ from golden.machine.command import (
     Slot,
     Stamp,
     Step,
-    Stop,
     Wait,
-    assemble,
     layout,
 )
 from rtl_gen.program.memory import STATES
@@ -77,7 +74,7 @@ def invented(programs: Programs, seed: int, turn: int) -> Mistake:
             number, commands, memory = make(draw, programs)
             if draw.random() < 0.6:
                 _shake(draw, programs, number, commands, memory)
-            size = _place(programs, number, commands, memory)
+            size = programs.place(number, commands, memory)
             told = "; ".join(map(str, commands)) if len(commands) < 3 else f"{len(commands)} other commands"
             found = programs.interpreted(kind, number, Wrong(told, memory, size=size))
         except (ArithmeticError, LookupError, MachineError, ValueError):
@@ -113,7 +110,7 @@ def odd_field(programs: Programs, seed: int, turn: int) -> Mistake:
         try:
             value = _odd(slot, getattr(commands[place], slot.name), None if turn < len(every) else 1 << bit)
             commands[place] = dataclasses.replace(commands[place], **{slot.name: value})
-            wrong = Wrong(f"{slot.name} of {commands[place]}", memory, size=_place(programs, number, commands, memory))
+            wrong = Wrong(f"{slot.name} of {commands[place]}", memory, size=programs.place(number, commands, memory))
             found = programs.interpreted("odd field", number, wrong)
         except (ArithmeticError, LookupError, ValueError):
             continue
@@ -131,13 +128,6 @@ def _odd(slot: Slot, value: object, bits: int | None) -> object:
     if isinstance(slot.kind, tuple):
         return slot.kind[code]
     return slot.kind(code - (slot.signed and code >> slot.width - 1) * (1 << slot.width))
-
-
-def _place(programs: Programs, number: int, commands: list[Command], memory: np.ndarray) -> int:
-    """Write a program where that of a layer begins; its size."""
-    words, begin = assemble([*commands, Stop()]), programs.words_at(number)
-    memory[begin : begin + words.nbytes] = words.view(np.uint8).ravel()
-    return len(words)
 
 
 def _layer(draw: random.Random, programs: Programs) -> _Drawn:
@@ -231,17 +221,17 @@ def _fill_sums(draw: random.Random, programs: Programs, command: Coefficients, m
 
     data = image.pack_sums(image.Sums(numbers(most) - numbers(most), numbers(64), numbers(6) == 1))
     for operand, part in ((command.sums1, data[: command.records1]), (command.sums2, data[command.records1 :])):
-        begin = (programs.program.regions[operand.region][0] + operand.offset) * UNIT_BYTES
+        begin = programs.byte_at(operand)
         memory[begin : begin + part.size] = part.ravel()
 
 
 def _shake(draw: random.Random, programs: Programs, number: int, commands: list[Command], memory: np.ndarray) -> None:
     """Vectors, or some bytes next to each other, of those that a program reads, are others."""
-    places = programs.bytes_read(memory, number, _place(programs, number, commands, memory))
+    places = programs.bytes_read(memory, number, programs.place(number, commands, memory))
     if draw.random() < 0.5:
         for operand in dict.fromkeys(getattr(command, name, NOWHERE) for command in commands for name in _VECTORS):
             data = _vectors(draw, programs)
-            begin = (programs.program.regions[operand.region][0] + operand.offset) * UNIT_BYTES
+            begin = programs.byte_at(operand)
             some = np.intersect1d(places, np.arange(begin, begin + data.size))
             memory[some] = data[some - begin]
         return

@@ -289,9 +289,19 @@ class Programs:
             pass
         return Mistake(kind, number, wrong, memory, cause, reference.counters, dict(reference.status))
 
+    def byte_at(self, operand: Operand) -> int:
+        """First byte of memory of what an operand names."""
+        return (self.program.regions[operand.region][0] + operand.offset) * UNIT_BYTES
+
     def words_at(self, number: int) -> int:
         """First byte of a layer's program."""
-        return (self.program.regions[0][0] + self.sections[number].operand.offset) * UNIT_BYTES
+        return self.byte_at(self.sections[number].operand)
+
+    def place(self, number: int, commands: Sequence[Command], memory: np.ndarray) -> int:
+        """Write commands and a `Stop` in the place of a layer's program; how many these are."""
+        words, at = assemble([*commands, Stop()]), self.words_at(number)
+        memory[at : at + words.nbytes] = words.view(np.uint8).ravel()
+        return len(words)
 
     def read(self, number: int) -> np.ndarray:
         """Bytes of memory that a layer finds and reads, ascending, its program left out."""
@@ -572,7 +582,7 @@ class Trials:
                 self._driver.set(f"region{region}_base", base - distance & 0xFFFFFFFF)
                 self._driver.set(f"region{region}_limit", limit + distance)
             for number in programs.varied:
-                section, at = programs.sections[number], programs.words_at(number)
+                section = programs.sections[number]
                 commands = [
                     dataclasses.replace(
                         command,
@@ -584,9 +594,9 @@ class Trials:
                     )
                     for command in section.commands
                 ]
-                words = assemble([*commands, Stop()]).view(np.uint8).ravel()
                 memory, expected = programs.before[number].copy(), programs.before[number + 1].copy()
-                memory[at : at + words.size] = expected[at : at + words.size] = words
+                for image in (memory, expected):
+                    programs.place(number, commands, image)
                 outcome, failure = self._end(memory, other(section.operand), section.size)
                 failure = failure or self._difference(outcome, expected)
                 yield self._judged("moved", turn, f"{self._name(number)}, {distance} units on", (outcome, failure))
@@ -618,13 +628,11 @@ class Trials:
         """Run programs of stamps: the trace keeps as many as it has room for, in order, and tells of the others."""
         programs = self._programs
         number = max(range(len(programs.sections)), key=lambda one: programs.sections[one].size)
-        section, at = programs.sections[number], programs.words_at(number)
         for turn, draw in self._turns("stamps", count):
             tags = [draw.getrandbits(16) for _ in range(draw.choice([3, TRACE, TRACE + 3]))]
-            words = assemble([*(Stamp(tag=tag) for tag in tags), Stop()]).view(np.uint8).ravel()
             memory = programs.before[number].copy()
-            memory[at : at + words.size] = words
-            outcome, failure = self._end(memory, section.operand, len(tags) + 1)
+            size = programs.place(number, [Stamp(tag=tag) for tag in tags], memory)
+            outcome, failure = self._end(memory, programs.sections[number].operand, size)
             lost, clocks = self._driver.get("trace", "lost"), []
             for left in range(min(len(tags), TRACE), 0, -1):
                 held = [self._driver.get("trace", name) for name in ("stamps", "tag")]

@@ -186,7 +186,7 @@ def test_which_causes_may_be_told_first(layers):
     def causes(number, limits=None, large=None, **changes):
         section, memory = layers.sections[number], layers.before[number].copy()
         if large is not None:
-            begin = (layers.program.regions[large.region][0] + large.offset) * UNIT_BYTES
+            begin = layers.byte_at(large)
             memory[begin : begin + 8 * SUM_BYTES] = 0x7F
         changed = [dataclasses.replace(each, **changes.get(type(each).__name__, {})) for each in section.commands]
         words = assemble([*changed, Stop()]).view(np.uint8).ravel()
